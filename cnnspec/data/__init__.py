@@ -1,0 +1,1 @@
+"""Sources, transforms, augmentations and batches of images."""

@@ -1,0 +1,14 @@
+"""Findings with their places: the record, the errors that carry it, the catalogue and the formats."""
+
+from cnnspec.diagnostics.record import (
+    DataError,
+    Diagnostic,
+    Fix,
+    Related,
+    RunError,
+    Severity,
+    Span,
+    SpecError,
+)
+
+__all__ = ["DataError", "Diagnostic", "Fix", "Related", "RunError", "Severity", "Span", "SpecError"]

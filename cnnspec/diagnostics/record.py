@@ -1,0 +1,75 @@
+"""What every stage reports: one record for every finding, with its place and its cure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of a file; lines and columns count from 1, the end column is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Another place that has to do with a finding, such as the first of two equal keys."""
+
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A replacement of one stretch of the file that is safe to apply unseen."""
+
+    span: Span
+    replacement: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding: what is wrong (expected before got), where, and what to do about it."""
+
+    code: str
+    severity: Severity
+    message: str
+    span: Span
+    path: str = ""
+    help: str | None = None
+    notes: tuple[str, ...] = ()
+    related: tuple[Related, ...] = ()
+    fix: Fix | None = None
+
+
+class SpecError(Exception):
+    """The spec is wrong; carries every finding of the stage that stopped, sorted by place."""
+
+    def __init__(self, diagnostics: list[Diagnostic] | tuple[Diagnostic, ...]) -> None:
+        self.diagnostics = tuple(sorted(diagnostics, key=lambda d: d.span))
+        super().__init__("\n".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+
+
+class DataError(Exception):
+    """Data that is missing, damaged or does not fit; one line and, in `help`, the cure."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help
+
+
+class RunError(Exception):
+    """A run that could not go on or did not reach its gates; one line and, in `help`, the cure."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help

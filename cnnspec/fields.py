@@ -1,0 +1,227 @@
+"""Field types that are Python types, JSON Schema fragments, converters and documentation at once.
+
+A registered class declares a field once, `filters: Annotated[PositiveInt, "output channels"]`; the schema, the
+default, the conversion from what YAML gives and the help text all follow from that line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+
+from cnnspec import registry
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The JSON Schema fragment of an annotated type, and how a value that fits it becomes the Python value."""
+
+    fragment: Mapping[str, Any]
+    convert: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Marks a field whose value is an object of a registered kind: a bare name or a mapping with `type`."""
+
+    kind: str
+
+
+_MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+COUNT_PATTERN = r"^[0-9]+(\.[0-9]+)?[KMGT]$"
+BYTES_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
+
+
+def parse_count(value: int | str) -> int:
+    """2_500_000 from `2.5M` or from the number itself."""
+    if isinstance(value, int):
+        return value
+    return round(float(value[:-1]) * _MULTIPLES[value[-1]])
+
+
+def parse_bytes(value: int | str) -> int:
+    """67_108_864 from `64 MiB` or from the number of bytes itself."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"([0-9.]+) ?([A-Za-z]+)", value)
+    assert match is not None, value
+    return round(float(match[1]) * _BYTES[match[2].upper()])
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return (value[0], value[1]) if isinstance(value, (list, tuple)) else (value, value)
+
+
+def _padding(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _items(low: int, high: int, item: Json) -> Json:
+    return {"type": "array", "items": item, "minItems": low, "maxItems": high}
+
+
+_NATURAL: Json = {"type": "integer", "minimum": 1}
+_WHOLE: Json = {"type": "integer", "minimum": 0}
+_NUMBER: Json = {"type": "number"}
+
+PositiveInt = Annotated[int, Schema(_NATURAL)]
+NonNegativeInt = Annotated[int, Schema(_WHOLE)]
+Number = Annotated[float, Schema(_NUMBER, float)]
+PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]
+NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]
+Fraction = Annotated[float, Schema({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, float)]
+UnitInterval = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum": 1}, float)]
+AtLeastOne = Annotated[float, Schema({"type": "number", "minimum": 1}, float)]
+Pair = Annotated[tuple[int, int], Schema({"anyOf": [_NATURAL, _items(2, 2, _NATURAL)]}, _pair)]
+Padding = Annotated[
+    str | int | tuple[int, ...],
+    Schema(
+        {"anyOf": [{"enum": ["valid", "same"]}, _WHOLE, _items(2, 2, _WHOLE), _items(4, 4, _WHOLE)]},
+        _padding,
+    ),
+]
+PerChannel = Annotated[
+    tuple[float, ...],
+    Schema(
+        {"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 1}]},
+        lambda v: tuple(float(i) for i in v) if isinstance(v, (list, tuple)) else (float(v),),
+    ),
+]
+Count = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": COUNT_PATTERN}]}, parse_count)]
+Bytes = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": BYTES_PATTERN}]}, parse_bytes)]
+
+_PLAIN: dict[Any, Json] = {
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    types.NoneType: {"type": "null"},
+}
+
+
+def fragment(annotation: Any) -> Json:
+    """The JSON Schema of a field's annotation; registered kinds become `$ref`s into `#/definitions/KIND`."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *metadata = get_args(annotation)
+        for item in metadata:
+            if isinstance(item, Schema):
+                return dict(item.fragment)
+            if isinstance(item, Registered):
+                return {"$ref": f"#/definitions/{item.kind}"}
+        return fragment(base)
+    if origin is Literal:
+        return {"enum": list(get_args(annotation))}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [fragment(part) for part in get_args(annotation)]}
+    if origin is tuple:
+        return {"type": "array", "items": fragment(get_args(annotation)[0])}
+    if isinstance(annotation, type) and issubclass(annotation, Declaration):
+        return schema_of(annotation)
+    return dict(_PLAIN[annotation])
+
+
+def convert(annotation: Any, value: Any) -> Any:
+    """The Python value of what a spec says; a value that is converted already passes through."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *metadata = get_args(annotation)
+        for item in metadata:
+            if isinstance(item, Schema):
+                return item.convert(value)
+            if isinstance(item, Registered):
+                return create(item.kind, value)
+        return convert(base, value)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        parts = [part for part in get_args(annotation) if part is not types.NoneType]
+        return convert(parts[0], value) if len(parts) == 1 else value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(convert(get_args(annotation)[0], item) for item in value)
+    if isinstance(annotation, type) and issubclass(annotation, Declaration) and isinstance(value, Mapping):
+        return annotation(**value)
+    return float(value) if annotation is float else value
+
+
+@dataclass(frozen=True)
+class Option:
+    """One declared field of a registered class, as schema, documentation and completion read it."""
+
+    name: str
+    annotation: Any
+    schema: Json
+    default: Any
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """Base of every class that a spec can name: its dataclass fields are its keys, converted on creation."""
+
+    kind: ClassVar[str]
+    type_name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for option in options(type(self)):
+            value = getattr(self, option.name)
+            if value is not None:
+                object.__setattr__(self, option.name, convert(option.annotation, value))
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Create from the values that a spec would give, such as `kernel_size=3` for a pair."""
+        return cls(**values)
+
+
+@cache
+def options(cls: type[Any]) -> tuple[Option, ...]:
+    """The declared fields of a registered class, in their order."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = []
+    for field in dataclasses.fields(cls):
+        annotation = hints[field.name]
+        texts = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, str)]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        default = (
+            field.default_factory()
+            if field.default_factory is not dataclasses.MISSING
+            else None
+            if required
+            else field.default
+        )
+        found.append(Option(field.name, annotation, fragment(annotation), default, required, texts[0] if texts else ""))
+    return tuple(found)
+
+
+def create(kind: str, value: Any) -> Any:
+    """An object of a registered kind from a bare name or from a mapping with `type`."""
+    if isinstance(value, str):
+        return registry.find(kind, value)()
+    if isinstance(value, Mapping):
+        rest = {key: item for key, item in value.items() if key != "type"}
+        return registry.find(kind, value["type"])(**rest)
+    return value
+
+
+def schema_of(cls: type[Any]) -> Json:
+    """The JSON Schema of a registered class's own keys (its `type` is added by whoever composes)."""
+    properties: Json = {}
+    for option in options(cls):
+        properties[option.name] = dict(option.schema)
+        if option.description:
+            properties[option.name]["description"] = option.description
+        if not option.required and isinstance(option.default, (str, int, float, bool)):
+            properties[option.name]["default"] = option.default
+    required = [option.name for option in options(cls) if option.required]
+    return {"type": "object", "properties": properties, "required": required}

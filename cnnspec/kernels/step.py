@@ -1,0 +1,34 @@
+"""What a kernel hands to the plan.
+
+A kernel is called once, when the plan is made, with arrays that keep their place for the plan's whole life. It
+prepares every view that it needs and returns a step: a function without arguments that reads and writes those
+arrays. So a step runs NumPy calls and nothing else: no reshaping, no allocation, no decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from cnnspec.shapes import Shape
+
+Array = NDArray[Any]
+Step = Callable[[], None]
+Lifetime = Literal["prepare", "forward", "backward", "kept"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array that a layer, a kernel or a loss asks the plan for.
+
+    Lifetime: `forward` and `backward` live during that program only, `kept` from the forward to the backward one.
+    `prepare` is shared by all shards, written once a step by `Layer.prepare`, and lives throughout.
+    A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
+    """
+
+    shape: Shape
+    lifetime: Lifetime = "forward"
+    dtype: Any = None

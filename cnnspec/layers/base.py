@@ -1,0 +1,172 @@
+"""The contract of a layer: what it declares, what it is given, and what it returns to the plan.
+
+A layer is a frozen dataclass without state. When a plan is made, the layer says which arrays it needs and then
+binds its arithmetic to them: `forward` and `backward` are called once per shard and return programs, lists of
+steps that run again and again on the same arrays. Inside a plan maps are (h, c, w, n) and vectors (features, n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.random import Generator
+
+from cnnspec.fields import Declaration, Registered
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.shapes import Shape
+
+Mode = Literal["train", "infer"]
+
+
+class Initializer(Protocol):
+    """Fills a fresh parameter; `fans` are the connections into and out of one unit."""
+
+    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+        """Write the initial values into `array`."""
+
+
+InitializerField = Annotated[Any, Registered("initializer")]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One learned array: its shape, how it starts, and whether weight decay pulls at it."""
+
+    shape: Shape
+    initializer: Initializer
+    fans: tuple[int, int] = (1, 1)  # in, out
+    decays: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """One array that training changes but gradients do not, such as a running mean."""
+
+    shape: Shape
+    fill: float
+
+
+class RandomStream(Protocol):
+    """Numbers that depend on the seed, the step, the layer and the shard alone."""
+
+    def uniform(self, out: Array) -> None:
+        """Fill with uniform numbers of [0, 1)."""
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """A meeting of all shards: each one's `array` holds the sum over all shards afterwards, in a fixed tree."""
+
+    array: Array
+
+
+Program = Sequence[Step | Reduce]
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The two tasks of a backward pass; only `input` is on the way to the layers before."""
+
+    input: Program = ()
+    params: Program = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operands:
+    """The arrays of one layer in one shard. Gradients are written, never added to; None where nobody wants one."""
+
+    inputs: tuple[Array, ...]
+    output: Array
+    input_grads: tuple[Array | None, ...] = ()
+    output_grads: tuple[Array, ...] = ()  # one per consumer; one alone except for `Fork`
+    params: Mapping[str, Array] = field(default_factory=dict)
+    grads: Mapping[str, Array] = field(default_factory=dict)  # this shard's share
+    state: Mapping[str, Array] = field(default_factory=dict)
+    buffers: Mapping[str, Array] = field(default_factory=dict)
+    mode: Mode = "train"
+    shard: int = 0
+    batch: int = 1  # images in all shards together
+    random: RandomStream | None = None
+
+    @property
+    def x(self) -> Array:
+        """The only input."""
+        return self.inputs[0]
+
+    @property
+    def y(self) -> Array:
+        """The output."""
+        return self.output
+
+    @property
+    def dx(self) -> Array | None:
+        """The gradient of the only input."""
+        return self.input_grads[0]
+
+    @property
+    def dy(self) -> Array:
+        """The gradient of the output."""
+        return self.output_grads[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Declaration):
+    """Base of all layers; a subclass states its formula in its docstring and its fields as keys of the spec."""
+
+    kind: ClassVar[str] = "layer"
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs; None: any number
+    retains: ClassVar[frozenset[str]] = frozenset()  # which of "x" and "y" backward reads
+    in_place: ClassVar[bool] = False  # may run with y in x's place and dx in dy's
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The output's shape; ShapeError where the inputs do not fit."""
+        return inputs[0]
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """The learned arrays by name."""
+        return {}
+
+    def state(self, *inputs: Shape) -> Mapping[str, State]:
+        """The running statistics by name."""
+        return {}
+
+    def cost(self, *inputs: Shape) -> int:
+        """Multiply-accumulates of the forward pass for one image; 0 for elementwise work."""
+        return 0
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The further arrays that the programs of a shard of `n` images use."""
+        return {}
+
+    def prepare(self, o: Operands) -> Program:
+        """What depends on parameters alone, once a step for all shards."""
+        return []
+
+    def forward(self, o: Operands) -> Program:
+        """Bind y = f(x) to its arrays."""
+        raise NotImplementedError
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx and the parameters' gradients to their arrays."""
+        raise NotImplementedError
+
+
+def batch_shape(shape: Shape, n: int) -> Shape:
+    """A public shape as a plan holds it: (c, h, w) becomes (h, c, w, n), (features,) becomes (features, n)."""
+    if len(shape) == 3:
+        c, h, w = shape
+        return (h, c, w, n)
+    return (*shape, n)
+
+
+def to_public(array: Array) -> Array:
+    """A plan's (h, c, w, n) or (features, n) as the caller's n, c, h, w or n, features (a view)."""
+    return array.transpose(3, 1, 0, 2) if array.ndim == 4 else np.moveaxis(array, -1, 0)
+
+
+def from_public(array: Array) -> Array:
+    """The caller's n, c, h, w or n, features as a plan's (h, c, w, n) or (features, n) (a view)."""
+    return array.transpose(2, 1, 3, 0) if array.ndim == 4 else np.moveaxis(array, 0, -1)

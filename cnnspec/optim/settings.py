@@ -1,0 +1,20 @@
+"""The `train` section of a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from cnnspec.fields import Declaration, PositiveInt, Registered
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Declaration):
+    """How the network learns."""
+
+    kind: ClassVar[str] = "section"
+    epochs: Annotated[PositiveInt, "passes over the training images"]
+    batch_size: Annotated[PositiveInt, "images in one step"] = 64
+    loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
+    optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
+    schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"

@@ -1,0 +1,122 @@
+"""Shape arithmetic: how windows slide over a map, and the error that says where they do not fit.
+
+Shapes leave the batch axis out: `(c, h, w)` for maps, `(features,)` for vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Shape = tuple[int, ...]
+
+
+class ShapeError(Exception):
+    """Shapes that do not fit: expected before got, the field that is to blame, and the cure."""
+
+    def __init__(self, message: str, *, field: str | None = None, help: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.help = help
+
+
+def text(shape: Shape) -> str:
+    """`1x28x28` for (1, 28, 28)."""
+    return "x".join(map(str, shape))
+
+
+def size(shape: Shape) -> int:
+    """The number of elements of one image's map."""
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def expect_map(shape: Shape, what: str) -> tuple[int, int, int]:
+    """The three axes c, h, w of a map; ShapeError for a vector."""
+    if len(shape) != 3:
+        raise ShapeError(
+            f"{what}: expected a map of channels x height x width, got a vector of {text(shape)} features",
+            help=f"put {what} before flatten",
+        )
+    return shape[0], shape[1], shape[2]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How windows lie over one h x w map: everything that a convolution or a pooling needs to know.
+
+    Output length along an axis: floor((in + pad - dilation*(k - 1) - 1) / stride) + 1.
+    """
+
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]  # top, bottom, left, right
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The rows and columns that one dilated window spans."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """oh, ow: how many windows fit down and across."""
+        top, bottom, left, right = self.padding
+        (eh, ew), (sh, sw) = self.extent, self.stride
+        return (self.height + top + bottom - eh) // sh + 1, (self.width + left + right - ew) // sw + 1
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """The rows and columns of the map with its padding."""
+        top, bottom, left, right = self.padding
+        return self.height + top + bottom, self.width + left + right
+
+
+def _same(length: int, extent: int, stride: int) -> tuple[int, int]:
+    # TensorFlow's and ONNX's SAME_UPPER: out = ceil(in / stride), the odd row or column goes to the end.
+    total = max((-(-length // stride) - 1) * stride + extent - length, 0)
+    return total // 2, total - total // 2
+
+
+def windows(
+    shape: Shape,
+    what: str,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: str | int | tuple[int, ...],
+    dilation: tuple[int, int] = (1, 1),
+) -> Windows:
+    """Lay windows over a (c, h, w) map; ShapeError where not even one fits."""
+    _, height, width = expect_map(shape, what)
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    if padding == "same":
+        pads = _same(height, extent[0], stride[0]) + _same(width, extent[1], stride[1])
+    elif padding == "valid":
+        pads = (0, 0, 0, 0)
+    elif isinstance(padding, int):
+        pads = (padding,) * 4
+    else:
+        assert isinstance(padding, tuple)
+        vertical, horizontal = padding[0], padding[-1]
+        pads = (
+            (vertical, vertical, horizontal, horizontal)
+            if len(padding) == 2
+            else (padding[0], padding[1], padding[2], padding[3])
+        )
+    laid = Windows(height, width, kernel, stride, dilation, pads)
+    if laid.padded[0] < extent[0] or laid.padded[1] < extent[1]:
+        raise ShapeError(
+            f"kernel {extent[0]}x{extent[1]} does not fit a {height}x{width} input (padding {_describe(pads)})",
+            field="kernel_size",
+            help=f"use a kernel_size up to {min(laid.padded)}, or padding: same",
+        )
+    return laid
+
+
+def _describe(pads: tuple[int, int, int, int]) -> str:
+    return str(pads[0]) if len(set(pads)) == 1 else ", ".join(map(str, pads))

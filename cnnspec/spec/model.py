@@ -1,0 +1,119 @@
+"""The typed spec: what a file says after expansion, with the place of everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cnnspec.data.settings import DataSettings
+from cnnspec.diagnostics import Related, Span
+from cnnspec.layers.base import Layer
+from cnnspec.optim.settings import TrainSettings
+from cnnspec.shapes import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mapping was written: its own span, those of its keys and values, and where its block was used."""
+
+    span: Span
+    keys: Mapping[str, Span] = field(default_factory=dict)
+    values: Mapping[str, Span] = field(default_factory=dict)
+    path: str = ""
+    uses: tuple[Related, ...] = ()
+
+    def of(self, key: str | None) -> Span:
+        """The span of a key's value, or of the whole mapping where it does not have that key."""
+        return self.values.get(key, self.span) if key else self.span
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEntry:
+    """One layer; `inputs` are names of layers or `input`, None where it reads the one above."""
+
+    name: str
+    layer: Layer
+    place: Place
+    inputs: tuple[str, ...] | None = None
+    input_spans: tuple[Span, ...] = ()  # one per name in `inputs`
+    named: bool = False  # whether the file gave the id
+    weight_decay: float | None = None
+    trainable: bool = True
+    share: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualEntry:
+    """y = body(x) + shortcut(x); `auto` is the identity where shapes agree, else a 1x1 projection."""
+
+    name: str
+    body: tuple[Entry, ...]
+    shortcut: str
+    place: Place
+    inputs: tuple[str, ...] | None = None
+    input_spans: tuple[Span, ...] = ()
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelEntry:
+    """Branches that read the same input, merged by `concat`, `add` or `multiply`; an empty branch is the identity."""
+
+    name: str
+    branches: tuple[tuple[Entry, ...], ...]
+    merge: str
+    place: Place
+    inputs: tuple[str, ...] | None = None
+    input_spans: tuple[Span, ...] = ()
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEntry:
+    """One instance of a block: its layers in a scope of their own, its input and its last layer's output."""
+
+    name: str
+    body: tuple[Entry, ...]
+    place: Place
+    inputs: tuple[str, ...] | None = None
+    input_spans: tuple[Span, ...] = ()
+    named: bool = False
+
+
+Entry = LayerEntry | ResidualEntry | ParallelEntry | BlockEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What `expect` says of one figure: an exact value or a range; sizes in bytes."""
+
+    exact: int | tuple[int, ...] | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What `require` says of one metric, such as test.accuracy >= 0.98."""
+
+    metric: str
+    comparison: str
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A whole file, checked and expanded; `resolved` is the plain tree that `render` and a run directory write."""
+
+    name: str
+    seed: int
+    input: Shape
+    layers: tuple[Entry, ...]
+    place: Place
+    sections: Mapping[str, Place] = field(default_factory=dict)  # `train`, `train.schedule`, `data`, `expect`...
+    data: DataSettings | None = None
+    train: TrainSettings | None = None
+    expect: Mapping[str, Budget] = field(default_factory=dict)
+    require: tuple[Gate, ...] = ()
+    resolved: Mapping[str, object] = field(default_factory=dict)
+    path: str = ""

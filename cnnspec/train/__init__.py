@@ -1,0 +1,1 @@
+"""The loop, metrics, checkpoints and the run directory."""
