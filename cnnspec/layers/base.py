@@ -120,6 +120,9 @@ class Layer(Declaration):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs; None: any number
     retains: ClassVar[frozenset[str]] = frozenset()  # which of "x" and "y" backward reads
     in_place: ClassVar[bool] = False  # may run with y in x's place and dx in dy's
+    train_only: ClassVar[bool] = False  # the identity at inference
+    increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
+    selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The output's shape; ShapeError where the inputs do not fit."""

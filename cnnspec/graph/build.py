@@ -1,0 +1,164 @@
+"""From a spec's entries to nodes: nesting becomes edges, every shape is inferred, every misfit gets its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.fields import create
+from cnnspec.graph.node import INPUT, Graph, Node
+from cnnspec.layers.base import Layer
+from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Place, ResidualEntry, Spec
+
+
+def build(spec: Spec) -> Graph:
+    """Compile a spec into a graph; SpecError with every shape that does not fit, at its line and column."""
+    builder = _Builder(spec)
+    builder.sequence(spec.layers, INPUT)
+    if builder.diagnostics:
+        raise SpecError(builder.diagnostics)
+    return Graph(spec.name, spec.input, tuple(builder.nodes))
+
+
+class _Builder:
+    def __init__(self, spec: Spec) -> None:
+        self.nodes: list[Node] = []
+        self.diagnostics: list[Diagnostic] = []
+        self.shapes: dict[str, Shape | None] = {INPUT: spec.input}  # by value; None: unknown after an error
+        self.values: dict[str, str] = {INPUT: INPUT}  # from an entry's name to the value that it makes
+
+    def sequence(self, entries: Iterable[Entry], value: str) -> str:
+        """Add entries that read one another from top to bottom; the value that the last one makes."""
+        scope_input = value
+        for entry in entries:
+            sources = (
+                (value,)
+                if entry.inputs is None
+                else tuple(scope_input if name == INPUT else self.values[name] for name in entry.inputs)
+            )
+            value = self.entry(entry, sources)
+            self.values[entry.name] = value
+        return value
+
+    def entry(self, entry: Entry, sources: tuple[str, ...]) -> str:
+        """Add one entry of any sort; the value that it makes."""
+        match entry:
+            case LayerEntry():
+                return self.layer_entry(entry, sources)
+            case BlockEntry():
+                return self.sequence(entry.body, sources[0])
+            case ResidualEntry():
+                return self.residual(entry, sources[0])
+            case ParallelEntry():
+                made = tuple(self.sequence(branch, sources[0]) for branch in entry.branches)
+                return self.add(entry.name, create("layer", entry.merge), made, entry.place)
+
+    def layer_entry(self, entry: LayerEntry, sources: tuple[str, ...]) -> str:
+        activation = getattr(entry.layer, "activation", None)
+        if activation is None:
+            return self.add(entry.name, entry.layer, sources, entry.place, entry)
+        plain = dataclasses.replace(entry.layer, **{"activation": None})
+        value = self.add(entry.name, plain, sources, entry.place, entry)
+        return self.add(f"{entry.name}.{activation.type_name}", activation, (value,), entry.place)
+
+    def residual(self, entry: ResidualEntry, source: str) -> str:
+        value = self.sequence(entry.body, source)
+        before, after = self.shapes[source], self.shapes[value]
+        if before is None or after is None or entry.shortcut == "none":
+            return value
+        shortcut = source
+        if entry.shortcut == "projection" or (entry.shortcut == "auto" and before != after):
+            shortcut = self.projection(entry, source, before, after)
+        return self.add(entry.name, create("layer", "add"), (value, shortcut), entry.place)
+
+    def projection(self, entry: ResidualEntry, source: str, before: Shape, after: Shape) -> str:
+        """A 1x1 convolution to the body's shape, normalised where the body is (He et al. 2015, option B)."""
+        stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=False)) or (1, 1)
+        normalised = any(
+            isinstance(inner, LayerEntry) and inner.layer.type_name == "batch_norm" for inner in entry.body
+        )
+        convolution = create(
+            "layer",
+            {
+                "type": "conv2d",
+                "filters": after[0],
+                "kernel_size": 1,
+                "stride": stride,
+                "bias": "none" if normalised else "channel",
+            },
+        )
+        value = self.add(f"{entry.name}.shortcut", convolution, (source,), entry.place)
+        if normalised:
+            value = self.add(f"{entry.name}.shortcut.batch_norm", create("layer", "batch_norm"), (value,), entry.place)
+        return value
+
+    def add(
+        self, name: str, layer: Layer, sources: tuple[str, ...], place: Place, entry: LayerEntry | None = None
+    ) -> str:
+        """Add one node and infer its shape; the value's name, which is the node's."""
+        shapes = [self.shapes[source] for source in sources]
+        self.shapes[name] = None
+        known = tuple(shape for shape in shapes if shape is not None)
+        if len(known) < len(shapes):
+            return name
+        try:
+            self.check_arity(layer, len(known))
+            shape = layer.infer_shape(*known)
+        except ShapeError as error:
+            self.report(name, layer, error, sources, place)
+            return name
+        self.shapes[name] = shape
+        self.nodes.append(
+            Node(
+                name=name,
+                layer=layer,
+                inputs=sources,
+                input_shapes=known,
+                shape=shape,
+                params=layer.params(*known),
+                state=layer.state(*known),
+                macs=layer.cost(*known),
+                weight_decay=entry.weight_decay if entry else None,
+                trainable=entry.trainable if entry else True,
+            )
+        )
+        return name
+
+    @staticmethod
+    def check_arity(layer: Layer, count: int) -> None:
+        fewest, most = layer.arity
+        if count < fewest or (most is not None and count > most):
+            wanted = f"at least {fewest}" if most is None else str(fewest) if fewest == most else f"{fewest} to {most}"
+            raise ShapeError(
+                f"expected {wanted} input{'s' if wanted != '1' else ''}, got {count}",
+                field="from",
+                help="name its inputs with from: [a, b]" if count < fewest else "merge the inputs first with add or concat",
+            )
+
+    def report(self, name: str, layer: Layer, error: ShapeError, sources: tuple[str, ...], place: Place) -> None:
+        trail = " > ".join([*self.trail(sources[0]), f"{name} ?"])
+        self.diagnostics.append(
+            Diagnostic(
+                code="shape-mismatch",
+                severity="error",
+                message=f"{layer.type_name} '{name}': {error}",
+                span=place.of(error.field),
+                path=f"{place.path}.{error.field}" if error.field in place.values else place.path,
+                help=error.help,
+                notes=(f"shapes so far: {trail}",),
+                related=place.uses,
+            )
+        )
+
+    def trail(self, value: str) -> list[str]:
+        """The values that led to one, with their shapes, from the input on."""
+        by_name = {node.name: node for node in self.nodes}
+        steps: list[str] = []
+        while True:
+            shape = self.shapes[value]
+            steps.append(f"{value} {text(shape) if shape else '?'}")
+            if value not in by_name:
+                return steps[::-1]
+            value = by_name[value].inputs[0]

@@ -1,0 +1,60 @@
+"""The graph: nodes in the order in which they run, each knowing its shapes, parameters and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cnnspec.layers.base import Layer, Parameter, State
+from cnnspec.shapes import Shape, size
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One layer in its place; a node's name is also the name of the value that it makes."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    shape: Shape
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    state: Mapping[str, State] = field(default_factory=dict)
+    macs: int = 0  # of one image's forward pass
+    weight_decay: float | None = None  # None: the optimizer's
+    trainable: bool = True
+
+    @property
+    def parameter_count(self) -> int:
+        """Learned numbers in this node."""
+        return sum(size(parameter.shape) for parameter in self.params.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in topological order; the last one makes the output."""
+
+    name: str
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+
+    @property
+    def output(self) -> Node:
+        """The node whose value is the network's output."""
+        return self.nodes[-1]
+
+    @property
+    def parameter_count(self) -> int:
+        """Learned numbers in the whole network."""
+        return sum(node.parameter_count for node in self.nodes)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image's forward pass."""
+        return sum(node.macs for node in self.nodes)
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """The nodes that read a value, once for each time they read it."""
+        return tuple(node for node in self.nodes for read in node.inputs if read == name)

@@ -1,0 +1,95 @@
+"""Passes: functions from graph to graph, each with one purpose, all leaving the results equal within rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from cnnspec.graph.node import INPUT, Graph, Node
+from cnnspec.layers.merge import Fork
+
+Pass = Callable[[Graph], Graph]
+
+
+def remove_dead_nodes(graph: Graph) -> Graph:
+    """Leave out what the output does not depend on."""
+    needed = {graph.output.name}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return dataclasses.replace(graph, nodes=tuple(node for node in graph.nodes if node.name in needed))
+
+
+def remove_train_only(graph: Graph) -> Graph:
+    """Leave out layers that do nothing at inference, such as dropout."""
+    renamed: dict[str, str] = {}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        if node.layer.train_only and (node is not graph.output or inputs[0] != INPUT):
+            renamed[node.name] = inputs[0]
+        else:
+            kept.append(dataclasses.replace(node, inputs=inputs))
+    return dataclasses.replace(graph, nodes=tuple(kept)) if kept else graph
+
+
+def activation_behind_pooling(graph: Graph) -> Graph:
+    """Swap an increasing activation and the max pooling that alone reads it: max(f(x)) = f(max(x)), on fewer elements.
+
+    The gradient is the same too: where relu makes all of a window 0, no element of it has a gradient.
+    """
+    nodes = list(graph.nodes)
+    for first in range(len(nodes)):
+        activation = nodes[first]
+        readers = graph.consumers(activation.name)
+        if not activation.layer.increasing or len(readers) != 1 or not readers[0].layer.selects_maximum:
+            continue
+        second = next(i for i, node in enumerate(nodes) if node.name == readers[0].name)
+        pooling = nodes[second]
+        # Names stay with positions, so that whoever reads the pooled value finds it under the old name.
+        nodes[first] = dataclasses.replace(
+            pooling, name=activation.name, inputs=activation.inputs, input_shapes=activation.input_shapes
+        )
+        nodes[second] = dataclasses.replace(
+            activation,
+            name=pooling.name,
+            inputs=(activation.name,),
+            input_shapes=(pooling.shape,),
+            shape=pooling.shape,
+        )
+    return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
+def explicit_fan_out(graph: Graph) -> Graph:
+    """Put a fork behind every value with several readers; it sums their gradients, so that no layer accumulates."""
+    forks: dict[str, Node] = {}
+    values = [(INPUT, graph.input_shape), *((node.name, node.shape) for node in graph.nodes)]
+    for name, shape in values:
+        if len(graph.consumers(name)) > 1:
+            forks[name] = Node(f"{name}.fork", Fork(), (name,), (shape,), shape)
+    nodes: list[Node] = [forks[INPUT]] if INPUT in forks else []
+    for node in graph.nodes:
+        inputs = tuple(forks[name].name if name in forks else name for name in node.inputs)
+        nodes.append(dataclasses.replace(node, inputs=inputs))
+        if node.name in forks:
+            nodes.append(forks[node.name])
+    return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
+TRAINING: Mapping[str, Pass] = {
+    "remove-dead-nodes": remove_dead_nodes,
+    "activation-behind-pooling": activation_behind_pooling,
+    "explicit-fan-out": explicit_fan_out,
+}
+INFERENCE: Mapping[str, Pass] = {
+    "remove-dead-nodes": remove_dead_nodes,
+    "remove-train-only": remove_train_only,
+    "activation-behind-pooling": activation_behind_pooling,
+}
+
+
+def optimise(graph: Graph, passes: Mapping[str, Pass]) -> Graph:
+    """Run passes in their order."""
+    for transform in passes.values():
+        graph = transform(graph)
+    return graph
