@@ -59,7 +59,7 @@ class _Builder:
         activation = getattr(entry.layer, "activation", None)
         if activation is None:
             return self.add(entry.name, entry.layer, sources, entry.place, entry)
-        plain = dataclasses.replace(entry.layer, **{"activation": None})
+        plain = dataclasses.replace(entry.layer, activation=None)
         value = self.add(entry.name, plain, sources, entry.place, entry)
         return self.add(f"{entry.name}.{activation.type_name}", activation, (value,), entry.place)
 
@@ -134,7 +134,9 @@ class _Builder:
             raise ShapeError(
                 f"expected {wanted} input{'s' if wanted != '1' else ''}, got {count}",
                 field="from",
-                help="name its inputs with from: [a, b]" if count < fewest else "merge the inputs first with add or concat",
+                help="name its inputs with from: [a, b]"
+                if count < fewest
+                else "merge the inputs first with add or concat",
             )
 
     def report(self, name: str, layer: Layer, error: ShapeError, sources: tuple[str, ...], place: Place) -> None:

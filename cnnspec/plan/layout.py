@@ -1,0 +1,181 @@
+"""Which arrays a shard needs and when: the timeline of one pass, the life of every array, and its place in memory.
+
+Moments count from 0: the forward pass of node i is moment i, the loss is moment N, the backward pass of node i is
+moment 2N - i. A value lives from the moment that makes it to the last one that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Mode, batch_shape
+from cnnspec.optim import Loss
+from cnnspec.plan.memory import Claim, Placement, place, view
+from cnnspec.shapes import Shape
+
+LOSS = "loss"  # the reader of the output, among the readers that are nodes
+
+Key = tuple[str, str, str]  # ("value", name, ""), ("gradient", value, reader), ("buffer", node, name)
+
+
+def value_key(name: str) -> Key:
+    """The array of a value."""
+    return ("value", name, "")
+
+
+def gradient_key(value: str, reader: str) -> Key:
+    """The gradient of a value that one of its readers writes."""
+    return ("gradient", value, reader)
+
+
+def buffer_key(node: str, name: str) -> Key:
+    """A node's own array."""
+    return ("buffer", node, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The arrays of one shard of n images and their offsets in a region of `size` bytes."""
+
+    n: int
+    claims: Mapping[Key, Claim]
+    offsets: Mapping[Key, int]
+    size: int
+
+    def bind(self, region: Array) -> dict[Key, Array]:
+        """Every array as a view of the region."""
+        return {key: view(region, self.offsets[key], claim) for key, claim in self.claims.items()}
+
+
+def differentiated(graph: Graph) -> frozenset[str]:
+    """The values that depend on a parameter: those that a gradient is wanted for."""
+    wanted: set[str] = set()
+    for node in graph.nodes:
+        if node.params or wanted.intersection(node.inputs):
+            wanted.add(node.name)
+    return frozenset(wanted)
+
+
+def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None) -> Layout:
+    """The layout of one shard; nothing is allocated."""
+    timeline = _Timeline(graph, n, mode, np.dtype(dtype), loss)
+    timeline.values()
+    timeline.buffers()
+    if mode == "train":
+        timeline.gradients()
+    return timeline.layout()
+
+
+def lay_out_prepared(graph: Graph, n: int, mode: Mode, dtype: str) -> Layout:
+    """The layout of what all shards share: arrays that depend on parameters alone."""
+    claims = {
+        buffer_key(node.name, name): Claim(buffer.shape, np.dtype(buffer.dtype or dtype), 0, 0)
+        for node in graph.nodes
+        for name, buffer in node.layer.scratch(*node.input_shapes, n=n, mode=mode).items()
+        if buffer.lifetime == "prepare"
+    }
+    return _placed(n, claims, place(list(claims.values())))
+
+
+def _placed(n: int, claims: Mapping[Key, Claim], placement: Placement) -> Layout:
+    return Layout(n, claims, dict(zip(claims, placement.offsets, strict=True)), placement.size)
+
+
+class _Timeline:
+    def __init__(self, graph: Graph, n: int, mode: Mode, dtype: np.dtype[np.generic], loss: Loss | None) -> None:
+        self.graph, self.n, self.mode, self.dtype, self.loss = graph, n, mode, dtype, loss
+        self.end = len(graph.nodes)
+        self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
+        self.backward = {node.name: 2 * self.end - moment for moment, node in enumerate(graph.nodes)}
+        self.wanted = differentiated(graph) if mode == "train" else frozenset()
+        self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
+        self.lives: list[tuple[int, int]] = []  # of each storage: several arrays may lie in one
+
+    def claim(self, key: Key, shape: Shape, dtype: np.dtype[np.generic], first: int, last: int) -> None:
+        self.arrays[key] = (shape, dtype, len(self.lives))
+        self.lives.append((first, last))
+
+    def share(self, key: Key, owner: Key, last: int) -> None:
+        """Put an array into another's place, whose last reader is the one that makes it."""
+        shape, dtype, storage = self.arrays[owner]
+        self.arrays[key] = (shape, dtype, storage)
+        first, before = self.lives[storage]
+        self.lives[storage] = (first, max(before, last))
+
+    def last_use(self, name: str) -> int:
+        """The last moment that reads a value."""
+        moments = [self.end] if name == self.graph.output.name else [-1]
+        for reader in self.graph.consumers(name):
+            moments.append(self.forward[reader.name])
+            if "x" in reader.layer.retains and reader.name in self.wanted:
+                moments.append(self.backward[reader.name])
+        if name in self.wanted and "y" in self.node(name).layer.retains:
+            moments.append(self.backward[name])
+        return max(moments)
+
+    def node(self, name: str) -> Node:
+        return self.graph.nodes[self.forward[name]]
+
+    def values(self) -> None:
+        self.claim(value_key(INPUT), batch_shape(self.graph.input_shape, self.n), self.dtype, -1, self.last_use(INPUT))
+        for moment, node in enumerate(self.graph.nodes):
+            source, last = node.inputs[0], self.last_use(node.name)
+            shape = batch_shape(node.shape, self.n)
+            if node.layer.in_place and node.input_shapes[0] == node.shape and self.last_use(source) == moment:
+                self.share(value_key(node.name), value_key(source), last)
+            else:
+                self.claim(value_key(node.name), shape, self.dtype, moment, max(last, moment))
+
+    def buffers(self) -> None:
+        for node in self.graph.nodes:
+            forward, backward = self.forward[node.name], self.backward[node.name]
+            lives = {"forward": (forward, forward), "backward": (backward, backward), "kept": (forward, backward)}
+            for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
+                if buffer.lifetime != "prepare":
+                    self.buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
+        if self.loss is not None:
+            for name, buffer in self.loss.scratch(self.graph.output.shape, self.n).items():
+                self.buffer(buffer_key(LOSS, name), buffer, (self.end, self.end))
+
+    def buffer(self, key: Key, buffer: Buffer, life: tuple[int, int]) -> None:
+        self.claim(key, buffer.shape, np.dtype(buffer.dtype or self.dtype), *life)
+
+    def gradients(self) -> None:
+        output = self.graph.output
+        if output.name in self.wanted:
+            self.gradient(output.name, LOSS, self.end)
+        for node in reversed(self.graph.nodes):
+            if node.name not in self.wanted:
+                continue
+            for source in node.inputs:
+                if source in self.wanted:
+                    self.gradient(source, node.name, self.backward[node.name])
+
+    def gradient(self, value: str, reader: str, moment: int) -> None:
+        key, last = gradient_key(value, reader), self.backward[value]
+        shape = batch_shape(self.node(value).shape, self.n)
+        if reader != LOSS:
+            node = self.node(reader)
+            above = self.graph.consumers(reader)
+            owner = gradient_key(reader, above[0].name if above else LOSS)
+            if node.layer.in_place and not node.params and len(node.inputs) == 1 and self.arrays[owner][0] == shape:
+                self.share(key, owner, last)
+                return
+        self.claim(key, shape, self.dtype, moment, last)
+
+    def layout(self) -> Layout:
+        storages = [Claim((0,), np.dtype(np.uint8), *life) for life in self.lives]
+        for shape, dtype, storage in self.arrays.values():
+            first, last = self.lives[storage]
+            claim = Claim(shape, dtype, first, last)
+            if claim.size > storages[storage].size:
+                storages[storage] = claim
+        placement = place(storages)
+        claims = {key: Claim(shape, dtype, *self.lives[s]) for key, (shape, dtype, s) in self.arrays.items()}
+        offsets = {key: placement.offsets[storage] for key, (_, _, storage) in self.arrays.items()}
+        return Layout(self.n, claims, offsets, placement.size)

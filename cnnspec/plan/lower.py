@@ -1,0 +1,259 @@
+"""Lowering: a graph, a batch size and a mode become phases of steps over one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.graph.passes import INFERENCE, TRAINING, optimise
+from cnnspec.kernels.step import Array, Step
+from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
+from cnnspec.optim import Loss
+from cnnspec.plan.layout import (
+    LOSS,
+    Key,
+    Layout,
+    buffer_key,
+    differentiated,
+    gradient_key,
+    lay_out,
+    lay_out_prepared,
+    value_key,
+)
+from cnnspec.plan.memory import allocate
+from cnnspec.plan.plan import Plan
+from cnnspec.plan.random import Stream
+from cnnspec.plan.reduce import all_sum
+from cnnspec.plan.team import Phase, Team
+from cnnspec.plan.update import Training
+from cnnspec.plan.weights import Weights
+
+SHARD = 32  # images: smaller shards cost more calls than they gain in cache hits
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a batch enters: the type that images have in memory, and x = image * scale + shift per channel."""
+
+    dtype: str = "float32"
+    scale: Sequence[float] | None = None
+    shift: Sequence[float] | None = None
+
+
+def shards_of(batch: int) -> tuple[int, ...]:
+    """How a batch is cut: by its size alone, never by the machine, into parts of about 32 and at least 16 images."""
+    count = 1 if batch < 32 else max(2, batch // SHARD)
+    return tuple(batch * (i + 1) // count - batch * i // count for i in range(count))
+
+
+def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
+    """The size of the arena that `lower` would allocate, without allocating it."""
+    prepared, shards = _layouts(optimised(graph, mode), batch, mode, dtype, loss)
+    return prepared.size + sum(layout.size for layout in shards)
+
+
+def optimised(graph: Graph, mode: Mode) -> Graph:
+    """The graph as a plan of that mode runs it."""
+    return optimise(graph, TRAINING if mode == "train" else INFERENCE)
+
+
+def _layouts(graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None) -> tuple[Layout, list[Layout]]:
+    sizes = shards_of(batch)
+    by_size = {n: lay_out(graph, n, mode, dtype, loss) for n in set(sizes)}
+    return lay_out_prepared(graph, sizes[0], mode, dtype), [by_size[n] for n in sizes]
+
+
+def lower(
+    graph: Graph,
+    batch: int,
+    mode: Mode,
+    weights: Weights,
+    team: Team,
+    *,
+    entry: Entry | None = None,
+    loss: Loss | None = None,
+    training: Training | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Make the plan for one batch size.
+
+    `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
+    training state belong to the caller, so that plans of several sizes and modes work on the same ones.
+    """
+    return _Lowering(optimised(graph, mode), batch, mode, weights, team, entry or Entry(), loss, training, seed).plan()
+
+
+class _Lowering:
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        mode: Mode,
+        weights: Weights,
+        team: Team,
+        entry: Entry,
+        loss: Loss | None,
+        training: Training | None,
+        seed: int,
+    ) -> None:
+        self.graph, self.batch, self.mode, self.weights, self.team = graph, batch, mode, weights, team
+        self.entry, self.loss, self.training, self.seed = entry, loss, training, seed
+        dtype = weights.values.dtype
+        self.wanted = differentiated(graph) if mode == "train" else frozenset[str]()
+        prepared, self.layouts = _layouts(graph, batch, mode, str(dtype), loss)
+        self.arena = allocate(prepared.size + sum(layout.size for layout in self.layouts))
+        self.prepared = prepared.bind(self.arena[: prepared.size])
+        self.arrays: list[dict[Key, Array]] = []
+        start = prepared.size
+        for layout in self.layouts:
+            self.arrays.append(layout.bind(self.arena[start : start + layout.size]))
+            start += layout.size
+        self.bounds = np.cumsum([0, *(layout.n for layout in self.layouts)]).tolist()
+        self.images: Array = np.zeros((batch, *graph.input_shape), entry.dtype)
+        vector = len(graph.output.shape) == 1
+        self.labels: Array = np.zeros(batch, np.int64)
+        self.losses: Array = np.zeros(batch, dtype)
+        self.predictions: Array | None = np.zeros(batch, np.int64) if vector else None
+
+    def plan(self) -> Plan:
+        operands = [
+            [self.operands(node, position, shard) for shard in range(len(self.layouts))]
+            for position, node in enumerate(self.graph.nodes)
+        ]
+        prepare = [
+            step
+            for node, of_shards in zip(self.graph.nodes, operands, strict=True)
+            for step in _steps(node.layer.prepare(of_shards[0]))
+        ]
+        programs = [self.program(shard, operands) for shard in range(len(self.layouts))]
+        return Plan(
+            batch=self.batch,
+            mode=self.mode,
+            arena=self.arena,
+            images=self.images,
+            labels=self.labels,
+            losses=self.losses,
+            predictions=self.predictions,
+            outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
+            prepare=[prepare] if prepare else [],
+            phases=_phases(programs),
+            update=[self.training.tasks(len(self.layouts))] if self.training else [],
+            weights=self.weights,
+            team=self.team,
+            training=self.training,
+        )
+
+    def operands(self, node: Node, position: int, shard: int) -> Operands:
+        arrays = self.arrays[shard]
+        buffers = {
+            name: found
+            for name in node.layer.scratch(*node.input_shapes, n=self.layouts[shard].n, mode=self.mode)
+            for key in [buffer_key(node.name, name)]
+            for found in [self.prepared[key] if key in self.prepared else arrays[key]]
+        }
+        readers = [reader.name for reader in self.graph.consumers(node.name)] or [LOSS]
+        backward = node.name in self.wanted
+        clock = self.training.clock if self.training else np.array(0)
+        return Operands(
+            inputs=tuple(arrays[value_key(name)] for name in node.inputs),
+            output=arrays[value_key(node.name)],
+            input_grads=tuple(arrays.get(gradient_key(name, node.name)) if backward else None for name in node.inputs),
+            output_grads=tuple(arrays[gradient_key(node.name, reader)] for reader in readers) if backward else (),
+            params=self.weights.views(self.weights.values, node),
+            grads=self.weights.views(self.training.gradients[shard], node) if self.training else {},
+            state=self.weights.node_state(node),
+            buffers=buffers,
+            mode=self.mode,
+            shard=shard,
+            batch=self.batch,
+            random=Stream(self.seed, position, shard, clock),
+        )
+
+    def program(self, shard: int, operands: list[list[Operands]]) -> Program:
+        """Everything that one shard does in a step, in order."""
+        program: list[Step | Reduce] = [self.enter(shard)]
+        for node, of_shards in zip(self.graph.nodes, operands, strict=True):
+            program += node.layer.forward(of_shards[shard])
+        if self.predictions is not None:
+            program.append(self.predict(shard, self.predictions))
+        if self.loss is not None:
+            program.append(self.bind_loss(self.loss, shard))
+        if self.mode == "train":
+            for node, of_shards in zip(reversed(self.graph.nodes), reversed(operands), strict=True):
+                if node.name in self.wanted:
+                    backward = node.layer.backward(of_shards[shard])
+                    program += [*backward.params, *backward.input]
+        return program
+
+    def enter(self, shard: int) -> Step:
+        """Images become the plan's type and layout: the one place where n, c, h, w turns into (h, c, w, n)."""
+        start, stop = self.bounds[shard : shard + 2]
+        x = self.arrays[shard][value_key(INPUT)]
+        images = from_public(self.images[start:stop])
+        scale, shift = (
+            None if values is None else np.asarray(values, x.dtype).reshape(1, -1, 1, 1)
+            for values in (self.entry.scale, self.entry.shift)
+        )
+        if shift is not None and not shift.any():
+            shift = None
+
+        def step() -> None:
+            np.copyto(x, images, casting="unsafe")
+            if scale is not None:
+                np.multiply(x, scale, out=x)
+            if shift is not None:
+                np.add(x, shift, out=x)
+
+        return step
+
+    def predict(self, shard: int, predictions: Array) -> Step:
+        start, stop = self.bounds[shard : shard + 2]
+        y, chosen = self.arrays[shard][value_key(self.graph.output.name)], predictions[start:stop]
+
+        def step() -> None:
+            np.argmax(y, axis=0, out=chosen)
+
+        return step
+
+    def bind_loss(self, loss: Loss, shard: int) -> Step:
+        start, stop = self.bounds[shard : shard + 2]
+        arrays, output = self.arrays[shard], self.graph.output
+        return loss.bind(
+            arrays[value_key(output.name)],
+            self.labels[start:stop],
+            arrays.get(gradient_key(output.name, LOSS)),
+            self.losses[start:stop],
+            {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
+            self.batch,
+        )
+
+
+def _steps(program: Program) -> list[Step]:
+    return [item for item in program if not isinstance(item, Reduce)]
+
+
+def _phases(programs: Sequence[Program]) -> list[Phase]:
+    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one sum."""
+    phases: list[Phase] = []
+    pending: list[list[Step]] = [[] for _ in programs]
+    for items in zip(*programs, strict=True):
+        sums = [item.array for item in items if isinstance(item, Reduce)]
+        if sums:
+            phases += [[_sequence(steps) for steps in pending], [all_sum(sums)]]
+            pending = [[] for _ in programs]
+        else:
+            for steps, item in zip(pending, items, strict=True):
+                if not isinstance(item, Reduce):
+                    steps.append(item)
+    return [*phases, [_sequence(steps) for steps in pending]]
+
+
+def _sequence(steps: list[Step]) -> Step:
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run

@@ -1,0 +1,56 @@
+"""A compiled network for one batch size and mode: phases of tasks on static arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Mode, to_public
+from cnnspec.plan.team import Phase, Team
+from cnnspec.plan.update import Training
+from cnnspec.plan.weights import Weights
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`."""
+
+    batch: int
+    mode: Mode
+    arena: Array
+    images: Array
+    labels: Array
+    losses: Array
+    predictions: Array | None
+    outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
+    prepare: Sequence[Phase]
+    phases: Sequence[Phase]
+    update: Sequence[Phase]
+    weights: Weights
+    team: Team
+    training: Training | None
+    _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
+
+    def compute(self) -> None:
+        """One pass: forward, and in a training plan the loss and the gradient of every shard."""
+        if self._prepared != self.weights.version:
+            self.team.run(self.prepare)
+            self._prepared = self.weights.version
+        self.team.run(self.phases)
+
+    def step(self, rate: float) -> None:
+        """One step of training at a learning rate: pass, sum of the shards' gradients, update."""
+        assert self.training is not None
+        self.training.rate[...] = rate
+        self.training.clock += 1
+        self.compute()
+        self.team.run(self.update)
+        self.weights.version += 1
+
+    @property
+    def output(self) -> Array:
+        """The network's output for the whole batch, n first, as a fresh array."""
+        return np.concatenate([to_public(y) for y in self.outputs])

@@ -1,0 +1,26 @@
+"""Random numbers that depend on the seed, the layer, the shard and the step alone: a resumed run draws the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels.step import Array
+
+
+class Stream:
+    """One layer's numbers in one shard: Philox with the step as its counter (Salmon et al. 2011)."""
+
+    def __init__(self, seed: int, layer: int, shard: int, clock: Array) -> None:
+        self._clock = clock
+        self._bits = np.random.Philox(np.random.SeedSequence([seed, layer, shard]))
+        self._generator = np.random.Generator(self._bits)
+        self._start: Any = self._bits.state
+        self._counter = self._start["state"]["counter"]
+
+    def uniform(self, out: Array) -> None:
+        """Fill with uniform numbers of [0, 1) for the step that the clock shows."""
+        self._counter[:] = (0, 0, int(self._clock), 0)
+        self._bits.state = self._start
+        self._generator.random(out=out, dtype=out.dtype)  # type: ignore[arg-type]

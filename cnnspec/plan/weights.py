@@ -1,0 +1,121 @@
+"""All parameters in one flat array, all running statistics in another; layers see views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from cnnspec.graph import Graph, Node
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
+
+ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one parameter lies in the flat array."""
+
+    node: Node
+    name: str
+    shape: Shape
+    start: int
+
+    @property
+    def key(self) -> str:
+        """`conv2d_1.weight`, as checkpoints and `Model.params` name it."""
+        return f"{self.node.name}.{self.name}"
+
+    @property
+    def stop(self) -> int:
+        """One past the parameter's last element."""
+        return self.start + prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the flat array that one weight decay applies to."""
+
+    start: int
+    stop: int
+    weight_decay: float
+
+
+class Weights:
+    """The parameters and running statistics of a network; the only arrays that outlive a plan.
+
+    Parameters lie in the order of their weight decay, so that the optimizer works on few long stretches. Frozen ones
+    come last, outside of every segment.
+    """
+
+    def __init__(self, graph: Graph, weight_decay: float = 0.0, dtype: str = "float32") -> None:
+        groups: dict[float | None, list[tuple[Node, str, Shape]]] = {}
+        for node in graph.nodes:
+            own = weight_decay if node.weight_decay is None else node.weight_decay
+            for name, parameter in node.params.items():
+                decay = (own if parameter.decays else 0.0) if node.trainable else None
+                groups.setdefault(decay, []).append((node, name, parameter.shape))
+        self.slots: list[Slot] = []
+        self.segments: list[Segment] = []
+        end = 0
+        for decay, members in sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or 0.0)):
+            start = end
+            for node, name, shape in members:
+                self.slots.append(Slot(node, name, shape, end))
+                end = -(-(end + prod(shape)) // ALIGNMENT) * ALIGNMENT
+            if decay is not None:
+                self.segments.append(Segment(start, end, decay))
+        self.values: Array = np.zeros(end, dtype)
+        self.params: dict[str, Array] = {
+            slot.key: self.values[slot.start : slot.stop].reshape(slot.shape) for slot in self.slots
+        }
+        self.state: dict[str, Array] = {
+            f"{node.name}.{name}": np.full(state.shape, state.fill, dtype)
+            for node in graph.nodes
+            for name, state in node.state.items()
+        }
+        self.version = 0  # changes with every update, so that plans know when prepared arrays are stale
+
+    @property
+    def trained(self) -> int:
+        """Elements of the flat array that an optimizer changes: they come first."""
+        return self.segments[-1].stop if self.segments else 0
+
+    def initialise(self, seed: int) -> None:
+        """Fill every parameter from the seed and the parameter's position in the graph, and nothing else."""
+        order = sorted(range(len(self.slots)), key=lambda i: self.slots[i].key)
+        for index, position in enumerate(order):
+            slot = self.slots[position]
+            parameter = slot.node.params[slot.name]
+            random = np.random.default_rng([seed, index])
+            parameter.initializer.fill(self.params[slot.key], parameter.fans, random)
+        self.version += 1
+
+    def views(self, flat: Array, node: Node) -> dict[str, Array]:
+        """One node's parameters, or their gradients, as views of a flat array."""
+        return {
+            slot.name: flat[slot.start : slot.stop].reshape(slot.shape)
+            for slot in self.slots
+            if slot.node.name == node.name
+        }
+
+    def node_state(self, node: Node) -> dict[str, Array]:
+        """One node's running statistics."""
+        return {name: self.state[f"{node.name}.{name}"] for name in node.state}
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Everything that a checkpoint of the network holds, by name."""
+        yield from sorted(self.params.items())
+        yield from sorted(self.state.items())
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Take over values by name; KeyError or ValueError where names or shapes differ."""
+        for name, own in self.arrays():
+            if arrays[name].shape != own.shape:
+                raise ValueError(f"{name}: expected shape {own.shape}, got {arrays[name].shape}")
+        for name, own in self.arrays():
+            own[...] = arrays[name]
+        self.version += 1
