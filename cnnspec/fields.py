@@ -185,7 +185,7 @@ class Declaration:
 
 
 @cache
-def options(cls: type[Any]) -> tuple[Option, ...]:
+def options(cls: Any) -> tuple[Option, ...]:
     """The declared fields of a registered class, in their order."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = []

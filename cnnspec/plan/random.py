@@ -23,4 +23,4 @@ class Stream:
         """Fill with uniform numbers of [0, 1) for the step that the clock shows."""
         self._counter[:] = (0, 0, int(self._clock), 0)
         self._bits.state = self._start
-        self._generator.random(out=out, dtype=out.dtype)  # type: ignore[arg-type]
+        self._generator.random(out=out, dtype=out.dtype)
