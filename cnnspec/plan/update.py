@@ -21,13 +21,18 @@ class Training:
     It outlives the plans of different batch sizes, which share it.
     """
 
-    def __init__(self, weights: Weights, optimizer: Optimizer, shards: int) -> None:
+    def __init__(self, weights: Weights, optimizer: Optimizer, shards: int = 1) -> None:
         self.weights = weights
         self.optimizer = optimizer
         self.gradients: list[Array] = [np.zeros_like(weights.values) for _ in range(shards)]
         self.slots: dict[str, Array] = {name: np.zeros_like(weights.values) for name in optimizer.slots()}
         self.rate: Array = np.array(optimizer.learning_rate, np.float64)
         self.clock: Array = np.array(0, np.int64)  # steps begun
+
+    def grow(self, shards: int) -> None:
+        """Have a gradient for that many shards."""
+        while len(self.gradients) < shards:
+            self.gradients.append(np.zeros_like(self.weights.values))
 
     def tasks(self, shards: int) -> list[Step]:
         """Sum the gradients of that many shards and apply them: tasks that touch no element twice."""

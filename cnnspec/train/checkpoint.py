@@ -1,0 +1,83 @@
+"""Checkpoints: one .npz file without pickles, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
+from cnnspec.plan import Training, Weights
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file holds: arrays of the network, slots of the optimizer by parameter, and where training stood."""
+
+    path: Path
+    network: Mapping[str, Array]
+    slots: Mapping[str, Array]
+    progress: Mapping[str, Any]
+
+
+def write_checkpoint(path: Path, weights: Weights, training: Training | None, progress: Mapping[str, Any]) -> None:
+    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses."""
+    arrays: dict[str, Array] = {f"network/{name}": array for name, array in weights.arrays()}
+    if training is not None:
+        for slot in weights.slots:
+            for name, flat in training.slots.items():
+                arrays[f"optimizer/{name}/{slot.key}"] = flat[slot.start : slot.stop].reshape(slot.shape)
+    about = json.dumps({"format": FORMAT, **progress}, sort_keys=True)
+    arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; RunError where it is missing, damaged or no checkpoint."""
+    if not path.is_file():
+        raise RunError(f"no checkpoint at {path}", "name a run directory made by `cnnspec train`, or an .npz file in one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        progress = json.loads(arrays.pop("progress").tobytes())
+        if progress["format"] != FORMAT:
+            raise ValueError(f"format {progress['format']}, this version reads {FORMAT}")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
+    return Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
+
+
+def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None) -> None:
+    """Put a checkpoint's values in place; RunError where they belong to another network."""
+    try:
+        weights.load(checkpoint.network)
+        if training is not None:
+            for slot in weights.slots:
+                for name, flat in training.slots.items():
+                    flat[slot.start : slot.stop] = checkpoint.slots[f"{name}/{slot.key}"].reshape(-1)
+            training.clock[...] = checkpoint.progress["step"]
+    except (KeyError, ValueError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{checkpoint.path} does not fit this network: {what}", "use the spec it was trained with") from error
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

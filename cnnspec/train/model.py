@@ -1,0 +1,152 @@
+"""A compiled network: its graph, its weights, and a plan for every batch size that was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cnnspec.data import Dataset, affine, open_data
+from cnnspec.graph import Graph, build
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Mode
+from cnnspec.plan import Entry, Plan, Team, Training, Weights, lower, shards_of
+from cnnspec.spec import Spec, load
+from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
+
+INFERENCE_BATCH = 256  # images that one inference plan takes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean loss and share of right answers over a set of images; None where the network has no such thing."""
+
+    loss: float | None
+    accuracy: float | None
+    images: int
+
+
+class Model:
+    """A network that can be trained, evaluated and asked; images in and out are n, c, h, w.
+
+    uint8 images enter as the spec's `preprocess` scales pixels; floating-point images enter as they are.
+    """
+
+    def __init__(self, spec: Spec, graph: Graph, *, threads: int | None = None, dtype: str = "float32") -> None:
+        self.spec = spec
+        self.graph = graph
+        settings = spec.train
+        self.loss = settings.loss if settings else None
+        optimizer = settings.optimizer if settings else None
+        self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype)
+        self.weights.initialise(spec.seed)
+        self.threads = threads or available_cores()
+        self.team = Team(self.threads)
+        self.training: Training | None = None
+        if settings is not None:
+            self.training = Training(self.weights, settings.optimizer)
+        self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
+        self._plans: dict[tuple[int, Mode, str], Plan] = {}
+        threadpool_limits(1, user_api="blas")  # the plan's own threads share the work; more would only compete
+
+    def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
+        """The plan for a batch size, made at the first request; `images` is their type in memory."""
+        key = (batch, mode, images)
+        if key not in self._plans:
+            entry = Entry(images)
+            if images == "uint8" and self.pixels is not None:
+                entry = Entry(images, tuple(self.pixels[0].tolist()), tuple(self.pixels[1].tolist()))
+            if mode == "train" and self.training is not None:
+                self.training.grow(len(shards_of(batch)))
+            self._plans[key] = lower(
+                self.graph,
+                batch,
+                mode,
+                self.weights,
+                self.team,
+                entry=entry,
+                loss=self.loss,
+                training=self.training if mode == "train" else None,
+                seed=self.spec.seed,
+            )
+        return self._plans[key]
+
+    def predict(self, images: Array) -> Array:
+        """The network's output for any number of images: logits where the loss has the softmax in it."""
+        self._check(images)
+        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
+        parts = []
+        for start in range(0, len(images), INFERENCE_BATCH):
+            part = images[start : start + INFERENCE_BATCH]
+            plan = self.plan(len(part), "infer", kind)
+            plan.images[...] = part
+            plan.compute()
+            parts.append(plan.output)
+        return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
+
+    def evaluate(self, images: Array, labels: Array) -> Score:
+        """Mean loss and accuracy on labelled images."""
+        self._check(images)
+        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
+        total, right, judged = 0.0, 0, False
+        for start in range(0, len(images), INFERENCE_BATCH):
+            part = slice(start, start + INFERENCE_BATCH)
+            plan = self.plan(len(labels[part]), "infer", kind)
+            plan.images[...] = images[part]
+            plan.labels[...] = labels[part]
+            plan.compute()
+            total += float(plan.losses.sum(dtype=np.float64))
+            if plan.predictions is not None:
+                right += int(np.count_nonzero(plan.predictions == plan.labels))
+                judged = True
+        count = max(len(images), 1)
+        return Score(total / count if self.loss else None, right / count if judged else None, len(images))
+
+    def score(self, dataset: Dataset) -> Score:
+        """Mean loss and accuracy on a data set."""
+        return self.evaluate(dataset.pixels, dataset.labels)
+
+    def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
+        """Train as the spec says; the metrics of every epoch."""
+        from cnnspec.train.fit import fit
+
+        if self.spec.data is None:
+            raise ValueError("the spec has no data section")
+        data = open_data(self.spec.data, seed=self.spec.seed, data_dir=data_dir, download=download)
+        return [epoch.metrics() for epoch in fit(self, data)]
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """The parameters by name, as views: writing to them changes the network."""
+        return self.weights.params
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights to an .npz file."""
+        write_checkpoint(Path(path), self.weights, None, {})
+
+    def load(self, path: str | Path) -> None:
+        """Read weights that `save` or a training wrote; RunError where they do not fit this network."""
+        restore(read_checkpoint(Path(path)), self.weights, None)
+
+    def _check(self, images: Array) -> None:
+        if images.ndim != 4 or images.shape[1:] != self.graph.input_shape:
+            expected = ", ".join(map(str, self.graph.input_shape))
+            raise ValueError(f"expected images of shape (n, {expected}), got {images.shape}")
+
+
+def available_cores() -> int:
+    """The processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def compile(spec: Spec | str | Path, overrides: Sequence[str] = (), *, threads: int | None = None) -> Model:
+    """Read, check and build a spec into a model with fresh weights; SpecError with all that is wrong."""
+    if not isinstance(spec, Spec):
+        spec = load(spec, overrides)
+    return Model(spec, build(spec), threads=threads)
