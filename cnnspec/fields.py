@@ -20,7 +20,7 @@ from cnnspec import registry
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: typing hashes the parts of a union
 class Schema:
     """The JSON Schema fragment of an annotated type, and how a value that fits it becomes the Python value."""
 
