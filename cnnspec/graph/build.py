@@ -122,6 +122,7 @@ class _Builder:
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
                 trainable=entry.trainable if entry else True,
+                place=place,
             )
         )
         return name

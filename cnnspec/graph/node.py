@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cnnspec.layers.base import Layer, Parameter, State
 from cnnspec.shapes import Shape, size
+from cnnspec.spec.model import Place
 
 INPUT = "input"
 
@@ -25,6 +26,7 @@ class Node:
     macs: int = 0  # of one image's forward pass
     weight_decay: float | None = None  # None: the optimizer's
     trainable: bool = True
+    place: Place | None = None  # where the spec says it; None in graphs made by hand
 
     @property
     def parameter_count(self) -> int:

@@ -1,9 +1,22 @@
 """From a graph to steps over preallocated arrays."""
 
+from cnnspec.plan.footprint import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.lower import Entry, arena_bytes, lower, shards_of
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
 
-__all__ = ["Entry", "Plan", "Team", "Training", "Weights", "arena_bytes", "lower", "shards_of"]
+__all__ = [
+    "Entry",
+    "Footprint",
+    "Plan",
+    "Team",
+    "Training",
+    "Weights",
+    "arena_bytes",
+    "inference_footprint",
+    "lower",
+    "shards_of",
+    "training_footprint",
+]

@@ -53,7 +53,9 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; RunError where it is missing, damaged or no checkpoint."""
     if not path.is_file():
-        raise RunError(f"no checkpoint at {path}", "name a run directory made by `cnnspec train`, or an .npz file in one")
+        raise RunError(
+            f"no checkpoint at {path}", "name a run directory made by `cnnspec train`, or an .npz file in one"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -76,7 +78,9 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
             training.clock[...] = checkpoint.progress["step"]
     except (KeyError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{checkpoint.path} does not fit this network: {what}", "use the spec it was trained with") from error
+        raise RunError(
+            f"{checkpoint.path} does not fit this network: {what}", "use the spec it was trained with"
+        ) from error
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

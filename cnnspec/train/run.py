@@ -96,4 +96,6 @@ def _claim(parent: Path, name: str) -> Path:
             else:
                 return path
     except OSError as error:
-        raise RunError(f"cannot make a run directory in {parent}: {error.strerror}", "choose another with --out") from error
+        raise RunError(
+            f"cannot make a run directory in {parent}: {error.strerror}", "choose another with --out"
+        ) from error

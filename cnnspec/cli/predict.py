@@ -1,0 +1,51 @@
+"""`predict RUN FILES`: what a trained network says of pictures or arrays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.cli.runs import open_run
+from cnnspec.data import class_names, read_pictures
+from cnnspec.kernels.step import Array
+from cnnspec.train import Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint in one")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="pictures, or .npy arrays of images")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to print (default: 3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: all processors)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict."""
+    model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
+    settings = model.spec.data
+    names = class_names(settings) if settings else ()
+    for path in arguments.files:
+        pixels = read_pictures([path], settings, model.graph.input_shape)
+        for index, output in enumerate(model.predict(pixels)):
+            _print(f"{path}[{index}]" if len(pixels) > 1 else str(path), output, names, model, arguments)
+    return 0
+
+
+def _print(name: str, output: Array, names: tuple[str, ...], model: Model, arguments: argparse.Namespace) -> None:
+    if output.ndim != 1:
+        print(f"{name}: output of shape {output.shape}, mean {output.mean():.4g}", file=sys.stdout)
+        return
+    loss = model.loss
+    scores = loss.probabilities(output) if loss is not None else output
+    best = np.argsort(-scores, kind="stable")[: arguments.top]
+    found = [(names[i] if i < len(names) else str(i), float(scores[i])) for i in best.tolist()]
+    if arguments.json:
+        print(json.dumps({"image": name, "classes": [{"class": label, "score": score} for label, score in found]}))
+    else:
+        print(f"{name}: " + "  ".join(f"{label} {score:.2%}" for label, score in found))

@@ -1,0 +1,110 @@
+"""`summary SPEC`: layers with their shapes, parameters, multiply-accumulates and memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from math import prod
+
+from rich.console import Console
+from rich.table import Table
+
+from cnnspec.cli.check import checked
+from cnnspec.graph import Graph
+from cnnspec.plan import Footprint, inference_footprint, training_footprint
+from cnnspec.plan.footprint import FLOAT
+from cnnspec.shapes import text
+from cnnspec.spec import Spec, load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a value of the spec; repeatable",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="batch size for the memory (default: the spec's)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    spec = load(arguments.spec, arguments.overrides)
+    graph = checked(spec)
+    batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
+    footprints = {"inference": inference_footprint(graph, batch)}
+    if spec.train is not None:
+        footprints["training"] = training_footprint(graph, batch, spec.train.loss, spec.train.optimizer)
+    if arguments.json:
+        print(json.dumps(_figures(graph, batch, footprints), indent=2))
+    else:
+        _print(spec, graph, batch, footprints)
+    return 0
+
+
+def _figures(graph: Graph, batch: int, footprints: dict[str, Footprint]) -> dict[str, object]:
+    return {
+        "name": graph.name,
+        "input": graph.input_shape,
+        "layers": [
+            {
+                "name": node.name,
+                "type": node.layer.type_name,
+                "inputs": node.inputs,
+                "output": node.shape,
+                "params": node.parameter_count,
+                "macs": node.macs,
+                "activation_bytes": FLOAT * prod(node.shape),
+            }
+            for node in graph.nodes
+        ],
+        "params": graph.parameter_count,
+        "macs": graph.macs,
+        "batch": batch,
+        "memory": {
+            mode: {"arena": footprint.arena, "total": footprint.total} for mode, footprint in footprints.items()
+        },
+    }
+
+
+def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, justify in (
+        ("layer", "left"),
+        ("type", "left"),
+        ("output", "right"),
+        ("params", "right"),
+        ("MACs", "right"),
+        ("activation", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_row("input", "", text(graph.input_shape), "", "", bytes_text(FLOAT * prod(graph.input_shape)))
+    for node in graph.nodes:
+        table.add_row(
+            node.name,
+            node.layer.type_name,
+            text(node.shape),
+            f"{node.parameter_count:,}" if node.parameter_count else "",
+            f"{node.macs:,}" if node.macs else "",
+            bytes_text(FLOAT * prod(node.shape)),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"\n{spec.name}: {graph.parameter_count:,} parameters, {graph.macs:,} MACs an image")
+    for mode, footprint in footprints.items():
+        console.print(
+            f"memory for {mode} at batch {batch}: {bytes_text(footprint.total)}, of it {bytes_text(footprint.arena)} arena"
+        )
+
+
+def bytes_text(count: int) -> str:
+    """`1.5 MiB` for 1572864."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,111 @@
+"""What can be wrong with a graph whose shapes fit: against its data, its loss, and what the spec expects of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cnnspec.data import class_count, data_shape
+from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.graph.node import Graph
+from cnnspec.shapes import ShapeError, text
+from cnnspec.spec.model import Budget, Place, Spec
+
+
+def check(spec: Spec, graph: Graph) -> None:
+    """SpecError with everything that does not fit the data, the loss or `expect`."""
+    found = [
+        *_input(spec),
+        *_loss(spec, graph),
+        *over_budget(
+            spec,
+            {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
+        ),
+    ]
+    if found:
+        raise SpecError(found)
+
+
+def _input(spec: Spec) -> list[Diagnostic]:
+    if spec.data is None:
+        return []
+    try:
+        shape = data_shape(spec.data)
+    except ShapeError as error:
+        place = _section(spec, "data")
+        return [
+            Diagnostic(
+                "input-mismatch", "error", f"preprocess: {error}", place.of("preprocess"), "data.preprocess", error.help
+            )
+        ]
+    if shape is None or shape == spec.input:
+        return []
+    return [
+        Diagnostic(
+            code="input-mismatch",
+            severity="error",
+            message=f"input: expected {text(shape)}, which is what the data source gives, got {text(spec.input)}",
+            span=spec.place.of("input"),
+            path="input",
+            help=f"write input: [{', '.join(map(str, shape))}], or resize the images under data.preprocess",
+        )
+    ]
+
+
+def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
+    if spec.train is None:
+        return []
+    try:
+        spec.train.loss.check(graph.output.shape, class_count(spec.data) if spec.data else None)
+    except ShapeError as error:
+        place = graph.output.place or spec.place
+        return [
+            Diagnostic(
+                code="output-mismatch",
+                severity="error",
+                message=f"{graph.output.layer.type_name} '{graph.output.name}': {error}",
+                span=place.of("units"),
+                path=place.path,
+                help=error.help,
+                related=place.uses,
+            )
+        ]
+    return []
+
+
+def over_budget(spec: Spec, figures: Mapping[str, int | tuple[int, ...]]) -> list[Diagnostic]:
+    """One finding for each figure that `expect` names and that came out otherwise."""
+    place = _section(spec, "expect")
+    return [
+        Diagnostic(
+            code="expect-not-met",
+            severity="error",
+            message=f"expect.{name}: expected {_wanted(budget)}, got {_figure(figures[name])}",
+            span=place.of(name),
+            path=f"expect.{name}",
+            help="change the network, or the figure if the change was meant",
+        )
+        for name, budget in spec.expect.items()
+        if name in figures and not _kept(budget, figures[name])
+    ]
+
+
+def _section(spec: Spec, name: str) -> Place:
+    return spec.sections.get(name, spec.place)
+
+
+def _kept(budget: Budget, figure: int | tuple[int, ...]) -> bool:
+    if budget.exact is not None:
+        return budget.exact == figure
+    assert isinstance(figure, int)
+    return (budget.minimum is None or figure >= budget.minimum) and (budget.maximum is None or figure <= budget.maximum)
+
+
+def _wanted(budget: Budget) -> str:
+    if budget.exact is not None:
+        return _figure(budget.exact)
+    bounds = (("at least", budget.minimum), ("at most", budget.maximum))
+    return " and ".join(f"{word} {_figure(bound)}" for word, bound in bounds if bound is not None)
+
+
+def _figure(figure: int | tuple[int, ...]) -> str:
+    return text(figure) if isinstance(figure, tuple) else f"{figure:,}"

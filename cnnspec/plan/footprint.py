@@ -1,0 +1,51 @@
+"""What a network takes in memory, known before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from cnnspec.graph import Graph
+from cnnspec.optim import Loss, Optimizer
+from cnnspec.plan.lower import arena_bytes, shards_of
+
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of one plan: `arena` is exact, the others leave out padding to cache lines."""
+
+    arena: int  # activations, their gradients, scratch
+    parameters: int
+    gradients: int  # one copy a shard
+    slots: int  # the optimizer's
+    images: int  # the batch as it lies in memory, a byte a pixel
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.arena + self.parameters + self.gradients + self.slots + self.images
+
+
+def training_footprint(graph: Graph, batch: int, loss: Loss, optimizer: Optimizer) -> Footprint:
+    """What training at a batch size takes."""
+    parameters = FLOAT * graph.parameter_count
+    return Footprint(
+        arena=arena_bytes(graph, batch, "train", loss=loss),
+        parameters=parameters,
+        gradients=parameters * len(shards_of(batch)),
+        slots=parameters * len(optimizer.slots()),
+        images=batch * prod(graph.input_shape),
+    )
+
+
+def inference_footprint(graph: Graph, batch: int) -> Footprint:
+    """What inference at a batch size takes."""
+    return Footprint(
+        arena=arena_bytes(graph, batch, "infer"),
+        parameters=FLOAT * graph.parameter_count,
+        gradients=0,
+        slots=0,
+        images=batch * prod(graph.input_shape),
+    )
