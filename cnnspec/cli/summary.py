@@ -97,9 +97,8 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
     console.print(table)
     console.print(f"\n{spec.name}: {graph.parameter_count:,} parameters, {graph.macs:,} MACs an image")
     for mode, footprint in footprints.items():
-        console.print(
-            f"memory for {mode} at batch {batch}: {bytes_text(footprint.total)}, of it {bytes_text(footprint.arena)} arena"
-        )
+        total, arena = bytes_text(footprint.total), bytes_text(footprint.arena)
+        console.print(f"memory for {mode} at batch {batch}: {total}, of it {arena} arena")
 
 
 def bytes_text(count: int) -> str:

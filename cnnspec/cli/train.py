@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(rows: list[dict[str, Any]], directory: Path, title: str) -> None:
-    try:
+    # The picture needs the report extra; without it the figures are in metrics.csv all the same.
+    with suppress(ImportError):
         draw_curves(rows, directory / CURVES, title)
-    except ImportError:
-        pass  # the picture needs the report extra; the figures are in metrics.csv all the same
 
 
 def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -106,9 +106,12 @@ class _Pass:
         plan.step(self.rate)
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
-            step = (self.epoch - 1) * self.steps + number + 1
+            step, became = (
+                (self.epoch - 1) * self.steps + number + 1,
+                "not a number" if math.isnan(loss) else "infinite",
+            )
             raise RunError(
-                f"the loss became {'not a number' if math.isnan(loss) else 'infinite'} at step {step} (epoch {self.epoch})",
+                f"the loss became {became} at step {step} (epoch {self.epoch})",
                 f"lower the learning rate (it was {self.rate:g}), or add warm-up; the last good checkpoint was kept",
             )
         self.seen += len(indices)
