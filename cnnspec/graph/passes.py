@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from cnnspec.graph.node import INPUT, Graph, Node
+from cnnspec.layers.base import Mode
 from cnnspec.layers.merge import Fork
 
 Pass = Callable[[Graph], Graph]
@@ -86,6 +87,7 @@ INFERENCE: Mapping[str, Pass] = {
     "remove-train-only": remove_train_only,
     "activation-behind-pooling": activation_behind_pooling,
 }
+PASSES: Mapping[Mode, Mapping[str, Pass]] = {"train": TRAINING, "infer": INFERENCE}
 
 
 def optimise(graph: Graph, passes: Mapping[str, Pass]) -> Graph:

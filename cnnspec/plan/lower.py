@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
-from cnnspec.graph.passes import INFERENCE, TRAINING, optimise
+from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
@@ -51,13 +51,8 @@ def shards_of(batch: int) -> tuple[int, ...]:
 
 def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
     """The size of the arena that `lower` would allocate, without allocating it."""
-    prepared, shards = _layouts(optimised(graph, mode), batch, mode, dtype, loss)
+    prepared, shards = _layouts(optimise(graph, PASSES[mode]), batch, mode, dtype, loss)
     return prepared.size + sum(layout.size for layout in shards)
-
-
-def optimised(graph: Graph, mode: Mode) -> Graph:
-    """The graph as a plan of that mode runs it."""
-    return optimise(graph, TRAINING if mode == "train" else INFERENCE)
 
 
 def _layouts(graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None) -> tuple[Layout, list[Layout]]:
@@ -77,13 +72,15 @@ def lower(
     loss: Loss | None = None,
     training: Training | None = None,
     seed: int = 0,
+    passes: Mapping[str, Pass] | None = None,
 ) -> Plan:
-    """Make the plan for one batch size.
+    """Make the plan for one batch size; `passes` are the mode's own unless others are given.
 
     `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
     training state belong to the caller, so that plans of several sizes and modes work on the same ones.
     """
-    return _Lowering(optimised(graph, mode), batch, mode, weights, team, entry or Entry(), loss, training, seed).plan()
+    graph = optimise(graph, PASSES[mode] if passes is None else passes)
+    return _Lowering(graph, batch, mode, weights, team, entry or Entry(), loss, training, seed).plan()
 
 
 class _Lowering:
