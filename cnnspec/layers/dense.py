@@ -1,0 +1,86 @@
+"""Fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from cnnspec.fields import PositiveInt, Registered
+from cnnspec.kernels.step import Buffer
+from cnnspec.kernels.sums import channel_sum
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, size, text
+
+
+@register("dense")
+@dataclass(frozen=True, kw_only=True)
+class Dense(Layer):
+    """Connects every feature with every unit: y = W x + b.
+
+    (features,) -> (units,). Errors: shape-mismatch for a map, which `flatten` or a global pooling turns into a vector.
+    """
+
+    units: Annotated[PositiveInt, "output features"]
+    bias: Annotated[Literal["channel", "none"], "one a unit, or none"] = "channel"
+    activation: Annotated[Any, Registered("layer"), "a layer applied to the result, such as relu"] = None
+    weight_init: Annotated[InitializerField, "how the weights start"] = "he"
+    bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+
+    retains = frozenset({"x"})
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(units,)."""
+        if len(inputs[0]) != 1:
+            raise ShapeError(
+                f"expected a vector of features, got a map of {text(inputs[0])}",
+                help="put flatten or global_avg_pool2d before dense",
+            )
+        return (self.units,)
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """weight (units, features) and bias (units,)."""
+        features = size(inputs[0])
+        fans = (features, self.units)
+        found = {"weight": Parameter((self.units, features), self.weight_init, fans, decays=True)}
+        if self.bias != "none":
+            found["bias"] = Parameter((self.units,), self.bias_init, fans)
+        return found
+
+    def cost(self, *inputs: Shape) -> int:
+        """units * features."""
+        return self.units * size(inputs[0])
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The bias gradient's partial sums."""
+        return {"bias_rows": Buffer((1, self.units), "backward")} if mode == "train" and self.bias != "none" else {}
+
+    def forward(self, o: Operands) -> Program:
+        """y = W x + b."""
+        weight, x, y = o.params["weight"], o.x, o.y
+        bias = o.params["bias"][:, None] if "bias" in o.params else None
+
+        def step() -> None:
+            np.matmul(weight, x, out=y)
+            if bias is not None:
+                np.add(y, bias, out=y)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
+        transposed, x_transposed, dy, dx, dweight = o.params["weight"].T, o.x.T, o.dy, o.dx, o.grads["weight"]
+
+        def input_step() -> None:
+            np.matmul(transposed, dy, out=dx)
+
+        def weight_step() -> None:
+            np.matmul(dy, x_transposed, out=dweight)
+
+        params = [weight_step]
+        if "bias" in o.grads:
+            params.append(channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
+        return Backward([input_step] if dx is not None else [], params)
