@@ -1,1 +1,18 @@
 """Layer types, one file a family."""
+
+from cnnspec.layers import activation, conv, dense, dropout, merge, norm, pool, reshape
+from cnnspec.layers.base import Layer, Operands, Parameter
+
+__all__ = [
+    "Layer",
+    "Operands",
+    "Parameter",
+    "activation",
+    "conv",
+    "dense",
+    "dropout",
+    "merge",
+    "norm",
+    "pool",
+    "reshape",
+]

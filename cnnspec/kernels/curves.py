@@ -1,0 +1,86 @@
+"""Functions of one variable that several activations are made of, computed in the arrays that the caller gives."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from cnnspec.kernels.step import Array
+
+# exp(z^2) * erfc(z) / 2 as a Chebyshev series in u = 4/(2 + z) - 1, for z >= 0 (Press et al., Numerical Recipes, 6.2.2).
+_SCALED_TAIL = (
+    0.18868804981292975,
+    0.2412545598253404,
+    0.0611622976654885,
+    0.008915574859638384,
+    0.00016058682624719295,
+    -0.00017519762823980006,
+    -1.121940325311127e-05,
+    5.268716559677736e-06,
+    2.835665566270721e-07,
+    -2.1488407885248786e-07,
+    2.5524762511941468e-09,
+    9.44984966897803e-09,
+    -1.1213777661075082e-09,
+    -3.4276272560992044e-10,
+    1.0743977466957469e-10,
+    2.757664467149349e-12,
+    -6.738776203718544e-12,
+    1.0431840576548741e-12,
+    2.2413089902547273e-13,
+    -1.1344166347034464e-13,
+    9.242606680004428e-15,
+    5.763907869512271e-15,
+    -1.9521421516325668e-15,
+    1.1102230246251565e-16,
+)
+
+
+def sigmoid(x: Array, out: Array) -> None:
+    """1 / (1 + exp(-x)); `out` may be `x`."""
+    limit = math.floor(math.log(np.finfo(x.dtype).max))  # beyond it exp(-x) overflows
+    np.maximum(x, -limit, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1, out=out)
+    np.reciprocal(out, out=out)
+
+
+def normal_density(x: Array, out: Array) -> None:
+    """exp(-x^2/2) / sqrt(2 pi); `out` may be `x`."""
+    np.square(x, out=out)
+    np.multiply(out, -0.5, out=out)
+    np.exp(out, out=out)
+    np.multiply(out, 1 / math.sqrt(2 * math.pi), out=out)
+
+
+def normal_distribution(x: Array, out: Array, work: Array) -> None:
+    """(1 + erf(x / sqrt(2))) / 2, within two units of rounding; x, out and work are three arrays."""
+    highest, *lower = _tail_polynomial(x.dtype)
+    np.absolute(x, out=work)
+    np.multiply(work, math.sqrt(1 / 8), out=work)
+    np.add(work, 1, out=work)
+    np.divide(2, work, out=work)
+    np.subtract(work, 1, out=work)
+    out.fill(highest)
+    for coefficient in lower:
+        np.multiply(out, work, out=out)
+        np.add(out, coefficient, out=out)
+    np.square(x, out=work)
+    np.multiply(work, -0.5, out=work)
+    np.exp(work, out=work)
+    np.multiply(out, work, out=out)  # the tail beyond |x|
+    np.copysign(out, x, out=out)
+    np.copysign(0.5, x, out=work)
+    np.add(work, 0.5, out=work)
+    np.subtract(work, out, out=out)
+
+
+@cache
+def _tail_polynomial(dtype: np.dtype[np.generic]) -> tuple[float, ...]:
+    # Highest power first; float32 cannot see more than twelve terms.
+    terms = 12 if dtype == np.float32 else len(_SCALED_TAIL)
+    return tuple(float(c) for c in chebyshev.cheb2poly(_SCALED_TAIL[:terms])[::-1])

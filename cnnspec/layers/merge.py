@@ -1,0 +1,193 @@
+"""Layers with several inputs, and the fork that lets one value have several readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, text
+
+
+@register("add")
+@dataclass(frozen=True, kw_only=True)
+class Add(Layer):
+    """y = x_1 + x_2 + ..., all of one shape."""
+
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    in_place: ClassVar[bool] = True
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The shape that all inputs have."""
+        for position, shape in enumerate(inputs):
+            if shape != inputs[0]:
+                raise ShapeError(
+                    f"expected inputs of one shape, {text(inputs[0])}, got {text(shape)} as input {position + 1}",
+                    field="from",
+                    help="bring the inputs to one shape, for example with a 1x1 conv2d",
+                )
+        return inputs[0]
+
+    def forward(self, o: Operands) -> Program:
+        """One addition for each further input."""
+        (first, *others), y = o.inputs, o.y
+
+        def step() -> None:
+            left = first
+            for other in others:
+                np.add(left, other, out=y)
+                left = y
+            if not others:
+                np.copyto(y, first)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx_i = dy."""
+        return Backward(input=[_copy(o.dy, dx) for dx in o.input_grads if dx is not None])
+
+
+@register("concat")
+@dataclass(frozen=True, kw_only=True)
+class Concat(Layer):
+    """The channels of all maps, or the features of all vectors, one input after the other."""
+
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Channels (or features) add up; height and width must agree."""
+        for position, shape in enumerate(inputs):
+            if shape[1:] != inputs[0][1:]:
+                axes = f"maps of {text(inputs[0][1:])}" if len(inputs[0]) == 3 else "vectors"
+                raise ShapeError(
+                    f"expected {axes} to join over channels, got {text(shape)} as input {position + 1}",
+                    field="from",
+                    help="bring the inputs to one height and width",
+                )
+        return (sum(shape[0] for shape in inputs), *inputs[0][1:])
+
+    def forward(self, o: Operands) -> Program:
+        """One copy an input."""
+        return [_copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx_i is the input's part of dy."""
+        pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
+        return Backward(input=[_copy(part, dx) for dx, part in pairs if dx is not None])
+
+    @staticmethod
+    def parts(joined: Array, o: Operands) -> list[Array]:
+        """The stretch of each input in an array of the output's shape."""
+        axis = 1 if joined.ndim == 4 else 0
+        ends = np.cumsum([x.shape[axis] for x in o.inputs])
+        return np.split(joined, ends[:-1].tolist(), axis=axis)
+
+
+@register("multiply")
+@dataclass(frozen=True, kw_only=True)
+class Multiply(Layer):
+    """y = x_1 * x_2 * ...; an axis of length 1 is repeated, and a vector acts as a 1x1 map (gates, as in Hu et al. 2018)."""
+
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    retains: ClassVar[frozenset[str]] = frozenset({"x"})
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The longest of each axis."""
+        rank = max(len(shape) for shape in inputs)
+        full = [shape if len(shape) == rank else (*shape, 1, 1) for shape in inputs]
+        output = tuple(max(lengths) for lengths in zip(*full, strict=True))
+        for position, shape in enumerate(full):
+            if any(length not in (1, longest) for length, longest in zip(shape, output, strict=True)):
+                raise ShapeError(
+                    f"expected axes of length 1 or of {text(output)}, got {text(inputs[position])} "
+                    f"as input {position + 1}",
+                    field="from",
+                    help="a gate is a vector or a 1x1 map with as many channels as the map",
+                )
+        return output
+
+    def cost(self, *inputs: Shape) -> int:
+        """Elementwise."""
+        return 0
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The product that is summed over repeated axes."""
+        return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "backward")} if mode == "train" else {}
+
+    def forward(self, o: Operands) -> Program:
+        """One multiplication for each further input."""
+        (first, *others), y = [_as_map(x, o.y) for x in o.inputs], o.y
+
+        def step() -> None:
+            np.copyto(y, first)
+            for other in others:
+                np.multiply(y, other, out=y)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx_i = dy times the other inputs, summed over the axes along which x_i was repeated."""
+        inputs = [_as_map(x, o.y) for x in o.inputs]
+        steps: list[Step] = []
+        for position, dx in enumerate(o.input_grads):
+            if dx is not None:
+                others = inputs[:position] + inputs[position + 1 :]
+                steps.append(_gate(o.dy, others, o.buffers["product"], _as_map(dx, o.y)))
+        return Backward(input=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fork(Layer):
+    """One value for several readers: y = x, and dx is the sum of the readers' gradients. Passes add it, specs do not."""
+
+    in_place: ClassVar[bool] = True
+    type_name: ClassVar[str] = "fork"
+
+    def forward(self, o: Operands) -> Program:
+        """A copy, which NumPy leaves out where y lies in x's place."""
+        return [_copy(o.x, o.y)]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy_1 + dy_2 + ..."""
+        if o.dx is None:
+            return Backward()
+        first, *others = o.output_grads
+        dx = o.dx
+
+        def step() -> None:
+            np.copyto(dx, first)
+            for other in others:
+                np.add(dx, other, out=dx)
+
+        return Backward(input=[step])
+
+
+def _copy(source: Array, target: Array) -> Step:
+    def step() -> None:
+        np.copyto(target, source)
+
+    return step
+
+
+def _as_map(array: Array, like: Array) -> Array:
+    return array if array.ndim == like.ndim else array.reshape(1, array.shape[0], 1, array.shape[1])
+
+
+def _gate(dy: Array, others: list[Array], product: Array, dx: Array) -> Step:
+    axes = tuple(axis for axis in range(dx.ndim) if dx.shape[axis] != dy.shape[axis])
+
+    def step() -> None:
+        np.copyto(product, dy)
+        for other in others:
+            np.multiply(product, other, out=product)
+        if axes:
+            np.add.reduce(product, axis=axes, keepdims=True, out=dx)
+        else:
+            np.copyto(dx, product)
+
+    return step

@@ -1,0 +1,233 @@
+"""Pooling: each output summarises one window of one channel, or a whole channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from cnnspec.fields import AtLeastOne, Padding, Pair
+from cnnspec.kernels import pooling
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool2d(Layer):
+    """Windows over a map, each reduced to one number; (c, h, w) -> (c, oh, ow)."""
+
+    kernel_size: Annotated[Pair, "rows and columns of a window"]
+    stride: Annotated[Pair | None, "rows and columns between windows; the kernel size unless given"] = None
+    padding: Annotated[Padding, "rows and columns around the map, which no window counts"] = "valid"
+
+    def windows(self, shape: Shape) -> Windows:
+        """How the windows lie; ShapeError where none fits, or where one could lie in the padding alone."""
+        laid = windows(
+            shape,
+            self.type_name,
+            kernel=self.kernel_size,
+            stride=self.stride or self.kernel_size,
+            padding=self.padding,
+        )
+        top, bottom, left, right = laid.padding
+        kh, kw = laid.kernel
+        if max(top, bottom) >= kh or max(left, right) >= kw:
+            raise ShapeError(
+                f"expected padding smaller than the {kh}x{kw} kernel, got {self.padding}",
+                field="padding",
+                help="a window must hold at least one element of the map",
+            )
+        return laid
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, oh, ow)."""
+        return (inputs[0][0], *self.windows(inputs[0]).output)
+
+
+def _laid(layer: Pool2d, x: Array) -> Windows:
+    h, c, w, _ = x.shape
+    return layer.windows((c, h, w))
+
+
+@register("max_pool2d")
+@dataclass(frozen=True, kw_only=True)
+class MaxPool2d(Pool2d):
+    """y = max of each window; its gradient goes to one winner, the first of equals in row-major order."""
+
+    selects_maximum: ClassVar[bool] = True
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """Who won, kept for backward: three marks for 2x2 windows, else a position."""
+        laid, shape = self.windows(inputs[0]), batch_shape(self.infer_shape(*inputs), n)
+        if pooling.is_halving(laid):
+            marks = {name: Buffer(shape, "kept", bool) for name in ("right_above", "right_below", "below")}
+            work = {"lower": Buffer(shape)}
+            return work | marks | {"share": Buffer(shape, "backward")} if mode == "train" else work
+        if mode == "infer":
+            return {}
+        position = np.uint8 if laid.kernel[0] * laid.kernel[1] <= 256 else np.uint16
+        return {
+            "winner": Buffer(shape, "kept", position),
+            "place": Buffer(shape, "forward", position),
+            "better": Buffer(shape, "forward", bool),
+            "won": Buffer(shape, "backward", bool),
+            "share": Buffer(shape, "backward"),
+        }
+
+    def forward(self, o: Operands) -> Program:
+        """Maxima, and in training the winners."""
+        laid = _laid(self, o.x)
+        if pooling.is_halving(laid):
+            return pooling.halving_maximum(laid, o.x, o.y, _marks(o), o.buffers["lower"])
+        return pooling.maximum(laid, o.x, o.y, o.buffers.get("winner"), o.buffers)
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy at the winners, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        laid = _laid(self, o.dx)
+        if pooling.is_halving(laid):
+            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, _marks(o), o.buffers["share"]))
+        return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers["winner"], o.buffers))
+
+
+def _marks(o: Operands) -> list[Array]:
+    return [o.buffers[name] for name in ("right_above", "right_below", "below") if name in o.buffers]
+
+
+@register("avg_pool2d")
+@dataclass(frozen=True, kw_only=True)
+class AvgPool2d(Pool2d):
+    """y = mean of each window."""
+
+    count_include_pad: Annotated[bool, "divide by the whole window, not only by its elements in the map"] = False
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """Each output's share of the gradient."""
+        return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "backward")} if mode == "train" else {}
+
+    def forward(self, o: Operands) -> Program:
+        """The sum of each window, then its mean."""
+        laid, y = _laid(self, o.x), o.y
+        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=self.count_include_pad)
+
+        def mean() -> None:
+            np.multiply(y, inverse, out=y)
+
+        return [*pooling.gather(laid, o.x, y), mean]
+
+    def backward(self, o: Operands) -> Backward:
+        """Each element of a window gets dy / count."""
+        if o.dx is None:
+            return Backward()
+        laid, dy, share = _laid(self, o.dx), o.dy, o.buffers["share"]
+        inverse = pooling.inverse_counts(laid, dy.dtype, include_padding=self.count_include_pad)
+
+        def divide() -> None:
+            np.multiply(dy, inverse, out=share)
+
+        return Backward(input=[divide, *pooling.spread(laid, share, o.dx)])
+
+
+@register("lp_pool2d")
+@dataclass(frozen=True, kw_only=True)
+class LpPool2d(Pool2d):
+    """y = (sum |x|^p / |P|)^(1/p) over each window P, whose padding does not count; p = 1 is the mean of |x|.
+
+    ONNX's LpPool is the same without the division by |P|. The gradient at x = 0 is 0.
+    """
+
+    p: Annotated[AtLeastOne, "exponent: 1 is the mean of magnitudes, larger ones come closer to their maximum"] = 2.0
+    retains: ClassVar[frozenset[str]] = frozenset({"x", "y"})
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The powers, and each output's share of the gradient."""
+        x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
+        forward = {"powers": Buffer(x)}
+        backward = {name: Buffer(y, "backward") for name in ("share", "ratio", "scale")}
+        return forward | backward if mode == "train" else forward
+
+    def forward(self, o: Operands) -> Program:
+        """The root of the mean of powers."""
+        laid, x, y, powers, p = _laid(self, o.x), o.x, o.y, o.buffers["powers"], self.p
+        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=False)
+
+        def raise_to_p() -> None:
+            np.absolute(x, out=powers)
+            np.power(powers, p, out=powers)
+
+        def take_root() -> None:
+            np.multiply(y, inverse, out=y)
+            np.power(y, 1 / p, out=y)
+
+        return [raise_to_p, *pooling.gather(laid, powers, y), take_root]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
+        if o.dx is None:
+            return Backward()
+        laid, x, y, dy, dx, p = _laid(self, o.x), o.x, o.y, o.dy, o.dx, self.p
+        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=False)
+        share, ratio, scale = (o.buffers[name] for name in ("share", "ratio", "scale"))
+        smallest = np.finfo(y.dtype).tiny  # where y is 0, so is every x of its window, and 0 / smallest is 0
+        passes = [
+            (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale)))
+            for tap in pooling.taps(laid)
+        ]
+
+        def step() -> None:
+            dx.fill(0)
+            np.multiply(dy, inverse, out=share)
+            np.maximum(y, smallest, out=scale)
+            for element, target, gradient, part, size in passes:
+                np.absolute(element, out=part)
+                np.divide(part, size, out=part)
+                np.power(part, p - 1, out=part)
+                np.multiply(part, gradient, out=part)
+                np.copysign(1, element, out=element_sign(part))
+                np.add(target, part, out=target)
+
+        return Backward(input=[step])
+
+
+@register("global_avg_pool2d")
+@dataclass(frozen=True, kw_only=True)
+class GlobalAvgPool2d(Layer):
+    """y_c = mean of channel c: a map (c, h, w) becomes a vector (c,) (Lin, Chen and Yan 2013)."""
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c,)."""
+        return expect_map(inputs[0], self.type_name)[:1]
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The sums over rows."""
+        c, _, w = inputs[0]
+        return {"columns": Buffer((c, w, n))}
+
+    def forward(self, o: Operands) -> Program:
+        """Over rows first, whose sums are long contiguous runs."""
+        x, y, columns = o.x, o.y, o.buffers["columns"]
+        scale = 1 / (x.shape[0] * x.shape[2])
+
+        def step() -> None:
+            np.add.reduce(x, axis=0, out=columns)
+            np.add.reduce(columns, axis=1, out=y)
+            np.multiply(y, scale, out=y)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy / (h w), everywhere in its channel."""
+        if o.dx is None:
+            return Backward()
+        dx, dy = o.dx, o.dy.reshape(1, o.dy.shape[0], 1, o.dy.shape[1])
+        scale = 1 / (dx.shape[0] * dx.shape[2])
+
+        def step() -> None:
+            np.multiply(dy, scale, out=dx)
+
+        return Backward(input=[step])
