@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step
-from cnnspec.kernels.taps import inside
+from cnnspec.kernels.unfold import inside
 from cnnspec.shapes import Windows
 
 

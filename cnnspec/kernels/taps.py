@@ -45,5 +45,3 @@ def _reach(offset: int, stride: int, length: int, outputs: int) -> tuple[slice, 
 def overlap(windows: Windows) -> bool:
     """Whether some element of the map lies in two windows."""
     return any(extent > stride for extent, stride in zip(windows.extent, windows.stride, strict=True))
-
-

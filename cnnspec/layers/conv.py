@@ -20,7 +20,7 @@ from cnnspec.kernels.convolution import (
 )
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum, rows_of
-from cnnspec.kernels.taps import bind_taps, taps_shape
+from cnnspec.kernels.unfold import bind_taps, taps_shape
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows

@@ -1,0 +1,147 @@
+"""Optimizers: how a step follows the gradient, in the fewest passes over one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from cnnspec.fields import Declaration, Fraction, NonNegativeNumber, PositiveNumber
+from cnnspec.kernels.step import Array, Step
+from cnnspec.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Declaration):
+    """Base of all optimizers. Weight decay pulls at weights, not at biases and not at normalisation's parameters."""
+
+    kind: ClassVar[str] = "optimizer"
+    scratch: ClassVar[int] = 1  # temporary arrays that `bind` is given
+
+    learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.01
+    weight_decay: Annotated[NonNegativeNumber, "pull of the weights towards 0; a layer may set its own"] = 0.0
+
+    def slots(self) -> tuple[str, ...]:
+        """The names of the arrays that it keeps from step to step, each as long as the parameters."""
+        return ()
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Bind an update of one flat stretch.
+
+        `rate` and `count` are zero-dimensional and read at every step: the learning rate, and the step's number
+        from 1. Gradients may be overwritten.
+        """
+        raise NotImplementedError
+
+
+@register("sgd")
+@dataclass(frozen=True, kw_only=True)
+class Sgd(Optimizer):
+    """g = dw + decay w; v = momentum v + g; w -= rate v, or with nesterov w -= rate (g + momentum v).
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013).
+    """
+
+    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.0
+    nesterov: Annotated[bool, "look ahead along the momentum"] = False
+
+    def slots(self) -> tuple[str, ...]:
+        """The velocity, with momentum."""
+        return ("velocity",) if self.momentum else ()
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Decay, momentum, step."""
+        (step_length,), velocity, momentum, nesterov = temporary, slots.get("velocity"), self.momentum, self.nesterov
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, weight_decay, out=step_length)
+                np.add(gradients, step_length, out=gradients)
+            direction = gradients
+            if velocity is not None:
+                np.multiply(velocity, momentum, out=velocity)
+                np.add(velocity, gradients, out=velocity)
+                direction = velocity
+                if nesterov:
+                    np.multiply(velocity, momentum, out=step_length)
+                    np.add(gradients, step_length, out=gradients)
+                    direction = gradients
+            np.multiply(direction, float(rate), out=step_length)
+            np.subtract(weights, step_length, out=weights)
+
+        return step
+
+
+@register("adam")
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate m' / (sqrt(v') + epsilon), m' = m / (1 - b1^t).
+
+    Weight decay is part of the gradient. Source: Kingma and Ba, "Adam" (2014).
+    """
+
+    scratch: ClassVar[int] = 2
+
+    learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
+    beta1: Annotated[Fraction, "memory of the mean"] = 0.9
+    beta2: Annotated[Fraction, "memory of the squares"] = 0.999
+    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-8
+
+    def slots(self) -> tuple[str, ...]:
+        """The two moments."""
+        return ("mean", "square")
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Both moments, then the step with their corrections folded into two numbers."""
+        first, second = temporary
+        mean, square, beta1, beta2, epsilon = slots["mean"], slots["square"], self.beta1, self.beta2, self.epsilon
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, weight_decay, out=first)
+                np.add(gradients, first, out=gradients)
+            np.multiply(mean, beta1, out=mean)
+            np.multiply(gradients, 1 - beta1, out=first)
+            np.add(mean, first, out=mean)
+            np.multiply(square, beta2, out=square)
+            np.multiply(gradients, gradients, out=first)
+            np.multiply(first, 1 - beta2, out=first)
+            np.add(square, first, out=square)
+            number = int(count)
+            np.multiply(square, 1 / (1 - beta2**number), out=second)
+            np.sqrt(second, out=second)
+            np.add(second, epsilon, out=second)
+            np.multiply(mean, float(rate) / (1 - beta1**number), out=first)
+            np.divide(first, second, out=first)
+            np.subtract(weights, first, out=weights)
+
+        return step
