@@ -91,7 +91,7 @@ class Concat(Layer):
 @register("multiply")
 @dataclass(frozen=True, kw_only=True)
 class Multiply(Layer):
-    """y = x_1 * x_2 * ...; an axis of length 1 is repeated, and a vector acts as a 1x1 map (gates, as in Hu et al. 2018)."""
+    """y = x_1 * x_2 * ...; axes of length 1 are repeated, a vector acts as a 1x1 map (gates: Hu et al. 2018)."""
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     retains: ClassVar[frozenset[str]] = frozenset({"x"})
@@ -143,7 +143,7 @@ class Multiply(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Fork(Layer):
-    """One value for several readers: y = x, and dx is the sum of the readers' gradients. Passes add it, specs do not."""
+    """One value for several readers: y = x, dx the sum of their gradients. Passes add it, specs do not."""
 
     in_place: ClassVar[bool] = True
     type_name: ClassVar[str] = "fork"

@@ -10,7 +10,8 @@ import numpy as np
 
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.regions import taps
+from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
@@ -149,7 +150,7 @@ class LpPool2d(Pool2d):
         x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
         forward = {"powers": Buffer(x)}
         backward = {name: Buffer(y, "backward") for name in ("share", "ratio", "scale")}
-        return forward | backward if mode == "train" else forward
+        return forward | backward | {"signs": Buffer(x, "backward")} if mode == "train" else forward
 
     def forward(self, o: Operands) -> Program:
         """The root of the mean of powers."""
@@ -172,11 +173,10 @@ class LpPool2d(Pool2d):
             return Backward()
         laid, x, y, dy, dx, p = _laid(self, o.x), o.x, o.y, o.dy, o.dx, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, include_padding=False)
-        share, ratio, scale = (o.buffers[name] for name in ("share", "ratio", "scale"))
+        share, ratio, scale, signs = (o.buffers[name] for name in ("share", "ratio", "scale", "signs"))
         smallest = np.finfo(y.dtype).tiny  # where y is 0, so is every x of its window, and 0 / smallest is 0
         passes = [
-            (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale)))
-            for tap in pooling.taps(laid)
+            (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale))) for tap in taps(laid)
         ]
 
         def step() -> None:
@@ -188,8 +188,9 @@ class LpPool2d(Pool2d):
                 np.divide(part, size, out=part)
                 np.power(part, p - 1, out=part)
                 np.multiply(part, gradient, out=part)
-                np.copysign(1, element, out=element_sign(part))
                 np.add(target, part, out=target)
+            np.sign(x, out=signs)
+            np.multiply(dx, signs, out=dx)
 
         return Backward(input=[step])
 
