@@ -1,1 +1,29 @@
-"""Sources, transforms, augmentations and batches of images."""
+"""Sources, transforms, augmentations and the order of batches."""
+
+from cnnspec.data import augmentation, digits, mnist, transforms
+from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
+from cnnspec.data.order import Order
+from cnnspec.data.pictures import read_pictures
+from cnnspec.data.settings import DataSettings
+from cnnspec.data.source import Images, Source
+from cnnspec.data.transforms import Transform, affine
+
+__all__ = [
+    "Data",
+    "DataSettings",
+    "Dataset",
+    "Images",
+    "Order",
+    "Source",
+    "Transform",
+    "affine",
+    "augmentation",
+    "class_count",
+    "class_names",
+    "data_shape",
+    "digits",
+    "mnist",
+    "open_data",
+    "read_pictures",
+    "transforms",
+]

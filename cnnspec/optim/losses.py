@@ -126,7 +126,11 @@ class MeanSquaredError(Loss):
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
         """The difference to the target, and its square."""
-        return {"difference": Buffer((*output, n)), "square": Buffer((*output, n)), "hits": Buffer((*output, n), dtype=bool)}
+        return {
+            "difference": Buffer((*output, n)),
+            "square": Buffer((*output, n)),
+            "hits": Buffer((*output, n), dtype=bool),
+        }
 
     def bind(
         self,

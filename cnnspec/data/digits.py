@@ -1,0 +1,44 @@
+"""The 1,797 handwritten digits that come with the package.
+
+E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (1998),
+https://doi.org/10.24432/C50P49, licence CC BY 4.0; the test part of the set, 8x8 pixels of 17 levels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from cnnspec.data.source import Images, Source
+from cnnspec.data.split import stratified
+from cnnspec.registry import register
+
+SPLIT_SEED = 0  # of the fixed split into train and test, whatever the spec's seed is
+LEVELS = 16
+
+
+@register("digits")
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """8x8 handwritten digits, 1,437 to train and 360 to test, within the package: nothing to fetch."""
+
+    image_shape = (1, 8, 8)
+    classes = tuple("0123456789")
+    counts: ClassVar[dict[str, int]] = {"train": 1437, "test": 360}
+
+    def read(self, root: Path | None, download: bool) -> tuple[dict[str, Images], dict[str, str]]:
+        """Levels 0..16 become bytes 0..255."""
+        packed = files("cnnspec.data").joinpath("files", "digits.csv.gz").read_bytes()
+        table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), delimiter=",", dtype=np.int64)
+        levels, labels = table[:, :-1], table[:, -1]
+        pixels = np.rint(levels * (255 / LEVELS)).astype(np.uint8).reshape(-1, *self.image_shape)
+        test = stratified(labels, self.counts["test"], SPLIT_SEED)
+        train = np.setdiff1d(np.arange(len(labels)), test)
+        splits = {"train": Images(pixels[train], labels[train]), "test": Images(pixels[test], labels[test])}
+        return splits, {"digits.csv.gz": hashlib.sha256(packed).hexdigest()}

@@ -1,0 +1,153 @@
+"""Transforms: what happens to every image before the first layer.
+
+Geometric ones work on bytes, once, when the data is opened. The others say how a byte becomes a number, and are folded
+into one multiplication and one addition where a batch enters. Without any, pixels enter as 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from cnnspec.fields import Declaration, NonNegativeInt, Number, Padding, Pair, PerChannel
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError
+
+BLOCK = 4096  # images that are resized at a time, to keep the float copy small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform(Declaration):
+    """Base of all transforms; each one changes shapes and bytes, or the scale of numbers, or nothing."""
+
+    kind: ClassVar[str] = "transform"
+
+    def infer_shape(self, shape: Shape) -> Shape:
+        """The image's shape behind it; ShapeError where it does not fit."""
+        return shape
+
+    def apply(self, pixels: Array) -> Array:
+        """The bytes (n, c, h, w) behind it."""
+        return pixels
+
+    def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        """How x = byte * scale + shift, each (c,), changes."""
+        return scale, shift
+
+
+@register("resize")
+@dataclass(frozen=True, kw_only=True)
+class Resize(Transform):
+    """Resizes by bilinear interpolation between pixel centres (half-pixel coordinates, edges repeated)."""
+
+    size: Annotated[Pair, "height and width"]
+
+    def infer_shape(self, shape: Shape) -> Shape:
+        """(c, height, width)."""
+        return (shape[0], *self.size)
+
+    def apply(self, pixels: Array) -> Array:
+        """One small matrix down, one across."""
+        n, c, h, w = pixels.shape
+        if (h, w) == self.size:
+            return pixels
+        down, across = _weights(h, self.size[0]), _weights(w, self.size[1]).T
+        out = np.empty((n, c, *self.size), np.uint8)
+        for start in range(0, n, BLOCK):
+            block = pixels[start : start + BLOCK].astype(np.float32)
+            out[start : start + BLOCK] = np.rint(down @ block @ across)
+        return out
+
+
+def _weights(source: int, target: int) -> Array:
+    """(target, source): how much each source pixel counts for each target pixel."""
+    centres = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    low = np.floor(centres).astype(np.int64)
+    high = np.minimum(low + 1, source - 1)
+    weights = np.zeros((target, source), np.float32)
+    rows = np.arange(target)
+    np.add.at(weights, (rows, low), 1 - (centres - low))
+    np.add.at(weights, (rows, high), centres - low)
+    return weights
+
+
+@register("pad")
+@dataclass(frozen=True, kw_only=True)
+class Pad(Transform):
+    """Puts a border around every image."""
+
+    padding: Annotated[Padding, "n, [h, w] or [top, bottom, left, right]"]
+    value: Annotated[NonNegativeInt, "byte in the border"] = 0
+
+    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        match self.padding:
+            case int(n):
+                return (n, n), (n, n)
+            case (int(v), int(h)):
+                return (v, v), (h, h)
+            case (int(t), int(b), int(left), int(r)):
+                return (t, b), (left, r)
+        raise ShapeError(
+            f"pad: expected numbers of rows and columns, got {self.padding}", help="write padding: 2, or [2, 2, 2, 2]"
+        )
+
+    def infer_shape(self, shape: Shape) -> Shape:
+        """(c, h + top + bottom, w + left + right)."""
+        vertical, horizontal = self._sides()
+        return (shape[0], shape[1] + sum(vertical), shape[2] + sum(horizontal))
+
+    def apply(self, pixels: Array) -> Array:
+        """A copy with the border."""
+        return np.pad(pixels, ((0, 0), (0, 0), *self._sides()), constant_values=self.value)
+
+
+@register("scale")
+@dataclass(frozen=True, kw_only=True)
+class Scale(Transform):
+    """Maps bytes 0..255 to minimum..maximum."""
+
+    minimum: Annotated[Number, "what 0 becomes"] = 0.0
+    maximum: Annotated[Number, "what 255 becomes"] = 1.0
+
+    def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        """x (maximum - minimum) + minimum on x in 0..1."""
+        width = self.maximum - self.minimum
+        return scale * width, shift * width + self.minimum
+
+
+@register("normalize")
+@dataclass(frozen=True, kw_only=True)
+class Normalize(Transform):
+    """Subtracts a mean and divides by a standard deviation, of pixels in 0..1, for each channel or for all."""
+
+    mean: Annotated[PerChannel, "one number, or one a channel"]
+    std: Annotated[PerChannel, "one number, or one a channel"]
+
+    def infer_shape(self, shape: Shape) -> Shape:
+        """The same shape; ShapeError where the numbers and the channels do not agree."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, shape[0]):
+                raise ShapeError(
+                    f"normalize: expected 1 or {shape[0]} numbers in {name}, got {len(values)}",
+                    help=f"give one number for each of the {shape[0]} channels",
+                )
+        if 0 in self.std:
+            raise ShapeError("normalize: expected std above 0, got 0", help="use the data's standard deviation")
+        return shape
+
+    def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        """(x - mean) / std."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return scale / std, (shift - mean) / std
+
+
+def affine(transforms: Sequence[Transform], channels: int) -> tuple[Array, Array]:
+    """Scale and shift (c,) in float32 by which a byte becomes a number."""
+    scale, shift = np.full(channels, 1 / 255), np.zeros(channels)
+    for transform in transforms:
+        scale, shift = transform.rescale(scale, shift)
+    return scale.astype(np.float32), shift.astype(np.float32)
