@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels.convolution import (
-    correlate,
-    gradient_windows,
-    pack_flipped_weight,
-    pack_weight,
-    scatter_gradient,
-    weight_gradient,
-)
+from cnnspec.kernels.case import Case
+from cnnspec.kernels.choice import Direction, choose
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum, rows_of
-from cnnspec.kernels.unfold import bind_taps, taps_shape
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
+
+DIRECTIONS: tuple[Direction, ...] = ("forward", "input", "weight")
 
 
 @register("conv2d")
@@ -46,6 +41,7 @@ class Conv2d(Layer):
     activation: Annotated[Any, Registered("layer"), "a layer applied to the result, such as relu"] = None
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+    kernel: Annotated[Literal["direct", "patches"] | None, "pins the algorithm where it applies"] = None
 
     retains = frozenset({"x"})
 
@@ -65,17 +61,18 @@ class Conv2d(Layer):
         channels, _, _ = expect_map(inputs[0], "conv2d")
         for what, count in (("input channels", channels), ("filters", self.filters)):
             if count % self.groups:
+                nearest = _largest_divisor(gcd(channels, self.filters), self.groups)
                 raise ShapeError(
                     f"expected {what} divisible by groups {self.groups}, got {count}",
                     field="groups",
-                    help=f"use groups: {_largest_divisor(count, self.groups)}, or another number of {what}",
+                    help=f"use groups: {nearest}, or another number of {what}",
                 )
         return (self.filters, *self.windows(inputs[0]).output)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """weight (filters, c/groups, kh, kw) and bias (filters,), or (filters, oh, ow) untied."""
         channels, taps = inputs[0][0] // self.groups, prod(self.kernel_size)
-        fans = (channels * taps, self.filters // self.groups * taps)
+        fans = (channels * taps, self.filters * taps)
         found = {"weight": Parameter((self.filters, channels, *self.kernel_size), self.weight_init, fans, decays=True)}
         if self.bias != "none":
             shape = (self.filters,) if self.bias == "channel" else self.infer_shape(*inputs)
@@ -87,64 +84,47 @@ class Conv2d(Layer):
         return prod(self.infer_shape(*inputs)) * inputs[0][0] // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Packed weights, the taps of x and of dy, and the products that are summed."""
-        shape, laid, groups = inputs[0], self.windows(inputs[0]), self.groups
-        (oh, ow), depth = laid.output, prod(self.kernel_size) * shape[0] // groups
-        filters = self.filters // groups
-        found = {"packed": Buffer((groups, filters, depth), "prepare")}
-        taps = taps_shape(laid, shape[0], groups, n)
-        if taps:
-            found["taps"] = Buffer(taps)
-        if mode == "infer":
-            return found
-        if taps:
-            found["taps_again"] = Buffer(taps, "backward")
-        found["products"] = Buffer((groups, oh, depth, filters), "backward")
-        found["total"] = Buffer((groups, depth, filters), "backward")
-        found["bias_rows"] = Buffer((oh, self.filters), "backward")
-        above = gradient_windows(laid)
-        if above is None:
-            found["tap_gradients"] = Buffer((groups, oh, depth, ow * n), "backward")
-        else:
-            found["flipped"] = Buffer((groups, shape[0] // groups, prod(self.kernel_size) * filters), "prepare")
-            gradient_taps = taps_shape(above, self.filters, groups, n)
-            if gradient_taps:
-                found["gradient_taps"] = Buffer(gradient_taps, "backward")
+        """What the chosen kernels ask for, by direction, and the bias gradient's partial sums."""
+        case = self._case(inputs[0])
+        found = {
+            f"{direction}.{name}": buffer
+            for direction in (DIRECTIONS if mode == "train" else DIRECTIONS[:1])
+            for name, buffer in choose(direction, case, self.kernel).scratch(case, n).items()
+        }
+        if mode == "train" and self.bias == "channel":
+            found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
         return found
 
     def prepare(self, o: Operands) -> Program:
-        """Bring the weights into the order of the taps."""
-        steps = [pack_weight(o.params["weight"], o.buffers["packed"])]
-        if "flipped" in o.buffers:
-            steps.append(pack_flipped_weight(o.params["weight"], o.buffers["flipped"]))
+        """Bring the weights into the forms that the chosen kernels multiply with."""
+        case, steps = self._case_of(o.x), list[Step]()
+        for direction in DIRECTIONS if o.mode == "train" else DIRECTIONS[:1]:
+            kernel = choose(direction, case, self.kernel)
+            steps += kernel.prepare(case, o.params["weight"], _buffers(direction, o))
         return steps
 
     def forward(self, o: Operands) -> Program:
-        """Taps, product, bias."""
-        taps, fill = bind_taps(o.x, self._laid_over(o.x), self.groups, o.buffers.get("taps"))
-        steps = [*fill, correlate(taps, o.buffers["packed"], o.y)]
+        """The product with the weights, then the bias."""
+        steps = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [*steps, self._add_bias(o.y, o.params["bias"])] if "bias" in o.params else steps
 
     def backward(self, o: Operands) -> Backward:
-        """dx by the flipped weights, or by scattering at strides above 1; dW by the taps; db by sums."""
-        laid = self._laid_over(o.x)
-        taps, fill = bind_taps(o.x, laid, self.groups, o.buffers.get("taps_again"))
-        weight = weight_gradient(taps, o.dy, o.grads["weight"], o.buffers["products"], o.buffers["total"])
-        params = [*fill, weight]
+        """dx, unless nobody wants it, dweight, and dbias by sums."""
+        params = self._bind("weight", o, o.x, o.dy, o.grads["weight"])
         if "bias" in o.grads:
-            params.append(self._bias_gradient(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
-        if o.dx is None:
-            return Backward(params=params)
-        above = gradient_windows(laid)
-        if above is None:
-            scatter = scatter_gradient(o.buffers["packed"], o.dy, o.dx, o.buffers["tap_gradients"], laid)
-            return Backward([scatter], params)
-        gradient_taps, fill = bind_taps(o.dy, above, self.groups, o.buffers.get("gradient_taps"))
-        return Backward([*fill, correlate(gradient_taps, o.buffers["flipped"], o.dx)], params)
+            params.append(self._bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
+        return Backward([] if o.dx is None else self._bind("input", o, o.dy, o.params["weight"], o.dx), params)
 
-    def _laid_over(self, x: Array) -> Windows:
+    def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> list[Step]:
+        case = self._case_of(o.x)
+        return choose(direction, case, self.kernel).bind(case, a, b, out, _buffers(direction, o))
+
+    def _case(self, shape: Shape) -> Case:
+        return Case(self.windows(shape), shape[0], self.filters, self.groups)
+
+    def _case_of(self, x: Array) -> Case:
         h, c, w, _ = x.shape
-        return self.windows((c, h, w))
+        return self._case((c, h, w))
 
     def _add_bias(self, y: Array, bias: Array) -> Step:
         # (filters, oh, ow) as (oh, filters, ow, 1), or (filters,) against (oh, filters, ow*n)
@@ -156,8 +136,8 @@ class Conv2d(Layer):
 
         return step
 
-    def _bias_gradient(self, dy: Array, dbias: Array, rows: Array) -> Step:
-        if self.bias == "channel":
+    def _bias_gradient(self, dy: Array, dbias: Array, rows: Array | None) -> Step:
+        if rows is not None:
             return channel_sum(dy, dbias, rows)
         source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
 
@@ -165,6 +145,11 @@ class Conv2d(Layer):
             np.add.reduce(source, axis=-1, out=dbias)
 
         return step
+
+
+def _buffers(direction: Direction, o: Operands) -> dict[str, Array]:
+    prefix = f"{direction}."
+    return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}
 
 
 def _largest_divisor(count: int, limit: int) -> int:

@@ -1,0 +1,98 @@
+"""What a convolution kernel is told, what it says of itself, and views that all kernels share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.shapes import Windows
+
+
+@dataclass(frozen=True)
+class Case:
+    """One convolution: how its windows lie, and how channels and filters are split into groups."""
+
+    windows: Windows
+    channels: int
+    filters: int
+    groups: int
+
+    @property
+    def channels_of_group(self) -> int:
+        """Input channels that one filter sees."""
+        return self.channels // self.groups
+
+    @property
+    def filters_of_group(self) -> int:
+        """Filters that see the same channels."""
+        return self.filters // self.groups
+
+    @property
+    def depth(self) -> int:
+        """Products that make one output: channels of a group times kh*kw."""
+        return self.channels_of_group * prod(self.windows.kernel)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image by the definition."""
+        return self.filters * self.depth * prod(self.windows.output)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel does for one image: multiply-accumulates in matrix products, and elements copied or added."""
+
+    macs: int
+    moved: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to compute one direction of a convolution.
+
+    `prepare(case, weight, buffers)` binds what depends on the weights alone. `bind(case, a, b, out, buffers)` binds
+    the work: (x, weight, y) forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
+    """
+
+    name: str
+    supports: Callable[[Case], bool]
+    work: Callable[[Case], Work]
+    scratch: Callable[[Case, int], Mapping[str, Buffer]]
+    prepare: Callable[[Case, Array, Mapping[str, Array]], list[Step]]
+    bind: Callable[[Case, Array, Array, Array, Mapping[str, Array]], list[Step]]
+
+
+def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """For kernels that read the weights as they are."""
+    return []
+
+
+def grouped_rows(array: Array, groups: int) -> Array:
+    """A map (h, c, w, n) as (groups, h, c, w*n), a view."""
+    h, c, w, n = array.shape
+    return array.reshape(h, groups, c // groups, w * n).transpose(1, 0, 2, 3)
+
+
+def grouped_map(array: Array, groups: int) -> Array:
+    """A map (h, c, w, n) as (groups, h, c, w, n), a view."""
+    h, c, w, n = array.shape
+    return array.reshape(h, groups, c // groups, w, n).transpose(1, 0, 2, 3, 4)
+
+
+def inside(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
+    """The output positions [first, last) along an axis for which a tap lies in the map and not in its padding."""
+    length = (windows.height, windows.width)[axis]
+    before, stride = windows.padding[2 * axis], windows.stride[axis]
+    shift = before - tap * windows.dilation[axis]
+    first = max(0, -(-shift // stride))
+    last = min(windows.output[axis], (length - 1 + shift) // stride + 1)
+    return first, max(last, first)
+
+
+def read_by(windows: Windows, axis: int, tap: int, first: int, last: int) -> slice:
+    """The input positions that a tap reads for output positions [first, last)."""
+    stride = windows.stride[axis]
+    start = first * stride + tap * windows.dilation[axis] - windows.padding[2 * axis]
+    return slice(start, start + (last - first - 1) * stride + 1, stride)

@@ -1,0 +1,163 @@
+"""Convolution by patches (im2col), for any stride, padding, dilation and groups.
+
+Patches are gathered for a tile of output rows at a time, (groups, rows, K, ow*n) with K = c*kh*kw in the order of the
+weights, so that the weights are used as they are and a tile stays in the cache:
+y = W P, dW = sum over rows of P dy^T, and dx adds W^T dy tap by tap (col2im).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+import numpy as np
+
+from cnnspec.kernels.case import Case, Kernel, Work, grouped_map, grouped_rows, inside, nothing_to_prepare, read_by
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.shapes import Shape
+
+TILE = 1 << 18  # elements: 1 MiB of float32, the second-level cache of one core
+ITERATOR = 1024  # elements of NumPy's own buffers for one operand
+
+
+def _rows_of_tile(case: Case, n: int) -> int:
+    oh, ow = case.windows.output
+    return max(1, min(oh, TILE // (case.groups * case.depth * ow * n)))
+
+
+def _tile_shape(case: Case, n: int) -> Shape:
+    return (case.groups, _rows_of_tile(case, n), case.depth, case.windows.output[1] * n)
+
+
+def _tiles(case: Case, tile: Array, n: int) -> Iterator[tuple[slice, Array]]:
+    """Output rows, and the part of the tile that holds their patches."""
+    oh, count = case.windows.output[0], tile.shape[1]
+    for first in range(0, oh, count):
+        rows = slice(first, min(first + count, oh))
+        yield rows, tile[:, : rows.stop - rows.start]
+
+
+def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tuple[Array, Array]]:
+    """For every tap, its part of the patches and the part of the map that it reads: equal shapes, views."""
+    windows, n = case.windows, source.shape[-1]
+    (kh, kw), ow = windows.kernel, windows.output[1]
+    by_tap = patches.reshape(*patches.shape[:2], case.channels_of_group, kh, kw, ow, n)
+    for ky in range(kh):
+        top, bottom = inside(windows, 0, ky)
+        top, bottom = max(top, rows.start), min(bottom, rows.stop)
+        for kx in range(kw):
+            left, right = inside(windows, 1, kx)
+            if bottom > top and right > left:
+                part = by_tap[:, top - rows.start : bottom - rows.start, :, ky, kx, left:right]
+                down, across = read_by(windows, 0, ky, top, bottom), read_by(windows, 1, kx, left, right)
+                yield part, source[:, down, :, across]
+
+
+def _gather(case: Case, rows: slice, patches: Array, source: Array) -> Step:
+    moves = list(_taps(case, rows, patches, source))
+    padded = sum(part.size for part, _ in moves) < patches.size
+
+    def step() -> None:
+        if padded:
+            patches.fill(0)
+        for part, origin in moves:
+            np.copyto(part, origin)
+
+    return step
+
+
+def _product(a: Array, b: Array, out: Array) -> Step:
+    def step() -> None:
+        np.matmul(a, b, out=out)
+
+    return step
+
+
+def _grouped_weight(case: Case, weight: Array) -> Array:
+    return weight.reshape(case.groups, 1, case.filters_of_group, case.depth)
+
+
+def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source, target, matrix = grouped_map(x, case.groups), grouped_rows(y, case.groups), _grouped_weight(case, weight)
+    steps: list[Step] = []
+    for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
+        steps += [_gather(case, rows, patches, source), _product(matrix, patches, target[:, rows])]
+    return steps
+
+
+def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source, target = grouped_rows(dy, case.groups), grouped_map(dx, case.groups)
+    transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2)
+
+    def clear() -> None:
+        dx.fill(0)
+
+    steps: list[Step] = [clear]
+    for rows, patches in _tiles(case, buffers["patches"], dx.shape[-1]):
+        steps += [_product(transposed, source[:, rows], patches), _scatter(case, rows, patches, target)]
+    return steps
+
+
+def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
+    moves = list(_taps(case, rows, patches, target))
+
+    def step() -> None:
+        with np.errstate():  # restores the size of the buffers too, which additions in four axes allocate and never use
+            np.setbufsize(ITERATOR)
+            for part, place in moves:
+                np.add(place, part, out=place)
+
+    return step
+
+
+def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source = grouped_map(x, case.groups)
+    transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)  # (groups, oh, ow*n, filters)
+    products, total = buffers["products"], buffers["total"]
+    steps: list[Step] = []
+    for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
+        gather = _gather(case, rows, patches, source)
+        steps += [gather, _product(patches, transposed[:, rows], products[:, rows])]
+
+    target = dweight.reshape(case.groups, case.filters_of_group, case.depth)
+    summed = total.transpose(0, 2, 1)
+
+    def add_rows() -> None:
+        np.add.reduce(products, axis=1, out=total)
+        np.copyto(target, summed)
+
+    return [*steps, add_rows]
+
+
+def _patches(lifetime: Lifetime, case: Case, n: int) -> dict[str, Buffer]:
+    return {"patches": Buffer(_tile_shape(case, n), lifetime)}
+
+
+def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    return _patches("forward", case, n)
+
+
+def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    return _patches("backward", case, n)
+
+
+def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    matrix = (case.depth, case.filters_of_group)
+    return {
+        **_patches("backward", case, n),
+        "products": Buffer((case.groups, case.windows.output[0], *matrix), "backward"),
+        "total": Buffer((case.groups, *matrix), "backward"),
+    }
+
+
+def _supports(case: Case) -> bool:
+    return True
+
+
+def _work(case: Case) -> Work:
+    return Work(case.macs, case.groups * case.depth * prod(case.windows.output))
+
+
+FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)
+INPUT = Kernel("patches", _supports, _work, _input_scratch, nothing_to_prepare, _input_gradient)
+WEIGHT = Kernel("patches", _supports, _work, _weight_scratch, nothing_to_prepare, _weight_gradient)

@@ -1,0 +1,107 @@
+"""Every convolution kernel against the others, and the choice among them."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cnnspec.fields import options
+from cnnspec.kernels.case import Case
+from cnnspec.kernels.choice import KERNELS, Direction, choose
+from cnnspec.kernels.step import Array
+from cnnspec.layers.conv import Conv2d
+from cnnspec.shapes import ShapeError, windows
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+def case_of(shape: tuple[int, int, int], filters: int, groups: int, **laid: Any) -> Case:
+    return Case(windows(shape, "conv2d", **laid), shape[0], filters, groups)
+
+
+def results(case: Case, direction: Direction, n: int, dtype: Any) -> dict[str, Array]:
+    """The result of every kernel that supports the case, by name, with all that it writes full of NaN before."""
+    random = np.random.default_rng(0)
+    laid = case.windows
+    arrays = {
+        "x": (laid.height, case.channels, laid.width, n),
+        "y": (laid.output[0], case.filters, laid.output[1], n),
+        "weight": (case.filters, case.channels_of_group, *laid.kernel),
+    }
+    x, y, weight = (random.standard_normal(shape).astype(dtype) for shape in arrays.values())
+    a, b, out = {"forward": (x, weight, y), "input": (y, weight, x), "weight": (x, y, weight)}[direction]
+    found = {}
+    for kernel in KERNELS[direction]:
+        if kernel.supports(case):
+            result = np.full_like(out, np.nan)
+            buffers = {name: np.full(b.shape, np.nan, dtype) for name, b in kernel.scratch(case, n).items()}
+            for step in [*kernel.prepare(case, weight, buffers), *kernel.bind(case, a, b, result, buffers)]:
+                step()
+            found[kernel.name] = result
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    st.tuples(*[st.integers(0, 4)] * 4),
+    st.sampled_from(DIRECTIONS),
+)
+def test_kernels_agree(
+    shape: tuple[int, int, int],
+    groups: int,
+    filters: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    direction: Direction,
+) -> None:
+    whole = (shape[0] * groups, *shape[1:])
+    try:
+        laid = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
+        case = case_of(whole, filters * groups, groups, **laid)
+    except ShapeError:
+        assume(False)
+    found = results(case, direction, 3, np.float64)
+    for result in found.values():
+        np.testing.assert_allclose(result, found["patches"], atol=1e-11)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("n", [5, 32, 33])
+def test_kernels_agree_where_products_are_cut_into_blocks_and_tiles(direction: Direction, n: int) -> None:
+    case = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    found = results(case, direction, n, np.float32)
+    assert set(found) == {"direct", "patches"}
+    scale = np.abs(found["patches"]).max()
+    np.testing.assert_allclose(found["direct"], found["patches"], atol=2e-6 * scale)
+
+
+def test_the_cheapest_kernel_is_chosen() -> None:
+    lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    same = case_of((64, 8, 8), 64, 1, kernel=(3, 3), stride=(1, 1), padding="same")
+    assert [choose(direction, same).name for direction in DIRECTIONS] == ["direct"] * 3
+    # the correlation of dy with 5x5 weights has 144 outputs for 64 positions of dy
+    assert [choose(direction, lenet).name for direction in DIRECTIONS] == ["direct", "patches", "direct"]
+
+
+def test_a_pinned_kernel_gives_way_where_it_cannot() -> None:
+    halving = case_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(2, 2), padding="same")
+    assert choose("forward", halving, "patches").name == "patches"
+    assert choose("input", halving, "direct").name == "patches"
+
+
+def test_every_kernel_can_be_pinned_in_a_spec() -> None:
+    (annotation,) = (option.annotation for option in options(Conv2d) if option.name == "kernel")
+    names = {name for part in get_args(get_args(annotation)[0]) for name in get_args(part)}
+    assert {kernel.name for kernels in KERNELS.values() for kernel in kernels} == names
