@@ -10,7 +10,7 @@ from numpy.polynomial import chebyshev
 
 from cnnspec.kernels.step import Array
 
-# exp(z^2) * erfc(z) / 2 as a Chebyshev series in u = 4/(2 + z) - 1, for z >= 0 (Press et al., Numerical Recipes, 6.2.2).
+# exp(z^2) erfc(z) / 2, z >= 0, as a Chebyshev series in u = 4/(2 + z) - 1 (as in Numerical Recipes, 6.2.2).
 _SCALED_TAIL = (
     0.18868804981292975,
     0.2412545598253404,

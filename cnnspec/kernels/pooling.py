@@ -45,17 +45,15 @@ def maximum(windows: Windows, x: Array, y: Array, winner: Array | None, work: Ma
 
 def maximum_gradient(windows: Windows, dy: Array, dx: Array, winner: Array, work: Mapping[str, Array]) -> list[Step]:
     """dx gets dy at the winner of each window and 0 elsewhere. Needs `work` "won" (bool) and "share" like dy."""
-    passes = [
-        (tap.position, winner[tap.write], work["won"][tap.write], dy[tap.write], work["share"][tap.write], dx[tap.read])
-        for tap in taps(windows)
-    ]
+    won, share = work["won"], work["share"]
+    passes = [(tap.position, share[tap.write], dx[tap.read]) for tap in taps(windows)]
 
     def step() -> None:
         dx.fill(0)
-        for position, leader, won, gradient, share, target in passes:
-            np.equal(leader, position, out=won)
-            np.multiply(gradient, won, out=share)
-            np.add(target, share, out=target)
+        for position, part, target in passes:
+            np.equal(winner, position, out=won)
+            np.multiply(dy, won, out=share)
+            np.add(target, part, out=target)
 
     return [step]
 
@@ -83,8 +81,13 @@ def halving_maximum(windows: Windows, x: Array, y: Array, marks: Sequence[Array]
     return [step]
 
 
-def halving_gradient(windows: Windows, dy: Array, dx: Array, marks: Sequence[Array], work: Array) -> list[Step]:
-    """The gradient goes down the tournament: one product and one difference at each match."""
+def halving_gradient(
+    windows: Windows, dy: Array, dx: Array, marks: Sequence[Array], half: Array, right: Array
+) -> list[Step]:
+    """The gradient goes down the tournament: one product and one difference at each match.
+
+    Products go to the contiguous `right` first: multiplying by booleans straight into a strided array is slower.
+    """
     upper_left, upper_right, lower_left, lower_right = _quarters(windows, dx)
     right_above, right_below, below = marks
     (oh, ow), rest = windows.output, []
@@ -94,12 +97,14 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, marks: Sequence[Arr
         rest.append(dx[:, :, 2 * ow :])
 
     def step() -> None:
-        np.multiply(dy, below, out=work)
-        np.multiply(work, right_below, out=lower_right)
-        np.subtract(work, lower_right, out=lower_left)
-        np.subtract(dy, work, out=work)
-        np.multiply(work, right_above, out=upper_right)
-        np.subtract(work, upper_right, out=upper_left)
+        np.multiply(dy, below, out=half)
+        np.multiply(half, right_below, out=right)
+        np.copyto(lower_right, right)
+        np.subtract(half, right, out=lower_left)
+        np.subtract(dy, half, out=half)
+        np.multiply(half, right_above, out=right)
+        np.copyto(upper_right, right)
+        np.subtract(half, right, out=upper_left)
         for uncovered in rest:
             uncovered.fill(0)
 

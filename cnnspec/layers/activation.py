@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import pi, sqrt
@@ -10,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from cnnspec.fields import NonNegativeNumber
-from cnnspec.kernels.erf import bind_erf
+from cnnspec.kernels.curves import normal_density, normal_distribution, sigmoid
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import rows_of, zeros
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
@@ -83,6 +84,7 @@ class LeakyRelu(Activation):
     negative_slope: Annotated[NonNegativeNumber, "slope below 0"] = 0.01
 
     retains = frozenset({"x"})
+    increasing = True
     forward_scratch = ("sloped",)
     backward_scratch = ("factor",)
     masks = ("positive",)
@@ -120,11 +122,17 @@ class Sigmoid(Activation):
 
     retains = frozenset({"y"})
     in_place = True
+    increasing = True
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
-        """exp(-x) may overflow to infinity, of which 1/(1 + infinity) = 0 is right."""
-        return [_sigmoid(o)]
+        """Without overflow at either end."""
+        x, y = o.x, o.y
+
+        def step() -> None:
+            sigmoid(x, y)
+
+        return [step]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy y (1 - y)."""
@@ -138,18 +146,6 @@ class Sigmoid(Activation):
         return step
 
 
-def _sigmoid(o: Operands) -> Step:
-    x, y = o.x, o.y
-
-    def step() -> None:
-        np.negative(x, out=y)
-        np.exp(y, out=y)
-        np.add(y, 1, out=y)
-        np.divide(1, y, out=y)
-
-    return step
-
-
 @register("tanh")
 @dataclass(frozen=True, kw_only=True)
 class Tanh(Activation):
@@ -157,6 +153,7 @@ class Tanh(Activation):
 
     retains = frozenset({"y"})
     in_place = True
+    increasing = True
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
@@ -180,126 +177,99 @@ class Tanh(Activation):
         return step
 
 
-@register("silu")
 @dataclass(frozen=True, kw_only=True)
-class Silu(Activation):
-    """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
+class Gated(Layer):
+    """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
 
-    retains = frozenset({"x"})
-    backward_scratch = ("gate", "factor")
+    in_place = True
+
+    @abstractmethod
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """Write P(x) to `gate`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The slope, kept for backward."""
+        shape = batch_shape(inputs[0], n)
+        kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
+        return {"gate": Buffer(shape), "work": Buffer(shape)} | kept
 
     def forward(self, o: Operands) -> Program:
-        """x times its sigmoid."""
-        x, y, gate = o.x, o.y, _sigmoid(o)
+        """y = x P(x)."""
+        x, y, gate, work, slope = o.x, o.y, o.buffers["gate"], o.buffers["work"], o.buffers.get("slope")
 
         def step() -> None:
-            gate()
-            np.multiply(y, x, out=y)
+            self.curve(x, gate, work, slope)
+            np.multiply(x, gate, out=y)
 
         return [step]
 
-    def derivative(self, o: Operands) -> Step:
-        """dx = dy s (1 + x (1 - s)), s = sigmoid(x)."""
-        x, dy, dx, gate, factor = o.x, o.dy, o.dx, o.buffers["gate"], o.buffers["factor"]
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy times the slope."""
+        dy, dx, slope = o.dy, o.dx, o.buffers["slope"]
+        if dx is None:
+            return Backward()
 
         def step() -> None:
-            np.negative(x, out=gate)
-            np.exp(gate, out=gate)
-            np.add(gate, 1, out=gate)
-            np.divide(1, gate, out=gate)
-            np.subtract(1, gate, out=factor)
-            np.multiply(factor, x, out=factor)
-            np.add(factor, 1, out=factor)
-            np.multiply(factor, gate, out=factor)
-            np.multiply(dy, factor, out=dx)
+            np.multiply(dy, slope, out=dx)
 
-        return step
+        return Backward([step])
+
+
+@register("silu")
+@dataclass(frozen=True, kw_only=True)
+class Silu(Gated):
+    """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
+
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
+        sigmoid(x, gate)
+        if slope is not None:
+            np.subtract(1, gate, out=slope)
+            np.multiply(slope, x, out=slope)
+            np.add(slope, 1, out=slope)
+            np.multiply(slope, gate, out=slope)
 
 
 @register("gelu")
 @dataclass(frozen=True, kw_only=True)
-class Gelu(Activation):
-    """y = x F(x), F the normal distribution function: (1 + erf(x / sqrt 2)) / 2.
+class Gelu(Gated):
+    """y = x P(x), P the normal distribution function: (1 + erf(x / sqrt 2)) / 2.
 
-    `approximate: tanh` takes F(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    `approximate: tanh` takes P(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
     """
 
     approximate: Annotated[Literal["none", "tanh"], "the exact function, or its approximation by tanh"] = "none"
 
-    retains = frozenset({"x"})
-    forward_scratch = ("argument", "t", "u", "b", "c")
-    backward_scratch = ("bell", "distribution", "argument_again", "t_again", "u_again", "b_again", "c_again")
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """The distribution as the spec asks for it."""
+        (_exact if self.approximate == "none" else _approximate)(x, gate, work, slope)
 
-    def forward(self, o: Operands) -> Program:
-        """x F(x)."""
-        x, y, argument = o.x, o.y, o.buffers["argument"]
-        b = o.buffers
-        distribution = self._distribution(x, y, argument, (b["t"], b["u"], b["b"], b["c"]))
 
-        def step() -> None:
-            distribution()
-            np.multiply(y, x, out=y)
+def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    normal_distribution(x, gate, work)
+    if slope is not None:
+        normal_density(x, slope)
+        np.multiply(slope, x, out=slope)
+        np.add(slope, gate, out=slope)
 
-        return [step]
 
-    def _distribution(self, x: Array, out: Array, argument: Array, work: tuple[Array, ...]) -> Step:
-        """Bind out = F(x)."""
-        if self.approximate == "tanh":
-
-            def approximate() -> None:
-                np.multiply(x, x, out=out)
-                np.multiply(out, 0.044715, out=out)
-                np.add(out, 1, out=out)
-                np.multiply(out, x, out=out)
-                np.multiply(out, sqrt(2 / pi), out=out)
-                np.tanh(out, out=out)
-                np.add(out, 1, out=out)
-                np.multiply(out, 0.5, out=out)
-
-            return approximate
-        erf = bind_erf(argument, out, (work[0], work[1], work[2], work[3]))
-
-        def exact() -> None:
-            np.multiply(x, sqrt(0.5), out=argument)
-            erf()
-            np.add(out, 1, out=out)
-            np.multiply(out, 0.5, out=out)
-
-        return exact
-
-    def derivative(self, o: Operands) -> Step:
-        """dx = dy (F(x) + x F'(x))."""
-        x, dy, dx, bell, value = o.x, o.dy, o.dx, o.buffers["bell"], o.buffers["distribution"]
-        b = o.buffers
-        work = (b["t_again"], b["u_again"], b["b_again"], b["c_again"])
-        distribution = self._distribution(x, value, b["argument_again"], work)
-
-        def exact_bell() -> None:
-            np.multiply(x, x, out=bell)
-            np.multiply(bell, -0.5, out=bell)
-            np.exp(bell, out=bell)
-            np.multiply(bell, 1 / sqrt(2 * pi), out=bell)
-
-        def tanh_bell() -> None:  # F' = 2 F (1 - F) sqrt(2/pi) (1 + 3 * 0.044715 x^2)
-            np.multiply(x, x, out=bell)
-            np.multiply(bell, 3 * 0.044715, out=bell)
-            np.add(bell, 1, out=bell)
-            np.multiply(bell, 2 * sqrt(2 / pi), out=bell)
-            np.multiply(bell, value, out=bell)
-            np.subtract(1, value, out=work[0])
-            np.multiply(bell, work[0], out=bell)
-
-        slope = tanh_bell if self.approximate == "tanh" else exact_bell
-
-        def step() -> None:
-            distribution()
-            slope()
-            np.multiply(bell, x, out=bell)
-            np.add(bell, value, out=bell)
-            np.multiply(dy, bell, out=dx)
-
-        return step
+def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P).
+    rate = 2 * sqrt(2 / pi)
+    np.square(x, out=work)
+    np.multiply(work, rate * 0.044715, out=gate)
+    np.add(gate, rate, out=gate)
+    np.multiply(gate, x, out=gate)
+    sigmoid(gate, gate)
+    if slope is not None:
+        np.multiply(work, rate * 3 * 0.044715, out=work)
+        np.add(work, rate, out=work)
+        np.multiply(work, x, out=work)
+        np.multiply(work, gate, out=work)
+        np.subtract(1, gate, out=slope)
+        np.multiply(slope, work, out=slope)
+        np.add(slope, gate, out=slope)
 
 
 @register("softmax")
@@ -308,6 +278,7 @@ class Softmax(Layer):
     """y_c = exp(x_c) / sum_k exp(x_k) over the channels of a map or the features of a vector."""
 
     retains = frozenset({"y"})
+    in_place = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """One number for each position, and in backward one for each input."""

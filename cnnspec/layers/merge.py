@@ -111,10 +111,6 @@ class Multiply(Layer):
                 )
         return output
 
-    def cost(self, *inputs: Shape) -> int:
-        """Elementwise."""
-        return 0
-
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The product that is summed over repeated axes."""
         return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "backward")} if mode == "train" else {}

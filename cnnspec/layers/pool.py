@@ -67,7 +67,8 @@ class MaxPool2d(Pool2d):
         if pooling.is_halving(laid):
             marks = {name: Buffer(shape, "kept", bool) for name in ("right_above", "right_below", "below")}
             work = {"lower": Buffer(shape)}
-            return work | marks | {"share": Buffer(shape, "backward")} if mode == "train" else work
+            halves = {name: Buffer(shape, "backward") for name in ("half", "right")}
+            return work | marks | halves if mode == "train" else work
         if mode == "infer":
             return {}
         position = np.uint8 if laid.kernel[0] * laid.kernel[1] <= 256 else np.uint16
@@ -92,7 +93,8 @@ class MaxPool2d(Pool2d):
             return Backward()
         laid = _laid(self, o.dx)
         if pooling.is_halving(laid):
-            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, _marks(o), o.buffers["share"]))
+            half, right = o.buffers["half"], o.buffers["right"]
+            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, _marks(o), half, right))
         return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers["winner"], o.buffers))
 
 

@@ -1,0 +1,201 @@
+"""Runs one layer on arrays of its own, in one shard or in several, with everything that it has to write poisoned.
+
+Public arrays here are the plan's: maps (h, c, w, n), vectors (features, n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels.step import Array, Step
+from cnnspec.layers.base import Layer, Mode, Operands, Program, Reduce, batch_shape
+from cnnspec.shapes import Shape
+
+
+class Repeating:
+    """A random stream that gives the same numbers at every draw, as a plan's does within a step."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def uniform(self, out: Array) -> None:
+        """Fill with uniform numbers of [0, 1)."""
+        np.random.default_rng(self.seed).random(out=out, dtype=out.dtype)
+
+
+def poison(array: Array) -> None:
+    """Fill with what shows up in every result that reads it: NaN, or the largest value of a type without one."""
+    array.fill(np.nan if array.dtype.kind == "f" else True if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its operands and its bound programs."""
+
+    operands: Operands
+    forward: Program
+    input: Program
+    params: Program
+
+
+class Bench:
+    """One layer bound to random arrays; `forward()` and `backward()` run its programs over all shards."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        shapes: Sequence[Shape],
+        *,
+        sizes: Sequence[int] = (3,),
+        dtype: Any = np.float64,
+        mode: Mode = "train",
+        in_place: bool = False,
+        seed: int = 0,
+        readers: int = 1,
+        wants_input_grads: bool = True,
+    ) -> None:
+        self.layer, self.shapes, self.sizes, self.dtype, self.mode = layer, tuple(shapes), tuple(sizes), dtype, mode
+        self.shape = layer.infer_shape(*shapes)
+        self.batch, self.wants_input_grads = sum(sizes), wants_input_grads
+        random = np.random.default_rng(seed)
+
+        def normal(shape: Shape) -> Array:
+            return random.standard_normal(shape).astype(dtype)
+
+        self.inputs = [normal(batch_shape(shape, self.batch)) for shape in shapes]
+        self.output_grads = [normal(batch_shape(self.shape, self.batch)) for _ in range(readers)]
+        self.params = {name: normal(parameter.shape) for name, parameter in layer.params(*shapes).items()}
+        self.state = {name: np.full(state.shape, state.fill, dtype) for name, state in layer.state(*shapes).items()}
+        self.prepared = self._buffers(sizes[0], prepared=True)
+        starts = np.cumsum([0, *sizes]).tolist()
+        bounds = list(pairwise(starts))
+        self.shards = [self._shard(i, *bound, in_place) for i, bound in enumerate(bounds)]
+        self.prepare = layer.prepare(self.shards[0].operands)
+
+    def _buffers(self, n: int, *, prepared: bool) -> dict[str, Array]:
+        found = {
+            name: np.empty(buffer.shape, buffer.dtype or self.dtype)
+            for name, buffer in self.layer.scratch(*self.shapes, n=n, mode=self.mode).items()
+            if (buffer.lifetime == "prepare") == prepared
+        }
+        for array in found.values():
+            poison(array)
+        return found
+
+    def _shard(self, index: int, start: int, stop: int, in_place: bool) -> Shard:
+        n = stop - start
+        inputs = tuple(np.ascontiguousarray(x[..., start:stop]) for x in self.inputs)
+        output_grads = tuple(np.ascontiguousarray(dy[..., start:stop]) for dy in self.output_grads)
+        output = inputs[0].view() if in_place else np.full(batch_shape(self.shape, n), np.nan, self.dtype)
+        operands = Operands(
+            inputs=inputs,
+            output=output,
+            input_grads=self._input_grads(inputs, output_grads, in_place),
+            output_grads=output_grads,
+            params=self.params,
+            grads={name: np.full_like(array, np.nan) for name, array in self.params.items()},
+            state=self.state,
+            buffers={**self.prepared, **self._buffers(n, prepared=False)},
+            mode=self.mode,
+            shard=index,
+            batch=self.batch,
+            random=Repeating(index),
+        )
+        forward = self.layer.forward(operands)
+        if self.mode == "infer":
+            return Shard(operands, forward, (), ())
+        backward = self.layer.backward(operands)
+        return Shard(operands, forward, backward.input, backward.params)
+
+    def _input_grads(
+        self, inputs: tuple[Array, ...], output_grads: tuple[Array, ...], in_place: bool
+    ) -> tuple[Array | None, ...]:
+        if not self.wants_input_grads:
+            return (None,) * len(inputs)
+        return (output_grads[0].view(),) if in_place else tuple(np.full_like(x, np.nan) for x in inputs)
+
+    def run(self, program: Callable[[Shard], Program]) -> None:
+        """Run one program over all shards, meeting at every Reduce."""
+        for items in zip(*(program(shard) for shard in self.shards), strict=True):
+            arrays = [item.array for item in items if isinstance(item, Reduce)]
+            assert len(arrays) in (0, len(items)), "every shard meets at the same place"
+            total = sum(arrays) if arrays else None
+            for array in arrays:
+                array[...] = total
+            for item in items:
+                if not isinstance(item, Reduce):
+                    item()
+
+    def forward(self) -> Array:
+        """The output of all shards; runs what depends on parameters first."""
+        for step in self.prepare:
+            assert not isinstance(step, Reduce)
+            step()
+        self.run(lambda shard: shard.forward)
+        return self.y
+
+    def backward(self) -> None:
+        """The gradients of parameters, then of inputs, as a plan runs them."""
+        self.run(lambda shard: shard.params)
+        self.run(lambda shard: shard.input)
+
+    def forget(self) -> None:
+        """Poison what backward must not read: inputs and outputs that are not retained, buffers of the forward pass."""
+        lifetimes = self.layer.scratch(*self.shapes, n=self.sizes[0], mode=self.mode)
+        for shard in self.shards:
+            o = shard.operands
+            for array in (
+                *([] if "x" in self.layer.retains else o.inputs),
+                *([] if "y" in self.layer.retains else [o.y]),
+            ):
+                poison(array)
+            for name, array in o.buffers.items():
+                if lifetimes[name].lifetime in ("forward", "backward"):
+                    poison(array)
+
+    @property
+    def y(self) -> Array:
+        """The output of the whole batch."""
+        return np.concatenate([shard.operands.y for shard in self.shards], axis=-1)
+
+    @property
+    def input_grads(self) -> list[Array]:
+        """The gradient of each input over the whole batch."""
+        grads = zip(*(shard.operands.input_grads for shard in self.shards), strict=True)
+        return [np.concatenate([part for part in parts if part is not None], axis=-1) for parts in grads]
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """The gradient of each parameter, summed over shards."""
+        return {name: sum(s.operands.grads[name] for s in self.shards) for name in self.params}  # type: ignore[misc]
+
+    def objective(self) -> float:
+        """sum(y * dy), whose gradients backward computes."""
+        return float(sum((s.operands.output_grads[0] * s.operands.y).sum() for s in self.shards))
+
+
+def slopes(bench: Bench, array: Array, places: Array, step: float = 1e-5) -> Array:
+    """Central differences of the objective at flat `places` of an array that the layer reads."""
+    flat = array.reshape(-1)
+    found = []
+    for place in places.tolist():
+        kept = flat[place]
+        values = []
+        for moved in (kept + step, kept - step):
+            flat[place] = moved
+            bench.forward()
+            values.append(bench.objective())
+        flat[place] = kept
+        found.append((values[0] - values[1]) / (2 * step))
+    return np.array(found)
+
+
+def steps_of(bench: Bench) -> list[Step]:
+    """Every step that a plan would run, in order; meetings left out."""
+    programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.params, s.input))]
+    return [item for program in programs for item in program if not isinstance(item, Reduce)]

@@ -1,0 +1,198 @@
+"""What every registered layer promises, over a list of example configurations for each."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnspec import registry
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Layer, batch_shape
+from cnnspec.layers.merge import Fork
+from cnnspec.shapes import Shape, size
+from tests.layers.harness import Bench, slopes, steps_of
+
+MAP, ODD, VECTOR = (2, 6, 8), (3, 7, 5), (6,)
+Example = tuple[Mapping[str, Any], Sequence[Shape]]
+
+_ANYWHERE: Sequence[Example] = [({}, [ODD]), ({}, [VECTOR])]
+_POOLS: Sequence[Example] = [
+    ({"kernel_size": 2}, [MAP]),
+    ({"kernel_size": 2}, [ODD]),
+    ({"kernel_size": 3, "stride": 2}, [ODD]),
+    ({"kernel_size": [3, 2], "stride": 1, "padding": 1}, [MAP]),
+    ({"kernel_size": 3, "stride": 2, "padding": "same"}, [MAP]),
+    ({"kernel_size": 2, "stride": 3, "padding": [1, 0, 0, 1]}, [ODD]),
+]
+EXAMPLES: Mapping[str, Sequence[Example]] = {
+    "add": [({}, [MAP, MAP]), ({}, [VECTOR, VECTOR, VECTOR])],
+    "avg_pool2d": [*_POOLS, ({"kernel_size": 3, "padding": 1, "count_include_pad": True}, [ODD])],
+    "batch_norm": [*_ANYWHERE, ({"momentum": 0.5, "epsilon": 0.1}, [MAP])],
+    "concat": [({}, [(2, 3, 4), (1, 3, 4), (3, 3, 4)]), ({}, [(2,), (3,)])],
+    "conv2d": [
+        ({"filters": 3, "kernel_size": 3}, [MAP]),
+        ({"filters": 4, "kernel_size": [3, 2], "stride": 2, "padding": "same", "bias": "none"}, [MAP]),
+        ({"filters": 4, "kernel_size": 3, "padding": 1, "groups": 2, "dilation": 2}, [MAP]),
+        ({"filters": 5, "kernel_size": 1}, [ODD]),
+    ],
+    "dense": [({"units": 4}, [VECTOR])],
+    "dropout": [({"rate": 0.3}, [MAP]), ({"rate": 0.0}, [VECTOR])],
+    "flatten": [({}, [ODD]), ({}, [VECTOR])],
+    "gelu": [*_ANYWHERE, ({"approximate": "tanh"}, [MAP])],
+    "global_avg_pool2d": [({}, [ODD])],
+    "leaky_relu": [*_ANYWHERE, ({"negative_slope": 0.2}, [MAP])],
+    "lp_pool2d": [({**fields, "p": p}, shapes) for fields, shapes in _POOLS for p in (1, 2, 3.5)],
+    "max_pool2d": _POOLS,
+    "multiply": [({}, [MAP, (2, 1, 1)]), ({}, [(2,), MAP, MAP]), ({}, [MAP, (1, 6, 8)]), ({}, [VECTOR, VECTOR])],
+    "relu": _ANYWHERE,
+    "sigmoid": _ANYWHERE,
+    "silu": _ANYWHERE,
+    "softmax": _ANYWHERE,
+    "tanh": _ANYWHERE,
+}
+
+
+def _cases(wanted: Callable[[Layer, Sequence[Shape]], bool] = lambda layer, shapes: True) -> pytest.MarkDecorator:
+    cases = [
+        (registry.find("layer", name)(**fields), shapes, f"{name}-{number}")
+        for name, examples in EXAMPLES.items()
+        for number, (fields, shapes) in enumerate(examples)
+    ]
+    params = [pytest.param(layer, shapes, id=name) for layer, shapes, name in cases if wanted(layer, shapes)]
+    return pytest.mark.parametrize(("layer", "shapes"), params)
+
+
+def _is_fixed(layer: Layer, shapes: Sequence[Shape]) -> bool:
+    # Dropout draws other numbers for every shard and in every type.
+    return not layer.train_only
+
+
+every_layer = _cases()
+
+
+def _relative(found: Array, expected: Array) -> float:
+    scale = max(np.abs(expected).max(), np.abs(found).max(), 1e-3)
+    return float(np.abs(found - expected).max() / scale)
+
+
+def test_every_layer_has_examples() -> None:
+    missing = sorted(set(registry.table("layer")) - set(EXAMPLES))
+    assert not missing, f"give an example in EXAMPLES of {', '.join(missing)}"
+
+
+@every_layer
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_every_output_is_written(layer: Layer, shapes: Sequence[Shape], mode: Any) -> None:
+    bench = Bench(layer, shapes, mode=mode)
+    y = bench.forward()
+    assert y.shape == batch_shape(layer.infer_shape(*shapes), bench.batch)
+    assert np.isfinite(y).all()
+
+
+@every_layer
+def test_gradients_agree_with_central_differences(layer: Layer, shapes: Sequence[Shape]) -> None:
+    bench = Bench(layer, shapes)
+    bench.forward()
+    bench.forget()
+    bench.backward()
+    input_grads, grads = bench.input_grads, bench.grads
+    fresh = Bench(layer, shapes)
+    random = np.random.default_rng(1)
+    pairs = [*zip(fresh.shards[0].operands.inputs, input_grads, strict=True)]
+    pairs += [(fresh.params[name], grads[name]) for name in grads]
+    for array, found in pairs:
+        places = random.permutation(array.size)[:40]
+        expected = slopes(fresh, array, places)
+        assert _relative(found.reshape(-1)[places], expected) <= 1e-6
+
+
+@every_layer
+def test_backward_twice_gives_the_same(layer: Layer, shapes: Sequence[Shape]) -> None:
+    bench = Bench(layer, shapes)
+    bench.forward()
+    bench.backward()
+    first = [*bench.input_grads, *bench.grads.values()]
+    bench.forward()
+    bench.backward()
+    for before, after in zip(first, [*bench.input_grads, *bench.grads.values()], strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@_cases(_is_fixed)
+def test_several_shards_equal_one(layer: Layer, shapes: Sequence[Shape]) -> None:
+    one, several = Bench(layer, shapes, sizes=[5]), Bench(layer, shapes, sizes=[2, 2, 1])
+    for bench in (one, several):
+        bench.forward()
+        bench.backward()
+    np.testing.assert_allclose(several.y, one.y, rtol=1e-12, atol=1e-13)
+    for found, expected in zip(several.input_grads, one.input_grads, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    for name, expected in one.grads.items():
+        np.testing.assert_allclose(several.grads[name], expected, rtol=1e-11, atol=1e-12)
+    for name, expected in one.state.items():
+        np.testing.assert_allclose(several.state[name], expected, rtol=1e-12)
+
+
+@_cases(lambda layer, shapes: layer.in_place and len(shapes) == 1)
+def test_in_place_gives_the_same(layer: Layer, shapes: Sequence[Shape]) -> None:
+    apart, together = Bench(layer, shapes), Bench(layer, shapes, in_place=True)
+    for bench in (apart, together):
+        bench.forward()
+        bench.backward()
+    np.testing.assert_array_equal(together.y, apart.y)
+    np.testing.assert_array_equal(together.input_grads[0], apart.input_grads[0])
+
+
+@_cases(_is_fixed)
+def test_float32_agrees_with_float64(layer: Layer, shapes: Sequence[Shape]) -> None:
+    single, double = Bench(layer, shapes, dtype=np.float32), Bench(layer, shapes)
+    for bench in (single, double):
+        bench.forward()
+        bench.backward()
+    pairs = [(single.y, double.y), *zip(single.input_grads, double.input_grads, strict=True)]
+    pairs += [(single.grads[name], double.grads[name]) for name in double.grads]
+    for found, expected in pairs:
+        assert found.dtype == np.float32
+        assert _relative(found, expected) < 2e-5
+
+
+@every_layer
+def test_no_step_allocates(layer: Layer, shapes: Sequence[Shape]) -> None:
+    """Nothing that grows with the maps, here of 1 MiB; NumPy holds 8,192 elements of each strided operand."""
+    bench = Bench(layer, shapes, sizes=[2**18 // size(shapes[0])], dtype=np.float32)
+    steps = steps_of(bench)
+    bench.forward()
+    bench.backward()
+    tracemalloc.start()
+    try:
+        for step in steps:
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            step()
+            _, peak = tracemalloc.get_traced_memory()
+            assert peak - before <= 3 * 8192 * 4 + 4096
+    finally:
+        tracemalloc.stop()
+
+
+@every_layer
+def test_nobody_wants_the_input_gradient(layer: Layer, shapes: Sequence[Shape]) -> None:
+    bench = Bench(layer, shapes, wants_input_grads=False)
+    reference = Bench(layer, shapes)
+    for each in (bench, reference):
+        each.forward()
+        each.backward()
+    for name, expected in reference.grads.items():
+        np.testing.assert_array_equal(bench.grads[name], expected)
+
+
+def test_fork_sums_the_gradients_of_its_readers() -> None:
+    bench = Bench(Fork(), [MAP], readers=3)
+    bench.forward()
+    bench.backward()
+    np.testing.assert_array_equal(bench.y, bench.inputs[0])
+    np.testing.assert_allclose(bench.input_grads[0], sum(bench.output_grads), rtol=1e-14)
