@@ -14,12 +14,13 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from cnnspec.kernels.blocks import DEEP, SMALL, SMALL_OUTPUT, block
 from cnnspec.kernels.case import Case, Kernel, Work, grouped_map, grouped_rows, inside, nothing_to_prepare, read_by
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
-SMALL = 1_000_000  # m*n*k up to which OpenBLAS multiplies without packing
-NARROW = 128  # columns below which a product loses more than packing costs
+NARROW = 64  # columns of a block of the output: narrower ones lose more than packing costs
+SHORT = 8  # the same for rows of a block of the weights' gradient
 
 
 def _reads_map(windows: Windows) -> bool:
@@ -79,17 +80,11 @@ def _blocks(rows: Array, width: int) -> Array:
     return as_strided(rows, shape, (outer, row, width * item, inner, item))
 
 
-def _width(m: int, depth: int, columns: int) -> int:
-    """The widest block of columns whose product stays on OpenBLAS's small path; else all of them."""
-    fitting = [w for w in range(NARROW, columns + 1) if columns % w == 0 and m * depth * w <= SMALL]
-    return max(fitting, default=columns)
-
-
 def _correlate(windows: Array, packed: Array, y: Array) -> Step:
     """y = W T, one product for each block of columns of each output row of each group."""
     groups, m, depth = packed.shape
     rows = grouped_rows(y, groups)
-    width = _width(m, depth, rows.shape[-1])
+    width = block(rows.shape[-1], NARROW, SMALL // (m * depth))
     weight, right, out = packed[:, None, None], _blocks(windows, width), _blocks(rows, width)
 
     def step() -> None:
@@ -161,20 +156,29 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """dW with the small operand last, where OpenBLAS is fastest: a product for each output row, then their sum."""
+    """dW with the small operand last, where OpenBLAS is fastest: products for each output row, then their sum."""
     windows, fill = _windows(case, x, buffers)
-    transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)  # (groups, oh, ow*n, filters)
+    transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)[:, :, None]  # (groups, oh, 1, ow*n, filters)
     products, total = buffers["products"], buffers["total"]
     filters, c, kh, kw = dweight.shape
+    short, columns = _rows_of_block(case, windows), windows.shape[-1]
+    outer = (case.groups, windows.shape[1], case.depth // short, short)
+    left, out = windows.reshape(*outer, columns), products.reshape(*outer, case.filters_of_group)
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
 
     def step() -> None:
-        np.matmul(windows, transposed, out=products)
+        np.matmul(left, transposed, out=out)
         np.add.reduce(products, axis=1, out=total)
         np.copyto(target, summed)
 
     return [*fill, step]
+
+
+def _rows_of_block(case: Case, windows: Array) -> int:
+    filters, columns = case.filters_of_group, windows.shape[-1]
+    most = min(SMALL // columns, SMALL_OUTPUT) // filters
+    return block(case.depth, SHORT, most) if columns >= DEEP else case.depth
 
 
 def _supports(case: Case) -> bool:

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from cnnspec.fields import PositiveInt, Registered
-from cnnspec.kernels.step import Buffer
+from cnnspec.kernels.blocks import SMALL, block
+from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
+
+FEWEST_ROWS = 16  # of a block of the weights: smaller products lose more than packing costs
 
 
 @register("dense")
@@ -60,27 +63,36 @@ class Dense(Layer):
 
     def forward(self, o: Operands) -> Program:
         """y = W x + b."""
-        weight, x, y = o.params["weight"], o.x, o.y
-        bias = o.params["bias"][:, None] if "bias" in o.params else None
+        product = _blocked_product(o.params["weight"], o.x, o.y)
+        if "bias" not in o.params:
+            return [product]
+        y, bias = o.y, o.params["bias"][:, None]
 
-        def step() -> None:
-            np.matmul(weight, x, out=y)
-            if bias is not None:
-                np.add(y, bias, out=y)
+        def add_bias() -> None:
+            np.add(y, bias, out=y)
 
-        return [step]
+        return [product, add_bias]
 
     def backward(self, o: Operands) -> Backward:
         """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
-        transposed, x_transposed, dy, dx, dweight = o.params["weight"].T, o.x.T, o.dy, o.dx, o.grads["weight"]
-
-        def input_step() -> None:
-            np.matmul(transposed, dy, out=dx)
+        dy, x_transposed, dweight = o.dy, o.x.T, o.grads["weight"]
 
         def weight_step() -> None:
             np.matmul(dy, x_transposed, out=dweight)
 
-        params = [weight_step]
+        params: list[Step] = [weight_step]
         if "bias" in o.grads:
             params.append(channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
-        return Backward([input_step] if dx is not None else [], params)
+        return Backward([] if o.dx is None else [_blocked_product(o.params["weight"].T, dy, o.dx)], params)
+
+
+def _blocked_product(matrix: Array, columns: Array, out: Array) -> Step:
+    """out = matrix @ columns, in blocks of rows."""
+    (m, k), n = matrix.shape, columns.shape[1]
+    rows = block(m, FEWEST_ROWS, SMALL // (k * n))
+    left, result = matrix.reshape(m // rows, rows, k), out.reshape(m // rows, rows, n)
+
+    def step() -> None:
+        np.matmul(left, columns, out=result)
+
+    return step
