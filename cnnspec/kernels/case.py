@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
@@ -67,6 +69,20 @@ class Kernel:
 def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """For kernels that read the weights as they are."""
     return []
+
+
+ITERATOR = 1024  # elements
+
+
+def with_small_buffers(step: Step) -> Step:
+    """The step with less of the room that NumPy takes for three or more strided axes, fills never, and frees again."""
+
+    def wrapped() -> None:
+        with np.errstate():  # restores the size of buffers too
+            np.setbufsize(ITERATOR)
+            step()
+
+    return wrapped
 
 
 def grouped_rows(array: Array, groups: int) -> Array:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnspec.kernels import direct, patches
+from cnnspec.kernels import depthwise, direct, patches
 from cnnspec.kernels.case import Case, Kernel
 
 Direction = Literal["forward", "input", "weight"]
 
 KERNELS: dict[Direction, tuple[Kernel, ...]] = {
     "forward": (direct.FORWARD, patches.FORWARD),
-    "input": (direct.INPUT, patches.INPUT),
+    "input": (direct.INPUT, depthwise.INPUT, patches.INPUT),
     "weight": (direct.WEIGHT, patches.WEIGHT),
 }
 

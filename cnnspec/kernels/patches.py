@@ -12,12 +12,23 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.case import Case, Kernel, Work, grouped_map, grouped_rows, inside, nothing_to_prepare, read_by
+from cnnspec.kernels.blocks import SMALL, block
+from cnnspec.kernels.case import (
+    Case,
+    Kernel,
+    Work,
+    grouped_map,
+    grouped_rows,
+    inside,
+    nothing_to_prepare,
+    read_by,
+    with_small_buffers,
+)
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Shape
 
-TILE = 1 << 18  # elements: 1 MiB of float32, the second-level cache of one core
-ITERATOR = 1024  # elements of NumPy's own buffers for one operand
+TILE = 1 << 19  # elements: 2 MiB of float32; smaller tiles save memory and lose to the calls that they add
+SHORT = 16  # rows of a block of dx's products: fewer lose more than packing costs
 
 
 def _rows_of_tile(case: Case, n: int) -> int:
@@ -87,14 +98,19 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
     source, target = grouped_rows(dy, case.groups), grouped_map(dx, case.groups)
-    transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2)
+    n = dx.shape[-1]
+    columns = case.windows.output[1] * n
+    short = block(case.depth, SHORT, SMALL // (case.filters_of_group * columns))
+    outer = (case.groups, 1, case.depth // short, short)
+    transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2).reshape(*outer, case.filters_of_group)
 
     def clear() -> None:
         dx.fill(0)
 
     steps: list[Step] = [clear]
-    for rows, patches in _tiles(case, buffers["patches"], dx.shape[-1]):
-        steps += [_product(transposed, source[:, rows], patches), _scatter(case, rows, patches, target)]
+    for rows, patches in _tiles(case, buffers["patches"], n):
+        blocks = patches.reshape(case.groups, -1, *outer[2:], columns)
+        steps += [_product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]
     return steps
 
 
@@ -102,12 +118,10 @@ def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
     moves = list(_taps(case, rows, patches, target))
 
     def step() -> None:
-        with np.errstate():  # restores the size of the buffers too, which additions in four axes allocate and never use
-            np.setbufsize(ITERATOR)
-            for part, place in moves:
-                np.add(place, part, out=place)
+        for part, place in moves:
+            np.add(place, part, out=place)
 
-    return step
+    return with_small_buffers(step)
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -158,6 +172,11 @@ def _work(case: Case) -> Work:
     return Work(case.macs, case.groups * case.depth * prod(case.windows.output))
 
 
+def _input_work(case: Case) -> Work:
+    gathered = _work(case)
+    return Work(gathered.macs, 3 * gathered.moved)  # products are written, then read with what they are added to
+
+
 FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)
-INPUT = Kernel("patches", _supports, _work, _input_scratch, nothing_to_prepare, _input_gradient)
+INPUT = Kernel("patches", _supports, _input_work, _input_scratch, nothing_to_prepare, _input_gradient)
 WEIGHT = Kernel("patches", _supports, _work, _weight_scratch, nothing_to_prepare, _weight_gradient)

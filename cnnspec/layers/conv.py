@@ -41,7 +41,7 @@ class Conv2d(Layer):
     activation: Annotated[Any, Registered("layer"), "a layer applied to the result, such as relu"] = None
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
-    kernel: Annotated[Literal["direct", "patches"] | None, "pins the algorithm where it applies"] = None
+    kernel: Annotated[Literal["direct", "depthwise", "patches"] | None, "pins the algorithm where it applies"] = None
 
     retains = frozenset({"x"})
 

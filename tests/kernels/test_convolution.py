@@ -91,6 +91,8 @@ def test_the_cheapest_kernel_is_chosen() -> None:
     lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
     same = case_of((64, 8, 8), 64, 1, kernel=(3, 3), stride=(1, 1), padding="same")
     assert [choose(direction, same).name for direction in DIRECTIONS] == ["direct"] * 3
+    separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
+    assert [choose(direction, separable).name for direction in DIRECTIONS] == ["direct", "depthwise", "direct"]
     # the correlation of dy with 5x5 weights has 144 outputs for 64 positions of dy
     assert [choose(direction, lenet).name for direction in DIRECTIONS] == ["direct", "patches", "direct"]
 
