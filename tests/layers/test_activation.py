@@ -1,0 +1,82 @@
+"""Activations against ONNX, the standard library, and at their extremes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnspec import registry
+from cnnspec.kernels.curves import normal_distribution
+from cnnspec.kernels.step import Array
+from tests.layers.harness import Bench
+from tests.layers.onnx_oracle import evaluate
+
+OPERATORS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("relu", {}, "Relu", {}),
+    ("leaky_relu", {"negative_slope": 0.3}, "LeakyRelu", {"alpha": 0.3}),
+    ("sigmoid", {}, "Sigmoid", {}),
+    ("tanh", {}, "Tanh", {}),
+    ("gelu", {}, "Gelu", {}),
+    ("gelu", {"approximate": "tanh"}, "Gelu", {"approximate": "tanh"}),
+    ("softmax", {}, "Softmax", {"axis": 1}),
+]
+EXTREMES = [-1e4, -800.0, -100.0, -9.0, -1e-20, 0.0, 1e-20, 9.0, 100.0, 800.0, 1e4]
+
+
+def bench_of(name: str, fields: dict[str, Any], dtype: Any = np.float64) -> Bench:
+    return Bench(registry.find("layer", name)(**fields), [(3, 5, 4)], dtype=dtype)
+
+
+@pytest.mark.parametrize(("name", "fields", "operator", "attributes"), OPERATORS)
+def test_agrees_with_onnx(name: str, fields: dict[str, Any], operator: str, attributes: dict[str, Any]) -> None:
+    bench = bench_of(name, fields)
+    expected = evaluate(operator, 3 * bench.inputs[0], **attributes)
+    bench.shards[0].operands.x[...] = 3 * bench.inputs[0]
+    np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6, atol=1e-7)  # alpha and erf are float32 there
+
+
+def test_silu_is_x_times_its_sigmoid() -> None:
+    bench = bench_of("silu", {})
+    x = bench.inputs[0]
+    np.testing.assert_allclose(bench.forward(), x * evaluate("Sigmoid", x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "softmax"])
+def test_extremes_stay_finite_and_silent(name: str, dtype: Any) -> None:
+    bench = Bench(registry.find("layer", name)(), [(len(EXTREMES),)], sizes=[1], dtype=dtype)
+    bench.shards[0].operands.x[...] = np.array(EXTREMES)[:, None]
+    assert np.isfinite(bench.forward()).all()
+    bench.backward()
+    assert np.isfinite(bench.input_grads[0]).all()
+
+
+def test_slope_of_relu_is_zero_at_zero() -> None:
+    bench = Bench(registry.find("layer", "relu")(), [(3,)], sizes=[1])
+    bench.shards[0].operands.x[...] = np.array([[-1.0], [0.0], [1.0]])
+    bench.forward()
+    bench.backward()
+    np.testing.assert_array_equal(bench.input_grads[0] != 0, [[False], [False], [True]])
+
+
+def distribution(x: Array) -> Array:
+    out, work = np.empty_like(x), np.empty_like(x)
+    normal_distribution(x, out, work)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normal_distribution_is_that_of_the_standard_library(dtype: Any) -> None:
+    x = np.linspace(-9, 9, 4001).astype(dtype)
+    expected = np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in x.tolist()])
+    found = distribution(x)
+    epsilon = np.finfo(dtype).eps
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2 * epsilon)
+    np.testing.assert_allclose(found[x > -5], expected[x > -5], rtol=40 * epsilon)
+
+
+def test_softmax_sums_to_one_over_channels() -> None:
+    np.testing.assert_allclose(bench_of("softmax", {}).forward().sum(axis=1), 1, rtol=1e-14)
