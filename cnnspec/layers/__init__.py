@@ -1,6 +1,6 @@
 """Layer types, one file a family."""
 
-from cnnspec.layers import activation, conv, dense, dropout, merge, norm, pool, reshape
+from cnnspec.layers import activation, conv, dense, dropout, merge, norm, pool, reshape, resize
 from cnnspec.layers.base import Layer, Operands, Parameter
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "norm",
     "pool",
     "reshape",
+    "resize",
 ]

@@ -1,46 +1,47 @@
-"""Layers that move elements without changing them."""
+"""Layers that move elements without changing them: every output is one of the inputs."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Program
+from cnnspec.fields import PositiveInt
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
 from cnnspec.registry import register
-from cnnspec.shapes import Shape, size
+from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
 
-@register("flatten")
 @dataclass(frozen=True, kw_only=True)
-class Flatten(Layer):
-    """A map as a vector of c*h*w features, in the order c, h, w."""
+class Rearrangement(Layer):
+    """Base of the layers whose inputs and outputs are one set of elements, seen through two views."""
 
-    def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, h, w) -> (c*h*w,)."""
-        return (size(inputs[0]),)
+    @abstractmethod
+    def views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Views of an input and of an output in which the same index means the same element."""
 
     def forward(self, o: Operands) -> Program:
         """One copy."""
-        y, x = _channels_first(o.y, o.x), o.x
-
-        def step() -> None:
-            np.copyto(y, x)
-
-        return [step]
+        source, target = self.views(o.x, o.y)
+        return [_copy(source, target)]
 
     def backward(self, o: Operands) -> Backward:
         """The copy back."""
         if o.dx is None:
             return Backward()
-        dx = o.dx
-        dy = _channels_first(o.dy, dx)
+        target, source = self.views(o.dx, o.dy)
+        return Backward([_copy(source, target)])
 
-        def step() -> None:
-            np.copyto(dx, dy)
 
-        return Backward(input=[step])
+def _copy(source: Array, target: Array) -> Step:
+    def step() -> None:
+        np.copyto(target, source)
+
+    return step
 
 
 def _channels_first(features: Array, like: Array) -> Array:
@@ -49,3 +50,102 @@ def _channels_first(features: Array, like: Array) -> Array:
         return features
     h, c, w, n = like.shape
     return features.reshape(c, h, w, n).transpose(1, 0, 2, 3)
+
+
+@register("flatten")
+@dataclass(frozen=True, kw_only=True)
+class Flatten(Rearrangement):
+    """A map as a vector of c*h*w features, in the order c, h, w."""
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, h, w) -> (c*h*w,)."""
+        return (size(inputs[0]),)
+
+    def views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The vector seen as a map."""
+        return x, _channels_first(y, x)
+
+
+@register("reshape")
+@dataclass(frozen=True, kw_only=True)
+class Reshape(Layer):
+    """The same elements in the order c, h, w, cut into another shape."""
+
+    shape: Annotated[tuple[PositiveInt, ...], "channels, height, width; or features alone"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The declared shape; ShapeError where it holds another number of elements."""
+        if len(self.shape) not in (1, 3) or size(self.shape) != size(inputs[0]):
+            raise ShapeError(
+                f"expected [features] or [channels, height, width] of {size(inputs[0])} elements, "
+                f"got {text(self.shape)}",
+                field="shape",
+                help=f"the input is {text(inputs[0])}",
+            )
+        return self.shape
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The elements in public order, between the two layouts."""
+        shape = (size(inputs[0]), n)
+        return {"features": Buffer(shape), "gradient": Buffer(shape, "backward")}
+
+    def forward(self, o: Operands) -> Program:
+        """Into public order and out of it."""
+        features = o.buffers["features"]
+        return [_copy(o.x, _channels_first(features, o.x)), _copy(_channels_first(features, o.y), o.y)]
+
+    def backward(self, o: Operands) -> Backward:
+        """The way back."""
+        if o.dx is None:
+            return Backward()
+        gradient = o.buffers["gradient"]
+        return Backward([_copy(o.dy, _channels_first(gradient, o.dy)), _copy(_channels_first(gradient, o.dx), o.dx)])
+
+
+@register("channel_shuffle")
+@dataclass(frozen=True, kw_only=True)
+class ChannelShuffle(Rearrangement):
+    """Deals the channels of `groups` groups out in turn: (groups, c/groups) transposed (Zhang et al. 2017)."""
+
+    groups: Annotated[PositiveInt, "groups that the channels come in"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The input's shape; ShapeError where groups do not divide the channels."""
+        channels, _, _ = expect_map(inputs[0], self.type_name)
+        if channels % self.groups:
+            raise ShapeError(
+                f"expected a number of groups that divides {channels} channels, got {self.groups}", field="groups"
+            )
+        return inputs[0]
+
+    def views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Both as (h, groups, c/groups, w, n)."""
+        h, c, w, n = x.shape
+        each = c // self.groups
+        return x.reshape(h, self.groups, each, w, n), y.reshape(h, each, self.groups, w, n).swapaxes(1, 2)
+
+
+@register("pixel_shuffle")
+@dataclass(frozen=True, kw_only=True)
+class PixelShuffle(Rearrangement):
+    """Channels become pixels: (c r^2, h, w) -> (c, r h, r w), y[c, r h + i, r w + j] = x[c r^2 + r i + j, h, w].
+
+    Source: Shi et al. (2016); ONNX's DepthToSpace in mode CRD.
+    """
+
+    factor: Annotated[PositiveInt, "r: how many times higher and wider the map becomes"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c / r^2, r h, r w); ShapeError where r^2 does not divide the channels."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        if channels % self.factor**2:
+            raise ShapeError(
+                f"expected a factor whose square divides {channels} channels, got {self.factor}", field="factor"
+            )
+        return (channels // self.factor**2, height * self.factor, width * self.factor)
+
+    def views(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Both as (h, c, i, j, w, n)."""
+        h, _, w, n = x.shape
+        c, r = y.shape[1], self.factor
+        return x.reshape(h, c, r, r, w, n), y.reshape(h, r, c, w, r, n).transpose(0, 2, 1, 4, 3, 5)

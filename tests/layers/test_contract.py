@@ -32,6 +32,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "add": [({}, [MAP, MAP]), ({}, [VECTOR, VECTOR, VECTOR])],
     "avg_pool2d": [*_POOLS, ({"kernel_size": 3, "padding": 1, "count_include_pad": True}, [ODD])],
     "batch_norm": [*_ANYWHERE, ({"momentum": 0.5, "epsilon": 0.1}, [MAP])],
+    "channel_shuffle": [({"groups": 3}, [(6, 2, 3)])],
     "concat": [({}, [(2, 3, 4), (1, 3, 4), (3, 3, 4)]), ({}, [(2,), (3,)])],
     "conv2d": [
         ({"filters": 3, "kernel_size": 3}, [MAP]),
@@ -39,6 +40,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ({"filters": 4, "kernel_size": 3, "padding": 1, "groups": 2, "dilation": 2}, [MAP]),
         ({"filters": 5, "kernel_size": 1}, [ODD]),
     ],
+    "crop2d": [({"cropping": 1}, [ODD]), ({"cropping": [0, 1, 2, 0]}, [MAP])],
     "dense": [({"units": 4}, [VECTOR])],
     "dropout": [({"rate": 0.3}, [MAP]), ({"rate": 0.0}, [VECTOR])],
     "flatten": [({}, [ODD]), ({}, [VECTOR])],
@@ -48,11 +50,15 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "lp_pool2d": [({**fields, "p": p}, shapes) for fields, shapes in _POOLS for p in (1, 2, 3.5)],
     "max_pool2d": _POOLS,
     "multiply": [({}, [MAP, (2, 1, 1)]), ({}, [(2,), MAP, MAP]), ({}, [MAP, (1, 6, 8)]), ({}, [VECTOR, VECTOR])],
+    "pixel_shuffle": [({"factor": 2}, [(8, 3, 4)])],
     "relu": _ANYWHERE,
+    "reshape": [({"shape": [6, 4, 4]}, [MAP]), ({"shape": [96]}, [MAP]), ({"shape": [2, 3, 1]}, [VECTOR])],
     "sigmoid": _ANYWHERE,
     "silu": _ANYWHERE,
     "softmax": _ANYWHERE,
     "tanh": _ANYWHERE,
+    "upsample2d": [({"scale": [2, 3]}, [ODD])],
+    "zero_pad2d": [({}, [ODD]), ({"padding": [0, 1, 2, 0]}, [MAP])],
 }
 
 

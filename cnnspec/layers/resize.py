@@ -1,0 +1,170 @@
+"""Layers that change the height and width of a map: margins added, margins cut, pixels repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from cnnspec.fields import Pair, Schema
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Backward, Layer, Operands, Program
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, expect_map
+
+_LENGTH: dict[str, Any] = {"type": "integer", "minimum": 0}
+
+
+def _four(value: Any) -> tuple[int, int, int, int]:
+    if isinstance(value, int):
+        return (value, value, value, value)
+    if len(value) == 2:
+        return (value[0], value[0], value[1], value[1])
+    top, bottom, left, right = value
+    return (top, bottom, left, right)
+
+
+Margins = Annotated[
+    tuple[int, int, int, int],
+    Schema(
+        {
+            "anyOf": [
+                _LENGTH,
+                {"type": "array", "items": _LENGTH, "minItems": 2, "maxItems": 2},
+                {"type": "array", "items": _LENGTH, "minItems": 4, "maxItems": 4},
+            ]
+        },
+        _four,
+    ),
+]
+
+
+def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, list[Array]]:
+    """The map within margins, and the margins themselves."""
+    top, bottom, left, right = margins
+    h, _, w, _ = array.shape
+    rows = array[top : h - bottom]
+    return rows[:, :, left : w - right], [
+        array[:top],
+        array[h - bottom :],
+        rows[:, :, :left],
+        rows[:, :, w - right :],
+    ]
+
+
+@register("zero_pad2d")
+@dataclass(frozen=True, kw_only=True)
+class ZeroPad2d(Layer):
+    """Zeros around the map."""
+
+    padding: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"] = (1, 1, 1, 1)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, top + h + bottom, left + w + right)."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        top, bottom, left, right = self.padding
+        return (channels, top + height + bottom, left + width + right)
+
+    def forward(self, o: Operands) -> Program:
+        """The map, and zeros at every step anew, as memory is shared."""
+        x = o.x
+        inside, margins = _inner(o.y, self.padding)
+
+        def step() -> None:
+            np.copyto(inside, x)
+            for margin in margins:
+                margin.fill(0)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx is the inside of dy."""
+        if o.dx is None:
+            return Backward()
+        dx, (inside, _) = o.dx, _inner(o.dy, self.padding)
+
+        def step() -> None:
+            np.copyto(dx, inside)
+
+        return Backward([step])
+
+
+@register("crop2d")
+@dataclass(frozen=True, kw_only=True)
+class Crop2d(Layer):
+    """The map without its margins."""
+
+    cropping: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, h - top - bottom, w - left - right); ShapeError where nothing is left."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        top, bottom, left, right = self.cropping
+        if top + bottom >= height or left + right >= width:
+            raise ShapeError(
+                f"expected margins smaller than the {height}x{width} map, got {top + bottom} rows and "
+                f"{left + right} columns",
+                field="cropping",
+            )
+        return (channels, height - top - bottom, width - left - right)
+
+    def forward(self, o: Operands) -> Program:
+        """One copy."""
+        y, (inside, _) = o.y, _inner(o.x, self.cropping)
+
+        def step() -> None:
+            np.copyto(y, inside)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """The inside of dx is dy, its margins are 0."""
+        if o.dx is None:
+            return Backward()
+        dy, (inside, margins) = o.dy, _inner(o.dx, self.cropping)
+
+        def step() -> None:
+            np.copyto(inside, dy)
+            for margin in margins:
+                margin.fill(0)
+
+        return Backward([step])
+
+
+@register("upsample2d")
+@dataclass(frozen=True, kw_only=True)
+class Upsample2d(Layer):
+    """Every pixel repeated: y[c, a h + i, b w + j] = x[c, h, w]."""
+
+    scale: Annotated[Pair, "how many times higher and wider"] = (2, 2)
+    mode: Annotated[Literal["nearest"], "what lies between the pixels"] = "nearest"
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, a h, b w)."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        return (channels, height * self.scale[0], width * self.scale[1])
+
+    def forward(self, o: Operands) -> Program:
+        """One broadcast copy."""
+        y, x = self._blocks(o.y), o.x[:, None, :, :, None]
+
+        def step() -> None:
+            np.copyto(y, x)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx is the sum of dy over each pixel's block."""
+        if o.dx is None:
+            return Backward()
+        dx, dy = o.dx, self._blocks(o.dy)
+
+        def step() -> None:
+            np.add.reduce(dy, axis=(1, 4), out=dx)
+
+        return Backward([step])
+
+    def _blocks(self, y: Array) -> Array:
+        (down, across), (oh, c, ow, n) = self.scale, y.shape
+        return y.reshape(oh // down, down, c, ow // across, across, n)
