@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels.case import Case
+from cnnspec.kernels.case import Case, with_small_buffers
 from cnnspec.kernels.choice import Direction, choose
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum, rows_of
@@ -99,6 +99,8 @@ class Conv2d(Layer):
         """Bring the weights into the forms that the chosen kernels multiply with."""
         case, steps = self._case_of(o.x), list[Step]()
         for direction in DIRECTIONS if o.mode == "train" else DIRECTIONS[:1]:
+            if direction == "input" and o.dx is None:
+                continue
             kernel = choose(direction, case, self.kernel)
             steps += kernel.prepare(case, o.params["weight"], _buffers(direction, o))
         return steps
@@ -134,7 +136,7 @@ class Conv2d(Layer):
         def step() -> None:
             np.add(target, spread, out=target)
 
-        return step
+        return with_small_buffers(step)
 
     def _bias_gradient(self, dy: Array, dbias: Array, rows: Array | None) -> Step:
         if rows is not None:

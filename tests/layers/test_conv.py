@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,10 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import to_public
+from cnnspec.layers.base import Operands, to_public
 from cnnspec.layers.conv import Conv2d
 from cnnspec.shapes import Shape, ShapeError
-from tests.layers.binding import Bound, Constant, bind
-
-
-def conv(**fields: Any) -> Conv2d:
-    return Conv2d.of(weight_init=Constant(), bias_init=Constant(), **fields)
+from tests.layers.harness import Bench, steps_of
 
 
 def reference(layer: Conv2d, shape: Shape, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -62,11 +59,17 @@ def naive(layer: Conv2d, shape: Shape, x: Array, weight: Array, dy: Array) -> tu
     return y, dpadded[:, :, top : top + laid.height, left : left + laid.width], dweight
 
 
-def check(layer: Conv2d, shape: Shape, n: int) -> Bound:
+def run(bench: Bench) -> Operands:
+    """One step of a bench of one shard."""
+    bench.forward()
+    bench.backward()
+    return bench.shards[0].operands
+
+
+def check(layer: Conv2d, shape: Shape, n: int) -> None:
     """All results of a step against ONNX (y) and the loops (gradients)."""
-    bound = bind(layer, shape, n)
-    bound.run()
-    o = bound.operands
+    bench = Bench(layer, [shape], sizes=(n,))
+    o = run(bench)
     assert o.dx is not None
     x, weight, dy = to_public(o.x), o.params["weight"], to_public(o.dy)
     _, dx, dweight = naive(layer, shape, x, weight, dy)
@@ -75,7 +78,6 @@ def check(layer: Conv2d, shape: Shape, n: int) -> Bound:
     np.testing.assert_allclose(o.grads["weight"], dweight, atol=1e-10)
     if "bias" in o.grads:
         np.testing.assert_allclose(o.grads["bias"], dy.sum((0, 2, 3) if layer.bias == "channel" else 0), atol=1e-10)
-    return bound
 
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -105,7 +107,7 @@ def test_any_configuration(
     bias: str,
     n: int,
 ) -> None:
-    layer = conv(
+    layer = Conv2d.of(
         filters=filters * groups,
         kernel_size=kernel_size,
         stride=stride,
@@ -137,15 +139,14 @@ CASES: dict[str, tuple[dict[str, Any], Shape, int]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_against_loops_and_onnx(case: str) -> None:
     fields, shape, n = CASES[case]
-    check(conv(**fields), shape, n)
+    check(Conv2d.of(**fields), shape, n)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_central_differences(case: str) -> None:
     fields, shape, _ = CASES[case]
-    bound = bind(conv(**fields), shape, 2)
-    bound.run()
-    o = bound.operands
+    bench = Bench(Conv2d.of(**fields), [shape], sizes=(2,))
+    o = run(bench)
     assert o.dx is not None
     random = np.random.default_rng(1)
     gradients = [o.dx.copy(), o.grads["weight"].copy(), o.grads["bias"].copy()]
@@ -154,7 +155,7 @@ def test_central_differences(case: str) -> None:
         losses = []
         for step in (1e-4, -1e-4):
             array[...] = before + step * direction
-            bound.run()
+            run(bench)
             losses.append(float(np.vdot(o.y, o.dy)))
         array[...] = before
         expected = float(np.vdot(gradient, direction))
@@ -164,12 +165,11 @@ def test_central_differences(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_float32(case: str) -> None:
     fields, shape, n = CASES[case]
-    bound = bind(conv(**fields), shape, n, dtype=np.float32)
-    bound.run()
-    o = bound.operands
+    bench = Bench(Conv2d.of(**fields), [shape], sizes=(n,), dtype=np.float32)
+    o = run(bench)
     assert o.dx is not None
     x, weight, dy = to_public(o.x), o.params["weight"], to_public(o.dy)
-    y, dx, dweight = naive(conv(**fields), shape, *(a.astype(np.float64) for a in (x, weight, dy)))
+    y, dx, dweight = naive(Conv2d.of(**fields), shape, *(a.astype(np.float64) for a in (x, weight, dy)))
     bias = o.params["bias"]
     y = y + (bias if bias.ndim == 3 else bias[:, None, None])
     for got, expected in ((to_public(o.y), y), (to_public(o.dx), dx), (o.grads["weight"], dweight)):
@@ -177,32 +177,45 @@ def test_float32(case: str) -> None:
         assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES)
-def test_a_step_allocates_nothing(case: str) -> None:
+def test_a_step_allocates_nothing(case: str, dtype: Any) -> None:
     fields, shape, _ = CASES[case]
-    bound = bind(conv(**fields), shape, 32, dtype=np.float32)
-    bound.run()
+    bench = Bench(Conv2d.of(**fields), [shape], sizes=(32,), dtype=dtype)
+    run(bench)
+    steps = steps_of(bench)
     tracemalloc.start()
     try:
-        bound.run()
+        for step in steps:
+            step()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 65536
 
 
-def test_inference_alone_and_without_input_gradient() -> None:
-    layer, shape = conv(filters=4, kernel_size=3, padding=1), (3, 6, 6)
-    trained, inferred = bind(layer, shape, 4, wants_dx=False), bind(layer, shape, 4, mode="infer")
-    trained.run()
-    inferred.run()
-    assert list(trained.input) == []
-    np.testing.assert_array_equal(trained.operands.y, inferred.operands.y)
-    assert set(inferred.operands.buffers) < set(trained.operands.buffers)
+def test_inference_needs_less_and_gives_the_same() -> None:
+    layer, shape = Conv2d.of(filters=4, kernel_size=3, padding=1), (3, 6, 6)
+    trained, inferred = Bench(layer, [shape]), Bench(layer, [shape], mode="infer")
+    np.testing.assert_array_equal(trained.forward(), inferred.forward())
+    assert set(inferred.shards[0].operands.buffers) < set(trained.shards[0].operands.buffers)
+
+
+def test_first_layer_skips_its_input_gradient() -> None:
+    bench = Bench(Conv2d.of(filters=4, kernel_size=3, padding=1), [(3, 6, 6)])
+    first = replace(bench.shards[0].operands, input_grads=(None,))
+    assert list(bench.layer.backward(first).input) == []
+    assert len(bench.layer.prepare(first)) < len(bench.prepare)
+
+
+def test_shards_of_different_sizes_share_what_is_prepared() -> None:
+    layer, shape = Conv2d.of(filters=4, kernel_size=3, padding=1), (3, 6, 6)
+    whole, cut = Bench(layer, [shape], sizes=(33,)), Bench(layer, [shape], sizes=(16, 17))
+    np.testing.assert_allclose(cut.forward(), whole.forward(), atol=1e-12)
 
 
 def test_declarations() -> None:
-    layer = conv(filters=6, kernel_size=(3, 5), groups=2, bias="untied")
+    layer = Conv2d.of(filters=6, kernel_size=(3, 5), groups=2, bias="untied")
     assert layer.infer_shape((4, 8, 9)) == (6, 6, 5)
     params = layer.params((4, 8, 9))
     assert (params["weight"].shape, params["bias"].shape) == ((6, 2, 3, 5), (6, 6, 5))
@@ -210,7 +223,7 @@ def test_declarations() -> None:
     assert params["weight"].decays
     assert not params["bias"].decays
     assert layer.cost((4, 8, 9)) == 6 * 6 * 5 * 2 * 15
-    assert list(conv(filters=1, kernel_size=1, bias="none").params((1, 1, 1))) == ["weight"]
+    assert list(Conv2d.of(filters=1, kernel_size=1, bias="none").params((1, 1, 1))) == ["weight"]
 
 
 @pytest.mark.parametrize(
@@ -248,5 +261,5 @@ def test_declarations() -> None:
 )
 def test_errors(fields: dict[str, Any], shape: Shape, message: str, field: str | None, cure: str) -> None:
     with pytest.raises(ShapeError) as caught:
-        conv(**fields).infer_shape(shape)
+        Conv2d.of(**fields).infer_shape(shape)
     assert (str(caught.value), caught.value.field, caught.value.help) == (message, field, cure)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cnnspec.layers.base import Operands
 from cnnspec.layers.dense import Dense
 from cnnspec.shapes import ShapeError
-from tests.layers.binding import Constant, bind
+from tests.layers.harness import Bench, steps_of
 
 
-def dense(**fields: Any) -> Dense:
-    return Dense.of(weight_init=Constant(), bias_init=Constant(), **fields)
+def run(bench: Bench) -> Operands:
+    """One step of a bench of one shard."""
+    bench.forward()
+    bench.backward()
+    return bench.shards[0].operands
 
 
 SIZES = [(1, 1, 1), (3, 7, 2), (800, 500, 5), (800, 500, 32), (500, 10, 33)]
@@ -24,9 +29,8 @@ SIZES = [(1, 1, 1), (3, 7, 2), (800, 500, 5), (800, 500, 32), (500, 10, 33)]
 @pytest.mark.parametrize("bias", ["channel", "none"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products(features: int, units: int, n: int, bias: str, dtype: Any) -> None:
-    bound = bind(dense(units=units, bias=bias), (features,), n, dtype=dtype)
-    bound.run()
-    o = bound.operands
+    bench = Bench(Dense.of(units=units, bias=bias), [(features,)], sizes=(n,), dtype=dtype)
+    o = run(bench)
     x, weight, dy = (a.astype(np.float64) for a in (o.x, o.params["weight"], o.dy))
     y = np.einsum("uf,fn->un", weight, x) + (o.params["bias"][:, None] if bias == "channel" else 0)
     expected = [
@@ -43,9 +47,8 @@ def test_products(features: int, units: int, n: int, bias: str, dtype: Any) -> N
 
 
 def test_central_differences() -> None:
-    bound = bind(dense(units=5), (6,), 4)
-    bound.run()
-    o = bound.operands
+    bench = Bench(Dense.of(units=5), [(6,)], sizes=(4,))
+    o = run(bench)
     assert o.dx is not None
     random = np.random.default_rng(1)
     gradients = [o.dx.copy(), o.grads["weight"].copy(), o.grads["bias"].copy()]
@@ -54,7 +57,7 @@ def test_central_differences() -> None:
         losses = []
         for step in (1e-4, -1e-4):
             array[...] = before + step * direction
-            bound.run()
+            run(bench)
             losses.append(float(np.vdot(o.y, o.dy)))
         array[...] = before
         expected = float(np.vdot(gradient, direction))
@@ -62,11 +65,13 @@ def test_central_differences() -> None:
 
 
 def test_a_step_allocates_nothing() -> None:
-    bound = bind(dense(units=500), (800,), 32, dtype=np.float32)
-    bound.run()
+    bench = Bench(Dense.of(units=500), [(800,)], sizes=(32,), dtype=np.float32)
+    run(bench)
+    steps = steps_of(bench)
     tracemalloc.start()
     try:
-        bound.run()
+        for step in steps:
+            step()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -74,22 +79,22 @@ def test_a_step_allocates_nothing() -> None:
 
 
 def test_first_layer_skips_its_input_gradient() -> None:
-    bound = bind(dense(units=3), (4,), 2, wants_dx=False)
-    bound.run()
-    assert list(bound.input) == []
+    bench = Bench(Dense.of(units=3), [(4,)])
+    first = replace(bench.shards[0].operands, input_grads=(None,))
+    assert list(bench.layer.backward(first).input) == []
 
 
 def test_declarations() -> None:
-    layer = dense(units=3)
+    layer = Dense.of(units=3)
     assert layer.infer_shape((4,)) == (3,)
     params = layer.params((4,))
     assert (params["weight"].shape, params["weight"].fans, params["weight"].decays) == ((3, 4), (4, 3), True)
     assert (params["bias"].shape, params["bias"].decays) == ((3,), False)
     assert layer.cost((4,)) == 12
-    assert list(dense(units=3, bias="none").params((4,))) == ["weight"]
+    assert list(Dense.of(units=3, bias="none").params((4,))) == ["weight"]
 
 
 def test_a_map_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"^expected a vector of features, got a map of 2x3x4$") as caught:
-        dense(units=3).infer_shape((2, 3, 4))
+        Dense.of(units=3).infer_shape((2, 3, 4))
     assert caught.value.help == "put flatten or global_avg_pool2d before dense"
