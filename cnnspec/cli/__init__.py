@@ -1,1 +1,105 @@
-"""The command line: one module a verb."""
+"""The command line: one module a verb, and the only place that prints or exits."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import cnnspec
+from cnnspec.diagnostics import DataError, RunError, SpecError
+from cnnspec.diagnostics.text import full
+
+VERBS = {
+    "validate": "check spec files",
+    "train": "train a network as its spec says",
+    "eval": "score a trained network on a split of its data",
+    "predict": "ask a trained network about pictures or arrays",
+    "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
+}
+CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"cnnspec: error: {message}\nhelp: see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code is 0 clean, 1 wrong spec, 2 usage, 3 bug, 4 failed run, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except SpecError as error:
+        show(error)
+        return WRONG_SPEC
+    except (DataError, RunError) as error:
+        _say(str(error), error.help)
+        return FAILED
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLEAN
+    except OSError as error:
+        _say(f"cannot read {error.filename}: {error.strerror}" if error.filename else str(error))
+        return USAGE
+    except Exception:
+        return _confess()
+
+
+def _dispatch(words: list[str]) -> int:
+    parser = _Parser(prog="cnnspec", description=cnnspec.__doc__)
+    parser.add_argument("--version", action="version", version=f"cnnspec {cnnspec.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    for name, text in VERBS.items():
+        subparser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:
+            # Only the verb that runs is imported: `validate` must not wait for the trainer.
+            module = importlib.import_module(f"cnnspec.cli.{name}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
+    return int(arguments.run(arguments))
+
+
+def show(error: SpecError) -> None:
+    """Print every finding with its source line."""
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print("\n\n".join(full(diagnostic, source_lines, colour) for diagnostic in error.diagnostics))
+
+
+def source_lines(file: str) -> list[str]:
+    """The lines of a file; none where there is no such file, as for standard input."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as source:
+            return source.read().split("\n")
+    except OSError:
+        return []
+
+
+def _say(message: str, help: str | None = None) -> None:
+    print(f"cnnspec: error: {message}", file=sys.stderr)
+    if help:
+        print(f"help: {help}", file=sys.stderr)
+
+
+def _confess() -> int:
+    with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    kind = sys.exc_info()[0]
+    _say(f"internal error ({kind.__name__ if kind else 'unknown'})", f"this is a bug; please report it with {log.name}")
+    return BUG

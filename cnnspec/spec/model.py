@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cnnspec.data.settings import DataSettings
-from cnnspec.diagnostics import Related, Span
+from cnnspec.diagnostics import Diagnostic, Related, Span
 from cnnspec.layers.base import Layer
 from cnnspec.optim.settings import TrainSettings
 from cnnspec.shapes import Shape
@@ -39,7 +39,6 @@ class LayerEntry:
     named: bool = False  # whether the file gave the id
     weight_decay: float | None = None
     trainable: bool = True
-    share: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A whole file, checked and expanded; `resolved` is the plain tree that `render` and a run directory write."""
+    """A whole file, checked and expanded."""
 
     name: str
     seed: int
@@ -115,5 +114,5 @@ class Spec:
     train: TrainSettings | None = None
     expect: Mapping[str, Budget] = field(default_factory=dict)
     require: tuple[Gate, ...] = ()
-    resolved: Mapping[str, object] = field(default_factory=dict)
     path: str = ""
+    warnings: tuple[Diagnostic, ...] = ()

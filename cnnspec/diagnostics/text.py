@@ -1,0 +1,57 @@
+"""Diagnostics as text for people: the first line stands alone, then the source line, notes and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnnspec.diagnostics.record import Diagnostic, Span
+
+Source = Callable[[str], list[str]]  # the lines of a file, empty where it cannot be shown
+
+RED, YELLOW, BOLD, CYAN, RESET = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
+
+
+def concise(diagnostic: Diagnostic) -> str:
+    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`."""
+    span = diagnostic.span
+    head = f"{span.file}:{span.line}:{span.column}"
+    return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+
+
+def full(diagnostic: Diagnostic, source: Source, colour: bool = False) -> str:
+    """The concise line, the source line with a caret under the place, notes, related places, help."""
+    lines = [_coloured(concise(diagnostic), diagnostic) if colour else concise(diagnostic)]
+    lines += _excerpt(diagnostic.span, source)
+    lines += [f"note: {note}" for note in diagnostic.notes]
+    for related in diagnostic.related:
+        span = related.span
+        lines.append(f"note: {span.file}:{span.line}:{span.column}: {related.message}")
+    if diagnostic.help:
+        lines.append(f"{CYAN}help:{RESET} {diagnostic.help}" if colour else f"help: {diagnostic.help}")
+    return "\n".join(lines)
+
+
+def summary(diagnostics: list[Diagnostic], files: int) -> str:
+    """`2 errors, 1 warning in 3 files`."""
+    counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in ("error", "warning")]
+    found = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
+    return f"{found or 'no problems'} in {files} file{'' if files == 1 else 's'}"
+
+
+def _excerpt(span: Span, source: Source) -> list[str]:
+    lines = source(span.file)
+    if not 0 < span.line <= len(lines):
+        return []
+    text = lines[span.line - 1].rstrip("\n")
+    number = str(span.line)
+    end = span.end_column if span.end_line == span.line else len(text) + 1
+    # Tabs stay tabs, so that the caret stands under its place whatever their width.
+    lead = "".join("\t" if character == "\t" else " " for character in text[: span.column - 1])
+    margin = " " * len(number)
+    return [f"{margin} |", f"{number} | {text}", f"{margin} | {lead}{'^' * max(1, end - span.column)}"]
+
+
+def _coloured(line: str, diagnostic: Diagnostic) -> str:
+    colour = RED if diagnostic.severity == "error" else YELLOW
+    word = f"{diagnostic.severity}[{diagnostic.code}]"
+    return f"{BOLD}{line.replace(word, f'{colour}{word}{RESET}{BOLD}', 1)}{RESET}"

@@ -1,0 +1,78 @@
+"""The names that a value may use, and filling them in: every value keeps the place where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Names
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cnnspec.spec.expression import ExpressionError, substitute
+from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
+
+
+@dataclass
+class Scope:
+    """Values by name, and which of them were used."""
+
+    values: Names[str, Any]
+    used: set[str] = field(default_factory=set)
+
+    def inside(self, names: Names[str, Any]) -> Scope:
+        """A scope in which further names are known, such as a block's parameters."""
+        return Scope({**self.values, **names}, self.used)
+
+
+class _Watched(dict[str, Any]):
+    """A dictionary that notes what is read."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope.values)
+        self.scope = scope
+
+    def __getitem__(self, name: str) -> Any:
+        self.scope.used.add(name)
+        return super().__getitem__(name)
+
+
+def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tuple[str, ...] = ()) -> Tree:
+    """The tree with every `$name` and `${...}` replaced by its value; the values of `skip` keys stay as they are."""
+    match tree:
+        case Mapping():
+            values = {
+                key: value if key in skip else filled(value, scope, findings, where.down(key))
+                for key, value in tree.values.items()
+            }
+            return replace(tree, values=values)
+        case Items():
+            return replace(
+                tree, items=tuple(filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
+            )
+        case Scalar(value=str(text)) if "$" in text:
+            try:
+                return replace(tree, value=substitute(text, _Watched(scope)), plain=True)
+            except ExpressionError as error:
+                code = "unknown-name" if error.unknown else "bad-expression"
+                raise findings.error(code, str(error), tree.span, where, help=error.help) from error
+    return tree
+
+
+def variables(tree: Tree | None, findings: Findings) -> Scope:
+    """The scope that `vars` makes; a variable may use those above it."""
+    scope = Scope({})
+    where = Where("vars")
+    if tree is None:
+        return scope
+    if not isinstance(tree, Mapping):
+        findings.error("invalid-value", "vars: expected a mapping of names to values", tree.span, where)
+        return scope
+    for name, value in tree.values.items():
+        try:
+            given = filled(value, scope, findings, where.down(name))
+        except Wrong:
+            continue
+        if isinstance(given, Scalar):
+            scope = scope.inside({name: given.value})
+        else:
+            findings.error("invalid-value", f"vars.{name}: expected a number or a text", value.span, where.down(name))
+    return scope

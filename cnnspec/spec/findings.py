@@ -1,0 +1,49 @@
+"""What is wrong with a spec, gathered so that all of it comes in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cnnspec.diagnostics import Diagnostic, Fix, Related, Span
+from cnnspec.spec.suggest import did_you_mean, nearest
+from cnnspec.spec.tree import Where
+
+
+class Wrong(Exception):  # noqa: N818 - control flow within this package: the finding is already recorded
+    """A value that was reported and can't be used."""
+
+
+class Findings:
+    """A list of diagnostics, and the few forms in which they arise."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        where: Where,
+        *,
+        help: str | None = None,
+        related: tuple[Related, ...] = (),
+        fix: Fix | None = None,
+    ) -> Wrong:
+        """Record an error; raise what comes back where the value is needed."""
+        self.diagnostics.append(
+            Diagnostic(code, "error", message, span, where.path, help, (), (*related, *where.uses), fix)
+        )
+        return Wrong(message)
+
+    def warn(self, code: str, message: str, span: Span, where: Where, help: str | None = None) -> None:
+        """Record a warning."""
+        self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
+
+    def unknown(self, code: str, what: str, word: str, names: Iterable[str], span: Span, where: Where) -> Wrong:
+        """A name that nothing has, with the nearest ones."""
+        listed = list(names)
+        near = nearest(word, listed)
+        fix = Fix(span, near[0], f"replace {word} by {near[0]}") if len(near) == 1 else None
+        known = did_you_mean(word, listed, f"known {what}s")
+        return self.error(code, f"unknown {what} '{word}'", span, where, help=known, fix=fix)

@@ -1,0 +1,49 @@
+"""`extends: base.yaml`: maps merge, lists and scalars replace, null deletes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.spec.reader import decode, read
+from cnnspec.spec.tree import Mapping, Scalar, Tree
+
+
+def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
+    """The tree on top of the one that it extends; SpecError for a cycle, shown as a chain, or an unreadable base."""
+    if not isinstance(tree, Mapping) or "extends" not in tree.values:
+        return tree
+    given = tree.values["extends"]
+    own = tree.without("extends")
+    if not isinstance(given, Scalar) or not isinstance(given.value, str):
+        raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
+    path = Path(file).parent / given.value
+    here = (*chain, str(Path(file)))
+    if str(path) in here:
+        cycle = " > ".join((*here, str(path)))
+        raise SpecError(
+            [Diagnostic("extends", "error", f"extends in a circle: {cycle}", given.span, "extends", "break the circle")]
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"extends: cannot read {path}: {error.strerror}"
+        help = "paths are relative to the file that extends"
+        raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)]) from error
+    base = inherit(read(decode(content, str(path)), str(path)), str(path), here)
+    return merge(base, own)
+
+
+def merge(base: Tree, own: Tree) -> Tree:
+    """What `own` says on top of `base`."""
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping):
+        return own
+    merged = base
+    for key, value in own.values.items():
+        if isinstance(value, Scalar) and value.value is None:
+            merged = merged.without(key)
+            continue
+        before = base.get(key)
+        merged = merged.with_value(key, value if before is None else merge(before, value))
+        merged.keys[key] = own.keys[key]
+    return Mapping(merged.keys, merged.values, own.span)

@@ -1,0 +1,342 @@
+"""From the `layers` list to entries: types, names, references, blocks and their repetitions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnspec import registry
+from cnnspec.diagnostics import Related, Span
+from cnnspec.fields import NonNegativeNumber
+from cnnspec.layers.base import Layer
+from cnnspec.spec.check import got
+from cnnspec.spec.expand import Scope, filled
+from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
+from cnnspec.spec.typed import Typing
+
+INPUT = "input"
+COMMON = ("id", "type", "from", "when")
+OPTIONS = ("weight_decay", "trainable")
+NESTED = ("body", "branches")
+USE = ("id", "use", "with", "repeat", "first", "last", "from", "when")
+SHORTCUTS = ("auto", "identity", "projection", "none")
+MERGES = ("concat", "add", "multiply")
+MOST_LAYERS = 20_000
+
+
+@dataclass
+class Names:
+    """The names that layers of one scope have, under a prefix."""
+
+    prefix: str = ""
+    ids: dict[str, Span | None] = field(default_factory=dict)  # local name; None where it was generated
+    outer: Names | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def resolve(self, word: str) -> str | None:
+        """The full name that a reference means here, looked up inside out; None for an unknown one."""
+        if word == INPUT:
+            return INPUT
+        head = word.partition(".")[0]
+        if word in self.ids or head in self.ids:
+            return self.prefix + word
+        return self.outer.resolve(word) if self.outer else None
+
+    def known(self) -> list[str]:
+        """Every name that a reference could mean here."""
+        return [INPUT, *self.ids, *(self.outer.known() if self.outer else [])]
+
+
+class LayersBuilder:
+    """Builds the entries of a spec; what is wrong goes into the findings."""
+
+    def __init__(self, findings: Findings, blocks: Mapping | None) -> None:
+        self.findings = findings
+        self.typing = Typing(findings)
+        self.blocks = {} if blocks is None else blocks.values
+        self.used_blocks: set[str] = set()
+        self.full_names: set[str] = set()
+
+    def entries(
+        self, tree: Tree, scope: Scope, names: Names, where: Where, chain: tuple[str, ...] = ()
+    ) -> tuple[Entry, ...]:
+        """The entries of one list."""
+        if not isinstance(tree, Items):
+            self.findings.error("invalid-value", f"expected a list of layers, got {got(plain(tree))}", tree.span, where)
+            return ()
+        made: list[Entry] = []
+        for i, item in enumerate(tree.items):
+            try:
+                made += self.item(item, scope, names, where.down(i), chain)
+            except Wrong:
+                self.claim_anyway(item, names)
+        return tuple(made)
+
+    def claim_anyway(self, item: Tree, names: Names) -> None:
+        """A layer that is wrong still has its name, so that references to it are not wrong too."""
+        given = item.get("id") if isinstance(item, Mapping) else None
+        if isinstance(given, Scalar) and isinstance(given.value, str):
+            names.ids.setdefault(given.value, given.span)
+            self.full_names.add(names.prefix + given.value)
+
+    def item(self, item: Tree, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> list[Entry]:
+        item = filled(item, scope, self.findings, where, skip=(*NESTED, "with", "first", "last"))
+        if isinstance(item, Mapping):
+            condition = item.get("when")
+            if isinstance(condition, Scalar) and not condition.value:
+                return []
+            item = item.without("when")
+            if "use" in item.values:
+                return list(self.use(item, scope, names, where, chain))
+            kind = item.get("type")
+            if isinstance(kind, Scalar) and kind.value == "residual":
+                return [self.residual(item, scope, names, where, chain)]
+            if isinstance(kind, Scalar) and kind.value == "parallel":
+                return [self.parallel(item, scope, names, where, chain)]
+        return [self.layer(item, names, where)]
+
+    def layer(self, item: Tree, names: Names, where: Where) -> LayerEntry:
+        table = registry.table("layer")
+        if isinstance(item, Scalar):
+            item = Mapping({"type": item.span}, {"type": item}, item.span)
+        if not isinstance(item, Mapping):
+            raise self.findings.error(
+                "invalid-value", "expected a layer: a name, or a mapping with a type", item.span, where
+            )
+        kind = item.get("type")
+        if kind is None:
+            raise self.findings.error(
+                "missing-key", "layer without a type", item.span, where, help="add type: conv2d, or use: BLOCK"
+            )
+        if not isinstance(kind, Scalar) or not isinstance(kind.value, str):
+            raise self.findings.error(
+                "invalid-value", f"expected the name of a layer type, got {got(plain(kind))}", kind.span, where
+            )
+        if kind.value not in table:
+            known = [*table, "residual", "parallel"]
+            raise self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where)
+        body = item.without(*COMMON, *OPTIONS)
+        layer: Layer = self.typing.create(table[kind.value], body, where, common=(*COMMON, *OPTIONS))
+        inputs, spans = self.inputs(item, names, where)
+        decay = item.get("weight_decay")
+        trainable = item.get("trainable")
+        name, named = self.name(item, kind.value, names, where)
+        return LayerEntry(
+            name=name,
+            layer=layer,
+            place=place_of(item, where),
+            inputs=inputs,
+            input_spans=spans,
+            named=named,
+            weight_decay=None
+            if decay is None
+            else self.typing.value(NonNegativeNumber, decay, where.down("weight_decay")),
+            trainable=True if trainable is None else self.typing.value(bool, trainable, where.down("trainable")),
+        )
+
+    def name(self, item: Mapping, kind: str, names: Names, where: Where) -> tuple[str, bool]:
+        """The full name, and whether the file gave it."""
+        given = item.get("id")
+        if given is None:
+            names.counts[kind] += 1
+            while f"{kind}_{names.counts[kind]}" in names.ids:
+                names.counts[kind] += 1
+            local = f"{kind}_{names.counts[kind]}"
+            names.ids[local] = None
+            self.full_names.add(names.prefix + local)
+            return names.prefix + local, False
+        if (
+            not isinstance(given, Scalar)
+            or not isinstance(given.value, str)
+            or not given.value.replace("_", "a").isalnum()
+        ):
+            raise self.findings.error(
+                "invalid-value",
+                f"id: expected letters, digits and underscores, got {got(plain(given))}",
+                given.span,
+                where.down("id"),
+            )
+        local = given.value
+        if local == INPUT or local in names.ids:
+            first = names.ids.get(local)
+            message = f"id '{local}' is {'reserved' if local == INPUT else 'given twice'}"
+            related = (Related("first given here", first),) if first else ()
+            raise self.findings.error(
+                "duplicate-id", message, given.span, where.down("id"), help="choose another id", related=related
+            )
+        names.ids[local] = given.span
+        self.full_names.add(names.prefix + local)
+        return names.prefix + local, True
+
+    def inputs(self, item: Mapping, names: Names, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+        """The full names in `from`; None where a layer reads the one above."""
+        given = item.get("from")
+        if given is None:
+            return None, ()
+        words = given.items if isinstance(given, Items) else (given,)
+        found, spans = [], []
+        for word in words:
+            if not isinstance(word, Scalar) or not isinstance(word.value, str):
+                raise self.findings.error(
+                    "invalid-value",
+                    f"from: expected the id of a layer or a list of ids, got {got(plain(word))}",
+                    word.span,
+                    where.down("from"),
+                )
+            full = names.resolve(word.value)
+            if full is None or (full != INPUT and full not in self.full_names):
+                raise self.findings.unknown(
+                    "unknown-reference", "layer above", word.value, names.known(), word.span, where.down("from")
+                )
+            found.append(full)
+            spans.append(word.span)
+        return tuple(found), tuple(spans)
+
+    def residual(
+        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+    ) -> ResidualEntry:
+        self.typing.known_keys(item, ("type", "id", "from", "body", "shortcut"), where, "key of residual")
+        inputs, spans = self.inputs(item, names, where)
+        name, named = self.name(item, "residual", names, where)
+        shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
+        body = self.required(item, "body", where)
+        inner = Names(f"{name}.", outer=names)
+        return ResidualEntry(
+            name,
+            self.entries(body, scope, inner, where.down("body"), chain),
+            shortcut,
+            place_of(item, where),
+            inputs,
+            spans,
+            named,
+        )
+
+    def parallel(
+        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+    ) -> ParallelEntry:
+        self.typing.known_keys(item, ("type", "id", "from", "branches", "merge"), where, "key of parallel")
+        inputs, spans = self.inputs(item, names, where)
+        name, named = self.name(item, "parallel", names, where)
+        merge = self.choice(item, "merge", MERGES, "concat", where)
+        branches = self.required(item, "branches", where)
+        if not isinstance(branches, Items) or len(branches.items) < 2:
+            raise self.findings.error(
+                "invalid-value", "branches: expected a list of two or more lists of layers", branches.span, where
+            )
+        made = tuple(
+            self.entries(branch, scope, Names(f"{name}.{i + 1}.", outer=names), where.down("branches").down(i), chain)
+            for i, branch in enumerate(branches.items)
+        )
+        return ParallelEntry(name, made, merge, place_of(item, where), inputs, spans, named)
+
+    def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
+        given = item.get(key)
+        if given is None:
+            return default
+        value = plain(given)
+        if value not in allowed:
+            raise self.findings.error(
+                "invalid-value",
+                f"{key}: expected one of {', '.join(allowed)}, got {got(value)}",
+                given.span,
+                where.down(key),
+            )
+        return str(value)
+
+    def required(self, item: Mapping, key: str, where: Where) -> Tree:
+        given = item.get(key)
+        if given is None:
+            raise self.findings.error("missing-key", f"{key} is missing", item.span, where, help=f"add {key}: [...]")
+        return given
+
+    def use(self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> Iterator[Entry]:
+        """One entry for each repetition of a block."""
+        self.typing.known_keys(item, USE, where, "key beside use")
+        block = self.block(item, where, chain)
+        called = plain(item.values["use"])
+        repeat = item.get("repeat")
+        count = plain(repeat) if repeat is not None else 1
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LAYERS:
+            assert repeat is not None
+            raise self.findings.error(
+                "invalid-value", f"repeat: expected an integer of at least 1, got {got(count)}", repeat.span, where
+            )
+        inputs, spans = self.inputs(item, names, where)
+        name, named = self.name(item, str(called), names, where)
+        for index in range(count):
+            inner_scope = self.parameters(item, block, scope.inside({"index": index}), index, count, where)
+            prefix = f"{name}.{index + 1}" if count > 1 else name
+            self.full_names.add(prefix)
+            used = where.used(f"block '{called}' used here", item.values["use"].span)
+            body = self.entries(
+                block.values["layers"], inner_scope, Names(f"{prefix}.", outer=None), used, (*chain, str(called))
+            )
+            # The last repetition makes the value that the whole `use` is known by.
+            last = index == count - 1
+            yield BlockEntry(
+                name if last else prefix,
+                body,
+                place_of(item, where),
+                inputs if index == 0 else None,
+                spans if index == 0 else (),
+                named,
+            )
+
+    def block(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
+        given = item.values["use"]
+        called = plain(given)
+        if called not in self.blocks:
+            raise self.findings.unknown("unknown-block", "block", str(called), self.blocks, given.span, where)
+        if called in chain:
+            raise self.findings.error(
+                "block-recursion", f"block uses itself: {' > '.join((*chain, str(called)))}", given.span, where
+            )
+        self.used_blocks.add(str(called))
+        block = self.blocks[str(called)]
+        if not isinstance(block, Mapping) or "layers" not in block.values:
+            raise self.findings.error(
+                "missing-key",
+                f"block '{called}' has no layers",
+                block.span,
+                Where(f"blocks.{called}"),
+                help="add layers: [...]",
+            )
+        return block
+
+    def parameters(self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where) -> Scope:
+        """The scope inside one repetition: defaults, then `with`, then `first` or `last`."""
+        declared = block.get("params")
+        known = declared.values if isinstance(declared, Mapping) else {}
+        values: dict[str, Any] = {}
+        for name, default in known.items():
+            if plain(default) != "required":
+                values[name] = plain(filled(default, scope.inside(values), self.findings, where))
+        parts = ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]
+        for part in parts:
+            given = item.get(part)
+            if given is None:
+                continue
+            if not isinstance(given, Mapping):
+                raise self.findings.error(
+                    "invalid-value", f"{part}: expected a mapping of parameters", given.span, where.down(part)
+                )
+            for name, value in given.values.items():
+                if name not in known:
+                    raise self.findings.unknown(
+                        "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part)
+                    )
+                values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
+        for name in known:
+            if name not in values:
+                raise self.findings.error(
+                    "missing-parameter",
+                    f"block '{plain(item.values['use'])}' needs the parameter '{name}'",
+                    item.values["use"].span,
+                    where,
+                    help=f"add with: {{{name}: ...}}",
+                )
+        return scope.inside(values)

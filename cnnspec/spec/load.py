@@ -1,0 +1,249 @@
+"""From a file to a typed Spec."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping as Names
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnspec.data.settings import DataSettings
+from cnnspec.diagnostics import SpecError
+from cnnspec.fields import COUNT_PATTERN, Count, NonNegativeInt, PositiveInt, convert, parse_bytes, parse_count
+from cnnspec.optim.settings import TrainSettings
+from cnnspec.spec.check import got
+from cnnspec.spec.expand import filled, variables
+from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.inherit import inherit
+from cnnspec.spec.layers import LayersBuilder
+from cnnspec.spec.layers import Names as LayerNames
+from cnnspec.spec.model import Budget, Gate, Place, Spec
+from cnnspec.spec.overrides import override
+from cnnspec.spec.reader import decode, read
+from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
+from cnnspec.spec.typed import Typing
+
+VERSION = 1
+KEYS = (
+    "cnnspec",
+    "name",
+    "seed",
+    "input",
+    "layers",
+    "data",
+    "train",
+    "expect",
+    "require",
+    "vars",
+    "blocks",
+    "extends",
+)
+BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
+METRICS = tuple(f"{split}.{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy"))
+_GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+0-9.eE]+)\s*")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable."""
+    if str(path) == "-":
+        return loads(decode(sys.stdin.buffer.read(), "<stdin>"), "<stdin>", overrides)
+    return loads(decode(Path(path).read_bytes(), str(path)), str(path), overrides)
+
+
+def loads(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> Spec:
+    """Read and check a text; `name` is the file that diagnostics name."""
+    tree = override(inherit(read(text, name), name), overrides)
+    findings = Findings()
+    if not isinstance(tree, Mapping):
+        findings.error("invalid-value", f"expected a mapping, got {got(plain(tree))}", tree.span, Where())
+        raise SpecError(findings.diagnostics)
+    spec = _Loader(findings, tree, name).spec()
+    errors = [found for found in findings.diagnostics if found.severity == "error"]
+    if errors or spec is None:
+        raise SpecError(findings.diagnostics)
+    return spec
+
+
+class _Loader:
+    def __init__(self, findings: Findings, tree: Mapping, file: str) -> None:
+        self.findings, self.tree, self.file = findings, tree, file
+        self.typing = Typing(findings)
+        self.typing.known_keys(tree, KEYS, Where(), "key")
+        self.scope = variables(tree.get("vars"), findings)
+        self.places: dict[str, Place] = {}
+
+    def spec(self) -> Spec | None:
+        self.version()
+        shape = self.part("input", self.input)
+        name = self.part("name", self.text, default=Path(self.file).stem)
+        seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
+        layers = self.layers()
+        data = self.part("data", lambda tree, where: self.typing.section(DataSettings, tree, where), default=None)
+        train = self.part("train", lambda tree, where: self.typing.section(TrainSettings, tree, where), default=None)
+        expect = self.part("expect", self.expect, default={})
+        require = self.part("require", self.require, default=())
+        self.unused()
+        if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
+            return None
+        return Spec(
+            name=name,
+            seed=seed,
+            input=shape,
+            layers=layers,
+            place=place_of(self.tree, Where()),
+            sections=self.places,
+            data=data,
+            train=train,
+            expect=expect,
+            require=require,
+            path=self.file,
+            warnings=tuple(self.findings.diagnostics),
+        )
+
+    def part(self, key: str, build: Any, default: Any = ...) -> Any:
+        """One top-level key, with names filled in; the default, or None, where it is missing or wrong."""
+        tree = self.tree.get(key)
+        if tree is None:
+            if default is ...:
+                self.missing(key)
+                return None
+            return default
+        where = Where(key)
+        try:
+            tree = filled(tree, self.scope, self.findings, where)
+            self.note(tree, where)
+            return build(tree, where)
+        except Wrong:
+            return None
+
+    def note(self, tree: Tree, where: Where) -> None:
+        """Keep the places of a section and of the sections in it."""
+        if isinstance(tree, Mapping):
+            self.places[where.path] = place_of(tree, where)
+            for key, value in tree.values.items():
+                self.note(value, where.down(key))
+
+    def missing(self, key: str) -> None:
+        example = {"cnnspec": "1", "input": "[1, 28, 28]", "layers": "[...]"}[key]
+        self.findings.error("missing-key", f"{key} is missing", self.tree.span, Where(), help=f"add {key}: {example}")
+
+    def version(self) -> None:
+        tree = self.tree.get("cnnspec")
+        if tree is None:
+            self.missing("cnnspec")
+        elif plain(tree) != VERSION or isinstance(plain(tree), (bool, float)):
+            self.findings.error(
+                "unsupported-version",
+                f"cnnspec: expected {VERSION}, got {got(plain(tree))}",
+                tree.span,
+                Where("cnnspec"),
+                help=f"write cnnspec: {VERSION}; this program reads no other version",
+            )
+
+    def text(self, tree: Tree, where: Where) -> str:
+        value = plain(tree)
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+            raise self.findings.error(
+                "invalid-value",
+                f"name: expected letters, digits, dots, dashes and underscores, got {got(value)}",
+                tree.span,
+                where,
+                help="the name becomes the name of the run directory",
+            )
+        return value
+
+    def input(self, tree: Tree, where: Where) -> tuple[int, ...]:
+        items = tree.items if isinstance(tree, Items) else ()
+        if len(items) not in (1, 3):
+            raise self.findings.error(
+                "invalid-value",
+                f"input: expected [channels, height, width] or [features], got {got(plain(tree))}",
+                tree.span,
+                where,
+                help="the batch axis is implicit",
+            )
+        return tuple(self.typing.value(PositiveInt, item, where) for item in items)
+
+    def layers(self) -> tuple[Any, ...]:
+        tree = self.tree.get("layers")
+        blocks = self.tree.get("blocks")
+        if blocks is not None and not isinstance(blocks, Mapping):
+            self.findings.error("invalid-value", "blocks: expected a mapping of names to blocks", blocks.span, Where())
+            blocks = None
+        if tree is None:
+            self.missing("layers")
+            return ()
+        builder = LayersBuilder(self.findings, blocks)
+        entries = builder.entries(tree, self.scope, LayerNames(), Where("layers"))
+        if isinstance(tree, Items) and not tree.items:
+            self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
+        if isinstance(blocks, Mapping):
+            for name, span in blocks.keys.items():
+                if name not in builder.used_blocks:
+                    self.findings.warn("unused-block", f"block '{name}' is never used", span, Where("blocks"))
+        return entries
+
+    def unused(self) -> None:
+        tree = self.tree.get("vars")
+        if isinstance(tree, Mapping):
+            for name, span in tree.keys.items():
+                if name not in self.scope.used:
+                    self.findings.warn("unused-var", f"variable '{name}' is never used", span, Where("vars"))
+
+    def expect(self, tree: Tree, where: Where) -> Names[str, Budget]:
+        mapping = self.mapping(tree, where)
+        self.typing.known_keys(mapping, BUDGETS, where, "figure")
+        return {
+            name: self.budget(name, value, where.down(name))
+            for name, value in mapping.values.items()
+            if name in BUDGETS
+        }
+
+    def mapping(self, tree: Tree, where: Where) -> Mapping:
+        if not isinstance(tree, Mapping):
+            message = f"{where.path}: expected a mapping, got {got(plain(tree))}"
+            raise self.findings.error("invalid-value", message, tree.span, where)
+        return tree
+
+    def budget(self, name: str, tree: Tree, where: Where) -> Budget:
+        if name == "output":
+            items = tree.items if isinstance(tree, Items) else (tree,)
+            return Budget(exact=tuple(self.typing.value(PositiveInt, item, where) for item in items))
+        if not isinstance(tree, Mapping):
+            return Budget(exact=self.figure(name, tree, where))
+        self.typing.known_keys(tree, ("min", "max"), where, "bound")
+        bounds = {key: self.figure(name, value, where.down(key)) for key, value in tree.values.items()}
+        return Budget(minimum=bounds.get("min"), maximum=bounds.get("max"))
+
+    def figure(self, name: str, tree: Tree, where: Where) -> int:
+        value = plain(tree)
+        size = name.endswith("_memory")
+        text = isinstance(value, str) and (
+            re.fullmatch(r"[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB|KiB|MiB|GiB)", value)
+            if size
+            else re.fullmatch(COUNT_PATTERN, value)
+        )
+        if text:
+            return parse_bytes(value) if size else parse_count(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            example = "a size such as 64 MiB" if size else "a count such as 431080 or 2.5M"
+            message = f"expect.{name}: expected {example}, got {got(value)}"
+            raise self.findings.error("invalid-value", message, tree.span, where)
+        return int(convert(Count, value))
+
+    def require(self, tree: Tree, where: Where) -> tuple[Gate, ...]:
+        mapping = self.mapping(tree, where)
+        gates = []
+        for metric, value in mapping.values.items():
+            if metric not in METRICS:
+                self.findings.unknown("unknown-metric", "metric", metric, METRICS, mapping.keys[metric], where)
+                continue
+            match = _GATE.fullmatch(str(plain(value)))
+            if match is None:
+                message = f'require.{metric}: expected a comparison such as ">= 0.98", got {got(plain(value))}'
+                self.findings.error("invalid-value", message, value.span, where.down(metric))
+                continue
+            gates.append(Gate(metric, match[1], float(match[2])))
+        return tuple(gates)

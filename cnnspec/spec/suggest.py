@@ -1,0 +1,35 @@
+"""Did you mean: the names that are nearest to a misspelt one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def distance(a: str, b: str) -> int:
+    """Edits between two words: insertions, deletions, replacements and swaps of neighbours (Damerau 1964)."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        older, before, row = before, row, [i]
+        for j, y in enumerate(b, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, older[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The nearest names, best first; those that are near enough to be meant."""
+    folded = word.lower().replace("-", "_")
+    ranked = sorted((distance(folded, name.lower()), name) for name in names)
+    return [name for edits, name in ranked if edits <= max(2, len(name) // 3)][:count]
+
+
+def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
+    """A help line: the nearest names, or all where none is near."""
+    listed = list(names)
+    near = nearest(word, listed)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{what}: {', '.join(listed)}" if listed else f"there is no {what}"

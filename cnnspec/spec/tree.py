@@ -1,0 +1,92 @@
+"""The positioned tree: what a YAML file says, every value with the place where it was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cnnspec.diagnostics import Related, Span
+from cnnspec.spec.model import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number, a text, true, false or null; `plain` where it was written without quotes."""
+
+    value: Any
+    span: Span
+    plain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A sequence."""
+
+    items: tuple[Tree, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A mapping: keys in their order, each with its own span and its value."""
+
+    keys: dict[str, Span]
+    values: dict[str, Tree]
+    span: Span
+
+    def get(self, key: str) -> Tree | None:
+        """The value of a key, or None."""
+        return self.values.get(key)
+
+    def with_value(self, key: str, value: Tree) -> Mapping:
+        """A copy in which a key has another value."""
+        return replace(
+            self, keys={**self.keys, key: self.keys.get(key, value.span)}, values={**self.values, key: value}
+        )
+
+    def without(self, *keys: str) -> Mapping:
+        """A copy without some keys."""
+        return replace(
+            self,
+            keys={key: span for key, span in self.keys.items() if key not in keys},
+            values={key: value for key, value in self.values.items() if key not in keys},
+        )
+
+
+Tree = Scalar | Items | Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The path of a value in the spec, and the uses of blocks that led to it."""
+
+    path: str = ""
+    uses: tuple[Related, ...] = field(default=())
+
+    def down(self, key: str | int) -> Where:
+        """One level further."""
+        step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.path else key
+        return replace(self, path=self.path + step)
+
+    def used(self, message: str, span: Span) -> Where:
+        """Inside a block that was used at a place."""
+        return replace(self, uses=(*self.uses, Related(message, span)))
+
+
+def plain(tree: Tree) -> Any:
+    """The Python value without places."""
+    match tree:
+        case Scalar():
+            return tree.value
+        case Items():
+            return [plain(item) for item in tree.items]
+        case Mapping():
+            return {key: plain(value) for key, value in tree.values.items()}
+
+
+def place_of(tree: Tree, where: Where) -> Place:
+    """The place of a value, for stages that no longer see the tree."""
+    if isinstance(tree, Mapping):
+        values = {key: value.span for key, value in tree.values.items()}
+        return Place(tree.span, tree.keys, values, where.path, where.uses)
+    return Place(tree.span, path=where.path, uses=where.uses)

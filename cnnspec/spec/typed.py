@@ -1,0 +1,131 @@
+"""From checked values to objects of the registered classes."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Collection
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from cnnspec import registry
+from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, options
+from cnnspec.spec.check import expected, fits, got
+from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
+
+
+class Typing:
+    """Builds typed values; everything that does not fit is reported, at the key or at the value."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+
+    def value(self, annotation: Any, tree: Tree, where: Where) -> Any:
+        """The Python value for a field's annotation; Wrong where it does not fit."""
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            base, *metadata = get_args(annotation)
+            for item in metadata:
+                if isinstance(item, Registered):
+                    return self.registered(item.kind, tree, where)
+                if isinstance(item, Schema):
+                    return self.fitting(annotation, tree, where)
+            return self.value(base, tree, where)
+        if origin in (Union, types.UnionType):
+            if isinstance(tree, Scalar) and tree.value is None:
+                return None
+            return self.value(next(part for part in get_args(annotation) if part is not types.NoneType), tree, where)
+        if origin is tuple and isinstance(tree, Items):
+            part = get_args(annotation)[0]
+            return tuple(self.value(part, item, where.down(i)) for i, item in enumerate(tree.items))
+        if isinstance(annotation, type) and issubclass(annotation, Declaration):
+            return self.section(annotation, tree, where)
+        return self.fitting(annotation, tree, where)
+
+    def fitting(self, annotation: Any, tree: Tree, where: Where) -> Any:
+        """A value that a schema fragment decides on."""
+        fitting, value = fragment(annotation), plain(tree)
+        if not fits(fitting, value):
+            name = where.path.rpartition(".")[2]
+            hint = None
+            if isinstance(tree, Scalar) and not tree.plain and fits(fitting, _unquoted(tree)):
+                hint = "remove the quotes"
+            raise self.findings.error(
+                "invalid-value", f"{name}: expected {expected(fitting)}, got {got(value)}", tree.span, where, help=hint
+            )
+        return convert(annotation, value)
+
+    def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:
+        """An object of a class whose keys are a mapping of their own."""
+        if not isinstance(tree, Mapping):
+            name = where.path.rpartition(".")[2]
+            raise self.findings.error(
+                "invalid-value", f"{name}: expected a mapping, got {got(plain(tree))}", tree.span, where
+            )
+        return self.create(cls, tree, where)
+
+    def registered(self, kind: str, tree: Tree, where: Where) -> Any:
+        """An object of a registered kind: a bare name, or a mapping with `type`."""
+        if isinstance(tree, Mapping):
+            given = tree.get("type")
+            if given is None:
+                raise self.findings.error(
+                    "missing-key", f"{kind} without a type", tree.span, where, help=f"add type: {_some(kind)}"
+                )
+        else:
+            given = tree
+        if not isinstance(given, Scalar) or not isinstance(given.value, str):
+            raise self.findings.error(
+                "invalid-value",
+                f"expected the name of a {kind} or a mapping with a type, got {got(plain(given))}",
+                given.span,
+                where,
+                help=f"for example {_some(kind)}",
+            )
+        table = registry.table(kind)
+        if given.value not in table:
+            raise self.findings.unknown("unknown-type", kind, given.value, table, given.span, where)
+        body = tree.without("type") if isinstance(tree, Mapping) else Mapping({}, {}, tree.span)
+        return self.create(table[given.value], body, where)
+
+    def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
+        """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
+        declared = {option.name: option for option in options(cls)}
+        self.known_keys(tree, [*declared, *common], where, what=f"key of {getattr(cls, 'type_name', where.path)}")
+        values, bad = {}, False
+        for name, option in declared.items():
+            given = tree.get(name)
+            if given is None:
+                if option.required:
+                    title = getattr(cls, "type_name", None) or where.path
+                    self.findings.error(
+                        "missing-key",
+                        f"{title}: {name} is missing ({option.description})",
+                        tree.span,
+                        where,
+                        help=f"add {name}: {expected(option.schema) if '$ref' not in option.schema else '...'}",
+                    )
+                    bad = True
+                continue
+            try:
+                values[name] = self.value(option.annotation, given, where.down(name))
+            except Wrong:
+                bad = True
+        if bad:
+            raise Wrong
+        return cls(**values)
+
+    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str) -> None:
+        """Report every key that is none of these and no annotation of the user's own."""
+        for key, span in tree.keys.items():
+            if key not in names and not key.startswith("x-"):
+                self.findings.unknown("unknown-key", what, key, names, span, where.down(key))
+
+
+def _some(kind: str) -> str:
+    return next(iter(registry.table(kind)))
+
+
+def _unquoted(tree: Scalar) -> Any:
+    from cnnspec.spec.reader import scalar
+
+    return scalar(tree.value)
