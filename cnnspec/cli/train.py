@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = Run(arguments.out, spec.name)
     voice = _Voice(arguments, spec)
     about = _about(spec, model, data, arguments)
-    run.begin(model, render(spec), about)
+    run.begin(model, render(spec, graph.nodes), about)
     voice.line(
         f"{spec.name}: {graph.parameter_count:,} parameters, {len(data.train):,} training images, "
         f"{model.threads} threads; writing {run.path}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ USE = ("id", "use", "with", "repeat", "first", "last", "from", "when")
 SHORTCUTS = ("auto", "identity", "projection", "none")
 MERGES = ("concat", "add", "multiply")
 MOST_LAYERS = 20_000
+IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
 @dataclass
@@ -84,6 +86,7 @@ class LayersBuilder:
             self.full_names.add(names.prefix + given.value)
 
     def item(self, item: Tree, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> list[Entry]:
+        """The entries that one item makes: none, one, or one for each repetition."""
         item = filled(item, scope, self.findings, where, skip=(*NESTED, "with", "first", "last"))
         if isinstance(item, Mapping):
             condition = item.get("when")
@@ -100,6 +103,7 @@ class LayersBuilder:
         return [self.layer(item, names, where)]
 
     def layer(self, item: Tree, names: Names, where: Where) -> LayerEntry:
+        """One layer."""
         table = registry.table("layer")
         if isinstance(item, Scalar):
             item = Mapping({"type": item.span}, {"type": item}, item.span)
@@ -149,14 +153,10 @@ class LayersBuilder:
             names.ids[local] = None
             self.full_names.add(names.prefix + local)
             return names.prefix + local, False
-        if (
-            not isinstance(given, Scalar)
-            or not isinstance(given.value, str)
-            or not given.value.replace("_", "a").isalnum()
-        ):
+        if not isinstance(given, Scalar) or not isinstance(given.value, str) or not IDENTIFIER.fullmatch(given.value):
             raise self.findings.error(
                 "invalid-value",
-                f"id: expected letters, digits and underscores, got {got(plain(given))}",
+                f"id: expected a letter, then letters, digits, dots and underscores, got {got(plain(given))}",
                 given.span,
                 where.down("id"),
             )
@@ -199,6 +199,7 @@ class LayersBuilder:
     def residual(
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
+        """A body and its shortcut."""
         self.typing.known_keys(item, ("type", "id", "from", "body", "shortcut"), where, "key of residual")
         inputs, spans = self.inputs(item, names, where)
         name, named = self.name(item, "residual", names, where)
@@ -218,6 +219,7 @@ class LayersBuilder:
     def parallel(
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
+        """Branches, and how they merge."""
         self.typing.known_keys(item, ("type", "id", "from", "branches", "merge"), where, "key of parallel")
         inputs, spans = self.inputs(item, names, where)
         name, named = self.name(item, "parallel", names, where)
@@ -234,6 +236,7 @@ class LayersBuilder:
         return ParallelEntry(name, made, merge, place_of(item, where), inputs, spans, named)
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
+        """One of a few words."""
         given = item.get(key)
         if given is None:
             return default
@@ -248,6 +251,7 @@ class LayersBuilder:
         return str(value)
 
     def required(self, item: Mapping, key: str, where: Where) -> Tree:
+        """The value of a key that must be there."""
         given = item.get(key)
         if given is None:
             raise self.findings.error("missing-key", f"{key} is missing", item.span, where, help=f"add {key}: [...]")
@@ -287,6 +291,7 @@ class LayersBuilder:
             )
 
     def block(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
+        """The block that is used."""
         given = item.values["use"]
         called = plain(given)
         if called not in self.blocks:

@@ -11,7 +11,16 @@ from typing import Any
 
 from cnnspec.data.settings import DataSettings
 from cnnspec.diagnostics import SpecError
-from cnnspec.fields import COUNT_PATTERN, Count, NonNegativeInt, PositiveInt, convert, parse_bytes, parse_count
+from cnnspec.fields import (
+    BYTES_PATTERN,
+    COUNT_PATTERN,
+    Count,
+    NonNegativeInt,
+    PositiveInt,
+    convert,
+    parse_bytes,
+    parse_count,
+)
 from cnnspec.optim.settings import TrainSettings
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
@@ -220,12 +229,7 @@ class _Loader:
     def figure(self, name: str, tree: Tree, where: Where) -> int:
         value = plain(tree)
         size = name.endswith("_memory")
-        text = isinstance(value, str) and (
-            re.fullmatch(r"[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB|KiB|MiB|GiB)", value)
-            if size
-            else re.fullmatch(COUNT_PATTERN, value)
-        )
-        if text:
+        if isinstance(value, str) and re.fullmatch(BYTES_PATTERN if size else COUNT_PATTERN, value):
             return parse_bytes(value) if size else parse_count(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             example = "a size such as 64 MiB" if size else "a count such as 431080 or 2.5M"
