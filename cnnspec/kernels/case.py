@@ -85,6 +85,28 @@ def with_small_buffers(step: Step) -> Step:
     return wrapped
 
 
+def product(a: Array, b: Array, out: Array) -> Step:
+    """out = a @ b, stacked."""
+
+    def step() -> None:
+        np.matmul(a, b, out=out)
+
+    return step
+
+
+def add_rows(products: Array, total: Array, partial: Array, *, first: bool) -> Step:
+    """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `partial`."""
+
+    def write() -> None:
+        np.add.reduce(products, axis=1, out=total)
+
+    def add() -> None:
+        np.add.reduce(products, axis=1, out=partial)
+        np.add(total, partial, out=total)
+
+    return write if first else add
+
+
 def grouped_rows(array: Array, groups: int) -> Array:
     """A map (h, c, w, n) as (groups, h, c, w*n), a view."""
     h, c, w, n = array.shape

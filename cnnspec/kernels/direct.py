@@ -15,11 +15,23 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import DEEP, SMALL, SMALL_OUTPUT, block
-from cnnspec.kernels.case import Case, Kernel, Work, grouped_map, grouped_rows, inside, nothing_to_prepare, read_by
+from cnnspec.kernels.case import (
+    Case,
+    Kernel,
+    Work,
+    add_rows,
+    grouped_map,
+    grouped_rows,
+    inside,
+    nothing_to_prepare,
+    product,
+    read_by,
+)
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
 NARROW = 64  # columns of a block of the output: narrower ones lose more than packing costs
+PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
 SHORT = 8  # the same for rows of a block of the weights' gradient
 
 
@@ -87,10 +99,7 @@ def _correlate(windows: Array, packed: Array, y: Array) -> Step:
     width = block(rows.shape[-1], NARROW, SMALL // (m * depth))
     weight, right, out = packed[:, None, None], _blocks(windows, width), _blocks(rows, width)
 
-    def step() -> None:
-        np.matmul(weight, right, out=out)
-
-    return step
+    return product(weight, right, out)
 
 
 def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
@@ -150,8 +159,9 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
     matrix = (case.depth, case.filters_of_group)
     return {
         **_expanded(case, n, "backward"),
-        "products": Buffer((case.groups, case.windows.output[0], *matrix), "backward"),
+        "products": Buffer((case.groups, _rows_of_products(case), *matrix), "backward"),
         "total": Buffer((case.groups, *matrix), "backward"),
+        "partial": Buffer((case.groups, *matrix), "backward"),
     }
 
 
@@ -159,20 +169,30 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     """dW with the small operand last, where OpenBLAS is fastest: products for each output row, then their sum."""
     windows, fill = _windows(case, x, buffers)
     transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)[:, :, None]  # (groups, oh, 1, ow*n, filters)
-    products, total = buffers["products"], buffers["total"]
+    products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     filters, c, kh, kw = dweight.shape
     short, columns = _rows_of_block(case, windows), windows.shape[-1]
-    outer = (case.groups, windows.shape[1], case.depth // short, short)
-    left, out = windows.reshape(*outer, columns), products.reshape(*outer, case.filters_of_group)
+    left = windows.reshape(case.groups, -1, case.depth // short, short, columns)
+    out = products.reshape(case.groups, -1, case.depth // short, short, case.filters_of_group)
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
 
-    def step() -> None:
-        np.matmul(left, transposed, out=out)
-        np.add.reduce(products, axis=1, out=total)
+    def turn() -> None:
         np.copyto(target, summed)
 
-    return [*fill, step]
+    steps, oh, count = [*fill], windows.shape[1], products.shape[1]
+    for start in range(0, oh, count):
+        rows, used = slice(start, min(start + count, oh)), min(count, oh - start)
+        steps += [
+            product(left[:, rows], transposed[:, rows], out[:, :used]),
+            add_rows(products[:, :used], total, partial, first=start == 0),
+        ]
+    return [*steps, turn]
+
+
+def _rows_of_products(case: Case) -> int:
+    """Output rows whose products are held at a time: all of them, unless the weights are large."""
+    return max(1, min(case.windows.output[0], PRODUCTS // (case.groups * case.depth * case.filters_of_group)))
 
 
 def _rows_of_block(case: Case, windows: Array) -> int:
@@ -182,7 +202,7 @@ def _rows_of_block(case: Case, windows: Array) -> int:
 
 
 def _supports(case: Case) -> bool:
-    return case.windows.dilation[0] == 1  # else the rows of a window are not uniformly spaced
+    return case.windows.dilation[0] == 1 or case.windows.kernel[0] == 1  # else a window's rows are not uniformly spaced
 
 
 def _supports_input(case: Case) -> bool:

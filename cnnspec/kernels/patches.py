@@ -17,10 +17,12 @@ from cnnspec.kernels.case import (
     Case,
     Kernel,
     Work,
+    add_rows,
     grouped_map,
     grouped_rows,
     inside,
     nothing_to_prepare,
+    product,
     read_by,
     with_small_buffers,
 )
@@ -77,13 +79,6 @@ def _gather(case: Case, rows: slice, patches: Array, source: Array) -> Step:
     return step
 
 
-def _product(a: Array, b: Array, out: Array) -> Step:
-    def step() -> None:
-        np.matmul(a, b, out=out)
-
-    return step
-
-
 def _grouped_weight(case: Case, weight: Array) -> Array:
     return weight.reshape(case.groups, 1, case.filters_of_group, case.depth)
 
@@ -92,7 +87,7 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
     source, target, matrix = grouped_map(x, case.groups), grouped_rows(y, case.groups), _grouped_weight(case, weight)
     steps: list[Step] = []
     for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
-        steps += [_gather(case, rows, patches, source), _product(matrix, patches, target[:, rows])]
+        steps += [_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
     return steps
 
 
@@ -110,7 +105,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     steps: list[Step] = [clear]
     for rows, patches in _tiles(case, buffers["patches"], n):
         blocks = patches.reshape(case.groups, -1, *outer[2:], columns)
-        steps += [_product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]
+        steps += [product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]
     return steps
 
 
@@ -127,20 +122,22 @@ def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     source = grouped_map(x, case.groups)
     transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)  # (groups, oh, ow*n, filters)
-    products, total = buffers["products"], buffers["total"]
+    products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     steps: list[Step] = []
     for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
-        gather = _gather(case, rows, patches, source)
-        steps += [gather, _product(patches, transposed[:, rows], products[:, rows])]
-
+        part = products[:, : rows.stop - rows.start]
+        steps += [
+            _gather(case, rows, patches, source),
+            product(patches, transposed[:, rows], part),
+            add_rows(part, total, partial, first=rows.start == 0),
+        ]
     target = dweight.reshape(case.groups, case.filters_of_group, case.depth)
     summed = total.transpose(0, 2, 1)
 
-    def add_rows() -> None:
-        np.add.reduce(products, axis=1, out=total)
+    def turn() -> None:
         np.copyto(target, summed)
 
-    return [*steps, add_rows]
+    return [*steps, turn]
 
 
 def _patches(lifetime: Lifetime, case: Case, n: int) -> dict[str, Buffer]:
@@ -159,8 +156,9 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
     matrix = (case.depth, case.filters_of_group)
     return {
         **_patches("backward", case, n),
-        "products": Buffer((case.groups, case.windows.output[0], *matrix), "backward"),
+        "products": Buffer((case.groups, _rows_of_tile(case, n), *matrix), "backward"),
         "total": Buffer((case.groups, *matrix), "backward"),
+        "partial": Buffer((case.groups, *matrix), "backward"),
     }
 
 

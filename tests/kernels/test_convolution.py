@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.fields import options
+from cnnspec.kernels import direct
 from cnnspec.kernels.case import Case
 from cnnspec.kernels.choice import KERNELS, Direction, choose
 from cnnspec.kernels.step import Array
@@ -107,3 +108,11 @@ def test_every_kernel_can_be_pinned_in_a_spec() -> None:
     (annotation,) = (option.annotation for option in options(Conv2d) if option.name == "kernel")
     names = {name for part in get_args(get_args(annotation)[0]) for name in get_args(part)}
     assert {kernel.name for kernels in KERNELS.values() for kernel in kernels} == names
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_kernels_agree_where_weights_are_large(direction: Direction) -> None:
+    case = case_of((64, 9, 5), 512, 1, kernel=(3, 3), stride=(1, 1), padding="same")
+    found = results(case, direction, 4, np.float64)
+    assert direct.WEIGHT.scratch(case, 4)["products"].shape[1] == 3  # of 9 rows
+    np.testing.assert_allclose(found["direct"], found["patches"], atol=1e-10)
