@@ -1,6 +1,6 @@
 """Layer types, one file a family."""
 
-from cnnspec.layers import activation, conv, dense, dropout, merge, norm, pool, reshape, resize
+from cnnspec.layers import activation, conv, curve, dense, dropout, group_norm, merge, norm, pool, reshape, resize
 from cnnspec.layers.base import Layer, Operands, Parameter
 
 __all__ = [
@@ -9,8 +9,10 @@ __all__ = [
     "Parameter",
     "activation",
     "conv",
+    "curve",
     "dense",
     "dropout",
+    "group_norm",
     "merge",
     "norm",
     "pool",
