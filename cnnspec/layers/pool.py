@@ -234,3 +234,58 @@ class GlobalAvgPool2d(Layer):
             np.multiply(dy, scale, out=dx)
 
         return Backward(input=[step])
+
+
+@register("global_max_pool2d")
+@dataclass(frozen=True, kw_only=True)
+class GlobalMaxPool2d(Layer):
+    """y_c = max of channel c: a map (c, h, w) becomes a vector (c,); its gradient goes to the first of equals."""
+
+    retains: ClassVar[frozenset[str]] = frozenset({"x"})
+    selects_maximum: ClassVar[bool] = True
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c,)."""
+        return expect_map(inputs[0], self.type_name)[:1]
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """Maxima of columns; in backward the pixels of a channel side by side, and where its winner lies."""
+        c, h, w = inputs[0]
+        found = {"columns": Buffer((c, w, n))}
+        if mode == "train":
+            found |= {"pixels": Buffer((c, n, h, w), "backward")}
+            found |= {name: Buffer((c, n), "backward", np.intp) for name in ("row", "column")}
+        return found
+
+    def forward(self, o: Operands) -> Program:
+        """Over rows first, which are long contiguous runs."""
+        x, y, columns = o.x, o.y, o.buffers["columns"]
+
+        def step() -> None:
+            np.maximum.reduce(x, axis=0, out=columns)
+            np.maximum.reduce(columns, axis=1, out=y)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy at the winner of each channel, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        x, dy, dx = o.x.transpose(1, 3, 0, 2), o.dy.reshape(-1), o.dx.reshape(-1)
+        pixels, row, column = (o.buffers[name] for name in ("pixels", "row", "column"))
+        c, n, _, width = pixels.shape
+        flat, place = pixels.reshape(c, n, -1), row.reshape(-1)
+        start = np.arange(c)[:, None] * (width * n) + np.arange(n)  # of (channel, image) in a row of (c, w, n)
+
+        def step() -> None:
+            np.copyto(pixels, x)
+            np.argmax(flat, axis=-1, out=row)
+            np.divmod(row, width, out=(row, column))
+            np.multiply(row, c * width * n, out=row)
+            np.multiply(column, n, out=column)
+            np.add(row, column, out=row)
+            np.add(row, start, out=row)
+            dx.fill(0)
+            dx[place] = dy
+
+        return Backward(input=[step])

@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "flatten": [({}, [ODD]), ({}, [VECTOR])],
     "gelu": [*_ANYWHERE, ({"approximate": "tanh"}, [MAP])],
     "global_avg_pool2d": [({}, [ODD])],
+    "global_max_pool2d": [({}, [ODD])],
     "group_norm": [({"groups": 2}, [(4, 3, 5)]), ({"groups": 2}, [VECTOR])],
     "hard_sigmoid": _ANYWHERE,
     "hard_swish": _ANYWHERE,
