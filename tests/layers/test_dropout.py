@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec.layers.dropout import Dropout
+from cnnspec.layers.dropout import Dropout, SpatialDropout2d
 from tests.layers.harness import Bench
 
 
@@ -33,3 +33,13 @@ def test_gradient_goes_through_the_same_mask() -> None:
 def test_inference_is_the_identity() -> None:
     bench = Bench(Dropout(rate=0.9), [(2, 5, 5)], mode="infer")
     np.testing.assert_array_equal(bench.forward(), bench.inputs[0])
+
+
+def test_spatial_dropout_drops_whole_channels() -> None:
+    bench = Bench(SpatialDropout2d(rate=0.25), [(200, 3, 4)], sizes=[8])
+    bench.shards[0].operands.x.fill(1)
+    y = bench.forward()
+    kept = y != 0
+    assert (kept == kept[:1, :, :1]).all()
+    assert abs(kept.mean() - 0.75) < 0.03
+    np.testing.assert_allclose(y[kept], 4 / 3, rtol=1e-14)

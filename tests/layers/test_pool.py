@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnspec.layers.pool import AvgPool2d, GlobalAvgPool2d, LpPool2d, MaxPool2d, Pool2d
+from cnnspec.layers.pool import AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, LpPool2d, MaxPool2d, Pool2d
 from cnnspec.shapes import ShapeError
 from tests.layers.harness import Bench
 from tests.layers.onnx_oracle import evaluate
@@ -125,3 +125,16 @@ def test_a_vector_cannot_be_pooled() -> None:
         MaxPool2d.of(kernel_size=2).infer_shape((9,))
     with pytest.raises(ShapeError, match="global_avg_pool2d: expected a map"):
         GlobalAvgPool2d().infer_shape((9,))
+
+
+def test_global_max_pool_sends_its_gradient_to_the_first_of_equals() -> None:
+    bench = Bench(GlobalMaxPool2d(), [(2, 3, 4)])
+    x = bench.shards[0].operands.x
+    x[...] = np.random.default_rng(0).integers(-2, 0, x.shape)
+    np.testing.assert_array_equal(bench.forward(), x.max(axis=(0, 2)))
+    bench.backward()
+    expected = np.zeros_like(x)
+    for channel, image in np.ndindex(2, 3):
+        row, column = np.unravel_index(x[:, channel, :, image].argmax(), (3, 4))
+        expected[row, channel, column, image] = bench.output_grads[0][channel, image]
+    np.testing.assert_array_equal(bench.input_grads[0], expected)
