@@ -107,19 +107,20 @@ class Conv2d(Layer):
 
     def forward(self, o: Operands) -> Program:
         """The product with the weights, then the bias."""
-        steps = self._bind("forward", o, o.x, o.params["weight"], o.y)
-        return [*steps, self._add_bias(o.y, o.params["bias"])] if "bias" in o.params else steps
+        product = self._bind("forward", o, o.x, o.params["weight"], o.y)
+        return [product, self._add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
 
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
-        params = self._bind("weight", o, o.x, o.dy, o.grads["weight"])
+        params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(self._bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
-        return Backward([] if o.dx is None else self._bind("input", o, o.dy, o.params["weight"], o.dx), params)
+        return Backward([] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)], params)
 
-    def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> list[Step]:
+    def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
+        """One step, as the number of tiles depends on n and all shards need programs of one length."""
         case = self._case_of(o.x)
-        return choose(direction, case, self.kernel).bind(case, a, b, out, _buffers(direction, o))
+        return _sequence(choose(direction, case, self.kernel).bind(case, a, b, out, _buffers(direction, o)))
 
     def _case(self, shape: Shape) -> Case:
         return Case(self.windows(shape), shape[0], self.filters, self.groups)
@@ -147,6 +148,14 @@ class Conv2d(Layer):
             np.add.reduce(source, axis=-1, out=dbias)
 
         return step
+
+
+def _sequence(steps: list[Step]) -> Step:
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run
 
 
 def _buffers(direction: Direction, o: Operands) -> dict[str, Array]:

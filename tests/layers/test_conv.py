@@ -209,9 +209,13 @@ def test_first_layer_skips_its_input_gradient() -> None:
 
 
 def test_shards_of_different_sizes_share_what_is_prepared() -> None:
-    layer, shape = Conv2d.of(filters=4, kernel_size=3, padding=1), (3, 6, 6)
-    whole, cut = Bench(layer, [shape], sizes=(33,)), Bench(layer, [shape], sizes=(16, 17))
-    np.testing.assert_allclose(cut.forward(), whole.forward(), atol=1e-12)
+    layer, shape = Conv2d.of(filters=50, kernel_size=5), (20, 12, 12)
+    whole, cut = Bench(layer, [shape], sizes=(65,)), Bench(layer, [shape], sizes=(32, 33))  # 2 and 3 tiles for dx
+    np.testing.assert_allclose(cut.forward(), whole.forward(), atol=1e-11)
+    for bench in (whole, cut):
+        bench.backward()
+    np.testing.assert_allclose(cut.input_grads[0], whole.input_grads[0], atol=1e-11)
+    np.testing.assert_allclose(cut.grads["weight"], whole.grads["weight"], atol=1e-9)
 
 
 def test_declarations() -> None:
