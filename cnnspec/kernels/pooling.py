@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnspec.kernels.regions import overlap, taps
+from cnnspec.kernels.taps import overlap, taps
 from cnnspec.kernels.step import Array, Step
 from cnnspec.shapes import Windows
 

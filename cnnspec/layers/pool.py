@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling
-from cnnspec.kernels.regions import taps
+from cnnspec.kernels.taps import taps
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
