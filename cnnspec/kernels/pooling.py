@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnspec.kernels.taps import overlap, taps
 from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.taps import overlap, taps
 from cnnspec.shapes import Windows
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling
-from cnnspec.kernels.taps import taps
 from cnnspec.kernels.step import Array, Buffer
+from cnnspec.kernels.taps import taps
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
