@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from cnnspec import registry
@@ -184,9 +183,17 @@ class Declaration:
         return cls(**values)
 
 
-@cache
-def options(cls: Any) -> tuple[Option, ...]:
+_options: dict[type[Any], tuple[Option, ...]] = {}
+
+
+def options(cls: type[Any]) -> tuple[Option, ...]:
     """The declared fields of a registered class, in their order."""
+    if cls not in _options:
+        _options[cls] = _read_options(cls)
+    return _options[cls]
+
+
+def _read_options(cls: type[Any]) -> tuple[Option, ...]:
     hints = typing.get_type_hints(cls, include_extras=True)
     found = []
     for field in dataclasses.fields(cls):

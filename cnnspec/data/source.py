@@ -41,7 +41,8 @@ def check_labels(labels: Array, classes: int, file: str) -> None:
     """DataError where a label names no class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
+        first = wrong[0]
         raise DataError(
-            f"{file}: label {labels[wrong[0]]} of image {wrong[0]} is none of the {classes} classes (0 to {classes - 1})",
+            f"{file}: label {labels[first]} of image {first} is none of the {classes} classes (0 to {classes - 1})",
             "the file is damaged or belongs to another data set; fetch it again",
         )

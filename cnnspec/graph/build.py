@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.fields import create
@@ -59,7 +60,8 @@ class _Builder:
         activation = getattr(entry.layer, "activation", None)
         if activation is None:
             return self.add(entry.name, entry.layer, sources, entry.place, entry)
-        plain = dataclasses.replace(entry.layer, activation=None)
+        without: dict[str, Any] = {"activation": None}
+        plain = dataclasses.replace(entry.layer, **without)
         value = self.add(entry.name, plain, sources, entry.place, entry)
         return self.add(f"{entry.name}.{activation.type_name}", activation, (value,), entry.place)
 

@@ -22,7 +22,7 @@ def _is_number(_: Any, value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_Strict: Any = extend(
+_Strict: Any = extend(  # type: ignore[no-untyped-call]
     Draft7Validator,
     type_checker=Draft7Validator.TYPE_CHECKER.redefine("integer", _is_integer).redefine("number", _is_number),
 )

@@ -149,7 +149,7 @@ class _Reader:
             raise _failure("too-large", f"expected at most {MOST_VALUES:,} values with all aliases expanded", span)
 
     def sequence(self, start: Any, events: Iterator[Any], depth: int) -> Items:
-        items = []
+        items: list[Tree] = []
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 return Items(tuple(items), self.closed(start, event, items))

@@ -71,7 +71,8 @@ def test_a_residual_projects_where_they_do_not() -> None:
 def test_branches_are_merged() -> None:
     made = graph(
         "  - type: parallel\n    merge: concat\n    branches:\n"
-        "      - [{type: conv2d, filters: 4, kernel_size: 1}]\n      - [{type: conv2d, filters: 5, kernel_size: 1}, relu]\n"
+        "      - [{type: conv2d, filters: 4, kernel_size: 1}]\n"
+        "      - [{type: conv2d, filters: 5, kernel_size: 1}, relu]\n"
     )
     assert made.output.shape == (9, 16, 16)
 
