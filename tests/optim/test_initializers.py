@@ -1,0 +1,59 @@
+"""Initializers: mean, spread and bounds of what they draw."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Initializer
+from cnnspec.optim.initializers import Constant, Glorot, He, LeCun, Normal, Ones, Zeros
+
+FANS = (100, 400)
+
+
+def drawn(initializer: Initializer, seed: int = 0) -> Array:
+    array = np.empty((200, 500))
+    initializer.fill(array, FANS, np.random.default_rng(seed))
+    return array
+
+
+@pytest.mark.parametrize(
+    ("initializer", "deviation"),
+    [
+        (He(), sqrt(2 / 100)),
+        (He(mode="fan_out"), sqrt(2 / 400)),
+        (He(distribution="uniform"), sqrt(2 / 100)),
+        (Glorot(), sqrt(1 / 250)),
+        (Glorot(distribution="uniform"), sqrt(1 / 250)),
+        (LeCun(), sqrt(1 / 100)),
+        (LeCun(mode="fan_out", distribution="uniform"), sqrt(1 / 400)),
+        (Normal(), 0.01),
+    ],
+    ids=str,
+)
+def test_mean_and_deviation(initializer: Initializer, deviation: float) -> None:
+    array = drawn(initializer)
+    # Five standard errors of a mean and of a deviation of 100,000 numbers.
+    assert abs(array.mean()) < 5 * deviation / sqrt(array.size)
+    assert array.std() == pytest.approx(deviation, rel=5 / sqrt(2 * array.size))
+
+
+def test_uniform_stays_in_its_bounds() -> None:
+    bound = sqrt(6 / 100)
+    array = drawn(He(distribution="uniform"))
+    assert np.abs(array).max() <= bound
+    assert np.abs(array).max() > 0.999 * bound
+
+
+def test_constants() -> None:
+    assert (drawn(Zeros()) == 0).all()
+    assert (drawn(Ones()) == 1).all()
+    assert (drawn(Constant(value=0.5)) == 0.5).all()
+
+
+def test_seeds() -> None:
+    assert (drawn(He(), 1) == drawn(He(), 1)).all()
+    assert (drawn(He(), 1) != drawn(He(), 2)).all()

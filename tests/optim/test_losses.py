@@ -1,0 +1,70 @@
+"""Losses against their formulas and against central differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss
+from cnnspec.optim.losses import MeanSquaredError, SoftmaxCrossEntropy
+from cnnspec.shapes import ShapeError
+
+LOSSES: list[Loss] = [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1), MeanSquaredError()]
+
+
+def run(loss: Loss, prediction: Array, labels: Array, batch: int) -> tuple[Array, Array]:
+    losses, gradient = np.full(len(labels), np.nan), np.full_like(prediction, np.nan)
+    buffers = {
+        name: np.full(buffer.shape, np.nan).astype(buffer.dtype or np.float64)
+        for name, buffer in loss.scratch(prediction.shape[:1], len(labels)).items()
+    }
+    loss.bind(prediction, labels, gradient, losses, buffers, batch)()
+    return losses, gradient
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_gradient_is_the_derivative_of_the_mean(loss: Loss) -> None:
+    random = np.random.default_rng(0)
+    prediction, labels = random.standard_normal((5, 7)), random.integers(0, 5, 7)
+    _, gradient = run(loss, prediction, labels, batch=14)
+    direction, small = random.standard_normal(prediction.shape), 1e-6
+    above = run(loss, prediction + small * direction, labels, 14)[0].sum() / 14
+    below = run(loss, prediction - small * direction, labels, 14)[0].sum() / 14
+    np.testing.assert_allclose((gradient * direction).sum(), (above - below) / (2 * small), rtol=1e-7)
+
+
+def test_cross_entropy_is_minus_the_log_of_the_labels_probability() -> None:
+    random = np.random.default_rng(1)
+    logits, labels = random.standard_normal((4, 6)) * 3, random.integers(0, 4, 6)
+    probabilities = np.exp(logits) / np.exp(logits).sum(0)
+    losses, _ = run(SoftmaxCrossEntropy(), logits, labels, 6)
+    np.testing.assert_allclose(losses, -np.log(probabilities[labels, np.arange(6)]), rtol=1e-12)
+
+
+def test_smoothing_spreads_the_target() -> None:
+    logits, labels = np.random.default_rng(2).standard_normal((4, 3)), np.array([0, 3, 1])
+    logs = logits - np.log(np.exp(logits).sum(0))
+    target = np.full((4, 3), 0.2 / 4)
+    target[labels, np.arange(3)] += 0.8
+    losses, _ = run(SoftmaxCrossEntropy(label_smoothing=0.2), logits, labels, 3)
+    np.testing.assert_allclose(losses, -(target * logs).sum(0), rtol=1e-12)
+
+
+def test_cross_entropy_stays_finite_for_large_logits() -> None:
+    losses, gradient = run(SoftmaxCrossEntropy(), np.array([[1e4], [-1e4]]), np.array([1]), 1)
+    np.testing.assert_allclose(losses, [2e4])
+    np.testing.assert_allclose(gradient, [[1], [-1]])
+
+
+def test_squared_error_is_a_mean_over_outputs() -> None:
+    losses, _ = run(MeanSquaredError(), np.array([[0.5], [0.25]]), np.array([0]), 1)
+    np.testing.assert_allclose(losses, [(0.25 + 0.0625) / 2])
+
+
+def test_outputs_must_be_as_many_as_classes() -> None:
+    with pytest.raises(ShapeError, match="expected 10 outputs, one for each class of the data, got 12") as caught:
+        SoftmaxCrossEntropy().check((12,), 10)
+    assert caught.value.help == "use units: 10"
+    with pytest.raises(ShapeError, match="expects a vector of class scores, got a map of 3x4x4"):
+        SoftmaxCrossEntropy().check((3, 4, 4), 10)
