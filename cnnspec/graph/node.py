@@ -57,6 +57,10 @@ class Graph:
         """Multiply-accumulates of one image's forward pass."""
         return sum(node.macs for node in self.nodes)
 
+    def reads(self, name: str) -> tuple[tuple[Node, int], ...]:
+        """Who reads a value, and as which of its inputs."""
+        return tuple((node, i) for node in self.nodes for i, read in enumerate(node.inputs) if read == name)
+
     def consumers(self, name: str) -> tuple[Node, ...]:
         """The nodes that read a value, once for each time they read it."""
-        return tuple(node for node in self.nodes for read in node.inputs if read == name)
+        return tuple(node for node, _ in self.reads(name))

@@ -71,20 +71,6 @@ def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) 
     return []
 
 
-ITERATOR = 1024  # elements
-
-
-def with_small_buffers(step: Step) -> Step:
-    """The step with less of the room that NumPy takes for three or more strided axes, fills never, and frees again."""
-
-    def wrapped() -> None:
-        with np.errstate():  # restores the size of buffers too
-            np.setbufsize(ITERATOR)
-            step()
-
-    return wrapped
-
-
 def product(a: Array, b: Array, out: Array) -> Step:
     """out = a @ b, stacked."""
 

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.case import Case, Kernel, Work, nothing_to_prepare, with_small_buffers
+from cnnspec.kernels.case import Case, Kernel, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.taps import taps
 
@@ -42,7 +42,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
             np.multiply(rows, factor, out=product_rows)
             np.add(place, part, out=place)
 
-    return [with_small_buffers(step)]
+    return [step]
 
 
 INPUT = Kernel("depthwise", _supports, _work, _scratch, nothing_to_prepare, _input_gradient)

@@ -24,7 +24,6 @@ from cnnspec.kernels.case import (
     nothing_to_prepare,
     product,
     read_by,
-    with_small_buffers,
 )
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Shape
@@ -116,7 +115,7 @@ def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
         for part, place in moves:
             np.add(place, part, out=place)
 
-    return with_small_buffers(step)
+    return step
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:

@@ -7,16 +7,33 @@ arrays. So a step runs NumPy calls and nothing else: no reshaping, no allocation
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnspec.shapes import Shape
 
 Array = NDArray[Any]
 Step = Callable[[], None]
+
+ITERATOR = 1024  # elements: what NumPy's iterators set aside for each of three or more strided operands
+
+
+@contextmanager
+def step_state() -> Iterator[None]:
+    """The state of NumPy in which steps run, in whatever thread: overflow shows in the loss, iterators stay small.
+
+    The default of 8,192 elements is allocated and freed at every strided call, which doubles the time of small ones.
+    """
+    with np.errstate(all="ignore"):  # restores the size of the iterators' buffers too
+        np.setbufsize(ITERATOR)
+        yield
+
+
 Lifetime = Literal["prepare", "forward", "backward", "kept"]
 
 

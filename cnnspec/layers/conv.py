@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels.case import Case, with_small_buffers
+from cnnspec.kernels.case import Case
 from cnnspec.kernels.choice import Direction, choose
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum, rows_of
@@ -137,7 +137,7 @@ class Conv2d(Layer):
         def step() -> None:
             np.add(target, spread, out=target)
 
-        return with_small_buffers(step)
+        return step
 
     def _bias_gradient(self, dy: Array, dbias: Array, rows: Array | None) -> Step:
         if rows is not None:

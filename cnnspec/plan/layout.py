@@ -28,9 +28,9 @@ def value_key(name: str) -> Key:
     return ("value", name, "")
 
 
-def gradient_key(value: str, reader: str) -> Key:
-    """The gradient of a value that one of its readers writes."""
-    return ("gradient", value, reader)
+def gradient_key(value: str, reader: str, position: int = 0) -> Key:
+    """The gradient of a value that one of its readers writes, for the input of that position."""
+    return ("gradient", value, f"{reader}:{position}")
 
 
 def buffer_key(node: str, name: str) -> Key:
@@ -152,17 +152,17 @@ class _Timeline:
         for node in reversed(self.graph.nodes):
             if node.name not in self.wanted:
                 continue
-            for source in node.inputs:
+            for position, source in enumerate(node.inputs):
                 if source in self.wanted:
-                    self.gradient(source, node.name, self.backward[node.name])
+                    self.gradient(source, node.name, self.backward[node.name], position)
 
-    def gradient(self, value: str, reader: str, moment: int) -> None:
-        key, last = gradient_key(value, reader), self.backward[value]
+    def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
+        key, last = gradient_key(value, reader, position), self.backward[value]
         shape = batch_shape(self.node(value).shape, self.n)
         if reader != LOSS:
             node = self.node(reader)
-            above = self.graph.consumers(reader)
-            owner = gradient_key(reader, above[0].name if above else LOSS)
+            above = self.graph.reads(reader)
+            owner = gradient_key(reader, above[0][0].name, above[0][1]) if above else gradient_key(reader, LOSS)
             if node.layer.in_place and not node.params and len(node.inputs) == 1 and self.arrays[owner][0] == shape:
                 self.share(key, owner, last)
                 return

@@ -151,14 +151,16 @@ class _Lowering:
             for key in [buffer_key(node.name, name)]
             for found in [self.prepared[key] if key in self.prepared else arrays[key]]
         }
-        readers = [reader.name for reader in self.graph.consumers(node.name)] or [LOSS]
+        readers = [(reader.name, i) for reader, i in self.graph.reads(node.name)] or [(LOSS, 0)]
         backward = node.name in self.wanted
         clock = self.training.clock if self.training else np.array(0)
         return Operands(
             inputs=tuple(arrays[value_key(name)] for name in node.inputs),
             output=arrays[value_key(node.name)],
-            input_grads=tuple(arrays.get(gradient_key(name, node.name)) if backward else None for name in node.inputs),
-            output_grads=tuple(arrays[gradient_key(node.name, reader)] for reader in readers) if backward else (),
+            input_grads=tuple(
+                arrays.get(gradient_key(name, node.name, i)) if backward else None for i, name in enumerate(node.inputs)
+            ),
+            output_grads=tuple(arrays[gradient_key(node.name, *reader)] for reader in readers) if backward else (),
             params=self.weights.views(self.weights.values, node),
             grads=self.weights.views(self.training.gradients[shard], node) if self.training else {},
             state=self.weights.node_state(node),
@@ -235,17 +237,25 @@ def _steps(program: Program) -> list[Step]:
 def _phases(programs: Sequence[Program]) -> list[Phase]:
     """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one sum."""
     phases: list[Phase] = []
-    pending: list[list[Step]] = [[] for _ in programs]
-    for items in zip(*programs, strict=True):
-        sums = [item.array for item in items if isinstance(item, Reduce)]
+    for stretches in zip(*(_stretches(program) for program in programs), strict=True):
+        phases.append([_sequence(steps) for steps, _ in stretches])
+        sums = [meeting.array for _, meeting in stretches if meeting is not None]
         if sums:
-            phases += [[_sequence(steps) for steps in pending], [all_sum(sums)]]
-            pending = [[] for _ in programs]
+            phases.append([all_sum(sums)])
+    return phases
+
+
+def _stretches(program: Program) -> list[tuple[list[Step], Reduce | None]]:
+    """The steps up to each meeting, and those behind the last one."""
+    stretches: list[tuple[list[Step], Reduce | None]] = []
+    steps: list[Step] = []
+    for item in program:
+        if isinstance(item, Reduce):
+            stretches.append((steps, item))
+            steps = []
         else:
-            for steps, item in zip(pending, items, strict=True):
-                if not isinstance(item, Reduce):
-                    steps.append(item)
-    return [*phases, [_sequence(steps) for steps in pending]]
+            steps.append(item)
+    return [*stretches, (steps, None)]
 
 
 def _sequence(steps: list[Step]) -> Step:

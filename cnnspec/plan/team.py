@@ -6,9 +6,7 @@ import _thread
 import threading
 from collections.abc import Sequence
 
-import numpy as np
-
-from cnnspec.kernels.step import Step
+from cnnspec.kernels.step import Step, step_state
 
 Phase = Sequence[Step]
 
@@ -33,7 +31,7 @@ class Team:
 
     def run(self, phases: Sequence[Phase]) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
-        with np.errstate(all="ignore"):  # overflow shows in the loss, where the trainer looks for it
+        with step_state():
             for phase in phases:
                 if self.size == 1 or len(phase) == 1:
                     for task in phase:
@@ -62,7 +60,7 @@ class Team:
             raise error
 
     def _work(self, index: int) -> None:
-        with np.errstate(all="ignore"):
+        with step_state():
             while True:
                 self._go[index].acquire()
                 if self._closed:

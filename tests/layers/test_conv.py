@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from cnnspec.kernels.step import Array
+from cnnspec.kernels.step import Array, step_state
 from cnnspec.layers.base import Operands, to_public
 from cnnspec.layers.conv import Conv2d
 from cnnspec.shapes import Shape, ShapeError
@@ -186,8 +186,9 @@ def test_a_step_allocates_nothing(case: str, dtype: Any) -> None:
     steps = steps_of(bench)
     tracemalloc.start()
     try:
-        for step in steps:
-            step()
+        with step_state():
+            for step in steps:
+                step()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
