@@ -71,9 +71,9 @@ def _dispatch(words: list[str]) -> int:
             # Only the verb that runs is imported: `validate` must not wait for the trainer.
             module = importlib.import_module(f"cnnspec.cli.{name}")
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+            subparser.set_defaults(call=module.run)
     arguments = parser.parse_args(words)
-    return int(arguments.run(arguments))
+    return int(arguments.call(arguments))
 
 
 def show(error: SpecError) -> None:

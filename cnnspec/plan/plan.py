@@ -52,5 +52,6 @@ class Plan:
 
     @property
     def output(self) -> Array:
-        """The network's output for the whole batch, n first, as a fresh array."""
+        """The network's output for the whole batch, n first, as a fresh array; training gives its memory away."""
+        assert self.mode == "infer"
         return np.concatenate([to_public(y) for y in self.outputs])

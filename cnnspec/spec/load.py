@@ -112,9 +112,9 @@ class _Loader:
         )
 
     def part(self, key: str, build: Any, default: Any = ...) -> Any:
-        """One top-level key, with names filled in; the default, or None, where it is missing or wrong."""
+        """One top-level key, with names filled in; the default, or None, where it is missing, null or wrong."""
         tree = self.tree.get(key)
-        if tree is None:
+        if tree is None or plain(tree) is None:
             if default is ...:
                 self.missing(key)
                 return None

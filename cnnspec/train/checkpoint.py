@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
 
 FORMAT = 1
+UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"no checkpoint at {path}", "name a run directory made by `cnnspec train`, or an .npz file in one"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = _arrays(path)
         progress = json.loads(arrays.pop("progress").tobytes())
         if progress["format"] != FORMAT:
             raise ValueError(f"format {progress['format']}, this version reads {FORMAT}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, *UNREADABLE) as error:
         raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
     return Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    with path.open("rb") as content:
+        with zipfile.ZipFile(content) as archive:
+            # NumPy evaluates array headers, so the checksums are verified before it sees one.
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged} differs")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
 
 
 def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None) -> None:

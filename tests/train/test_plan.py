@@ -1,0 +1,172 @@
+"""The compiled plan as a whole: right gradients, the same bits whoever computes, no allocation, no stale memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnspec.graph import build
+from cnnspec.kernels.step import Array
+from cnnspec.plan import Team, Training, Weights, arena_bytes, lower, shards_of
+from cnnspec.spec import Spec, load, loads
+from cnnspec.train import Model
+
+ROOT = Path(__file__).parents[2]
+SPECS = sorted((ROOT / "specs").glob("*.yaml"))
+
+EVERYTHING = """
+cnnspec: 1
+name: everything
+seed: 3
+input: [2, 11, 9]
+layers:
+  - {type: conv2d, filters: 6, kernel_size: 3, padding: same, bias: none}
+  - batch_norm
+  - relu
+  - {id: stem, type: max_pool2d, kernel_size: 3, stride: 2, padding: 1}
+  - {id: res, type: residual, body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2}, gelu]}
+  - {id: down, type: residual, body: [{type: conv2d, filters: 8, kernel_size: 3, padding: 1, stride: 2}, tanh]}
+  - type: parallel
+    branches: [[{type: conv2d, filters: 3, kernel_size: 1, bias: untied}], [sigmoid]]
+  - {type: dropout, rate: 0.3}
+  - {id: twice, type: add, from: [dropout_1, dropout_1]}
+  - flatten
+  - {type: dense, units: 12, activation: silu}
+  - {type: dense, units: 4}
+train: {epochs: 1, batch_size: 70, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01}}
+"""
+
+
+def batch(spec: Spec, count: int) -> tuple[Array, Array]:
+    random = np.random.default_rng(0)
+    return random.standard_normal((count, *spec.input)), random.integers(0, 4, count)
+
+
+def _computed(spec: Spec, weights: Weights, count: int) -> tuple[Training, float]:
+    assert spec.train is not None
+    training = Training(weights, spec.train.optimizer)
+    training.grow(len(shards_of(count)))
+    plan = lower(build(spec), count, "train", weights, Team(1), loss=spec.train.loss, training=training, seed=1)
+    plan.images[...], plan.labels[...] = batch(spec, count)
+    plan.compute()
+    return training, float(plan.losses.mean())
+
+
+@pytest.mark.parametrize("count", [5, 70])
+def test_the_whole_networks_gradient(count: int) -> None:
+    """Central differences along random directions through every layer at once, dropout's numbers held by the clock."""
+    spec = loads(EVERYTHING)
+    weights = Weights(build(spec), dtype="float64")
+    weights.initialise(0)
+    training, _ = _computed(spec, weights, count)
+    gradient = np.sum(training.gradients[: len(shards_of(count))], axis=0)
+    for seed in range(3):
+        direction = np.random.default_rng(seed).standard_normal(weights.values.shape)
+        losses = []
+        for sign in (1e-6, -1e-6):
+            kept = weights.values.copy()
+            weights.values += sign * direction
+            losses.append(_computed(spec, weights, count)[1])
+            weights.values[...] = kept
+        assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(float(gradient @ direction), rel=1e-5)
+
+
+def steps(threads: int, count: int) -> Array:
+    spec = loads(EVERYTHING)
+    model = Model(spec, build(spec), threads=threads)
+    plan = model.plan(count, "train", "float32")
+    for _ in range(5):
+        plan.images[...], plan.labels[...] = batch(spec, count)
+        plan.step(0.05)
+    assert np.isfinite(model.weights.values).all()
+    return np.concatenate([model.weights.values, *model.weights.state.values()])
+
+
+@pytest.mark.parametrize("count", [5, 32, 70, 128])
+def test_weights_are_bit_identical_for_any_number_of_threads(count: int) -> None:
+    one = steps(1, count)
+    for threads in (2, 4):
+        assert steps(threads, count).tobytes() == one.tobytes()
+
+
+def test_different_seeds_start_differently() -> None:
+    specs = [loads(EVERYTHING, overrides=[f"seed={seed}"]) for seed in (1, 2)]
+    models = [Model(spec, build(spec), threads=1) for spec in specs]
+    assert not np.array_equal(models[0].weights.values, models[1].weights.values)
+
+
+def test_every_step_writes_what_it_reads() -> None:
+    """The arena is poisoned with NaN before each step: nothing may live on from the step before."""
+    spec = loads(EVERYTHING)
+    model = Model(spec, build(spec), threads=1)
+    plan = model.plan(70, "train", "float32")
+    plan.images[...], plan.labels[...] = batch(spec, 70)
+    for _ in range(2):
+        plan.arena.view(np.float32).fill(np.nan)
+        plan.step(0.05)
+        assert np.isfinite(plan.losses).all()
+        assert np.isfinite(model.weights.values).all()
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_step_allocates_nothing(path: Path) -> None:
+    spec = load(path)
+    assert spec.train is not None
+    model = Model(spec, build(spec), threads=1)
+    plan = model.plan(spec.train.batch_size, "train")
+    for _ in range(2):
+        plan.step(0.01)
+    tracemalloc.start()
+    try:
+        plan.step(0.01)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 65536
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_the_arena_is_as_large_as_foretold(path: Path, mode: str) -> None:
+    spec = load(path)
+    assert spec.train is not None
+    model = Model(spec, build(spec), threads=1)
+    count = spec.train.batch_size
+    if mode == "train":
+        foretold = arena_bytes(model.graph, count, "train", loss=spec.train.loss)
+        assert model.plan(count, "train").arena.nbytes == foretold
+    else:
+        foretold = arena_bytes(model.graph, count, "infer", loss=spec.train.loss)
+        assert model.plan(count, "infer").arena.nbytes == foretold
+
+
+def test_shards_depend_on_the_batch_alone() -> None:
+    assert [shards_of(n) for n in (1, 5, 31, 32, 64, 65)] == [(1,), (5,), (31,), (16, 16), (32, 32), (32, 33)]
+    for n in range(1, 300):
+        assert sum(shards_of(n)) == n
+        assert n < 32 or min(shards_of(n)) >= 16
+
+
+def test_inference_agrees_with_training_without_dropout_and_batch_statistics() -> None:
+    spec = loads(EVERYTHING.replace("  - batch_norm\n", "").replace("rate: 0.3", "rate: 0.0"))
+    model = Model(spec, build(spec), threads=1)
+    images, labels = batch(spec, 70)
+    plan = model.plan(70, "train", "float32")
+    plan.images[...], plan.labels[...] = images, labels
+    plan.compute()
+    assert model.evaluate(images.astype(np.float32), labels).loss == pytest.approx(float(plan.losses.mean()), rel=1e-5)
+
+
+def test_predict_takes_any_number_of_images() -> None:
+    spec = loads(EVERYTHING)
+    model = Model(spec, build(spec), threads=2)
+    images = batch(spec, 600)[0].astype(np.float32)
+    whole = model.predict(images)
+    assert whole.shape == (600, 4)
+    np.testing.assert_allclose(model.predict(images[:1]), whole[:1], rtol=1e-4, atol=1e-5)
+    assert model.predict(images[:0]).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"expected images of shape \(n, 2, 11, 9\), got \(3, 2, 9, 11\)"):
+        model.predict(np.zeros((3, 2, 9, 11), np.float32))
