@@ -82,6 +82,7 @@ class _Loader:
         self.typing.known_keys(tree, KEYS, Where(), "key")
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
+        self.used: dict[str, set[str]] = {}
 
     def spec(self) -> Spec | None:
         self.version()
@@ -93,9 +94,9 @@ class _Loader:
         train = self.part("train", lambda tree, where: self.typing.section(TrainSettings, tree, where), default=None)
         expect = self.part("expect", self.expect, default={})
         require = self.part("require", self.require, default=())
-        self.unused()
         if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
             return None
+        self.unused()
         return Spec(
             name=name,
             seed=seed,
@@ -188,18 +189,17 @@ class _Loader:
         entries = builder.entries(tree, self.scope, LayerNames(), Where("layers"))
         if isinstance(tree, Items) and not tree.items:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
-        if isinstance(blocks, Mapping):
-            for name, span in blocks.keys.items():
-                if name not in builder.used_blocks:
-                    self.findings.warn("unused-block", f"block '{name}' is never used", span, Where("blocks"))
+        self.used = {"vars": self.scope.used, "blocks": builder.used_blocks}
         return entries
 
     def unused(self) -> None:
-        tree = self.tree.get("vars")
-        if isinstance(tree, Mapping):
-            for name, span in tree.keys.items():
-                if name not in self.scope.used:
-                    self.findings.warn("unused-var", f"variable '{name}' is never used", span, Where("vars"))
+        """Warn of names that nothing uses; not of a spec with errors, in which the use may be the error."""
+        for section, what in (("vars", "variable"), ("blocks", "block")):
+            tree = self.tree.get(section)
+            for name, span in tree.keys.items() if isinstance(tree, Mapping) else ():
+                if name not in self.used[section]:
+                    code = f"unused-{section.removesuffix('s')}"
+                    self.findings.warn(code, f"{what} '{name}' is never used", span, Where(section))
 
     def expect(self, tree: Tree, where: Where) -> Names[str, Budget]:
         mapping = self.mapping(tree, where)

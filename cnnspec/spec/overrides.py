@@ -12,6 +12,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 FILE = "--set"
 OPEN = ("train", "data", "expect", "require", "vars")  # sections that take keys which the file does not have
+TOP = ("seed", "name", "train", "data", "expect", "require")  # as does the spec itself
 
 
 def override(tree: Tree, settings: Sequence[str]) -> Tree:
@@ -32,7 +33,7 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
     if isinstance(tree, Mapping):
         child = tree.get(step)
         if child is None:
-            if rest or not (done and done[0] in OPEN):
+            if rest or not (done[0] in OPEN if done else step in TOP):
                 raise _failure(setting, f"no '{step}' in {_named(done)}", did_you_mean(step, tree.keys, "known keys"))
             return tree.with_value(step, value)
         return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))

@@ -10,6 +10,7 @@ from cnnspec import registry
 from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.suggest import nearest
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 
 
@@ -90,13 +91,14 @@ class Typing:
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
         """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
         declared = {option.name: option for option in options(cls)}
-        self.known_keys(tree, [*declared, *common], where, what=f"key of {getattr(cls, 'type_name', where.path)}")
+        title = getattr(cls, "type_name", None) or where.path
+        misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}")
         values, bad = {}, False
         for name, option in declared.items():
             given = tree.get(name)
             if given is None:
-                if option.required:
-                    title = getattr(cls, "type_name", None) or where.path
+                bad = bad or name in misspelt
+                if option.required and name not in misspelt:
                     self.findings.error(
                         "missing-key",
                         f"{title}: {name} is missing ({option.description})",
@@ -114,11 +116,14 @@ class Typing:
             raise Wrong
         return cls(**values)
 
-    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str) -> None:
-        """Report every key that is none of these and no annotation of the user's own."""
+    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str) -> set[str]:
+        """Report every key that is none of these and no annotation of the user's own; the keys that were meant."""
+        meant: set[str] = set()
         for key, span in tree.keys.items():
             if key not in names and not key.startswith("x-"):
                 self.findings.unknown("unknown-key", what, key, names, span, where.down(key))
+                meant.update(nearest(key, names, count=1))
+        return meant
 
 
 def _some(kind: str) -> str:

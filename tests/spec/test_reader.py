@@ -1,0 +1,122 @@
+"""Reading: YAML 1.2 core scalars, places, strictness, limits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from cnnspec.diagnostics import SpecError
+from cnnspec.spec.reader import decode, read, scalar
+from cnnspec.spec.tree import Items, Mapping, plain
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("-3", -3),
+        ("010", 10),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("12:30", "12:30"),
+        ("1_000", "1_000"),
+        ("on", "on"),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        (".inf", float("inf")),
+        ("2001-01-01", "2001-01-01"),
+        ("<<", "<<"),
+    ],
+)
+def test_core_scalars(text: str, value: Any) -> None:
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+def test_quotes_make_text() -> None:
+    assert plain(read("a: '1e-4'\nb: \"true\"\nc: 1e-4\n", "f")) == {"a": "1e-4", "b": "true", "c": 1e-4}
+
+
+def test_places_count_from_1() -> None:
+    tree = read("a: 1\nlist:\n  - {key: value}\n  - second\n", "f.yaml")
+    assert isinstance(tree, Mapping)
+    assert (tree.keys["list"].line, tree.keys["list"].column, tree.keys["list"].end_column) == (2, 1, 5)
+    items = tree.values["list"]
+    assert isinstance(items, Items)
+    first = items.items[0]
+    assert isinstance(first, Mapping)
+    span = first.values["key"].span
+    assert (span.line, span.column, span.end_line, span.end_column) == (3, 11, 3, 16)
+    assert (first.span.line, first.span.column, first.span.end_column) == (3, 5, 17)
+
+
+def failure(text: str) -> tuple[str, int, int, str]:
+    with pytest.raises(SpecError) as caught:
+        read(text, "f")
+    found = caught.value.diagnostics[0]
+    return found.code, found.span.line, found.span.column, found.message
+
+
+def test_a_duplicate_key_shows_both_places() -> None:
+    with pytest.raises(SpecError) as caught:
+        read("a: 1\nb: 2\na: 3\nc: {d: 1, d: 2}\n", "f")
+    first, second = caught.value.diagnostics
+    assert (first.code, first.span.line, first.related[0].span.line) == ("duplicate-key", 3, 1)
+    assert first.message == "key 'a' is given twice"
+    assert (second.span.line, second.span.column, second.related[0].span.column) == (4, 11, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line", "column", "message"),
+    [
+        ("a:\n\t- b\n", "yaml-syntax", 2, 1, "a tab cannot indent or separate"),
+        ("a: [1, 2\nb: 3\n", "yaml-syntax", 2, 2, "not YAML: "),
+        ("a: {b: 1\n", "yaml-syntax", 2, 1, "not YAML: "),
+        ("a: 'open\n", "yaml-syntax", 2, 1, "not YAML: "),
+        ("a: *nowhere\n", "yaml-syntax", 1, 4, "alias *nowhere stands before its anchor"),
+        ("? [a]\n: 1\n", "yaml-syntax", 1, 3, "expected a text as key"),
+        ("a: \x01\n", "yaml-syntax", 1, 4, "not YAML: special characters are not allowed"),
+        ("", "empty-file", 1, 1, "expected a spec, got an empty file"),
+        ("# nothing\n", "empty-file", 1, 1, "expected a spec, got an empty file"),
+        ("a: 1\n---\nb: 2\n", "several-documents", 2, 1, "expected one document, got another one"),
+    ],
+)
+def test_what_is_not_well_formed(text: str, code: str, line: int, column: int, message: str) -> None:
+    found = failure(text)
+    assert found[:3] == (code, line, column)
+    assert found[3].startswith(message)
+
+
+def test_a_billion_laughs_are_one_finding_at_once() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    started = time.perf_counter()
+    code, line, _, message = failure("\n".join(lines))
+    assert time.perf_counter() - started < 1
+    assert code == "too-large"
+    assert line <= 6
+    assert message == "expected at most 100,000 values with all aliases expanded"
+
+
+def test_nesting_has_a_limit() -> None:
+    assert failure("[" * 5000)[0] == "too-large"
+    assert failure("a: " + "{b: " * 60 + "1" + "}" * 60)[3] == "expected at most 50 levels of nesting"
+
+
+def test_bytes_that_are_not_utf8_are_marked() -> None:
+    with pytest.raises(SpecError) as caught:
+        decode(b"a: 1\nb: \xff\n", "f")
+    found = caught.value.diagnostics[0]
+    assert (found.code, found.span.line, found.span.column) == ("not-utf8", 2, 4)
+    assert decode(b"\xef\xbb\xbfa: 1", "f") == "a: 1"
+    with pytest.raises(SpecError, match="too-large"):
+        decode(b"a" * (1 << 21), "f")
