@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a network as its spec says",
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
+    "schema": "print the JSON Schema of specs, for editors",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130

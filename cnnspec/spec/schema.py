@@ -1,0 +1,170 @@
+"""The JSON Schema of specs, for editors: composed from the registered classes, draft-07.
+
+A choice by `type` is written as `if type == X then X`, never as `oneOf`, so that an editor completes and reports within
+the chosen type alone; unknown keys are reported by `propertyNames`. Types and ranges that a `$name` or `${...}` may
+stand for are checked after expansion, so the editor takes such a text for any scalar.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnspec import registry
+from cnnspec.data.settings import DataSettings
+from cnnspec.fields import COUNT_PATTERN, Json, fragment, schema_of
+from cnnspec.optim.settings import TrainSettings
+from cnnspec.spec.layers import MERGES, SHORTCUTS
+from cnnspec.spec.load import BUDGETS, KEYS, METRICS, VERSION
+
+ANNOTATION: Json = {"pattern": "^x-"}
+VARIABLE: Json = {"type": "string", "pattern": r"\$"}
+REFERENCE: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+COMMON: Json = {
+    "id": {"type": "string", "description": "the layer's name"},
+    "from": {**REFERENCE, "description": "the layers that it reads; the one above by default"},
+    "when": {"description": "leaves the layer out where false"},
+    "weight_decay": {"type": "number", "minimum": 0, "description": "instead of the optimizer's"},
+    "trainable": {"type": "boolean", "description": "false keeps the parameters as they start"},
+}
+
+
+def schema() -> Json:
+    """The whole schema as a JSON value."""
+    definitions: Json = {kind: _kind(kind) for kind in registry.PACKAGES if kind != "layer"}
+    definitions["layer"] = _layer()
+    definitions["layers"] = {"type": "array", "items": {"$ref": "#/definitions/layer"}}
+    for kind in registry.PACKAGES:
+        for name, cls in registry.table(kind).items():
+            definitions[f"{kind}.{name}"] = _described(cls, COMMON if kind == "layer" else {})
+    properties: Json = {
+        "cnnspec": {"const": VERSION, "description": "version of the language"},
+        "name": {"type": "string", "description": "names the run directory"},
+        "seed": {"type": "integer", "minimum": 0, "description": "of everything random"},
+        "input": {
+            "type": "array",
+            "items": _or_variable({"type": "integer", "minimum": 1}),
+            "description": "channels, height, width; the batch axis is implicit",
+        },
+        "layers": {"$ref": "#/definitions/layers"},
+        "data": _section(DataSettings),
+        "train": _section(TrainSettings),
+        "expect": _strict({name: {} if name == "output" else _budget() for name in BUDGETS}),
+        "require": _strict({metric: {"type": "string", "pattern": "^(>=|<=|==|>|<)"} for metric in METRICS}),
+        "vars": {"type": "object"},
+        "blocks": {"type": "object", "additionalProperties": _block()},
+        "extends": {"type": "string", "description": "a file that this one changes"},
+    }
+    assert set(properties) == set(KEYS)
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "cnnspec",
+        **_strict(properties),
+        "definitions": definitions,
+    }
+
+
+def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
+    names = {"anyOf": [{"enum": list(properties)}, ANNOTATION]}
+    found: Json = {"type": "object", "properties": properties, "propertyNames": names}
+    return {**found, "required": list(required)} if required else found
+
+
+def _or_variable(part: Json) -> Json:
+    return part if "$ref" in part or part.get("type") == "array" else {"anyOf": [part, VARIABLE]}
+
+
+def _described(cls: type[Any], common: Json) -> Json:
+    own = schema_of(cls)
+    properties: Json = {"type": {"const": cls.type_name}, **common}
+    for name, part in own["properties"].items():
+        notes = {key: part[key] for key in ("description", "default") if key in part}
+        bare = {key: value for key, value in part.items() if key not in notes}
+        properties[name] = {**_or_variable(bare), **notes} if "$ref" not in bare else {"allOf": [bare], **notes}
+    line = (cls.__doc__ or "").strip().split("\n")[0]
+    return {"description": line, **_strict(properties, tuple(own["required"]))}
+
+
+def _section(cls: type[Any]) -> Json:
+    own = schema_of(cls)
+    return {**_strict(own["properties"], tuple(own["required"])), "description": (cls.__doc__ or "").split("\n")[0]}
+
+
+def _choice(kind: str) -> list[Json]:
+    return [
+        {
+            "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+            "then": {"$ref": f"#/definitions/{kind}.{name}"},
+        }
+        for name in registry.table(kind)
+    ]
+
+
+def _kind(kind: str) -> Json:
+    """A bare name, or a mapping with a type."""
+    names = list(registry.table(kind))
+    mapping: Json = {"properties": {"type": {"enum": names}}, "required": ["type"], "allOf": _choice(kind)}
+    return {
+        "type": ["string", "object"],
+        "if": {"type": "string"},
+        "then": {"anyOf": [{"enum": names}, VARIABLE]},
+        "else": mapping,
+    }
+
+
+def _layer() -> Json:
+    """A bare name, the use of a block, or a mapping with a type."""
+    names = list(registry.table("layer"))
+    nested = [
+        {
+            "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+            "then": _strict({"type": {}, "id": {}, "from": REFERENCE, "when": {}, **keys}, required),
+        }
+        for name, keys, required in (
+            (
+                "residual",
+                {"body": {"$ref": "#/definitions/layers"}, "shortcut": {"enum": list(SHORTCUTS)}},
+                ("body",),
+            ),
+            (
+                "parallel",
+                {
+                    "branches": {"type": "array", "items": {"$ref": "#/definitions/layers"}, "minItems": 2},
+                    "merge": {"enum": list(MERGES)},
+                },
+                ("branches",),
+            ),
+        )
+    ]
+    parameters: Json = {"type": "object"}
+    use = _strict(
+        {
+            "use": {"type": "string"},
+            "id": {"type": "string"},
+            "from": REFERENCE,
+            "when": {},
+            "with": parameters,
+            "repeat": _or_variable({"type": "integer", "minimum": 1}),
+            "first": parameters,
+            "last": parameters,
+        }
+    )
+    typed: Json = {
+        "properties": {"type": {"enum": [*names, "residual", "parallel"]}},
+        "required": ["type"],
+        "allOf": [*_choice("layer"), *nested],
+    }
+    return {
+        "type": ["string", "object"],
+        "if": {"type": "string"},
+        "then": {"anyOf": [{"enum": names}, VARIABLE]},
+        "else": {"if": {"required": ["use"]}, "then": use, "else": typed},
+    }
+
+
+def _block() -> Json:
+    return _strict({"params": {"type": "object"}, "layers": {"$ref": "#/definitions/layers"}}, ("layers",))
+
+
+def _budget() -> Json:
+    figure: Json = {"anyOf": [fragment(int), {"type": "string", "pattern": f"{COUNT_PATTERN}|B$"}]}
+    return {"anyOf": [*figure["anyOf"], _strict({"min": figure, "max": figure})]}

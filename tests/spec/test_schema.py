@@ -1,0 +1,80 @@
+"""The editor's schema: current, valid draft-07, and of one mind with the program about good and bad specs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+
+from cnnspec.spec.reader import read
+from cnnspec.spec.schema import schema
+from cnnspec.spec.tree import plain
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "cnnspec" / "spec" / "cnnspec.schema.json"
+
+GOOD = """
+cnnspec: 1
+input: [1, 8, 8]
+x-note: free
+vars: {width: 4}
+blocks: {unit: {params: {filters: required}, layers: [{type: conv2d, filters: $filters, kernel_size: 3}, relu]}}
+layers:
+  - {use: unit, repeat: "${width - 2}", with: {filters: $width}}
+  - {type: residual, body: [relu], shortcut: identity}
+  - {type: parallel, branches: [[relu], []], merge: concat}
+  - flatten
+  - {id: logits, type: dense, units: "${width * 2}", weight_init: {type: he, mode: fan_out}}
+data: {source: {type: digits}, preprocess: [{type: scale, minimum: -1}]}
+train: {epochs: 3, optimizer: {type: sgd, momentum: 0.9}, schedule: {type: step, every: 2}, loss: mean_squared_error}
+expect: {params: 2.5M, train_memory: {max: 64 MiB}, output: [8]}
+require: {test.accuracy: ">= 0.9"}
+"""
+
+
+def problems(text: str) -> list[Any]:
+    return list(Draft7Validator(schema()).iter_errors(plain(read(text, "f"))))
+
+
+def test_the_shipped_file_is_current() -> None:
+    assert json.loads(SHIPPED.read_text()) == schema(), "run: cnnspec schema > cnnspec/spec/cnnspec.schema.json"
+
+
+def test_it_is_draft_07() -> None:
+    Draft7Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "specs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_specs_are_valid_and_point_to_it(path: Path) -> None:
+    assert problems(path.read_text()) == []
+    modeline = path.read_text().splitlines()[0]
+    assert (path.parent / modeline.removeprefix("# yaml-language-server: $schema=")).resolve() == SHIPPED
+
+
+def test_a_good_spec() -> None:
+    assert problems(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("units:", "unitz:"),
+        ("type: dense", "type: dens"),
+        ("kernel_size: 3", "kernel_size: three"),
+        ("shortcut: identity", "shortcut: maybe"),
+        ("epochs: 3", "epochs: 0"),
+        ("momentum: 0.9", "momentum: 2"),
+        ("source: {type: digits}", "source: {type: digitz}"),
+        ("- flatten", "- flaten"),
+        ("test.accuracy", "test.acuracy"),
+        ("cnnspec: 1", "cnnspec: 2"),
+        ("vars:", "wars:"),
+        (", every: 2", ""),
+    ],
+)
+def test_a_bad_spec(old: str, new: str) -> None:
+    assert old in GOOD
+    assert problems(GOOD.replace(old, new, 1)) != []
