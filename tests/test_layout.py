@@ -75,4 +75,4 @@ def test_every_file_is_named_for_its_subject() -> None:
 def test_the_top_level() -> None:
     found = {path.name for path in PACKAGE.parent.iterdir() if not path.name.startswith((".", "__"))}
     found -= {"cnnspec.egg-info", "build", "runs"}
-    assert found == {"LICENSE", "README.md", "cnnspec", "docs", "pyproject.toml", "specs", "tests"}
+    assert found == {"LICENSE", "README.md", "cnnspec", "pyproject.toml", "specs", "tests"}

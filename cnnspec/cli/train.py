@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cnnspec
+from cnnspec.cli import INTERRUPTED
+from cnnspec.cli.check import checked
 from cnnspec.data import Data, open_data
 from cnnspec.diagnostics import RunError
 from cnnspec.report import draw_curves
@@ -26,6 +28,7 @@ from cnnspec.train import Epoch, Model, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Watcher
 from cnnspec.train.gates import unmet
+from cnnspec.train.run import LAST
 
 CURVES = "loss.png"
 
@@ -60,8 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.spec} has no {missing} section, so there is nothing to train with",
             "add data: {source: digits} and train: {epochs: 10}",
         )
-    from cnnspec.cli.check import checked
-
     graph = checked(spec)
     data = open_data(spec.data, seed=spec.seed, data_dir=arguments.data, download=arguments.download)
     model = Model(spec, graph, threads=arguments.threads)
@@ -75,12 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     started, rows = time.perf_counter(), list[dict[str, Any]]()
     epoch: Epoch | None = None
-    with voice.progress(spec.train.epochs) as watch:
-        for epoch in fit(model, data, watch=watch):
-            best = run.record(model, epoch)
-            rows.append(epoch.metrics())
-            voice.epoch(epoch, spec.train.epochs, best)
-            _draw(rows, run.path, spec.name)
+    try:
+        with voice.progress(spec.train.epochs) as watch:
+            for epoch in fit(model, data, watch=watch):
+                best = run.record(model, epoch)
+                rows.append(epoch.metrics())
+                voice.epoch(epoch, spec.train.epochs, best)
+                _draw(rows, run.path, spec.name)
+    except KeyboardInterrupt:
+        print(f"cnnspec: interrupted; the last whole epoch is in {run.path / LAST}", file=sys.stderr)
+        return INTERRUPTED
     assert epoch is not None
     failures = unmet(spec.require, rows[-1])
     about["results"] = {**rows[-1], "seconds": round(time.perf_counter() - started, 3)}
