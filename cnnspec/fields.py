@@ -74,6 +74,7 @@ _NUMBER: Json = {"type": "number"}
 
 PositiveInt = Annotated[int, Schema(_NATURAL)]
 NonNegativeInt = Annotated[int, Schema(_WHOLE)]
+Byte = Annotated[int, Schema({"type": "integer", "minimum": 0, "maximum": 255})]
 Number = Annotated[float, Schema(_NUMBER, float)]
 PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]
 NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]

@@ -13,13 +13,16 @@ from typing import NoReturn
 
 import cnnspec
 from cnnspec.diagnostics import DataError, RunError, SpecError
-from cnnspec.diagnostics.text import full
+from cnnspec.diagnostics.formats.text import explained
 
 VERBS = {
     "validate": "check spec files",
     "train": "train a network as its spec says",
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
+    "render": "print the spec with blocks expanded and every default",
+    "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",
+    "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
@@ -79,17 +82,12 @@ def _dispatch(words: list[str]) -> int:
 
 def show(error: SpecError) -> None:
     """Print every finding with its source line."""
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n\n".join(full(diagnostic, source_lines, colour) for diagnostic in error.diagnostics))
+    print("\n\n".join(explained(diagnostic, coloured_output()) for diagnostic in error.diagnostics))
 
 
-def source_lines(file: str) -> list[str]:
-    """The lines of a file; none where there is no such file, as for standard input."""
-    try:
-        with open(file, encoding="utf-8", errors="replace") as source:
-            return source.read().split("\n")
-    except OSError:
-        return []
+def coloured_output() -> bool:
+    """Whether standard output is a terminal that may be coloured."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def _say(message: str, help: str | None = None) -> None:

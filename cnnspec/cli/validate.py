@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import argparse
 import glob
-import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, source_lines
+from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.check import checked
-from cnnspec.diagnostics import Diagnostic, SpecError
-from cnnspec.diagnostics.text import concise, full, summary
+from cnnspec.diagnostics import Diagnostic, RunError, SpecError
+from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.diagnostics.formats import FORMATS
+from cnnspec.diagnostics.formats.text import explained, source_lines, summary
+from cnnspec.graph.lints import lint
 from cnnspec.spec import load
+from cnnspec.spec.suggest import did_you_mean
+
+IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\[([a-z0-9, -]+)\]\s*$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["specs"], help="files, folders, globs, or -")
-    parser.add_argument("--format", choices=("full", "concise"), default="full", help="default: full")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="full", help="default: full")
+    parser.add_argument("--output-file", type=Path, metavar="FILE", help="write the report there, and say less")
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report these codes alone")
+    parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything; 1 where anything is wrong, 2 where a path leads nowhere."""
+    """Check everything; 1 where anything is wrong, 2 where a path or a code leads nowhere."""
+    select, ignore = _codes(arguments.select), _codes(arguments.ignore)
+    for code in select | ignore:
+        if code not in CATALOGUE:
+            return _usage(f"unknown code '{code}'", did_you_mean(code, CATALOGUE, "codes"))
     files, missing = _files(arguments.paths)
-    for path in missing:
-        print(f"cnnspec: error: no spec at {path}\nhelp: name a YAML file or a folder with some", file=sys.stderr)
     if missing:
-        return USAGE
-    found = [diagnostic for file in files for diagnostic in _check(file)]
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for diagnostic in found:
-        whole = arguments.format == "full"
-        print(full(diagnostic, source_lines, colour) + "\n" if whole else concise(diagnostic))
-    print(summary(found, len(files)))
+        return _usage(f"no spec at {', '.join(missing)}", "name a YAML file or a folder with some")
+    found = [
+        diagnostic
+        for file in files
+        for diagnostic in _unsilenced(_check(file))
+        if (not select or diagnostic.code in select) and diagnostic.code not in ignore
+    ]
+    _report(found, files, arguments)
     failing = [diagnostic for diagnostic in found if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
 
@@ -42,10 +55,49 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str) -> list[Diagnostic]:
     try:
         spec = load(file)
-        checked(spec)
+        graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)
-    return list(spec.warnings)
+    return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)
+
+
+def _unsilenced(found: list[Diagnostic]) -> list[Diagnostic]:
+    """Leave out what a comment at the line's end silences."""
+    kept = []
+    for diagnostic in found:
+        lines = source_lines(diagnostic.span.file)
+        line = lines[diagnostic.span.line - 1] if diagnostic.span.line <= len(lines) else ""
+        match = IGNORE.search(line)
+        if match is None or diagnostic.code not in _codes([match[1]]):
+            kept.append(diagnostic)
+    return kept
+
+
+def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> None:
+    if arguments.format == "full" and arguments.output_file is None:
+        for diagnostic in found:
+            print(explained(diagnostic, coloured_output()) + "\n")
+        print(summary(found, files))
+        return
+    text = FORMATS[arguments.format](found, files)
+    if arguments.output_file is None:
+        if text:
+            print(text)
+        return
+    try:
+        arguments.output_file.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write {arguments.output_file}: {error.strerror}") from error
+    print(summary(found, files))
+
+
+def _codes(texts: Sequence[str]) -> set[str]:
+    return {code.strip() for text in texts for code in text.split(",") if code.strip()}
+
+
+def _usage(message: str, help: str) -> int:
+    print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
+    return USAGE
 
 
 def _files(paths: list[str]) -> tuple[list[str], list[str]]:

@@ -81,6 +81,8 @@ def open_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None
 
 def _validation_count(settings: DataSettings, available: int) -> int:
     assert settings.validation is not None
+    if settings.validation.limit and settings.validation.fraction is not None:
+        raise DataError("data.validation: expected fraction or limit, got both", "remove one of the two")
     count = settings.validation.limit or round((settings.validation.fraction or 0.0) * available)
     if not 0 < count < available:
         raise DataError(

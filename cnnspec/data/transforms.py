@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from cnnspec.fields import Declaration, NonNegativeInt, Number, Padding, Pair, PerChannel
+from cnnspec.fields import Byte, Declaration, Number, Padding, Pair, PerChannel
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
@@ -81,7 +81,7 @@ class Pad(Transform):
     """Puts a border around every image."""
 
     padding: Annotated[Padding, "n, [h, w] or [top, bottom, left, right]"]
-    value: Annotated[NonNegativeInt, "byte in the border"] = 0
+    value: Annotated[Byte, "byte in the border"] = 0
 
     def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
         match self.padding:

@@ -294,6 +294,9 @@ class LayersBuilder:
         """The block that is used."""
         given = item.values["use"]
         called = plain(given)
+        if not isinstance(called, str):
+            message = f"use: expected the name of a block, got {got(called)}"
+            raise self.findings.error("invalid-value", message, given.span, where.down("use"))
         if called not in self.blocks:
             raise self.findings.unknown("unknown-block", "block", str(called), self.blocks, given.span, where)
         if called in chain:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnspec.data import Data, Dataset, Order
 from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
 from cnnspec.train.model import Model, Score
 
 Watcher = Callable[["Progress"], None]
@@ -100,6 +101,7 @@ class _Pass:
     def step(self, number: int, indices: Any) -> None:
         plan = self.model.plan(len(indices), "train")
         gather(self.data.train, indices, plan.images, plan.labels)
+        self.augment(number, plan.images)
         self.rate = self.settings.optimizer.learning_rate * self.settings.schedule.factor(
             self.epoch - 1 + number / self.steps, self.settings.epochs
         )
@@ -118,6 +120,13 @@ class _Pass:
         self.total += loss
         if plan.predictions is not None:
             self.right += int(np.count_nonzero(plan.predictions == plan.labels))
+
+    def augment(self, number: int, images: Array) -> None:
+        """Change the batch by numbers of the seed and the step alone."""
+        assert self.model.spec.data is not None
+        for position, augmentation in enumerate(self.model.spec.data.augment):
+            seed = [self.model.spec.seed, 2, self.epoch, number, position]
+            augmentation.apply(images, np.random.default_rng(seed))
 
     def progress(self, step: int, seconds: float) -> Progress:
         count = max(self.seen, 1)

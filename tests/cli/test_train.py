@@ -199,3 +199,15 @@ def test_the_python_interface(spec: Path) -> None:
     assert rows[1]["validation.accuracy"] > 0.7
     with pytest.raises(SpecError):
         compile(spec, ["layers.logits.unitz=3"])
+
+
+def test_augmentations_change_training_and_repeat(spec: Path) -> None:
+    shift = ("--set", "data.augment=[{type: shift, pixels: 1}]")
+    for words in ((), shift, shift):
+        train(spec, "--quiet", "--set", "require=", *words)
+    weights = []
+    for name in ("tiny", "tiny-2", "tiny-3"):
+        with np.load(spec.parent / "runs" / name / "last.npz") as arrays:
+            weights.append(arrays["network/logits.weight"].tobytes())
+    assert weights[0] != weights[1]
+    assert weights[1] == weights[2]

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from cnnspec.diagnostics.record import Diagnostic, Span
-
-Source = Callable[[str], list[str]]  # the lines of a file, empty where it cannot be shown
 
 RED, YELLOW, BOLD, CYAN, RESET = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
 
 
-def concise(diagnostic: Diagnostic) -> str:
-    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`."""
+def concise(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
+    """A line a finding, and a summary."""
+    return "\n".join([*(first_line(diagnostic) for diagnostic in diagnostics), summary(diagnostics, files)])
+
+
+def full(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
+    """Each finding with its source line, and a summary."""
+    return "\n\n".join([*(explained(diagnostic) for diagnostic in diagnostics), summary(diagnostics, files)])
+
+
+def first_line(diagnostic: Diagnostic) -> str:
+    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
     span = diagnostic.span
     head = f"{span.file}:{span.line}:{span.column}"
     return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
-def full(diagnostic: Diagnostic, source: Source, colour: bool = False) -> str:
-    """The concise line, the source line with a caret under the place, notes, related places, help."""
-    lines = [_coloured(concise(diagnostic), diagnostic) if colour else concise(diagnostic)]
-    lines += _excerpt(diagnostic.span, source)
+def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
+    """The first line, the source line with a caret under the place, notes, related places, help."""
+    lines = [_coloured(first_line(diagnostic), diagnostic) if colour else first_line(diagnostic)]
+    lines += _excerpt(diagnostic.span)
     lines += [f"note: {note}" for note in diagnostic.notes]
     for related in diagnostic.related:
         span = related.span
@@ -31,15 +39,24 @@ def full(diagnostic: Diagnostic, source: Source, colour: bool = False) -> str:
     return "\n".join(lines)
 
 
-def summary(diagnostics: list[Diagnostic], files: int) -> str:
+def summary(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     """`2 errors, 1 warning in 3 files`."""
     counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in ("error", "warning")]
     found = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
-    return f"{found or 'no problems'} in {files} file{'' if files == 1 else 's'}"
+    return f"{found or 'no problems'} in {len(files)} file{'' if len(files) == 1 else 's'}"
 
 
-def _excerpt(span: Span, source: Source) -> list[str]:
-    lines = source(span.file)
+def source_lines(file: str) -> list[str]:
+    """The lines of a file; none where there is no such file, as for standard input."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as source:
+            return source.read().split("\n")
+    except OSError:
+        return []
+
+
+def _excerpt(span: Span) -> list[str]:
+    lines = source_lines(span.file)
     if not 0 < span.line <= len(lines):
         return []
     text = lines[span.line - 1].rstrip("\n")

@@ -1,0 +1,40 @@
+"""`init TEMPLATE`: a commented spec to start from."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from cnnspec.cli import FAILED
+
+TEMPLATES = ("lenet", "mlp", "resnet")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("template", choices=TEMPLATES, help="which network")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: TEMPLATE.yaml; - prints it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file; one that exists is left alone."""
+    text = template(arguments.template)
+    path = arguments.output or Path(f"{arguments.template}.yaml")
+    if str(path) == "-":
+        print(text, end="")
+        return 0
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(f"cnnspec: error: cannot write {path}: {error.strerror}\nhelp: choose another with -o", file=sys.stderr)
+        return FAILED
+    print(f"wrote {path}; try: cnnspec train {path}")
+    return 0
+
+
+def template(name: str) -> str:
+    """The text of a template."""
+    return files("cnnspec.cli").joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")

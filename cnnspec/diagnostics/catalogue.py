@@ -1,0 +1,271 @@
+"""Every code that a diagnostic can have: what it says, why, and a bad and a good file, which the tests run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnnspec.diagnostics.record import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of finding; `bad` is a file that has it and nothing else wrong, `good` the file mended."""
+
+    severity: Severity
+    title: str
+    why: str
+    bad: str
+    good: str
+
+
+HEAD = "cnnspec: 1\ninput: [1, 8, 8]\n"
+TAIL = "  - flatten\n  - {type: dense, units: 10}\n"
+DATA = "data: {source: digits}\n"
+
+
+def _error(title: str, why: str, bad: str, good: str) -> Code:
+    return Code("error", title, why, HEAD + bad, HEAD + good)
+
+
+def _warning(title: str, why: str, bad: str, good: str) -> Code:
+    return Code("warning", title, why, HEAD + bad, HEAD + good)
+
+
+CATALOGUE: dict[str, Code] = {
+    "yaml-syntax": _error(
+        "The file is not YAML.",
+        "Nothing else can be checked before the file can be read. A tab never indents in YAML.",
+        "layers: [relu\n",
+        "layers: [relu]\n",
+    ),
+    "duplicate-key": _error(
+        "A key is given twice in one mapping.",
+        "Most YAML readers keep the last value in silence, which hides one of the two from the reader.",
+        "seed: 1\nseed: 2\nlayers: [relu]\n",
+        "seed: 2\nlayers: [relu]\n",
+    ),
+    "not-utf8": _error(
+        "The file is not UTF-8 text.",
+        "A spec is text that everybody's tools must read the same.",
+        "layers: [relu]  # caf\udce9\n",
+        "layers: [relu]  # café\n",
+    ),
+    "empty-file": Code(
+        "error",
+        "The file says nothing.",
+        "A spec needs at least cnnspec, input and layers.",
+        "",
+        HEAD + "layers: [relu]\n",
+    ),
+    "several-documents": _error(
+        "The file holds several YAML documents.",
+        "One file is one network.",
+        "layers: [relu]\n---\nlayers: [tanh]\n",
+        "layers: [relu]\n",
+    ),
+    "too-large": _error(
+        "The file asks for more than any spec needs.",
+        "Limits on bytes, nesting and expanded aliases keep a small file from filling the memory.",
+        "layers: " + "[" * 60 + "]" * 60 + "\n",
+        "layers: [relu]\n",
+    ),
+    "unsupported-version": Code(
+        "error",
+        "The file is written in another version of the language.",
+        "A later version may mean something else by the same words.",
+        HEAD.replace("cnnspec: 1", "cnnspec: 2") + "layers: [relu]\n",
+        HEAD + "layers: [relu]\n",
+    ),
+    "unknown-key": _error(
+        "A key that nothing reads.",
+        "A misspelt key would leave its default in force without a word. Keys that start with x- are free for notes.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, pading: 1}\n",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, padding: 1}\n",
+    ),
+    "missing-key": _error(
+        "A key that has no default is missing.",
+        "Some choices nobody can make for you, such as the number of filters.",
+        "layers:\n  - {type: conv2d, filters: 4}\n",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n",
+    ),
+    "invalid-value": _error(
+        "A value of the wrong type or out of its range.",
+        "3.0 and true are no integers, and text in quotes is no number.",
+        "layers:\n  - {type: conv2d, filters: 4.0, kernel_size: 3}\n",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n",
+    ),
+    "unknown-type": _error(
+        "A layer, optimizer, schedule, loss, source or transform that does not exist.",
+        "The nearest names are in the help line.",
+        "layers: [rellu]\n",
+        "layers: [relu]\n",
+    ),
+    "duplicate-id": _error(
+        "Two layers of one scope have the same id.",
+        "A reference must mean one layer.",
+        "layers:\n  - {id: a, type: relu}\n  - {id: a, type: tanh, from: a}\n",
+        "layers:\n  - {id: a, type: relu}\n  - {id: b, type: tanh, from: a}\n",
+    ),
+    "unknown-reference": _error(
+        "`from` names no layer above.",
+        "Layers read what stands above them, so that a graph has no circles.",
+        "layers:\n  - relu\n  - {type: add, from: [relu_1, relu_2]}\n",
+        "layers:\n  - relu\n  - {type: add, from: [relu_1, input]}\n",
+    ),
+    "unknown-name": _error(
+        "`$name` or `${...}` uses a name that is neither a variable nor a parameter of the block.",
+        "Blocks see the variables of the file and their own parameters.",
+        "layers:\n  - {type: conv2d, filters: $width, kernel_size: 3}\n",
+        "vars: {width: 4}\nlayers:\n  - {type: conv2d, filters: $width, kernel_size: 3}\n",
+    ),
+    "bad-expression": _error(
+        "An expression that cannot be computed.",
+        "Expressions know numbers, names, + - * / // %, comparisons, and, or, not, min and max; nothing is run.",
+        'layers:\n  - {type: conv2d, filters: "${8 / 0}", kernel_size: 3}\n',
+        'layers:\n  - {type: conv2d, filters: "${8 / 2}", kernel_size: 3}\n',
+    ),
+    "unknown-block": _error(
+        "`use` names no block.",
+        "Blocks are written under the top-level key blocks.",
+        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit}\n  - {use: uint}\n",
+        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit}\n  - {use: unit}\n",
+    ),
+    "unknown-parameter": _error(
+        "A block is given a parameter that it does not have.",
+        "Like an unknown key, it would change nothing.",
+        "blocks: {unit: {params: {slope: 0.1}, layers: [{type: leaky_relu, negative_slope: $slope}]}}\n"
+        "layers:\n  - {use: unit, with: {slop: 0.2}}\n",
+        "blocks: {unit: {params: {slope: 0.1}, layers: [{type: leaky_relu, negative_slope: $slope}]}}\n"
+        "layers:\n  - {use: unit, with: {slope: 0.2}}\n",
+    ),
+    "missing-parameter": _error(
+        "A block is used without a parameter that it requires.",
+        "`name: required` in params has no default.",
+        "blocks: {unit: {params: {slope: required}, layers: [{type: leaky_relu, negative_slope: $slope}]}}\n"
+        "layers:\n  - {use: unit}\n",
+        "blocks: {unit: {params: {slope: required}, layers: [{type: leaky_relu, negative_slope: $slope}]}}\n"
+        "layers:\n  - {use: unit, with: {slope: 0.1}}\n",
+    ),
+    "block-recursion": _error(
+        "A block uses itself.",
+        "It would never end; repeat says how often.",
+        "blocks: {unit: {layers: [relu, {use: unit}]}}\nlayers:\n  - {use: unit}\n",
+        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit, repeat: 2}\n",
+    ),
+    "extends": _error(
+        "`extends` leads to no file, or back to this one.",
+        "Paths are relative to the file that extends.",
+        "extends: nowhere.yaml\nlayers: [relu]\n",
+        "layers: [relu]\n",
+    ),
+    "unknown-path": Code(
+        "error",
+        "`--set` names a value that the spec does not have.",
+        "A change that changes nothing is a mistake.",
+        "",
+        "",
+    ),
+    "unknown-metric": _error(
+        "`require` names a figure that no run has.",
+        "The figures are loss and accuracy of train, validation and test.",
+        "layers: [relu]\nrequire: {test.precision: '>= 0.9'}\n",
+        "layers: [relu]\nrequire: {test.accuracy: '>= 0.9'}\n",
+    ),
+    "shape-mismatch": _error(
+        "A layer does not fit what it reads.",
+        "The note shows the shapes that led there.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 9}\n",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n",
+    ),
+    "input-mismatch": Code(
+        "error",
+        "`input` is not the shape of the data's images.",
+        "The images come as the source has them, behind data.preprocess.",
+        "cnnspec: 1\ninput: [1, 9, 8]\nlayers:\n" + TAIL + DATA,
+        HEAD + "layers:\n" + TAIL + DATA,
+    ),
+    "output-mismatch": _error(
+        "The network's output does not fit the loss.",
+        "A classifier has one output for each class of the data.",
+        "layers:\n" + TAIL.replace("10", "12") + DATA + "train: {epochs: 1}\n",
+        "layers:\n" + TAIL + DATA + "train: {epochs: 1}\n",
+    ),
+    "expect-not-met": _error(
+        "A figure differs from what `expect` says.",
+        "`expect` pins parameters, multiply-accumulates, shapes and memory: a review sees when they change.",
+        "layers:\n" + TAIL + "expect: {params: 1000}\n",
+        "layers:\n" + TAIL + "expect: {params: 650}\n",
+    ),
+    "unused-var": _warning(
+        "A variable that nothing uses.",
+        "Somebody will change it and wonder.",
+        "vars: {width: 4}\nlayers: [relu]\n",
+        "layers: [relu]\n",
+    ),
+    "unused-block": _warning(
+        "A block that nothing uses.",
+        "What is in it is not checked either.",
+        "blocks: {unit: {layers: [relu]}}\nlayers: [relu]\n",
+        "blocks: {unit: {layers: [relu]}}\nlayers: [{use: unit}]\n",
+    ),
+    "unused-id": _warning(
+        "An id that nothing refers to.",
+        "Either a reference is missing or the id says nothing. The last layer's id names the output.",
+        "layers:\n  - {id: a, type: relu}\n" + TAIL,
+        "layers:\n  - relu\n" + TAIL,
+    ),
+    "bias-before-norm": _warning(
+        "A bias right before batch_norm.",
+        "batch_norm subtracts the mean, and the bias with it: its parameters change nothing.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n  - batch_norm\n" + TAIL,
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, bias: none}\n  - batch_norm\n" + TAIL,
+    ),
+    "softmax-before-loss": _warning(
+        "A softmax before softmax_cross_entropy.",
+        "The loss has the softmax in it; two of them flatten the gradient.",
+        "layers:\n" + TAIL + "  - softmax\ntrain: {epochs: 1}\n",
+        "layers:\n" + TAIL + "train: {epochs: 1}\n",
+    ),
+    "dropout-after-output": _warning(
+        "Dropout behind the last layer.",
+        "It erases class scores at random; dropout belongs before the last dense layer.",
+        "layers:\n" + TAIL + "  - dropout\n",
+        "layers:\n  - flatten\n  - dropout\n  - {type: dense, units: 10}\n",
+    ),
+    "rows-dropped": _warning(
+        "Windows that leave out the last rows or columns of the map.",
+        "With this stride the windows do not reach the edge, and what lies there has no influence.",
+        "layers:\n  - {type: max_pool2d, kernel_size: 3, stride: 3}\n" + TAIL,
+        "layers:\n  - {type: max_pool2d, kernel_size: 3, stride: 3, padding: same}\n" + TAIL,
+    ),
+    "window-covers-map": _warning(
+        "A pooling window as large as the map.",
+        "It means global pooling, which says so and fits every input size.",
+        "layers:\n  - {type: avg_pool2d, kernel_size: 8}\n" + TAIL,
+        "layers:\n  - global_avg_pool2d\n  - {type: dense, units: 10}\n",
+    ),
+    "batch-of-one": _warning(
+        "batch_norm with a batch size of 1.",
+        "The statistics of one image are noise, and of one number there is no variance.",
+        "layers:\n  - batch_norm\n" + TAIL + "train: {epochs: 1, batch_size: 1}\n",
+        "layers:\n  - batch_norm\n" + TAIL + "train: {epochs: 1, batch_size: 32}\n",
+    ),
+    "batch-larger-than-data": _warning(
+        "A batch size larger than the training images.",
+        "Every epoch is one step, and memory is laid out for images that never come.",
+        "layers:\n" + TAIL + DATA + "train: {epochs: 1, batch_size: 4096}\n",
+        "layers:\n" + TAIL + DATA + "train: {epochs: 1, batch_size: 64}\n",
+    ),
+    "warmup-too-long": _warning(
+        "A warm-up that takes the whole training.",
+        "The learning rate never reaches the value that the spec gives.",
+        "layers:\n" + TAIL + "train: {epochs: 3, schedule: {type: constant, warmup: 3}}\n",
+        "layers:\n" + TAIL + "train: {epochs: 3, schedule: {type: constant, warmup: 1}}\n",
+    ),
+    "schedule-never-falls": _warning(
+        "A schedule whose first fall comes after the last epoch.",
+        "The learning rate is constant; either the distance or the number of epochs is a mistake.",
+        "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 30}}\n",
+        "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 3}}\n",
+    ),
+}

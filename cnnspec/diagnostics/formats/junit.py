@@ -1,0 +1,29 @@
+"""JUnit XML: a test case for each file, failed where it has errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from cnnspec.diagnostics.formats.text import first_line
+from cnnspec.diagnostics.record import Diagnostic
+
+
+def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
+    """One suite; warnings go into a passing case's output."""
+    suites = Element("testsuites")
+    suite = SubElement(suites, "testsuite", name="cnnspec", tests=str(len(files)), errors="0", time="0")
+    failed = 0
+    for file in files:
+        case = SubElement(suite, "testcase", name=file, classname="cnnspec", time="0")
+        found = [diagnostic for diagnostic in diagnostics if diagnostic.span.file == file]
+        errors = [diagnostic for diagnostic in found if diagnostic.severity == "error"]
+        if errors:
+            failed += 1
+            failure = SubElement(case, "failure", type=errors[0].code, message=errors[0].message)
+            failure.text = "\n".join(first_line(diagnostic) for diagnostic in found)
+        elif found:
+            SubElement(case, "system-out").text = "\n".join(first_line(diagnostic) for diagnostic in found)
+    suite.set("failures", str(failed))
+    indent(suites)
+    return tostring(suites, encoding="unicode", xml_declaration=True)

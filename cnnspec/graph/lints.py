@@ -1,0 +1,145 @@
+"""Lints: specs that compile and train, and still are not what their author meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cnnspec.diagnostics import Diagnostic, Span
+from cnnspec.graph.node import Graph, Node
+from cnnspec.shapes import Windows
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Place, ResidualEntry, Spec
+
+Lint = Callable[[Spec, Graph], Iterator[Diagnostic]]
+
+
+def lint(spec: Spec, graph: Graph) -> tuple[Diagnostic, ...]:
+    """The warnings about a graph that is right, sorted by place; those of one block are told once."""
+    found = {(d.code, d.span): d for check in LINTS for d in check(spec, graph)}
+    return tuple(sorted(found.values(), key=lambda d: d.span))
+
+
+def _warning(code: str, message: str, span: Span, place: Place, help: str) -> Diagnostic:
+    return Diagnostic(code, "warning", message, span, place.path, help, (), place.uses)
+
+
+def _at(node: Node, code: str, message: str, help: str, key: str | None = None) -> Iterator[Diagnostic]:
+    if node.place is not None:
+        text = f"{node.layer.type_name} '{node.name}': {message}"
+        yield _warning(code, text, node.place.of(key), node.place, help)
+
+
+def bias_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """A bias that batch_norm takes away again."""
+    for node in graph.nodes:
+        readers = graph.consumers(node.name)
+        if "bias" in node.params and node.params.keys() == {"weight", "bias"} and len(readers) == 1:
+            reader = readers[0]
+            if reader.layer.type_name == "batch_norm" and node.layer.type_name != "batch_norm":
+                yield from _at(
+                    node, "bias-before-norm", "its bias has no effect before batch_norm", "write bias: none", "bias"
+                )
+
+
+def softmax_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Two softmaxes in a row, the second one inside the loss."""
+    loss = spec.train.loss.type_name if spec.train else None
+    if loss == "softmax_cross_entropy" and graph.output.layer.type_name == "softmax":
+        message, help = "softmax_cross_entropy has a softmax in it", "remove this layer"
+        yield from _at(graph.output, "softmax-before-loss", message, help)
+
+
+def dropout_after_output(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Dropout that erases class scores."""
+    if graph.output.layer.train_only:
+        message, help = "drops the network's outputs", "put it before the last dense layer"
+        yield from _at(graph.output, "dropout-after-output", message, help)
+
+
+def windows_over(node: Node) -> Windows | None:
+    """How a layer's windows lie over its input, where it has windows."""
+    laid = getattr(node.layer, "windows", None)
+    return laid(node.input_shapes[0]) if callable(laid) else None
+
+
+def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Rows or columns at the map's end, and not of its padding, that no window reaches."""
+    for node in graph.nodes:
+        laid = windows_over(node)
+        # Windows smaller than their stride leave places out on purpose.
+        if laid is None or laid.extent < laid.stride:
+            continue
+        dropped = [
+            max(0, laid.padded[axis] - laid.extent[axis] - (laid.output[axis] - 1) * laid.stride[axis] - after)
+            for axis, after in ((0, laid.padding[1]), (1, laid.padding[3]))
+        ]
+        if any(dropped):
+            message = f"leaves out {dropped[0]} rows and {dropped[1]} columns of its {laid.height}x{laid.width} input"
+            yield from _at(
+                node, "rows-dropped", message, "use padding: same, or another kernel_size or stride", "stride"
+            )
+
+
+def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Pooling that is global pooling."""
+    for node in graph.nodes:
+        laid = windows_over(node)
+        if laid and not node.params and laid.kernel == (laid.height, laid.width) and laid.kernel != (1, 1):
+            message = f"its window covers the whole {laid.height}x{laid.width} map"
+            name = "global_max_pool2d" if node.layer.selects_maximum else "global_avg_pool2d"
+            yield from _at(node, "window-covers-map", message, f"use {name}", "kernel_size")
+
+
+def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """What does not fit together in the train section."""
+    if spec.train is None:
+        return
+    place = spec.sections.get("train", spec.place)
+    batch, epochs, schedule = spec.train.batch_size, spec.train.epochs, spec.train.schedule
+    if batch == 1 and any(node.layer.type_name == "batch_norm" for node in graph.nodes):
+        message = "batch_size 1 leaves batch_norm one image to take statistics of"
+        yield _warning("batch-of-one", message, place.of("batch_size"), place, "use a batch_size of 8 or more")
+    images = spec.data.source.counts["train"] if spec.data else None
+    if spec.data and spec.data.train.limit:
+        images = min(images or spec.data.train.limit, spec.data.train.limit)
+    if images is not None and batch > images:
+        message = f"batch_size {batch:,} is more than the {images:,} training images"
+        help = f"use a batch_size up to {images}"
+        yield _warning("batch-larger-than-data", message, place.of("batch_size"), place, help)
+    if schedule.warmup >= epochs:
+        message = f"a warm-up of {schedule.warmup:g} epochs takes all {epochs} epochs"
+        yield _warning("warmup-too-long", message, place.of("schedule"), place, "shorten the warm-up")
+    if getattr(schedule, "every", 1) >= epochs > 1:
+        message = f"the rate first falls after {schedule.every} epochs, training ends after {epochs}"
+        yield _warning("schedule-never-falls", message, place.of("schedule"), place, "shorten `every`")
+
+
+def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Ids that nothing refers to; the last layer's names the output."""
+    entries = list(_all(spec.layers))
+    read = {name for entry in entries for name in entry.inputs or ()}
+    for entry in entries:
+        if isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1] and entry.name not in read:
+            message = f"nothing refers to the id '{entry.name}'"
+            yield _warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
+
+
+def _all(entries: tuple[Entry, ...]) -> Iterator[Entry]:
+    for entry in entries:
+        yield entry
+        match entry:
+            case ResidualEntry() | BlockEntry():
+                yield from _all(entry.body)
+            case ParallelEntry():
+                for branch in entry.branches:
+                    yield from _all(branch)
+
+
+LINTS: tuple[Lint, ...] = (
+    bias_before_norm,
+    softmax_before_loss,
+    dropout_after_output,
+    rows_dropped,
+    window_covers_map,
+    training,
+    unused_ids,
+)

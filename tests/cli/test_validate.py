@@ -1,0 +1,149 @@
+"""`validate`, `explain`, `init`, `render`, `schema` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnspec.cli import main
+from cnnspec.cli.init import TEMPLATES
+from cnnspec.diagnostics.catalogue import CATALOGUE
+
+Captured = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "good.yaml").write_text(CATALOGUE["unknown-key"].good)
+    (tmp_path / "warns.yml").write_text(CATALOGUE["unused-var"].bad)
+    (tmp_path / "sub" / "bad.yaml").write_text(CATALOGUE["unknown-key"].bad)
+    return tmp_path
+
+
+def test_a_folder_is_searched(folder: Path, capsys: Captured) -> None:
+    assert main(["validate", str(folder), "--format", "concise"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert f"{folder}/sub/bad.yaml:4:48: error[unknown-key]: unknown key of conv2d 'pading'" in lines
+    assert lines[-1] == "1 error, 1 warning in 3 files"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "summary"),
+    [
+        (["good.yaml"], 0, "no problems in 1 file"),
+        (["*.y*ml"], 0, "1 warning in 2 files"),
+        (["*.y*ml", "--strict"], 1, "1 warning in 2 files"),
+        (["."], 1, "1 error, 1 warning in 3 files"),
+        ([".", "--ignore", "unknown-key"], 0, "1 warning in 3 files"),
+        ([".", "--select", "unused-var,shape-mismatch"], 0, "1 warning in 3 files"),
+        (["good.yaml", "good.yaml"], 0, "no problems in 1 file"),
+    ],
+)
+def test_paths_and_choices(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, summary: str
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["validate", *words]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == summary
+
+
+def test_a_comment_silences_its_line(folder: Path, capsys: Captured) -> None:
+    path = folder / "warns.yml"
+    path.write_text(path.read_text().replace("vars: {width: 4}", "vars: {width: 4}  # cnnspec: ignore[unused-var]"))
+    assert main(["validate", str(path), "--strict"]) == 0
+    path.write_text(path.read_text().replace("ignore[unused-var]", "ignore[unused-id]"))
+    assert main(["validate", str(path), "--strict"]) == 1
+
+
+def test_reports_go_to_files(folder: Path, capsys: Captured) -> None:
+    report = folder / "report.json"
+    assert main(["validate", str(folder), "--format", "gitlab", "--output-file", str(report)]) == 1
+    assert capsys.readouterr().out == "1 error, 1 warning in 3 files\n"
+    assert len(json.loads(report.read_text())) == 2
+    assert main(["validate", str(folder), "--format", "gitlab", "--output-file", str(folder / "no" / "r")]) == 4
+
+
+def test_what_is_not_there(folder: Path, capsys: Captured) -> None:
+    assert main(["validate", str(folder / "none.yaml")]) == 2
+    assert "no spec at" in capsys.readouterr().err
+    assert main(["validate", str(folder), "--ignore", "unknwon-key"]) == 2
+    assert "help: did you mean unknown-key?" in capsys.readouterr().err
+
+
+def test_standard_input() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnspec", "validate", "-", "--format", "concise"],
+        input=CATALOGUE["unknown-key"].bad,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("<stdin>:4:48: error[unknown-key]")
+    assert done.stderr == ""
+
+
+def test_validation_does_not_wait_for_the_trainer() -> None:
+    code = "import sys; from cnnspec.cli import main; main(['validate', 'specs']); print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "mine.yaml"
+    assert main(["init", name, "-o", str(path)]) == 0
+    assert main(["validate", "--strict", str(path)]) == 0, capsys.readouterr().out
+    assert "#" in path.read_text()
+    before = path.read_text()
+    path.write_text(before + "# mine\n")
+    assert main(["init", name, "-o", str(path)]) == 4
+    assert path.read_text() == before + "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("shape-mismatch", "A layer does not fit what it reads."),
+        ("conv2d", "filters: an integer at least 1 (required)"),
+        ("sgd", "momentum: a number at least 0 and below 1 (default 0.0)"),
+        ("normal", "std: a number at least 0 (default 0.01)"),
+    ],
+)
+def test_explain(topic: str, text: str, capsys: Captured) -> None:
+    assert main(["explain", topic]) == 0
+    assert text in capsys.readouterr().out
+
+
+def test_explain_lists_everything_and_suggests(capsys: Captured) -> None:
+    assert main(["explain"]) == 0
+    assert "layers: " in capsys.readouterr().out
+    assert main(["explain", "conv2"]) == 2
+    assert "did you mean conv2d" in capsys.readouterr().err
+
+
+def test_every_page_can_be_printed(capsys: Captured) -> None:
+    for code in CATALOGUE:
+        assert main(["explain", code]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_render_and_schema(tmp_path: Path, capsys: Captured) -> None:
+    shutil.copy(ROOT / "specs" / "lenet.yaml", tmp_path / "a.yaml")
+    assert main(["render", str(tmp_path / "a.yaml"), "--set", "train.epochs=7"]) == 0
+    rendered = capsys.readouterr().out
+    assert "epochs: 7" in rendered
+    (tmp_path / "b.yaml").write_text(rendered)
+    assert main(["validate", str(tmp_path / "b.yaml"), "--ignore", "unused-id"]) == 0
+    capsys.readouterr()
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "cnnspec"

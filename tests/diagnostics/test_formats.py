@@ -1,0 +1,113 @@
+"""Each format, letter by letter or against what its readers require."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from cnnspec.diagnostics import Diagnostic, Related, Span
+from cnnspec.diagnostics.formats import FORMATS
+from cnnspec.diagnostics.formats.text import explained
+
+FILES = ["specs/a.yaml", "specs/b.yaml", "specs/c.yaml"]
+ERROR = Diagnostic(
+    "unknown-key",
+    "error",
+    "unknown key of conv2d 'filtres', 100%",
+    Span("specs/a.yaml", 3, 22, 3, 29),
+    "layers[0].filtres",
+    "did you mean filters?",
+    ("shapes so far: input",),
+    (Related("block 'unit' used here", Span("specs/a.yaml", 9, 5, 9, 9)),),
+)
+WARNING = Diagnostic("unused-var", "warning", "variable 'a' is never used", Span("specs/b.yaml", 2, 8, 2, 9))
+
+
+def rendered(name: str) -> str:
+    return FORMATS[name]([ERROR, WARNING], FILES)
+
+
+def test_concise() -> None:
+    assert rendered("concise").splitlines() == [
+        "specs/a.yaml:3:22: error[unknown-key]: unknown key of conv2d 'filtres', 100%",
+        "specs/b.yaml:2:8: warning[unused-var]: variable 'a' is never used",
+        "1 error, 1 warning in 3 files",
+    ]
+
+
+def test_full_shows_the_line_and_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("a: 1\n\tb: wrong value\n")
+    found = Diagnostic("yaml-syntax", "error", "no", Span(str(path), 2, 5, 2, 10), "", "mend it", ("a note",))
+    assert explained(found).splitlines() == [
+        f"{path}:2:5: error[yaml-syntax]: no",
+        "  |",
+        "2 | \tb: wrong value",
+        "  | \t   ^^^^^",
+        "note: a note",
+        "help: mend it",
+    ]
+
+
+def test_full_lists_related_places() -> None:
+    assert "note: specs/a.yaml:9:5: block 'unit' used here" in rendered("full").splitlines()
+
+
+def test_json_and_jsonl_say_the_same() -> None:
+    whole = json.loads(rendered("json"))
+    lines = [json.loads(line) for line in rendered("jsonl").splitlines()]
+    assert whole["files"] == FILES
+    assert whole["diagnostics"] == lines
+    assert (lines[0]["code"], lines[0]["file"], lines[0]["line"], lines[0]["column"]) == (
+        "unknown-key",
+        "specs/a.yaml",
+        3,
+        22,
+    )
+
+
+def test_github_escapes_what_its_commands_mean() -> None:
+    assert rendered("github").splitlines()[0] == (
+        "::error file=specs/a.yaml,line=3,col=22,endLine=3,endColumn=29,title=unknown-key::"
+        "unknown key of conv2d 'filtres', 100%25%0Ahelp: did you mean filters?"
+    )
+
+
+def test_gitlab_has_what_a_code_quality_report_requires() -> None:
+    issues = json.loads(FORMATS["gitlab"]([ERROR, ERROR, WARNING], FILES))
+    assert [issue["severity"] for issue in issues] == ["major", "major", "minor"]
+    assert len({issue["fingerprint"] for issue in issues}) == 3
+    assert issues[0]["location"] == {"path": "specs/a.yaml", "lines": {"begin": 3}}
+    assert issues[0]["check_name"] == "unknown-key"
+
+
+def test_junit_has_a_case_for_each_file() -> None:
+    suite = fromstring(rendered("junit"))[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+    cases = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert cases == {"specs/a.yaml": ["failure"], "specs/b.yaml": ["system-out"], "specs/c.yaml": []}
+
+
+def test_sarif_has_rules_results_and_places() -> None:
+    run = json.loads(rendered("sarif"))["runs"][0]
+    rules = run["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in rules] == ["unknown-key", "unused-var"]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+    region = run["results"][0]["locations"][0]["physicalLocation"]["region"]
+    assert region == {"startLine": 3, "startColumn": 22, "endLine": 3, "endColumn": 29}
+    assert run["results"][0]["relatedLocations"][0]["message"]["text"] == "block 'unit' used here"
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_nothing_found(name: str) -> None:
+    text = FORMATS[name]([], ["a.yaml"])
+    if name in ("json", "gitlab", "sarif"):
+        json.loads(text)
+    elif name == "junit":
+        fromstring(text)
+    else:
+        assert text in ("", "no problems in 1 file")
