@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import glob
+import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +20,7 @@ from cnnspec.diagnostics.formats import FORMATS
 from cnnspec.diagnostics.formats.text import explained, source_lines, summary
 from cnnspec.graph.lints import lint
 from cnnspec.spec import load
+from cnnspec.spec.mend import mend
 from cnnspec.spec.suggest import did_you_mean
 
 IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\[([a-z0-9, -]+)\]\s*$")
@@ -28,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=tuple(FORMATS), default="full", help="default: full")
     parser.add_argument("--output-file", type=Path, metavar="FILE", help="write the report there, and say less")
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument("--fix", action="store_true", help="apply safe fixes, such as a misspelt key, to the files")
+    parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report these codes alone")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
 
@@ -47,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         for diagnostic in _unsilenced(_check(file))
         if (not select or diagnostic.code in select) and diagnostic.code not in ignore
     ]
+    if arguments.diff or arguments.fix:
+        found = _mended(found, files, arguments)
     _report(found, files, arguments)
     failing = [diagnostic for diagnostic in found if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
@@ -59,6 +67,37 @@ def _check(file: str) -> list[Diagnostic]:
     except SpecError as error:
         return list(error.diagnostics)
     return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)
+
+
+def _mended(found: list[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> list[Diagnostic]:
+    """Apply what can be fixed, or show it as a diff; what is left to a person."""
+    for file in files:
+        if not Path(file).is_file():
+            continue
+        before = Path(file).read_bytes().decode("utf-8", "surrogateescape")
+        after, count = mend(before, file, found)
+        if not count:
+            continue
+        if arguments.diff:
+            lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} (fixed)")
+            print("".join(lines), end="")
+        else:
+            _replace(Path(file), after)
+            found = [d for d in found if d.span.file != file] + _unsilenced(_check(file))
+            print(f"{file}: fixed {count}")
+    return found
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the file and rename, so that it is whole at every moment."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _unsilenced(found: list[Diagnostic]) -> list[Diagnostic]:

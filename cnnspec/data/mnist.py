@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,18 +134,20 @@ class IdxSource(Source):
 
     def _fetch(self, name: str) -> Path:
         """Download to a temporary file, check, rename: a broken download never lands under the file's name."""
+        from urllib.request import urlopen  # takes as long to import as all of data, and is rarely needed
+
         address = f"{self.address}{name}.gz"
         folder = cache_folder() / self.folders[0]
         temporary = folder / f".{name}.{os.getpid()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(address, timeout=60) as answer:
+            with urlopen(address, timeout=60) as answer:
                 temporary.write_bytes(answer.read())
             got = hashlib.sha256(temporary.read_bytes()).hexdigest()
             if got != self.sums[name].packed:
                 raise DataError(f"{address}: expected SHA-256 {self.sums[name].packed}, got {got}", AGAIN)
             return temporary.replace(folder / f"{name}.gz")
-        except (OSError, urllib.error.URLError) as error:
+        except OSError as error:
             raise DataError(
                 f"cannot download {address}: {error}", "fetch the files by hand and name their folder with --data DIR"
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cnnspec.diagnostics import Diagnostic, Fix, Related, Span
-from cnnspec.spec.suggest import did_you_mean, nearest
+from cnnspec.spec.suggest import clearest, did_you_mean
 from cnnspec.spec.tree import Where
 
 
@@ -43,7 +43,7 @@ class Findings:
     def unknown(self, code: str, what: str, word: str, names: Iterable[str], span: Span, where: Where) -> Wrong:
         """A name that nothing has, with the nearest ones."""
         listed = list(names)
-        near = nearest(word, listed)
-        fix = Fix(span, near[0], f"replace {word} by {near[0]}") if len(near) == 1 else None
+        meant = clearest(word, listed)
+        fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
         known = did_you_mean(word, listed, f"known {what}s")
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, fix=fix)

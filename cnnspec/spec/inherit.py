@@ -19,6 +19,11 @@ def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
     path = Path(file).parent / given.value
     here = (*chain, str(Path(file)))
+    root = Path(here[0]).resolve().parent
+    if not path.resolve().is_relative_to(root):
+        message = f"extends: {given.value} lies outside of {root.name}/, the spec's own folder"
+        help = "move the base file into the folder of the spec or below"
+        raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)])
     if str(path) in here:
         cycle = " > ".join((*here, str(path)))
         raise SpecError(

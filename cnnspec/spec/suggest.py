@@ -26,6 +26,16 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     return [name for edits, name in ranked if edits <= max(2, len(name) // 3)][:count]
 
 
+def clearest(word: str, names: Iterable[str]) -> str | None:
+    """The one name that is nearer than all others, and near enough to be put in unseen."""
+    listed = list(names)
+    near = nearest(word, listed, 2)
+    if not near:
+        return None
+    first, *others = (distance(word.lower(), name.lower()) for name in near)
+    return near[0] if first <= 2 and all(first < other for other in others) else None
+
+
 def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
     """A help line: the nearest names, or all where none is near."""
     listed = list(names)

@@ -7,9 +7,11 @@ from collections.abc import Collection
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
+from cnnspec.diagnostics import Fix
 from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.reader import scalar
 from cnnspec.spec.suggest import nearest
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 
@@ -47,12 +49,11 @@ class Typing:
         fitting, value = fragment(annotation), plain(tree)
         if not fits(fitting, value):
             name = where.path.rpartition(".")[2]
-            hint = None
-            if isinstance(tree, Scalar) and not tree.plain and fits(fitting, _unquoted(tree)):
-                hint = "remove the quotes"
-            raise self.findings.error(
-                "invalid-value", f"{name}: expected {expected(fitting)}, got {got(value)}", tree.span, where, help=hint
-            )
+            hint, fix = None, None
+            if isinstance(tree, Scalar) and not tree.plain and fits(fitting, scalar(value)):
+                hint, fix = "remove the quotes", Fix(tree.span, value, f"remove the quotes around {value}")
+            message = f"{name}: expected {expected(fitting)}, got {got(value)}"
+            raise self.findings.error("invalid-value", message, tree.span, where, help=hint, fix=fix)
         return convert(annotation, value)
 
     def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:
@@ -128,9 +129,3 @@ class Typing:
 
 def _some(kind: str) -> str:
     return next(iter(registry.table(kind)))
-
-
-def _unquoted(tree: Scalar) -> Any:
-    from cnnspec.spec.reader import scalar
-
-    return scalar(tree.value)

@@ -147,3 +147,29 @@ def test_render_and_schema(tmp_path: Path, capsys: Captured) -> None:
     capsys.readouterr()
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "cnnspec"
+
+
+FIXABLE = """\
+cnnspec: 1   # the version
+input: [1, 8, 8]
+layers:
+  - {type: conv2d, filtres: "4", kernel_size: 3}   # a comment
+  -   rellu
+train: {epochs: 1, optimizer: {type: sgd, learning_rate: "1e-2"}}
+"""
+
+
+def test_fix_changes_what_is_wrong_and_nothing_else(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(FIXABLE)
+    assert main(["validate", str(path), "--diff"]) == 1
+    shown = capsys.readouterr().out
+    assert "+  -   relu\n" in shown
+    assert path.read_text() == FIXABLE
+    assert main(["validate", str(path), "--fix"]) == 1
+    assert f"{path}: fixed 3" in capsys.readouterr().out
+    # The quotes around the 4 come to light when the key is right.
+    assert main(["validate", str(path), "--fix", "--ignore", "output-mismatch"]) == 0
+    expected = FIXABLE.replace("filtres", "filters").replace('"4"', "4").replace("rellu", "relu")
+    assert path.read_text() == expected.replace('"1e-2"', "1e-2")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f.yaml"]

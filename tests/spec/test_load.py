@@ -339,3 +339,14 @@ def test_blocks_keep_their_names_when_rendered() -> None:
     spec = loads(HEAD + BLOCKS.replace("${width * (stage_index)}", "$width"))
     again = loads(render(spec, build(spec).nodes))
     assert names(again) == names(spec)
+
+
+def test_extends_stays_in_the_specs_folder(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(HEAD + LAYERS)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "own.yaml").write_text("extends: ../base.yaml\n")
+    with pytest.raises(SpecError, match=r"extends: \.\./base\.yaml lies outside of inner/, the spec's own folder"):
+        load(tmp_path / "inner" / "own.yaml")
+    (tmp_path / "inner" / "own.yaml").write_text("extends: /etc/passwd\n")
+    with pytest.raises(SpecError, match="lies outside of inner/"):
+        load(tmp_path / "inner" / "own.yaml")

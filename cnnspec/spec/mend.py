@@ -1,0 +1,22 @@
+"""Safe fixes: replacements of single stretches of the text, comments and layout untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cnnspec.diagnostics import Diagnostic, Fix
+
+
+def mend(text: str, file: str, diagnostics: Iterable[Diagnostic]) -> tuple[str, int]:
+    """The text with every fix for this file applied, the last one first, and how many there were."""
+    fixes = {d.fix for d in diagnostics if d.fix is not None and d.fix.span.file == file and _on_one_line(d.fix)}
+    lines = text.split("\n")
+    for fix in sorted(fixes, key=lambda fix: fix.span, reverse=True):
+        span = fix.span
+        line = lines[span.line - 1]
+        lines[span.line - 1] = line[: span.column - 1] + fix.replacement + line[span.end_column - 1 :]
+    return "\n".join(lines), len(fixes)
+
+
+def _on_one_line(fix: Fix) -> bool:
+    return fix.span.line == fix.span.end_line
