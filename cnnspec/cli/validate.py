@@ -40,24 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything; 1 where anything is wrong, 2 where a path or a code leads nowhere."""
-    select, ignore = _codes(arguments.select), _codes(arguments.ignore)
-    for code in select | ignore:
+    for code in _codes([*arguments.select, *arguments.ignore]):
         if code not in CATALOGUE:
             return _usage(f"unknown code '{code}'", did_you_mean(code, CATALOGUE, "codes"))
     files, missing = _files(arguments.paths)
     if missing:
         return _usage(f"no spec at {', '.join(missing)}", "name a YAML file or a folder with some")
-    found = [
-        diagnostic
-        for file in files
-        for diagnostic in _unsilenced(_check(file))
-        if (not select or diagnostic.code in select) and diagnostic.code not in ignore
-    ]
+    found = [diagnostic for file in files for diagnostic in _findings(file, arguments)]
     if arguments.diff or arguments.fix:
         found = _mended(found, files, arguments)
     _report(found, files, arguments)
     failing = [diagnostic for diagnostic in found if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
+
+
+def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
+    """What is to be said of a file."""
+    select, ignore = _codes(arguments.select), _codes(arguments.ignore)
+    return [d for d in _unsilenced(_check(file)) if (not select or d.code in select) and d.code not in ignore]
 
 
 def _check(file: str) -> list[Diagnostic]:
@@ -83,7 +83,7 @@ def _mended(found: list[Diagnostic], files: Sequence[str], arguments: argparse.N
             print("".join(lines), end="")
         else:
             _replace(Path(file), after)
-            found = [d for d in found if d.span.file != file] + _unsilenced(_check(file))
+            found = [d for d in found if d.span.file != file] + _findings(file, arguments)
             print(f"{file}: fixed {count}")
     return found
 
