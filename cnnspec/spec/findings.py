@@ -18,6 +18,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self._told: set[tuple[str, str, Span]] = set()  # a mistake in a block is told at its first use alone
 
     def error(
         self,
@@ -31,9 +32,11 @@ class Findings:
         fix: Fix | None = None,
     ) -> Wrong:
         """Record an error; raise what comes back where the value is needed."""
-        self.diagnostics.append(
-            Diagnostic(code, "error", message, span, where.path, help, (), (*related, *where.uses), fix)
-        )
+        if (code, message, span) not in self._told:
+            self._told.add((code, message, span))
+            self.diagnostics.append(
+                Diagnostic(code, "error", message, span, where.path, help, (), (*related, *where.uses), fix)
+            )
         return Wrong(message)
 
     def warn(self, code: str, message: str, span: Span, where: Where, help: str | None = None) -> None:

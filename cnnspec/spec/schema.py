@@ -122,14 +122,14 @@ def _layer() -> Json:
         for name, keys, required in (
             (
                 "residual",
-                {"body": {"$ref": "#/definitions/layers"}, "shortcut": {"enum": list(SHORTCUTS)}},
+                {"body": {"$ref": "#/definitions/layers"}, "shortcut": _or_variable({"enum": list(SHORTCUTS)})},
                 ("body",),
             ),
             (
                 "parallel",
                 {
                     "branches": {"type": "array", "items": {"$ref": "#/definitions/layers"}, "minItems": 2},
-                    "merge": {"enum": list(MERGES)},
+                    "merge": _or_variable({"enum": list(MERGES)}),
                 },
                 ("branches",),
             ),
