@@ -178,6 +178,14 @@ class LayersBuilder:
         if given is None:
             return None, ()
         words = given.items if isinstance(given, Items) else (given,)
+        if not words:
+            raise self.findings.error(
+                "invalid-value",
+                "from: expected the id of a layer or a list of ids, got an empty list",
+                given.span,
+                where.down("from"),
+                help="leave it out to read the layer above",
+            )
         found, spans = [], []
         for word in words:
             if not isinstance(word, Scalar) or not isinstance(word.value, str):
