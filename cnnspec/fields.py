@@ -75,6 +75,7 @@ _NUMBER: Json = {"type": "number"}
 PositiveInt = Annotated[int, Schema(_NATURAL)]
 NonNegativeInt = Annotated[int, Schema(_WHOLE)]
 Byte = Annotated[int, Schema({"type": "integer", "minimum": 0, "maximum": 255})]
+BatchSize = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
 Number = Annotated[float, Schema(_NUMBER, float)]
 PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]
 NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]

@@ -14,6 +14,7 @@ from typing import NoReturn
 import cnnspec
 from cnnspec.diagnostics import DataError, RunError, SpecError
 from cnnspec.diagnostics.formats.text import explained
+from cnnspec.spec.suggest import did_you_mean
 
 VERBS = {
     "validate": "check spec files",
@@ -65,10 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    wanted = next((word for word in words if not word.startswith("-")), None)
     parser = _Parser(prog="cnnspec", description=cnnspec.__doc__)
     parser.add_argument("--version", action="version", version=f"cnnspec {cnnspec.__version__}")
+    if wanted is not None and wanted not in VERBS:
+        _say(f"unknown verb '{wanted}'", did_you_mean(wanted, VERBS, "verbs"))
+        return USAGE
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    wanted = next((word for word in words if not word.startswith("-")), None)
     for name, text in VERBS.items():
         subparser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == wanted:

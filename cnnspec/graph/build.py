@@ -18,6 +18,10 @@ def build(spec: Spec) -> Graph:
     """Compile a spec into a graph; SpecError with every shape that does not fit, at its line and column."""
     builder = _Builder(spec)
     builder.sequence(spec.layers, INPUT)
+    if not builder.nodes and not builder.diagnostics:
+        message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
+        span = spec.place.of("layers")
+        raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
     if builder.diagnostics:
         raise SpecError(builder.diagnostics)
     return Graph(spec.name, spec.input, tuple(builder.nodes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from cnnspec.fields import Declaration, PositiveInt, Registered
+from cnnspec.fields import BatchSize, Declaration, PositiveInt, Registered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class TrainSettings(Declaration):
 
     kind: ClassVar[str] = "section"
     epochs: Annotated[PositiveInt, "passes over the training images"]
-    batch_size: Annotated[PositiveInt, "images in one step"] = 64
+    batch_size: Annotated[BatchSize, "images in one step"] = 64
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"

@@ -17,7 +17,7 @@ def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
     own = tree.without("extends")
     if not isinstance(given, Scalar) or not isinstance(given.value, str):
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
-    path = Path(file).parent / given.value
+    path = Path(file).parent / given.value.replace("\0", "")
     here = (*chain, str(Path(file)))
     root = Path(here[0]).resolve().parent
     if not path.resolve().is_relative_to(root):

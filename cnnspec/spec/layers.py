@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec import registry
-from cnnspec.diagnostics import Related, Span
+from cnnspec.diagnostics import Related, Span, SpecError
 from cnnspec.fields import NonNegativeNumber
 from cnnspec.layers.base import Layer
 from cnnspec.spec.check import got
@@ -26,7 +26,7 @@ NESTED = ("body", "branches")
 USE = ("id", "use", "with", "repeat", "first", "last", "from", "when")
 SHORTCUTS = ("auto", "identity", "projection", "none")
 MERGES = ("concat", "add", "multiply")
-MOST_LAYERS = 20_000
+MOST_LAYERS = 2_000  # with blocks expanded
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
@@ -61,6 +61,7 @@ class LayersBuilder:
         self.typing = Typing(findings)
         self.blocks = {} if blocks is None else blocks.values
         self.used_blocks: set[str] = set()
+        self.layers = 0
         self.full_names: set[str] = set()
 
     def entries(
@@ -90,8 +91,13 @@ class LayersBuilder:
         item = filled(item, scope, self.findings, where, skip=(*NESTED, "with", "first", "last"))
         if isinstance(item, Mapping):
             condition = item.get("when")
-            if isinstance(condition, Scalar) and not condition.value:
-                return []
+            if condition is not None:
+                met = plain(condition)
+                if not isinstance(met, bool):
+                    message = f"when: expected true or false, got {got(met)}"
+                    raise self.findings.error("invalid-value", message, condition.span, where.down("when"))
+                if not met:
+                    return []
             item = item.without("when")
             if "use" in item.values:
                 return list(self.use(item, scope, names, where, chain))
@@ -104,6 +110,10 @@ class LayersBuilder:
 
     def layer(self, item: Tree, names: Names, where: Where) -> LayerEntry:
         """One layer."""
+        self.layers += 1
+        if self.layers > MOST_LAYERS:
+            self.findings.error("too-large", f"expected at most {MOST_LAYERS:,} layers", item.span, where)
+            raise SpecError(self.findings.diagnostics)
         table = registry.table("layer")
         if isinstance(item, Scalar):
             item = Mapping({"type": item.span}, {"type": item}, item.span)
@@ -213,6 +223,9 @@ class LayersBuilder:
         name, named = self.name(item, "residual", names, where)
         shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
         body = self.required(item, "body", where)
+        if isinstance(body, Items) and not body.items:
+            message = "body: expected at least one layer, got none"
+            raise self.findings.error("invalid-value", message, body.span, where.down("body"))
         inner = Names(f"{name}.", outer=names)
         return ResidualEntry(
             name,
@@ -311,8 +324,10 @@ class LayersBuilder:
             raise self.findings.error(
                 "block-recursion", f"block uses itself: {' > '.join((*chain, str(called)))}", given.span, where
             )
-        self.used_blocks.add(str(called))
-        block = self.blocks[str(called)]
+        block = self.blocks[called]
+        if called not in self.used_blocks and isinstance(block, Mapping):
+            self.typing.known_keys(block, ("params", "layers"), Where(f"blocks.{called}"), "key of a block")
+        self.used_blocks.add(called)
         if not isinstance(block, Mapping) or "layers" not in block.values:
             raise self.findings.error(
                 "missing-key",

@@ -51,7 +51,7 @@ KEYS = (
 )
 BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
 METRICS = tuple(f"{split}.{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy"))
-_GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+0-9.eE]+)\s*")
+_GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:

@@ -13,6 +13,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 MOST_BYTES = 1 << 20
 MOST_NESTING = 50
+MOST_DIGITS = 18  # of an integer; nothing counts that far, and conversion takes longer and longer
 MOST_VALUES = 100_000  # with aliases counted as often as they are used
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -33,7 +34,7 @@ def scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        return int(text)
+        return int(text) if len(text) <= MOST_DIGITS else float(text)
     if _OTHER_BASE.fullmatch(text):
         return int(text, 0)
     return float(text) if _FLOAT.fullmatch(text) else text
@@ -122,6 +123,9 @@ class _Reader:
         if depth > MOST_NESTING:
             span = self.span(event.start_mark, event.end_mark)
             raise _failure("too-large", f"expected at most {MOST_NESTING} levels of nesting", span)
+        if getattr(event, "tag", None) not in (None, "!"):
+            span = self.span(event.start_mark, event.end_mark)
+            raise _failure("yaml-syntax", f"tags such as {event.tag} mean nothing here", span, "remove the tag")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 span = self.span(event.start_mark, event.end_mark)

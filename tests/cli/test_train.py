@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written(spec: Path, capsys: Captured) -> None:
     [
         (["train", "nowhere.yaml"], 2, "cannot read nowhere.yaml: No such file or directory"),
         (["train"], 2, "the following arguments are required: SPEC"),
-        (["trian", "x.yaml"], 2, "invalid choice: 'trian'"),
+        (["trian", "x.yaml"], 2, "unknown verb 'trian'\nhelp: did you mean train?"),
         (["eval", "nowhere"], 4, "nowhere is no run directory: it has no spec.yaml"),
         (["validate", "nowhere.yaml"], 2, "no spec at nowhere.yaml"),
     ],

@@ -350,3 +350,40 @@ def test_extends_stays_in_the_specs_folder(tmp_path: Path) -> None:
     (tmp_path / "inner" / "own.yaml").write_text("extends: /etc/passwd\n")
     with pytest.raises(SpecError, match="lies outside of inner/"):
         load(tmp_path / "inner" / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("layers: [{type: relu, when: maybe}]\n", "invalid-value", "when: expected true or false, got 'maybe'"),
+        ("layers: [{type: residual, body: []}]\n", "invalid-value", "body: expected at least one layer, got none"),
+        (f"layers: [relu]\nseed: {'9' * 5000}\n", "invalid-value", "seed: expected an integer at least 0, got inf"),
+        ("layers: [relu]\nextends: 'a\\0b'\n", "extends", "extends: cannot read"),
+        ("layers: [!!python/name:os.system relu]\n", "yaml-syntax", "tags such as tag:yaml.org,2002:python/name"),
+        (
+            "layers: [relu]\nrequire: {test.loss: '>= 1e'}\n",
+            "invalid-value",
+            "require.test.loss: expected a comparison",
+        ),
+        (
+            "blocks: {b: {layrs: [], layers: [relu]}}\nlayers: [{use: b}]\n",
+            "unknown-key",
+            "unknown key of a block 'layrs'",
+        ),
+        (
+            "blocks: {a: {layers: [{use: b, repeat: 200}]}, b: {layers: [{use: c, repeat: 200}]}, c: {layers: [relu]}}"
+            "\nlayers: [{use: a, repeat: 200}]\n",
+            "too-large",
+            "expected at most 2,000 layers",
+        ),
+    ],
+)
+def test_odd_input_is_one_finding(text: str, code: str, message: str) -> None:
+    found = only(HEAD + text)
+    assert found.code == code
+    assert found.message.startswith(message)
+
+
+def test_a_network_of_nothing() -> None:
+    with pytest.raises(SpecError, match="layers: expected at least one layer, all are left out"):
+        build(loads(HEAD + "layers: [{type: relu, when: false}]\n"))
