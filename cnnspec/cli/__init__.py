@@ -22,6 +22,7 @@ VERBS = {
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
     "render": "print the spec with blocks expanded and every default",
+    "diff": "what changed between two specs",
     "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",
     "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.runs import open_run
 from cnnspec.data import open_data
 from cnnspec.diagnostics import RunError
@@ -13,12 +13,10 @@ from cnnspec.diagnostics import RunError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint in one")
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
+    add_run(parser)
+    add_data(parser)
+    add_threads(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the data set's files")
-    parser.add_argument("--download", action="store_true", help="fetch the data set where it is missing")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: all processors)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

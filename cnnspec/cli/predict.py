@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
+from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.runs import open_run
 from cnnspec.data import class_names, read_pictures
 from cnnspec.kernels.step import Array
@@ -17,11 +17,10 @@ from cnnspec.train import Model
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint in one")
+    add_run(parser)
+    add_threads(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="pictures, or .npy arrays of images")
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to print (default: 3)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: all processors)")
+    parser.add_argument("--top", type=count, default=3, metavar="K", help="how many classes to print (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object an image")
 
 
@@ -39,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(name: str, output: Array, names: tuple[str, ...], model: Model, arguments: argparse.Namespace) -> None:
     if output.ndim != 1:
-        print(f"{name}: output of shape {output.shape}, mean {output.mean():.4g}", file=sys.stdout)
+        print(f"{name}: output of shape {output.shape}, mean {output.mean():.4g}")
         return
     loss = model.loss
     scores = loss.probabilities(output) if loss is not None else output

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from cnnspec.cli.arguments import add_spec
 from cnnspec.graph import build
 from cnnspec.spec import load, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file, or -")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a value of the spec; repeatable",
-    )
+    add_spec(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

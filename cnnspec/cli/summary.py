@@ -9,6 +9,7 @@ from math import prod
 from rich.console import Console
 from rich.table import Table
 
+from cnnspec.cli.arguments import add_spec, count
 from cnnspec.cli.check import checked
 from cnnspec.graph import Graph
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
@@ -19,16 +20,8 @@ from cnnspec.spec import Spec, load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a value of the spec; repeatable",
-    )
-    parser.add_argument("--batch", type=int, metavar="N", help="batch size for the memory (default: the spec's)")
+    add_spec(parser)
+    parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cnnspec
 from cnnspec.cli import INTERRUPTED
+from cnnspec.cli.arguments import add_data, add_spec, add_threads
 from cnnspec.cli.check import checked
 from cnnspec.data import Data, open_data
 from cnnspec.diagnostics import RunError
@@ -35,21 +36,12 @@ CURVES = "loss.png"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a value of the spec, such as train.epochs=5; repeatable",
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the data set's files")
-    parser.add_argument("--download", action="store_true", help="fetch the data set where it is missing")
+    add_spec(parser)
+    add_data(parser)
+    add_threads(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run directory is made (default: runs)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: all processors)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object per epoch, and one at the end")
 

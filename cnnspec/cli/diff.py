@@ -1,0 +1,95 @@
+"""`diff A B`: what changed between two specs, for a review."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import Graph, build
+from cnnspec.graph.compare import Change, compare
+from cnnspec.plan import inference_footprint, training_footprint
+from cnnspec.spec import Spec, load, loads
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("before", metavar="A", help="the older spec, or with --git a revision")
+    parser.add_argument("after", metavar="B", help="the newer spec")
+    parser.add_argument("--git", action="store_true", help="A is a revision, such as HEAD, of the file B")
+    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    parser.add_argument("--exit-code", action="store_true", help="end with 1 where anything differs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the changes."""
+    after = load(arguments.after)
+    if arguments.git:
+        name = f"{arguments.before}:{arguments.after}"
+        before = loads(_revision(arguments.before, Path(arguments.after)), name)
+    else:
+        before = load(arguments.before)
+    graphs = build(before), build(after)
+    changes = compare(*graphs)
+    rows = [_row(change) for change in changes]
+    totals = _totals(before, after, *graphs)
+    print(_markdown(rows, totals) if arguments.markdown else _text(rows, totals))
+    return 1 if arguments.exit_code and (rows or any(old != new for _, old, new in totals)) else 0
+
+
+def _revision(revision: str, path: Path) -> str:
+    command = ["git", "-C", str(path.resolve().parent), "show", f"{revision}:./{path.name}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise RunError("git is not installed", "compare two files instead") from error
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("fatal: ")
+        raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
+    return done.stdout
+
+
+def _row(change: Change) -> tuple[str, str, str, str, str]:
+    node = change.after or change.before
+    assert node is not None
+    kind = "added" if change.before is None else "removed" if change.after is None else "changed"
+    details = "; ".join(change.details) or node.layer.type_name
+    return kind, change.name, details, _delta(change.parameters), _delta(change.macs)
+
+
+def _totals(before: Spec, after: Spec, old: Graph, new: Graph) -> list[tuple[str, int, int]]:
+    return [
+        ("parameters", old.parameter_count, new.parameter_count),
+        ("MACs", old.macs, new.macs),
+        ("memory", _memory(before, old), _memory(after, new)),
+    ]
+
+
+def _memory(spec: Spec, graph: Graph) -> int:
+    """Bytes of training at the spec's batch size, or of inference where nothing is trained."""
+    if spec.train is None:
+        return inference_footprint(graph, 1).total
+    return training_footprint(graph, spec.train.batch_size, spec.train.loss, spec.train.optimizer).total
+
+
+def _delta(count: int) -> str:
+    return f"{count:+,}" if count else ""
+
+
+def _text(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, int, int]]) -> str:
+    lines = [
+        f"{kind:8}{name}: {details}" + "".join(f"  {delta} {what}" for delta, what in figures if delta)
+        for kind, name, details, *deltas in rows
+        for figures in [zip(deltas, ("parameters", "MACs"), strict=True)]
+    ]
+    lines += [f"{what}: {old:,} -> {new:,} ({_delta(new - old) or 'the same'})" for what, old, new in totals]
+    return "\n".join(lines)
+
+
+def _markdown(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, int, int]]) -> str:
+    lines = ["| | layer | what | parameters | MACs |", "|---|---|---|---:|---:|"]
+    lines += [f"| {kind} | `{name}` | {details} | {p} | {m} |" for kind, name, details, p, m in rows]
+    lines += ["", "| total | before | after | difference |", "|---|---:|---:|---:|"]
+    lines += [f"| {what} | {old:,} | {new:,} | {_delta(new - old) or '0'} |" for what, old, new in totals]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""`diff`: layers added, removed, changed, and what that costs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cnnspec.cli import main
+
+Captured = pytest.CaptureFixture[str]
+
+BEFORE = """\
+cnnspec: 1
+input: [1, 8, 8]
+layers:
+  - {id: c, type: conv2d, filters: 4, kernel_size: 3}
+  - relu
+  - flatten
+  - {id: logits, type: dense, units: 10}
+train: {epochs: 1, batch_size: 8}
+"""
+AFTER = BEFORE.replace("filters: 4", "filters: 6").replace("  - relu\n", "  - batch_norm\n")
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "a.yaml").write_text(BEFORE)
+    (tmp_path / "b.yaml").write_text(AFTER)
+    return str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
+
+
+def test_text(files: tuple[str, str], capsys: Captured) -> None:
+    assert main(["diff", *files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:5] == [
+        "changed c: filters 4 -> 6; output 4x6x6 -> 6x6x6  +20 parameters  +648 MACs",
+        "added   batch_norm_1: batch_norm  +12 parameters",
+        "changed flatten_1: from relu_1 -> batch_norm_1; output 144 -> 216",
+        "changed logits: input 144 -> 216  +720 parameters  +720 MACs",
+        "removed relu_1: relu",
+    ]
+    assert "parameters: 1,490 -> 2,242 (+752)" in lines
+
+
+def test_markdown_and_exit_code(files: tuple[str, str], capsys: Captured) -> None:
+    assert main(["diff", *files, "--markdown", "--exit-code"]) == 1
+    assert "| changed | `c` | filters 4 -> 6; output 4x6x6 -> 6x6x6 | +20 | +648 |" in capsys.readouterr().out
+    assert main(["diff", files[0], files[0], "--exit-code"]) == 0
+    assert "parameters: 1,490 -> 1,490 (the same)" in capsys.readouterr().out
+
+
+def test_against_a_revision(files: tuple[str, str], capsys: Captured) -> None:
+    folder = str(Path(files[0]).parent)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t.example"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", folder, *words], check=True)
+    Path(files[0]).write_text(AFTER)
+    assert main(["diff", "--git", "HEAD", files[0], "--exit-code"]) == 1
+    assert "filters 4 -> 6" in capsys.readouterr().out
+    assert main(["diff", "--git", "nowhere", files[0]]) == 4
+    assert "git cannot show" in capsys.readouterr().err
