@@ -1,4 +1,4 @@
-"""What every verb that compiles a spec checks first, warnings told on the way."""
+"""What every verb that compiles a spec checks first."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,26 +78,16 @@ class Model:
 
     def predict(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it."""
-        self._check(images)
-        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
         parts = []
-        for start in range(0, len(images), INFERENCE_BATCH):
-            part = images[start : start + INFERENCE_BATCH]
-            plan = self.plan(len(part), "infer", kind)
-            plan.images[...] = part
+        for plan, _ in self._loaded(images):
             plan.compute()
             parts.append(plan.output)
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
         """Mean loss and accuracy on labelled images."""
-        self._check(images)
-        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
         total, right, judged = 0.0, 0, False
-        for start in range(0, len(images), INFERENCE_BATCH):
-            part = slice(start, start + INFERENCE_BATCH)
-            plan = self.plan(len(labels[part]), "infer", kind)
-            plan.images[...] = images[part]
+        for plan, part in self._loaded(images):
             plan.labels[...] = labels[part]
             plan.compute()
             total += float(plan.losses.sum(dtype=np.float64))
@@ -132,6 +122,16 @@ class Model:
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote; RunError where they do not fit this network."""
         restore(read_checkpoint(Path(path)), self.weights, None)
+
+    def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:
+        """Inference plans with one part of the images after another in them, and which part it is."""
+        self._check(images)
+        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            part = slice(start, min(start + INFERENCE_BATCH, len(images)))
+            plan = self.plan(part.stop - part.start, "infer", kind)
+            plan.images[...] = images[part]
+            yield plan, part
 
     def _check(self, images: Array) -> None:
         if images.ndim != 4 or images.shape[1:] != self.graph.input_shape:
