@@ -44,10 +44,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel does for one image: multiply-accumulates in matrix products, and elements copied or added."""
+    """What a kernel does for one image: multiply-accumulates in matrix products, and elements copied or added.
+
+    `once` are elements copied or added once for all images, such as those of transformed weights.
+    """
 
     macs: int
     moved: int
+    once: int = 0
+
+
+def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """For kernels that read dy as it is."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Kernel:
 
     `prepare(case, weight, buffers)` binds what depends on the weights alone. `bind(case, a, b, out, buffers)` binds
     the work: (x, weight, y) forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
+    `share(case, dy, buffers)` binds what both gradients read. A kernel that shares is one of three, with one name and
+    one set of buffers, that compute all directions of a convolution or none.
     """
 
     name: str
@@ -64,11 +75,26 @@ class Kernel:
     scratch: Callable[[Case, int], Mapping[str, Buffer]]
     prepare: Callable[[Case, Array, Mapping[str, Array]], list[Step]]
     bind: Callable[[Case, Array, Array, Array, Mapping[str, Array]], list[Step]]
+    share: Callable[[Case, Array, Mapping[str, Array]], list[Step]] = nothing_to_share
+
+    @property
+    def joint(self) -> bool:
+        """Whether its buffers are those of all directions."""
+        return self.share is not nothing_to_share
 
 
 def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """For kernels that read the weights as they are."""
     return []
+
+
+def copy(source: Array, target: Array) -> Step:
+    """target = source."""
+
+    def step() -> None:
+        np.copyto(target, source)
+
+    return step
 
 
 def product(a: Array, b: Array, out: Array) -> Step:

@@ -1,37 +1,60 @@
 """Which kernel computes which direction of a convolution: a table, and prices to choose by.
 
-A new kernel is a file and its lines in the table. Prices are per image, so that all shards of a batch choose alike:
-they share what a kernel prepares.
+A new kernel is a file and its lines in the table. All shards of a batch must choose alike, as they share what a kernel
+prepares; they differ in size by one image at most, and only a single shard has fewer than 16 (`lower.shards_of`).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal, get_args
 
-from cnnspec.kernels import depthwise, direct, patches
+from cnnspec.kernels import depthwise, dft, direct, patches
 from cnnspec.kernels.case import Case, Kernel
 
 Direction = Literal["forward", "input", "weight"]
+Choice = Mapping[Direction, Kernel]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 KERNELS: dict[Direction, tuple[Kernel, ...]] = {
     "forward": (direct.FORWARD, patches.FORWARD),
     "input": (direct.INPUT, depthwise.INPUT, patches.INPUT),
     "weight": (direct.WEIGHT, patches.WEIGHT),
 }
+# these compute all directions or none, as they share what they transform
+JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
 # nanoseconds, one thread of a server with AVX-512, float32
-PER_MAC = 0.023
+PER_MAC = 0.021
 PER_MOVED = 0.2
+FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
 
 
-def nanoseconds(kernel: Kernel, case: Case) -> float:
-    """The estimated time of one image."""
+def nanoseconds(kernel: Kernel, case: Case, n: int) -> float:
+    """The estimated time of one image among n."""
     work = kernel.work(case)
-    return work.macs * PER_MAC + work.moved * PER_MOVED
+    return work.macs * PER_MAC + (work.moved + work.once / (n if n < FEW else MANY)) * PER_MOVED
 
 
-def choose(direction: Direction, case: Case, pinned: str | None = None) -> Kernel:
-    """The cheapest kernel that supports the case; the pinned one where it does, for tests and measurements."""
-    able = [kernel for kernel in KERNELS[direction] if kernel.supports(case)]
-    named = [kernel for kernel in able if kernel.name == pinned]
-    return min(named or able, key=lambda kernel: nanoseconds(kernel, case))
+def candidates(direction: Direction, case: Case, n: int) -> list[Kernel]:
+    """All kernels that support the case, the cheapest first."""
+    kernels = [*KERNELS[direction], *(joint[direction] for joint in JOINT)]
+    return sorted((kernel for kernel in kernels if kernel.supports(case)), key=lambda k: nanoseconds(k, case, n))
+
+
+@lru_cache(maxsize=4096)
+def choose(case: Case, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
+    """The cheapest kernels for the directions of a mode; the pinned ones where they can, for tests and measurements."""
+    directions = DIRECTIONS if mode == "train" else DIRECTIONS[:1]
+    alone: dict[Direction, Kernel] = {}
+    for direction in directions:
+        able = [kernel for kernel in KERNELS[direction] if kernel.supports(case)]
+        named = [kernel for kernel in able if kernel.name == pinned]
+        alone[direction] = min(named or able, key=lambda kernel: nanoseconds(kernel, case, n))
+    found: list[Choice] = [alone]
+    for joint in JOINT:
+        if all(kernel.supports(case) for kernel in joint.values()):
+            found.append({direction: joint[direction] for direction in directions})
+    named_ones = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
+    return min(named_ones or found, key=lambda choice: sum(nanoseconds(k, case, n) for k in choice.values()))

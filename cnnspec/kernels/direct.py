@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.blocks import DEEP, SMALL, SMALL_OUTPUT, block
+from cnnspec.kernels.blocks import DEEP, NARROW, SMALL, SMALL_OUTPUT, block, column_blocks
 from cnnspec.kernels.case import (
     Case,
     Kernel,
@@ -30,7 +30,6 @@ from cnnspec.kernels.case import (
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
-NARROW = 64  # columns of a block of the output: narrower ones lose more than packing costs
 PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
 SHORT = 8  # the same for rows of a block of the weights' gradient
 
@@ -84,20 +83,12 @@ def _expand(windows: Windows, source: Array, columns: Array) -> Step:
     return step
 
 
-def _blocks(rows: Array, width: int) -> Array:
-    """(groups, oh, m, columns) cut into (groups, oh, blocks, m, width), a view."""
-    groups, oh, m, columns = rows.shape
-    outer, row, inner, item = rows.strides
-    shape = (groups, oh, columns // width, m, width)
-    return as_strided(rows, shape, (outer, row, width * item, inner, item))
-
-
 def _correlate(windows: Array, packed: Array, y: Array) -> Step:
     """y = W T, one product for each block of columns of each output row of each group."""
     groups, m, depth = packed.shape
     rows = grouped_rows(y, groups)
     width = block(rows.shape[-1], NARROW, SMALL // (m * depth))
-    weight, right, out = packed[:, None, None], _blocks(windows, width), _blocks(rows, width)
+    weight, right, out = packed[:, None, None], column_blocks(windows, width), column_blocks(rows, width)
 
     return product(weight, right, out)
 

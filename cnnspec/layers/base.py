@@ -68,10 +68,11 @@ Program = Sequence[Step | Reduce]
 
 @dataclass(frozen=True)
 class Backward:
-    """The two tasks of a backward pass; only `input` is on the way to the layers before."""
+    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers."""
 
     input: Program = ()
     params: Program = ()
+    shared: Program = ()
 
 
 @dataclass(frozen=True, kw_only=True)

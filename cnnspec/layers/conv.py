@@ -10,15 +10,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels.case import Case
-from cnnspec.kernels.choice import Direction, choose
+from cnnspec.kernels.case import Case, Kernel
+from cnnspec.kernels.choice import Choice, Direction, choose
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.sums import channel_sum, rows_of
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
-
-DIRECTIONS: tuple[Direction, ...] = ("forward", "input", "weight")
 
 
 @register("conv2d")
@@ -41,7 +39,9 @@ class Conv2d(Layer):
     activation: Annotated[Any, Registered("layer"), "a layer applied to the result, such as relu"] = None
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
-    kernel: Annotated[Literal["direct", "depthwise", "patches"] | None, "pins the algorithm where it applies"] = None
+    kernel: Annotated[
+        Literal["direct", "dft", "depthwise", "patches"] | None, "pins the algorithm where it applies"
+    ] = None
 
     retains = frozenset({"x"})
 
@@ -84,12 +84,12 @@ class Conv2d(Layer):
         return prod(self.infer_shape(*inputs)) * inputs[0][0] // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """What the chosen kernels ask for, by direction, and the bias gradient's partial sums."""
+        """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
         case = self._case(inputs[0])
         found = {
-            f"{direction}.{name}": buffer
-            for direction in (DIRECTIONS if mode == "train" else DIRECTIONS[:1])
-            for name, buffer in choose(direction, case, self.kernel).scratch(case, n).items()
+            _prefix(kernel, direction) + name: buffer
+            for direction, kernel in choose(case, n, mode, self.kernel).items()
+            for name, buffer in kernel.scratch(case, n).items()
         }
         if mode == "train" and self.bias == "channel":
             found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
@@ -98,11 +98,9 @@ class Conv2d(Layer):
     def prepare(self, o: Operands) -> Program:
         """Bring the weights into the forms that the chosen kernels multiply with."""
         case, steps = self._case_of(o.x), list[Step]()
-        for direction in DIRECTIONS if o.mode == "train" else DIRECTIONS[:1]:
-            if direction == "input" and o.dx is None:
-                continue
-            kernel = choose(direction, case, self.kernel)
-            steps += kernel.prepare(case, o.params["weight"], _buffers(direction, o))
+        for direction, kernel in self._choice(o).items():
+            if direction != "input" or o.dx is not None:
+                steps += kernel.prepare(case, o.params["weight"], _buffers(kernel, direction, o))
         return steps
 
     def forward(self, o: Operands) -> Program:
@@ -112,15 +110,21 @@ class Conv2d(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
+        kernel = self._choice(o)["weight"]
+        shared = kernel.share(self._case_of(o.x), o.dy, _buffers(kernel, "weight", o))
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(self._bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
-        return Backward([] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)], params)
+        dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
+        return Backward(dx, params, shared=[_sequence(shared)])
 
     def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""
-        case = self._case_of(o.x)
-        return _sequence(choose(direction, case, self.kernel).bind(case, a, b, out, _buffers(direction, o)))
+        kernel = self._choice(o)[direction]
+        return _sequence(kernel.bind(self._case_of(o.x), a, b, out, _buffers(kernel, direction, o)))
+
+    def _choice(self, o: Operands) -> Choice:
+        return choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
 
     def _case(self, shape: Shape) -> Case:
         return Case(self.windows(shape), shape[0], self.filters, self.groups)
@@ -158,8 +162,12 @@ def _sequence(steps: list[Step]) -> Step:
     return run
 
 
-def _buffers(direction: Direction, o: Operands) -> dict[str, Array]:
-    prefix = f"{direction}."
+def _prefix(kernel: Kernel, direction: Direction) -> str:
+    return f"{kernel.name}." if kernel.joint else f"{kernel.name}.{direction}."
+
+
+def _buffers(kernel: Kernel, direction: Direction, o: Operands) -> dict[str, Array]:
+    prefix = _prefix(kernel, direction)
     return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}
 
 

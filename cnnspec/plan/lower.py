@@ -120,11 +120,10 @@ class _Lowering:
             [self.operands(node, position, shard) for shard in range(len(self.layouts))]
             for position, node in enumerate(self.graph.nodes)
         ]
-        prepare = [
-            step
-            for node, of_shards in zip(self.graph.nodes, operands, strict=True)
-            for step in _steps(node.layer.prepare(of_shards[0]))
+        prepared = [
+            _steps(node.layer.prepare(of_shards[0])) for node, of_shards in zip(self.graph.nodes, operands, strict=True)
         ]
+        prepare = [_sequence(steps) for steps in prepared if steps]  # one task a layer
         programs = [self.program(shard, operands) for shard in range(len(self.layouts))]
         return Plan(
             batch=self.batch,
@@ -184,7 +183,7 @@ class _Lowering:
             for node, of_shards in zip(reversed(self.graph.nodes), reversed(operands), strict=True):
                 if node.name in self.wanted:
                     backward = node.layer.backward(of_shards[shard])
-                    program += [*backward.params, *backward.input]
+                    program += [*backward.shared, *backward.input, *backward.params]
         return program
 
     def enter(self, shard: int) -> Step:

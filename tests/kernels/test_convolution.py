@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from cnnspec.fields import options
 from cnnspec.kernels import direct
 from cnnspec.kernels.case import Case
-from cnnspec.kernels.choice import KERNELS, Direction, choose
+from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.step import Array
 from cnnspec.layers.conv import Conv2d
 from cnnspec.shapes import ShapeError, windows
-
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 def case_of(shape: tuple[int, int, int], filters: int, groups: int, **laid: Any) -> Case:
@@ -36,13 +34,17 @@ def results(case: Case, direction: Direction, n: int, dtype: Any) -> dict[str, A
     x, y, weight = (random.standard_normal(shape).astype(dtype) for shape in arrays.values())
     a, b, out = {"forward": (x, weight, y), "input": (y, weight, x), "weight": (x, y, weight)}[direction]
     found = {}
-    for kernel in KERNELS[direction]:
-        if kernel.supports(case):
-            result = np.full_like(out, np.nan)
-            buffers = {name: np.full(b.shape, np.nan, dtype) for name, b in kernel.scratch(case, n).items()}
-            for step in [*kernel.prepare(case, weight, buffers), *kernel.bind(case, a, b, result, buffers)]:
-                step()
-            found[kernel.name] = result
+    for kernel in candidates(direction, case, n):
+        result = np.full_like(out, np.nan)
+        others = next((list(joint.values()) for joint in JOINT if kernel in joint.values()), [kernel])
+        wanted = {name: b.shape for other in others for name, b in other.scratch(case, n).items()}
+        buffers = {name: np.full(shape, np.nan, dtype) for name, shape in wanted.items()}
+        steps = [step for other in others for step in other.prepare(case, weight, buffers)]
+        if kernel.joint and direction != "forward":
+            steps += others[0].bind(case, x, weight, np.empty_like(y), buffers)
+        for step in [*steps, *kernel.share(case, y, buffers), *kernel.bind(case, a, b, result, buffers)]:
+            step()
+        found[kernel.name] = result
     return found
 
 
@@ -83,31 +85,50 @@ def test_kernels_agree(
 def test_kernels_agree_where_products_are_cut_into_blocks_and_tiles(direction: Direction, n: int) -> None:
     case = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
     found = results(case, direction, n, np.float32)
-    assert set(found) == {"direct", "patches"}
+    assert set(found) == {"direct", "dft", "patches"}
     scale = np.abs(found["patches"]).max()
-    np.testing.assert_allclose(found["direct"], found["patches"], atol=2e-6 * scale)
+    for name in ("direct", "dft"):
+        np.testing.assert_allclose(found[name], found["patches"], atol=2e-6 * scale)
 
 
-def test_the_cheapest_kernel_is_chosen() -> None:
+def names(case: Case, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
+    return [kernel.name for kernel in choose(case, n, mode, pinned).values()]
+
+
+def test_the_cheapest_kernels_are_chosen() -> None:
+    same: dict[str, Any] = {"kernel": (3, 3), "stride": (1, 1), "padding": "same"}
+    few, many = case_of((16, 32, 32), 16, 1, **same), case_of((64, 8, 8), 64, 1, **same)
+    assert names(few, 32) == ["direct"] * 3
+    assert names(many, 32) == ["dft"] * 3
+    assert names(many, 32, "infer") == ["dft"]
     lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
-    same = case_of((64, 8, 8), 64, 1, kernel=(3, 3), stride=(1, 1), padding="same")
-    assert [choose(direction, same).name for direction in DIRECTIONS] == ["direct"] * 3
+    assert names(lenet, 32) == ["dft"] * 3
+    assert names(lenet, 1) != ["dft"] * 3  # one image does not pay for the spectra of the weights
     separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
-    assert [choose(direction, separable).name for direction in DIRECTIONS] == ["direct", "depthwise", "direct"]
-    # the correlation of dy with 5x5 weights has 144 outputs for 64 positions of dy
-    assert [choose(direction, lenet).name for direction in DIRECTIONS] == ["direct", "patches", "direct"]
+    assert names(separable, 32) == ["direct", "depthwise", "direct"]
+
+
+def test_shards_that_differ_by_an_image_choose_alike() -> None:
+    random = np.random.default_rng(0)
+    for c, size, filters in random.integers(1, 40, (50, 3)).tolist():
+        case = case_of((c, size + 4, size + 4), filters, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+        assert len({tuple(names(case, n)) for n in (16, 31, 32, 33, 63)}) == 1
 
 
 def test_a_pinned_kernel_gives_way_where_it_cannot() -> None:
     halving = case_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(2, 2), padding="same")
-    assert choose("forward", halving, "patches").name == "patches"
-    assert choose("input", halving, "direct").name == "patches"
+    assert names(halving, 32, pinned="patches") == ["patches"] * 3
+    assert names(halving, 32, pinned="direct") == ["direct", "patches", "direct"]
+    assert names(halving, 32, pinned="dft") == names(halving, 32)
+    small = case_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(1, 1), padding="same")
+    assert names(small, 1, pinned="dft") == ["dft"] * 3
 
 
 def test_every_kernel_can_be_pinned_in_a_spec() -> None:
     (annotation,) = (option.annotation for option in options(Conv2d) if option.name == "kernel")
     names = {name for part in get_args(get_args(annotation)[0]) for name in get_args(part)}
-    assert {kernel.name for kernels in KERNELS.values() for kernel in kernels} == names
+    tables = [*KERNELS.values(), *(joint.values() for joint in JOINT)]
+    assert {kernel.name for kernels in tables for kernel in kernels} == names
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -115,4 +136,5 @@ def test_kernels_agree_where_weights_are_large(direction: Direction) -> None:
     case = case_of((64, 9, 5), 512, 1, kernel=(3, 3), stride=(1, 1), padding="same")
     found = results(case, direction, 4, np.float64)
     assert direct.WEIGHT.scratch(case, 4)["products"].shape[1] == 3  # of 9 rows
-    np.testing.assert_allclose(found["direct"], found["patches"], atol=1e-10)
+    for result in found.values():
+        np.testing.assert_allclose(result, found["patches"], atol=1e-10)

@@ -39,6 +39,7 @@ class Shard:
 
     operands: Operands
     forward: Program
+    shared: Program
     input: Program
     params: Program
 
@@ -108,9 +109,9 @@ class Bench:
         )
         forward = self.layer.forward(operands)
         if self.mode == "infer":
-            return Shard(operands, forward, (), ())
+            return Shard(operands, forward, (), (), ())
         backward = self.layer.backward(operands)
-        return Shard(operands, forward, backward.input, backward.params)
+        return Shard(operands, forward, backward.shared, backward.input, backward.params)
 
     def _input_grads(
         self, inputs: tuple[Array, ...], output_grads: tuple[Array, ...], in_place: bool
@@ -140,9 +141,10 @@ class Bench:
         return self.y
 
     def backward(self) -> None:
-        """The gradients of parameters, then of inputs, as a plan runs them."""
-        self.run(lambda shard: shard.params)
+        """The gradients of inputs, then of parameters, as a plan runs them."""
+        self.run(lambda shard: shard.shared)
         self.run(lambda shard: shard.input)
+        self.run(lambda shard: shard.params)
 
     def forget(self) -> None:
         """Poison what backward must not read: inputs and outputs that are not retained, buffers of the forward pass."""
@@ -197,5 +199,5 @@ def slopes(bench: Bench, array: Array, places: Array, step: float = 1e-5) -> Arr
 
 def steps_of(bench: Bench) -> list[Step]:
     """Every step that a plan would run, in order; meetings left out."""
-    programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.params, s.input))]
+    programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.shared, s.input, s.params))]
     return [item for program in programs for item in program if not isinstance(item, Reduce)]

@@ -26,6 +26,7 @@ layers:
   - {type: conv2d, filters: 6, kernel_size: 3, padding: same, bias: none}
   - batch_norm
   - relu
+  - {type: conv2d, filters: 6, kernel_size: [3, 2], padding: same, kernel: dft}
   - {id: stem, type: max_pool2d, kernel_size: 3, stride: 2, padding: 1}
   - {id: res, type: residual, body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2}, gelu]}
   - {id: down, type: residual, body: [{type: conv2d, filters: 8, kernel_size: 3, padding: 1, stride: 2}, tanh]}

@@ -1,0 +1,231 @@
+"""Convolution by the discrete Fourier transform, for maps of few positions and many channels.
+
+With X, W and Y the spectra of map, weights and result on a circle so long that no product wraps around,
+
+    Y = X conj(W),    dX = dY W,    dW = X conj(dY),
+
+frequency by frequency, summed over channels, filters and images: 2 real multiplications a position, channel and filter
+where the definition has kh*kw. Real and imaginary parts are stacked, so that each is one real product, and the third
+matrix is the second one's transpose: Y = B X, dX = B^T dY with B = (Wr, Wi; -Wi, Wr).
+The three directions share the spectra of map, weights and dy: either all of them are computed here or none.
+Error: below that of the direct sum in float32. Source: Mathieu, Henaff, LeCun, "Fast training of convolutional
+networks through FFTs" (2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from cnnspec.kernels.blocks import tall_product
+from cnnspec.kernels.case import Case, Kernel, Work, copy, nothing_to_prepare
+from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
+from cnnspec.kernels.step import Array, Buffer, Step
+
+CACHE = 1 << 17  # elements of a map that are transformed at a time
+LARGEST = 1 << 22  # elements of B: beyond, the weights' spectra cost more memory than their products save time
+
+
+def _circle(case: Case) -> Circle:
+    windows = case.windows
+    top, bottom, left, right = windows.padding
+    return Circle(windows.height + max(top, bottom), windows.width + max(left, right))
+
+
+def _taps(case: Case) -> Places:
+    """Where the taps lie on the circle when the window of the first output has its corner in the padding."""
+    windows = case.windows
+    (kh, kw), (dh, dw) = windows.kernel, windows.dilation
+    return Places([i * dh - windows.padding[0] for i in range(kh)], [j * dw - windows.padding[2] for j in range(kw)])
+
+
+def _supports(case: Case) -> bool:
+    plain = case.groups == 1 and case.windows.stride == (1, 1) and prod(case.windows.kernel) > 1
+    return plain and _circle(case).frequencies * 4 * case.filters * case.channels <= LARGEST
+
+
+def _sizes(case: Case, n: int) -> tuple[int, int]:
+    """Elements of the channels transformed at a time, turned, and half transformed: the larger of map and result."""
+    windows, columns = case.windows, _circle(case).columns
+    sides = ((windows.height, windows.width, case.channels), (*windows.output, case.filters))
+    tiles = [(h, w, _channels_of_tile(h * w * n, c) * n) for h, w, c in sides]
+    return max(prod(tile) for tile in tiles), max(h * columns * q for h, _, q in tiles)
+
+
+def _channels_of_tile(each: int, channels: int) -> int:
+    return max(1, min(channels, CACHE // each))
+
+
+def _view(flat: Array, *shape: int) -> Array:
+    return flat[: prod(shape)].reshape(shape)
+
+
+def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """Some channels of a map (w, h, c, n), the same of its spectrum (frequencies, 2, c*n), and a place to turn them."""
+    h, c, w, n = array.shape
+    by_channel, count = spectrum.reshape(-1, 2, c, n), _channels_of_tile(h * w * n, c)
+    for first in range(0, c, count):
+        channels = slice(first, min(first + count, c))
+        part = array[:, channels].transpose(2, 0, 1, 3)
+        yield part, by_channel[:, :, channels].reshape(-1, 2, part.shape[2] * n), _view(turned, *part.shape)
+
+
+def _analyse(circle: Circle, source: Array, spectrum: Array, turned: Array, middle: Array) -> list[Step]:
+    """The spectrum (frequencies, 2*c, n) of a map (h, c, w, n)."""
+    h, _, w, _ = source.shape
+    steps: list[Step] = []
+    for part, frequencies, place in _tiles(source, spectrum, turned):
+        plane = place.reshape(w, h, -1)
+        half = _view(middle, circle.columns, h, plane.shape[-1])
+        steps += [copy(part, place), *analysis(circle, Places(range(h), range(w)), plane, half, frequencies)]
+    return steps
+
+
+def _synthesise(circle: Circle, spectrum: Array, target: Array, turned: Array, middle: Array) -> list[Step]:
+    """The map (h, c, w, n) of a spectrum (frequencies, 2*c, n)."""
+    h, _, w, _ = target.shape
+    steps: list[Step] = []
+    for part, frequencies, place in _tiles(target, spectrum, turned):
+        plane = place.reshape(w, h, -1)
+        half = _view(middle, circle.columns, h, plane.shape[-1])
+        steps += [*synthesis(circle, Places(range(h), range(w)), frequencies, half, plane), copy(place, part)]
+    return steps
+
+
+def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    circle, (kh, kw) = _circle(case), case.windows.kernel
+    frequencies, weights = circle.frequencies, case.filters * case.channels
+    turned, middle = _sizes(case, n)
+    return {
+        "taps": Buffer((kw, kh, weights), "prepare"),
+        "taps_middle": Buffer((circle.columns, kh, weights), "prepare"),
+        "taps_spectrum": Buffer((frequencies, 2, weights), "prepare"),
+        "blocks": Buffer((frequencies, 2 * case.filters, 2 * case.channels), "prepare"),
+        "turned": Buffer((turned,), "forward"),
+        "middle": Buffer((middle,), "forward"),
+        "x_spectrum": Buffer((frequencies, 2 * case.channels, n), "kept"),
+        "y_spectrum": Buffer((frequencies, 2 * case.filters, n), "forward"),
+    }
+
+
+def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """B = (Wr, Wi; -Wi, Wr) of every frequency."""
+    filters, channels, kh, kw = weight.shape
+    taps, spectrum = buffers["taps"], buffers["taps_spectrum"]
+    target, source = taps.reshape(kw, kh, filters, channels), weight.transpose(3, 2, 0, 1)
+    real, imaginary = spectrum.reshape(-1, 2, filters, channels).transpose(1, 0, 2, 3)
+    blocks = buffers["blocks"].reshape(-1, 2, filters, 2, channels)
+
+    def stack() -> None:
+        np.copyto(blocks[:, 0, :, 0], real)
+        np.copyto(blocks[:, 0, :, 1], imaginary)
+        np.negative(imaginary, out=blocks[:, 1, :, 0])
+        np.copyto(blocks[:, 1, :, 1], real)
+
+    return [copy(source, target), *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], spectrum), stack]
+
+
+def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    circle, turned, middle = _circle(case), buffers["turned"], buffers["middle"]
+    x_spectrum, y_spectrum = buffers["x_spectrum"], buffers["y_spectrum"]
+    return [
+        *_analyse(circle, x, x_spectrum, turned, middle),
+        tall_product(buffers["blocks"], x_spectrum, y_spectrum),
+        *_synthesise(circle, y_spectrum, y, turned, middle),
+    ]
+
+
+def _shared_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    turned, middle = _sizes(case, n)
+    return {
+        "dy_turned": Buffer((turned,), "backward"),
+        "dy_middle": Buffer((middle,), "backward"),
+        "dy_spectrum": Buffer((_circle(case).frequencies, 2 * case.filters, n), "backward"),
+    }
+
+
+def _share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    spectrum = buffers["dy_spectrum"]
+    return _analyse(_circle(case), dy, spectrum, buffers["dy_turned"], buffers["dy_middle"])
+
+
+def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    spectrum = Buffer((_circle(case).frequencies, 2 * case.channels, n), "backward")
+    return {**_shared_scratch(case, n), "dx_spectrum": spectrum}
+
+
+def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    spectrum, blocks = buffers["dx_spectrum"], buffers["blocks"].transpose(0, 2, 1)
+    return [
+        tall_product(blocks, buffers["dy_spectrum"], spectrum),
+        *_synthesise(_circle(case), spectrum, dx, buffers["dy_turned"], buffers["dy_middle"]),
+    ]
+
+
+def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    circle, (kh, kw) = _circle(case), case.windows.kernel
+    weights = case.filters * case.channels
+    return {
+        **_shared_scratch(case, n),
+        "x_transposed": Buffer((circle.frequencies, n, 2 * case.channels), "backward"),
+        "products": Buffer((circle.frequencies, 2 * case.filters, 2 * case.channels), "backward"),
+        "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "backward"),
+        "dweight_middle": Buffer((circle.columns, kh, weights), "backward"),
+        "dweight": Buffer((kw, kh, weights), "backward"),
+    }
+
+
+def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """All products of parts of dY and X at once; a copy of X turns a @ b.T, slow for few images, into a @ b."""
+    filters, channels, kh, kw = dweight.shape
+    transposed, source = buffers["x_transposed"], buffers["x_spectrum"].transpose(0, 2, 1)
+    spectrum, taps = buffers["dweight_spectrum"], buffers["dweight"]
+    real, imaginary = spectrum.reshape(-1, 2, filters, channels).transpose(1, 0, 2, 3)
+    products = buffers["products"].reshape(-1, 2, filters, 2, channels)
+    target, origin = dweight.transpose(3, 2, 0, 1), taps.reshape(kw, kh, filters, channels)
+
+    def combine() -> None:
+        np.add(products[:, 0, :, 0], products[:, 1, :, 1], out=real)
+        np.subtract(products[:, 0, :, 1], products[:, 1, :, 0], out=imaginary)
+
+    return [
+        copy(source, transposed),
+        tall_product(buffers["dy_spectrum"], transposed, buffers["products"]),
+        combine,
+        *synthesis(_circle(case), _taps(case), spectrum, buffers["dweight_middle"], taps),
+        copy(origin, target),
+    ]
+
+
+def _transform(case: Case, height: int, width: int, channels: int) -> Work:
+    circle = _circle(case)
+    macs = height * circle.columns * width + 4 * height * circle.frequencies
+    return Work(macs * channels, (2 * height * width + 2 * circle.frequencies) * channels)
+
+
+def _block_elements(case: Case) -> int:
+    return 4 * _circle(case).frequencies * case.filters * case.channels
+
+
+def _forward_work(case: Case) -> Work:
+    blocks = _block_elements(case)
+    x = _transform(case, case.windows.height, case.windows.width, case.channels)
+    y = _transform(case, *case.windows.output, case.filters)
+    return Work(x.macs + y.macs + blocks, x.moved + y.moved, once=blocks)
+
+
+def _input_work(case: Case) -> Work:
+    return replace(_forward_work(case), once=0)
+
+
+def _weight_work(case: Case) -> Work:
+    blocks = _block_elements(case)
+    return Work(blocks, 2 * _circle(case).frequencies * case.channels, once=2 * blocks)
+
+
+FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)
+INPUT = Kernel("dft", _supports, _input_work, _input_scratch, nothing_to_prepare, _input_gradient, _share)
+WEIGHT = Kernel("dft", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient, _share)
