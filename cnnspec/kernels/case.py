@@ -11,6 +11,8 @@ import numpy as np
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
+FEWEST_ROWS = 4
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,8 +40,14 @@ class Case:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image by the definition."""
-        return self.filters * self.depth * prod(self.windows.output)
+        """Multiply-accumulates of one image by the definition; products of fewer rows take as long as of four."""
+        rows = max(self.filters_of_group, FEWEST_ROWS)
+        return self.groups * rows * self.depth * prod(self.windows.output)
+
+    @property
+    def runs(self) -> int:
+        """How much longer copies of windows take: twice between strides, where runs are as short as the batch."""
+        return min(self.windows.stride[1], 2)
 
 
 @dataclass(frozen=True)

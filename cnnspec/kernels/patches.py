@@ -166,7 +166,7 @@ def _supports(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, case.groups * case.depth * prod(case.windows.output))
+    return Work(case.macs, case.groups * case.depth * prod(case.windows.output) * case.runs)
 
 
 def _input_work(case: Case) -> Work:

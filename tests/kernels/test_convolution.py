@@ -105,7 +105,7 @@ def test_the_cheapest_kernels_are_chosen() -> None:
     assert names(lenet, 32) == ["dft"] * 3
     assert names(lenet, 1) != ["dft"] * 3  # one image does not pay for the spectra of the weights
     separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
-    assert names(separable, 32) == ["direct", "depthwise", "direct"]
+    assert names(separable, 32) == ["banded", "depthwise", "banded"]
 
 
 def test_shards_that_differ_by_an_image_choose_alike() -> None:

@@ -28,7 +28,9 @@ layers:
   - relu
   - {type: conv2d, filters: 6, kernel_size: [3, 2], padding: same, kernel: dft}
   - {id: stem, type: max_pool2d, kernel_size: 3, stride: 2, padding: 1}
-  - {id: res, type: residual, body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2}, gelu]}
+  - id: res
+    type: residual
+    body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2, kernel: banded}, gelu]
   - {id: down, type: residual, body: [{type: conv2d, filters: 8, kernel_size: 3, padding: 1, stride: 2}, tanh]}
   - type: parallel
     branches: [[{type: conv2d, filters: 3, kernel_size: 1, bias: untied}], [sigmoid]]
