@@ -16,7 +16,7 @@ from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.check import checked
 from cnnspec.diagnostics import Diagnostic, RunError, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.diagnostics.formats import FORMATS
+from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained, source_lines, summary
 from cnnspec.graph.lints import lint
 from cnnspec.spec import load
@@ -118,7 +118,7 @@ def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argpar
             print(explained(diagnostic, coloured_output()) + "\n")
         print(summary(found, files))
         return
-    text = FORMATS[arguments.format](found, files)
+    text = formatted(arguments.format, found, files)
     if arguments.output_file is None:
         if text:
             print(text)

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.random import Generator
 
 from cnnspec.fields import Declaration, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
 
-@dataclass(frozen=True, kw_only=True)
 class Augmentation(Declaration):
     """Base of all augmentations; they change a batch of bytes (n, c, h, w) in place."""
 
     kind: ClassVar[str] = "augmentation"
 
-    def apply(self, pixels: Array, random: Generator) -> None:
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Change the batch."""
         raise NotImplementedError
 
 
 @register("flip")
-@dataclass(frozen=True, kw_only=True)
 class Flip(Augmentation):
     """Mirrors images left to right."""
 
     probability: Annotated[UnitInterval, "share of images that are mirrored"] = 0.5
 
-    def apply(self, pixels: Array, random: Generator) -> None:
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Mirror some."""
         chosen = np.flatnonzero(random.random(len(pixels)) < self.probability)
         pixels[chosen] = pixels[chosen, :, :, ::-1]
 
 
 @register("shift")
-@dataclass(frozen=True, kw_only=True)
 class Shift(Augmentation):
     """Moves every image by up to some pixels down and across; what comes in is black."""
 
     pixels: Annotated[PositiveInt, "largest distance"] = 2
 
-    def apply(self, pixels: Array, random: Generator) -> None:
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Pad, and cut a window from each."""
         reach = self.pixels
         n, _, h, w = pixels.shape

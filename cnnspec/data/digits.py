@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +23,6 @@ LEVELS = 16
 
 
 @register("digits")
-@dataclass(frozen=True, kw_only=True)
 class Digits(Source):
     """8x8 handwritten digits, 1,437 to train and 360 to test, within the package: nothing to fetch."""
 

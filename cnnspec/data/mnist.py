@@ -71,7 +71,6 @@ FASHION_SUMS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class IdxSource(Source):
     """Base of data sets of four IDX files, gzipped or not."""
 
@@ -176,7 +175,6 @@ def _content(path: Path) -> bytes:
 
 
 @register("mnist")
-@dataclass(frozen=True, kw_only=True)
 class Mnist(IdxSource):
     """70,000 handwritten digits of 28x28 pixels, 60,000 to train and 10,000 to test.
 
@@ -190,7 +188,6 @@ class Mnist(IdxSource):
 
 
 @register("fashion_mnist")
-@dataclass(frozen=True, kw_only=True)
 class FashionMnist(IdxSource):
     """70,000 pictures of clothing of 28x28 pixels, 60,000 to train and 10,000 to test.
 

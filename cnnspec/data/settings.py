@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, Fraction, PositiveInt, Registered
 
 
-@dataclass(frozen=True, kw_only=True)
 class Limit(Declaration):
     """How much of a split is used."""
 
@@ -16,7 +14,6 @@ class Limit(Declaration):
     limit: Annotated[PositiveInt | None, "use this many images, cut by the seed and stratified"] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Validation(Declaration):
     """What is cut off the training images to choose the best checkpoint by."""
 
@@ -25,7 +22,6 @@ class Validation(Declaration):
     limit: Annotated[PositiveInt | None, "number of images"] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataSettings(Declaration):
     """Where the images come from, how they are split, and what happens to them before the first layer."""
 

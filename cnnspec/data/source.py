@@ -23,7 +23,6 @@ class Images:
     labels: Array
 
 
-@dataclass(frozen=True, kw_only=True)
 class Source(Declaration):
     """Base of all data sources."""
 

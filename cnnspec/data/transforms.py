@@ -7,7 +7,6 @@ into one multiplication and one addition where a batch enters. Without any, pixe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -20,7 +19,6 @@ from cnnspec.shapes import Shape, ShapeError
 BLOCK = 4096  # images that are resized at a time, to keep the float copy small
 
 
-@dataclass(frozen=True, kw_only=True)
 class Transform(Declaration):
     """Base of all transforms; each one changes shapes and bytes, or the scale of numbers, or nothing."""
 
@@ -40,7 +38,6 @@ class Transform(Declaration):
 
 
 @register("resize")
-@dataclass(frozen=True, kw_only=True)
 class Resize(Transform):
     """Resizes by bilinear interpolation between pixel centres (half-pixel coordinates, edges repeated)."""
 
@@ -76,7 +73,6 @@ def _weights(source: int, target: int) -> Array:
 
 
 @register("pad")
-@dataclass(frozen=True, kw_only=True)
 class Pad(Transform):
     """Puts a border around every image."""
 
@@ -106,7 +102,6 @@ class Pad(Transform):
 
 
 @register("scale")
-@dataclass(frozen=True, kw_only=True)
 class Scale(Transform):
     """Maps bytes 0..255 to minimum..maximum."""
 
@@ -120,7 +115,6 @@ class Scale(Transform):
 
 
 @register("normalize")
-@dataclass(frozen=True, kw_only=True)
 class Normalize(Transform):
     """Subtracts a mean and divides by a standard deviation, of pixels in 0..1, for each channel or for all."""
 

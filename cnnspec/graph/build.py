@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.fields import create
@@ -64,9 +62,7 @@ class _Builder:
         activation = getattr(entry.layer, "activation", None)
         if activation is None:
             return self.add(entry.name, entry.layer, sources, entry.place, entry)
-        without: dict[str, Any] = {"activation": None}
-        plain = dataclasses.replace(entry.layer, **without)
-        value = self.add(entry.name, plain, sources, entry.place, entry)
+        value = self.add(entry.name, entry.layer.but(activation=None), sources, entry.place, entry)
         return self.add(f"{entry.name}.{activation.type_name}", activation, (value,), entry.place)
 
     def residual(self, entry: ResidualEntry, source: str) -> str:

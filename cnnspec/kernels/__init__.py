@@ -1,5 +1,22 @@
-"""Functions from arrays to steps, one file an algorithm."""
+"""Functions that bind arithmetic to arrays and return steps: how a layer's formula is computed.
 
-from cnnspec.kernels.step import Array, Buffer, Step
+One file an algorithm or a family. They know arrays and nothing of layers, specs or plans. A module is loaded when
+something of it is first used: to check a spec takes shapes alone, and nobody should wait for the arithmetic.
+"""
 
-__all__ = ["Array", "Buffer", "Step"]
+from __future__ import annotations
+
+import sys
+from importlib.util import LazyLoader, find_spec, module_from_spec
+from types import ModuleType
+
+
+def __getattr__(name: str) -> ModuleType:
+    spec = None if name.startswith("__") else find_spec(f"{__name__}.{name}")
+    if spec is None or spec.loader is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    spec.loader = LazyLoader(spec.loader)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = globals()[name] = module
+    spec.loader.exec_module(module)
+    return module

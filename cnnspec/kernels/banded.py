@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, block
-from cnnspec.kernels.case import Case, Kernel, Work, grouped_map, nothing_to_prepare, product
+from cnnspec.kernels.cases import Case, Kernel, Work, grouped_map, nothing_to_prepare, product
 from cnnspec.kernels.columns import expand, expanded, moved
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step

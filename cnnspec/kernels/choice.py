@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from cnnspec.kernels import banded, depthwise, dft, direct, patches
-from cnnspec.kernels.case import Case, Kernel
+from cnnspec.kernels.cases import Case, Kernel
 
 Direction = Literal["forward", "input", "weight"]
 Choice = Mapping[Direction, Kernel]

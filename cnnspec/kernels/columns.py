@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.case import Case, grouped_map, grouped_rows, inside, read_by
+from cnnspec.kernels.cases import Case, grouped_map, grouped_rows, inside, read_by
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 

@@ -6,7 +6,6 @@ import math
 from functools import cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from cnnspec.kernels.step import Array
 
@@ -83,4 +82,4 @@ def normal_distribution(x: Array, out: Array, work: Array) -> None:
 def _tail_polynomial(dtype: np.dtype[np.generic]) -> tuple[float, ...]:
     # Highest power first; float32 cannot see more than twelve terms.
     terms = 12 if dtype == np.float32 else len(_SCALED_TAIL)
-    return tuple(float(c) for c in chebyshev.cheb2poly(_SCALED_TAIL[:terms])[::-1])
+    return tuple(float(c) for c in np.polynomial.chebyshev.cheb2poly(_SCALED_TAIL[:terms])[::-1])

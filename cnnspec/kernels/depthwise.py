@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.case import Case, Kernel, Work, nothing_to_prepare
+from cnnspec.kernels.cases import Case, Kernel, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.taps import taps
 

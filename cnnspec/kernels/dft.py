@@ -21,7 +21,7 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import tall_product
-from cnnspec.kernels.case import Case, Kernel, Work, copy, nothing_to_prepare
+from cnnspec.kernels.cases import Case, Kernel, Work, copy, nothing_to_prepare
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnspec.kernels.blocks import DEEP, NARROW, SMALL, SMALL_OUTPUT, block, column_blocks
-from cnnspec.kernels.case import Case, Kernel, Work, add_rows, grouped_rows, nothing_to_prepare, product
+from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, grouped_rows, nothing_to_prepare, product
 from cnnspec.kernels.columns import expanded, moved, windows_of
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows

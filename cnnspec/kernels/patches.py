@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import SMALL, block
-from cnnspec.kernels.case import (
+from cnnspec.kernels.cases import (
     Case,
     Kernel,
     Work,

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from cnnspec.fields import NonNegativeNumber
-from cnnspec.kernels.curves import normal_density, normal_distribution, sigmoid
+from cnnspec.kernels import curves, sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.kernels.sums import rows_of, zeros
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
 
-@dataclass(frozen=True, kw_only=True)
 class Activation(Layer):
     """Base of the activations; a subclass names the arrays of x's shape that its two steps use."""
 
@@ -46,7 +43,6 @@ class Activation(Layer):
 
 
 @register("relu")
-@dataclass(frozen=True, kw_only=True)
 class Relu(Activation):
     """y = max(x, 0); the derivative at 0 is 0. Source: Nair and Hinton (2010)."""
 
@@ -57,8 +53,8 @@ class Relu(Activation):
 
     def forward(self, o: Operands) -> Program:
         """One pass."""
-        x, y = rows_of(o.x), rows_of(o.y)
-        nothing = zeros(x.shape[-1], str(x.dtype))
+        x, y = sums.rows_of(o.x), sums.rows_of(o.y)
+        nothing = sums.zeros(x.shape[-1], str(x.dtype))
 
         def step() -> None:
             np.maximum(x, nothing, out=y)
@@ -77,7 +73,6 @@ class Relu(Activation):
 
 
 @register("leaky_relu")
-@dataclass(frozen=True, kw_only=True)
 class LeakyRelu(Activation):
     """y = x for x > 0, else slope x. Source: Maas et al. (2013)."""
 
@@ -116,7 +111,6 @@ class LeakyRelu(Activation):
 
 
 @register("sigmoid")
-@dataclass(frozen=True, kw_only=True)
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
@@ -130,7 +124,7 @@ class Sigmoid(Activation):
         x, y = o.x, o.y
 
         def step() -> None:
-            sigmoid(x, y)
+            curves.sigmoid(x, y)
 
         return [step]
 
@@ -147,7 +141,6 @@ class Sigmoid(Activation):
 
 
 @register("tanh")
-@dataclass(frozen=True, kw_only=True)
 class Tanh(Activation):
     """y = tanh(x)."""
 
@@ -177,7 +170,6 @@ class Tanh(Activation):
         return step
 
 
-@dataclass(frozen=True, kw_only=True)
 class Gated(Layer):
     """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
 
@@ -216,13 +208,12 @@ class Gated(Layer):
 
 
 @register("silu")
-@dataclass(frozen=True, kw_only=True)
 class Silu(Gated):
     """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
-        sigmoid(x, gate)
+        """P = curves.sigmoid(x), the slope P (1 + x (1 - P))."""
+        curves.sigmoid(x, gate)
         if slope is not None:
             np.subtract(1, gate, out=slope)
             np.multiply(slope, x, out=slope)
@@ -231,7 +222,6 @@ class Silu(Gated):
 
 
 @register("gelu")
-@dataclass(frozen=True, kw_only=True)
 class Gelu(Gated):
     """y = x P(x), P the normal distribution function: (1 + erf(x / sqrt 2)) / 2.
 
@@ -247,21 +237,21 @@ class Gelu(Gated):
 
 
 def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    normal_distribution(x, gate, work)
+    curves.normal_distribution(x, gate, work)
     if slope is not None:
-        normal_density(x, slope)
+        curves.normal_density(x, slope)
         np.multiply(slope, x, out=slope)
         np.add(slope, gate, out=slope)
 
 
 def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P).
+    # (1 + tanh(u)) / 2 is curves.sigmoid(2u), and P' = 2 u' P (1 - P).
     rate = 2 * sqrt(2 / pi)
     np.square(x, out=work)
     np.multiply(work, rate * 0.044715, out=gate)
     np.add(gate, rate, out=gate)
     np.multiply(gate, x, out=gate)
-    sigmoid(gate, gate)
+    curves.sigmoid(gate, gate)
     if slope is not None:
         np.multiply(work, rate * 3 * 0.044715, out=work)
         np.add(work, rate, out=work)
@@ -273,7 +263,6 @@ def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> Non
 
 
 @register("softmax")
-@dataclass(frozen=True, kw_only=True)
 class Softmax(Layer):
     """y_c = exp(x_c) / sum_k exp(x_k) over the channels of a map or the features of a vector."""
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from numpy.random import Generator
 
 from cnnspec.fields import Declaration, Registered
 from cnnspec.kernels.step import Array, Buffer, Step
@@ -24,7 +23,7 @@ Mode = Literal["train", "infer"]
 class Initializer(Protocol):
     """Fills a fresh parameter; `fans` are the connections into and out of one unit."""
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values into `array`."""
 
 
@@ -113,7 +112,6 @@ class Operands:
         return self.output_grads[0]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Layer(Declaration):
     """Base of all layers; a subclass states its formula in its docstring and its fields as keys of the spec."""
 

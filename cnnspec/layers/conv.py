@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import gcd, prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels.case import Case, Kernel
-from cnnspec.kernels.choice import Choice, Direction, choose
+from cnnspec.kernels import cases, choice, sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.kernels.sums import channel_sum, rows_of
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
 
 @register("conv2d")
-@dataclass(frozen=True, kw_only=True)
 class Conv2d(Layer):
     """Slides filters over a map: y[f,i,j] = b + sum_{c,u,v} w[f,c,u,v] x[c, i*sh + u*dh - top, j*sw + v*dw - left].
 
@@ -88,7 +84,7 @@ class Conv2d(Layer):
         case = self._case(inputs[0])
         found = {
             _prefix(kernel, direction) + name: buffer
-            for direction, kernel in choose(case, n, mode, self.kernel).items()
+            for direction, kernel in choice.choose(case, n, mode, self.kernel).items()
             for name, buffer in kernel.scratch(case, n).items()
         }
         if mode == "train" and self.bias == "channel":
@@ -118,24 +114,24 @@ class Conv2d(Layer):
         dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
         return Backward(dx, params, shared=[_sequence(shared)])
 
-    def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
+    def _bind(self, direction: choice.Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""
         kernel = self._choice(o)[direction]
         return _sequence(kernel.bind(self._case_of(o.x), a, b, out, _buffers(kernel, direction, o)))
 
-    def _choice(self, o: Operands) -> Choice:
-        return choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
+    def _choice(self, o: Operands) -> choice.Choice:
+        return choice.choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
 
-    def _case(self, shape: Shape) -> Case:
-        return Case(self.windows(shape), shape[0], self.filters, self.groups)
+    def _case(self, shape: Shape) -> cases.Case:
+        return cases.Case(self.windows(shape), shape[0], self.filters, self.groups)
 
-    def _case_of(self, x: Array) -> Case:
+    def _case_of(self, x: Array) -> cases.Case:
         h, c, w, _ = x.shape
         return self._case((c, h, w))
 
     def _add_bias(self, y: Array, bias: Array) -> Step:
         # (filters, oh, ow) as (oh, filters, ow, 1), or (filters,) against (oh, filters, ow*n)
-        target = y if self.bias == "untied" else rows_of(y)
+        target = y if self.bias == "untied" else sums.rows_of(y)
         spread = bias.transpose(1, 0, 2)[..., None] if self.bias == "untied" else bias[:, None]
 
         def step() -> None:
@@ -145,7 +141,7 @@ class Conv2d(Layer):
 
     def _bias_gradient(self, dy: Array, dbias: Array, rows: Array | None) -> Step:
         if rows is not None:
-            return channel_sum(dy, dbias, rows)
+            return sums.channel_sum(dy, dbias, rows)
         source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
 
         def step() -> None:
@@ -162,11 +158,11 @@ def _sequence(steps: list[Step]) -> Step:
     return run
 
 
-def _prefix(kernel: Kernel, direction: Direction) -> str:
+def _prefix(kernel: cases.Kernel, direction: choice.Direction) -> str:
     return f"{kernel.name}." if kernel.joint else f"{kernel.name}.{direction}."
 
 
-def _buffers(kernel: Kernel, direction: Direction, o: Operands) -> dict[str, Array]:
+def _buffers(kernel: cases.Kernel, direction: choice.Direction, o: Operands) -> dict[str, Array]:
     prefix = _prefix(kernel, direction)
     return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}
 

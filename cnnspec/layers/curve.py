@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
 
 from cnnspec.fields import PositiveNumber
-from cnnspec.kernels.curves import sigmoid
+from cnnspec.kernels import curves, sums
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.kernels.sums import channel_sum, rows_of
 from cnnspec.layers.activation import Gated
 from cnnspec.layers.base import (
     Backward,
@@ -28,7 +27,6 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
 
-@dataclass(frozen=True, kw_only=True)
 class Curve(Layer):
     """Base of non-decreasing activations that write value and slope at once, so that x need not stay."""
 
@@ -66,7 +64,6 @@ class Curve(Layer):
 
 
 @register("relu6")
-@dataclass(frozen=True, kw_only=True)
 class Relu6(Curve):
     """y = min(max(x, 0), 6). Source: Krizhevsky (2010)."""
 
@@ -94,7 +91,6 @@ def _hard_slope(x: Array, work: Array, slope: Array) -> None:
 
 
 @register("hard_sigmoid")
-@dataclass(frozen=True, kw_only=True)
 class HardSigmoid(Curve):
     """y = min(max(x / 6 + 1/2, 0), 1), as Keras 3 and PyTorch have it. Source: Howard et al. (2019)."""
 
@@ -106,7 +102,6 @@ class HardSigmoid(Curve):
 
 
 @register("hard_swish")
-@dataclass(frozen=True, kw_only=True)
 class HardSwish(Gated):
     """y = x min(max(x / 6 + 1/2, 0), 1). Source: Howard et al. (2019)."""
 
@@ -135,7 +130,6 @@ def _exponential_linear(x: Array, y: Array, work: Array, slope: Array | None, al
 
 
 @register("elu")
-@dataclass(frozen=True, kw_only=True)
 class Elu(Curve):
     """y = x for x > 0, else alpha (exp(x) - 1). Source: Clevert et al. (2015)."""
 
@@ -147,7 +141,6 @@ class Elu(Curve):
 
 
 @register("selu")
-@dataclass(frozen=True, kw_only=True)
 class Selu(Curve):
     """y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (exp(x) - 1). Source: Klambauer et al. (2017)."""
 
@@ -166,42 +159,39 @@ def _softplus(x: Array, out: Array, work: Array) -> None:
 
 
 @register("softplus")
-@dataclass(frozen=True, kw_only=True)
 class Softplus(Curve):
     """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
     def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Slope sigmoid(x)."""
+        """Slope curves.sigmoid(x)."""
         if slope is not None:
-            sigmoid(x, slope)
+            curves.sigmoid(x, slope)
         _softplus(x, y, work)
 
 
 @register("mish")
-@dataclass(frozen=True, kw_only=True)
 class Mish(Gated):
     """y = x tanh(log(1 + exp(x))). Source: Misra (2019)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = tanh(softplus(x)), P' = (1 - P^2) sigmoid(x)."""
+        """P = tanh(softplus(x)), P' = (1 - P^2) curves.sigmoid(x)."""
         _softplus(x, gate, work)
         np.tanh(gate, out=gate)
         if slope is not None:
             np.square(gate, out=work)
             np.subtract(1, work, out=work)
-            sigmoid(x, slope)
+            curves.sigmoid(x, slope)
             np.multiply(slope, work, out=slope)
             np.multiply(slope, x, out=slope)
             np.add(slope, gate, out=slope)
 
 
 @register("prelu")
-@dataclass(frozen=True, kw_only=True)
 class Prelu(Layer):
     """y = max(x, 0) + weight min(x, 0), one weight for each channel. Source: He et al. (2015)."""
 
-    weight_init: Annotated[InitializerField, "how the slopes below 0 start"] = field(
-        default_factory=lambda: {"type": "constant", "value": 0.25}
+    weight_init: Annotated[InitializerField, "how the slopes below 0 start"] = MappingProxyType(
+        {"type": "constant", "value": 0.25}
     )
 
     retains = frozenset({"x"})
@@ -219,7 +209,12 @@ class Prelu(Layer):
 
     def forward(self, o: Operands) -> Program:
         """Both parts."""
-        x, y, negative, weight = rows_of(o.x), rows_of(o.y), rows_of(o.buffers["negative"]), o.params["weight"]
+        x, y, negative, weight = (
+            sums.rows_of(o.x),
+            sums.rows_of(o.y),
+            sums.rows_of(o.buffers["negative"]),
+            o.params["weight"],
+        )
 
         def step() -> None:
             np.minimum(x, 0, out=negative)
@@ -231,8 +226,13 @@ class Prelu(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dweight = sum of dy min(x, 0); dx = dy for x > 0, else weight dy."""
-        x, dy, product, weight = rows_of(o.x), rows_of(o.dy), rows_of(o.buffers["product"]), o.params["weight"]
-        add_up = channel_sum(o.buffers["product"], o.grads["weight"], o.buffers["partial"])
+        x, dy, product, weight = (
+            sums.rows_of(o.x),
+            sums.rows_of(o.dy),
+            sums.rows_of(o.buffers["product"]),
+            o.params["weight"],
+        )
+        add_up = sums.channel_sum(o.buffers["product"], o.grads["weight"], o.buffers["partial"])
 
         def multiply() -> None:
             np.minimum(x, 0, out=product)
@@ -240,7 +240,7 @@ class Prelu(Layer):
 
         if o.dx is None:
             return Backward(params=[multiply, add_up])
-        dx = rows_of(o.dx)
+        dx = sums.rows_of(o.dx)
 
         def step() -> None:
             np.greater(x, 0, out=product)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cnnspec.fields import PositiveInt, Registered
-from cnnspec.kernels.blocks import SMALL, block
+from cnnspec.kernels import blocks, sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.kernels.sums import channel_sum
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
@@ -20,7 +18,6 @@ FEWEST_ROWS = 16  # of a block of the weights: smaller products lose more than p
 
 
 @register("dense")
-@dataclass(frozen=True, kw_only=True)
 class Dense(Layer):
     """Connects every feature with every unit: y = W x + b.
 
@@ -82,14 +79,14 @@ class Dense(Layer):
 
         params: list[Step] = [weight_step]
         if "bias" in o.grads:
-            params.append(channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
+            params.append(sums.channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
         return Backward([] if o.dx is None else [_blocked_product(o.params["weight"].T, dy, o.dx)], params)
 
 
 def _blocked_product(matrix: Array, columns: Array, out: Array) -> Step:
     """out = matrix @ columns, in blocks of rows."""
     (m, k), n = matrix.shape, columns.shape[1]
-    rows = block(m, FEWEST_ROWS, SMALL // (k * n))
+    rows = blocks.block(m, FEWEST_ROWS, blocks.SMALL // (k * n))
     left, result = matrix.reshape(m // rows, rows, k), out.reshape(m // rows, rows, n)
 
     def step() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +15,6 @@ from cnnspec.shapes import Shape, expect_map
 
 
 @register("dropout")
-@dataclass(frozen=True, kw_only=True)
 class Dropout(Layer):
     """Sets a share of the numbers to 0 in training: y = x m / (1 - rate), m = 1 with probability 1 - rate.
 
@@ -70,7 +68,6 @@ class Dropout(Layer):
 
 
 @register("spatial_dropout2d")
-@dataclass(frozen=True, kw_only=True)
 class SpatialDropout2d(Layer):
     """Sets a share of the channels to 0 in training, each as a whole: y = x m_c / (1 - rate).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageNorm(Layer):
     """y = weight_c (x - mean) / sqrt(variance + epsilon) + bias_c, mean and variance over one group of an image."""
 
@@ -114,7 +112,6 @@ def _by_channel(vector: Array, grouped: Array) -> Array:
 
 
 @register("group_norm")
-@dataclass(frozen=True, kw_only=True)
 class GroupNorm(ImageNorm):
     """Normalises each image over groups of channels. Source: Wu and He, "Group normalization" (2018)."""
 
@@ -134,7 +131,6 @@ class GroupNorm(ImageNorm):
 
 
 @register("layer_norm")
-@dataclass(frozen=True, kw_only=True)
 class LayerNorm(ImageNorm):
     """Normalises each image over all its channels and pixels, with one weight and bias for each channel.
 
@@ -147,7 +143,6 @@ class LayerNorm(ImageNorm):
 
 
 @register("instance_norm")
-@dataclass(frozen=True, kw_only=True)
 class InstanceNorm(ImageNorm):
     """Normalises each channel of each image. Source: Ulyanov et al., "Instance normalization" (2016)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +14,6 @@ from cnnspec.shapes import Shape, ShapeError, text
 
 
 @register("add")
-@dataclass(frozen=True, kw_only=True)
 class Add(Layer):
     """y = x_1 + x_2 + ..., all of one shape."""
 
@@ -53,7 +51,6 @@ class Add(Layer):
 
 
 @register("concat")
-@dataclass(frozen=True, kw_only=True)
 class Concat(Layer):
     """The channels of all maps, or the features of all vectors, one input after the other."""
 
@@ -89,7 +86,6 @@ class Concat(Layer):
 
 
 @register("multiply")
-@dataclass(frozen=True, kw_only=True)
 class Multiply(Layer):
     """y = x_1 * x_2 * ...; axes of length 1 are repeated, a vector acts as a 1x1 map (gates: Hu et al. 2018)."""
 
@@ -137,7 +133,6 @@ class Multiply(Layer):
         return Backward(input=steps)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Fork(Layer):
     """One value for several readers: y = x, dx the sum of their gradients. Passes add it, specs do not."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
 from cnnspec.fields import Fraction, PositiveNumber
+from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.kernels.sums import channel_sum, rows_of
 from cnnspec.layers.base import (
     Backward,
     InitializerField,
@@ -27,7 +26,6 @@ from cnnspec.shapes import Shape
 
 
 @register("batch_norm")
-@dataclass(frozen=True, kw_only=True)
 class BatchNorm(Layer):
     """Normalises every channel over the batch: y = weight (x - mean) / sqrt(variance + epsilon) + bias.
 
@@ -75,7 +73,13 @@ class BatchNorm(Layer):
         return self._infer(o) if o.mode == "infer" else self._train(o)
 
     def _infer(self, o: Operands) -> Program:
-        x, y, scale, shift, epsilon = rows_of(o.x), rows_of(o.y), o.buffers["scale"], o.buffers["shift"], self.epsilon
+        x, y, scale, shift, epsilon = (
+            sums.rows_of(o.x),
+            sums.rows_of(o.y),
+            o.buffers["scale"],
+            o.buffers["shift"],
+            self.epsilon,
+        )
         weight, bias = o.params["weight"], o.params["bias"]
         mean, variance = o.state["running_mean"], o.state["running_variance"]
 
@@ -91,7 +95,7 @@ class BatchNorm(Layer):
         return [step]
 
     def _train(self, o: Operands) -> Program:
-        x, y, count = rows_of(o.x), rows_of(o.y), _count(o)
+        x, y, count = sums.rows_of(o.x), sums.rows_of(o.y), _count(o)
         mean, inverse, partial, squares = (o.buffers[name] for name in ("mean", "inverse", "partial", "shift"))
         scale, weight, bias, epsilon = o.buffers["scale"], o.params["weight"], o.params["bias"], self.epsilon
 
@@ -110,7 +114,7 @@ class BatchNorm(Layer):
             np.multiply(y, scale[:, None], out=y)
             np.add(y, bias[:, None], out=y)
 
-        program: Program = [channel_sum(o.x, mean, partial), Reduce(mean), centre, Reduce(squares)]
+        program: Program = [sums.channel_sum(o.x, mean, partial), Reduce(mean), centre, Reduce(squares)]
         track = [self._track(o, mean, squares, count)] if o.shard == 0 else [_rest]
         return [*program, *track, normalise]
 
@@ -132,35 +136,35 @@ class BatchNorm(Layer):
 
         dx = weight inverse (dy - u inverse^2 sum(dy u)/count - sum(dy)/count).
         """
-        x, dy = rows_of(o.x), rows_of(o.dy)
-        dx = rows_of(o.dx if o.dx is not None else np.empty_like(o.x))
+        x, dy = sums.rows_of(o.x), sums.rows_of(o.dy)
+        dx = sums.rows_of(o.dx if o.dx is not None else np.empty_like(o.x))
         mean, inverse, partial = o.buffers["mean"], o.buffers["inverse"], o.buffers["partial_gradient"]
-        sums, factors, count = o.buffers["sums"], o.buffers["factors"], _count(o)
+        totals, factors, count = o.buffers["sums"], o.buffers["factors"], _count(o)
         weight, dweight, dbias = o.params["weight"], o.grads["weight"], o.grads["bias"]
-        sum_dy = channel_sum(o.dy, sums[0], partial)
+        sum_dy = sums.channel_sum(o.dy, totals[0], partial)
 
         def reduce() -> None:
             sum_dy()
             np.subtract(x, mean[:, None], out=dx)
             np.vecdot(dy, dx, out=partial)
-            np.add.reduce(partial, axis=0, out=sums[1])
-            np.copyto(dbias, sums[0])
-            np.multiply(sums[1], inverse, out=dweight)
+            np.add.reduce(partial, axis=0, out=totals[1])
+            np.copyto(dbias, totals[0])
+            np.multiply(totals[1], inverse, out=dweight)
 
         slope, offset, scale = factors
 
         def spread() -> None:
             np.multiply(inverse, inverse, out=slope)
-            np.multiply(slope, sums[1], out=slope)
+            np.multiply(slope, totals[1], out=slope)
             np.divide(slope, -count, out=slope)
-            np.divide(sums[0], -count, out=offset)
+            np.divide(totals[0], -count, out=offset)
             np.multiply(weight, inverse, out=scale)
             np.multiply(dx, slope[:, None], out=dx)
             np.add(dx, dy, out=dx)
             np.add(dx, offset[:, None], out=dx)
             np.multiply(dx, scale[:, None], out=dx)
 
-        return Backward([reduce, Reduce(sums), spread])
+        return Backward([reduce, Reduce(totals), spread])
 
 
 def _count(o: Operands) -> int:

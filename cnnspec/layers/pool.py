@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from cnnspec.fields import AtLeastOne, Padding, Pair
-from cnnspec.kernels import pooling
+from cnnspec.kernels import pooling, taps
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.kernels.taps import taps
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pool2d(Layer):
     """Windows over a map, each reduced to one number; (c, h, w) -> (c, oh, ow)."""
 
@@ -55,7 +52,6 @@ def _laid(layer: Pool2d, x: Array) -> Windows:
 
 
 @register("max_pool2d")
-@dataclass(frozen=True, kw_only=True)
 class MaxPool2d(Pool2d):
     """y = max of each window; its gradient goes to one winner, the first of equals in row-major order."""
 
@@ -103,7 +99,6 @@ def _marks(o: Operands) -> list[Array]:
 
 
 @register("avg_pool2d")
-@dataclass(frozen=True, kw_only=True)
 class AvgPool2d(Pool2d):
     """y = mean of each window."""
 
@@ -137,7 +132,6 @@ class AvgPool2d(Pool2d):
 
 
 @register("lp_pool2d")
-@dataclass(frozen=True, kw_only=True)
 class LpPool2d(Pool2d):
     """y = (sum |x|^p / |P|)^(1/p) over each window P, whose padding does not count; p = 1 is the mean of |x|.
 
@@ -178,7 +172,8 @@ class LpPool2d(Pool2d):
         share, ratio, scale, signs = (o.buffers[name] for name in ("share", "ratio", "scale", "signs"))
         smallest = np.finfo(y.dtype).tiny  # where y is 0, so is every x of its window, and 0 / smallest is 0
         passes = [
-            (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale))) for tap in taps(laid)
+            (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale)))
+            for tap in taps.taps(laid)
         ]
 
         def step() -> None:
@@ -198,7 +193,6 @@ class LpPool2d(Pool2d):
 
 
 @register("global_avg_pool2d")
-@dataclass(frozen=True, kw_only=True)
 class GlobalAvgPool2d(Layer):
     """y_c = mean of channel c: a map (c, h, w) becomes a vector (c,) (Lin, Chen and Yan 2013)."""
 
@@ -237,7 +231,6 @@ class GlobalAvgPool2d(Layer):
 
 
 @register("global_max_pool2d")
-@dataclass(frozen=True, kw_only=True)
 class GlobalMaxPool2d(Layer):
     """y_c = max of channel c: a map (c, h, w) becomes a vector (c,); its gradient goes to the first of equals."""
 

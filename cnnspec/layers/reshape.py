@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +15,6 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
 
-@dataclass(frozen=True, kw_only=True)
 class Rearrangement(Layer):
     """Base of the layers whose inputs and outputs are one set of elements, seen through two views."""
 
@@ -53,7 +51,6 @@ def _channels_first(features: Array, like: Array) -> Array:
 
 
 @register("flatten")
-@dataclass(frozen=True, kw_only=True)
 class Flatten(Rearrangement):
     """A map as a vector of c*h*w features, in the order c, h, w."""
 
@@ -67,7 +64,6 @@ class Flatten(Rearrangement):
 
 
 @register("reshape")
-@dataclass(frozen=True, kw_only=True)
 class Reshape(Layer):
     """The same elements in the order c, h, w, cut into another shape."""
 
@@ -103,7 +99,6 @@ class Reshape(Layer):
 
 
 @register("channel_shuffle")
-@dataclass(frozen=True, kw_only=True)
 class ChannelShuffle(Rearrangement):
     """Deals the channels of `groups` groups out in turn: (groups, c/groups) transposed (Zhang et al. 2017)."""
 
@@ -126,7 +121,6 @@ class ChannelShuffle(Rearrangement):
 
 
 @register("pixel_shuffle")
-@dataclass(frozen=True, kw_only=True)
 class PixelShuffle(Rearrangement):
     """Channels become pixels: (c r^2, h, w) -> (c, r h, r w), y[c, r h + i, r w + j] = x[c r^2 + r i + j, h, w].
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -54,7 +53,6 @@ def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, lis
 
 
 @register("zero_pad2d")
-@dataclass(frozen=True, kw_only=True)
 class ZeroPad2d(Layer):
     """Zeros around the map."""
 
@@ -91,7 +89,6 @@ class ZeroPad2d(Layer):
 
 
 @register("crop2d")
-@dataclass(frozen=True, kw_only=True)
 class Crop2d(Layer):
     """The map without its margins."""
 
@@ -133,7 +130,6 @@ class Crop2d(Layer):
 
 
 @register("upsample2d")
-@dataclass(frozen=True, kw_only=True)
 class Upsample2d(Layer):
     """Every pixel repeated: y[c, a h + i, b w + j] = x[c, h, w]."""
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
 from typing import Annotated, ClassVar, Literal
 
-from numpy.random import Generator
+import numpy as np
 
 from cnnspec.fields import Declaration, NonNegativeNumber, Number
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
 
-@dataclass(frozen=True, kw_only=True)
 class Initializer(Declaration):
     """Base of all initializers."""
 
     kind: ClassVar[str] = "initializer"
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values; `fans` are the connections into and out of one unit."""
         raise NotImplementedError
 
@@ -27,7 +25,6 @@ class Initializer(Declaration):
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Scaled(Initializer):
     """Base of initializers whose variance is gain / fan: normal, or uniform in +-sqrt(3 gain / fan)."""
 
@@ -36,7 +33,7 @@ class Scaled(Initializer):
     distribution: Annotated[Literal["normal", "uniform"], "the distribution's form"] = "normal"
     mode: Annotated[Mode, "which connections of a unit are counted"] = "fan_in"
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Draw in float64, so that float32 and float64 networks start alike."""
         fan = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": (fans[0] + fans[1]) / 2}[self.mode]
         variance = self.gain / fan
@@ -47,7 +44,6 @@ class Scaled(Initializer):
 
 
 @register("he")
-@dataclass(frozen=True, kw_only=True)
 class He(Scaled):
     """Variance 2 / fan, which keeps the scale behind relu.
 
@@ -58,7 +54,6 @@ class He(Scaled):
 
 
 @register("glorot")
-@dataclass(frozen=True, kw_only=True)
 class Glorot(Scaled):
     """Variance 1 / fan, by default of the mean of fan_in and fan_out.
 
@@ -71,7 +66,6 @@ class Glorot(Scaled):
 
 
 @register("lecun")
-@dataclass(frozen=True, kw_only=True)
 class LeCun(Scaled):
     """Variance 1 / fan. Source: LeCun et al., "Efficient backprop" (1998)."""
 
@@ -79,45 +73,41 @@ class LeCun(Scaled):
 
 
 @register("normal")
-@dataclass(frozen=True, kw_only=True)
 class Normal(Initializer):
     """A normal distribution."""
 
     mean: Annotated[Number, "centre"] = 0.0
     std: Annotated[NonNegativeNumber, "standard deviation"] = 0.01
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Draw mean + std z."""
         array[...] = self.mean + self.std * random.standard_normal(array.shape)
 
 
 @register("constant")
-@dataclass(frozen=True, kw_only=True)
 class Constant(Initializer):
     """One value everywhere."""
 
     value: Annotated[Number, "the value"]
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Fill with the value."""
         array.fill(self.value)
 
 
 @register("zeros")
-@dataclass(frozen=True, kw_only=True)
 class Zeros(Initializer):
     """0 everywhere."""
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Fill with 0."""
         array.fill(0)
 
 
 @register("ones")
-@dataclass(frozen=True, kw_only=True)
 class Ones(Initializer):
     """1 everywhere."""
 
-    def fill(self, array: Array, fans: tuple[int, int], random: Generator) -> None:
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Fill with 1."""
         array.fill(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 
 
-@dataclass(frozen=True, kw_only=True)
 class Loss(Declaration):
     """Base of all losses. The loss of a batch is the mean over its images."""
 
@@ -58,7 +56,6 @@ class Loss(Declaration):
 
 
 @register("softmax_cross_entropy")
-@dataclass(frozen=True, kw_only=True)
 class SoftmaxCrossEntropy(Loss):
     """L = -sum_k t_k log softmax(z)_k on logits z; t is 1 at the label.
 
@@ -120,7 +117,6 @@ class SoftmaxCrossEntropy(Loss):
 
 
 @register("mean_squared_error")
-@dataclass(frozen=True, kw_only=True)
 class MeanSquaredError(Loss):
     """L = 1/K sum_k (y_k - t_k)^2 on K outputs; t is 1 at the label and 0 elsewhere. dL/dy = 2 (y - t) / K."""
 

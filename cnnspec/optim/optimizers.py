@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from cnnspec.kernels.step import Array, Step
 from cnnspec.registry import register
 
 
-@dataclass(frozen=True, kw_only=True)
 class Optimizer(Declaration):
     """Base of all optimizers. Weight decay pulls at weights, not at biases and not at normalisation's parameters."""
 
@@ -46,7 +44,6 @@ class Optimizer(Declaration):
 
 
 @register("sgd")
-@dataclass(frozen=True, kw_only=True)
 class Sgd(Optimizer):
     """g = dw + decay w; v = momentum v + g; w -= rate v, or with nesterov w -= rate (g + momentum v).
 
@@ -93,7 +90,6 @@ class Sgd(Optimizer):
 
 
 @register("adam")
-@dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate m' / (sqrt(v') + epsilon), m' = m / (1 - b1^t).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import cos, floor, pi
 from typing import Annotated, ClassVar
 
@@ -10,7 +9,6 @@ from cnnspec.fields import Declaration, NonNegativeNumber, PositiveInt, Positive
 from cnnspec.registry import register
 
 
-@dataclass(frozen=True, kw_only=True)
 class Schedule(Declaration):
     """Base of all schedules; warm-up rises in a straight line from nearly 0 and multiplies the rest."""
 
@@ -29,7 +27,6 @@ class Schedule(Declaration):
 
 
 @register("constant")
-@dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
     """The same rate throughout: 1."""
 
@@ -39,7 +36,6 @@ class Constant(Schedule):
 
 
 @register("step")
-@dataclass(frozen=True, kw_only=True)
 class Step(Schedule):
     """Falls at fixed distances: gamma ** floor(epoch / every)."""
 
@@ -52,7 +48,6 @@ class Step(Schedule):
 
 
 @register("exponential")
-@dataclass(frozen=True, kw_only=True)
 class Exponential(Schedule):
     """Falls by the same factor every epoch, or every k epochs: gamma ** floor(epoch / every)."""
 
@@ -65,7 +60,6 @@ class Exponential(Schedule):
 
 
 @register("cosine")
-@dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
     """Falls along half a cosine, step by step: minimum + (1 - minimum) (1 + cos(pi epoch / epochs)) / 2.
 

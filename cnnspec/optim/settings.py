@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import BatchSize, Declaration, PositiveInt, Registered
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainSettings(Declaration):
     """How the network learns."""
 

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from cnnspec.diagnostics import Diagnostic, Related, Span
-from cnnspec.diagnostics.formats import FORMATS
+from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained
 
 FILES = ["specs/a.yaml", "specs/b.yaml", "specs/c.yaml"]
@@ -27,7 +27,7 @@ WARNING = Diagnostic("unused-var", "warning", "variable 'a' is never used", Span
 
 
 def rendered(name: str) -> str:
-    return FORMATS[name]([ERROR, WARNING], FILES)
+    return formatted(name, [ERROR, WARNING], FILES)
 
 
 def test_concise() -> None:
@@ -77,7 +77,7 @@ def test_github_escapes_what_its_commands_mean() -> None:
 
 
 def test_gitlab_has_what_a_code_quality_report_requires() -> None:
-    issues = json.loads(FORMATS["gitlab"]([ERROR, ERROR, WARNING], FILES))
+    issues = json.loads(formatted("gitlab", [ERROR, ERROR, WARNING], FILES))
     assert [issue["severity"] for issue in issues] == ["major", "major", "minor"]
     assert len({issue["fingerprint"] for issue in issues}) == 3
     assert issues[0]["location"] == {"path": "specs/a.yaml", "lines": {"begin": 3}}
@@ -104,7 +104,7 @@ def test_sarif_has_rules_results_and_places() -> None:
 
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_nothing_found(name: str) -> None:
-    text = FORMATS[name]([], ["a.yaml"])
+    text = formatted(name, [], ["a.yaml"])
     if name in ("json", "gitlab", "sarif"):
         json.loads(text)
     elif name == "junit":

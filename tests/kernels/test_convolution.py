@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cnnspec.fields import options
 from cnnspec.kernels import direct
-from cnnspec.kernels.case import Case
+from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.step import Array
 from cnnspec.layers.conv import Conv2d

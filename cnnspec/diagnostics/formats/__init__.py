@@ -1,26 +1,25 @@
-"""How findings are printed: one file a format, all with one signature."""
+"""How findings are printed: one file a format, all with one signature; only the one that is asked for is loaded."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
-from cnnspec.diagnostics.formats.github import github
-from cnnspec.diagnostics.formats.gitlab import gitlab
-from cnnspec.diagnostics.formats.json import json, jsonl
-from cnnspec.diagnostics.formats.junit import junit
-from cnnspec.diagnostics.formats.sarif import sarif
-from cnnspec.diagnostics.formats.text import concise, full
+import importlib
+from collections.abc import Sequence
+
 from cnnspec.diagnostics.record import Diagnostic
 
-Format = Callable[[Sequence[Diagnostic], Sequence[str]], str]  # findings and all checked files to a text
-
-FORMATS: dict[str, Format] = {
-    "full": full,
-    "concise": concise,
-    "json": json,
-    "jsonl": jsonl,
-    "github": github,
-    "gitlab": gitlab,
-    "junit": junit,
-    "sarif": sarif,
+FORMATS = {  # where each one is
+    "full": "text",
+    "concise": "text",
+    "json": "json",
+    "jsonl": "json",
+    "github": "github",
+    "gitlab": "gitlab",
+    "junit": "junit",
+    "sarif": "sarif",
 }
 
-__all__ = ["FORMATS", "Format"]
+
+def formatted(name: str, found: Sequence[Diagnostic], files: Sequence[str]) -> str:
+    """Findings, and the names of all files that were checked, as one text."""
+    module = importlib.import_module(f"{__name__}.{FORMATS[name]}")
+    return str(getattr(module, name)(found, files))
