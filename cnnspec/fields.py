@@ -80,6 +80,7 @@ PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 
 NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]
 Fraction = Annotated[float, Schema({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, float)]
 UnitInterval = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum": 1}, float)]
+Angle = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum": 180}, float)]
 AtLeastOne = Annotated[float, Schema({"type": "number", "minimum": 1}, float)]
 Pair = Annotated[tuple[int, int], Schema({"anyOf": [_NATURAL, _items(2, 2, _NATURAL)]}, _pair)]
 Padding = Annotated[

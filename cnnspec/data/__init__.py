@@ -1,6 +1,6 @@
 """Sources, transforms, augmentations and the order of batches."""
 
-from cnnspec.data import augmentation, digits, mnist, transforms
+from cnnspec.data import augmentation, digits, mnist, transforms, warp
 from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
 from cnnspec.data.order import Order
 from cnnspec.data.pictures import read_pictures
@@ -26,4 +26,5 @@ __all__ = [
     "open_data",
     "read_pictures",
     "transforms",
+    "warp",
 ]

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from cnnspec.fields import Declaration, PositiveInt, UnitInterval
+from cnnspec.fields import Byte, Declaration, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
+PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "symmetric"}  # by NumPy's names
+
 
 class Augmentation(Declaration):
-    """Base of all augmentations; they change a batch of bytes (n, c, h, w) in place."""
+    """Base of all augmentations; they change a batch of bytes (n, c, h, w) in place, all images at once.
+
+    What they do is a pure function of the batch and of the generator, which is made anew for every batch from the
+    seed, the epoch, the batch's number and the augmentation's position.
+    """
 
     kind: ClassVar[str] = "augmentation"
+    mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Change the batch."""
         raise NotImplementedError
+
+    def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
+        """Change the batch, and with it the shares (classes, n) in which its images belong to the classes."""
+        self.apply(pixels, random)
 
 
 @register("flip")
@@ -41,9 +52,87 @@ class Shift(Augmentation):
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Pad, and cut a window from each."""
-        reach = self.pixels
+        _cut(pixels, self.pixels, "constant", random)
+
+
+@register("crop")
+class Crop(Augmentation):
+    """Pads every image on all sides and cuts a window of its former size out of it, anywhere.
+
+    Source: He et al., "Deep residual learning for image recognition" (2016), section 4.2.
+    """
+
+    padding: Annotated[PositiveInt, "rows and columns that are added on each side"] = 4
+    mode: Annotated[Literal["zero", "edge", "reflect"], "what the border is filled with"] = "zero"
+
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
+        """Pad, and cut a window from each."""
+        _cut(pixels, self.padding, PAD_MODES[self.mode], random)
+
+
+def _cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> None:
+    n, _, h, w = pixels.shape
+    sides = ((0, 0), (0, 0), (reach, reach), (reach, reach))
+    padded = np.pad(pixels, sides, mode)  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
+    down, across = random.integers(0, 2 * reach + 1, (2, n))
+    pixels[...] = windows[np.arange(n), :, down, across]
+
+
+@register("brightness")
+class Brightness(Augmentation):
+    """Adds one number to all pixels of an image, up to a share of the range from black to white either way."""
+
+    amount: Annotated[UnitInterval, "largest change, where 1 is from black to white"] = 0.2
+
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
+        """Add in a wider type, then cut to 0..255."""
+        reach = 255 * self.amount
+        change = np.rint(random.uniform(-reach, reach, (len(pixels), 1, 1, 1))).astype(np.int16)
+        np.copyto(pixels, np.clip(pixels + change, 0, 255), casting="unsafe")
+
+
+@register("contrast")
+class Contrast(Augmentation):
+    """Multiplies the distance of every pixel from the mean of its image and channel by 1 - amount to 1 + amount."""
+
+    amount: Annotated[UnitInterval, "largest change of the factor"] = 0.2
+
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
+        """mean + factor (x - mean), rounded and cut to 0..255."""
         n, _, h, w = pixels.shape
-        padded = np.pad(pixels, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
-        down, across = random.integers(0, 2 * reach + 1, (2, n))
-        pixels[...] = windows[np.arange(n), :, down, across]
+        factor = random.uniform(1 - self.amount, 1 + self.amount, (n, 1, 1, 1)).astype(np.float32)
+        mean = pixels.sum(axis=(2, 3), keepdims=True, dtype=np.int64) / np.float32(h * w)
+        changed = pixels * factor
+        changed += (mean * (1 - factor)).astype(np.float32)
+        np.rint(changed, out=changed)
+        np.copyto(pixels, np.clip(changed, 0, 255, out=changed), casting="unsafe")
+
+
+@register("cutout")
+class Cutout(Augmentation):
+    """Fills a square with one value; its centre is anywhere in the image, parts of it may lie outside.
+
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout" (2017).
+    """
+
+    size: Annotated[PositiveInt, "pixels along a side"] = 8
+    value: Annotated[Byte, "what it is filled with"] = 0
+    probability: Annotated[UnitInterval, "share of images that lose a square"] = 1.0
+
+    def apply(self, pixels: Array, random: np.random.Generator) -> None:
+        """One square an image."""
+        n, _, h, w = pixels.shape
+        sizes = np.where(random.random(n) < self.probability, self.size, 0)
+        np.copyto(pixels, self.value, where=boxes(h, w, sizes, sizes, random)[:, None])
+
+
+def boxes(h: int, w: int, heights: Array, widths: Array, random: np.random.Generator) -> Array:
+    """(n, h, w): where a box of each image's height and width lies, its centre anywhere in the image."""
+    n = len(heights)
+    tops = random.integers(0, h, (n, 1)) - heights[:, None] // 2
+    lefts = random.integers(0, w, (n, 1)) - widths[:, None] // 2
+    rows, columns = np.arange(h), np.arange(w)
+    down = (rows >= tops) & (rows < tops + heights[:, None])
+    across = (columns >= lefts) & (columns < lefts + widths[:, None])
+    return np.asarray(down[:, :, None] & across[:, None, :])
