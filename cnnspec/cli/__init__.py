@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import cnnspec
@@ -102,8 +103,11 @@ def _say(message: str, help: str | None = None) -> None:
 
 
 def _confess() -> int:
+    """What went wrong and where, in one line; the whole trace goes to a file, for whoever mends it."""
+    kind, error, trace = sys.exc_info()
     with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exc(file=log)
-    kind = sys.exc_info()[0]
-    _say(f"internal error ({kind.__name__ if kind else 'unknown'})", f"this is a bug; please report it with {log.name}")
+    last = traceback.extract_tb(trace)[-1]
+    what = f"{kind.__name__ if kind else 'unknown'}: {error}, at {Path(last.filename).name}:{last.lineno}"
+    _say(f"internal error ({what})", f"this is a bug in cnnspec; please report it with {log.name}")
     return BUG

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+OUTSIDE = "let extends lead out of the spec's own folder"
+
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
     """The spec, and changes to it."""
@@ -17,6 +19,7 @@ def add_spec(parser: argparse.ArgumentParser) -> None:
         metavar="PATH=VALUE",
         help="change a value of the spec, such as train.epochs=5; repeatable",
     )
+    parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,8 @@ import sys
 from cnnspec import registry
 from cnnspec.cli import USAGE
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.fields import Declaration, options
+from cnnspec.fields import Declaration, Json, options
+from cnnspec.layers.base import Layer
 from cnnspec.spec.check import expected
 from cnnspec.spec.suggest import did_you_mean
 
@@ -65,7 +66,32 @@ def _type_page(kind: str, cls: type[Declaration]) -> str:
         lines.append(f"  {option.name}: {what} ({state})")
         if option.description:
             lines.append(f"      {option.description}")
-    return "\n".join(lines)
+    if issubclass(cls, Layer):
+        own = cls.infer_shape is not Layer.infer_shape
+        lines += ["", f"Shape: {inspect.getdoc(cls.infer_shape) if own else 'that of the input.'}"]
+        if cls.params is not Layer.params:
+            lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
+        if cls.cost is not Layer.cost:
+            lines.append(f"Multiply-accumulates: {inspect.getdoc(cls.cost)}")
+    return "\n".join([*lines, "", f"Example: {_example(cls)}"])
+
+
+def _example(cls: type[Declaration]) -> str:
+    """The shortest way to write it: a bare name, or what is required and a value that fits."""
+    required = [f"{option.name}: {_value(option.schema)}" for option in options(cls) if option.required]
+    return f"{{type: {cls.type_name}, {', '.join(required)}}}" if required else cls.type_name
+
+
+def _value(schema: Json) -> str:
+    if "anyOf" in schema:
+        return _value(schema["anyOf"][0])
+    if "enum" in schema:
+        return str(schema["enum"][0])
+    if schema["type"] == "array":
+        return f"[{', '.join([_value(schema['items'])] * schema.get('minItems', 1))}]"
+    if schema["type"] == "integer":
+        return str(max(schema.get("minimum", 0), 3))
+    return {"number": "0.5", "boolean": "true", "string": "name", "object": "{}"}[schema["type"]]
 
 
 def _indented(text: str) -> str:

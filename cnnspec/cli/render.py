@@ -12,10 +12,11 @@ from cnnspec.spec import load, render
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_spec(parser)
+    parser.add_argument("--origins", action="store_true", help="say of every value where it was written")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print it."""
-    spec = load(arguments.spec, arguments.overrides)
-    print(render(spec, build(spec).nodes), end="")
+    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    print(render(spec, build(spec).nodes, origins=arguments.origins), end="")
     return 0

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    spec = load(arguments.spec, arguments.overrides)
+    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
     graph = checked(spec)
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
     footprints = {"inference": inference_footprint(graph, batch)}

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0, or 4 where a gate of `require` is not met."""
-    spec = load(arguments.spec, arguments.overrides)
+    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
     if spec.data is None or spec.train is None:
         missing = "data" if spec.data is None else "train"
         raise RunError(

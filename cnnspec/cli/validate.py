@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
+from cnnspec.cli.arguments import OUTSIDE
 from cnnspec.cli.check import checked
 from cnnspec.diagnostics import Diagnostic, RunError, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     parser.add_argument("--fix", action="store_true", help="apply safe fixes, such as a misspelt key, to the files")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
+    parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
     parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report these codes alone")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
 
@@ -57,12 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
     """What is to be said of a file."""
     select, ignore = _codes(arguments.select), _codes(arguments.ignore)
-    return [d for d in _unsilenced(_check(file)) if (not select or d.code in select) and d.code not in ignore]
+    return [
+        d
+        for d in _unsilenced(_check(file, allow_outside=arguments.allow_outside))
+        if (not select or d.code in select) and d.code not in ignore
+    ]
 
 
-def _check(file: str) -> list[Diagnostic]:
+def _check(file: str, *, allow_outside: bool = False) -> list[Diagnostic]:
     try:
-        spec = load(file)
+        spec = load(file, allow_outside=allow_outside)
         graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)

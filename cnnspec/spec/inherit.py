@@ -9,8 +9,11 @@ from cnnspec.spec.reader import decode, read
 from cnnspec.spec.tree import Mapping, Scalar, Tree
 
 
-def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
-    """The tree on top of the one that it extends; SpecError for a cycle, shown as a chain, or an unreadable base."""
+def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, ...] = ()) -> Tree:
+    """The tree on top of the one that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
+
+    A base lies in the folder of the spec or below, unless `outside` allows any.
+    """
     if not isinstance(tree, Mapping) or "extends" not in tree.values:
         return tree
     given = tree.values["extends"]
@@ -20,9 +23,9 @@ def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
     path = Path(file).parent / given.value.replace("\0", "")
     here = (*chain, str(Path(file)))
     root = Path(here[0]).resolve().parent
-    if not path.resolve().is_relative_to(root):
+    if not outside and not path.resolve().is_relative_to(root):
         message = f"extends: {given.value} lies outside of {root.name}/, the spec's own folder"
-        help = "move the base file into the folder of the spec or below"
+        help = "move the base file into the folder of the spec or below, or give --allow-outside"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)])
     if str(path) in here:
         cycle = " > ".join((*here, str(path)))
@@ -35,7 +38,7 @@ def inherit(tree: Tree, file: str, chain: tuple[str, ...] = ()) -> Tree:
         message = f"extends: cannot read {path}: {error.strerror}"
         help = "paths are relative to the file that extends"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)]) from error
-    base = inherit(read(decode(content, str(path)), str(path)), str(path), here)
+    base = inherit(read(decode(content, str(path)), str(path)), str(path), outside=outside, chain=here)
     return merge(base, own)
 
 

@@ -54,16 +54,19 @@ METRICS = tuple(f"{split}.{what}" for split in ("train", "validation", "test") f
 _GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable."""
-    if str(path) == "-":
-        return loads(decode(sys.stdin.buffer.read(), "<stdin>"), "<stdin>", overrides)
-    return loads(decode(Path(path).read_bytes(), str(path)), str(path), overrides)
+def load(path: str | Path, overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
+    """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable.
+
+    `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`.
+    """
+    content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+    name = "<stdin>" if str(path) == "-" else str(path)
+    return loads(decode(content, name), name, overrides, allow_outside=allow_outside)
 
 
-def loads(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> Spec:
+def loads(text: str, name: str = "<text>", overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
     """Read and check a text; `name` is the file that diagnostics name."""
-    tree = override(inherit(read(text, name), name), overrides)
+    tree = override(inherit(read(text, name), name, outside=allow_outside), overrides)
     findings = Findings()
     if not isinstance(tree, Mapping):
         findings.error("invalid-value", f"expected a mapping, got {got(plain(tree))}", tree.span, Where())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import yaml
 
+from cnnspec.diagnostics import Span
 from cnnspec.fields import Declaration, options
 from cnnspec.layers.base import Layer
-from cnnspec.spec.model import Budget, Spec
+from cnnspec.spec.model import Budget, Place, Spec
 
 
 class Resolved(Protocol):
@@ -35,9 +36,16 @@ class Resolved(Protocol):
     def trainable(self) -> bool:
         """Whether training changes it."""
 
+    @property
+    def place(self) -> Place | None:
+        """Where the spec says it."""
 
-def render(spec: Spec, layers: Sequence[Resolved]) -> str:
-    """YAML that means the same, names every layer as the graph does, and needs no other file."""
+
+def render(spec: Spec, layers: Sequence[Resolved], *, origins: bool = False) -> str:
+    """YAML that means the same, names every layer as the graph does, and needs no other file.
+
+    With origins, one value a line, each with the place where it was written, or that it is a default.
+    """
     tree: dict[str, Any] = {"cnnspec": 1, "name": spec.name, "seed": spec.seed, "input": list(spec.input)}
     above = "input"
     tree["layers"] = []
@@ -52,7 +60,60 @@ def render(spec: Spec, layers: Sequence[Resolved]) -> str:
         tree["expect"] = {name: _budget(budget) for name, budget in spec.expect.items()}
     if spec.require:
         tree["require"] = {gate.metric: f"{gate.comparison} {gate.bound:g}" for gate in spec.require}
+    if origins:
+        return "".join(_with_origins(tree, spec, layers))
     return yaml.dump(tree, Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _with_origins(tree: dict[str, Any], spec: Spec, layers: Sequence[Resolved]) -> Iterator[str]:
+    for key, value in tree.items():
+        if key == "layers":
+            yield "layers:\n"
+            for layer, resolved in zip(value, layers, strict=True):
+                yield from _numbered(_lines(layer, resolved.place, ""))
+        elif isinstance(value, dict):
+            yield f"{key}:\n"
+            yield from _lines(value, spec.sections.get(key), "  ", key, spec.sections)
+        else:
+            yield _line("", key, value, _origin(spec.place, key))
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield f"  {'-' if number == 0 else ' '} {line}"
+
+
+def _lines(
+    values: dict[str, Any],
+    place: Place | None,
+    indent: str,
+    path: str = "",
+    sections: Mapping[str, Place] | None = None,
+) -> Iterator[str]:
+    """The lines of a mapping; where a section within has a place of its own, its values have theirs."""
+    for key, value in values.items():
+        inner = f"{path}.{key}"
+        if isinstance(value, dict) and sections and inner in sections:
+            yield f"{indent}{key}:\n"
+            yield from _lines(value, sections[inner], f"{indent}  ", inner, sections)
+        else:
+            yield _line(indent, key, value, _origin(place, key))
+
+
+def _line(indent: str, key: str, value: Any, origin: str) -> str:
+    text = yaml.dump(value, Dumper=yaml.SafeDumper, default_flow_style=True, sort_keys=False, width=1 << 20)
+    return f"{f'{indent}{key}: {text.splitlines()[0]}':<50}  # {origin}\n"
+
+
+def _origin(place: Place | None, key: str) -> str:
+    if place is None or key not in place.values:
+        return "default"
+    uses = "".join(f", {use.message} at {_spot(use.span)}" for use in place.uses)
+    return _spot(place.values[key]) + uses
+
+
+def _spot(span: Span) -> str:
+    return span.file if span.file == "--set" else f"{span.file}:{span.line}:{span.column}"
 
 
 def _layer(resolved: Resolved, above: str) -> dict[str, Any]:

@@ -1,8 +1,62 @@
-"""Did you mean: the names that are nearest to a misspelt one."""
+"""Did you mean: the names that are nearest to a misspelt one, or mean the same elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+# what other systems call it: Keras, PyTorch, Caffe, and people
+SYNONYMS = {
+    "avgpool": "avg_pool2d",
+    "average_pooling2d": "avg_pool2d",
+    "averagepool": "avg_pool2d",
+    "batchnorm": "batch_norm",
+    "batchnorm2d": "batch_norm",
+    "batch_normalization": "batch_norm",
+    "batchnormalization": "batch_norm",
+    "batch": "batch_size",
+    "bottom": "from",
+    "conv": "conv2d",
+    "convolution": "conv2d",
+    "cross_entropy": "softmax_cross_entropy",
+    "crossentropyloss": "softmax_cross_entropy",
+    "eps": "epsilon",
+    "fc": "dense",
+    "features": "units",
+    "gap": "global_avg_pool2d",
+    "global_average_pooling2d": "global_avg_pool2d",
+    "globalaveragepooling2d": "global_avg_pool2d",
+    "identity_shortcut": "shortcut",
+    "inputs": "from",
+    "innerproduct": "dense",
+    "inner_product": "dense",
+    "kernel": "kernel_size",
+    "kernel_shape": "kernel_size",
+    "linear": "dense",
+    "lr": "learning_rate",
+    "max_epochs": "epochs",
+    "maxpool": "max_pool2d",
+    "maxpool2d": "max_pool2d",
+    "maxpooling2d": "max_pool2d",
+    "mse": "mean_squared_error",
+    "mse_loss": "mean_squared_error",
+    "num_epochs": "epochs",
+    "num_filters": "filters",
+    "num_output": "filters",
+    "nb_filter": "filters",
+    "out_channels": "filters",
+    "out_features": "units",
+    "p": "rate",
+    "pad": "padding",
+    "pads": "padding",
+    "pool_size": "kernel_size",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "size": "kernel_size",
+    "strides": "stride",
+    "swish": "silu",
+    "use_bias": "bias",
+    "wd": "weight_decay",
+}
 
 
 def distance(a: str, b: str) -> int:
@@ -22,6 +76,9 @@ def distance(a: str, b: str) -> int:
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The nearest names, best first; those that are near enough to be meant."""
     folded = word.lower().replace("-", "_")
+    names = list(names)
+    if SYNONYMS.get(folded) in names:
+        return [SYNONYMS[folded]]
     ranked = sorted((distance(folded, name.lower()), name) for name in names)
     return [name for edits, name in ranked if edits <= max(2, len(name) // 3)][:count]
 
@@ -32,6 +89,8 @@ def clearest(word: str, names: Iterable[str]) -> str | None:
     near = nearest(word, listed, 2)
     if not near:
         return None
+    if SYNONYMS.get(word.lower()) == near[0]:
+        return near[0]
     first, *others = (distance(word.lower(), name.lower()) for name in near)
     return near[0] if first <= 2 and all(first < other for other in others) else None
 
@@ -42,4 +101,4 @@ def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
     near = nearest(word, listed)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"{what}: {', '.join(listed)}" if listed else f"there is no {what}"
+    return f"{what}: {', '.join(listed)}" if listed else f"there are no {what}"

@@ -173,3 +173,87 @@ def test_fix_changes_what_is_wrong_and_nothing_else(tmp_path: Path, capsys: Capt
     expected = FIXABLE.replace("filtres", "filters").replace('"4"', "4").replace("rellu", "relu")
     assert path.read_text() == expected.replace('"1e-2"', "1e-2")
     assert [entry.name for entry in tmp_path.iterdir()] == ["f.yaml"]
+
+
+def test_render_says_where_every_value_came_from(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "cnnspec: 1\n"
+        "input: [1, 8, 8]\n"
+        "blocks: {unit: {params: {filters: 4}, layers: [{type: conv2d, filters: $filters, kernel_size: 3}]}}\n"
+        "layers:\n"
+        "  - {use: unit}\n"
+        "train:\n"
+        "  epochs: 3\n"
+        "  optimizer: {type: sgd, momentum: 0.9}\n"
+    )
+    assert main(["render", str(path), "--origins", "--set", "train.epochs=5"]) == 0
+    text = capsys.readouterr().out
+    origins = {
+        line.partition("# ")[0].strip().removeprefix("- "): line.partition("# ")[2] for line in text.splitlines()
+    }
+    assert origins["input: [1, 8, 8]"] == f"{path}:2:8"
+    assert origins["filters: 4"].startswith(f"{path}:3:")
+    assert f"at {path}:5:11" in origins["filters: 4"]
+    assert origins["padding: valid"] == "default"
+    assert origins["epochs: 5"] == "--set"
+    assert origins["momentum: 0.9"] == f"{path}:8:36"
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    assert main(["validate", str(again)]) == 0
+
+
+def test_a_base_outside_of_the_folder_needs_leave(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "base.yaml").write_text("cnnspec: 1\ninput: [4]\nlayers: [relu]\n")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = inner / "net.yaml"
+    path.write_text("extends: ../base.yaml\nname: own\n")
+    assert main(["validate", str(path)]) == 1
+    assert "or give --allow-outside" in capsys.readouterr().out
+    assert main(["validate", str(path), "--allow-outside"]) == 0
+    assert main(["summary", str(path), "--allow-outside"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("{type: conv2d, out_channels: 4, kernel_size: 3}", "filters"),
+        ("{type: conv2d, filters: 4, kernel_size: 3, strides: 2}", "stride"),
+        ("{type: max_pool2d, pool_size: 2}", "kernel_size"),
+        ("{type: Linear, units: 3}", "dense"),
+        ("BatchNormalization", "batch_norm"),
+    ],
+)
+def test_words_of_other_systems_are_understood_and_fixed(
+    written: str, meant: str, tmp_path: Path, capsys: Captured
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(f"cnnspec: 1\ninput: [1, 8, 8]\nlayers:\n  - {written}  # as I know it\n")
+    assert main(["validate", str(path)]) == 1
+    assert f"did you mean {meant}?" in capsys.readouterr().out
+    main(["validate", str(path), "--fix"])
+    assert meant in path.read_text()
+    assert "  # as I know it" in path.read_text()
+
+
+def test_a_bug_is_confessed_in_two_lines(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr("cnnspec.cli.validate.load", broken)
+    assert main(["validate", "specs/lenet.yaml"]) == 3
+    first, second = capsys.readouterr().err.splitlines()
+    assert "internal error (ZeroDivisionError: by nothing, at test_validate.py:" in first
+    log = Path(second.rpartition(" ")[2])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_validation_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text("cnnspec: 1\ninput: [4]\nlayers: [relu, {type: dense, unitz: 3}]\n")
+    before = sorted(tmp_path.rglob("*")), path.read_bytes(), path.stat().st_mtime_ns
+    for words in ([], ["--strict"], ["--diff"], ["--format", "sarif"]):
+        main(["validate", str(tmp_path), *words])
+    assert (sorted(tmp_path.rglob("*")), path.read_bytes(), path.stat().st_mtime_ns) == before

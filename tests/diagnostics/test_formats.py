@@ -7,11 +7,17 @@ from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from jsonschema import Draft7Validator
+from junitparser import JUnitXml
+from sarif_pydantic import Sarif
 
-from cnnspec.diagnostics import Diagnostic, Related, Span
+from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained
+from cnnspec.graph import build
+from cnnspec.spec import load
 
+BAD = Path(__file__).parents[1] / "spec" / "bad"
 FILES = ["specs/a.yaml", "specs/b.yaml", "specs/c.yaml"]
 ERROR = Diagnostic(
     "unknown-key",
@@ -100,6 +106,54 @@ def test_sarif_has_rules_results_and_places() -> None:
     region = run["results"][0]["locations"][0]["physicalLocation"]["region"]
     assert region == {"startLine": 3, "startColumn": 22, "endLine": 3, "endColumn": 29}
     assert run["results"][0]["relatedLocations"][0]["message"]["text"] == "block 'unit' used here"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> tuple[list[Diagnostic], list[str]]:
+    """What is found in a few dozen bad specs."""
+    files = [str(path) for path in sorted(BAD.glob("*.yaml"))[::4]]
+    found: list[Diagnostic] = []
+    for file in files:
+        try:
+            build(load(file))
+        except SpecError as error:
+            found += error.diagnostics
+    assert len(found) > 20
+    return found, files
+
+
+def test_sarif_fits_its_published_schema(corpus: tuple[list[Diagnostic], list[str]]) -> None:
+    """The models of sarif-pydantic follow the schema of the standard."""
+    text = formatted("sarif", *corpus)
+    (run,) = Sarif.model_validate_json(text).runs
+    assert len(run.results or []) == len(corpus[0])
+    uris = [artifact.location.uri for artifact in run.artifacts or [] if artifact.location]
+    assert uris == [Path(file).as_uri() for file in corpus[1]]
+
+
+def test_junit_is_read_by_others_as_it_is_meant(corpus: tuple[list[Diagnostic], list[str]]) -> None:
+    (suite,) = JUnitXml.fromstring(formatted("junit", *corpus).encode())
+    failed = {diagnostic.span.file for diagnostic in corpus[0] if diagnostic.severity == "error"}
+    assert (suite.tests, suite.failures, suite.errors) == (len(corpus[1]), len(failed), 0)
+    assert {case.name for case in suite if not case.is_passed} == failed
+
+
+def test_gitlab_fits_what_its_manual_requires(corpus: tuple[list[Diagnostic], list[str]]) -> None:
+    """https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format, in the words of JSON Schema."""
+    text = {"type": "string", "minLength": 1}
+    lines = {"type": "object", "required": ["begin"], "properties": {"begin": {"type": "integer", "minimum": 1}}}
+    location = {"type": "object", "required": ["path", "lines"], "properties": {"path": text, "lines": lines}}
+    properties = {
+        "description": text,
+        "check_name": text,
+        "fingerprint": text,
+        "severity": {"enum": ["info", "minor", "major", "critical", "blocker"]},
+        "location": location,
+    }
+    issue = {"type": "object", "required": list(properties), "properties": properties}
+    issues = json.loads(formatted("gitlab", *corpus))
+    Draft7Validator({"type": "array", "items": issue}).validate(issues)
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues) == len(corpus[0])
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cnnspec.cli.check import checked
 from cnnspec.cli.init import TEMPLATES, template
@@ -82,27 +84,28 @@ def findings(content: bytes) -> list[Diagnostic]:
         return list(error.diagnostics)
 
 
-def survive(count: int, seed: int) -> None:
-    chance = random.Random(seed)
-    for _ in range(count):
-        content = mutated(chance.choice(TEXTS), chance)
-        started = time.perf_counter()
-        found = findings(content)
-        assert time.perf_counter() - started < 1, content
-        for diagnostic in found:
-            assert diagnostic.code in CATALOGUE, diagnostic.code
-            assert diagnostic.span.line >= 1
-            assert diagnostic.span.column >= 1
+def survives(text: str, chance: random.Random) -> None:
+    for diagnostic in findings(mutated(text, chance)):
+        assert diagnostic.code in CATALOGUE, diagnostic.code
+        assert diagnostic.span.line >= 1
+        assert diagnostic.span.column >= 1
 
 
-def test_hundreds_of_mutations() -> None:
-    survive(400, seed=0)
+CHANCE = st.randoms(note_method_calls=False, use_true_random=False)
+SECOND = timedelta(seconds=1)
+
+
+@settings(max_examples=400, deadline=SECOND, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(TEXTS), CHANCE)
+def test_hundreds_of_mutations(text: str, chance: random.Random) -> None:
+    survives(text, chance)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 11))
-def test_ten_thousand_mutations(seed: int) -> None:
-    survive(1000, seed)
+@settings(max_examples=10_000, deadline=SECOND, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(TEXTS), CHANCE)
+def test_ten_thousand_mutations(text: str, chance: random.Random) -> None:
+    survives(text, chance)
 
 
 def misspelt(word: str, chance: random.Random) -> str:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
+import jsonschema_rs
 import pytest
 from jsonschema import Draft7Validator
 
-from cnnspec.spec.reader import read
+from cnnspec.diagnostics import SpecError
+from cnnspec.spec.reader import decode, read
 from cnnspec.spec.schema import schema
 from cnnspec.spec.tree import plain
 
@@ -78,3 +81,25 @@ def test_a_good_spec() -> None:
 def test_a_bad_spec(old: str, new: str) -> None:
     assert old in GOOD
     assert problems(GOOD.replace(old, new, 1)) != []
+
+
+def test_independent_validators_agree() -> None:
+    """Two more implementations of draft-07 take and refuse the same files as the one that is used here."""
+    whole = schema()
+    compiled, rust = fastjsonschema.compile(whole), jsonschema_rs.Draft7Validator(whole)
+    refused = 0
+    for path in [*(ROOT / "specs").glob("*.yaml"), *(ROOT / "tests" / "spec" / "bad").glob("*.yaml")]:
+        try:
+            value = plain(read(decode(path.read_bytes(), path.name), path.name))
+            json.dumps(value, allow_nan=False)
+        except (SpecError, ValueError):
+            continue  # no document, or one that JSON cannot say
+        right = Draft7Validator(whole).is_valid(value)
+        refused += not right
+        assert rust.is_valid(value) == right, path.name
+        try:
+            compiled(value)
+            assert right, path.name
+        except fastjsonschema.JsonSchemaException:
+            assert not right, path.name
+    assert refused > 30
