@@ -183,6 +183,8 @@ def test_render_says_where_every_value_came_from(tmp_path: Path, capsys: Capture
         "blocks: {unit: {params: {filters: 4}, layers: [{type: conv2d, filters: $filters, kernel_size: 3}]}}\n"
         "layers:\n"
         "  - {use: unit}\n"
+        "  - flatten\n"
+        "  - {type: dense, units: 3}\n"
         "train:\n"
         "  epochs: 3\n"
         "  optimizer: {type: sgd, momentum: 0.9}\n"
@@ -197,7 +199,7 @@ def test_render_says_where_every_value_came_from(tmp_path: Path, capsys: Capture
     assert f"at {path}:5:11" in origins["filters: 4"]
     assert origins["padding: valid"] == "default"
     assert origins["epochs: 5"] == "--set"
-    assert origins["momentum: 0.9"] == f"{path}:8:36"
+    assert origins["momentum: 0.9"] == f"{path}:10:36"
     again = tmp_path / "again.yaml"
     again.write_text(text)
     assert main(["validate", str(again)]) == 0

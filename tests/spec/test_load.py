@@ -160,7 +160,7 @@ def test_numbers_with_units() -> None:
             5,
             36,
             "unknown name 'wide'",
-            "there is no known names",
+            "there are no known names",
         ),
         (
             "vars: {width: 4}\n" + LAYERS.replace("filters: 4", 'filters: "${widht * 2}"'),
