@@ -1,6 +1,7 @@
 """Sources, transforms, augmentations and the order of batches."""
 
-from cnnspec.data import augmentation, digits, mnist, transforms, warp
+from cnnspec.data import augmentation, digits, mixing, mnist, transforms, warp
+from cnnspec.data.batches import Batch, Batches
 from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
 from cnnspec.data.order import Order
 from cnnspec.data.pictures import read_pictures
@@ -9,6 +10,8 @@ from cnnspec.data.source import Images, Source
 from cnnspec.data.transforms import Transform, affine
 
 __all__ = [
+    "Batch",
+    "Batches",
     "Data",
     "DataSettings",
     "Dataset",
@@ -22,6 +25,7 @@ __all__ = [
     "class_names",
     "data_shape",
     "digits",
+    "mixing",
     "mnist",
     "open_data",
     "read_pictures",

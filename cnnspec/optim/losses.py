@@ -46,7 +46,7 @@ class Loss(Declaration):
     ) -> Step:
         """Bind losses (n,) and the gradient of the mean over `batch` images to prediction (features, n).
 
-        `target` holds labels (n,).
+        `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the classes.
         """
         raise NotImplementedError
 
@@ -91,8 +91,8 @@ class SoftmaxCrossEntropy(Loss):
         smoothing, spread = self.label_smoothing, self.label_smoothing / len(prediction)
 
         def step() -> None:
-            np.equal(classes, target, out=hits)
-            np.multiply(hits, 1 - smoothing, out=wanted, dtype=wanted.dtype)
+            shares = target if target.ndim == 2 else np.equal(classes, target, out=hits)
+            np.multiply(shares, 1 - smoothing, out=wanted, dtype=wanted.dtype)
             if spread:
                 np.add(wanted, spread, out=wanted)
             np.maximum.reduce(prediction, axis=0, out=row)
@@ -143,8 +143,8 @@ class MeanSquaredError(Loss):
         classes = np.arange(count)[:, None]
 
         def step() -> None:
-            np.equal(classes, target, out=hits)
-            np.subtract(prediction, hits, out=difference)
+            shares = target if target.ndim == 2 else np.equal(classes, target, out=hits)
+            np.subtract(prediction, shares, out=difference)
             np.multiply(difference, difference, out=square)
             np.add.reduce(square, axis=0, out=losses)
             np.divide(losses, count, out=losses)

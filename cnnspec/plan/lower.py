@@ -36,11 +36,15 @@ SHARD = 32  # images: smaller shards cost more calls than they gain in cache hit
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a batch enters: the type that images have in memory, and x = image * scale + shift per channel."""
+    """How a batch enters: the type that images have in memory, and x = image * scale + shift per channel.
+
+    Labels enter as numbers of classes, or as shares of every class.
+    """
 
     dtype: str = "float32"
     scale: Sequence[float] | None = None
     shift: Sequence[float] | None = None
+    shares: bool = False
 
 
 def shards_of(batch: int) -> tuple[int, ...]:
@@ -112,6 +116,7 @@ class _Lowering:
         self.images: Array = np.zeros((batch, *graph.input_shape), entry.dtype)
         vector = len(graph.output.shape) == 1
         self.labels: Array = np.zeros(batch, np.int64)
+        self.shares: Array | None = np.zeros((*graph.output.shape, batch), np.float32) if self.entry.shares else None
         self.losses: Array = np.zeros(batch, dtype)
         self.predictions: Array | None = np.zeros(batch, np.int64) if vector else None
 
@@ -131,6 +136,7 @@ class _Lowering:
             arena=self.arena,
             images=self.images,
             labels=self.labels,
+            shares=self.shares,
             losses=self.losses,
             predictions=self.predictions,
             outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
@@ -221,7 +227,7 @@ class _Lowering:
         arrays, output = self.arrays[shard], self.graph.output
         return loss.bind(
             arrays[value_key(output.name)],
-            self.labels[start:stop],
+            self.labels[start:stop] if self.shares is None else self.shares[:, start:stop],
             arrays.get(gradient_key(output.name, LOSS)),
             self.losses[start:stop],
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},

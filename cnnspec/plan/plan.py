@@ -16,13 +16,17 @@ from cnnspec.plan.weights import Weights
 
 @dataclass(kw_only=True)
 class Plan:
-    """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`."""
+    """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`.
+
+    A plan whose labels enter as shares wants `shares` (classes, n) filled too: the loss reads them, and not the labels.
+    """
 
     batch: int
     mode: Mode
     arena: Array
     images: Array
     labels: Array
+    shares: Array | None
     losses: Array
     predictions: Array | None
     outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)

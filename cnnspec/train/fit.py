@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.data import Data, Dataset, Order
+from cnnspec.data import Batch, Batches, Data, Order
 from cnnspec.diagnostics import RunError
-from cnnspec.kernels.step import Array
 from cnnspec.train.model import Model, Score
 
 Watcher = Callable[["Progress"], None]
@@ -80,10 +79,11 @@ class _Pass:
 
     def run(self, *, last: bool) -> Epoch:
         started = time.perf_counter()
-        for number, indices in enumerate(self.order.epoch(self.epoch - 1)):
-            self.step(number, indices)
-            if self.watch is not None:
-                self.watch(self.progress(number + 1, time.perf_counter() - started))
+        with self.batches().epoch(self.epoch - 1) as batches:
+            for number, batch in enumerate(batches):
+                self.step(number, batch)
+                if self.watch is not None:
+                    self.watch(self.progress(number + 1, time.perf_counter() - started))
         seconds = time.perf_counter() - started
         progress = self.progress(self.steps, seconds)
         validation = self.model.score(self.data.validation) if self.data.validation else None
@@ -98,10 +98,18 @@ class _Pass:
             images_per_second=progress.images_per_second,
         )
 
-    def step(self, number: int, indices: Any) -> None:
-        plan = self.model.plan(len(indices), "train")
-        gather(self.data.train, indices, plan.images, plan.labels)
-        self.augment(number, plan.images)
+    def batches(self) -> Batches:
+        assert self.model.spec.data is not None
+        return Batches(
+            dataset=self.data.train,
+            order=self.order,
+            augmentations=self.model.spec.data.augment,
+            classes=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
+        )
+
+    def step(self, number: int, batch: Batch) -> None:
+        plan = self.model.plan(len(batch.labels), "train")
+        batch.copy_to(plan.images, plan.labels, plan.shares)
         self.rate = self.settings.optimizer.learning_rate * self.settings.schedule.factor(
             self.epoch - 1 + number / self.steps, self.settings.epochs
         )
@@ -116,17 +124,10 @@ class _Pass:
                 f"the loss became {became} at step {step} (epoch {self.epoch})",
                 f"lower the learning rate (it was {self.rate:g}), or add warm-up; the last good checkpoint was kept",
             )
-        self.seen += len(indices)
+        self.seen += len(batch.labels)
         self.total += loss
         if plan.predictions is not None:
             self.right += int(np.count_nonzero(plan.predictions == plan.labels))
-
-    def augment(self, number: int, images: Array) -> None:
-        """Change the batch by numbers of the seed and the step alone."""
-        assert self.model.spec.data is not None
-        for position, augmentation in enumerate(self.model.spec.data.augment):
-            seed = [self.model.spec.seed, 2, self.epoch, number, position]
-            augmentation.apply(images, np.random.default_rng(seed))
 
     def progress(self, step: int, seconds: float) -> Progress:
         count = max(self.seen, 1)
@@ -139,10 +140,3 @@ class _Pass:
             accuracy=self.right / count if self.judged else None,
             images_per_second=self.seen / max(seconds, 1e-9),
         )
-
-
-def gather(dataset: Dataset, indices: Any, images: Any, labels: Any) -> None:
-    """Copy one batch's images and labels into a plan's arrays."""
-    # Indices are known to be good; mode="clip" spares the copy that NumPy makes to be able to raise.
-    np.take(dataset.pixels, indices, axis=0, out=images, mode="clip")
-    np.take(dataset.labels, indices, out=labels, mode="clip")

@@ -51,6 +51,7 @@ class Model:
         if settings is not None:
             self.training = Training(self.weights, settings.optimizer)
         self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
+        self.mixes_labels = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
         threadpool_limits(1, user_api="blas")  # the plan's own threads share the work; more would only compete
 
@@ -60,7 +61,8 @@ class Model:
         if key not in self._plans:
             entry = Entry(images)
             if images == "uint8" and self.pixels is not None:
-                entry = Entry(images, tuple(self.pixels[0].tolist()), tuple(self.pixels[1].tolist()))
+                scale, shift = (tuple(values.tolist()) for values in self.pixels)
+                entry = Entry(images, scale, shift, shares=mode == "train" and self.mixes_labels)
             if mode == "train" and self.training is not None:
                 self.training.grow(len(shards_of(batch)))
             self._plans[key] = lower(

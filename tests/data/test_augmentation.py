@@ -7,6 +7,7 @@ import pytest
 
 from cnnspec import registry
 from cnnspec.data.augmentation import Augmentation, Brightness, Contrast, Crop, Cutout, Flip, Shift
+from cnnspec.data.mixing import Cutmix, Mixup
 from cnnspec.data.warp import Elastic, Rotate, Scale, resample
 from cnnspec.kernels.step import Array
 
@@ -154,7 +155,29 @@ def test_elastic_moves_pixels_by_as_much_as_the_paper() -> None:
     assert np.abs(changed_by(Elastic(alpha=1e-3), ramp).astype(int) - ramp).max() == 0
 
 
+@pytest.mark.parametrize("mixture", [Mixup(alpha=1.0), Cutmix()])
+def test_mixtures_share_pixels_and_labels_alike(mixture: Mixup | Cutmix) -> None:
+    # Image i is all of byte i and the only one of class i: its pixels tell which classes are in it and how much.
+    n = 64
+    pixels = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None] * 4, (n, 2, 10, 10)).copy()
+    targets = np.eye(n, dtype=np.float32)
+    changed = pixels.copy()
+    mixture.mix(changed, targets, np.random.default_rng(0))
+    np.testing.assert_allclose(targets.sum(axis=0), 1, rtol=1e-6)
+    assert ((targets > 0).sum(axis=0) == 2).mean() > 0.8
+    np.testing.assert_allclose(changed.mean(axis=(1, 2, 3)), 4 * np.arange(n) @ targets, atol=0.51)
+
+
 def test_an_augmentation_of_pixels_alone_leaves_labels() -> None:
     targets = np.eye(5, dtype=np.float32)
     Flip().mix(pictures(5, 1, 4, 4), targets, np.random.default_rng(0))
     np.testing.assert_array_equal(targets, np.eye(5))
+
+
+def test_cutmix_takes_boxes() -> None:
+    pixels = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 1, 12, 9)).copy()
+    for label, image in enumerate(changed_by(Cutmix(), pixels)):
+        rows, columns = np.nonzero(image[0] != label)
+        if len(rows):
+            assert (np.ptp(rows) + 1) * (np.ptp(columns) + 1) == len(rows)
+            assert len(np.unique(image[0])) <= 2

@@ -13,13 +13,14 @@ from cnnspec.shapes import ShapeError
 LOSSES: list[Loss] = [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1), MeanSquaredError()]
 
 
-def run(loss: Loss, prediction: Array, labels: Array, batch: int) -> tuple[Array, Array]:
-    losses, gradient = np.full(len(labels), np.nan), np.full_like(prediction, np.nan)
+def run(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
+    count = prediction.shape[1]
+    losses, gradient = np.full(count, np.nan), np.full_like(prediction, np.nan)
     buffers = {
         name: np.full(buffer.shape, np.nan).astype(buffer.dtype or np.float64)
-        for name, buffer in loss.scratch(prediction.shape[:1], len(labels)).items()
+        for name, buffer in loss.scratch(prediction.shape[:1], count).items()
     }
-    loss.bind(prediction, labels, gradient, losses, buffers, batch)()
+    loss.bind(prediction, target, gradient, losses, buffers, batch)()
     return losses, gradient
 
 
@@ -68,3 +69,21 @@ def test_outputs_must_be_as_many_as_classes() -> None:
     assert caught.value.help == "use units: 10"
     with pytest.raises(ShapeError, match="expects a vector of class scores, got a map of 3x4x4"):
         SoftmaxCrossEntropy().check((3, 4, 4), 10)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_shares_of_classes_are_targets_as_labels_are(loss: Loss) -> None:
+    random = np.random.default_rng(3)
+    prediction, labels = random.standard_normal((5, 6)), random.integers(0, 5, 6)
+    one_hot = (np.arange(5)[:, None] == labels).astype(np.float32)
+    for by_labels, by_shares in zip(run(loss, prediction, labels, 6), run(loss, prediction, one_hot, 6), strict=True):
+        np.testing.assert_array_equal(by_labels, by_shares)
+
+
+def test_cross_entropy_of_mixed_targets() -> None:
+    random = np.random.default_rng(4)
+    logits, shares = random.standard_normal((4, 3)), random.dirichlet(np.ones(4), 3).T
+    logs = logits - np.log(np.exp(logits).sum(0))
+    losses, gradient = run(SoftmaxCrossEntropy(), logits, shares, 3)
+    np.testing.assert_allclose(losses, -(shares * logs).sum(0), rtol=1e-12)
+    np.testing.assert_allclose(gradient, (np.exp(logs) - shares) / 3, rtol=1e-12)

@@ -1,0 +1,111 @@
+"""Batches that a thread makes ahead: the same as those made in place, and no thread is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cnnspec.data import Batches, Dataset, Order
+from cnnspec.data.augmentation import Augmentation, Crop, Flip
+from cnnspec.data.mixing import Cutmix, Mixup
+from cnnspec.kernels.step import Array
+
+
+def dataset(count: int = 50) -> Dataset:
+    random = np.random.default_rng(0)
+    return Dataset(random.integers(0, 256, (count, 2, 6, 6)).astype(np.uint8), random.integers(0, 4, count))
+
+
+def batches(
+    *augmentations: Augmentation, classes: int | None = None, data: Dataset | None = None, seed: int = 5
+) -> Batches:
+    data = data or dataset()
+    return Batches(dataset=data, order=Order(len(data), 8, seed), augmentations=augmentations, classes=classes)
+
+
+def copied(made: Batches, epoch: int, first: int = 0) -> list[tuple[Array, Array, Array | None]]:
+    with made.epoch(epoch, first) as found:
+        return [(b.images.copy(), b.labels.copy(), None if b.shares is None else b.shares.copy()) for b in found]
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_batches_are_what_the_order_says() -> None:
+    data = dataset()
+    indices = list(Order(50, 8, 5).epoch(3))
+    for (images, labels, shares), chosen in zip(copied(batches(data=data), 3), indices, strict=True):
+        np.testing.assert_array_equal(images, data.pixels[chosen])
+        np.testing.assert_array_equal(labels, data.labels[chosen])
+        assert shares is None
+
+
+def test_augmentations_depend_on_seed_epoch_number_and_position_alone() -> None:
+    data, parts = dataset(), (Crop(padding=2), Flip(), Mixup(alpha=1.0), Cutmix())
+    made = copied(batches(*parts, classes=4, data=data), 1)
+    for number, (indices, (images, _, shares)) in enumerate(zip(Order(50, 8, 5).epoch(1), made, strict=True)):
+        expected, mixed = data.pixels[indices].copy(), np.eye(4, dtype=np.float32)[:, data.labels[indices]]
+        for position, part in enumerate(parts):
+            part.mix(expected, mixed, np.random.default_rng([5, 2, 2, number, position]))
+        np.testing.assert_array_equal(images, expected)
+        assert shares is not None
+        np.testing.assert_array_equal(shares, mixed)
+    later = copied(batches(*parts, classes=4, data=data), 1, first=3)
+    assert len(later) == len(made) - 3
+    np.testing.assert_array_equal(later[0][0], made[3][0])
+    other = copied(batches(*parts, classes=4, data=data, seed=6), 1)
+    assert not np.array_equal(other[0][0], made[0][0])
+
+
+def test_a_batch_stays_whole_until_the_next_is_asked_for() -> None:
+    with batches(Flip()).epoch(0) as found:
+        for batch in found:
+            before = batch.images.copy()
+            time.sleep(0.005)
+            np.testing.assert_array_equal(batch.images, before)
+
+
+def test_the_thread_ends_with_the_epoch() -> None:
+    copied(batches(), 0)
+    assert not threads()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_thread_ends_when_the_reader_fails(error: type[BaseException]) -> None:
+    def read() -> None:
+        with batches().epoch(0) as found:
+            next(found)
+            raise error
+
+    with pytest.raises(error):
+        read()
+    assert not threads()
+
+
+def test_the_thread_ends_when_nothing_is_read() -> None:
+    with batches().epoch(0):
+        pass
+    assert not threads()
+
+
+def test_an_error_of_the_thread_comes_where_the_batch_would() -> None:
+    class Faulty(Augmentation):
+        def apply(self, pixels: Array, random: np.random.Generator) -> None:
+            if len(pixels) < 8:
+                raise ZeroDivisionError("in the last batch")
+
+    seen = []
+
+    def read() -> None:
+        with batches(Faulty()).epoch(0) as found:
+            for batch in found:
+                seen.append(len(batch.labels))
+
+    with pytest.raises(ZeroDivisionError, match="in the last batch"):
+        read()
+    assert seen == [8] * 6
+    assert not threads()
