@@ -14,6 +14,7 @@ from cnnspec.registry import register
 
 BITS = 4  # of a place's fraction: products of two fractions, and their sums over bytes, fit 16 bits
 FINE = 1 << BITS
+CELL = 2  # pixels of an elastic field that share a random number, along each axis
 
 
 @register("rotate")
@@ -52,7 +53,8 @@ class Elastic(Augmentation):
     """Moves every pixel by alpha times a field of random numbers in -1..1 that a Gaussian has smoothed.
 
     Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
-    analysis" (2003), section 2; alpha 34 and sigma 4 are theirs for MNIST and move a pixel by about 1.4.
+    analysis" (2003), section 2; alpha 34 and sigma 4 are theirs for MNIST and move a pixel by about 1.4. The random
+    numbers are drawn for every cell of 2x2 pixels: behind the Gaussian that is the same, at a quarter of the price.
     """
 
     alpha: Annotated[PositiveNumber, "strength, in pixels"] = 34.0
@@ -61,10 +63,9 @@ class Elastic(Augmentation):
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """source = target + alpha G u."""
         n, _, h, w = pixels.shape
-        field = random.random((2, n, h, w), dtype=np.float32)
+        field = random.random((2, n, -(-h // CELL), -(-w // CELL)), dtype=np.float32)
         field -= np.float32(0.5)
-        field = np.float32(2 * self.alpha) * _gaussian(h, self.sigma) @ field @ _gaussian(w, self.sigma)
-        rows, columns = field
+        rows, columns = np.float32(2 * self.alpha) * _gaussian(h, self.sigma) @ field @ _gaussian(w, self.sigma).T
         rows += np.arange(h, dtype=np.float32)[:, None]
         columns += np.arange(w, dtype=np.float32)
         resample(pixels, rows, columns)
@@ -83,7 +84,7 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
     row, below = _split(rows, h)
     column, right = _split(columns, w)
     first = np.arange(0, n * height * width, height * width).reshape(n, 1, 1)
-    place = np.broadcast_to(row * width + column + first, (n, h, w)).reshape(-1)
+    place = (row * width + first + column).reshape(-1)
     source = bordered.reshape(c, -1)
 
     def part(step: int, weight: Array) -> Array:
@@ -102,7 +103,9 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
 
 def _split(places: Array, length: int) -> tuple[Array, Array]:
     """The pixel in front of each place, counted from the border's, and how far behind it the place is."""
-    fine = ((places + np.float32(1 + 0.5 / FINE)) * np.float32(FINE)).clip(0, (length + 1) * FINE).astype(np.int32)
+    fine = places * np.float32(FINE)
+    fine += np.float32(FINE + 0.5)
+    fine = np.clip(fine, 0, (length + 1) * FINE, out=fine).astype(np.int32)
     return fine >> BITS, (fine & (FINE - 1)).astype(np.uint16)
 
 
@@ -114,7 +117,11 @@ def _from_centre(h: int, w: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=8)
 def _gaussian(length: int, sigma: float) -> Array:
-    """(length, length): the convolution with a Gaussian along one axis, nothing beyond its ends."""
-    places = np.arange(length)
-    distances = places[:, None] - places
-    return np.asarray((np.exp(-(distances**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)).astype(np.float32))
+    """(length, cells): a Gaussian along one axis about the centre of each cell, nothing beyond the ends.
+
+    The sum of CELL independent numbers spreads as one number times sqrt(CELL).
+    """
+    centres = np.arange(0, length, CELL) + (CELL - 1) / 2
+    distances = np.arange(length)[:, None] - centres
+    weights = np.exp(-(distances**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    return np.asarray((np.sqrt(CELL) * weights).astype(np.float32))
