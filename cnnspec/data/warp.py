@@ -103,9 +103,9 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
 
 def _split(places: Array, length: int) -> tuple[Array, Array]:
     """The pixel in front of each place, counted from the border's, and how far behind it the place is."""
-    fine = places * np.float32(FINE)
-    fine += np.float32(FINE + 0.5)
-    fine = np.clip(fine, 0, (length + 1) * FINE, out=fine).astype(np.int32)
+    parts = places * np.float32(FINE)
+    parts += np.float32(FINE + 0.5)
+    fine: Array = np.clip(parts, 0, (length + 1) * FINE, out=parts).astype(np.int32)
     return fine >> BITS, (fine & (FINE - 1)).astype(np.uint16)
 
 
