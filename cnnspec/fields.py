@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, dataclass_transform, get_args, get_origin
 
 from cnnspec import registry
+from cnnspec.shapes import NAMED_PADDINGS
 
 Json = dict[str, Any]
 
@@ -86,7 +87,7 @@ Pair = Annotated[tuple[int, int], Schema({"anyOf": [_NATURAL, _items(2, 2, _NATU
 Padding = Annotated[
     str | int | tuple[int, ...],
     Schema(
-        {"anyOf": [{"enum": ["valid", "same"]}, _WHOLE, _items(2, 2, _WHOLE), _items(4, 4, _WHOLE)]},
+        {"anyOf": [{"enum": list(NAMED_PADDINGS)}, _WHOLE, _items(2, 2, _WHOLE), _items(4, 4, _WHOLE)]},
         _padding,
     ),
 ]

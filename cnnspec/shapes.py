@@ -5,6 +5,7 @@ Shapes leave the batch axis out: `(c, h, w)` for maps, `(features,)` for vectors
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
@@ -82,6 +83,28 @@ def _same(length: int, extent: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def _half(length: int, extent: int, stride: int) -> tuple[int, int]:
+    # PyTorch's: as if the stride were 1, so that the first window has the first element in its middle.
+    return (extent - 1) // 2, extent // 2
+
+
+NAMED_PADDINGS: Mapping[str, Callable[[int, int, int], tuple[int, int]]] = {
+    "valid": lambda length, extent, stride: (0, 0),
+    "same": _same,
+    "same_lower": lambda length, extent, stride: _same(length, extent, stride)[::-1],
+    "half": _half,
+}
+
+
+def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
+    """The padding with what a last, partly covered window needs; it starts inside the map or its first padding."""
+    before, after = pads
+    count = -(-(length + before + after - extent) // stride) + 1
+    if (count - 1) * stride >= length + before:
+        count -= 1
+    return before, max(after, (count - 1) * stride + extent - length - before)
+
+
 def windows(
     shape: Shape,
     what: str,
@@ -90,18 +113,20 @@ def windows(
     stride: tuple[int, int],
     padding: str | int | tuple[int, ...],
     dilation: tuple[int, int] = (1, 1),
+    ceil: bool = False,
 ) -> Windows:
-    """Lay windows over a (c, h, w) map; ShapeError where not even one fits."""
+    """Lay windows over a (c, h, w) map; ShapeError where not even one fits.
+
+    With `ceil` the output length is rounded up: a last window may hang over the end, as more padding.
+    """
     _, height, width = expect_map(shape, what)
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    if padding == "same":
-        pads = _same(height, extent[0], stride[0]) + _same(width, extent[1], stride[1])
-    elif padding == "valid":
-        pads = (0, 0, 0, 0)
+    if isinstance(padding, str):
+        named = NAMED_PADDINGS[padding]
+        pads = named(height, extent[0], stride[0]) + named(width, extent[1], stride[1])
     elif isinstance(padding, int):
         pads = (padding,) * 4
     else:
-        assert isinstance(padding, tuple)
         vertical, horizontal = padding[0], padding[-1]
         pads = (
             (vertical, vertical, horizontal, horizontal)
@@ -115,6 +140,9 @@ def windows(
             field="kernel_size",
             help=f"use a kernel_size up to {min(laid.padded)}, or padding: same",
         )
+    if ceil:
+        pads = _up(height, extent[0], stride[0], pads[:2]) + _up(width, extent[1], stride[1], pads[2:])
+        laid = Windows(height, width, kernel, stride, dilation, pads)
     return laid
 
 

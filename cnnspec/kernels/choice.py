@@ -44,17 +44,20 @@ def candidates(direction: Direction, case: Case, n: int) -> list[Kernel]:
 
 
 @lru_cache(maxsize=4096)
+def cheapest(direction: Direction, case: Case, n: int, pinned: str | None = None) -> Kernel:
+    """The cheapest kernel of those that stand alone; the pinned one where it can."""
+    able = [kernel for kernel in KERNELS[direction] if kernel.supports(case)]
+    named = [kernel for kernel in able if kernel.name == pinned]
+    return min(named or able, key=lambda kernel: nanoseconds(kernel, case, n))
+
+
+@lru_cache(maxsize=4096)
 def choose(case: Case, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
     """The cheapest kernels for the directions of a mode; the pinned ones where they can, for tests and measurements."""
     directions = DIRECTIONS if mode == "train" else DIRECTIONS[:1]
-    alone: dict[Direction, Kernel] = {}
-    for direction in directions:
-        able = [kernel for kernel in KERNELS[direction] if kernel.supports(case)]
-        named = [kernel for kernel in able if kernel.name == pinned]
-        alone[direction] = min(named or able, key=lambda kernel: nanoseconds(kernel, case, n))
-    found: list[Choice] = [alone]
+    found: list[Choice] = [{direction: cheapest(direction, case, n, pinned) for direction in directions}]
     for joint in JOINT:
         if all(kernel.supports(case) for kernel in joint.values()):
             found.append({direction: joint[direction] for direction in directions})
-    named_ones = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
-    return min(named_ones or found, key=lambda choice: sum(nanoseconds(k, case, n) for k in choice.values()))
+    named = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
+    return min(named or found, key=lambda choice: sum(nanoseconds(k, case, n) for k in choice.values()))

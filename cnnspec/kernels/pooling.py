@@ -111,14 +111,16 @@ def halving_gradient(
     return [step]
 
 
-def inverse_counts(windows: Windows, dtype: np.dtype[np.generic], *, include_padding: bool) -> Array:
-    """1 / (elements in each window) as (oh, 1, ow, 1)."""
-    counts = np.zeros((windows.output[0], 1, windows.output[1], 1), dtype)
-    for tap in taps(windows):
-        counts[tap.write] += 1
-    if include_padding:
-        counts.fill(windows.kernel[0] * windows.kernel[1])
-    return 1 / counts
+def inverse_counts(windows: Windows, dtype: np.dtype[np.generic], padding: tuple[int, int, int, int]) -> Array:
+    """1 / (elements of each window that lie in the map with this much padding) as (oh, 1, ow, 1)."""
+    down = _counts(windows, 0, windows.height, padding[:2])
+    across = _counts(windows, 1, windows.width, padding[2:])
+    return (1 / np.outer(down, across)).astype(dtype)[:, None, :, None]
+
+
+def _counts(windows: Windows, axis: int, length: int, padding: tuple[int, ...]) -> Array:
+    first = np.arange(windows.output[axis]) * windows.stride[axis] - windows.padding[2 * axis]
+    return np.minimum(first + windows.kernel[axis], length + padding[1]) - np.maximum(first, -padding[0])
 
 
 def spread(windows: Windows, shares: Array, dx: Array) -> list[Step]:

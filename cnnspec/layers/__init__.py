@@ -1,6 +1,23 @@
 """Layer types, one file a family."""
 
-from cnnspec.layers import activation, conv, curve, dense, dropout, group_norm, merge, norm, pool, reshape, resize
+from cnnspec.layers import (
+    activation,
+    conv,
+    curve,
+    dense,
+    depthwise,
+    dropout,
+    group_norm,
+    merge,
+    norm,
+    pool,
+    resample,
+    reshape,
+    resize,
+    response_norm,
+    selection,
+    transposed,
+)
 from cnnspec.layers.base import Layer, Operands, Parameter
 
 __all__ = [
@@ -11,11 +28,16 @@ __all__ = [
     "conv",
     "curve",
     "dense",
+    "depthwise",
     "dropout",
     "group_norm",
     "merge",
     "norm",
     "pool",
+    "resample",
     "reshape",
     "resize",
+    "response_norm",
+    "selection",
+    "transposed",
 ]

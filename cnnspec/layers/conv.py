@@ -102,7 +102,7 @@ class Conv2d(Layer):
     def forward(self, o: Operands) -> Program:
         """The product with the weights, then the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
-        return [product, self._add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
+        return [product, add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
 
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
@@ -110,14 +110,14 @@ class Conv2d(Layer):
         shared = kernel.share(self._case_of(o.x), o.dy, _buffers(kernel, "weight", o))
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
-            params.append(self._bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
+            params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
         dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
-        return Backward(dx, params, shared=[_sequence(shared)])
+        return Backward(dx, params, shared=[in_turn(shared)])
 
     def _bind(self, direction: choice.Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""
         kernel = self._choice(o)[direction]
-        return _sequence(kernel.bind(self._case_of(o.x), a, b, out, _buffers(kernel, direction, o)))
+        return in_turn(kernel.bind(self._case_of(o.x), a, b, out, _buffers(kernel, direction, o)))
 
     def _choice(self, o: Operands) -> choice.Choice:
         return choice.choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
@@ -129,28 +129,34 @@ class Conv2d(Layer):
         h, c, w, _ = x.shape
         return self._case((c, h, w))
 
-    def _add_bias(self, y: Array, bias: Array) -> Step:
-        # (filters, oh, ow) as (oh, filters, ow, 1), or (filters,) against (oh, filters, ow*n)
-        target = y if self.bias == "untied" else sums.rows_of(y)
-        spread = bias.transpose(1, 0, 2)[..., None] if self.bias == "untied" else bias[:, None]
 
-        def step() -> None:
-            np.add(target, spread, out=target)
+def add_bias(y: Array, bias: Array) -> Step:
+    """y += bias, which is (filters,) or, untied, (filters, oh, ow)."""
+    untied = bias.ndim == 3
+    target = y if untied else sums.rows_of(y)
+    spread = bias.transpose(1, 0, 2)[..., None] if untied else bias[:, None]
 
-        return step
+    def step() -> None:
+        np.add(target, spread, out=target)
 
-    def _bias_gradient(self, dy: Array, dbias: Array, rows: Array | None) -> Step:
-        if rows is not None:
-            return sums.channel_sum(dy, dbias, rows)
-        source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
-
-        def step() -> None:
-            np.add.reduce(source, axis=-1, out=dbias)
-
-        return step
+    return step
 
 
-def _sequence(steps: list[Step]) -> Step:
+def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
+    """dbias = the sum of dy over what shares it; `rows` is scratch (oh, filters) of a bias a channel."""
+    if rows is not None:
+        return sums.channel_sum(dy, dbias, rows)
+    source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
+
+    def step() -> None:
+        np.add.reduce(source, axis=-1, out=dbias)
+
+    return step
+
+
+def in_turn(steps: list[Step]) -> Step:
+    """All steps as one."""
+
     def run() -> None:
         for step in steps:
             step()

@@ -1,7 +1,8 @@
-"""Dropout."""
+"""Dropout of numbers, of channels and of whole branches: a random mask in training, nothing at inference."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -14,22 +15,24 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, expect_map
 
 
-@register("dropout")
-class Dropout(Layer):
-    """Sets a share of the numbers to 0 in training: y = x m / (1 - rate), m = 1 with probability 1 - rate.
+class Masking(Layer):
+    """Base: y = x m / (1 - rate) in training, m = 1 with probability 1 - rate; at inference y = x.
 
-    At inference y = x. Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from
-    overfitting" (2014).
+    A subclass says what shares one number of the mask.
     """
 
-    rate: Annotated[Fraction, "share of numbers that are dropped"] = 0.5
+    rate: Annotated[Fraction, "probability of being dropped"] = 0.5
 
     in_place = True
     train_only = True
 
+    @abstractmethod
+    def mask_shape(self, shape: Shape, n: int) -> Shape:
+        """The mask's shape in a plan, which repeats over the map's."""
+
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Uniform numbers, and which of x were kept."""
-        shape = batch_shape(inputs[0], n)
+        """Uniform numbers, and which were kept."""
+        shape = self.mask_shape(inputs[0], n)
         return {} if mode == "infer" else {"uniform": Buffer(shape), "keeps": Buffer(shape, "kept", bool)}
 
     def forward(self, o: Operands) -> Program:
@@ -67,53 +70,42 @@ class Dropout(Layer):
         return Backward([step])
 
 
+@register("dropout")
+class Dropout(Masking):
+    """Sets a share of the numbers to 0 in training: y = x m / (1 - rate), m = 1 with probability 1 - rate.
+
+    At inference y = x. Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from
+    overfitting" (2014).
+    """
+
+    def mask_shape(self, shape: Shape, n: int) -> Shape:
+        """Every number on its own."""
+        return batch_shape(shape, n)
+
+
 @register("spatial_dropout2d")
-class SpatialDropout2d(Layer):
+class SpatialDropout2d(Masking):
     """Sets a share of the channels to 0 in training, each as a whole: y = x m_c / (1 - rate).
 
     At inference y = x. Source: Tompson et al., "Efficient object localization using convolutional networks" (2015).
     """
 
-    rate: Annotated[Fraction, "share of channels that are dropped"] = 0.5
-
-    in_place = True
-    train_only = True
-
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The map's own."""
         return expect_map(inputs[0], self.type_name)
 
-    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """For each channel of each image 0 or 1 / (1 - rate)."""
-        return {} if mode == "infer" else {"factor": Buffer((1, inputs[0][0], 1, n), "kept")}
+    def mask_shape(self, shape: Shape, n: int) -> Shape:
+        """A number for each channel of each image."""
+        return (1, shape[0], 1, n)
 
-    def forward(self, o: Operands) -> Program:
-        """Draw, mask, scale."""
-        x, y = o.x, o.y
-        if o.mode == "infer":
 
-            def copy() -> None:
-                np.copyto(y, x)
+@register("drop_path")
+class DropPath(Masking):
+    """Sets all of an image's numbers to 0 with probability `rate` in training, at the end of a residual's body.
 
-            return [copy]
-        assert o.random is not None
-        random, factor, rate = o.random, o.buffers["factor"], self.rate
+    At inference y = x. Source: Huang et al., "Deep networks with stochastic depth" (2016).
+    """
 
-        def step() -> None:
-            random.uniform(factor)
-            np.greater_equal(factor, rate, out=factor)
-            np.multiply(factor, 1 / (1 - rate), out=factor)
-            np.multiply(x, factor, out=y)
-
-        return [step]
-
-    def backward(self, o: Operands) -> Backward:
-        """dx = dy m_c / (1 - rate)."""
-        dy, dx, factor = o.dy, o.dx, o.buffers["factor"]
-        if dx is None:
-            return Backward()
-
-        def step() -> None:
-            np.multiply(dy, factor, out=dx)
-
-        return Backward([step])
+    def mask_shape(self, shape: Shape, n: int) -> Shape:
+        """A number for each image."""
+        return (1,) * len(shape) + (n,)

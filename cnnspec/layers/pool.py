@@ -16,21 +16,21 @@ from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
 
 class Pool2d(Layer):
-    """Windows over a map, each reduced to one number; (c, h, w) -> (c, oh, ow)."""
+    """Windows over a map, each reduced to one number; (c, h, w) -> (c, oh, ow).
+
+    `padding: same` gives ceil(h / stride) rows as TensorFlow does, an odd one of padding at the end (`same_lower`: at
+    the beginning); `half` pads by half a kernel whatever the stride, as PyTorch's users do. With `ceil_mode` a last
+    window may hang over the end, as long as it starts inside the map or the padding before it.
+    """
 
     kernel_size: Annotated[Pair, "rows and columns of a window"]
     stride: Annotated[Pair | None, "rows and columns between windows; the kernel size unless given"] = None
     padding: Annotated[Padding, "rows and columns around the map, which no window counts"] = "valid"
+    ceil_mode: Annotated[bool, "round the number of windows up instead of down"] = False
 
     def windows(self, shape: Shape) -> Windows:
         """How the windows lie; ShapeError where none fits, or where one could lie in the padding alone."""
-        laid = windows(
-            shape,
-            self.type_name,
-            kernel=self.kernel_size,
-            stride=self.stride or self.kernel_size,
-            padding=self.padding,
-        )
+        laid = self._laid(shape, ceil=False)
         top, bottom, left, right = laid.padding
         kh, kw = laid.kernel
         if max(top, bottom) >= kh or max(left, right) >= kw:
@@ -39,14 +39,24 @@ class Pool2d(Layer):
                 field="padding",
                 help="a window must hold at least one element of the map",
             )
-        return laid
+        return self._laid(shape, ceil=True) if self.ceil_mode else laid
+
+    def _laid(self, shape: Shape, *, ceil: bool) -> Windows:
+        return windows(
+            shape,
+            self.type_name,
+            kernel=self.kernel_size,
+            stride=self.stride or self.kernel_size,
+            padding=self.padding,
+            ceil=ceil,
+        )
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(c, oh, ow)."""
         return (inputs[0][0], *self.windows(inputs[0]).output)
 
 
-def _laid(layer: Pool2d, x: Array) -> Windows:
+def _windows_of(layer: Pool2d, x: Array) -> Windows:
     h, c, w, _ = x.shape
     return layer.windows((c, h, w))
 
@@ -78,7 +88,7 @@ class MaxPool2d(Pool2d):
 
     def forward(self, o: Operands) -> Program:
         """Maxima, and in training the winners."""
-        laid = _laid(self, o.x)
+        laid = _windows_of(self, o.x)
         if pooling.is_halving(laid):
             return pooling.halving_maximum(laid, o.x, o.y, _marks(o), o.buffers["lower"])
         return pooling.maximum(laid, o.x, o.y, o.buffers.get("winner"), o.buffers)
@@ -87,7 +97,7 @@ class MaxPool2d(Pool2d):
         """dx = dy at the winners, 0 elsewhere."""
         if o.dx is None:
             return Backward()
-        laid = _laid(self, o.dx)
+        laid = _windows_of(self, o.dx)
         if pooling.is_halving(laid):
             half, right = o.buffers["half"], o.buffers["right"]
             return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, _marks(o), half, right))
@@ -100,7 +110,7 @@ def _marks(o: Operands) -> list[Array]:
 
 @register("avg_pool2d")
 class AvgPool2d(Pool2d):
-    """y = mean of each window."""
+    """y = mean of each window, over its elements in the map, or with `count_include_pad` also those in the padding."""
 
     count_include_pad: Annotated[bool, "divide by the whole window, not only by its elements in the map"] = False
 
@@ -110,8 +120,8 @@ class AvgPool2d(Pool2d):
 
     def forward(self, o: Operands) -> Program:
         """The sum of each window, then its mean."""
-        laid, y = _laid(self, o.x), o.y
-        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=self.count_include_pad)
+        laid, y = _windows_of(self, o.x), o.y
+        inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
 
         def mean() -> None:
             np.multiply(y, inverse, out=y)
@@ -122,13 +132,18 @@ class AvgPool2d(Pool2d):
         """Each element of a window gets dy / count."""
         if o.dx is None:
             return Backward()
-        laid, dy, share = _laid(self, o.dx), o.dy, o.buffers["share"]
-        inverse = pooling.inverse_counts(laid, dy.dtype, include_padding=self.count_include_pad)
+        laid, dy, share = _windows_of(self, o.dx), o.dy, o.buffers["share"]
+        inverse = pooling.inverse_counts(laid, dy.dtype, self._counted(o.dx))
 
         def divide() -> None:
             np.multiply(dy, inverse, out=share)
 
         return Backward(input=[divide, *pooling.spread(laid, share, o.dx)])
+
+    def _counted(self, x: Array) -> tuple[int, int, int, int]:
+        """The padding that counts: none, or all but what ceil_mode adds."""
+        h, c, w, _ = x.shape
+        return self._laid((c, h, w), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
 
 
 @register("lp_pool2d")
@@ -150,8 +165,8 @@ class LpPool2d(Pool2d):
 
     def forward(self, o: Operands) -> Program:
         """The root of the mean of powers."""
-        laid, x, y, powers, p = _laid(self, o.x), o.x, o.y, o.buffers["powers"], self.p
-        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=False)
+        laid, x, y, powers, p = _windows_of(self, o.x), o.x, o.y, o.buffers["powers"], self.p
+        inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
 
         def raise_to_p() -> None:
             np.absolute(x, out=powers)
@@ -167,8 +182,8 @@ class LpPool2d(Pool2d):
         """dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
         if o.dx is None:
             return Backward()
-        laid, x, y, dy, dx, p = _laid(self, o.x), o.x, o.y, o.dy, o.dx, self.p
-        inverse = pooling.inverse_counts(laid, y.dtype, include_padding=False)
+        laid, x, y, dy, dx, p = _windows_of(self, o.x), o.x, o.y, o.dy, o.dx, self.p
+        inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
         share, ratio, scale, signs = (o.buffers[name] for name in ("share", "ratio", "scale", "signs"))
         smallest = np.finfo(y.dtype).tiny  # where y is 0, so is every x of its window, and 0 / smallest is 0
         passes = [

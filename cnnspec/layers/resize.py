@@ -1,12 +1,12 @@
-"""Layers that change the height and width of a map: margins added, margins cut, pixels repeated."""
+"""Layers that change the height and width of a map: margins added, margins cut."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
-from cnnspec.fields import Pair, Schema
+from cnnspec.fields import Schema
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Backward, Layer, Operands, Program
 from cnnspec.registry import register
@@ -38,6 +38,10 @@ Margins = Annotated[
     ),
 ]
 
+Between = Annotated[
+    tuple[int, int], Schema({"type": "array", "items": _LENGTH, "minItems": 2, "maxItems": 2}, lambda v: (v[0], v[1]))
+]
+
 
 def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, list[Array]]:
     """The map within margins, and the margins themselves."""
@@ -54,20 +58,20 @@ def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, lis
 
 @register("zero_pad2d")
 class ZeroPad2d(Layer):
-    """Zeros around the map."""
+    """Zeros around the map, and with `channels` also whole channels of zeros before and behind the map's own."""
 
     padding: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"] = (1, 1, 1, 1)
+    channels: Annotated[Between, "channels before and behind"] = (0, 0)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, top + h + bottom, left + w + right)."""
+        """(before + c + behind, top + h + bottom, left + w + right)."""
         channels, height, width = expect_map(inputs[0], self.type_name)
         top, bottom, left, right = self.padding
-        return (channels, top + height + bottom, left + width + right)
+        return (sum(self.channels) + channels, top + height + bottom, left + width + right)
 
     def forward(self, o: Operands) -> Program:
         """The map, and zeros at every step anew, as memory is shared."""
-        x = o.x
-        inside, margins = _inner(o.y, self.padding)
+        x, (inside, margins) = o.x, self._inside(o.y)
 
         def step() -> None:
             np.copyto(inside, x)
@@ -80,12 +84,18 @@ class ZeroPad2d(Layer):
         """dx is the inside of dy."""
         if o.dx is None:
             return Backward()
-        dx, (inside, _) = o.dx, _inner(o.dy, self.padding)
+        dx, (inside, _) = o.dx, self._inside(o.dy)
 
         def step() -> None:
             np.copyto(dx, inside)
 
         return Backward([step])
+
+    def _inside(self, array: Array) -> tuple[Array, list[Array]]:
+        before, behind = self.channels
+        end = array.shape[1] - behind
+        inside, margins = _inner(array[:, before:end], self.padding)
+        return inside, [margin for margin in (*margins, array[:, :before], array[:, end:]) if margin.size]
 
 
 @register("crop2d")
@@ -127,40 +137,3 @@ class Crop2d(Layer):
                 margin.fill(0)
 
         return Backward([step])
-
-
-@register("upsample2d")
-class Upsample2d(Layer):
-    """Every pixel repeated: y[c, a h + i, b w + j] = x[c, h, w]."""
-
-    scale: Annotated[Pair, "how many times higher and wider"] = (2, 2)
-    mode: Annotated[Literal["nearest"], "what lies between the pixels"] = "nearest"
-
-    def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, a h, b w)."""
-        channels, height, width = expect_map(inputs[0], self.type_name)
-        return (channels, height * self.scale[0], width * self.scale[1])
-
-    def forward(self, o: Operands) -> Program:
-        """One broadcast copy."""
-        y, x = self._blocks(o.y), o.x[:, None, :, :, None]
-
-        def step() -> None:
-            np.copyto(y, x)
-
-        return [step]
-
-    def backward(self, o: Operands) -> Backward:
-        """dx is the sum of dy over each pixel's block."""
-        if o.dx is None:
-            return Backward()
-        dx, dy = o.dx, self._blocks(o.dy)
-
-        def step() -> None:
-            np.add.reduce(dy, axis=(1, 4), out=dx)
-
-        return Backward([step])
-
-    def _blocks(self, y: Array) -> Array:
-        (down, across), (oh, c, ow, n) = self.scale, y.shape
-        return y.reshape(oh // down, down, c, ow // across, across, n)

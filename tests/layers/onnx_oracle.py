@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnspec.kernels.step import Array
@@ -14,15 +14,24 @@ from cnnspec.layers.base import from_public, to_public
 OPSET = 20
 
 
-def evaluate(operator: str, *inputs: Array, **attributes: Any) -> Array:
-    """The operator's output for inputs in a plan's layout, in that layout; parameters pass as they are."""
+def evaluate(operator: str, *inputs: Array, opset: int = OPSET, **attributes: Any) -> Array:
+    """The operator's output in a plan's layout.
+
+    Plain arrays of two or four axes are in a plan's layout; others, and subclasses of ndarray, pass as they are.
+    """
     names = [f"x{i}" for i in range(len(inputs))]
-    kinds = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in names]
+    kinds = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.asarray(x).dtype), None)
+        for name, x in zip(names, inputs, strict=True)
+    ]
     node = helper.make_node(operator, names, ["y"], **attributes)
-    output = helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)
+    output = helper.make_tensor_value_info("y", kinds[0].type.tensor_type.elem_type, None)
     model = helper.make_model(
-        helper.make_graph([node], "oracle", kinds, [output]), opset_imports=[helper.make_opsetid("", OPSET)]
+        helper.make_graph([node], "oracle", kinds, [output]), opset_imports=[helper.make_opsetid("", opset)]
     )
-    public = [np.ascontiguousarray(to_public(x)) if x.ndim in (2, 4) else x for x in inputs]
+    public = [
+        np.ascontiguousarray(to_public(x)) if type(x) is np.ndarray and x.ndim in (2, 4) else np.asarray(x)
+        for x in inputs
+    ]
     (found,) = ReferenceEvaluator(model).run(None, dict(zip(names, public, strict=True)))
     return from_public(np.asarray(found))

@@ -16,7 +16,9 @@ from tests.layers.onnx_oracle import evaluate
 
 sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
-paddings = st.one_of(st.just("valid"), st.just("same"), st.integers(0, 2), st.tuples(*[st.integers(0, 2)] * 4))
+paddings = st.one_of(
+    st.sampled_from(["valid", "same", "same_lower", "half"]), st.integers(0, 2), st.tuples(*[st.integers(0, 2)] * 4)
+)
 pools = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -32,10 +34,11 @@ def laid(layer: type[Pool2d], side: tuple[int, int], fields: dict[str, Any]) -> 
     return Bench(pool, [shape], sizes=[2]), attributes
 
 
-@given(side=sides, kernel_size=pairs, stride=pairs, padding=paddings)
+@given(side=sides, kernel_size=pairs, stride=pairs, padding=paddings, ceil=st.booleans())
 @pools
-def test_max_pool_agrees_with_onnx(side: Any, kernel_size: Any, stride: Any, padding: Any) -> None:
-    bench, attributes = laid(MaxPool2d, side, {"kernel_size": kernel_size, "stride": stride, "padding": padding})
+def test_max_pool_agrees_with_onnx(side: Any, kernel_size: Any, stride: Any, padding: Any, ceil: bool) -> None:
+    fields = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil}
+    bench, attributes = laid(MaxPool2d, side, fields)
     np.testing.assert_array_equal(bench.forward(), evaluate("MaxPool", bench.inputs[0], **attributes))
 
 
@@ -138,3 +141,19 @@ def test_global_max_pool_sends_its_gradient_to_the_first_of_equals() -> None:
         row, column = np.unravel_index(x[:, channel, :, image].argmax(), (3, 4))
         expected[row, channel, column, image] = bench.output_grads[0][channel, image]
     np.testing.assert_array_equal(bench.input_grads[0], expected)
+
+
+def test_ceil_mode_adds_a_window_that_starts_in_the_map() -> None:
+    """PyTorch's rule, with the sizes of GoogLeNet: 112 -> 56 by 3 at stride 2, and 5 -> 3; not by padding alone."""
+    pool = MaxPool2d.of(kernel_size=3, stride=2, ceil_mode=True)
+    assert pool.infer_shape((1, 112, 112)) == (1, 56, 56)
+    assert MaxPool2d.of(kernel_size=3, stride=2).infer_shape((1, 112, 112)) == (1, 55, 55)
+    assert MaxPool2d.of(kernel_size=1, stride=2, ceil_mode=True).infer_shape((1, 5, 4)) == (1, 3, 2)
+    assert MaxPool2d.of(kernel_size=2, stride=2, padding=1, ceil_mode=True).infer_shape((1, 3, 2)) == (1, 2, 2)
+
+
+def test_what_ceil_mode_adds_is_not_counted() -> None:
+    bench = Bench(AvgPool2d.of(kernel_size=2, stride=2, ceil_mode=True, count_include_pad=True), [(1, 3, 3)], sizes=[1])
+    x = bench.inputs[0][:, 0, :, 0]
+    expected = [[x[:2, :2].mean(), x[:2, 2].mean()], [x[2, :2].mean(), x[2, 2]]]
+    np.testing.assert_allclose(bench.forward()[:, 0, :, 0], expected, rtol=1e-12)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnspec.layers.resize import Crop2d, Upsample2d, ZeroPad2d
+from cnnspec.layers.resample import Upsample2d
+from cnnspec.layers.resize import Crop2d, ZeroPad2d
 from cnnspec.shapes import ShapeError
 from tests.layers.harness import Bench
 

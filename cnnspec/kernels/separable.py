@@ -1,0 +1,22 @@
+"""A linear map of the rows and one of the columns: y[i,j] = sum_{r,s} down[i,r] across[j,s] x[r,s], as two products.
+
+Resampling and pooling by bins of any size are of this kind; the gradient is the same with both matrices transposed.
+"""
+
+from __future__ import annotations
+
+from cnnspec.kernels.blocks import wide_product
+from cnnspec.kernels.cases import product
+from cnnspec.kernels.step import Array, Step
+
+
+def separable(down: Array, across: Array, x: Array, middle: Array, y: Array) -> list[Step]:
+    """x (h, c, w, n) to y (oh, c, ow, n) with down (oh, h) and across (ow, w); middle is (oh, c, w, n)."""
+    rows = wide_product(down, x.reshape(x.shape[0], -1), middle.reshape(middle.shape[0], -1))
+    return [rows, product(across, middle, y)]
+
+
+def separable_transposed(down: Array, across: Array, dy: Array, middle: Array, dx: Array) -> list[Step]:
+    """dx of the same: dy (oh, c, ow, n) to dx (h, c, w, n)."""
+    rows = wide_product(down.T, middle.reshape(middle.shape[0], -1), dx.reshape(dx.shape[0], -1))
+    return [product(across.T, dy, middle), rows]

@@ -1,0 +1,201 @@
+"""Convolutions that keep channels apart: depthwise, and depthwise followed by a mixture of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from cnnspec.fields import Padding, Pair, PositiveInt
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
+from cnnspec.layers.conv import Conv2d
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, Windows, expect_map
+
+
+@register("depthwise_conv2d")
+class DepthwiseConv2d(Layer):
+    """Slides `multiplier` filters over each channel alone: a conv2d with as many groups as channels.
+
+    (c, h, w) -> (c * multiplier, oh, ow). Source: Howard et al., "MobileNets" (2017).
+    """
+
+    kernel_size: Annotated[Pair, "rows and columns of a filter"]
+    multiplier: Annotated[PositiveInt, "filters a channel"] = 1
+    stride: Annotated[Pair, "step between windows"] = (1, 1)
+    padding: Annotated[Padding, "valid, same, n, [h, w] or [top, bottom, left, right]"] = "valid"
+    dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
+    bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
+    weight_init: Annotated[InitializerField, "how the weights start"] = "he"
+    bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+
+    retains = frozenset({"x"})
+
+    def convolution(self, channels: int) -> Conv2d:
+        """The same as a grouped convolution."""
+        return Conv2d(
+            filters=channels * self.multiplier,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=channels,
+            bias=self.bias,
+            weight_init=self.weight_init,
+            bias_init=self.bias_init,
+        )
+
+    def windows(self, shape: Shape) -> Windows:
+        """How the filters lie over a map."""
+        return self.convolution(shape[0]).windows(shape)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c * multiplier, oh, ow)."""
+        return self.convolution(expect_map(inputs[0], self.type_name)[0]).infer_shape(*inputs)
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """weight (c * multiplier, 1, kh, kw) and bias (c * multiplier,)."""
+        return self.convolution(inputs[0][0]).params(*inputs)
+
+    def cost(self, *inputs: Shape) -> int:
+        """c * multiplier * kh * kw * oh * ow."""
+        return self.convolution(inputs[0][0]).cost(*inputs)
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The convolution's."""
+        return self.convolution(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
+
+    def prepare(self, o: Operands) -> Program:
+        """The convolution's."""
+        return self.convolution(o.x.shape[1]).prepare(o)
+
+    def forward(self, o: Operands) -> Program:
+        """The convolution's."""
+        return self.convolution(o.x.shape[1]).forward(o)
+
+    def backward(self, o: Operands) -> Backward:
+        """The convolution's."""
+        return self.convolution(o.x.shape[1]).backward(o)
+
+
+@register("separable_conv2d")
+class SeparableConv2d(Layer):
+    """A depthwise convolution and a 1x1 convolution of what it gives, with nothing in between.
+
+    (c, h, w) -> (filters, oh, ow). Source: Chollet, "Xception: deep learning with depthwise separable convolutions"
+    (2017).
+    """
+
+    filters: Annotated[PositiveInt, "output channels"]
+    kernel_size: Annotated[Pair, "rows and columns of a depthwise filter"]
+    multiplier: Annotated[PositiveInt, "depthwise filters a channel"] = 1
+    stride: Annotated[Pair, "step between windows"] = (1, 1)
+    padding: Annotated[Padding, "valid, same, n, [h, w] or [top, bottom, left, right]"] = "valid"
+    dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
+    bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
+    weight_init: Annotated[InitializerField, "how the weights start"] = "he"
+    bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+
+    retains = frozenset({"x"})
+
+    def parts(self, channels: int) -> tuple[Conv2d, Conv2d]:
+        """The depthwise and the pointwise convolution."""
+        depthwise = DepthwiseConv2d(
+            kernel_size=self.kernel_size,
+            multiplier=self.multiplier,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            bias="none",
+            weight_init=self.weight_init,
+        ).convolution(channels)
+        pointwise = Conv2d(
+            filters=self.filters,
+            kernel_size=(1, 1),
+            bias=self.bias,
+            weight_init=self.weight_init,
+            bias_init=self.bias_init,
+        )
+        return depthwise, pointwise
+
+    def windows(self, shape: Shape) -> Windows:
+        """How the depthwise filters lie over a map."""
+        return self.parts(shape[0])[0].windows(shape)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(filters, oh, ow)."""
+        channels, _, _ = expect_map(inputs[0], self.type_name)
+        return (self.filters, *self.parts(channels)[0].infer_shape(*inputs)[1:])
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """depthwise (c * multiplier, 1, kh, kw), pointwise (filters, c * multiplier, 1, 1) and bias (filters,)."""
+        depthwise, pointwise = self.parts(inputs[0][0])
+        between = pointwise.params(depthwise.infer_shape(*inputs))
+        found = {"depthwise": depthwise.params(*inputs)["weight"], "pointwise": between["weight"]}
+        return {**found, "bias": between["bias"]} if "bias" in between else found
+
+    def cost(self, *inputs: Shape) -> int:
+        """c * multiplier * (kh * kw + filters) * oh * ow."""
+        depthwise, pointwise = self.parts(inputs[0][0])
+        return depthwise.cost(*inputs) + pointwise.cost(depthwise.infer_shape(*inputs))
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """That of both convolutions, the map between them, and its gradient."""
+        depthwise, pointwise = self.parts(inputs[0][0])
+        middle = depthwise.infer_shape(*inputs)
+        found = {f"depthwise.{key}": value for key, value in depthwise.scratch(*inputs, n=n, mode=mode).items()}
+        found |= {f"pointwise.{key}": value for key, value in pointwise.scratch(middle, n=n, mode=mode).items()}
+        found["middle"] = Buffer(batch_shape(middle, n), "kept")
+        if mode == "train":
+            found["middle_gradient"] = Buffer(batch_shape(middle, n), "backward")
+        return found
+
+    def prepare(self, o: Operands) -> Program:
+        """Both convolutions'."""
+        (depthwise, first), (pointwise, second) = self._bound(o)
+        return [*depthwise.prepare(first), *pointwise.prepare(second)]
+
+    def forward(self, o: Operands) -> Program:
+        """One after the other."""
+        (depthwise, first), (pointwise, second) = self._bound(o)
+        return [*depthwise.forward(first), *pointwise.forward(second)]
+
+    def backward(self, o: Operands) -> Backward:
+        """One after the other; both gradients of the depthwise part wait for the pointwise part's input gradient."""
+        (depthwise, first), (pointwise, second) = self._bound(o)
+        upper, lower = pointwise.backward(second), depthwise.backward(first)
+        shared = [*upper.shared, *upper.input, *lower.shared]
+        return Backward(lower.input, [*upper.params, *lower.params], shared=shared)
+
+    def _bound(self, o: Operands) -> tuple[tuple[Conv2d, Operands], tuple[Conv2d, Operands]]:
+        depthwise, pointwise = self.parts(o.x.shape[1])
+        middle, gradient = o.buffers["middle"], o.buffers.get("middle_gradient")
+        first = replace(
+            o,
+            output=middle,
+            output_grads=() if gradient is None else (gradient,),
+            params=_renamed(o.params, "depthwise"),
+            grads=_renamed(o.grads, "depthwise"),
+            buffers=_within(o.buffers, "depthwise"),
+        )
+        second = replace(
+            o,
+            inputs=(middle,),
+            input_grads=(gradient,),
+            params=_renamed(o.params, "pointwise"),
+            grads=_renamed(o.grads, "pointwise"),
+            buffers=_within(o.buffers, "pointwise"),
+        )
+        return (depthwise, first), (pointwise, second)
+
+
+def _renamed(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
+    """A part's own array as its weight; the bias belongs to the second part."""
+    names = {part: "weight", "bias": "bias"} if part == "pointwise" else {part: "weight"}
+    return {names[name]: array for name, array in arrays.items() if name in names}
+
+
+def _within(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

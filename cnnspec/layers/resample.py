@@ -1,0 +1,99 @@
+"""Layers that resample a map: each output row is a weighted sum of input rows, each column of columns."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cnnspec.fields import Pair
+from cnnspec.kernels import separable
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, expect_map
+
+
+class Resampling(Layer):
+    """Base: a subclass gives the size of the output and the weights along one axis."""
+
+    @abstractmethod
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """oh and ow."""
+
+    @abstractmethod
+    def weights(self, outputs: int, inputs: int) -> Array:
+        """What every output takes of every input, (outputs, inputs)."""
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(c, oh, ow)."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        return (channels, *self.size(height, width))
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The map with its rows resampled, and the gradient of that."""
+        channels, _, width = inputs[0]
+        shape = (self.infer_shape(*inputs)[1], channels, width, n)
+        found = {"middle": Buffer(shape)}
+        return found | {"middle_gradient": Buffer(shape, "backward")} if mode == "train" else found
+
+    def forward(self, o: Operands) -> Program:
+        """Rows, then columns."""
+        down, across = self._matrices(o.x, o.y)
+        return separable.separable(down, across, o.x, o.buffers["middle"], o.y)
+
+    def backward(self, o: Operands) -> Backward:
+        """Columns, then rows, by the transposed weights."""
+        if o.dx is None:
+            return Backward()
+        down, across = self._matrices(o.dx, o.dy)
+        return Backward(separable.separable_transposed(down, across, o.dy, o.buffers["middle_gradient"], o.dx))
+
+    def _matrices(self, x: Array, y: Array) -> tuple[Array, Array]:
+        (h, _, w, _), (oh, _, ow, _) = x.shape, y.shape
+        return self.weights(oh, h).astype(x.dtype), self.weights(ow, w).astype(x.dtype)
+
+
+@register("adaptive_avg_pool2d")
+class AdaptiveAvgPool2d(Resampling):
+    """The mean of each of oh x ow bins: rows floor(i h / oh) to ceil((i + 1) h / oh), as PyTorch cuts them."""
+
+    output_size: Annotated[Pair, "rows and columns of the output"]
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """As declared."""
+        return self.output_size
+
+    def weights(self, outputs: int, inputs: int) -> Array:
+        """1 / length of the bin, inside it."""
+        found = np.zeros((outputs, inputs))
+        for i in range(outputs):
+            first, last = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+            found[i, first:last] = 1 / (last - first)
+        return found
+
+
+@register("upsample2d")
+class Upsample2d(Resampling):
+    """A larger map: every pixel repeated, or with `mode: bilinear` a straight line between the pixels' centres.
+
+    Output i lies at (i + 1/2) / scale - 1/2 (half-pixel centres, as PyTorch with align_corners off and ONNX have it);
+    beyond the outermost centres the edge continues.
+    """
+
+    scale: Annotated[Pair, "how many times higher and wider"] = (2, 2)
+    mode: Annotated[Literal["nearest", "bilinear"], "what lies between the pixels"] = "nearest"
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(a h, b w)."""
+        return height * self.scale[0], width * self.scale[1]
+
+    def weights(self, outputs: int, inputs: int) -> Array:
+        """1 at the nearest pixel, or two weights that add up to 1."""
+        places = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
+        if self.mode == "nearest":
+            places = np.rint(places)
+        distances = np.abs(np.clip(places, 0, inputs - 1)[:, None] - np.arange(inputs))
+        return np.asarray(np.maximum(1 - distances, 0))

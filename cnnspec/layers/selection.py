@@ -1,0 +1,120 @@
+"""Layers that select or reorder along the axes of a map."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from cnnspec.fields import Declaration, NonNegativeInt, PositiveInt, Schema
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Backward, Layer, Operands, Program, to_public
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, expect_map
+
+Order = Annotated[
+    tuple[int, ...],
+    Schema({"type": "array", "items": {"enum": [0, 1, 2]}, "minItems": 3, "maxItems": 3}, lambda value: tuple(value)),
+]
+
+
+@register("permute")
+class Permute(Layer):
+    """Reorders the axes of a map: axis k of y is axis order[k] of x, counted 0 channels, 1 rows, 2 columns."""
+
+    order: Annotated[Order, "which axis of x comes first, second and third"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The map's lengths in the new order; ShapeError where an axis is missing."""
+        shape = expect_map(inputs[0], self.type_name)
+        if sorted(self.order) != [0, 1, 2]:
+            raise ShapeError(f"expected each of the axes 0, 1 and 2 once, got {list(self.order)}", field="order")
+        return tuple(shape[axis] for axis in self.order)
+
+    def forward(self, o: Operands) -> Program:
+        """One copy."""
+        y, x = to_public(o.y), self._permuted(o.x)
+
+        def step() -> None:
+            np.copyto(y, x)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """The copy back."""
+        if o.dx is None:
+            return Backward()
+        dx, dy = self._permuted(o.dx), to_public(o.dy)
+
+        def step() -> None:
+            np.copyto(dx, dy)
+
+        return Backward([step])
+
+    def _permuted(self, array: Array) -> Array:
+        return to_public(array).transpose(0, *(axis + 1 for axis in self.order))
+
+
+class Range(Declaration):
+    """Positions start, start + step, ... below stop."""
+
+    kind: ClassVar[str] = "section"
+
+    start: Annotated[NonNegativeInt, "the first position"] = 0
+    stop: Annotated[PositiveInt | None, "the position behind the last one; the end unless given"] = None
+    step: Annotated[PositiveInt, "from one position to the next"] = 1
+
+    def within(self, length: int, field: str) -> slice:
+        """The range as a slice of an axis; ShapeError where it leads out."""
+        stop = length if self.stop is None else self.stop
+        if stop > length or self.start >= stop:
+            raise ShapeError(f"expected a range within 0 to {length}, got {self.start} to {stop}", field=field)
+        return slice(self.start, stop, self.step)
+
+
+@register("slice")
+class Slice(Layer):
+    """A part of a map: y[c,i,j] = x[c0 + c sc, i0 + i si, j0 + j sj]."""
+
+    channels: Annotated[Range, "which channels"] = Range()
+    rows: Annotated[Range, "which rows"] = Range()
+    columns: Annotated[Range, "which columns"] = Range()
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """How many of each."""
+        return tuple(len(range(*part.indices(1 << 62))) for part in self._slices(*inputs[0]))
+
+    def _slices(self, *shape: int) -> tuple[slice, slice, slice]:
+        channels, height, width = expect_map(shape, self.type_name)
+        return (
+            self.channels.within(channels, "channels"),
+            self.rows.within(height, "rows"),
+            self.columns.within(width, "columns"),
+        )
+
+    def forward(self, o: Operands) -> Program:
+        """One copy."""
+        x, y = self._part(o.x), o.y
+
+        def step() -> None:
+            np.copyto(y, x)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dy at the selected positions, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        whole, part, dy = o.dx, self._part(o.dx), o.dy
+
+        def step() -> None:
+            whole.fill(0)
+            np.copyto(part, dy)
+
+        return Backward([step])
+
+    def _part(self, array: Array) -> Array:
+        h, c, w, _ = array.shape
+        channels, rows, columns = self._slices(c, h, w)
+        part: Any = array[rows, channels, columns]
+        return np.asarray(part)

@@ -1,0 +1,153 @@
+"""Transposed convolution: what a convolution does to gradients, as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Annotated, Literal
+
+from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
+from cnnspec.kernels import cases, choice
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.conv import add_bias, bias_gradient, in_turn
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
+
+# the convolution's direction that does the work of each of this layer's
+ROLES: Mapping[str, choice.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
+
+
+@register("conv_transpose2d")
+class ConvTranspose2d(Layer):
+    """Spreads every pixel over a window: y[f, i*sh + u*dh - top, j*sw + v*dw - left] += w[c,f,u,v] x[c,i,j], plus b[f].
+
+    (c, h, w) -> (filters, oh, ow), oh = (h - 1) sh - top - bottom + dh (kh - 1) + 1 + output_padding. Its forward pass
+    is the input's gradient of the convolution that maps y to x, its input's gradient that convolution. `padding: same`
+    gives oh = h sh. Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+    """
+
+    filters: Annotated[PositiveInt, "output channels"]
+    kernel_size: Annotated[Pair, "rows and columns of a filter"]
+    stride: Annotated[Pair, "step between windows of the output"] = (1, 1)
+    padding: Annotated[Padding, "rows and columns cut off the output"] = "valid"
+    output_padding: Annotated[NonNegativeInt, "rows and columns added at the end, fewer than the stride"] = 0
+    dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
+    groups: Annotated[PositiveInt, "parts into which channels and filters are split"] = 1
+    bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
+    weight_init: Annotated[InitializerField, "how the weights start"] = "he"
+    bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+
+    retains = frozenset({"x"})
+
+    def windows(self, shape: Shape) -> Windows:
+        """How windows lie over the output, one for each pixel of the input."""
+        _, height, width = expect_map(shape, self.type_name)
+        lengths, pads = [], []
+        for axis, length in enumerate((height, width)):
+            extent = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            full = (length - 1) * self.stride[axis] + extent + self.output_padding
+            before, after = self._cut(axis, full - length * self.stride[axis], extent)
+            lengths.append(full - before - after)
+            pads += [before, after]
+        top, bottom, left, right = pads
+        if min(lengths) < 1:
+            raise ShapeError(
+                f"expected an output of at least one pixel, got {lengths[0]}x{lengths[1]}",
+                field="padding",
+                help="use less padding or a larger kernel_size",
+            )
+        return Windows(lengths[0], lengths[1], self.kernel_size, self.stride, self.dilation, (top, bottom, left, right))
+
+    def _cut(self, axis: int, surplus: int, extent: int) -> tuple[int, int]:
+        if isinstance(self.padding, str):
+            total = {"valid": 0, "half": extent - 1}.get(self.padding, max(surplus, 0))
+            halves = total // 2, total - total // 2
+            return halves[::-1] if self.padding == "same_lower" else halves
+        if isinstance(self.padding, int):
+            return self.padding, self.padding
+        if len(self.padding) == 2:
+            return self.padding[axis], self.padding[axis]
+        return self.padding[2 * axis], self.padding[2 * axis + 1]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(filters, oh, ow)."""
+        channels, _, _ = expect_map(inputs[0], self.type_name)
+        if channels % self.groups or self.filters % self.groups:
+            raise ShapeError(
+                f"expected {channels} input channels and {self.filters} filters divisible by groups {self.groups}",
+                field="groups",
+            )
+        if self.output_padding >= min(self.stride):
+            raise ShapeError(
+                f"expected output_padding below the stride, got {self.output_padding}", field="output_padding"
+            )
+        laid = self.windows(inputs[0])
+        return (self.filters, laid.height, laid.width)
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """weight (c, filters/groups, kh, kw) and bias (filters,)."""
+        channels, taps = inputs[0][0], prod(self.kernel_size)
+        fans = (channels // self.groups * taps, self.filters // self.groups * taps)
+        shape = (channels, self.filters // self.groups, *self.kernel_size)
+        found = {"weight": Parameter(shape, self.weight_init, fans, decays=True)}
+        return found if self.bias == "none" else {**found, "bias": Parameter((self.filters,), self.bias_init, fans)}
+
+    def cost(self, *inputs: Shape) -> int:
+        """c * filters/groups * kh * kw * h * w."""
+        return prod(inputs[0]) * self.filters // self.groups * prod(self.kernel_size)
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """What the kernels of the convolution ask for, by this layer's directions, and the bias gradient's sums."""
+        case = self._case(inputs[0])
+        found = {}
+        for direction, kernel in self._kernels(case, n, mode).items():
+            for name, buffer in kernel.scratch(case, n).items():
+                while_running: Lifetime = "forward" if direction == "forward" else "backward"
+                lifetime = "prepare" if buffer.lifetime == "prepare" else while_running
+                found[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
+        if mode == "train" and self.bias != "none":
+            found["bias_rows"] = Buffer((case.windows.height, self.filters), "backward")
+        return found
+
+    def prepare(self, o: Operands) -> Program:
+        """Bring the weights into the forms that the chosen kernels multiply with."""
+        case, steps = self._case_of(o.x), list[Step]()
+        for direction, kernel in self._kernels(case, o.x.shape[-1], o.mode).items():
+            if direction != "input" or o.dx is not None:
+                steps += kernel.prepare(case, o.params["weight"], _buffers(direction, o))
+        return steps
+
+    def forward(self, o: Operands) -> Program:
+        """The convolution's gradient of x, then the bias."""
+        product = self._bind("forward", o, o.x, o.params["weight"], o.y)
+        return [product, add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx is the convolution of dy; dweight as of that convolution; dbias by sums."""
+        params = [self._bind("weight", o, o.dy, o.x, o.grads["weight"])]
+        if "bias" in o.grads:
+            params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
+        return Backward([] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)], params)
+
+    def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
+        case = self._case_of(o.x)
+        kernel = self._kernels(case, o.x.shape[-1], o.mode)[direction]
+        return in_turn(kernel.bind(case, a, b, out, _buffers(direction, o)))
+
+    def _kernels(self, case: cases.Case, n: int, mode: Mode) -> Mapping[str, cases.Kernel]:
+        directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}
+        return {direction: choice.cheapest(role, case, n) for direction, role in directions.items()}
+
+    def _case(self, shape: Shape) -> cases.Case:
+        return cases.Case(self.windows(shape), self.filters, shape[0], self.groups)
+
+    def _case_of(self, x: Array) -> cases.Case:
+        h, c, w, _ = x.shape
+        return self._case((c, h, w))
+
+
+def _buffers(direction: str, o: Operands) -> dict[str, Array]:
+    prefix = f"{direction}."
+    return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}
