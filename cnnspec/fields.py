@@ -84,6 +84,7 @@ UnitInterval = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum
 Angle = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum": 180}, float)]
 AtLeastOne = Annotated[float, Schema({"type": "number", "minimum": 1}, float)]
 Pair = Annotated[tuple[int, int], Schema({"anyOf": [_NATURAL, _items(2, 2, _NATURAL)]}, _pair)]
+ImageShape = Annotated[tuple[int, int, int], Schema(_items(3, 3, _NATURAL), tuple)]
 Padding = Annotated[
     str | int | tuple[int, ...],
     Schema(

@@ -27,6 +27,7 @@ VERBS = {
     "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",
     "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",
+    "data": "list, fetch and verify data sets",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130

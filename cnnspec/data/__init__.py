@@ -1,10 +1,11 @@
 """Sources, transforms, augmentations and the order of batches."""
 
-from cnnspec.data import augmentation, digits, mixing, mnist, transforms, warp
+from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
 from cnnspec.data.order import Order
 from cnnspec.data.pictures import read_pictures
+from cnnspec.data.published import Published, cache_folder
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.source import Images, Source
 from cnnspec.data.transforms import Transform, affine
@@ -17,18 +18,24 @@ __all__ = [
     "Dataset",
     "Images",
     "Order",
+    "Published",
     "Source",
     "Transform",
     "affine",
     "augmentation",
+    "cache_folder",
+    "cifar",
     "class_count",
     "class_names",
     "data_shape",
     "digits",
+    "folder",
     "mixing",
     "mnist",
     "open_data",
     "read_pictures",
+    "synthetic",
+    "tables",
     "transforms",
     "warp",
 ]

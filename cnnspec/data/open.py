@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cnnspec.data.settings import DataSettings
-from cnnspec.data.source import Images
+from cnnspec.data.source import Found, Images, Source
 from cnnspec.data.split import stratified
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
-from cnnspec.shapes import Shape
+from cnnspec.shapes import Shape, ShapeError, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class Data:
     train: Dataset
     validation: Dataset | None
     test: Dataset
-    checksums: dict[str, str]
+    checksums: Mapping[str, str]
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left out of it
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -42,30 +45,50 @@ class Data:
         return {name: split for name, split in named.items() if split is not None}
 
 
-def data_shape(settings: DataSettings) -> Shape:
-    """The shape of an image behind the transforms, without reading a file; ShapeError where one does not fit."""
-    shape: Shape = settings.source.image_shape
+def data_shape(settings: DataSettings) -> Shape | None:
+    """The shape of an image behind the transforms, without reading a file; ShapeError where one does not fit.
+
+    None where only the files tell the shape.
+    """
+    source: Source = settings.source
+    return None if source.image_shape is None else _transformed(settings, source.image_shape)
+
+
+def _transformed(settings: DataSettings, shape: Shape) -> Shape:
     for transform in settings.preprocess:
         shape = transform.infer_shape(shape)
     return shape
 
 
 def class_names(settings: DataSettings) -> tuple[str, ...]:
-    """The names of the classes, by label."""
-    names: tuple[str, ...] = settings.source.classes
-    return names
+    """The names of the classes, by label; none where only the files tell them."""
+    source: Source = settings.source
+    return source.class_names
 
 
-def class_count(settings: DataSettings) -> int:
-    """How many classes the source has."""
-    return len(class_names(settings))
+def class_count(settings: DataSettings) -> int | None:
+    """How many classes the source has, or None where only the files tell."""
+    return len(class_names(settings)) or None
 
 
-def open_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None, download: bool = False) -> Data:
-    """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do."""
-    root = data_dir or (Path(settings.root) if settings.root else None)
-    read, checksums = settings.source.read(root, download)
-    train, validation = read["train"], None
+def open_data(
+    settings: DataSettings,
+    *,
+    seed: int,
+    data_dir: Path | None = None,
+    download: bool = False,
+    input: Shape | None = None,
+    output: Shape | None = None,
+) -> Data:
+    """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
+
+    Where `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
+    checked against what its source knew before reading.
+    """
+    source: Source = settings.source
+    found = source.read(data_dir or (Path(settings.root) if settings.root else None), download)
+    _check(settings, found, input, output)
+    train, validation = found.splits["train"], None
     if settings.validation is not None:
         count = _validation_count(settings, len(train.labels))
         chosen = stratified(train.labels, count, seed)
@@ -74,9 +97,30 @@ def open_data(settings: DataSettings, *, seed: int, data_dir: Path | None = None
     return Data(
         _finish(settings, _limited(train, settings.train.limit, seed, "train")),
         _finish(settings, validation) if validation else None,
-        _finish(settings, _limited(read["test"], settings.test.limit, seed, "test")),
-        checksums,
+        _finish(settings, _limited(found.splits["test"], settings.test.limit, seed, "test")),
+        found.checksums,
+        found.class_names,
+        found.notes,
     )
+
+
+def _check(settings: DataSettings, found: Found, input: Shape | None, output: Shape | None) -> None:
+    shape = found.splits["train"].pixels.shape[1:]
+    try:
+        behind = _transformed(settings, shape)
+    except ShapeError as error:
+        raise DataError(f"data.preprocess: {error}", error.help) from error
+    if input is not None and behind != input:
+        raise DataError(
+            f"data: expected images of {text(input)}, which is the spec's input, got {text(behind)}",
+            f"write input: [{', '.join(map(str, behind))}], or resize the images under data.preprocess",
+        )
+    classes = len(found.class_names)
+    if output is not None and len(output) == 1 and classes > output[0]:
+        raise DataError(
+            f"data: expected at most {output[0]} classes, one for each output of the network, got {classes}",
+            f"use units: {classes} in the last layer",
+        )
 
 
 def _validation_count(settings: DataSettings, available: int) -> int:

@@ -23,25 +23,55 @@ class Images:
     labels: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source read: its splits train and test, the SHA-256 of each file, and the names of the classes.
+
+    `notes` say what was left out, and that a set is only a part of the published one.
+    """
+
+    splits: Mapping[str, Images]
+    checksums: Mapping[str, str]
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Source(Declaration):
     """Base of all data sources."""
 
     kind: ClassVar[str] = "source"
-    image_shape: ClassVar[Shape]
-    classes: ClassVar[tuple[str, ...]]
-    counts: ClassVar[Mapping[str, int]]  # images in train and test
 
-    def read(self, root: Path | None, download: bool) -> tuple[dict[str, Images], dict[str, str]]:
-        """The images of train and test, and the SHA-256 of each file; DataError where something is not right."""
+    @property
+    def image_shape(self) -> Shape | None:
+        """The shape of its images, or None where only the files tell."""
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes by label, or none where only the files tell."""
+        return ()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many images its splits have, as far as that is known before a file is read."""
+        return {}
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Read and check its files; DataError where something is not right."""
         raise NotImplementedError
 
 
-def check_labels(labels: Array, classes: int, file: str) -> None:
+def check_labels(labels: Array, classes: int, file: str | Path) -> None:
     """DataError where a label names no class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         first = wrong[0]
         raise DataError(
             f"{file}: label {labels[first]} of image {first} is none of the {classes} classes (0 to {classes - 1})",
-            "the file is damaged or belongs to another data set; fetch it again",
+            "the file is damaged or belongs to another data set",
         )
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """The names of classes that have only numbers."""
+    return tuple(map(str, range(classes)))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnspec.data.source import Images
 from cnnspec.kernels.step import Array
+
+SPLIT_SEED = 0  # of the split into train and test, which must not depend on a spec's seed
 
 
 def stratified(labels: Array, count: int, seed: int) -> Array:
@@ -23,3 +26,13 @@ def stratified(labels: Array, count: int, seed: int) -> Array:
         for label, take in zip(present.tolist(), takes.tolist(), strict=True)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def held_out(images: Images, count: int) -> dict[str, Images]:
+    """Train and test, of `count` images, from a set that comes in one piece; always the same."""
+    test = stratified(images.labels, count, SPLIT_SEED)
+    train = np.setdiff1d(np.arange(len(images.labels)), test)
+    return {
+        name: Images(images.pixels[chosen], images.labels[chosen])
+        for name, chosen in (("train", train), ("test", test))
+    }

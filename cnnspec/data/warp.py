@@ -89,7 +89,7 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
 
     def part(step: int, weight: Array) -> Array:
         found = source[:, step:].take(place, axis=1, mode="clip").reshape(c, n, h, w)
-        return np.multiply(found, weight, dtype=np.uint16)
+        return np.asarray(np.multiply(found, weight, dtype=np.uint16))
 
     above, left = FINE - below, FINE - right
     total = part(0, above * left)

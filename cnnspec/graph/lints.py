@@ -98,7 +98,7 @@ def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     if batch == 1 and any(node.layer.type_name == "batch_norm" for node in graph.nodes):
         message = "batch_size 1 leaves batch_norm one image to take statistics of"
         yield _warning("batch-of-one", message, place.of("batch_size"), place, "use a batch_size of 8 or more")
-    images = spec.data.source.counts["train"] if spec.data else None
+    images = spec.data.source.counts.get("train") if spec.data else None
     if spec.data and spec.data.train.limit:
         images = min(images or spec.data.train.limit, spec.data.train.limit)
     if images is not None and batch > images:

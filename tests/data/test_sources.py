@@ -119,6 +119,9 @@ def test_damage_is_named(
 
 def test_a_truncated_archive_is_named(shared_data: Path, tmp_path: Path) -> None:
     name = "train-images-idx3-ubyte.gz"
+    for path in (shared_data / "mnist").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / name).unlink()
     (tmp_path / name).write_bytes((shared_data / "mnist" / name).read_bytes()[:100000])
     with pytest.raises(DataError, match=f"{name}: cannot be read"):
         open_data(settings("mnist"), seed=0, data_dir=tmp_path)

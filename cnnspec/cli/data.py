@@ -1,0 +1,141 @@
+"""`data list | fetch | verify`: which data sets there are, what of them is here, and whether it is whole."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnspec import registry
+from cnnspec.cli import CLEAN, FAILED, USAGE
+from cnnspec.data import DataSettings, Published, Source, cache_folder
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import options
+from cnnspec.spec import load
+from cnnspec.spec.suggest import did_you_mean
+
+Row = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("action", choices=("list", "fetch", "verify"), help="what to do")
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="*", help="names such as mnist; verify takes spec files too (default: all)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"where to look, and to fetch to ({cache_folder()})")
+    parser.add_argument("--mirror", metavar="URL", help="fetch from this address instead of the publisher's")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a source")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, fetch or verify; 4 where a source could not be had or is damaged."""
+    published = {
+        name: cls for name, cls in registry.table("source").items() if issubclass(cls, Published) and cls.remotes
+    }
+    unknown = [name for name in arguments.sources if name not in registry.table("source") and not _is_spec(name)]
+    if unknown or (arguments.action == "fetch" and not arguments.sources):
+        message = f"unknown source '{unknown[0]}'" if unknown else "fetch what?"
+        help = did_you_mean(unknown[0] if unknown else "", list(published), "sources")
+        print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
+        return USAGE
+    actions: dict[str, Callable[[str, argparse.Namespace], Row]] = {"list": _list, "fetch": _fetch, "verify": _verify}
+    everything = list(registry.table("source")) if arguments.action == "list" else list(published)
+    failed = False
+    for name in arguments.sources or everything:
+        try:
+            row = actions[arguments.action](name, arguments)
+        except DataError as error:
+            failed, row = True, {"source": name, "state": "failed", "message": str(error), "help": error.help}
+        print(json.dumps(row) if arguments.json else _line(row))
+    return FAILED if failed else CLEAN
+
+
+def _is_spec(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _list(name: str, arguments: argparse.Namespace) -> Row:
+    cls = registry.find("source", name)
+    about = (cls.__doc__ or "").split("\n")[0]
+    if not issubclass(cls, Published):
+        needed = [option.name for option in options(cls) if option.required]
+        return {"source": name, "state": f"needs {', '.join(needed)}" if needed else "yours", "about": about}
+    if not cls.remotes:
+        return {"source": name, "state": "built in", "about": about}
+    source = cls()
+    total = sum(remote.size for remote in source.remotes)
+    try:
+        paths = source.locate(arguments.data)
+    except DataError:
+        return {"source": name, "state": "missing", "download_bytes": total, "about": about}
+    size = sum(path.stat().st_size for path in paths)
+    return {"source": name, "state": "present", "folder": str(paths[0].parent), "bytes": size, "about": about}
+
+
+def _fetch(name: str, arguments: argparse.Namespace) -> Row:
+    source = _published(name)
+    paths = source.fetch(arguments.data, arguments.mirror, _watch if sys.stderr.isatty() else None)
+    size = sum(path.stat().st_size for path in paths)
+    return {"source": name, "state": "present", "folder": str(paths[0].parent), "bytes": size}
+
+
+def _watch(name: str, size: int, total: int | None) -> None:
+    share = f" {size / total:4.0%}" if total else ""
+    end = "\n" if size == total else ""
+    print(f"\r{name}{share} {_megabytes(size)}", end=end, file=sys.stderr, flush=True)
+
+
+def _verify(name: str, arguments: argparse.Namespace) -> Row:
+    root = arguments.data
+    if _is_spec(name):
+        settings = load(name).data
+        if settings is None:
+            raise DataError(f"{name} has no data section", "add data: {source: digits}")
+        root = root or (Path(settings.root) if settings.root else None)
+    else:
+        settings = DataSettings.of(source=_published(name))
+    source: Source = settings.source
+    found = source.read(root, False)
+    images = {split: len(images.labels) for split, images in found.splits.items()}
+    return {
+        "source": name,
+        "state": "whole",
+        "images": images,
+        "classes": len(found.class_names),
+        "sha256": dict(found.checksums),
+        "notes": list(found.notes),
+    }
+
+
+def _published(name: str) -> Published:
+    cls = registry.find("source", name)
+    if not issubclass(cls, Published):
+        raise DataError(f"{name} is no published data set", "verify the spec that uses it: cnnspec data verify SPEC")
+    if not cls.remotes:
+        raise DataError(f"{name} comes with the package", "there is nothing to fetch or to verify")
+    return cls()
+
+
+def _line(row: Row) -> str:
+    """A row as text: the source, its state, and what belongs to that."""
+    text = f"{row['source']:<14} {row['state']:<10}"
+    if "message" in row:
+        return f"{row['source']}: error: {row['message']}" + (f"\nhelp: {row['help']}" if row["help"] else "")
+    if "images" in row:
+        counts = ", ".join(f"{count:,} {split}" for split, count in row["images"].items())
+        lines = [f"{text} {counts} images in {row['classes']} classes"]
+        lines += [f"  {sum}  {file}" for file, sum in row["sha256"].items()]
+        return "\n".join([*lines, *(f"  note: {note}" for note in row["notes"])])
+    if "folder" in row:
+        text += f" {_megabytes(row['bytes'])} in {row['folder']}"
+    elif "download_bytes" in row:
+        text += f" {_megabytes(row['download_bytes'])} to fetch"
+    return text if "folder" in row or "about" not in row else f"{text} {row['about']}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

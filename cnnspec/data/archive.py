@@ -1,0 +1,43 @@
+"""Reading files out of a tar archive without unpacking it, and without trust in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+from cnnspec.diagnostics import DataError
+
+HELP = "delete the archive and fetch it again with --download"
+
+
+def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """File name and content of the wanted members, in whatever folder of the archive they are.
+
+    DataError where the archive cannot be read, or holds anything that leads out of it: no later unpacking by hand
+    shall be worse than what was checked here.
+    """
+    import tarfile
+    import zlib
+
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                _refuse(path, member.name)
+                if member.issym() or member.islnk():
+                    raise DataError(f"{path}: refused, '{member.name}' is a link to '{member.linkname}'", HELP)
+                if not (member.isfile() or member.isdir()):
+                    raise DataError(f"{path}: refused, '{member.name}' is neither a file nor a folder", HELP)
+                name = PurePosixPath(member.name).name
+                if member.isfile() and name in wanted:
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    yield name, file.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{path}: cannot be read as an archive: {error}", HELP) from error
+
+
+def _refuse(path: Path, name: str) -> None:
+    """DataError where a member's name is absolute or climbs."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        raise DataError(f"{path}: refused, the path '{name}' leads out of the archive", HELP)

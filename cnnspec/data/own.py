@@ -1,0 +1,84 @@
+"""A person's own data: what sources have in common whose shape and classes the files tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from cnnspec.data.source import Found, Images, Source, check_labels, numbered
+from cnnspec.data.split import held_out
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import Fraction, PositiveInt
+from cnnspec.shapes import text
+
+
+class OwnFiles(Source):
+    """Base of sources with one place for training and one for testing, or a share of the first that is held out."""
+
+    suffix: ClassVar[str]
+
+    train: Annotated[str, "file with the training images, under the root"]
+    test: Annotated[str | None, "file with the test images; without it a share of the others is held out"] = None
+    held_out: Annotated[Fraction, "that share, stratified and always the same"] = 0.2
+    classes: Annotated[PositiveInt | None, "number of classes; counted by the labels where it is left out"] = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Numbers, where the spec says how many."""
+        return numbered(self.classes) if self.classes else ()
+
+    def read_file(self, path: Path, split: str) -> Images:
+        """The images and labels of one file; DataError where something is not right."""
+        raise NotImplementedError
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Read both files, or one, and cut it."""
+        from cnnspec.data.download import file_checksum
+
+        named = {"train": self.train, "test": self.test}
+        paths = {split: self._path(root, name) for split, name in named.items() if name is not None}
+        read = {split: self._checked(path, split) for split, path in paths.items()}
+        classes = self.classes or 1 + max(int(images.labels.max()) for images in read.values())
+        for split, images in read.items():
+            check_labels(images.labels, classes, paths[split])
+        checksums = {path.name: file_checksum(path) for path in paths.values()}
+        return Found(split_off(read, self.held_out, paths["train"]), checksums, numbered(classes))
+
+    def _path(self, root: Path | None, name: str) -> Path:
+        path = (root or Path()) / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such file", "name its folder with --data DIR or data.root")
+        return path
+
+    def _checked(self, path: Path, split: str) -> Images:
+        images = self.read_file(path, split)
+        if len(images.labels) == 0:
+            raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
+        if len(images.labels) != len(images.pixels):
+            raise DataError(
+                f"{path}: expected one label for each of the {len(images.pixels):,} images, got {len(images.labels):,}",
+                "images and labels must come in the same order and number",
+            )
+        return images
+
+
+def split_off(read: dict[str, Images], share: float, path: Path) -> dict[str, Images]:
+    """Train and test, where there is no test set held out of the training images; both of one shape."""
+    train = read["train"]
+    if "test" in read:
+        shapes = [images.pixels.shape[1:] for images in (train, read["test"])]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{path}: expected test images of {text(shapes[0])}, as these are, got {text(shapes[1])}",
+                "bring both to one size",
+            )
+        return read
+    count = int(np.rint(share * len(train.labels)))
+    if not 0 < count < len(train.labels):
+        raise DataError(
+            f"{path}: expected to hold out 1 to {len(train.labels) - 1} of {len(train.labels)} images, got {count}",
+            "change held_out, or name a file for test",
+        )
+    return held_out(train, count)

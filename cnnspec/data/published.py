@@ -1,0 +1,99 @@
+"""Data sets that are published: shape, classes and counts are known, and files can be fetched and verified."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from cnnspec.data.download import Watch, download
+from cnnspec.data.source import Found, Source
+from cnnspec.diagnostics import DataError
+from cnnspec.shapes import Shape
+
+AGAIN = "delete the file and fetch it again with --download"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file as its publisher distributes it."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+
+
+class Published(Source):
+    """Base of those."""
+
+    shape: ClassVar[Shape]
+    names: ClassVar[tuple[str, ...]]  # of the classes
+    sizes: ClassVar[Mapping[str, int]]  # images in train and test
+    folders: ClassVar[tuple[str, ...]] = ()  # names of its subfolder, under the root or the cache
+    address: ClassVar[str] = ""
+    remotes: ClassVar[tuple[Remote, ...]] = ()  # none for what comes with the package
+
+    @property
+    def image_shape(self) -> Shape:
+        """The shape of its images."""
+        return self.shape
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes by label."""
+        return self.names
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Images in train and test."""
+        return self.sizes
+
+    def locate(self, root: Path | None) -> list[Path]:
+        """The files that `read` would read; DataError where one is missing."""
+        return []
+
+    def open(self, paths: list[Path]) -> Found:
+        """Read and check the files that were located."""
+        raise NotImplementedError
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Locate, fetch where that is allowed, read and check."""
+        try:
+            paths = self.locate(root)
+        except DataError:
+            if not download:
+                raise
+            self.fetch(None)
+            paths = self.locate(root)
+        return self.open(paths)
+
+    def fetch(self, root: Path | None, address: str | None = None, watch: Watch | None = None) -> list[Path]:
+        """Download what is not there yet, to a folder under the root or the cache, from the publisher or a mirror."""
+        folder = (root or cache_folder()) / self.folders[0]
+        base = (address or self.address).rstrip("/")
+        for remote in self.remotes:
+            download(f"{base}/{remote.name}", folder / remote.name, remote.sha256, watch)
+        return [folder / remote.name for remote in self.remotes]
+
+    def places(self, root: Path | None) -> Iterator[Path]:
+        """The folders in which its files may lie, in the order in which they are looked at."""
+        if root is not None:
+            yield root
+        for base in (root, cache_folder()):
+            if base is not None:
+                yield from (base / folder for folder in self.folders)
+
+    def missing(self, what: str, root: Path | None) -> DataError:
+        """The error that says what was looked for, and where."""
+        looked = ", ".join(map(str, self.places(root)))
+        return DataError(
+            f"{self.type_name}: no {what} in {looked}",
+            "name the folder with --data DIR or data.root, or fetch the files with --download",
+        )
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $XDG_CACHE_HOME/cnnspec, or ~/.cache/cnnspec."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnspec"

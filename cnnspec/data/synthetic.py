@@ -1,0 +1,64 @@
+"""Images that are made up: for trying a spec where there is no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from cnnspec.data.source import Found, Images, Source, numbered
+from cnnspec.data.transforms import Resize
+from cnnspec.fields import ImageShape, NonNegativeInt, PositiveInt, UnitInterval
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import Shape
+
+COARSE = 4  # rows and columns of the random pattern that makes a class
+
+
+@register("synthetic")
+class Synthetic(Source):
+    """Images by a seed: a soft pattern for each class, with noise that makes it easy or hard to learn."""
+
+    shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
+    classes: Annotated[PositiveInt, "number of classes"] = 10
+    train: Annotated[PositiveInt, "training images"] = 1000
+    test: Annotated[PositiveInt, "test images"] = 200
+    noise: Annotated[UnitInterval, "share of the noise in each pixel"] = 0.5
+    seed: Annotated[NonNegativeInt, "of patterns, noise and labels"] = 0
+
+    @property
+    def image_shape(self) -> Shape:
+        """What the spec says."""
+        return self.shape
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Numbers."""
+        return numbered(self.classes)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What the spec says."""
+        return {"train": self.train, "test": self.test}
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Classes come in turn, so that each has as many images as any other, or one less."""
+        c, h, w = self.shape
+        coarse = np.random.default_rng([self.seed, 0]).integers(0, 256, (self.classes, c, COARSE, COARSE))
+        patterns = Resize(size=(h, w)).apply(coarse.astype(np.uint8))
+        splits = {split: self._images(patterns, count, 1 + i) for i, (split, count) in enumerate(self.counts.items())}
+        return Found(splits, {}, self.class_names)
+
+    def _images(self, patterns: Array, count: int, stream: int) -> Images:
+        random = np.random.default_rng([self.seed, stream])
+        labels = random.permutation(np.arange(count) % self.classes)
+        pixels = random.integers(0, 256, (count, *self.shape), dtype=np.uint8)
+        share = round(256 * self.noise)
+        for start in range(0, count, 1024):  # to keep the wider copy small
+            part = slice(start, start + 1024)
+            mixed = pixels[part].astype(np.uint16) * share + patterns[labels[part]].astype(np.uint16) * (256 - share)
+            pixels[part] = mixed >> 8
+        return Images(pixels, labels.astype(np.int64))

@@ -1,0 +1,151 @@
+"""Images in NumPy archives and in tables of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cnnspec.data.own import OwnFiles
+from cnnspec.data.source import Images
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import ImageShape
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, size, text
+
+BYTES = "save pixels 0..255 as uint8"
+
+
+@register("npz")
+class Npz(OwnFiles):
+    """NumPy archives of x and y, or images and labels; one archive with x_train, y_train, x_test, y_test serves both.
+
+    Images are bytes (n, h, w), (n, c, h, w) or, with `layout: nhwc`, (n, h, w, c). Pickled objects are refused.
+    """
+
+    train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
+    layout: Annotated[Literal["nchw", "nhwc"], "order of the axes of images with channels"] = "nchw"
+    shape: Annotated[ImageShape | None, "channels, height, width; the spec is checked with it before files are"] = None
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """What the spec says."""
+        return self.shape
+
+    def read_file(self, path: Path, split: str) -> Images:
+        """Two arrays of an archive."""
+        import zipfile
+        import zlib
+
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                names = _keys(path, archive.files, split)
+                pixels, labels = (_member(archive, name, path) for name in names)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, ValueError) as error:
+            raise DataError(
+                f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez"
+            ) from error
+        return Images(self._pixels(pixels, f"{path}: {names[0]}"), _labels(labels, f"{path}: {names[1]}"))
+
+    def _pixels(self, pixels: Array, what: str) -> Array:
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
+            raise DataError(f"{what}: expected bytes (n, h, w) or (n, c, h, w), got {_kind(pixels)}", BYTES)
+        if pixels.ndim == 3:
+            pixels = pixels[:, None]
+        elif self.layout == "nhwc":
+            pixels = pixels.transpose(0, 3, 1, 2)
+        check_shape(pixels.shape[1:], self.shape, what)
+        return np.ascontiguousarray(pixels)
+
+
+def _keys(path: Path, present: list[str], split: str) -> tuple[str, str]:
+    pairs = ((f"x_{split}", f"y_{split}"), ("x", "y"), ("images", "labels"))
+    for pair in pairs:
+        if set(pair) <= set(present):
+            return pair
+    wanted = ", ".join(" and ".join(pair) for pair in pairs)
+    raise DataError(f"{path}: expected arrays {wanted}, got {', '.join(present) or 'none'}", "save it with these names")
+
+
+def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+    try:
+        return np.asarray(archive[name])
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise DataError(f"{path}: {name} holds pickled objects, which are refused", BYTES) from error
+        raise
+
+
+def _labels(labels: Array, what: str) -> Array:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{what}: expected whole numbers (n,), got {_kind(labels)}", "save one label an image")
+    return labels.astype(np.int64)
+
+
+def _kind(array: Array) -> str:
+    return f"{array.dtype} ({', '.join(map(str, array.shape))})"
+
+
+def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
+    """DataError where images do not have the shape that the spec declares."""
+    if declared is not None and shape != declared:
+        raise DataError(
+            f"{what}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",
+            "correct data.source.shape, or give other images",
+        )
+
+
+@register("csv")
+class Csv(OwnFiles):
+    """A line an image: its label and its pixels 0..255, channel by channel and row by row; gzipped or not."""
+
+    train: Annotated[str, "file with the training images, under the root"] = "train.csv"
+    shape: Annotated[ImageShape, "channels, height, width"]
+    label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
+    header: Annotated[bool, "whether the first line names the columns"] = False
+
+    @property
+    def image_shape(self) -> Shape:
+        """What the spec says."""
+        return self.shape
+
+    def read_file(self, path: Path, split: str) -> Images:
+        """The table, a label and then pixels."""
+        try:
+            table = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read: {error}", "give a table of numbers with commas") from error
+        except ValueError as error:
+            raise self._fault(path, str(error)) from error
+        if table.shape[1] != 1 + size(self.shape) or table.min(initial=0) < 0:
+            raise self._fault(path, "not a table of numbers")
+        column = 0 if self.label == "first" else -1
+        labels, pixels = table[:, column].astype(np.int64), np.delete(table, column, axis=1)
+        if pixels.max(initial=0) > 255:
+            raise self._fault(path, "not bytes")
+        return Images(pixels.astype(np.uint8).reshape(-1, *self.shape), labels)
+
+    def _fault(self, path: Path, why: str) -> DataError:
+        """The first line that is not as it must be, found by reading once more."""
+        import gzip
+
+        expected = 1 + size(self.shape)
+        place = 0 if self.label == "first" else expected - 1
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                values = line.strip().split(",")
+                if (self.header and number == 1) or values == [""]:
+                    continue
+                if len(values) != expected:
+                    message = f"expected {expected} numbers, a label and {text(self.shape)} pixels, got {len(values)}"
+                    return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
+                for position, value in enumerate(values):
+                    what, largest = ("label", 32767) if position == place else ("pixel", 255)
+                    if not value.strip().isdecimal() or int(value) > largest:
+                        message = f"column {position + 1}: expected a {what}, 0 to {largest}, got '{value[:20]}'"
+                        help = "write header: true where the first line names the columns" if number == 1 else BYTES
+                        return DataError(f"{path}:{number}: {message}", help)
+        return DataError(f"{path}: {why}", "give a table of numbers with commas")
