@@ -1,7 +1,11 @@
-"""What every verb that compiles a spec checks first."""
+"""What every verb that compiles a spec checks first, and how its data is opened."""
 
 from __future__ import annotations
 
+import argparse
+import sys
+
+from cnnspec.data import Data, open_data
 from cnnspec.graph import Graph, build
 from cnnspec.graph.checks import check
 from cnnspec.spec import Spec
@@ -16,3 +20,19 @@ def checked(spec: Spec) -> Graph:
 
         check_budgets(spec, graph)
     return graph
+
+
+def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace) -> Data:
+    """The spec's data, from where `add_data`'s arguments say; what was left out of it goes to standard error."""
+    assert spec.data is not None
+    data = open_data(
+        spec.data,
+        seed=spec.seed,
+        data_dir=arguments.data,
+        download=arguments.download,
+        input=spec.input,
+        output=graph.output.shape,
+    )
+    for note in data.notes:
+        print(f"cnnspec: note: {note}", file=sys.stderr)
+    return data

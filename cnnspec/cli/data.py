@@ -103,7 +103,7 @@ def _verify(name: str, arguments: argparse.Namespace) -> Row:
     images = {split: len(images.labels) for split, images in found.splits.items()}
     return {
         "source": name,
-        "state": "whole",
+        "state": "in part" if found.notes else "whole",
         "images": images,
         "classes": len(found.class_names),
         "sha256": dict(found.checksums),

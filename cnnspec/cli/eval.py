@@ -6,8 +6,8 @@ import argparse
 import json
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
+from cnnspec.cli.check import opened
 from cnnspec.cli.runs import open_run
-from cnnspec.data import open_data
 from cnnspec.diagnostics import RunError
 
 
@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
-    assert model.spec.data is not None
-    data = open_data(model.spec.data, seed=model.spec.seed, data_dir=arguments.data, download=arguments.download)
+    data = opened(model.spec, model.graph, arguments)
     dataset = data.splits.get(arguments.split)
     if dataset is None:
         raise RunError(f"the spec sets no {arguments.split} images apart", "add data: {validation: {fraction: 0.1}}")

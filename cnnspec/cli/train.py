@@ -20,8 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import cnnspec
 from cnnspec.cli import INTERRUPTED
 from cnnspec.cli.arguments import add_data, add_spec, add_threads
-from cnnspec.cli.check import checked
-from cnnspec.data import Data, open_data
+from cnnspec.cli.check import checked, opened
+from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.report import draw_curves
 from cnnspec.spec import Spec, load, render
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
-    data = open_data(spec.data, seed=spec.seed, data_dir=arguments.data, download=arguments.download)
+    data = opened(spec, graph, arguments)
     model = Model(spec, graph, threads=arguments.threads)
     run = Run(arguments.out, spec.name)
     voice = _Voice(arguments, spec)

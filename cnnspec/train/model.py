@@ -109,7 +109,14 @@ class Model:
 
         if self.spec.data is None:
             raise ValueError("the spec has no data section")
-        data = open_data(self.spec.data, seed=self.spec.seed, data_dir=data_dir, download=download)
+        data = open_data(
+            self.spec.data,
+            seed=self.spec.seed,
+            data_dir=data_dir,
+            download=download,
+            input=self.spec.input,
+            output=self.graph.output.shape,
+        )
         return [epoch.metrics() for epoch in fit(self, data)]
 
     @property
