@@ -57,6 +57,7 @@ def _figures(graph: Graph, batch: int, footprints: dict[str, Footprint]) -> dict
             for node in graph.nodes
         ],
         "params": graph.parameter_count,
+        "trained_params": graph.trainable_count,
         "macs": graph.macs,
         "batch": batch,
         "memory": {
@@ -88,7 +89,9 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"\n{spec.name}: {graph.parameter_count:,} parameters, {graph.macs:,} MACs an image")
+    frozen = graph.parameter_count - graph.trainable_count
+    held = f" ({graph.trainable_count:,} trained, {frozen:,} frozen)" if frozen else ""
+    console.print(f"\n{spec.name}: {graph.parameter_count:,} parameters{held}, {graph.macs:,} MACs an image")
     for mode, footprint in footprints.items():
         total, arena = bytes_text(footprint.total), bytes_text(footprint.arena)
         console.print(f"memory for {mode} at batch {batch}: {total}, of it {arena} arena")

@@ -184,6 +184,14 @@ CATALOGUE: dict[str, Code] = {
         "cnnspec: 1\ninput: [1, 9, 8]\nlayers:\n" + TAIL + DATA,
         HEAD + "layers:\n" + TAIL + DATA,
     ),
+    "share-mismatch": _error(
+        "A layer cannot use the parameters of another one.",
+        "Both need the same parameters, which follow from type, fields and input channels.",
+        "layers:\n  - {id: a, type: conv2d, filters: 4, kernel_size: 3}\n"
+        "  - {type: conv2d, filters: 4, kernel_size: 3, share: a}\n",
+        "layers:\n  - {id: a, type: conv2d, filters: 1, kernel_size: 3}\n"
+        "  - {type: conv2d, filters: 1, kernel_size: 3, share: a}\n",
+    ),
     "output-mismatch": _error(
         "The network's output does not fit the loss.",
         "A classifier has one output for each class of the data.",

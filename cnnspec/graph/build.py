@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
-from cnnspec.layers.base import Layer
+from cnnspec.layers.base import Layer, Parameter
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Place, ResidualEntry, Spec
 
@@ -112,6 +112,9 @@ class _Builder:
             self.report(name, layer, error, sources, place)
             return name
         self.shapes[name] = shape
+        share = entry.share if entry else None
+        if entry and share and not self.can_share(entry, layer.params(*known), share):
+            return name
         self.nodes.append(
             Node(
                 name=name,
@@ -124,10 +127,38 @@ class _Builder:
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
                 trainable=entry.trainable if entry else True,
+                share=share,
                 place=place,
             )
         )
         return name
+
+    def can_share(self, entry: LayerEntry, params: Mapping[str, Parameter], share: str) -> bool:
+        """Whether a layer has the parameters of another one; reported where it has not."""
+        owner = next((node for node in self.nodes if node.name == share), None)
+        if owner is None and share in self.shapes and self.shapes[share] is None:
+            return False  # it is wrong itself
+        wanted = {name: parameter.shape for name, parameter in owner.params.items()} if owner else {}
+        got = {name: parameter.shape for name, parameter in params.items()}
+        if owner and wanted == got and wanted and not owner.share:
+            return True
+        problem = f"expected {_shapes(wanted)}, got {_shapes(got)}"
+        if owner and owner.share:
+            problem = f"'{share}' itself uses those of '{owner.share}'"
+        elif not wanted:
+            problem = f"'{share}' has none"
+        self.diagnostics.append(
+            Diagnostic(
+                code="share-mismatch",
+                severity="error",
+                message=f"{entry.layer.type_name} '{entry.name}' cannot use the parameters of '{share}': {problem}",
+                span=entry.place.of("share"),
+                path=f"{entry.place.path}.share",
+                help="share with a layer of the same type, fields and input channels",
+                related=entry.place.uses,
+            )
+        )
+        return False
 
     @staticmethod
     def check_arity(layer: Layer, count: int) -> None:
@@ -167,3 +198,7 @@ class _Builder:
             if value not in by_name:
                 return steps[::-1]
             value = by_name[value].inputs[0]
+
+
+def _shapes(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {text(shape)}" for name, shape in shapes.items()) or "none"

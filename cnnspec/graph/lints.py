@@ -117,6 +117,7 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Ids that nothing refers to; the last layer's names the output."""
     entries = list(_all(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
+    read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
     for entry in entries:
         if isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1] and entry.name not in read:
             message = f"nothing refers to the id '{entry.name}'"

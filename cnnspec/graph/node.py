@@ -26,12 +26,13 @@ class Node:
     macs: int = 0  # of one image's forward pass
     weight_decay: float | None = None  # None: the optimizer's
     trainable: bool = True
+    share: str | None = None  # the node whose parameters it uses
     place: Place | None = None  # where the spec says it; None in graphs made by hand
 
     @property
     def parameter_count(self) -> int:
-        """Learned numbers in this node."""
-        return sum(size(parameter.shape) for parameter in self.params.values())
+        """Learned numbers in this node; 0 where it uses those of another."""
+        return 0 if self.share else sum(size(parameter.shape) for parameter in self.params.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Graph:
     def parameter_count(self) -> int:
         """Learned numbers in the whole network."""
         return sum(node.parameter_count for node in self.nodes)
+
+    @property
+    def trainable_count(self) -> int:
+        """Learned numbers that training changes."""
+        return sum(node.parameter_count for node in self.nodes if node.trainable)
 
     @property
     def macs(self) -> int:

@@ -18,6 +18,7 @@ def remove_dead_nodes(graph: Graph) -> Graph:
     for node in reversed(graph.nodes):
         if node.name in needed:
             needed.update(node.inputs)
+            needed.update({node.share} if node.share else ())
     return dataclasses.replace(graph, nodes=tuple(node for node in graph.nodes if node.name in needed))
 
 

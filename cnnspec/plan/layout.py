@@ -53,12 +53,17 @@ class Layout:
 
 
 def differentiated(graph: Graph) -> frozenset[str]:
-    """The values that depend on a parameter: those that a gradient is wanted for."""
+    """The values that depend on a parameter that is trained: those that a gradient is wanted for."""
     wanted: set[str] = set()
     for node in graph.nodes:
-        if node.params or wanted.intersection(node.inputs):
+        if (node.params and node.trainable) or wanted.intersection(node.inputs):
             wanted.add(node.name)
     return frozenset(wanted)
+
+
+def echo_key(node: str, name: str) -> Key:
+    """The gradient that a node has for a parameter of the node that it shares with."""
+    return ("echo", node, name)
 
 
 def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None) -> Layout:
@@ -155,6 +160,10 @@ class _Timeline:
             for position, source in enumerate(node.inputs):
                 if source in self.wanted:
                     self.gradient(source, node.name, self.backward[node.name], position)
+            if node.share:
+                for name, parameter in node.params.items():
+                    life = self.backward[node.name], self.backward[node.share]
+                    self.claim(echo_key(node.name, name), parameter.shape, self.dtype, *life)
 
     def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
         key, last = gradient_key(value, reader, position), self.backward[value]

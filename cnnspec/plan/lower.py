@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from cnnspec.plan.layout import (
     Layout,
     buffer_key,
     differentiated,
+    echo_key,
     gradient_key,
     lay_out,
     lay_out_prepared,
@@ -167,7 +168,7 @@ class _Lowering:
             ),
             output_grads=tuple(arrays[gradient_key(node.name, *reader)] for reader in readers) if backward else (),
             params=self.weights.views(self.weights.values, node),
-            grads=self.weights.views(self.training.gradients[shard], node) if self.training else {},
+            grads=self.gradients(node, shard),
             state=self.weights.node_state(node),
             buffers=buffers,
             mode=self.mode,
@@ -175,6 +176,14 @@ class _Lowering:
             batch=self.batch,
             random=Stream(self.seed, position, shard, clock),
         )
+
+    def gradients(self, node: Node, shard: int) -> dict[str, Array]:
+        """Where a node's parameter gradients go: beside those of the node that it shares with, if any."""
+        if self.training is None:
+            return {}
+        if node.share and node.name in self.wanted:
+            return {name: self.arrays[shard][echo_key(node.name, name)] for name in node.params}
+        return self.weights.views(self.training.gradients[shard], node)
 
     def program(self, shard: int, operands: list[list[Operands]]) -> Program:
         """Everything that one shard does in a step, in order."""
@@ -189,8 +198,21 @@ class _Lowering:
             for node, of_shards in zip(reversed(self.graph.nodes), reversed(operands), strict=True):
                 if node.name in self.wanted:
                     backward = node.layer.backward(of_shards[shard])
-                    program += [*backward.shared, *backward.input, *backward.params]
+                    program += [*backward.shared, *backward.input]
+                    if self.owner(node).trainable:
+                        program += [*backward.params, *self.echoes(node, shard)]
         return program
+
+    def owner(self, node: Node) -> Node:
+        """The node whose parameters a node uses: itself, unless it shares."""
+        return next(other for other in self.graph.nodes if other.name == (node.share or node.name))
+
+    def echoes(self, node: Node, shard: int) -> Iterator[Step]:
+        """Add the gradients of those that share a node's parameters, in their order."""
+        for other in self.graph.nodes:
+            if other.share == node.name and other.name in self.wanted:
+                for name, total in self.gradients(node, shard).items():
+                    yield _addition(total, self.arrays[shard][echo_key(other.name, name)])
 
     def enter(self, shard: int) -> Step:
         """Images become the plan's type and layout: the one place where n, c, h, w turns into (h, c, w, n)."""
@@ -233,6 +255,13 @@ class _Lowering:
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
             self.batch,
         )
+
+
+def _addition(total: Array, part: Array) -> Step:
+    def step() -> None:
+        np.add(total, part, out=total)
+
+    return step
 
 
 def _steps(program: Program) -> list[Step]:

@@ -54,6 +54,8 @@ class Weights:
     def __init__(self, graph: Graph, weight_decay: float = 0.0, dtype: str = "float32") -> None:
         groups: dict[float | None, list[tuple[Node, str, Shape]]] = {}
         for node in graph.nodes:
+            if node.share:
+                continue
             own = weight_decay if node.weight_decay is None else node.weight_decay
             for name, parameter in node.params.items():
                 decay = (own if parameter.decays else 0.0) if node.trainable else None
@@ -99,7 +101,7 @@ class Weights:
         return {
             slot.name: flat[slot.start : slot.stop].reshape(slot.shape)
             for slot in self.slots
-            if slot.node.name == node.name
+            if slot.node.name == (node.share or node.name)
         }
 
     def node_state(self, node: Node) -> dict[str, Array]:

@@ -21,7 +21,7 @@ from cnnspec.spec.typed import Typing
 
 INPUT = "input"
 COMMON = ("id", "type", "from", "when")
-OPTIONS = ("weight_decay", "trainable")
+OPTIONS = ("weight_decay", "trainable", "share")
 NESTED = ("body", "branches")
 USE = ("id", "use", "with", "repeat", "first", "last", "from", "when")
 SHORTCUTS = ("auto", "identity", "projection", "none")
@@ -150,7 +150,19 @@ class LayersBuilder:
             if decay is None
             else self.typing.value(NonNegativeNumber, decay, where.down("weight_decay")),
             trainable=True if trainable is None else self.typing.value(bool, trainable, where.down("trainable")),
+            share=self.shared(item, names, where),
         )
+
+    def shared(self, item: Mapping, names: Names, where: Where) -> str | None:
+        """The full name of the layer whose parameters this one uses."""
+        given = item.get("share")
+        if given is None:
+            return None
+        if isinstance(given, Items):
+            message = "share: expected the id of one layer, got a list"
+            raise self.findings.error("invalid-value", message, given.span, where.down("share"))
+        (name,), _ = self.references(given, names, where.down("share"))
+        return name
 
     def name(self, item: Mapping, kind: str, names: Names, where: Where) -> tuple[str, bool]:
         """The full name, and whether the file gave it."""
@@ -185,15 +197,18 @@ class LayersBuilder:
     def inputs(self, item: Mapping, names: Names, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
         """The full names in `from`; None where a layer reads the one above."""
         given = item.get("from")
-        if given is None:
-            return None, ()
+        return (None, ()) if given is None else self.references(given, names, where.down("from"))
+
+    def references(self, given: Tree, names: Names, where: Where) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+        """The full names of layers above."""
+        key = where.path.rpartition(".")[2]
         words = given.items if isinstance(given, Items) else (given,)
         if not words:
             raise self.findings.error(
                 "invalid-value",
-                "from: expected the id of a layer or a list of ids, got an empty list",
+                f"{key}: expected the id of a layer or a list of ids, got an empty list",
                 given.span,
-                where.down("from"),
+                where,
                 help="leave it out to read the layer above",
             )
         found, spans = [], []
@@ -201,14 +216,14 @@ class LayersBuilder:
             if not isinstance(word, Scalar) or not isinstance(word.value, str):
                 raise self.findings.error(
                     "invalid-value",
-                    f"from: expected the id of a layer or a list of ids, got {got(plain(word))}",
+                    f"{key}: expected the id of a layer or a list of ids, got {got(plain(word))}",
                     word.span,
-                    where.down("from"),
+                    where,
                 )
             full = names.resolve(word.value)
             if full is None or (full != INPUT and full not in self.full_names):
                 raise self.findings.unknown(
-                    "unknown-reference", "layer above", word.value, names.known(), word.span, where.down("from")
+                    "unknown-reference", "layer above", word.value, names.known(), word.span, where
                 )
             found.append(full)
             spans.append(word.span)

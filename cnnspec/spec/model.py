@@ -39,6 +39,7 @@ class LayerEntry:
     named: bool = False  # whether the file gave the id
     weight_decay: float | None = None
     trainable: bool = True
+    share: str | None = None  # the layer whose parameters it uses
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class Resolved(Protocol):
         """Whether training changes it."""
 
     @property
+    def share(self) -> str | None:
+        """The layer whose parameters it uses."""
+
+    @property
     def place(self) -> Place | None:
         """Where the spec says it."""
 
@@ -123,6 +127,8 @@ def _layer(resolved: Resolved, above: str) -> dict[str, Any]:
     made |= _fields(resolved.layer)
     if resolved.weight_decay is not None:
         made["weight_decay"] = resolved.weight_decay
+    if resolved.share:
+        made["share"] = resolved.share
     if not resolved.trainable:
         made["trainable"] = False
     return made

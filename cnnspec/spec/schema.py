@@ -24,6 +24,7 @@ COMMON: Json = {
     "from": {**REFERENCE, "description": "the layers that it reads; the one above by default"},
     "when": {"description": "leaves the layer out where false"},
     "weight_decay": {"type": "number", "minimum": 0, "description": "instead of the optimizer's"},
+    "share": {"type": "string", "description": "id of a layer above whose parameters are used here too"},
     "trainable": {"type": "boolean", "description": "false keeps the parameters as they start"},
 }
 

@@ -26,7 +26,9 @@ layers:
   - {type: conv2d, filters: 6, kernel_size: 3, padding: same, bias: none}
   - batch_norm
   - relu
-  - {type: conv2d, filters: 6, kernel_size: [3, 2], padding: same, kernel: dft}
+  - {id: spectral, type: conv2d, filters: 6, kernel_size: [3, 2], padding: same, kernel: dft}
+  - {type: conv2d, filters: 6, kernel_size: [3, 2], padding: same, share: spectral, activation: tanh}
+  - {type: conv2d, filters: 6, kernel_size: 1, trainable: false}
   - {id: stem, type: max_pool2d, kernel_size: 3, stride: 2, padding: 1}
   - id: res
     type: residual
@@ -68,6 +70,7 @@ def test_the_whole_networks_gradient(count: int) -> None:
     gradient = np.sum(training.gradients[: len(shards_of(count))], axis=0)
     for seed in range(3):
         direction = np.random.default_rng(seed).standard_normal(weights.values.shape)
+        direction[weights.trained :] = 0  # frozen
         losses = []
         for sign in (1e-6, -1e-6):
             kept = weights.values.copy()
@@ -173,3 +176,56 @@ def test_predict_takes_any_number_of_images() -> None:
     assert model.predict(images[:0]).shape == (0, 4)
     with pytest.raises(ValueError, match=r"expected images of shape \(n, 2, 11, 9\), got \(3, 2, 9, 11\)"):
         model.predict(np.zeros((3, 2, 9, 11), np.float32))
+
+
+SHARED = """
+cnnspec: 1
+name: shared
+input: [2, 8, 8]
+layers:
+  - {id: a, type: conv2d, filters: 2, kernel_size: 3, padding: same}
+  - relu
+  - {id: b, type: conv2d, filters: 2, kernel_size: 3, padding: same, share: a}
+  - {id: c, type: conv2d, filters: 2, kernel_size: 3, padding: same, share: a, from: relu_1}
+  - {type: add, from: [b, c]}
+  - {id: held, type: conv2d, filters: 2, kernel_size: 1, trainable: false}
+  - flatten
+  - {id: out, type: dense, units: 4}
+train: {epochs: 1, optimizer: {type: sgd, learning_rate: 0.1}}
+"""
+
+
+def test_sharing_layers_count_once_and_sum_their_gradients() -> None:
+    spec = loads(SHARED)
+    graph = build(spec)
+    assert graph.parameter_count == 38 + 6 + 4 * 128 + 4
+    assert graph.trainable_count == graph.parameter_count - 6
+    shared = Weights(graph, dtype="float64")
+    shared.initialise(0)
+    apart_spec = loads(SHARED.replace(", share: a", ""))
+    apart = Weights(build(apart_spec), dtype="float64")
+    for name, array in apart.params.items():
+        layer, _, kind = name.partition(".")
+        array[...] = shared.params[f"{'a' if layer in 'abc' else layer}.{kind}"]
+    one, _ = _computed(spec, shared, 40)
+    several, _ = _computed(apart_spec, apart, 40)
+    for kind in ("weight", "bias"):
+        parts = [
+            sum(apart.views(gradient, node)[kind] for gradient in several.gradients[:2])
+            for node in build(apart_spec).nodes
+            if node.name in ("a", "b", "c")
+        ]
+        (node,) = (node for node in graph.nodes if node.name == "a")
+        found = sum(shared.views(gradient, node)[kind] for gradient in one.gradients[:2])
+        np.testing.assert_allclose(found, sum(parts), rtol=1e-10, atol=1e-14)
+
+
+def test_frozen_layers_stay() -> None:
+    spec = loads(SHARED)
+    model = Model(spec, build(spec), threads=1)
+    before = {name: array.copy() for name, array in model.params.items()}
+    plan = model.plan(8, "train")
+    plan.images[...], plan.labels[...] = batch(spec, 8)
+    plan.step(0.1)
+    moved = {name for name, array in model.params.items() if (array != before[name]).any()}
+    assert moved == {"a.weight", "a.bias", "out.weight", "out.bias"}
