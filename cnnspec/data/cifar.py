@@ -66,11 +66,11 @@ class CifarSource(Published):
         # An archive that climbs out or breaks off says more by that than by a checksum that differs.
         wanted_files = [name for names in self.files.values() for name in names]
         contents = dict(members(path, wanted_files))
+        if got != wanted:
+            raise DataError(f"{path}: expected SHA-256 {wanted}, got {got}: the file is damaged", AGAIN)
         absent = [name for name in wanted_files if name not in contents]
         if absent:
             raise DataError(f"{path}: expected {', '.join(absent)} in the archive, got none", AGAIN)
-        if got != wanted:
-            raise DataError(f"{path}: expected SHA-256 {wanted}, got {got}: the file is damaged", AGAIN)
         return self._found(contents, dict.fromkeys(contents, path), {path.name: got})
 
     def _found(self, contents: Mapping[str, bytes], places: Mapping[str, Path], checksums: dict[str, str]) -> Found:

@@ -13,13 +13,18 @@ from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
 
+COLOURS = (1, 3)  # channels of grey and of colour pictures
+
 
 def read_pictures(paths: Sequence[Path], settings: DataSettings | None, shape: Shape) -> Array:
     """Bytes (n, c, h, w) of picture files and .npy arrays, brought to a network's input shape.
 
-    Arrays are (h, w), (n, h, w) or (n, c, h, w) of bytes. They take the way of the data's own images where they have
-    their size, and are resized where not. DataError names what cannot be read.
+    Arrays are (h, w), (n, h, w) or (n, c, h, w) of bytes; those without channels are grey, and a network for colour
+    pictures gets them in all its three channels, as it does grey picture files. Images take the way of the data's own
+    where they have their size, and are resized where not. DataError names what cannot be read.
     """
+    if not paths:
+        raise DataError("expected pictures or arrays, got none", "name at least one file")
     return np.concatenate([_fitted(_read(path, shape[0]), settings, shape, path) for path in paths])
 
 
@@ -35,10 +40,12 @@ def _fitted(pixels: Array, settings: DataSettings | None, shape: Shape, path: Pa
 def _read(path: Path, channels: int) -> Array:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    return _array(path) if path.suffix == ".npy" else _picture(path, channels)
+    if path.suffix != ".npy" and channels not in COLOURS:
+        raise DataError(f"{path}: pictures have 1 or 3 channels, the network wants {channels}", "give .npy arrays")
+    return _array(path, channels) if path.suffix == ".npy" else _picture(path, channels)
 
 
-def _array(path: Path) -> Array:
+def _array(path: Path, channels: int) -> Array:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -50,7 +57,11 @@ def _array(path: Path) -> Array:
         )
     if array.ndim == 2:
         array = array[None]
-    return np.asarray(array[:, None] if array.ndim == 3 else array)
+    if array.ndim == 3:
+        array = np.repeat(array[:, None], channels if channels in COLOURS else 1, axis=1)
+    if len(array) == 0:
+        raise DataError(f"{path}: expected images, got none", "give an array with at least one image")
+    return np.asarray(array)
 
 
 def _picture(path: Path, channels: int) -> Array:

@@ -40,7 +40,7 @@ class Npz(OwnFiles):
         import zlib
 
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
                 names = _keys(path, archive.files, split)
                 pixels, labels = (_member(archive, name, path) for name in names)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, ValueError) as error:
@@ -85,7 +85,7 @@ def _labels(labels: Array, what: str) -> Array:
 
 
 def _kind(array: Array) -> str:
-    return f"{array.dtype} ({', '.join(map(str, array.shape))})"
+    return f"{array.dtype} {array.shape}"
 
 
 def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
@@ -113,12 +113,17 @@ class Csv(OwnFiles):
 
     def read_file(self, path: Path, split: str) -> Images:
         """The table, a label and then pixels."""
+        import warnings
+
         try:
-            table = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a file without a line
+                table = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
         except (OSError, EOFError) as error:
             raise DataError(f"{path}: cannot be read: {error}", "give a table of numbers with commas") from error
         except ValueError as error:
             raise self._fault(path, str(error)) from error
+        if len(table) == 0:
+            raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
         if table.shape[1] != 1 + size(self.shape) or table.min(initial=0) < 0:
             raise self._fault(path, "not a table of numbers")
         column = 0 if self.label == "first" else -1

@@ -1,0 +1,127 @@
+"""The verb `data`: what is here, what is fetched, and what is said of damage."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnspec.cli import main
+from cnnspec.data.cifar import Cifar100
+from cnnspec.data.published import Remote
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server with a small file in the place of CIFAR-100's archive."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / "small.tar.gz").write_bytes(b"content")
+    remote = Remote("small.tar.gz", 7, hashlib.sha256(b"content").hexdigest())
+    monkeypatch.setattr(Cifar100, "remotes", (remote,))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_list_says_what_there_is_and_what_is_here(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list", "--data", str(shared_data), "--json"]) == 0
+    found = {row["source"]: row for row in rows(capsys)}
+    assert found["mnist"]["state"] == "present"
+    assert found["mnist"]["bytes"] == 11_594_722
+    assert found["mnist"]["folder"] == str(shared_data / "mnist")
+    assert found["cifar100"]["state"] == "missing"
+    assert found["cifar100"]["download_bytes"] == 168_513_733
+    assert found["digits"]["state"] == "built in"
+    assert found["csv"]["state"] == "needs shape"
+    assert main(["data", "list", "mnist", "digits", "--data", str(shared_data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"mnist          present    11.6 MB in {shared_data / 'mnist'}"
+    assert lines[1].startswith("digits         built in   8x8 handwritten digits")
+
+
+def test_fetch_lands_in_the_cache_or_under_a_folder(
+    mirror: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "fetch", "cifar100", "--mirror", mirror]) == 0
+    assert (tmp_path / "cache" / "cnnspec" / "cifar100" / "small.tar.gz").read_bytes() == b"content"
+    assert main(["data", "fetch", "cifar100", "--mirror", mirror, "--data", str(tmp_path / "own"), "--json"]) == 0
+    assert (tmp_path / "own" / "cifar100" / "small.tar.gz").read_bytes() == b"content"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["bytes"] == 7
+
+
+def test_fetch_that_fails_is_one_line(mirror: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "fetch", "cifar100", "--mirror", f"{mirror}nowhere"]) == 4
+    out = capsys.readouterr().out
+    assert out.startswith(f"cifar100: error: cannot download {mirror}nowhere/small.tar.gz: the server says 404")
+    assert "help: run it again" in out
+    assert main(["data", "fetch", "digits"]) == 4
+    assert "digits comes with the package" in capsys.readouterr().out
+
+
+def test_verify_counts_and_names_damage(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "verify", "mnist", "cifar10", "--data", str(shared_data), "--json"]) == 0
+    mnist, cifar = rows(capsys)
+    assert (mnist["state"], mnist["images"], mnist["classes"]) == ("whole", {"train": 60000, "test": 10000}, 10)
+    assert cifar["state"] == "in part"
+    assert cifar["notes"] == [
+        "cifar10: 5,000 of the published 50,000 train images are here",
+        "cifar10: 1,000 of the published 10,000 test images are here",
+    ]
+    for path in (shared_data / "mnist").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01")
+    assert main(["data", "verify", "mnist", "--data", str(tmp_path)]) == 4
+    out = capsys.readouterr().out
+    assert "t10k-labels-idx1-ubyte: truncated, expected a header of 8 bytes, got 4" in out
+    assert "help: delete the file and fetch it again" in out
+
+
+def test_verify_reads_the_data_of_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "train.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.arange(10) % 2)
+    spec = tmp_path / "net.yaml"
+    spec.write_text(
+        "cnnspec: 1\ninput: [1, 4, 4]\nlayers: [flatten, {type: dense, units: 2}]\n"
+        f"data: {{source: npz, root: '{tmp_path}'}}\n"
+    )
+    assert main(["data", "verify", str(spec)]) == 0
+    assert "whole      8 train, 2 test images in 2 classes" in capsys.readouterr().out
+
+
+def test_what_is_asked_for_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "verify", "minst"]) == 2
+    assert capsys.readouterr().err == "cnnspec: error: unknown source 'minst'\nhelp: did you mean mnist?\n"
+    assert main(["data", "fetch"]) == 2
+    assert "cnnspec: error: fetch what?" in capsys.readouterr().err
+    assert main(["data", "verify", "npz"]) == 4
+    assert "npz is no published data set" in capsys.readouterr().out
+
+
+def test_an_unwritable_folder_is_one_line(mirror: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert main(["data", "fetch", "cifar100", "--mirror", mirror, "--data", str(tmp_path / "file")]) != 0
+    assert "Traceback" not in capsys.readouterr().err
