@@ -55,7 +55,7 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
     if spec.train is None:
         return []
     try:
-        spec.train.loss.check(graph.output.shape, class_count(spec.data) if spec.data else None)
+        spec.train.loss.check(graph.output.shape, class_count(spec.data) if spec.data else None, spec.input)
     except ShapeError as error:
         place = graph.output.place or spec.place
         return [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from cnnspec.fields import Declaration, Fraction
+from cnnspec.fields import Declaration, Fraction, PerChannel, PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
@@ -18,8 +18,13 @@ class Loss(Declaration):
 
     kind: ClassVar[str] = "loss"
 
-    def check(self, output: Shape, classes: int | None) -> None:
-        """ShapeError where the network's output does not fit; `classes` are the data's."""
+    @property
+    def reads_input(self) -> bool:
+        """Whether the network's input is the target."""
+        return False
+
+    def check(self, output: Shape, classes: int | None, given: Shape) -> None:
+        """ShapeError where the network's output does not fit; `classes` are the data's, `given` the input's shape."""
         if len(output) != 1:
             raise ShapeError(
                 f"{self.type_name} expects a vector of class scores, got a map of {text(output)}",
@@ -46,7 +51,8 @@ class Loss(Declaration):
     ) -> Step:
         """Bind losses (n,) and the gradient of the mean over `batch` images to prediction (features, n).
 
-        `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the classes.
+        `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the classes,
+        or the network's input where `reads_input`.
         """
         raise NotImplementedError
 
@@ -60,10 +66,21 @@ class SoftmaxCrossEntropy(Loss):
     """L = -sum_k t_k log softmax(z)_k on logits z; t is 1 at the label.
 
     Label smoothing e makes t = 1 - e + e/K at the label and e/K elsewhere. dL/dz = softmax(z) - t.
+    With class weights c an image counts sum_k c_k t_k times, t before the smoothing; the mean still is over the images.
     Source of the smoothing: Szegedy et al., "Rethinking the Inception architecture" (2016).
     """
 
     label_smoothing: Annotated[Fraction, "share of the target that is spread over all classes"] = 0.0
+    class_weights: Annotated[PerChannel | None, "how much an image of each class counts"] = None
+
+    def check(self, output: Shape, classes: int | None, given: Shape) -> None:
+        """ShapeError too where the weights are not as many as the classes."""
+        super().check(output, classes, given)
+        if self.class_weights is not None and len(self.class_weights) != output[0]:
+            raise ShapeError(
+                f"expected {output[0]} class_weights, one for each output, got {len(self.class_weights)}",
+                help="give one number for each class, in the order of the classes",
+            )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
         """Shifted logits, their exponentials, the target, and one number an image."""
@@ -74,6 +91,7 @@ class SoftmaxCrossEntropy(Loss):
             "target": Buffer((classes, n)),
             "hits": Buffer((classes, n), dtype=bool),
             "row": Buffer((n,)),
+            "counts": Buffer((n,)),
         }
 
     def bind(
@@ -87,13 +105,18 @@ class SoftmaxCrossEntropy(Loss):
     ) -> Step:
         """Shifted by the largest logit: L = log sum exp(s) - sum t s, s = z - max z."""
         shifted, softmax, wanted, hits, row = (buffers[k] for k in ("shifted", "softmax", "target", "hits", "row"))
+        counts = buffers["counts"]
+        weights = None if self.class_weights is None else np.array(self.class_weights, prediction.dtype)
         classes = np.arange(len(prediction))[:, None]
         smoothing, spread = self.label_smoothing, self.label_smoothing / len(prediction)
 
         def step() -> None:
             shares = target if target.ndim == 2 else np.equal(classes, target, out=hits)
-            np.multiply(shares, 1 - smoothing, out=wanted, dtype=wanted.dtype)
+            np.multiply(shares, 1, out=wanted, dtype=wanted.dtype)
+            if weights is not None:
+                np.matmul(weights, wanted, out=counts)
             if spread:
+                np.multiply(wanted, 1 - smoothing, out=wanted)
                 np.add(wanted, spread, out=wanted)
             np.maximum.reduce(prediction, axis=0, out=row)
             np.subtract(prediction, row, out=shifted)
@@ -104,9 +127,13 @@ class SoftmaxCrossEntropy(Loss):
             np.add.reduce(shifted, axis=0, out=losses)
             np.log(row, out=row)
             np.subtract(row, losses, out=losses)
+            if weights is not None:
+                np.multiply(losses, counts, out=losses)
             if gradient is not None:
                 np.subtract(softmax, wanted, out=gradient)
                 np.multiply(gradient, 1 / batch, out=gradient)
+                if weights is not None:
+                    np.multiply(gradient, counts, out=gradient)
 
         return step
 
@@ -116,17 +143,36 @@ class SoftmaxCrossEntropy(Loss):
         return np.asarray(grown / grown.sum())
 
 
-@register("mean_squared_error")
-class MeanSquaredError(Loss):
-    """L = 1/K sum_k (y_k - t_k)^2 on K outputs; t is 1 at the label and 0 elsewhere. dL/dy = 2 (y - t) / K."""
+class Elementwise(Loss):
+    """Base of losses that compare every output with a target: L = 1/K sum_k l(y_k, t_k) on K outputs.
+
+    The target is 1 at the label and 0 elsewhere, or, for an autoencoder, what the network was given.
+    """
+
+    target: Annotated[Literal["label", "input"], "what the outputs are to be"] = (
+        "label"
+    )
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether the network's input is the target."""
+        return self.target == "input"
+
+    def check(self, output: Shape, classes: int | None, given: Shape) -> None:
+        """ShapeError where the output has another shape than the target."""
+        if not self.reads_input:
+            super().check(output, classes, given)
+        elif output != given:
+            raise ShapeError(
+                f"expected an output of the input's shape {text(given)}, got {text(output)}",
+                help="end with a layer that gives back the input's channels, height and width",
+            )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The difference to the target, and its square."""
-        return {
-            "difference": Buffer((*output, n)),
-            "square": Buffer((*output, n)),
-            "hits": Buffer((*output, n), dtype=bool),
-        }
+        """The difference to the target, what each output loses, and which class is right."""
+        shape = (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
+        hits = {} if self.reads_input else {"hits": Buffer(shape, dtype=bool)}
+        return {"difference": Buffer(shape), "loss": Buffer(shape), **hits}
 
     def bind(
         self,
@@ -137,22 +183,101 @@ class MeanSquaredError(Loss):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """One difference, one square, one mean."""
-        difference, square, hits = buffers["difference"], buffers["square"], buffers["hits"]
-        count = len(prediction)
-        classes = np.arange(count)[:, None]
+        """The target, the loss of every output, the mean; then the gradient from the same arrays."""
+        difference, loss, hits = buffers["difference"], buffers["loss"], buffers.get("hits")
+        count = prediction.size // prediction.shape[-1]
+        axes = tuple(range(prediction.ndim - 1))
+        classes = np.arange(len(prediction))[:, None]
+        shared = target.ndim == prediction.ndim
 
         def step() -> None:
-            shares = target if target.ndim == 2 else np.equal(classes, target, out=hits)
-            np.subtract(prediction, shares, out=difference)
-            np.multiply(difference, difference, out=square)
-            np.add.reduce(square, axis=0, out=losses)
+            wanted = target if shared else np.equal(classes, target, out=hits)
+            self.compare(prediction, wanted, difference, loss)
+            np.add.reduce(loss, axis=axes, out=losses)
             np.divide(losses, count, out=losses)
             if gradient is not None:
-                np.multiply(difference, 2 / (count * batch), out=gradient)
+                self.slope(difference, gradient)
+                np.multiply(gradient, 1 / (count * batch), out=gradient)
 
         return step
+
+    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
+        """Write l(y, t) to `loss`, and to `difference` what the slope is made of."""
+        raise NotImplementedError
+
+    def slope(self, difference: Array, gradient: Array) -> None:
+        """Write dl/dy."""
+        raise NotImplementedError
 
     def probabilities(self, output: Array) -> Array:
         """The outputs, cut to 0..1."""
         return np.clip(output, 0, 1)
+
+
+@register("mean_squared_error")
+class MeanSquaredError(Elementwise):
+    """L = 1/K sum_k (y_k - t_k)^2 on K outputs. dL/dy = 2 (y - t) / K. The target is the label's class or the input."""
+
+    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
+        """(y - t)^2."""
+        np.subtract(prediction, wanted, out=difference)
+        np.multiply(difference, difference, out=loss)
+
+    def slope(self, difference: Array, gradient: Array) -> None:
+        """2 (y - t)."""
+        np.multiply(difference, 2, out=gradient)
+
+
+@register("huber")
+class Huber(Elementwise):
+    """L = 1/K sum_k h(y_k - t_k), h(d) = d^2/2 for |d| <= delta, else delta (|d| - delta/2). dh/dd = d cut to +-delta.
+
+    Source: Huber, "Robust estimation of a location parameter" (1964).
+    """
+
+    delta: Annotated[PositiveNumber, "where the square ends"] = 1.0
+
+    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
+        """With c the difference d cut to +-delta: h = (2 d - c) c / 2."""
+        np.subtract(prediction, wanted, out=loss)
+        np.clip(loss, -self.delta, self.delta, out=difference)
+        np.multiply(loss, 2, out=loss)
+        np.subtract(loss, difference, out=loss)
+        np.multiply(loss, difference, out=loss)
+        np.multiply(loss, 0.5, out=loss)
+
+    def slope(self, difference: Array, gradient: Array) -> None:
+        """The difference, cut."""
+        np.copyto(gradient, difference)
+
+
+@register("binary_cross_entropy")
+class BinaryCrossEntropy(Elementwise):
+    """L = -1/K sum_k t log s(z) + (1 - t) log(1 - s(z)) on logits z, s the sigmoid: each output is a yes or a no.
+
+    Written max(z, 0) - z t + log(1 + e^-|z|), which does not overflow. dL/dz = (s(z) - t) / K.
+    """
+
+    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
+        """The stable form; s(z) - t."""
+        np.abs(prediction, out=difference)
+        np.negative(difference, out=difference)
+        np.exp(difference, out=difference)
+        np.log1p(difference, out=loss)
+        np.maximum(prediction, 0, out=difference)
+        np.add(loss, difference, out=loss)
+        np.multiply(prediction, wanted, out=difference)
+        np.subtract(loss, difference, out=loss)
+        np.multiply(prediction, 0.5, out=difference)
+        np.tanh(difference, out=difference)  # s(z) = (1 + tanh(z / 2)) / 2
+        np.multiply(difference, 0.5, out=difference)
+        np.add(difference, 0.5, out=difference)
+        np.subtract(difference, wanted, out=difference)
+
+    def slope(self, difference: Array, gradient: Array) -> None:
+        """s(z) - t."""
+        np.copyto(gradient, difference)
+
+    def probabilities(self, output: Array) -> Array:
+        """s(z)."""
+        return np.asarray(0.5 + 0.5 * np.tanh(output / 2))

@@ -115,6 +115,8 @@ class _Timeline:
     def last_use(self, name: str) -> int:
         """The last moment that reads a value."""
         moments = [self.end] if name == self.graph.output.name else [-1]
+        if name == INPUT and self.loss is not None and self.loss.reads_input:
+            moments.append(self.end)
         for reader in self.graph.consumers(name):
             moments.append(self.forward[reader.name])
             if "x" in reader.layer.retains and reader.name in self.wanted:

@@ -115,11 +115,11 @@ class _Lowering:
             start += layout.size
         self.bounds = np.cumsum([0, *(layout.n for layout in self.layouts)]).tolist()
         self.images: Array = np.zeros((batch, *graph.input_shape), entry.dtype)
-        vector = len(graph.output.shape) == 1
+        classifies = len(graph.output.shape) == 1 and not (loss and loss.reads_input)
         self.labels: Array = np.zeros(batch, np.int64)
         self.shares: Array | None = np.zeros((*graph.output.shape, batch), np.float32) if self.entry.shares else None
         self.losses: Array = np.zeros(batch, dtype)
-        self.predictions: Array | None = np.zeros(batch, np.int64) if vector else None
+        self.predictions: Array | None = np.zeros(batch, np.int64) if classifies else None
 
     def plan(self) -> Plan:
         operands = [
@@ -244,12 +244,18 @@ class _Lowering:
 
         return step
 
+    def target(self, loss: Loss, shard: int, images: slice) -> Array:
+        """What the outputs are compared with."""
+        if loss.reads_input:
+            return self.arrays[shard][value_key(INPUT)]
+        return self.labels[images] if self.shares is None else self.shares[:, images]
+
     def bind_loss(self, loss: Loss, shard: int) -> Step:
         start, stop = self.bounds[shard : shard + 2]
         arrays, output = self.arrays[shard], self.graph.output
         return loss.bind(
             arrays[value_key(output.name)],
-            self.labels[start:stop] if self.shares is None else self.shares[:, start:stop],
+            self.target(loss, shard, slice(start, stop)),
             arrays.get(gradient_key(output.name, LOSS)),
             self.losses[start:stop],
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},

@@ -75,7 +75,7 @@ class _Pass:
         self.settings = model.spec.train
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
         self.seen, self.right, self.total, self.rate = 0, 0, 0.0, 0.0
-        self.judged = len(model.graph.output.shape) == 1
+        self.judged = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
     def run(self, *, last: bool) -> Epoch:
         started = time.perf_counter()

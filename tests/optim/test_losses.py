@@ -7,10 +7,17 @@ import pytest
 
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss
-from cnnspec.optim.losses import MeanSquaredError, SoftmaxCrossEntropy
+from cnnspec.optim.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 from cnnspec.shapes import ShapeError
 
-LOSSES: list[Loss] = [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1), MeanSquaredError()]
+LOSSES: list[Loss] = [
+    SoftmaxCrossEntropy(),
+    SoftmaxCrossEntropy(label_smoothing=0.1),
+    SoftmaxCrossEntropy.of(label_smoothing=0.2, class_weights=[1, 2, 0.5, 3, 1]),
+    MeanSquaredError(),
+    Huber(delta=0.7),
+    BinaryCrossEntropy(),
+]
 
 
 def run(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
@@ -65,10 +72,10 @@ def test_squared_error_is_a_mean_over_outputs() -> None:
 
 def test_outputs_must_be_as_many_as_classes() -> None:
     with pytest.raises(ShapeError, match="expected 10 outputs, one for each class of the data, got 12") as caught:
-        SoftmaxCrossEntropy().check((12,), 10)
+        SoftmaxCrossEntropy().check((12,), 10, (1, 8, 8))
     assert caught.value.help == "use units: 10"
     with pytest.raises(ShapeError, match="expects a vector of class scores, got a map of 3x4x4"):
-        SoftmaxCrossEntropy().check((3, 4, 4), 10)
+        SoftmaxCrossEntropy().check((3, 4, 4), 10, (1, 8, 8))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -87,3 +94,47 @@ def test_cross_entropy_of_mixed_targets() -> None:
     losses, gradient = run(SoftmaxCrossEntropy(), logits, shares, 3)
     np.testing.assert_allclose(losses, -(shares * logs).sum(0), rtol=1e-12)
     np.testing.assert_allclose(gradient, (np.exp(logs) - shares) / 3, rtol=1e-12)
+
+
+def test_class_weights_count_images() -> None:
+    logits, labels = np.random.default_rng(3).standard_normal((3, 4)), np.array([0, 2, 1, 2])
+    plain, _ = run(SoftmaxCrossEntropy(), logits, labels, 4)
+    weighted, _ = run(SoftmaxCrossEntropy.of(class_weights=[0.5, 1, 4]), logits, labels, 4)
+    np.testing.assert_allclose(weighted, plain * np.array([0.5, 4, 1, 4]))
+    with pytest.raises(ShapeError, match="expected 3 class_weights, one for each output, got 2"):
+        SoftmaxCrossEntropy.of(class_weights=[1, 2]).check((3,), 3, (1, 8, 8))
+
+
+def test_binary_cross_entropy_by_its_definition_and_without_overflow() -> None:
+    logits, labels = np.random.default_rng(4).standard_normal((3, 5)), np.array([0, 2, 1, 2, 0])
+    target, sigmoid = np.arange(3)[:, None] == labels, 1 / (1 + np.exp(-logits))
+    losses, _ = run(BinaryCrossEntropy(), logits, labels, 5)
+    expected = -(target * np.log(sigmoid) + (1 - target) * np.log(1 - sigmoid)).mean(0)
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    losses, gradient = run(BinaryCrossEntropy(), np.array([[1e4], [-1e4]]), np.array([1]), 1)
+    np.testing.assert_allclose(losses, [1e4])
+    np.testing.assert_allclose(gradient, [[0.5], [-0.5]])
+
+
+def test_huber_is_a_square_near_and_a_line_far() -> None:
+    losses, gradient = run(Huber(delta=0.5), np.array([[1.25], [3.0]]), np.array([0]), 1)
+    np.testing.assert_allclose(losses, [(0.25**2 / 2 + 0.5 * (3 - 0.25)) / 2])
+    np.testing.assert_allclose(gradient, [[0.125], [0.25]])
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError, Huber, BinaryCrossEntropy])
+def test_the_input_can_be_the_target(loss: type[MeanSquaredError | Huber | BinaryCrossEntropy]) -> None:
+    reading = loss(target="input")
+    assert reading.reads_input
+    reading.check((1, 4, 5), 10, (1, 4, 5))
+    with pytest.raises(ShapeError, match="expected an output of the input's shape 1x4x5, got 2x4x5"):
+        reading.check((2, 4, 5), 10, (1, 4, 5))
+    random = np.random.default_rng(5)
+    prediction, given = random.random((4, 1, 5, 3)), random.random((4, 1, 5, 3))
+    losses, gradient = np.empty(3), np.empty_like(prediction)
+    buffers = {name: np.empty(buffer.shape) for name, buffer in reading.scratch((1, 4, 5), 3).items()}
+    reading.bind(prediction, given, gradient, losses, buffers, 3)()
+    if loss is MeanSquaredError:
+        np.testing.assert_allclose(losses, ((prediction - given) ** 2).mean((0, 1, 2)))
+        np.testing.assert_allclose(gradient, 2 * (prediction - given) / 60)
+    assert np.isfinite(gradient).all()
