@@ -1,7 +1,6 @@
 """Sources, transforms, augmentations and the order of batches."""
 
 from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
-from cnnspec.data.batches import Batch, Batches
 from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
 from cnnspec.data.order import Order
 from cnnspec.data.pictures import read_pictures
@@ -11,8 +10,6 @@ from cnnspec.data.source import Images, Source
 from cnnspec.data.transforms import Transform, affine
 
 __all__ = [
-    "Batch",
-    "Batches",
     "Data",
     "DataSettings",
     "Dataset",

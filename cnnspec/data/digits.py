@@ -6,9 +6,6 @@ https://doi.org/10.24432/C50P49, licence CC BY 4.0; the test part of the set, 8x
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +29,10 @@ class Digits(Published):
 
     def open(self, paths: list[Path]) -> Found:
         """Levels 0..16 become bytes 0..255."""
+        import gzip  # these take longer to import than all of data
+        import hashlib
+        from importlib.resources import files
+
         packed = files("cnnspec.data").joinpath("files", "digits.csv.gz").read_bytes()
         table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), delimiter=",", dtype=np.int64)
         levels, labels = table[:, :-1], table[:, -1]

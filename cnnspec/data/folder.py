@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,8 +17,6 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
-
     from PIL.Image import Image as Picture
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -79,23 +76,17 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _hash() -> _Hash:
-    import hashlib
-
-    return hashlib.sha256()
-
-
-@dataclass
 class _Reading:
     """One split in the making: what was read, what was skipped, and which sizes and modes there were."""
 
-    source: ImageFolder
-    folder: Path
-    names: tuple[str, ...]
-    hash: _Hash = field(default_factory=_hash)
-    kinds: dict[str, dict[object, Path]] = field(default_factory=lambda: {"sizes": {}, "modes": {}})
-    skipped: list[Path] = field(default_factory=list)
-    ignored: list[Path] = field(default_factory=list)
+    def __init__(self, source: ImageFolder, folder: Path, names: tuple[str, ...]) -> None:
+        import hashlib
+
+        self.source, self.folder, self.names = source, folder, names
+        self.hash = hashlib.sha256()
+        self.kinds: dict[str, dict[str, Path]] = {"sizes": {}, "modes": {}}
+        self.skipped: list[Path] = []
+        self.ignored: list[Path] = []
 
     def images(self) -> Images:
         """All pictures, by class and name."""

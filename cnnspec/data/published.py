@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from cnnspec.data.download import Watch, download
 from cnnspec.data.source import Found, Source
@@ -16,8 +15,7 @@ from cnnspec.shapes import Shape
 AGAIN = "delete the file and fetch it again with --download"
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(NamedTuple):
     """A file as its publisher distributes it."""
 
     name: str
@@ -73,8 +71,14 @@ class Published(Source):
         """Download what is not there yet, to a folder under the root or the cache, from the publisher or a mirror."""
         folder = (root or cache_folder()) / self.folders[0]
         base = (address or self.address).rstrip("/")
-        for remote in self.remotes:
-            download(f"{base}/{remote.name}", folder / remote.name, remote.sha256, watch)
+        try:
+            for remote in self.remotes:
+                download(f"{base}/{remote.name}", folder / remote.name, remote.sha256, watch)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or folder}: cannot be written: {error.strerror}",
+                "name another folder with --data DIR",
+            ) from error
         return [folder / remote.name for remote in self.remotes]
 
     def places(self, root: Path | None) -> Iterator[Path]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.data import Batch, Batches, Data, Order
+from cnnspec.data import Data, Order
+from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.train.model import Model, Score
 

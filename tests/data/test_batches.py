@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from cnnspec.data import Batches, Dataset, Order
+from cnnspec.data import Dataset, Order
 from cnnspec.data.augmentation import Augmentation, Crop, Flip
+from cnnspec.data.batches import Batches
 from cnnspec.data.mixing import Cutmix, Mixup
 from cnnspec.kernels.step import Array
 
