@@ -71,9 +71,14 @@ class Crop(Augmentation):
 
 
 def _cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> None:
-    n, _, h, w = pixels.shape
-    sides = ((0, 0), (0, 0), (reach, reach), (reach, reach))
-    padded = np.pad(pixels, sides, mode)  # type: ignore[call-overload]
+    """Cut a window from each image, bordered by `reach` pixels on all sides."""
+    n, c, h, w = pixels.shape
+    if mode == "constant":
+        # np.pad does the same and takes longer than all the rest.
+        padded = np.zeros((n, c, h + 2 * reach, w + 2 * reach), np.uint8)
+        padded[:, :, reach:-reach, reach:-reach] = pixels
+    else:
+        padded = np.pad(pixels, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode)  # type: ignore[call-overload]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
     down, across = random.integers(0, 2 * reach + 1, (2, n))
     pixels[...] = windows[np.arange(n), :, down, across]

@@ -27,11 +27,10 @@ class Rotate(Augmentation):
         """source = centre + R (target - centre)."""
         n, _, h, w = pixels.shape
         angle = np.deg2rad(random.uniform(-self.degrees, self.degrees, (n, 1, 1))).astype(np.float32)
-        down, across = _from_centre(h, w)
         cosine, sine = np.cos(angle), np.sin(angle)
-        rows = cosine * down - sine * across + np.float32((h - 1) / 2)
-        columns = sine * down + cosine * across + np.float32((w - 1) / 2)
-        resample(pixels, rows, columns)
+        (down, middle), (across, centre) = _from_centre(h), _from_centre(w)
+        down = down[:, None]
+        resample(pixels, (cosine * down + middle) - sine * across, sine * down + (cosine * across + centre))
 
 
 @register("scale")
@@ -44,8 +43,8 @@ class Scale(Augmentation):
         """source = centre + (target - centre) / factor."""
         n, _, h, w = pixels.shape
         shrink = (1 / random.uniform(1 - self.amount, 1 + self.amount, (n, 1, 1))).astype(np.float32)
-        down, across = _from_centre(h, w)
-        resample(pixels, shrink * down + np.float32((h - 1) / 2), shrink * across + np.float32((w - 1) / 2))
+        (down, middle), (across, centre) = _from_centre(h), _from_centre(w)
+        resample(pixels, shrink * down[:, None] + middle, shrink * across + centre)
 
 
 @register("elastic")
@@ -65,16 +64,19 @@ class Elastic(Augmentation):
         n, _, h, w = pixels.shape
         field = random.random((2, n, -(-h // CELL), -(-w // CELL)), dtype=np.float32)
         field -= np.float32(0.5)
-        rows, columns = np.float32(2 * self.alpha) * _gaussian(h, self.sigma) @ field @ _gaussian(w, self.sigma).T
-        rows += np.arange(h, dtype=np.float32)[:, None]
-        columns += np.arange(w, dtype=np.float32)
+        rows, columns = (
+            np.float32(2 * self.alpha * FINE) * _gaussian(h, self.sigma) @ field @ _gaussian(w, self.sigma).T
+        )
+        rows += places(h)[:, None]
+        columns += places(w)
         resample(pixels, rows, columns)
 
 
 def resample(pixels: Array, rows: Array, columns: Array) -> None:
     """Read every pixel at rows and columns that broadcast to (n, h, w), bilinearly, black outside; in place.
 
-    Places are rounded to 1/16 of a pixel, so that all arithmetic is that of 16-bit whole numbers.
+    Rows and columns are counted as `places` counts them. Their fractions are cut off, which rounds places to 1/16 of a
+    pixel, so that all arithmetic is that of 16-bit whole numbers.
     """
     n, c, h, w = pixels.shape
     # Behind a border of one pixel in front and two at the end no place that is cut to it needs a check.
@@ -101,18 +103,22 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
     np.copyto(pixels, total.transpose(1, 0, 2, 3), casting="unsafe")
 
 
-def _split(places: Array, length: int) -> tuple[Array, Array]:
+def places(length: int) -> Array:
+    """Where the pixels of an axis lie, in sixteenths of a pixel behind the border's, and a half to round by."""
+    return np.arange(FINE, FINE * (length + 1), FINE, dtype=np.float32) + np.float32(0.5)
+
+
+def _from_centre(length: int) -> tuple[Array, np.float32]:
+    """The places of an axis as distances from their centre, and the centre."""
+    along = places(length)
+    centre = (along[0] + along[-1]) / np.float32(2)
+    return along - centre, centre
+
+
+def _split(along: Array, length: int) -> tuple[Array, Array]:
     """The pixel in front of each place, counted from the border's, and how far behind it the place is."""
-    parts = places * np.float32(FINE)
-    parts += np.float32(FINE + 0.5)
-    fine: Array = np.clip(parts, 0, (length + 1) * FINE, out=parts).astype(np.int32)
-    return fine >> BITS, (fine & (FINE - 1)).astype(np.uint16)
-
-
-def _from_centre(h: int, w: int) -> tuple[Array, Array]:
-    """Rows (h, 1) and columns (1, w) as distances from the image's centre."""
-    down, across = (np.arange(length, dtype=np.float32) - np.float32((length - 1) / 2) for length in (h, w))
-    return down[:, None], across[None, :]
+    fine: Array = np.clip(along, 0, (length + 1) * FINE).astype(np.int32)
+    return fine >> BITS, fine.astype(np.uint16) & np.uint16(FINE - 1)
 
 
 @lru_cache(maxsize=8)

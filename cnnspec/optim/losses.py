@@ -149,9 +149,7 @@ class Elementwise(Loss):
     The target is 1 at the label and 0 elsewhere, or, for an autoencoder, what the network was given.
     """
 
-    target: Annotated[Literal["label", "input"], "what the outputs are to be"] = (
-        "label"
-    )
+    target: Annotated[Literal["label", "input"], "what the outputs are to be"] = "label"
 
     @property
     def reads_input(self) -> bool:

@@ -51,7 +51,8 @@ class Model:
         if settings is not None:
             self.training = Training(self.weights, settings.optimizer)
         self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
-        self.mixes_labels = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
+        mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
+        self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
         threadpool_limits(1, user_api="blas")  # the plan's own threads share the work; more would only compete
 

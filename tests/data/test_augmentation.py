@@ -118,7 +118,7 @@ def test_resampling_is_bilinear_and_black_outside() -> None:
     rows = (np.round(random.uniform(-3, 8, (3, 5, 7)) * 16) / 16).astype(np.float32)
     columns = (np.round(random.uniform(-3, 10, (3, 5, 7)) * 16) / 16).astype(np.float32)
     changed = pixels.copy()
-    resample(changed, rows, columns)
+    resample(changed, 16 * rows + 16.5, 16 * columns + 16.5)
     for n, c, i, j in np.ndindex(3, 2, 5, 7):
         assert abs(changed[n, c, i, j] - bilinear(pixels[n, c], float(rows[n, i, j]), float(columns[n, i, j]))) <= 0.5
 
