@@ -28,6 +28,9 @@ VERBS = {
     "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",
     "data": "list, fetch and verify data sets",
+    "gradcheck": "compare this network's gradients with differences, in float64",
+    "smoke": "prove in seconds, on made-up data, that a network can learn",
+    "graph": "draw the network as text, Mermaid, DOT or SVG",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130

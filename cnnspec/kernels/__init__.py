@@ -11,6 +11,13 @@ from importlib.util import LazyLoader, find_spec, module_from_spec
 from types import ModuleType
 
 
+def load() -> None:
+    """Load every module that was named so far: several threads must not meet one that is half loaded."""
+    for value in list(globals().values()):
+        if isinstance(value, ModuleType) and value.__name__.startswith(f"{__name__}."):
+            dir(value)
+
+
 def __getattr__(name: str) -> ModuleType:
     spec = None if name.startswith("__") else find_spec(f"{__name__}.{name}")
     if spec is None or spec.loader is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnspec import kernels
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.kernels.step import Array, Step
@@ -84,6 +85,7 @@ def lower(
     `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
     training state belong to the caller, so that plans of several sizes and modes work on the same ones.
     """
+    kernels.load()
     graph = optimise(graph, PASSES[mode] if passes is None else passes)
     return _Lowering(graph, batch, mode, weights, team, entry or Entry(), loss, training, seed).plan()
 

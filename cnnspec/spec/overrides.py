@@ -33,8 +33,10 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
     if isinstance(tree, Mapping):
         child = tree.get(step)
         if child is None:
-            if rest or not (done[0] in OPEN if done else step in TOP):
+            if not (done[0] in OPEN if done else step in TOP):
                 raise _failure(setting, f"no '{step}' in {_named(done)}", did_you_mean(step, tree.keys, "known keys"))
+            for inner in reversed(rest):
+                value = Mapping({inner: value.span}, {inner: value}, value.span)
             return tree.with_value(step, value)
         return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))
     if isinstance(tree, Items):

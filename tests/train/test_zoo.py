@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cnnspec.cli.check import checked
 from cnnspec.graph import build
 from cnnspec.spec import load
-from cnnspec.train import Model
+from cnnspec.train import Model, compile
 
 SPECS = Path(__file__).parents[2] / "specs"
 
@@ -22,6 +23,8 @@ PUBLISHED = {
     "resnet50": (25_557_032, 4.09e9),
     "densenet121": (7_978_856, 2.83e9),
     "mobilenet-v2": (3_504_872, 0.30e9),
+    "squeezenet": (1_235_496, 0.349e9),
+    "googlenet": (6_624_904, 1.498e9),
 }
 
 
@@ -31,6 +34,13 @@ def test_published_counts(name: str) -> None:
     parameters, macs = PUBLISHED[name]
     assert graph.parameter_count == parameters
     assert graph.macs == pytest.approx(macs, rel=0.01)
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_is_checked_within_a_second(path: Path) -> None:
+    started = time.perf_counter()
+    checked(load(path))
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, "lenet5"])
@@ -49,3 +59,25 @@ def test_a_step_of_training(name: str) -> None:
     assert model.training is not None
     for slot in model.weights.slots:
         assert model.training.gradients[0][slot.start : slot.stop].any(), slot.key
+
+
+def test_option_a_adds_no_parameters_to_the_plain_net() -> None:
+    """He et al. (2015), table 6: 0.27 million; a shortcut of option A has none, a projection weights and their norm."""
+    plain, projected = (build(load(SPECS / f"{name}.yaml")).parameter_count for name in ("resnet20-a", "resnet20"))
+    assert plain == 269_722
+    assert projected - plain == (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
+
+
+@pytest.mark.slow
+def test_resnet20_learns_a_thousand_images_by_heart(shared_data: Path) -> None:
+    settings = ["data.augment=[]", "data.train.limit=1000", "train.epochs=30", "train.batch_size=50"]
+    model = compile(SPECS / "resnet20.yaml", [*settings, "train.optimizer.learning_rate=0.05"])
+    rows = model.fit(data_dir=shared_data / "cifar10-small")
+    assert rows[-1]["train.accuracy"] >= 0.99
+
+
+@pytest.mark.slow
+def test_fashion_is_learned_in_ten_epochs(shared_data: Path) -> None:
+    rows = compile(SPECS / "vgg-fashion.yaml").fit(data_dir=shared_data / "fashion-mnist")
+    assert len(rows) <= 10
+    assert rows[-1]["test.accuracy"] >= 0.93

@@ -1,0 +1,42 @@
+"""`smoke SPEC`: can this network learn at all? A few seconds on made-up data."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from cnnspec.cli.arguments import add_spec, count
+from cnnspec.cli.check import checked
+from cnnspec.diagnostics import RunError
+from cnnspec.spec import load
+from cnnspec.train.smoke import smoke
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    add_spec(parser)
+    parser.add_argument("--images", type=count, default=8, metavar="N", help="images of the batch (default: 8)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="longest time to learn the batch (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove and print; RunError says what failed, in which layer, and what to try."""
+    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    graph = checked(spec)
+    if spec.train is None:
+        raise RunError("the spec has no train section", "add train: {epochs: 10}")
+    proofs = []
+    for proof in smoke(spec, graph, images=arguments.images, seconds=arguments.seconds):
+        proofs.append(proof)
+        if not arguments.json:
+            print(f"{'ok  ' if proof.passed else 'FAIL'} {proof.name}: {proof.figure}", flush=True)
+    failed = [proof for proof in proofs if not proof.passed]
+    if arguments.json:
+        shown = [dataclasses.asdict(proof) for proof in proofs]
+        print(json.dumps({"passed": not failed, "proofs": shown}, indent=2))
+    if failed:
+        where = f" in '{failed[0].layer}'" if failed[0].layer else ""
+        raise RunError(f"{failed[0].name}{where}: {failed[0].figure}", failed[0].advice)
+    return 0

@@ -1,0 +1,138 @@
+"""Numerical check of a network's gradients in float64: layer by layer with the spec's own shapes, then as a whole.
+
+Along a random direction v the derivative of an objective is g.v, and (f(x + h v) - f(x - h v)) / 2h by differences. The
+error is the difference of the two over |g|, which is how large g.v is by its standard deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnspec.graph import Graph, Node
+from cnnspec.kernels.step import Array, step_state
+from cnnspec.layers.base import Operands, Program, Reduce, batch_shape
+from cnnspec.plan.random import Stream
+from cnnspec.spec import Spec
+from cnnspec.train.model import Model
+
+STEP = 1e-6
+DIRECTIONS = 3
+WHOLE = "the whole network"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One gradient: of which array of which layer, and how far it is from the differences."""
+
+    layer: str
+    type: str
+    array: str
+    error: float
+
+
+def gradcheck(spec: Spec, graph: Graph, *, images: int = 2) -> Iterator[Check]:
+    """Every layer's gradients on random numbers, then the parameters' through the compiled plan, if there is a loss."""
+    for position, node in enumerate(graph.nodes):
+        yield from _Alone(node, position, spec.seed, images).checks()
+    if spec.train is not None and graph.parameter_count:
+        yield _whole(spec, graph, images)
+
+
+class _Alone:
+    """One layer on arrays of its own."""
+
+    def __init__(self, node: Node, position: int, seed: int, images: int) -> None:
+        self.node, self.random = node, np.random.default_rng([seed, position])
+        layer = node.layer
+        y = batch_shape(node.shape, images)
+        inputs = tuple(self.normal(*batch_shape(shape, images)) for shape in node.input_shapes)
+        params = {name: self.normal(*parameter.shape) for name, parameter in node.params.items()}
+        self.operands = Operands(
+            inputs=inputs,
+            output=np.zeros(y),
+            input_grads=tuple(np.zeros_like(x) for x in inputs),
+            output_grads=(self.normal(*y),),
+            params=params,
+            grads={name: np.zeros_like(array) for name, array in params.items()},
+            state={name: np.full(state.shape, state.fill) for name, state in node.state.items()},
+            buffers={
+                name: np.zeros(buffer.shape, buffer.dtype or np.float64)
+                for name, buffer in layer.scratch(*node.input_shapes, n=images, mode="train").items()
+            },
+            batch=images,
+            random=Stream(seed, position, 0, np.array(1)),
+        )
+        self.forward = [*layer.prepare(self.operands), *layer.forward(self.operands)]
+        backward = layer.backward(self.operands)
+        self.backward: Program = [*backward.shared, *backward.input, *backward.params]
+
+    def normal(self, *shape: int) -> Array:
+        return self.random.standard_normal(shape)
+
+    def objective(self) -> float:
+        _run(self.forward)
+        return float(np.vdot(self.operands.output_grads[0], self.operands.output))
+
+    def checks(self) -> Iterator[Check]:
+        self.objective()
+        _run(self.backward)
+        o = self.operands
+        count = len(o.inputs)
+        names = ["input" if count == 1 else f"input {i + 1}" for i in range(count)]
+        pairs = [(x, dx.copy()) for x, dx in zip(o.inputs, o.input_grads, strict=True) if dx is not None]
+        arrays = dict(zip(names, pairs, strict=True))
+        arrays |= {name: (array, o.grads[name].copy()) for name, array in o.params.items()}
+        for name, (array, gradient) in arrays.items():
+            error = _error(self.objective, array, gradient, self.random)
+            yield Check(self.node.name, self.node.layer.type_name, name, error)
+
+
+def _run(program: Program) -> None:
+    with step_state():
+        for item in program:
+            if not isinstance(item, Reduce):  # one shard alone: its sums are the sums
+                item()
+
+
+def _error(
+    objective: Callable[[], float], array: Array, gradient: Array, random: np.random.Generator, length: float = 1.0
+) -> float:
+    """The largest error over some directions, each coordinate of which is about `length`."""
+    kept, size = array.copy(), max(float(np.linalg.norm(gradient)) * length, 1e-12)
+    largest = 0.0
+    for _ in range(DIRECTIONS):
+        direction = length * random.standard_normal(array.shape)
+        values = []
+        for sign in (STEP, -STEP):
+            array[...] = kept + sign * direction
+            values.append(objective())
+        array[...] = kept
+        slope = (values[0] - values[1]) / (2 * STEP)
+        largest = max(largest, abs(slope - float(np.vdot(gradient, direction))) / size)
+    return largest if np.isfinite(gradient).all() else float("inf")
+
+
+def _whole(spec: Spec, graph: Graph, images: int) -> Check:
+    model = Model(spec, graph, threads=1, dtype="float64")
+    assert model.training is not None
+    plan = model.plan(images, "train", "float64")
+    random = np.random.default_rng(spec.seed)
+    plan.images[...] = random.random(plan.images.shape)
+    if len(graph.output.shape) == 1:
+        plan.labels[...] = random.integers(0, graph.output.shape[0], images)
+    model.training.clock[...] = 1  # whatever is drawn at random is drawn alike every time
+
+    def objective() -> float:
+        model.weights.version += 1
+        plan.compute()
+        return float(plan.losses.mean())
+
+    objective()
+    trained = model.weights.trained
+    values, gradient = model.weights.values[:trained], model.training.gradients[0][:trained].copy()
+    # A step of length 1e-6 in all, so that hardly any of the many numbers crosses the kink of a relu.
+    error = _error(objective, values, gradient, random, length=1 / max(trained, 1) ** 0.5)
+    return Check(WHOLE, "loss", "parameters", error)

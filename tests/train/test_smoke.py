@@ -1,0 +1,113 @@
+"""`smoke` passes what learns and names what is wrong with what does not; `gradcheck` finds a wrong derivative."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnspec.cli import main
+from cnnspec.graph import build
+from cnnspec.kernels.step import Step
+from cnnspec.layers.activation import Relu, Tanh
+from cnnspec.layers.base import Operands
+from cnnspec.spec import load
+from cnnspec.train.gradcheck import WHOLE, gradcheck
+
+ROOT = Path(__file__).parents[2]
+SMALL = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
+SPEC = """
+cnnspec: 1
+name: net
+input: [1, 8, 8]
+layers:
+  - {id: first, type: conv2d, filters: 4, kernel_size: 3}
+  - relu
+  - flatten
+  - {id: last, type: dense, units: 5}
+train: {epochs: 1, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9}}
+"""
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_small_specs_pass_both(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gradcheck", str(path)]) == 0
+    assert main(["smoke", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert WHOLE in out
+    assert "wrong" not in out
+    assert out.count("ok  ") >= 3
+
+
+def spec_with(tmp_path: Path, old: str, new: str) -> str:
+    path = tmp_path / "net.yaml"
+    assert old in SPEC
+    path.write_text(SPEC.replace(old, new))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("id: last, type: dense", "id: last, weight_init: {type: normal, std: 9}, type: dense", "first loss: "),
+        ("  - relu\n", "  - {type: dropout, rate: 0.0}\n  - {type: leaky_relu, negative_slope: 0}\n  - relu6\n", ""),
+        (
+            "id: first, type: conv2d",
+            "id: first, bias_init: {type: constant, value: -99}, type: conv2d",
+            "gradients in 'first': first.",
+        ),
+        ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
+    ],
+)
+def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["smoke", spec_with(tmp_path, old, new), "--seconds", "3"])
+    error = capsys.readouterr().err
+    assert status == (4 if said else 0), error
+    assert said in error
+    assert not said or "help: " in error
+
+
+def test_smoke_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoke", spec_with(tmp_path, "units: 5", "units: 7"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"]
+    assert [proof["name"] for proof in found["proofs"]] == ["first loss", "gradients", "one batch learned"]
+
+
+def test_a_spec_without_training_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(SPEC[: SPEC.index("train:")])
+    assert main(["smoke", str(path)]) == 4
+    assert "the spec has no train section" in capsys.readouterr().err
+    assert main(["gradcheck", str(path)]) == 0
+
+
+def test_gradcheck_finds_a_wrong_derivative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def halved(self: Relu, o: Operands) -> Step:
+        y, dy, dx = o.y, o.dy, o.dx
+        assert dx is not None
+
+        def step() -> None:
+            np.multiply(dy, 0.5 * (y > 0), out=dx)
+
+        return step
+
+    monkeypatch.setattr(Relu, "derivative", halved)
+    path = spec_with(tmp_path, "units: 5", "units: 6")
+    assert main(["gradcheck", path, "--json"]) == 4
+    captured = capsys.readouterr()
+    rows = {(row["layer"], row["array"]): row["error"] for row in json.loads(captured.out)["checks"]}
+    assert {layer for (layer, _), error in rows.items() if error > 1e-5} == {"relu_1", WHOLE}
+    assert "wrong gradients in relu 'relu_1', loss 'the whole network'" in captured.err
+
+
+def test_gradcheck_has_a_row_for_every_array() -> None:
+    spec = load(ROOT / "specs" / "lenet5.yaml")
+    found = list(gradcheck(spec, build(spec)))
+    assert ("conv2d_1", "weight") in {(check.layer, check.array) for check in found}
+    assert max(check.error for check in found) < 1e-6
+    assert Tanh.type_name in {check.type for check in found}
