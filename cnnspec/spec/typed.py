@@ -38,11 +38,22 @@ class Typing:
                 return None
             return self.value(next(part for part in get_args(annotation) if part is not types.NoneType), tree, where)
         if origin is tuple and isinstance(tree, Items):
-            part = get_args(annotation)[0]
-            return tuple(self.value(part, item, where.down(i)) for i, item in enumerate(tree.items))
+            return self.items(get_args(annotation)[0], tree, where)
         if isinstance(annotation, type) and issubclass(annotation, Declaration):
             return self.section(annotation, tree, where)
         return self.fitting(annotation, tree, where)
+
+    def items(self, annotation: Any, tree: Items, where: Where) -> tuple[Any, ...]:
+        """The values of a list; Wrong after the last where any did not fit."""
+        values, bad = [], False
+        for position, item in enumerate(tree.items):
+            try:
+                values.append(self.value(annotation, item, where.down(position)))
+            except Wrong:
+                bad = True
+        if bad:
+            raise Wrong
+        return tuple(values)
 
     def fitting(self, annotation: Any, tree: Tree, where: Where) -> Any:
         """A value that a schema fragment decides on."""
