@@ -125,3 +125,26 @@ def test_an_unwritable_folder_is_one_line(mirror: str, tmp_path: Path, capsys: p
     (tmp_path / "file").write_text("no folder")
     assert main(["data", "fetch", "cifar100", "--mirror", mirror, "--data", str(tmp_path / "file")]) == 4
     assert f"{tmp_path / 'file' / 'cifar100'}: cannot be written: Not a directory" in capsys.readouterr().out
+
+
+def test_a_network_trained_on_folders_answers_with_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, value in (("dark", 20), ("light", 230)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(10):
+            image.new("L", (4, 4), value + number).save(tmp_path / "train" / name / f"{number}.png")
+    (tmp_path / "train" / "dark" / "broken.png").write_bytes(b"broken")
+    (tmp_path / "net.yaml").write_text(
+        "cnnspec: 1\nname: net\ninput: [1, 4, 4]\nlayers: [flatten, {type: dense, units: 2}]\n"
+        "data: {source: {type: image_folder, on_error: skip}}\ntrain: {epochs: 30, batch_size: 4}\n"
+    )
+    arguments = ["train", str(tmp_path / "net.yaml"), "--data", str(tmp_path), "--out", str(tmp_path / "runs")]
+    assert main([*arguments, "--quiet"]) == 0
+    assert "cnnspec: note: " in capsys.readouterr().err
+    run = str(tmp_path / "runs" / "net")
+    assert main(["predict", run, str(tmp_path / "train" / "light" / "0.png"), "--top", "1"]) == 0
+    assert "light/0.png: light " in capsys.readouterr().out
+    assert main([*arguments, "--set", "data.source.on_error=stop"]) == 4
+    assert "broken.png: cannot be read as a picture" in capsys.readouterr().err
