@@ -53,7 +53,7 @@ def file_checksum(path: Path) -> str:
 def _receive(address: str, part: Path, watch: Watch | None) -> None:
     """Complete the part, in several attempts."""
     from http.client import HTTPException  # takes as long to import as all of data, and is rarely needed
-    from urllib.error import HTTPError
+    from urllib.error import HTTPError, URLError
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -66,10 +66,8 @@ def _receive(address: str, part: Path, watch: Watch | None) -> None:
         except (ConnectionError, TimeoutError, HTTPException, _CutOffError) as error:
             if attempt == ATTEMPTS:
                 raise _unreachable(address, str(error) or type(error).__name__) from error
-        except OSError as error:
-            if error.filename is not None:  # the disk's fault, not the network's
-                raise
-            raise _unreachable(address, str(getattr(error, "reason", error))) from error
+        except URLError as error:
+            raise _unreachable(address, str(error.reason)) from error
 
 
 def _unreachable(address: str, why: str) -> DataError:

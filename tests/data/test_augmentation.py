@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnnspec import registry
 from cnnspec.data.augmentation import Augmentation, Brightness, Contrast, Crop, Cutout, Flip, Shift
@@ -32,6 +34,18 @@ def test_a_seed_gives_the_same_images_and_another_gives_others(name: str, shape:
     assert first.dtype == np.uint8
     others = [changed_by(augmentation, pixels, seed) for seed in range(1, 30)]
     assert shape[0] == 1 or any(not np.array_equal(first, other) for other in others)
+
+
+@given(
+    st.sampled_from(list(registry.table("augmentation"))),
+    st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 12), st.integers(1, 12)),
+    st.integers(0, 1000),
+)
+def test_any_shape_is_augmented_in_place(name: str, shape: tuple[int, int, int, int], seed: int) -> None:
+    pixels, shares = pictures(*shape), np.eye(shape[0], dtype=np.float32)
+    registry.find("augmentation", name)().mix(pixels, shares, np.random.default_rng(seed))
+    assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
+    np.testing.assert_allclose(shares.sum(axis=0), 1, rtol=1e-6)
 
 
 def test_flip_mirrors_its_share() -> None:

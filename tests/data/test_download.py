@@ -166,3 +166,17 @@ def test_processes_that_fetch_at_once_do_no_harm(server: Server, tmp_path: Path)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.asked == [None]
     assert left(tmp_path) == ["file.bin"]
+
+
+def test_a_full_disk_is_the_disks_fault_and_leaves_nothing_under_the_files_name(server: Server, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            download(server.address, tmp_path / "file.bin", SUM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(tmp_path) == [".file.bin.part"]
+    download(server.address, tmp_path / "file.bin", SUM)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
