@@ -44,7 +44,8 @@ def test_a_seed_gives_the_same_images_and_another_gives_others(name: str, shape:
 def test_any_shape_is_augmented_in_place(name: str, shape: tuple[int, int, int, int], seed: int) -> None:
     pixels, shares = pictures(*shape), np.eye(shape[0], dtype=np.float32)
     registry.find("augmentation", name)().mix(pixels, shares, np.random.default_rng(seed))
-    assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
+    assert pixels.shape == shape
+    assert pixels.dtype == np.uint8
     np.testing.assert_allclose(shares.sum(axis=0), 1, rtol=1e-6)
 
 
