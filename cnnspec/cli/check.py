@@ -33,6 +33,9 @@ def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace) -> Data:
         input=spec.input,
         output=graph.output.shape,
     )
-    for note in data.notes:
+    notes = list(data.notes)
+    if spec.train is not None and spec.train.batch_size > len(data.train):
+        notes.append(f"batch_size {spec.train.batch_size:,} is more than the {len(data.train):,} training images")
+    for note in notes:
         print(f"cnnspec: note: {note}", file=sys.stderr)
     return data

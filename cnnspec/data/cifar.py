@@ -64,11 +64,11 @@ class CifarSource(Published):
     def _packed(self, path: Path) -> Found:
         got, wanted = file_checksum(path), self.remotes[0].sha256
         # An archive that climbs out or breaks off says more by that than by a checksum that differs.
-        wanted_files = [name for names in self.files.values() for name in names]
-        contents = dict(members(path, wanted_files))
+        names = [name for names in self.files.values() for name in names]
+        contents = dict(members(path, names))
         if got != wanted:
             raise DataError(f"{path}: expected SHA-256 {wanted}, got {got}: the file is damaged", AGAIN)
-        absent = [name for name in wanted_files if name not in contents]
+        absent = [name for name in names if name not in contents]
         if absent:
             raise DataError(f"{path}: expected {', '.join(absent)} in the archive, got none", AGAIN)
         return self._found(contents, dict.fromkeys(contents, path), {path.name: got})
@@ -79,18 +79,17 @@ class CifarSource(Published):
         splits, notes = {}, []
         for split, names in self.files.items():
             present = [name for name in names if name in contents]
-            parts = [self._records(contents[name], places[name], name) for name in present]
+            sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in present}
+            parts = [self._records(contents[name], places[name], name, sums[name]) for name in present]
             splits[split] = Images(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
             count, whole = len(splits[split].labels), self.sizes[split]
             if count != whole:
                 notes.append(f"{self.type_name}: {count:,} of the published {whole:,} {split} images are here")
-            for name in present:
-                checksums[name] = hashlib.sha256(contents[name]).hexdigest()
+            checksums.update(sums)
         return Found(splits, checksums, self.names, tuple(notes))
 
-    def _records(self, content: bytes, path: Path, name: str) -> tuple[Array, Array]:
-        import hashlib
-
+    def _records(self, content: bytes, path: Path, name: str, got: str) -> tuple[Array, Array]:
+        """Pixels and labels of one file, whose checksum is `got`."""
         length = self.label_bytes + PIXELS
         if not content or len(content) % length:
             raise DataError(
@@ -102,11 +101,11 @@ class CifarSource(Published):
         labels = table[:, self.label_bytes - 1].astype(np.int64)
         check_labels(labels, len(self.names), path)
         whole = self.sizes["train"] // len(self.files["train"]) if name in self.files["train"] else self.sizes["test"]
-        wanted = self.unpacked[name]
-        if len(table) == whole and (got := hashlib.sha256(content).hexdigest()) != wanted:
-            raise DataError(f"{path}: expected SHA-256 {wanted} ({name}), got {got}: the file is damaged", AGAIN)
         if len(table) > whole:
             raise DataError(f"{path}: expected at most {whole:,} images in {name}, got {len(table):,}", AGAIN)
+        wanted = self.unpacked[name]
+        if len(table) == whole and got != wanted:
+            raise DataError(f"{path}: expected SHA-256 {wanted} ({name}), got {got}: the file is damaged", AGAIN)
         return table[:, self.label_bytes :].reshape(-1, *self.shape), labels
 
 

@@ -148,3 +148,16 @@ def test_a_network_trained_on_folders_answers_with_their_names(
     assert "light/0.png: light " in capsys.readouterr().out
     assert main([*arguments, "--set", "data.source.on_error=stop"]) == 4
     assert "broken.png: cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_a_batch_that_is_larger_than_data_that_only_files_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "train.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.arange(10) % 2)
+    (tmp_path / "net.yaml").write_text(
+        "cnnspec: 1\nname: net\ninput: [1, 4, 4]\nlayers: [flatten, {type: dense, units: 2}]\n"
+        "data: {source: npz}\ntrain: {epochs: 1, batch_size: 32}\n"
+    )
+    arguments = ["train", str(tmp_path / "net.yaml"), "--data", str(tmp_path), "--out", str(tmp_path), "--quiet"]
+    assert main(arguments) == 0
+    assert "cnnspec: note: batch_size 32 is more than the 8 training images\n" in capsys.readouterr().err
