@@ -71,7 +71,18 @@ def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
 
 
 def _or_variable(part: Json) -> Json:
-    return part if "$ref" in part or part.get("type") == "array" else {"anyOf": [part, VARIABLE]}
+    """The same with a variable in the place of every scalar, however deep."""
+    if "$ref" in part:
+        return part
+    if "anyOf" in part:
+        nested = [_or_variable(inner) if inner.get("type") in ("array", "object") else inner for inner in part["anyOf"]]
+        return {**part, "anyOf": [*nested, VARIABLE]}
+    match part.get("type"):
+        case "array":
+            return {**part, "items": _or_variable(part["items"])}
+        case "object":
+            return {**part, "properties": {name: _or_variable(inner) for name, inner in part["properties"].items()}}
+    return {"anyOf": [part, VARIABLE]}
 
 
 def _described(cls: type[Any], common: Json) -> Json:
