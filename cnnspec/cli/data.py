@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("action", choices=("list", "fetch", "verify"), help="what to do")
     parser.add_argument(
-        "sources", metavar="SOURCE", nargs="*", help="names such as mnist; verify takes spec files too (default: all)"
+        "sources",
+        metavar="SOURCE",
+        nargs="*",
+        help="names such as mnist; verify takes spec files too (default: all that are here)",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"where to look, and to fetch to ({cache_folder()})")
     parser.add_argument("--mirror", metavar="URL", help="fetch from this address instead of the publisher's")
@@ -33,29 +36,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, fetch or verify; 4 where a source could not be had or is damaged."""
-    published = {
-        name: cls for name, cls in registry.table("source").items() if issubclass(cls, Published) and cls.remotes
-    }
-    unknown = [name for name in arguments.sources if name not in registry.table("source") and not _is_spec(name)]
-    if unknown or (arguments.action == "fetch" and not arguments.sources):
-        message = f"unknown source '{unknown[0]}'" if unknown else "fetch what?"
-        help = did_you_mean(unknown[0] if unknown else "", list(published), "sources")
-        print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
-        return USAGE
-    actions: dict[str, Callable[[str, argparse.Namespace], Row]] = {"list": _list, "fetch": _fetch, "verify": _verify}
-    everything = list(registry.table("source")) if arguments.action == "list" else list(published)
+    act = {"list": _list, "fetch": _fetch, "verify": _verify}[arguments.action]
+    known = registry.table("source")
+    unknown = [name for name in arguments.sources if name not in known and not (act is _verify and _is_spec(name))]
+    if unknown:
+        return _misused(f"unknown source '{unknown[0]}'", did_you_mean(unknown[0], known, "sources"))
+    names = arguments.sources or (list(known) if act is _list else _present(arguments.data) if act is _verify else [])
+    if not names:
+        return _misused(f"{arguments.action} what?", "name a source; `cnnspec data list` shows which there are")
     failed = False
-    for name in arguments.sources or everything:
+    for name in names:
         try:
-            row = actions[arguments.action](name, arguments)
+            row = act(name, arguments)
         except DataError as error:
             failed, row = True, {"source": name, "state": "failed", "message": str(error), "help": error.help}
         print(json.dumps(row) if arguments.json else _line(row))
     return FAILED if failed else CLEAN
 
 
+def _misused(message: str, help: str) -> int:
+    print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
+    return USAGE
+
+
 def _is_spec(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
+
+
+def _present(root: Path | None) -> list[str]:
+    """The published data sets whose files are here."""
+    found = []
+    for name, cls in registry.table("source").items():
+        if issubclass(cls, Published) and cls.remotes:
+            with suppress(DataError):
+                cls().locate(root)
+                found.append(name)
+    return found
 
 
 def _list(name: str, arguments: argparse.Namespace) -> Row:

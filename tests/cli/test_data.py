@@ -117,6 +117,11 @@ def test_what_is_asked_for_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "cnnspec: error: unknown source 'minst'\nhelp: did you mean mnist?\n"
     assert main(["data", "fetch"]) == 2
     assert "cnnspec: error: fetch what?" in capsys.readouterr().err
+    for action in ("list", "fetch"):
+        assert main(["data", action, "net.yaml"]) == 2
+        assert "cnnspec: error: unknown source 'net.yaml'" in capsys.readouterr().err
+    assert main(["data", "verify"]) == 2  # the cache is empty
+    assert "cnnspec: error: verify what?" in capsys.readouterr().err
     assert main(["data", "verify", "npz"]) == 4
     assert "npz is no published data set" in capsys.readouterr().out
 
