@@ -47,8 +47,9 @@ def _read(path: Path, channels: int) -> Array:
 
 def _array(path: Path, channels: int) -> Array:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # tokenize and ast raise what they like on a damaged header
         raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error
     if array.dtype != np.uint8 or array.ndim not in (2, 3, 4):
         raise DataError(

@@ -36,14 +36,13 @@ class Npz(OwnFiles):
 
     def read_file(self, path: Path, split: str) -> Images:
         """Two arrays of an archive."""
-        import zipfile
-        import zlib
-
         try:
             with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
                 names = _keys(path, archive.files, split)
                 pixels, labels = (_member(archive, name, path) for name in names)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, ValueError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
             raise DataError(
                 f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez"
             ) from error
@@ -114,11 +113,12 @@ class Csv(OwnFiles):
     def read_file(self, path: Path, split: str) -> Images:
         """The table, a label and then pixels."""
         import warnings
+        import zlib
 
         try:
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a file without a line
                 table = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read: {error}", "give a table of numbers with commas") from error
         except ValueError as error:
             raise self._fault(path, str(error)) from error
@@ -149,7 +149,7 @@ class Csv(OwnFiles):
                     return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
                 for position, value in enumerate(values):
                     what, largest = ("label", 32767) if position == place else ("pixel", 255)
-                    if not value.strip().isdecimal() or int(value) > largest:
+                    if not value.strip(" ").isdecimal() or int(value) > largest:
                         message = f"column {position + 1}: expected a {what}, 0 to {largest}, got '{value[:20]}'"
                         help = "write header: true where the first line names the columns" if number == 1 else BYTES
                         return DataError(f"{path}:{number}: {message}", help)
