@@ -8,9 +8,9 @@ from pathlib import Path
 OUTSIDE = "let extends lead out of the spec's own folder"
 
 
-def add_spec(parser: argparse.ArgumentParser) -> None:
+def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The spec, and changes to it."""
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file, or -")
+    parser.add_argument("spec", metavar="SPEC", nargs=None if required else "?", help="the YAML file, or -")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -7,7 +7,7 @@ import json
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.check import opened
-from cnnspec.cli.runs import open_run
+from cnnspec.cli.trained import open_run
 from cnnspec.diagnostics import RunError
 
 

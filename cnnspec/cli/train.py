@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import difflib
 import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,73 +20,174 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cnnspec
-from cnnspec.cli import INTERRUPTED
-from cnnspec.cli.arguments import add_data, add_spec, add_threads
+from cnnspec.cli import INTERRUPTED, USAGE
+from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
 from cnnspec.cli.check import checked, opened
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
+from cnnspec.graph import build
 from cnnspec.report import draw_curves
 from cnnspec.spec import Spec, load, render
 from cnnspec.train import Epoch, Model, Run, fit
 from cnnspec.train import Progress as Moment
-from cnnspec.train.fit import Watcher
+from cnnspec.train.fit import Position, Watcher
 from cnnspec.train.gates import unmet
-from cnnspec.train.run import LAST
+from cnnspec.train.keeper import Interruption, Keeper
+from cnnspec.train.run import LAST, SPEC
 
 CURVES = "loss.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_spec(parser)
+    add_spec(parser, required=False)
     add_data(parser)
     add_threads(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run directory is made (default: runs)"
     )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
+    parser.add_argument("--max-steps", type=count, metavar="N", help="end after that many steps since the start")
+    parser.add_argument("--limit", type=count, metavar="N", help="train on that many images: data.train.limit")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object per epoch, and one at the end")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; 0, or 4 where a gate of `require` is not met."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    """Train; 0, 4 where a gate of `require` is not met, 130 or 143 where a signal ended it."""
+    if arguments.limit is not None:
+        arguments.overrides.append(f"data.train.limit={arguments.limit}")
+    spec = _spec(arguments)
     if spec.data is None or spec.train is None:
         missing = "data" if spec.data is None else "train"
         raise RunError(
-            f"{arguments.spec} has no {missing} section, so there is nothing to train with",
+            f"{spec.path} has no {missing} section, so there is nothing to train with",
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
     data = opened(spec, graph, arguments)
     model = Model(spec, graph, threads=arguments.threads)
-    run = Run(arguments.out, spec.name)
-    voice = _Voice(arguments, spec)
-    about = _about(spec, model, data, arguments)
-    run.begin(model, render(spec, graph.nodes), about)
-    voice.line(
-        f"{spec.name}: {graph.parameter_count:,} parameters, {len(data.train):,} training images, "
-        f"{model.threads} threads; writing {run.path}/"
-    )
-    started, rows = time.perf_counter(), list[dict[str, Any]]()
-    epoch: Epoch | None = None
-    try:
-        with voice.progress(spec.train.epochs) as watch:
-            for epoch in fit(model, data, watch=watch):
-                best = run.record(model, epoch)
-                rows.append(epoch.metrics())
-                voice.epoch(epoch, spec.train.epochs, best)
-                _draw(rows, run.path, spec.name)
-    except KeyboardInterrupt:
-        print(f"cnnspec: interrupted; the last whole epoch is in {run.path / LAST}", file=sys.stderr)
-        return INTERRUPTED
-    assert epoch is not None
-    failures = unmet(spec.require, rows[-1])
-    about["results"] = {**rows[-1], "seconds": round(time.perf_counter() - started, 3)}
-    about["unmet"] = failures
-    run.describe(about)
-    voice.end(run.path, about["results"], failures)
-    return 4 if failures else 0
+    settings = spec.train.checkpoint
+    epochs = settings.every[0] if settings.every[1] == "epochs" else 1
+    if arguments.resume is None:
+        run, position = Run.new(arguments.out, spec.name, settings.keep, epochs), Position()
+        about = _about(spec, model, data, arguments)
+        run.begin(model, render(spec, graph.nodes), about)
+    else:
+        run = Run.existing(arguments.resume, settings.keep, epochs)
+        about = run.about()
+        _same_data(about, data)
+        position = run.resume(model)
+        run.rewrite(render(spec, graph.nodes))
+    return _Training(arguments, spec, model, data, run, about).run(position)
+
+
+def _spec(arguments: argparse.Namespace) -> Spec:
+    """The spec to train, which for a resumed run is its own, but for more epochs."""
+    if arguments.resume is None:
+        if arguments.spec is None:
+            print(
+                "cnnspec: error: train needs a SPEC, or --resume RUN\nhelp: see cnnspec train --help", file=sys.stderr
+            )
+            raise SystemExit(USAGE)
+        return load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    stored = Run.existing(arguments.resume).path / SPEC
+    before = load(stored)
+    overrides = [*arguments.overrides]
+    after = load(arguments.spec or stored, overrides, allow_outside=arguments.allow_outside)
+    alike = (_with_epochs(spec, 1) for spec in (before, after))
+    old, new = (render(spec, build(spec).nodes).splitlines() for spec in alike)
+    if old != new:
+        changes = difflib.unified_diff(old, new, "the run", "now", lineterm="", n=0)
+        shown = "\n".join(line for line in changes if not line.startswith("@@"))
+        raise RunError(f"{arguments.resume} was trained with another spec:\n{shown}", "only train.epochs may grow")
+    if before.train and after.train and after.train.epochs < before.train.epochs:
+        raise RunError(
+            f"train.epochs: expected at least {before.train.epochs}, got {after.train.epochs}", "only more is possible"
+        )
+    return after
+
+
+def _with_epochs(spec: Spec, epochs: int) -> Spec:
+    return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
+
+
+def _same_data(about: Mapping[str, Any], data: Data) -> None:
+    if about.get("data") != dict(data.checksums):
+        raise RunError("the data set is not the one that the run began with", "its files' checksums are in run.json")
+
+
+class _Training:
+    """One training under way."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, spec: Spec, model: Model, data: Data, run: Run, about: dict[str, Any]
+    ) -> None:
+        assert spec.train is not None
+        self.arguments, self.spec, self.model, self.data, self.directory, self.about = (
+            arguments,
+            spec,
+            model,
+            data,
+            run,
+            about,
+        )
+        self.epochs = spec.train.epochs
+        self.voice = _Voice(arguments, spec)
+        self.keeper = Keeper(run, model, about.setdefault("trace", {}))
+
+    def run(self, position: Position) -> int:
+        path, model, started = self.directory.path, self.model, time.perf_counter()
+        begun = f"; goes on behind step {position.step:,}" if position.step else ""
+        self.voice.line(
+            f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {len(self.data.train):,} training images, "
+            f"{model.threads} threads; writing {path}/{begun}"
+        )
+        try:
+            with self.keeper.signals(), self.voice.progress(self.epochs) as show:
+                epoch = self.loop(position, show)
+        except Interruption as interruption:
+            self.directory.describe(self.about)
+            print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
+            return 128 + interruption.number
+        except KeyboardInterrupt:
+            print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
+            return INTERRUPTED
+        if epoch is not None:
+            self.directory.finish(model, epoch)
+        if not self.directory.rows:
+            raise RunError("there was no step to do", "give more epochs or steps")
+        row = self.directory.rows[-1]
+        failures = unmet(self.spec.require, row)
+        self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
+        self.about["unmet"] = failures
+        self.directory.describe(self.about)
+        self.voice.end(path, self.about["results"], failures)
+        return 4 if failures else 0
+
+    def loop(self, position: Position, show: Watcher | None) -> Epoch | None:
+        """All epochs; the last one."""
+
+        def watch(progress: Moment) -> None:
+            self.keeper.watch(progress)
+            if show is not None:
+                show(progress)
+
+        epoch = None
+        passes = fit(
+            self.model,
+            self.data,
+            watch=watch,
+            start=position,
+            history=self.directory.rows,
+            max_steps=self.arguments.max_steps,
+        )
+        for epoch in passes:
+            best = self.directory.record(self.model, epoch)
+            self.directory.describe(self.about)
+            self.voice.epoch(epoch, self.epochs, best)
+            _draw(self.directory.rows, self.directory.path, self.spec.name)
+        return epoch
 
 
 def _draw(rows: list[dict[str, Any]], directory: Path, title: str) -> None:
@@ -147,8 +250,8 @@ class _Voice:
                 bar.update(
                     task,
                     total=moment.steps * epochs,
-                    completed=moment.step + (moment.epoch - 1) * moment.steps,
-                    epoch=moment.epoch,
+                    completed=moment.position.step,
+                    epoch=moment.position.epoch,
                     figures=f"loss {moment.loss:.4f}{accuracy}  {moment.images_per_second:,.0f} images/s",
                 )
 

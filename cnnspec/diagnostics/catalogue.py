@@ -264,6 +264,12 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n" + TAIL + DATA + "train: {epochs: 1, batch_size: 4096}\n",
         "layers:\n" + TAIL + DATA + "train: {epochs: 1, batch_size: 64}\n",
     ),
+    "patience-too-long": _warning(
+        "Early stopping whose patience is as long as the training.",
+        "It can never end the training, so either the patience or the number of epochs is a mistake.",
+        "layers:\n" + TAIL + "train: {epochs: 3, early_stopping: {metric: train.loss, patience: 3}}\n",
+        "layers:\n" + TAIL + "train: {epochs: 9, early_stopping: {metric: train.loss, patience: 3}}\n",
+    ),
     "warmup-too-long": _warning(
         "A warm-up that takes the whole training.",
         "The learning rate never reaches the value that the spec gives.",

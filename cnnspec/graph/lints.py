@@ -105,6 +105,11 @@ def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         message = f"batch_size {batch:,} is more than the {images:,} training images"
         help = f"use a batch_size up to {images}"
         yield _warning("batch-larger-than-data", message, place.of("batch_size"), place, help)
+    stopping = spec.train.early_stopping
+    if stopping is not None and stopping.patience >= epochs:
+        message = f"a patience of {stopping.patience} epochs never ends a training of {epochs}"
+        where = spec.sections.get("train.early_stopping", place)
+        yield _warning("patience-too-long", message, where.of("patience"), where, "shorten the patience")
     if schedule.warmup >= epochs:
         message = f"a warm-up of {schedule.warmup:g} epochs takes all {epochs} epochs"
         yield _warning("warmup-too-long", message, place.of("schedule"), place, "shorten the warm-up")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import cos, floor, pi
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, NonNegativeNumber, PositiveInt, PositiveNumber, UnitInterval
 from cnnspec.registry import register
@@ -24,6 +25,10 @@ class Schedule(Declaration):
     def shape(self, epoch: float, epochs: int) -> float:
         """The factor without warm-up."""
         raise NotImplementedError
+
+    def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """A further factor from the metrics of the epochs so far."""
+        return 1.0
 
 
 @register("constant")

@@ -2,9 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from cnnspec.fields import BatchSize, Declaration, PositiveInt, Registered
+from cnnspec.fields import BatchSize, Declaration, NonNegativeNumber, PositiveInt, Registered, Schema
+
+UNITS = ("epochs", "steps", "minutes")
+INTERVAL = r"^[1-9][0-9]* (epoch|step|minute)s?$"
+
+
+def _interval(value: Any) -> tuple[int, str]:
+    if isinstance(value, tuple):
+        return (int(value[0]), str(value[1]))
+    number, unit = re.split(" ", value)
+    return int(number), unit.removesuffix("s") + "s"
+
+
+Interval = Annotated[tuple[int, str], Schema({"type": "string", "pattern": INTERVAL}, _interval)]
+
+
+class Checkpoints(Declaration):
+    """When the state of training is written, besides at the end of every epoch's evaluation and when interrupted."""
+
+    kind: ClassVar[str] = "section"
+    every: Annotated[Interval, "such as 2 epochs, 500 steps or 10 minutes"] = (1, "epochs")
+    keep: Annotated[PositiveInt, "how many are kept, the newest as last.npz"] = 1
+
+
+class EarlyStopping(Declaration):
+    """Ends training when a metric has not become better for a while."""
+
+    kind: ClassVar[str] = "section"
+    metric: Annotated[Literal["validation.loss", "validation.accuracy", "train.loss", "train.accuracy"], "watched"] = (
+        "validation.loss"
+    )
+    patience: Annotated[PositiveInt, "epochs without a better value"] = 5
+    minimum_change: Annotated[NonNegativeNumber, "by how much a value must be better to count"] = 0.0
+
+    def is_over(self, history: Sequence[float | None]) -> bool:
+        """Whether the best of the epochs so far lies `patience` epochs back."""
+        falls = self.metric.endswith(".loss")
+        best, waited = None, 0
+        for value in history:
+            if value is None:
+                return False
+            gain = 0.0 if best is None else best - value if falls else value - best
+            if best is None or gain > self.minimum_change:
+                best, waited = value, 0
+            else:
+                waited += 1
+        return waited >= self.patience
 
 
 class TrainSettings(Declaration):
@@ -16,3 +64,5 @@ class TrainSettings(Declaration):
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
+    early_stopping: Annotated[EarlyStopping | None, "ends training when a metric stands still"] = None
+    checkpoint: Annotated[Checkpoints, "when the state of training is written"] = Checkpoints()

@@ -47,10 +47,19 @@ class Plan:
 
     def step(self, rate: float) -> None:
         """One step of training at a learning rate: pass, sum of the shards' gradients, update."""
+        self.gradients()
+        self.apply(rate)
+
+    def gradients(self) -> None:
+        """The first half of a step: losses and gradients; the clock moves on."""
         assert self.training is not None
-        self.training.rate[...] = rate
         self.training.clock += 1
         self.compute()
+
+    def apply(self, rate: float) -> None:
+        """The second half: sum the shards' gradients and update the weights."""
+        assert self.training is not None
+        self.training.rate[...] = rate
         self.team.run(self.update)
         self.weights.version += 1
 

@@ -10,6 +10,7 @@ import yaml
 from cnnspec.diagnostics import Span
 from cnnspec.fields import Declaration, options
 from cnnspec.layers.base import Layer
+from cnnspec.optim.settings import UNITS
 from cnnspec.spec.model import Budget, Place, Spec
 
 
@@ -150,6 +151,8 @@ def _declaration(declaration: Declaration) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     if isinstance(value, Declaration):
         return _declaration(value)
+    if isinstance(value, tuple) and len(value) == 2 and value[1] in UNITS:
+        return f"{value[0]} {value[1]}"
     return [_value(item) for item in value] if isinstance(value, tuple) else value
 
 

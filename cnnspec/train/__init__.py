@@ -1,7 +1,7 @@
 """The loop, metrics, checkpoints and the run directory."""
 
-from cnnspec.train.fit import Epoch, Progress, fit
+from cnnspec.train.fit import Epoch, Position, Progress, fit
 from cnnspec.train.model import Model, Score, compile
 from cnnspec.train.run import Run
 
-__all__ = ["Epoch", "Model", "Progress", "Run", "Score", "compile", "fit"]
+__all__ = ["Epoch", "Model", "Position", "Progress", "Run", "Score", "compile", "fit"]

@@ -53,14 +53,14 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
         raise RunError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; RunError where it is missing, damaged or no checkpoint."""
+def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
+    """Read a checkpoint; RunError where it is missing, damaged, no checkpoint, or has more than `most` bytes in it."""
     if not path.is_file():
         raise RunError(
             f"no checkpoint at {path}", "name a run directory made by `cnnspec train`, or an .npz file in one"
         )
     try:
-        arrays = _arrays(path)
+        arrays = _arrays(path, most)
         progress = json.loads(arrays.pop("progress").tobytes())
         if progress["format"] != FORMAT:
             raise ValueError(f"format {progress['format']}, this version reads {FORMAT}")
@@ -69,9 +69,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def most_bytes(weights: Weights, training: Training | None) -> int:
+    """What a checkpoint of a network can hold: its arrays and slots, and a margin for names and progress."""
+    arrays = sum(array.nbytes for _, array in weights.arrays())
+    slots = 0 if training is None else sum(flat.nbytes for flat in training.slots.values())
+    return arrays + slots + 4096 * (2 + len(weights.params) * (1 + len(training.slots if training else ())))
+
+
+def _arrays(path: Path, most: int | None) -> dict[str, Array]:
     with path.open("rb") as content:
         with zipfile.ZipFile(content) as archive:
+            # The archive's own directory tells sizes, so nothing is unpacked that cannot belong to the network.
+            size = sum(member.file_size for member in archive.infolist())
+            if most is not None and size > most:
+                raise ValueError(f"expected at most {most:,} bytes of arrays, got {size:,}")
             # NumPy evaluates array headers, so the checksums are verified before it sees one.
             damaged = archive.testzip()
             if damaged is not None:

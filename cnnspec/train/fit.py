@@ -1,10 +1,11 @@
-"""The training loop: epochs of steps, with what happens handed to whoever watches."""
+"""The training loop: epochs of steps, with what happens handed to whoever watches, from any step on."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,37 @@ import numpy as np
 from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
+from cnnspec.train.diagnose import guilty_layer
+from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.model import Model, Score
 
-Watcher = Callable[["Progress"], None]
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where training stands: what a resumed run needs to go on at the very next step."""
+
+    epoch: int = 1  # the running one, counted from 1
+    done: int = 0  # steps of it
+    images: int = 0  # of it so far, with their losses and right answers
+    loss: float = 0.0
+    right: int = 0
+    step: int = 0  # steps since the start of training
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where an epoch stands: means over the epoch so far."""
 
-    epoch: int
-    step: int  # of this epoch, from 1
-    steps: int
-    images: int
-    loss: float
+    position: Position
+    steps: int  # of an epoch
+    step_loss: float  # of the last step, a mean over its images
     accuracy: float | None
     images_per_second: float
+
+    @property
+    def loss(self) -> float:
+        """The mean over the epoch so far."""
+        return self.position.loss / max(self.position.images, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,7 @@ class Epoch:
     test: Score | None
     seconds: float  # of training, without evaluation
     images_per_second: float
+    weights: str  # the fingerprint of parameters and statistics
 
     def metrics(self) -> dict[str, Any]:
         """A flat row, as metrics files hold it."""
@@ -50,53 +67,98 @@ class Epoch:
         for name, score in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             row[f"{name}.loss"] = score.loss if score else None
             row[f"{name}.accuracy"] = score.accuracy if score else None
-        return {**row, "seconds": self.seconds, "images_per_second": self.images_per_second}
+        speed = {"seconds": self.seconds, "images_per_second": self.images_per_second}
+        return {**row, **speed, "weights": self.weights}
 
 
-def fit(model: Model, data: Data, *, watch: Watcher | None = None, first_epoch: int = 1) -> Iterator[Epoch]:
+Watcher = Callable[[Progress], None]
+
+
+def fit(
+    model: Model,
+    data: Data,
+    *,
+    watch: Watcher | None = None,
+    start: Position | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    max_steps: int | None = None,
+) -> Iterator[Epoch]:
     """Train as the model's spec says, one epoch at a time; RunError where the loss stops being a number.
 
     Images are reshuffled every epoch by the seed. Validation is scored after every epoch; where there is none, the
-    test images are, so that a curve can be drawn. The last epoch scores the test images in any case.
+    test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
+    after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
+    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done.
     """
     settings = model.spec.train
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
     order = Order(len(data.train), settings.batch_size, model.spec.seed)
-    for epoch in range(first_epoch, settings.epochs + 1):
-        yield _Pass(model, data, order, epoch, watch).run(last=epoch == settings.epochs)
+    position, rows = start or Position(), list(history)
+    while position.epoch <= settings.epochs:
+        running = _Pass(model, data, order, position, watch, max_steps)
+        epoch = running.run(rows)
+        rows.append(epoch.metrics())
+        yield epoch
+        position = Position(epoch=position.epoch + 1, step=running.position.step)
+        if (max_steps is not None and position.step >= max_steps) or _stands_still(model, rows):
+            return
+
+
+def _stands_still(model: Model, rows: Sequence[Mapping[str, Any]]) -> bool:
+    assert model.spec.train is not None
+    stopping = model.spec.train.early_stopping
+    return stopping is not None and stopping.is_over([row[stopping.metric] for row in rows])
 
 
 class _Pass:
     """One epoch in the making."""
 
-    def __init__(self, model: Model, data: Data, order: Order, epoch: int, watch: Watcher | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: Data,
+        order: Order,
+        position: Position,
+        watch: Watcher | None,
+        max_steps: int | None,
+    ) -> None:
         assert model.spec.train is not None
-        self.model, self.data, self.order, self.epoch, self.watch = model, data, order, epoch, watch
-        self.settings = model.spec.train
+        self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
+        self.settings, self.max_steps = model.spec.train, max_steps
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
-        self.seen, self.right, self.total, self.rate = 0, 0, 0.0, 0.0
+        self.rate = 0.0
         self.judged = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
-    def run(self, *, last: bool) -> Epoch:
-        started = time.perf_counter()
-        with self.batches().epoch(self.epoch - 1) as batches:
-            for number, batch in enumerate(batches):
-                self.step(number, batch)
+    def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
+        started, before = time.perf_counter(), self.position
+        fallen = self.settings.schedule.fallen(rows)
+        with self.batches().epoch(before.epoch - 1, before.done) as batches:
+            for batch in batches:
+                if self.max_steps is not None and self.position.step >= self.max_steps:
+                    break
+                loss = self.step(batch, fallen)
                 if self.watch is not None:
-                    self.watch(self.progress(number + 1, time.perf_counter() - started))
+                    self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
-        progress = self.progress(self.steps, seconds)
+        progress, position = self.progress(0.0, before, started), self.position
+        cut = self.max_steps is not None and position.step >= self.max_steps
+        last = cut or position.epoch == self.settings.epochs
         validation = self.model.score(self.data.validation) if self.data.validation else None
+        train = Score(progress.loss, progress.accuracy, position.images)
+        row = {"train.loss": train.loss, "train.accuracy": train.accuracy}
+        row |= {f"validation.{k}": getattr(validation, k, None) for k in ("loss", "accuracy")}
+        last = last or _stands_still(self.model, [*rows, row])
         return Epoch(
-            epoch=self.epoch,
-            step=self.epoch * self.steps,
+            epoch=position.epoch,
+            step=position.step,
             learning_rate=self.rate,
-            train=Score(progress.loss, progress.accuracy, self.seen),
+            train=train,
             validation=validation,
             test=self.model.score(self.data.test) if last or validation is None else None,
             seconds=seconds,
             images_per_second=progress.images_per_second,
+            weights=fingerprint(self.model.weights),
         )
 
     def batches(self) -> Batches:
@@ -108,36 +170,44 @@ class _Pass:
             classes=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
         )
 
-    def step(self, number: int, batch: Batch) -> None:
-        plan = self.model.plan(len(batch.labels), "train")
+    def step(self, batch: Batch, fallen: float) -> float:
+        """One step; the mean loss of its images."""
+        position, plan = self.position, self.model.plan(len(batch.labels), "train")
         batch.copy_to(plan.images, plan.labels, plan.shares)
-        self.rate = self.settings.optimizer.learning_rate * self.settings.schedule.factor(
-            self.epoch - 1 + number / self.steps, self.settings.epochs
-        )
-        plan.step(self.rate)
+        moment = position.epoch - 1 + position.done / self.steps
+        factor = self.settings.schedule.factor(moment, self.settings.epochs)
+        self.rate = self.settings.optimizer.learning_rate * factor * fallen
+        plan.gradients()
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
-            step, became = (
-                (self.epoch - 1) * self.steps + number + 1,
-                "not a number" if math.isnan(loss) else "infinite",
-            )
-            raise RunError(
-                f"the loss became {became} at step {step} (epoch {self.epoch})",
-                f"lower the learning rate (it was {self.rate:g}), or add warm-up; the last good checkpoint was kept",
-            )
-        self.seen += len(batch.labels)
-        self.total += loss
-        if plan.predictions is not None:
-            self.right += int(np.count_nonzero(plan.predictions == plan.labels))
+            raise self.diverged(loss, batch)
+        plan.apply(self.rate)
+        right = 0 if plan.predictions is None else int(np.count_nonzero(plan.predictions == plan.labels))
+        self.position = dataclasses.replace(
+            position,
+            done=position.done + 1,
+            images=position.images + len(batch.labels),
+            loss=position.loss + loss,
+            right=position.right + right,
+            step=position.step + 1,
+        )
+        return loss / len(batch.labels)
 
-    def progress(self, step: int, seconds: float) -> Progress:
-        count = max(self.seen, 1)
+    def diverged(self, loss: float, batch: Batch) -> RunError:
+        became = "not a number" if math.isnan(loss) else "infinite"
+        layer = guilty_layer(self.model, batch.images)
+        where = f", first in {layer}" if layer else ""
+        return RunError(
+            f"the loss became {became} at step {self.position.step + 1} (epoch {self.position.epoch}){where}",
+            f"lower the learning rate (it was {self.rate:g}), or add warm-up; the last good checkpoint was kept",
+        )
+
+    def progress(self, loss: float, before: Position, started: float) -> Progress:
+        position, seconds = self.position, time.perf_counter() - started
         return Progress(
-            epoch=self.epoch,
-            step=step,
+            position=position,
             steps=self.steps,
-            images=self.seen,
-            loss=self.total / count,
-            accuracy=self.right / count if self.judged else None,
-            images_per_second=self.seen / max(seconds, 1e-9),
+            step_loss=loss,
+            accuracy=position.right / max(position.images, 1) if self.judged else None,
+            images_per_second=(position.images - before.images) / max(seconds, 1e-9),
         )

@@ -1,17 +1,19 @@
-"""The run directory: what one training leaves behind for a person."""
+"""The run directory: what one training leaves behind for a person, and what it takes to go on with it."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cnnspec.diagnostics import RunError
-from cnnspec.train.checkpoint import write_checkpoint
-from cnnspec.train.fit import Epoch
+from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.model import Model
 
 SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
@@ -27,15 +29,77 @@ SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
 class Run:
     """A directory `runs/NAME`, or `NAME-2`, `NAME-3`... where that exists: nothing is ever overwritten."""
 
-    def __init__(self, parent: Path, name: str) -> None:
-        self.path = _claim(parent, name)
+    def __init__(self, path: Path, keep: int = 1, epochs: int = 1) -> None:
+        self.path = path
+        self.keep, self.epochs = keep, epochs  # checkpoints that stay, and epochs from one to the next
+        self._saved = Position()
+        self.rows: list[dict[str, Any]] = []  # of the epochs so far
         self._best: tuple[float, float] | None = None
+
+    @classmethod
+    def new(cls, parent: Path, name: str, keep: int = 1, epochs: int = 1) -> Self:
+        """Claim a directory that does not exist yet."""
+        return cls(_claim(parent, name), keep, epochs)
+
+    @classmethod
+    def existing(cls, path: Path, keep: int = 1, epochs: int = 1) -> Self:
+        """A directory that a training left; RunError where it is none."""
+        if not (path / SPEC).is_file() or not (path / ABOUT).is_file():
+            raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
+        return cls(path, keep, epochs)
 
     def begin(self, model: Model, spec: str, about: Mapping[str, Any]) -> None:
         """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""
         self._write(SPEC, spec)
         self.describe(about)
-        write_checkpoint(self.path / LAST, model.weights, model.training, {"epoch": 0, "step": 0})
+        self.checkpoint(model, Position())
+
+    def resume(self, model: Model) -> Position:
+        """Put the last checkpoint in place, and forget epochs that were recorded behind it."""
+        for leftover in self.path.glob(".*.[0-9]*"):
+            leftover.unlink(missing_ok=True)
+        checkpoint = read_checkpoint(self.path / LAST, most_bytes(model.weights, model.training))
+        restore(checkpoint, model.weights, model.training)
+        try:
+            position = Position(**checkpoint.progress["position"])
+            best = checkpoint.progress["best"]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{checkpoint.path} does not say where training stood", "start a new run, or use another checkpoint"
+            ) from error
+        self._best = None if best is None else (best[0], best[1])
+        self.rows = [row for row in self.history() if row["epoch"] < position.epoch]
+        self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._write(METRICS_CSV, _table(self.rows))
+        return position
+
+    def rewrite(self, spec: str) -> None:
+        """Write the resolved spec of a training that goes on, whose epochs may have grown."""
+        self._write(SPEC, spec)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that was cut off is left out."""
+        try:
+            lines = (self.path / METRICS_JSONL).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"cannot read {self.path / METRICS_JSONL}: {error.strerror}") from error
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def about(self) -> dict[str, Any]:
+        """What run.json says; RunError where it cannot be read."""
+        try:
+            found = json.loads((self.path / ABOUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {self.path / ABOUT}: {error}") from error
+        return found if isinstance(found, dict) else {}
 
     def record(self, model: Model, epoch: Epoch) -> bool:
         """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
@@ -43,25 +107,50 @@ class Run:
         Best is the highest validation accuracy, or the lowest training loss where nothing was set apart to validate.
         """
         row = epoch.metrics()
+        self.rows.append(row)
         try:
-            new = not (self.path / METRICS_CSV).exists()
             with (self.path / METRICS_CSV).open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row))
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+                file.write(_table([row], heading=file.tell() == 0))
             with (self.path / METRICS_JSONL).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise RunError(f"cannot write {error.filename}: {error.strerror}") from error
-        progress = {"epoch": epoch.epoch, "step": epoch.step, "metrics": row}
-        write_checkpoint(self.path / LAST, model.weights, model.training, progress)
+            raise RunError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
         rank = _rank(epoch)
         better = self._best is None or rank > self._best
+        position = Position(epoch=epoch.epoch + 1, step=epoch.step)
         if better:
             self._best = rank
-            write_checkpoint(self.path / BEST, model.weights, model.training, progress)
+            self._save(self.path / BEST, model, position)
+        if epoch.epoch % self.epochs == 0:
+            self.checkpoint(model, position)
         return better
+
+    def finish(self, model: Model, epoch: Epoch) -> None:
+        """Write the last epoch's state, unless that was done."""
+        position = Position(epoch=epoch.epoch + 1, step=epoch.step)
+        if self._saved != position:
+            self.checkpoint(model, position)
+
+    def checkpoint(self, model: Model, position: Position) -> None:
+        """Write `last`, the earlier ones becoming step-N.npz as far as they are kept."""
+        last = self.path / LAST
+        if self.keep > 1 and last.exists():
+            step = int(read_checkpoint(last).progress["position"]["step"])
+            earlier = self.path / f"step-{step:08d}.npz"
+            try:
+                if not earlier.exists():
+                    os.link(last, earlier)  # so that at no moment there is none
+            except OSError as error:
+                raise RunError(f"cannot write {earlier}: {error.strerror}") from error
+        self._save(last, model, position)
+        self._saved = position
+        kept = sorted(self.path.glob("step-*.npz"))
+        for old in kept[: len(kept) - self.keep + 1]:
+            old.unlink(missing_ok=True)
+
+    def _save(self, path: Path, model: Model, position: Position) -> None:
+        progress = {"position": asdict(position), "best": self._best, "step": position.step}
+        write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write run.json: versions, data, command, timings, results."""
@@ -75,6 +164,16 @@ class Run:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def _table(rows: list[dict[str, Any]], *, heading: bool = True) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]))
+        if heading:
+            writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:

@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(spec: Path, capsys: Captured) -> None:
     ("words", "code", "message"),
     [
         (["train", "nowhere.yaml"], 2, "cannot read nowhere.yaml: No such file or directory"),
-        (["train"], 2, "the following arguments are required: SPEC"),
+        (["train"], 2, "train needs a SPEC, or --resume RUN"),
         (["trian", "x.yaml"], 2, "unknown verb 'trian'\nhelp: did you mean train?"),
         (["eval", "nowhere"], 4, "nowhere is no run directory: it has no spec.yaml"),
         (["validate", "nowhere.yaml"], 2, "no spec at nowhere.yaml"),

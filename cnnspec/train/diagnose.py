@@ -1,0 +1,55 @@
+"""Where numbers overflow: the first layer, in the order of the graph, whose weights or outputs are not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnspec.graph import INPUT
+from cnnspec.kernels.step import Array, step_state
+from cnnspec.layers.base import Operands, Reduce, batch_shape, from_public
+from cnnspec.plan.random import Stream
+from cnnspec.train.model import Model
+
+MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them; all are tried
+
+
+def guilty_layer(model: Model, images: Array) -> str | None:
+    """`conv2d 'stem'`, found by running one layer after the other on arrays of their own; None where all is finite."""
+    for node in model.graph.nodes:
+        for name in node.params:
+            if not np.isfinite(model.params[f"{node.share or node.name}.{name}"]).all():
+                return f"{node.layer.type_name} '{node.name}' ({name})"
+    for first in range(0, len(images), MOST_IMAGES):
+        found = _forward(model, images[first : first + MOST_IMAGES])
+        if found is not None:
+            return found
+    return None
+
+
+def _forward(model: Model, images: Array) -> str | None:
+    dtype, n = model.weights.values.dtype, len(images)
+    x = images.astype(dtype)
+    if images.dtype == np.uint8 and model.pixels is not None:
+        scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
+        x = x * scale + shift
+    values = {INPUT: np.ascontiguousarray(from_public(x))}
+    for position, node in enumerate(model.graph.nodes):
+        buffers = node.layer.scratch(*node.input_shapes, n=n, mode="train").items()
+        operands = Operands(
+            inputs=tuple(values[name] for name in node.inputs),
+            output=np.zeros(batch_shape(node.shape, n), dtype),
+            input_grads=(None,) * len(node.inputs),
+            params=model.weights.views(model.weights.values, node),
+            state={name: array.copy() for name, array in model.weights.node_state(node).items()},
+            buffers={name: np.zeros(buffer.shape, buffer.dtype or dtype) for name, buffer in buffers},
+            batch=n,
+            random=Stream(0, position, 0, np.array(1)),
+        )
+        with step_state():
+            for item in [*node.layer.prepare(operands), *node.layer.forward(operands)]:
+                if not isinstance(item, Reduce):
+                    item()
+        values[node.name] = operands.output
+        if not np.isfinite(operands.output).all():
+            return f"{node.layer.type_name} '{node.name}'"
+    return None

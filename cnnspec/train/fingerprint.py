@@ -1,0 +1,18 @@
+"""A short name for the exact bits of a network's weights."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import numpy as np
+
+from cnnspec.plan import Weights
+
+
+def fingerprint(weights: Weights) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over all parameters and running statistics, by name."""
+    digest = sha256()
+    for name, array in weights.arrays():
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,67 @@
+"""What happens between two steps of a training: checkpoints that are due, the first losses, the end on a signal."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.fit import Progress
+from cnnspec.train.model import Model
+from cnnspec.train.run import Run
+
+TRACED = 20  # steps whose losses a run keeps, to be verified
+
+
+class Interruption(Exception):  # noqa: N818
+    """A signal asked for the end; the state was written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Keeper:
+    """Watches a training: `watch` is called after every step, `mark` after every epoch."""
+
+    def __init__(self, run: Run, model: Model, trace: dict[str, str] | None = None) -> None:
+        assert model.spec.train is not None
+        self.run, self.model = run, model
+        self.count, self.unit = model.spec.train.checkpoint.every
+        self.trace = trace if trace is not None else {}  # losses as exact text by step, and the weights' fingerprint
+        self.written = time.monotonic()
+        self.signal: int | None = None
+
+    def watch(self, progress: Progress) -> None:
+        """Note the loss, write a checkpoint if one is due; Interruption once a signal came."""
+        position = progress.position
+        if position.step <= TRACED:
+            self.trace[str(position.step)] = progress.step_loss.hex()
+            if position.step == TRACED:
+                self.trace["weights"] = fingerprint(self.model.weights)
+        due = (self.unit == "steps" and position.step % self.count == 0) or (
+            self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
+        )
+        if due or self.signal is not None:
+            self.run.checkpoint(self.model, position)
+            self.written = time.monotonic()
+        if self.signal is not None:
+            raise Interruption(self.signal)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the training behind the running step; a second one ends it at once."""
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
