@@ -22,6 +22,8 @@ VERBS = {
     "train": "train a network as its spec says",
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
+    "verify": "train a run's first steps again and compare bit by bit",
+    "runs": "list trainings, or compare some",
     "render": "print the spec with blocks expanded and every default",
     "diff": "what changed between two specs",
     "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",

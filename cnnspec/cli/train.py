@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import difflib
 import json
-import platform
 import shlex
 import sys
 import time
@@ -15,14 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-import cnnspec
 from cnnspec.cli import INTERRUPTED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
 from cnnspec.cli.check import checked, opened
+from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
@@ -203,12 +201,7 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
         "spec": str(arguments.spec),
         "seed": spec.seed,
         "threads": model.threads,
-        "versions": {
-            "cnnspec": cnnspec.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-        },
+        "versions": versions(),
         "data": dict(data.checksums),
         "classes": data.class_names,
         "images": {name: len(split) for name, split in data.splits.items()},

@@ -1,5 +1,5 @@
-"""Pictures of what happened."""
+"""Pictures of networks and of what happened."""
 
-from cnnspec.report.curves import draw_curves
+from cnnspec.report.curves import draw_comparison, draw_curves
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_comparison", "draw_curves"]

@@ -1,37 +1,66 @@
-"""A picture of the loss and the accuracy over the epochs."""
+"""Pictures of the loss and the accuracy over the epochs; ImportError where matplotlib, an extra, is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SPLITS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
+STYLES = {"train": "--", "validation": "-", "test": ":"}
+
+Rows = Sequence[Mapping[str, Any]]
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw metrics rows to a PNG file: loss on a logarithmic axis, accuracy beside it where there is one.
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One split of one run."""
 
-    ImportError where matplotlib is missing (the `report` extra).
-    """
+    rows: Rows
+    split: str
+    label: str
+    style: Mapping[str, Any]
+
+
+def draw_curves(rows: Rows, path: Path, title: str) -> None:
+    """One run's metrics rows as a PNG file: loss on a logarithmic axis, accuracy beside it where there is one."""
+    style = {"marker": "o", "markersize": 3}
+    _draw([Curve(rows, split, split, {"color": colour, **style}) for split, colour in SPLITS.items()], path, title)
+
+
+def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
+    """Several runs' rows in one PNG file: a colour each, training dashed, validation in full, test dotted."""
+    curves = [
+        Curve(rows, split, f"{name} {split}", {"color": f"C{number % 10}", "linestyle": style})
+        for number, (name, rows) in enumerate(runs.items())
+        for split, style in STYLES.items()
+    ]
+    _draw(curves, path, " and ".join(runs))
+
+
+def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    rows = [row for curve in curves for row in curve.rows]
     judged = any(row["train.accuracy"] is not None for row in rows)
     figure = Figure(figsize=(10 if judged else 5.5, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if judged else 1, squeeze=False)[0]
     for axes, what in zip(panels, ("loss", "accuracy"), strict=False):
-        for split, colour in SPLITS.items():
-            points = [(row["epoch"], row[f"{split}.{what}"]) for row in rows if row[f"{split}.{what}"] is not None]
+        for curve in curves:
+            name = f"{curve.split}.{what}"
+            points = [(row["epoch"], row[name]) for row in curve.rows if row[name] is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, label=split, marker="o", markersize=3)
+                axes.plot(*zip(*points, strict=True), label=curve.label, **curve.style)
         axes.set_xlabel("epoch")
         axes.set_ylabel(what)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend(fontsize="small")
     if all(row["train.loss"] > 0 for row in rows):
         panels[0].set_yscale("log")
     if judged:

@@ -1,0 +1,80 @@
+"""`verify` repeats a run to the bit or says what differs; `runs` lists and compares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnspec.cli import main
+
+SPEC = """
+cnnspec: 1
+name: net
+input: [1, 8, 8]
+layers: [flatten, {type: dense, units: 10}]
+data: {source: digits, augment: [{type: shift, pixels: 1}]}
+train: {epochs: 3, optimizer: {type: sgd, learning_rate: 0.05}}
+"""
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "net.yaml").write_text(SPEC)
+    words = ["train", str(tmp_path / "net.yaml"), "--quiet", "--out", str(tmp_path / "runs")]
+    assert main(words) == 0
+    assert main([*words, "--set", "seed=1", "--set", "train.epochs=2"]) == 0
+    return tmp_path / "runs" / "net"
+
+
+def test_a_run_is_repeated_to_the_bit(run: Path, capsys: Captured) -> None:
+    assert main(["verify", str(run)]) == 0
+    assert capsys.readouterr().out == "the same bits: 20 steps\n"
+    assert main(["verify", str(run), "--all", "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"steps": 20, "epochs": 3, "difference": None, "versions": {}}
+    assert main(["verify", str(run), "--steps", "5"]) == 0
+    assert capsys.readouterr().out == "the same bits: 5 steps\n"
+
+
+def test_what_differs_is_told(run: Path, capsys: Captured) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["trace"]["7"] = (1.5).hex()
+    about["versions"]["numpy"] = "1.0"
+    (run / "run.json").write_text(json.dumps(about))
+    assert main(["verify", str(run)]) == 4
+    error = capsys.readouterr().err
+    assert "loss of step 7: expected 1.5, got " in error
+    assert "note: numpy was 1.0, is " in error
+    about["trace"] = {}
+    (run / "run.json").write_text(json.dumps(about))
+    assert main(["verify", str(run)]) == 4
+    assert "has no trace of its first steps" in capsys.readouterr().err
+
+
+def test_weights_of_an_epoch_that_differ(run: Path, capsys: Captured) -> None:
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["weights"] = "0" * 16
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["verify", str(run), "--all"]) == 4
+    assert "weights after epoch 2: expected 0000000000000000, got " in capsys.readouterr().err
+
+
+def test_runs_are_listed_and_compared(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["runs", "list", str(run.parent), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert [(Path(entry["run"]).name, entry["seed"], entry["epochs"]) for entry in listed] == [
+        ("net", 0, 3),
+        ("net-2", 1, 2),
+    ]
+    picture = tmp_path / "curves.png"
+    assert main(["runs", "compare", str(run), str(run.with_name("net-2")), "-o", str(picture)]) == 0
+    shown = capsys.readouterr().out
+    assert "best" in shown
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["runs", "list", str(tmp_path / "none")]) == 4
+    assert "no folder" in capsys.readouterr().err
+    assert main(["runs", "compare", str(tmp_path)]) == 4
+    assert "is no run directory" in capsys.readouterr().err
