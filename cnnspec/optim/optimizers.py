@@ -141,3 +141,187 @@ class Adam(Optimizer):
             np.subtract(weights, first, out=weights)
 
         return step
+
+
+@register("momentum")
+class Momentum(Sgd):
+    """sgd with momentum 0.9: g = dw + decay w; v = momentum v + g; w -= rate v. Source: Polyak (1964)."""
+
+    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.9
+
+
+@register("nesterov")
+class Nesterov(Momentum):
+    """sgd that looks ahead along its momentum: w -= rate (g + momentum v). Source: Nesterov (1983)."""
+
+    nesterov: Annotated[bool, "look ahead along the momentum"] = True
+
+
+@register("adamw")
+class AdamW(Adam):
+    """adam whose decay is apart from the gradient: w -= rate decay w, then adam's step.
+
+    Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2017).
+    """
+
+    weight_decay: Annotated[NonNegativeNumber, "pull of the weights towards 0; a layer may set its own"] = 0.01
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """One multiplication for the decay, then adam without one."""
+        adam = super().bind(weights, gradients, slots, temporary, rate, count, 0.0)
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, 1 - float(rate) * weight_decay, out=weights)
+            adam()
+
+        return step
+
+
+@register("rmsprop")
+class RmsProp(Optimizer):
+    """v = memory v + (1 - memory) g^2; b = momentum b + g / (sqrt(v) + epsilon); w -= rate b.
+
+    Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning" (2012).
+    """
+
+    scratch: ClassVar[int] = 2
+
+    learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
+    memory: Annotated[Fraction, "of the squares"] = 0.99
+    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-8
+    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.0
+
+    def slots(self) -> tuple[str, ...]:
+        """The squares, and the velocity with momentum."""
+        return ("square", "velocity") if self.momentum else ("square",)
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Decay, squares, quotient, momentum, step."""
+        first, second = temporary
+        square, velocity = slots["square"], slots.get("velocity")
+        memory, epsilon, momentum = self.memory, self.epsilon, self.momentum
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, weight_decay, out=first)
+                np.add(gradients, first, out=gradients)
+            np.multiply(square, memory, out=square)
+            np.multiply(gradients, gradients, out=first)
+            np.multiply(first, 1 - memory, out=first)
+            np.add(square, first, out=square)
+            np.sqrt(square, out=second)
+            np.add(second, epsilon, out=second)
+            np.divide(gradients, second, out=first)
+            if velocity is not None:
+                np.multiply(velocity, momentum, out=velocity)
+                np.add(velocity, first, out=velocity)
+                np.copyto(first, velocity)
+            np.multiply(first, float(rate), out=first)
+            np.subtract(weights, first, out=weights)
+
+        return step
+
+
+@register("adagrad")
+class Adagrad(Optimizer):
+    """v += g^2; w -= rate g / (sqrt(v) + epsilon). Source: Duchi, Hazan and Singer (2011)."""
+
+    scratch: ClassVar[int] = 2
+
+    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-10
+
+    def slots(self) -> tuple[str, ...]:
+        """The sum of the squares."""
+        return ("square",)
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Decay, squares, quotient, step."""
+        (first, second), square, epsilon = temporary, slots["square"], self.epsilon
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, weight_decay, out=first)
+                np.add(gradients, first, out=gradients)
+            np.multiply(gradients, gradients, out=first)
+            np.add(square, first, out=square)
+            np.sqrt(square, out=second)
+            np.add(second, epsilon, out=second)
+            np.divide(gradients, second, out=first)
+            np.multiply(first, float(rate), out=first)
+            np.subtract(weights, first, out=weights)
+
+        return step
+
+
+@register("lion")
+class Lion(Optimizer):
+    """w -= rate (sign(b1 m + (1 - b1) g) + decay w); m = b2 m + (1 - b2) g.
+
+    Source: Chen et al., "Symbolic discovery of optimization algorithms" (2023).
+    """
+
+    scratch: ClassVar[int] = 2
+
+    learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.0001
+    beta1: Annotated[Fraction, "weight of the mean in a step"] = 0.9
+    beta2: Annotated[Fraction, "memory of the mean"] = 0.99
+
+    def slots(self) -> tuple[str, ...]:
+        """The mean of the gradients."""
+        return ("mean",)
+
+    def bind(
+        self,
+        weights: Array,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        temporary: tuple[Array, ...],
+        rate: Array,
+        count: Array,
+        weight_decay: float,
+    ) -> Step:
+        """Decay, sign, mean."""
+        (first, second), mean, beta1, beta2 = temporary, slots["mean"], self.beta1, self.beta2
+
+        def step() -> None:
+            if weight_decay:
+                np.multiply(weights, 1 - float(rate) * weight_decay, out=weights)
+            np.multiply(mean, beta1, out=first)
+            np.multiply(gradients, 1 - beta1, out=second)
+            np.add(first, second, out=first)
+            np.sign(first, out=first)
+            np.multiply(first, float(rate), out=first)
+            np.subtract(weights, first, out=weights)
+            np.multiply(mean, beta2, out=mean)
+            np.multiply(gradients, 1 - beta2, out=second)
+            np.add(mean, second, out=mean)
+
+        return step

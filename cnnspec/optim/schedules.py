@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import cos, floor, pi
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from cnnspec.fields import Declaration, NonNegativeNumber, PositiveInt, PositiveNumber, UnitInterval
 from cnnspec.registry import register
@@ -64,16 +64,102 @@ class Exponential(Schedule):
         return self.gamma ** floor(epoch / self.every)
 
 
+@register("multistep")
+class MultiStep(Schedule):
+    """Falls at the epochs that are listed: gamma ** (how many of them are behind)."""
+
+    milestones: Annotated[tuple[PositiveInt, ...], "epochs behind which the rate falls"]
+    gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
+
+    def shape(self, epoch: float, epochs: int) -> float:
+        """gamma ** count(milestone <= epoch)."""
+        return float(self.gamma ** sum(milestone <= epoch for milestone in self.milestones))
+
+
 @register("cosine")
 class Cosine(Schedule):
     """Falls along half a cosine, step by step: minimum + (1 - minimum) (1 + cos(pi epoch / epochs)) / 2.
 
-    Behind a warm-up the cosine spans the epochs that are left. Source: Loshchilov and Hutter, "SGDR" (2016).
+    Behind a warm-up the cosine spans the epochs that are left. With `restarts: n` that span is cut into periods which
+    begin at the full rate anew, the first of n epochs, each `growth` times as long as the one before.
+    Source: Loshchilov and Hutter, "SGDR" (2016).
     """
 
+    minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 0.0
+    restarts: Annotated[PositiveInt | None, "epochs of the first period; one period unless given"] = None
+    growth: Annotated[PositiveInt, "how many times longer the next period is"] = 1
+
+    def shape(self, epoch: float, epochs: int) -> float:
+        """1 at the end of the warm-up and at each restart, `minimum` at the end of a period."""
+        behind = max(epoch - self.warmup, 0.0)
+        period = float(self.restarts or max(epochs - self.warmup, 1e-9))
+        while self.restarts is not None and behind >= period:
+            behind -= period
+            period *= self.growth
+        return self.minimum + (1 - self.minimum) * (1 + cos(pi * min(behind / period, 1.0))) / 2
+
+
+@register("polynomial")
+class Polynomial(Schedule):
+    """Falls along a power: minimum + (1 - minimum) (1 - epoch / epochs) ** power, behind the warm-up."""
+
+    power: Annotated[PositiveNumber, "1 falls in a straight line"] = 1.0
     minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 0.0
 
     def shape(self, epoch: float, epochs: int) -> float:
         """1 at the end of the warm-up, `minimum` at the end of training."""
         share = max(epoch - self.warmup, 0.0) / max(epochs - self.warmup, 1e-9)
-        return self.minimum + (1 - self.minimum) * (1 + cos(pi * min(share, 1.0))) / 2
+        return float(self.minimum + (1 - self.minimum) * (1 - min(share, 1.0)) ** self.power)
+
+
+@register("one_cycle")
+class OneCycle(Schedule):
+    """Rises along half a cosine from 1 / start to the full rate, and falls to `minimum` along another.
+
+    Source: Smith and Topin, "Super-convergence" (2017).
+    """
+
+    rise: Annotated[UnitInterval, "share of the training in which the rate rises"] = 0.3
+    start: Annotated[PositiveNumber, "the first rate is the full one divided by this"] = 25.0
+    minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 4e-6
+
+    def shape(self, epoch: float, epochs: int) -> float:
+        """1 / start at first, 1 at the top, `minimum` at the end."""
+        top, first = self.rise * epochs, 1 / self.start
+        if epoch < top:
+            return first + (1 - first) * (1 - cos(pi * epoch / top)) / 2
+        share = min((epoch - top) / max(epochs - top, 1e-9), 1.0)
+        return self.minimum + (1 - self.minimum) * (1 + cos(pi * share)) / 2
+
+
+@register("plateau")
+class Plateau(Schedule):
+    """Falls when a metric has not become better for a while: gamma ** (how often that happened)."""
+
+    metric: Annotated[Literal["validation.loss", "validation.accuracy", "train.loss", "train.accuracy"], "watched"] = (
+        "train.loss"
+    )
+    gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
+    patience: Annotated[PositiveInt, "epochs without a better value before a fall"] = 5
+    threshold: Annotated[NonNegativeNumber, "by what share of the best a value must be better to count"] = 1e-4
+
+    def shape(self, epoch: float, epochs: int) -> float:
+        """1: the falls come from the metric."""
+        return 1.0
+
+    def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """gamma for every time that more than `patience` epochs went by, counted anew behind each fall."""
+        falls, best, waited = 0, None, 0
+        lower = self.metric.endswith(".loss")
+        for row in rows:
+            value = row.get(self.metric)
+            if value is None:
+                continue
+            margin = 1 - self.threshold if lower else 1 + self.threshold
+            if best is None or (value < best * margin if lower else value > best * margin):
+                best, waited = value, 0
+            else:
+                waited += 1
+            if waited > self.patience:
+                falls, waited = falls + 1, 0
+        return self.gamma**falls
