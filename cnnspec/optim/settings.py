@@ -6,7 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from cnnspec.fields import BatchSize, Declaration, NonNegativeNumber, PositiveInt, Registered, Schema
+from cnnspec.fields import (
+    BatchSize,
+    Declaration,
+    Fraction,
+    NonNegativeNumber,
+    PositiveInt,
+    PositiveNumber,
+    Registered,
+    Schema,
+)
 
 UNITS = ("epochs", "steps", "minutes")
 INTERVAL = r"^[1-9][0-9]* (epoch|step|minute)s?$"
@@ -28,6 +37,14 @@ class Checkpoints(Declaration):
     kind: ClassVar[str] = "section"
     every: Annotated[Interval, "such as 2 epochs, 500 steps or 10 minutes"] = (1, "epochs")
     keep: Annotated[PositiveInt, "how many are kept, the newest as last.npz"] = 1
+
+
+class Clip(Declaration):
+    """Bounds on the gradient before an update: on the length of all of it, or on every number of it."""
+
+    kind: ClassVar[str] = "section"
+    norm: Annotated[PositiveNumber | None, "a longer gradient is shortened to this"] = None
+    value: Annotated[PositiveNumber | None, "every number is cut to this on both sides"] = None
 
 
 class EarlyStopping(Declaration):
@@ -64,5 +81,8 @@ class TrainSettings(Declaration):
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
+    clip: Annotated[Clip, "bounds on the gradient"] = Clip()
+    accumulate: Annotated[PositiveInt, "steps whose gradients make one update"] = 1
+    ema: Annotated[Fraction | None, "memory of a moving average of the weights, which is scored"] = None
     early_stopping: Annotated[EarlyStopping | None, "ends training when a metric stands still"] = None
     checkpoint: Annotated[Checkpoints, "when the state of training is written"] = Checkpoints()

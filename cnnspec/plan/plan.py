@@ -32,6 +32,7 @@ class Plan:
     outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
+    gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
     team: Team
@@ -59,7 +60,10 @@ class Plan:
     def apply(self, rate: float) -> None:
         """The second half: sum the shards' gradients and update the weights."""
         assert self.training is not None
-        self.training.rate[...] = rate
+        self.training.begin(rate)
+        if not self.training.due:
+            self.team.run(self.gather)
+            return
         self.team.run(self.update)
         self.weights.version += 1
 

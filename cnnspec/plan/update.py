@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step
 from cnnspec.optim import Optimizer
+from cnnspec.optim.settings import Clip
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import Weights
 
@@ -18,49 +20,174 @@ STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and s
 class Training:
     """What training adds to the weights: a flat gradient per shard, the optimizer's slots, the rate and the clock.
 
-    It outlives the plans of different batch sizes, which share it.
+    It outlives the plans of different batch sizes, which share it. Beside the optimizer's own there may be the slots
+    `accumulated`, the gradients of the steps since the last update, and `average`, the moving average of the weights.
     """
 
-    def __init__(self, weights: Weights, optimizer: Optimizer, shards: int = 1) -> None:
-        self.weights = weights
-        self.optimizer = optimizer
+    def __init__(
+        self,
+        weights: Weights,
+        optimizer: Optimizer,
+        shards: int = 1,
+        *,
+        clip: Clip | None = None,
+        accumulate: int = 1,
+        average: float | None = None,
+    ) -> None:
+        self.weights, self.optimizer = weights, optimizer
+        self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
         self.gradients: list[Array] = [np.zeros_like(weights.values) for _ in range(shards)]
-        self.slots: dict[str, Array] = {name: np.zeros_like(weights.values) for name in optimizer.slots()}
+        extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
+        self.slots: dict[str, Array] = {name: np.zeros_like(weights.values) for name in (*optimizer.slots(), *extra)}
         self.rate: Array = np.array(optimizer.learning_rate, np.float64)
         self.clock: Array = np.array(0, np.int64)  # steps begun
+        self.updates: Array = np.array(0, np.int64)  # of the weights
+
+    @property
+    def due(self) -> bool:
+        """Whether the running step ends with an update of the weights."""
+        return int(self.clock) % self.accumulate == 0
 
     def grow(self, shards: int) -> None:
         """Have a gradient for that many shards."""
         while len(self.gradients) < shards:
             self.gradients.append(np.zeros_like(self.weights.values))
 
-    def tasks(self, shards: int) -> list[Step]:
-        """Sum the gradients of that many shards and apply them: tasks that touch no element twice."""
-        return [
-            self._task(start, min(start + length, segment.stop), shards, segment.weight_decay)
-            for segment in self.weights.segments
-            for length in [_even(segment.stop - segment.start)]
-            for start in range(segment.start, segment.stop, length)
-        ]
+    def begin(self, rate: float) -> None:
+        """Set what a step's tasks read."""
+        self.rate[...] = rate
+        self.updates[...] = self.clock // self.accumulate
+        if self.average is not None and int(self.clock) == self.accumulate:
+            np.copyto(self.slots["average"], self.weights.values)
 
-    def _task(self, start: int, stop: int, shards: int, weight_decay: float) -> Step:
-        parts: Sequence[Array] = [gradient[start:stop] for gradient in self.gradients[:shards]]
-        add = tree_sum(parts)
-        update = self.optimizer.bind(
-            self.weights.values[start:stop],
-            parts[0],
-            {name: slot[start:stop] for name, slot in self.slots.items()},
-            tuple(np.empty_like(parts[0]) for _ in range(self.optimizer.scratch)),
-            self.rate,
-            self.clock,
-            weight_decay,
-        )
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving average in the weights' place, where there is one."""
+        if self.average is None:
+            yield
+            return
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        kept = self.weights.values.copy()
+        np.copyto(self.weights.values, self.slots["average"])
+        np.copyto(self.slots["average"], kept)
+        self.weights.version += 1
+
+    def gather(self, shards: int) -> list[list[Step]]:
+        """The phase of a step without an update: gradients are added to those before."""
+        return [[self._accumulating(*stretch, shards) for stretch in self._stretches()]]
+
+    def phases(self, shards: int) -> list[list[Step]]:
+        """Sum the gradients of that many shards and apply them: tasks that touch no element twice.
+
+        Clipping by the norm needs the whole gradient before any of it is applied: two phases and a meeting.
+        """
+        stretches = list(self._stretches())
+        updates = [self._updating(*stretch) for stretch in stretches]
+        if self.clip.norm is None:
+            return [[in_turn([self._summing(*s, shards), u]) for s, u in zip(stretches, updates, strict=True)]]
+        squares = np.zeros(len(stretches), np.float64)
+        sums = [self._squaring(self._summing(*s, shards), s, squares, i) for i, s in enumerate(stretches)]
+        factor = np.ones((), self.weights.values.dtype)
+        scaled = [in_turn([self._scaling(s, factor), u]) for s, u in zip(stretches, updates, strict=True)]
+        return [sums, [self._measuring(squares, factor)], scaled]
+
+    def _stretches(self) -> Iterator[tuple[int, int, float]]:
+        for segment in self.weights.segments:
+            length = _even(segment.stop - segment.start)
+            for start in range(segment.start, segment.stop, length):
+                yield start, min(start + length, segment.stop), segment.weight_decay
+
+    def _accumulating(self, start: int, stop: int, decay: float, shards: int) -> Step:
+        add = tree_sum([gradient[start:stop] for gradient in self.gradients[:shards]])
+        part, kept = self.gradients[0][start:stop], self.slots["accumulated"][start:stop]
 
         def step() -> None:
             add()
-            update()
+            np.add(kept, part, out=kept)
 
         return step
+
+    def _summing(self, start: int, stop: int, decay: float, shards: int) -> Step:
+        """The gradient of the step, or the mean of those since the last update, into the first shard's array."""
+        add = tree_sum([gradient[start:stop] for gradient in self.gradients[:shards]])
+        if self.accumulate == 1:
+            return add
+        part, kept, share = self.gradients[0][start:stop], self.slots["accumulated"][start:stop], 1 / self.accumulate
+
+        def step() -> None:
+            add()
+            np.add(part, kept, out=part)
+            np.multiply(part, share, out=part)
+            kept.fill(0)
+
+        return step
+
+    def _updating(self, start: int, stop: int, weight_decay: float) -> Step:
+        weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
+        update = self.optimizer.bind(
+            weights,
+            gradient,
+            {name: slot[start:stop] for name, slot in self.slots.items()},
+            tuple(np.empty_like(gradient) for _ in range(self.optimizer.scratch)),
+            self.rate,
+            self.updates,
+            weight_decay,
+        )
+        limit, decay = self.clip.value, self.average
+        average = None if decay is None else self.slots["average"][start:stop]
+
+        def step() -> None:
+            if limit is not None:
+                np.clip(gradient, -limit, limit, out=gradient)
+            update()
+            if average is not None and decay is not None:
+                np.multiply(average, decay, out=average)
+                np.multiply(weights, 1 - decay, out=gradient)
+                np.add(average, gradient, out=average)
+
+        return step
+
+    def _squaring(self, add: Step, stretch: tuple[int, int, float], squares: Array, index: int) -> Step:
+        part = self.gradients[0][stretch[0] : stretch[1]]
+
+        def step() -> None:
+            add()
+            squares[index] = np.vdot(part, part)
+
+        return step
+
+    def _measuring(self, squares: Array, factor: Array) -> Step:
+        most = self.clip.norm
+
+        def step() -> None:
+            norm = float(np.sqrt(np.add.reduce(squares)))
+            factor[...] = 1.0 if most is None or norm <= most else most / norm
+
+        return step
+
+    def _scaling(self, stretch: tuple[int, int, float], factor: Array) -> Step:
+        part = self.gradients[0][stretch[0] : stretch[1]]
+
+        def step() -> None:
+            np.multiply(part, factor, out=part)
+
+        return step
+
+
+def in_turn(steps: Sequence[Step]) -> Step:
+    """All steps as one."""
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run
 
 
 def _even(length: int) -> int:

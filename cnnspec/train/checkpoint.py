@@ -101,6 +101,7 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
                 for name, flat in training.slots.items():
                     flat[slot.start : slot.stop] = checkpoint.slots[f"{name}/{slot.key}"].reshape(-1)
             training.clock[...] = checkpoint.progress["step"]
+            training.updates[...] = training.clock // training.accumulate
     except (KeyError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise RunError(

@@ -144,7 +144,8 @@ class _Pass:
         progress, position = self.progress(0.0, before, started), self.position
         cut = self.max_steps is not None and position.step >= self.max_steps
         last = cut or position.epoch == self.settings.epochs
-        validation = self.model.score(self.data.validation) if self.data.validation else None
+        with self.model.averaged():
+            validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, progress.accuracy, position.images)
         row = {"train.loss": train.loss, "train.accuracy": train.accuracy}
         row |= {f"validation.{k}": getattr(validation, k, None) for k in ("loss", "accuracy")}
@@ -155,11 +156,15 @@ class _Pass:
             learning_rate=self.rate,
             train=train,
             validation=validation,
-            test=self.model.score(self.data.test) if last or validation is None else None,
+            test=self.test() if last or validation is None else None,
             seconds=seconds,
             images_per_second=progress.images_per_second,
             weights=fingerprint(self.model.weights),
         )
+
+    def test(self) -> Score:
+        with self.model.averaged():
+            return self.model.score(self.data.test)
 
     def batches(self) -> Batches:
         assert self.model.spec.data is not None

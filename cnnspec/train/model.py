@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,13 @@ class Model:
         self.team = Team(self.threads)
         self.training: Training | None = None
         if settings is not None:
-            self.training = Training(self.weights, settings.optimizer)
+            self.training = Training(
+                self.weights,
+                settings.optimizer,
+                clip=settings.clip,
+                accumulate=settings.accumulate,
+                average=settings.ema,
+            )
         self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
@@ -99,6 +106,15 @@ class Model:
                 judged = True
         count = max(len(images), 1)
         return Score(total / count if self.loss else None, right / count if judged else None, len(images))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving average of the weights in their place, where training keeps one and has begun."""
+        if self.training is None or not int(self.training.updates):
+            yield
+            return
+        with self.training.averaged():
+            yield
 
     def score(self, dataset: Dataset) -> Score:
         """Mean loss and accuracy on a data set."""

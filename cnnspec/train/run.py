@@ -120,7 +120,8 @@ class Run:
         position = Position(epoch=epoch.epoch + 1, step=epoch.step)
         if better:
             self._best = rank
-            self._save(self.path / BEST, model, position)
+            with model.averaged():
+                self._save(self.path / BEST, model, position)
         if epoch.epoch % self.epochs == 0:
             self.checkpoint(model, position)
         return better

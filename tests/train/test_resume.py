@@ -38,6 +38,9 @@ train:
   batch_size: 32
   optimizer: {type: adam, learning_rate: 0.002}
   schedule: {type: cosine, warmup: 1}
+  clip: {norm: 1.0}
+  accumulate: 2
+  ema: 0.9
   checkpoint: {every: 7 steps}
 """
 

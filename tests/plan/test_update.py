@@ -1,0 +1,98 @@
+"""Clipping, accumulation and averages: against plain formulas on a whole network, on any number of threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnspec.graph import build
+from cnnspec.kernels.step import Array
+from cnnspec.spec import loads
+from cnnspec.train import Model
+
+SPEC = """
+cnnspec: 1
+name: net
+input: [1, 6, 6]
+layers:
+  - {{type: conv2d, filters: 4, kernel_size: 3}}
+  - tanh
+  - flatten
+  - {{id: out, type: dense, units: 3}}
+train: {{epochs: 1, optimizer: {{type: sgd, learning_rate: 0.5, momentum: {momentum}}}{more}}}
+"""
+
+
+def model(more: str = "", threads: int = 1, momentum: float = 0.0) -> Model:
+    spec = loads(SPEC.format(more=f", {more}" if more else "", momentum=momentum))
+    return Model(spec, build(spec), threads=threads, dtype="float64")
+
+
+def step(net: Model, seed: int, count: int = 40) -> None:
+    plan, random = net.plan(count, "train", "float64"), np.random.default_rng(seed)
+    plan.images[...] = random.standard_normal(plan.images.shape)
+    plan.labels[...] = random.integers(0, 3, count)
+    plan.step(0.5)
+
+
+def moved(net: Model) -> Array:
+    """The first step's gradient, read off the weights at a rate of 0.5."""
+    before = net.weights.values.copy()
+    step(net, 0)
+    return (before - net.weights.values) / 0.5
+
+
+def test_the_norm_is_bounded() -> None:
+    free = moved(model())
+    length = float(np.linalg.norm(free))
+    np.testing.assert_allclose(moved(model(f"clip: {{norm: {length / 4}}}")), free / 4, rtol=1e-9)
+    np.testing.assert_allclose(moved(model(f"clip: {{norm: {length * 4}}}")), free, rtol=1e-9)
+
+
+def test_every_value_is_bounded() -> None:
+    free = moved(model())
+    limit = float(np.quantile(np.abs(free), 0.7))
+    np.testing.assert_allclose(moved(model(f"clip: {{value: {limit}}}")), np.clip(free, -limit, limit), rtol=1e-9)
+
+
+def test_accumulated_steps_make_the_update_of_a_large_batch() -> None:
+    small, large = model("accumulate: 4"), model()
+    start = small.weights.values.copy()
+    for seed in range(4):
+        np.testing.assert_array_equal(small.weights.values, start)
+        step(small, seed, count=10)
+    parts = []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        parts.append((random.standard_normal((10, 1, 6, 6)), random.integers(0, 3, 10)))
+    plan = large.plan(40, "train", "float64")
+    plan.images[...] = np.concatenate([images for images, _ in parts])
+    plan.labels[...] = np.concatenate([labels for _, labels in parts])
+    plan.step(0.5)
+    np.testing.assert_allclose(small.weights.values, large.weights.values, rtol=1e-9, atol=1e-14)
+
+
+def test_the_average_follows_the_weights() -> None:
+    net = model("ema: 0.8", momentum=0.9)
+    average = net.weights.values.copy()
+    for seed in range(5):
+        step(net, seed)
+        average = 0.8 * average + 0.2 * net.weights.values
+    raw = net.weights.values.copy()
+    with net.averaged():
+        np.testing.assert_allclose(net.weights.values, average, rtol=1e-12)
+    np.testing.assert_array_equal(net.weights.values, raw)
+
+
+@pytest.mark.parametrize("more", ["clip: {norm: 0.1}", "accumulate: 2, ema: 0.9", "clip: {value: 0.01}, ema: 0.5"])
+def test_threads_do_not_matter(more: str) -> None:
+    found: list[Any] = []
+    for threads in (1, 2, 4):
+        net = model(more, threads)
+        for seed in range(5):
+            step(net, seed, count=70)
+        assert net.training is not None
+        found.append([net.weights.values.tobytes(), *(slot.tobytes() for slot in net.training.slots.values())])
+    assert found[0] == found[1] == found[2]
