@@ -33,6 +33,7 @@ VERBS = {
     "gradcheck": "compare this network's gradients with differences, in float64",
     "smoke": "prove in seconds, on made-up data, that a network can learn",
     "graph": "draw the network as text, Mermaid, DOT or SVG",
+    "bench": "time every layer against the machine's matrix-multiply peak, or the network against another framework",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130

@@ -1,0 +1,123 @@
+"""`bench SPEC`: time per layer and direction, against the machine's own matrix-multiply peak."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from cnnspec.cli.arguments import add_spec, add_threads, count
+from cnnspec.cli.check import checked
+from cnnspec.cli.summary import bytes_text
+from cnnspec.diagnostics import RunError
+from cnnspec.layers.base import Mode
+from cnnspec.report.profile import Profile, Row, profile
+from cnnspec.spec import load
+from cnnspec.train.model import available_cores
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    add_spec(parser)
+    add_threads(parser)
+    parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")
+    parser.add_argument("--inference", action="store_true", help="measure inference instead of training")
+    parser.add_argument("--seconds", type=count, default=2, metavar="S", help="how long to measure (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    graph = checked(spec)
+    mode: Mode = "infer" if arguments.inference else "train"
+    if mode == "train" and spec.train is None:
+        raise RunError("the spec has no train section", "measure inference with --inference, or add one")
+    threads = arguments.threads or available_cores()
+    batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
+    print(f"measuring {mode} at batch {batch} on {threads} threads", file=sys.stderr)
+    with threadpool_limits(1, user_api="blas"):
+        found = profile(
+            graph,
+            batch,
+            mode,
+            loss=spec.train.loss if spec.train else None,
+            optimizer=spec.train.optimizer if spec.train else None,
+            threads=threads,
+            seconds=arguments.seconds,
+        )
+    if arguments.json:
+        print(json.dumps(_figures(found), indent=2))
+    else:
+        _print(found)
+    return 0
+
+
+def _figures(found: Profile) -> dict[str, Any]:
+    return {
+        "mode": found.mode,
+        "batch": found.batch,
+        "threads": found.threads,
+        "peak_flops": found.peak,
+        "step_seconds": found.step,
+        "update_seconds": found.update,
+        "rest_seconds": found.rest,
+        "images_per_second": found.batch / found.step,
+        "steps": found.steps,
+        "layers": [
+            {
+                "layer": row.layer,
+                "type": row.type,
+                "direction": row.direction,
+                "seconds": row.seconds,
+                "flops": row.rate,
+                "share_of_peak": row.rate / found.peak,
+                "bytes": row.bytes,
+                "kernel": row.kernel,
+                "predicted_seconds": row.predicted,
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _print(found: Profile) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("layer", "type", "direction", "kernel"):
+        table.add_column(heading)
+    for heading in ("us", "of step", "predicted", "GFLOP/s", "of peak", "bytes"):
+        table.add_column(heading, justify="right")
+    for row in found.rows:
+        table.add_row(*_cells(row, found))
+    for name, seconds in (("update", found.update), ("rest", found.rest), ("step", found.step)):
+        table.add_row(name, "", "", "", f"{seconds * 1e6:,.0f}", f"{seconds / found.step:.1%}")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    macs = sum(row.macs for row in found.rows)
+    total = 2 * macs / found.step
+    console.print(
+        f"\n{found.mode} at batch {found.batch} on {found.threads} threads: {found.batch / found.step:,.0f} images/s, "
+        f"{total / 1e9:,.1f} GFLOP/s, {total / found.peak:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
+        f"median of {found.steps} steps"
+    )
+    console.print("rest: batches entering, meetings and threads waiting for one another")
+
+
+def _cells(row: Row, found: Profile) -> tuple[str, ...]:
+    return (
+        row.layer,
+        row.type,
+        row.direction,
+        row.kernel or "",
+        f"{row.seconds * 1e6:,.0f}",
+        f"{row.seconds / found.step:.1%}",
+        f"{row.predicted * 1e6:,.0f}" if row.predicted else "",
+        f"{row.rate / 1e9:,.1f}" if row.macs else "",
+        f"{row.rate / found.peak:.0%}" if row.macs else "",
+        bytes_text(row.bytes),
+    )

@@ -1,0 +1,276 @@
+"""Where a step's time goes: a plan whose layers are timed, each in each direction, against the machine's own peak."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from cnnspec.graph import Graph
+from cnnspec.graph.passes import PASSES
+from cnnspec.kernels import cases, choice
+from cnnspec.kernels.step import Array, Step
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, Reduce
+from cnnspec.optim import Loss, Optimizer
+from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
+
+Direction = Literal["prepare", "forward", "input", "weight", "loss"]
+SIDE = 512  # rows and columns of the matrices whose product is the peak
+WARM = 3  # steps before the first that counts
+
+
+@dataclass
+class Cell:
+    """What one layer does in one direction: thread time of the step that runs now, and what it works on."""
+
+    macs: int = 0  # of the whole batch
+    bytes: int = 0  # arrays read and written, once each
+    clocks: list[list[int]] = field(default_factory=list)  # nanoseconds; one a shard, so that threads share none
+    seconds: list[float] = field(default_factory=list)  # of every step that counted
+
+    def wrap(self, program: Program) -> list[Step | Reduce]:
+        """The program with every step timed."""
+        clock = [0]
+        self.clocks.append(clock)
+        return [item if isinstance(item, Reduce) else _clocked(item, clock) for item in program]
+
+    def close(self) -> None:
+        """Put the step's time on the list and start the next one."""
+        self.seconds.append(sum(clock[0] for clock in self.clocks) * 1e-9)
+        for clock in self.clocks:
+            clock[0] = 0
+
+
+def _clocked(step: Step, clock: list[int]) -> Step:
+    now = time.perf_counter_ns
+
+    def run() -> None:
+        started = now()
+        step()
+        clock[0] += now() - started
+
+    return run
+
+
+class TimedLayer:
+    """A layer that does what another one does and keeps the time; in every other respect it is that layer."""
+
+    def __init__(self, layer: Layer, macs: int) -> None:
+        self.layer, self.macs = layer, macs
+        self.cells: dict[Direction, Cell] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+    def prepare(self, o: Operands) -> Program:
+        """Timed; bound once for all shards."""
+        return self._timed("prepare", self.layer.prepare(o), 0, [*o.params.values()])
+
+    def forward(self, o: Operands) -> Program:
+        """Timed."""
+        return self._timed(
+            "forward", self.layer.forward(o), o.output.shape[-1], [*o.inputs, o.output, *o.params.values()]
+        )
+
+    def backward(self, o: Operands) -> Backward:
+        """Timed; what both gradients share counts for the input's, where somebody wants it."""
+        found, n = self.layer.backward(o), o.output.shape[-1]
+        wanted = [gradient for gradient in o.input_grads if gradient is not None]
+        first: Direction = "input" if wanted else "weight"
+        return Backward(
+            shared=self._timed(first, found.shared, 0, []),
+            input=self._timed("input", found.input, n, [*o.output_grads, *wanted, *o.params.values()]),
+            params=self._timed("weight", found.params, n, [*o.inputs, *o.output_grads, *o.grads.values()]),
+        )
+
+    def _timed(self, direction: Direction, program: Program, n: int, arrays: list[Array]) -> Program:
+        if not program:
+            return program
+        cell = self.cells.setdefault(direction, Cell())
+        cell.macs += self.macs * n
+        cell.bytes += sum(array.nbytes for array in arrays)
+        return cell.wrap(program)
+
+
+class TimedLoss:
+    """A loss that keeps the time."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss, self.cell = loss, Cell()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
+    def bind(self, prediction: Array, *others: Any) -> Step:
+        """Timed."""
+        self.cell.bytes += 2 * prediction.nbytes
+        (step,) = self.cell.wrap([self.loss.bind(prediction, *others)])
+        return cast(Step, step)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer in one direction. Seconds are those of the whole team: thread time over the threads at work."""
+
+    layer: str
+    type: str
+    direction: Direction
+    seconds: float
+    macs: int
+    bytes: int
+    kernel: str | None = None
+    predicted: float | None = None  # seconds
+
+    @property
+    def rate(self) -> float:
+        """Floating-point operations a second, two for each multiply-accumulate of the definition."""
+        return 2 * self.macs / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All rows, in the order in which they run, and what they add up to; seconds are medians over the steps."""
+
+    mode: Mode
+    batch: int
+    threads: int
+    peak: float  # floating-point operations a second of large matrix products on as many threads
+    rows: tuple[Row, ...]
+    step: float
+    update: float  # of it: summing the shards' gradients, and the optimizer
+    steps: int
+
+    @property
+    def rest(self) -> float:
+        """The step's time that no row has: entering, meetings, threads that wait for one another."""
+        return self.step - self.update - sum(row.seconds for row in self.rows)
+
+
+def profile(
+    graph: Graph,
+    batch: int,
+    mode: Mode,
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    threads: int = 1,
+    seconds: float = 2.0,
+) -> Profile:
+    """Time a plan on random images for about so many seconds; training needs a loss and an optimizer.
+
+    BLAS must run on one thread each: whoever calls this sees to it.
+    """
+    timed: dict[str, tuple[TimedLayer, Graph]] = {}
+
+    def time_layers(optimised: Graph) -> Graph:
+        nodes = []
+        for node in optimised.nodes:
+            layer = TimedLayer(node.layer, node.macs)
+            timed[node.name] = (layer, dataclasses.replace(optimised, nodes=(node,)))
+            nodes.append(dataclasses.replace(node, layer=cast(Layer, layer)))
+        return dataclasses.replace(optimised, nodes=tuple(nodes))
+
+    team, weights = Team(threads), Weights(graph)
+    weights.initialise(0)
+    training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
+    timed_loss = TimedLoss(loss) if training and loss else None
+    passes = {**PASSES[mode], "time-layers": time_layers}
+    bound = cast(Loss, timed_loss) if timed_loss else None
+    plan = lower(graph, batch, mode, weights, team, loss=bound, training=training, passes=passes)
+    fill(plan, graph)
+    cells = [cell for layer, _ in timed.values() for cell in layer.cells.values()]
+    cells += [timed_loss.cell] if timed_loss else []
+    peak = matrix_peak(team)
+    whole, updates = _run(plan, cells, seconds)
+    peak = max(peak, matrix_peak(team))
+    team.close()
+    busy = min(threads, len(shards_of(batch)))
+    rows = [
+        Row(name, layer.type_name, direction, statistics.median(cell.seconds) / busy, cell.macs, cell.bytes)
+        for name, (layer, _) in timed.items()
+        for direction, cell in layer.cells.items()
+    ]
+    kernels = {name: kernels_of(alone, shards_of(batch)[0], mode) for name, (_, alone) in timed.items()}
+    rows = [_foretold(row, kernels[row.layer], batch / busy) for row in rows]
+    if timed_loss and loss:
+        cell = timed_loss.cell
+        rows.append(Row("loss", loss.type_name, "loss", statistics.median(cell.seconds) / busy, 0, cell.bytes))
+    return Profile(
+        mode, batch, threads, peak, tuple(rows), statistics.median(whole), statistics.median(updates), len(whole)
+    )
+
+
+def _run(plan: Plan, cells: list[Cell], seconds: float) -> tuple[list[float], list[float]]:
+    """The time of each step and of its update; the cells get theirs."""
+    whole: list[float] = []
+    updates: list[float] = []
+    end = time.perf_counter() + seconds
+    for count in range(1_000_000):
+        if count == WARM:
+            whole.clear()
+            updates.clear()
+            for cell in cells:
+                cell.seconds.clear()
+        started = time.perf_counter()
+        if plan.training is None:
+            plan.compute()
+            middle = time.perf_counter()
+        else:
+            plan.gradients()
+            middle = time.perf_counter()
+            plan.apply(1e-4)
+        whole.append(time.perf_counter() - started)
+        updates.append(whole[-1] - (middle - started))
+        for cell in cells:
+            cell.close()
+        if count > WARM and time.perf_counter() > end:
+            break
+    return whole, updates
+
+
+def fill(plan: Plan, graph: Graph) -> None:
+    """Random images and labels, as a benchmark needs them."""
+    random = np.random.default_rng(0)
+    plan.images[...] = random.random(plan.images.shape, np.float32)
+    plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
+
+
+def matrix_peak(team: Team, repeats: int = 5) -> float:
+    """Floating-point operations a second when every thread multiplies matrices of its own that fit its cache."""
+    random = np.random.default_rng(0)
+    tasks = []
+    for _ in range(team.size):
+        a, b = random.random((2, SIDE, SIDE), np.float32)
+        tasks.append(cases.product(a, b, np.empty_like(a)))
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        team.run([tasks] * 4)
+        best = min(best, time.perf_counter() - started)
+    return 4 * team.size * 2 * SIDE**3 / best
+
+
+def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
+    """The kernel and the foretold seconds an image, by direction, of a graph of one convolution; else nothing."""
+    (node,) = alone.nodes
+    if node.layer.type_name != "conv2d":
+        return {}
+    layer = cast(Any, node.layer)
+    shape = node.input_shapes[0]
+    case = cases.Case(layer.windows(shape), shape[0], layer.filters, layer.groups)
+    chosen = choice.choose(case, n, mode, layer.kernel)
+    return {
+        direction: (kernel.name, choice.nanoseconds(kernel, case, n) * 1e-9) for direction, kernel in chosen.items()
+    }
+
+
+def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float]], images: float) -> Row:
+    if row.direction not in kernels:
+        return row
+    kernel, seconds = kernels[row.direction]
+    return dataclasses.replace(row, kernel=kernel, predicted=seconds * images)

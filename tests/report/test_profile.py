@@ -1,0 +1,84 @@
+"""The profile of a plan: every layer in every direction, and a sum that explains the step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from cnnspec.cli import main
+from cnnspec.graph import build
+from cnnspec.report.profile import Profile, profile
+from cnnspec.spec import loads
+
+Captured = pytest.CaptureFixture[str]
+
+SPEC = """\
+cnnspec: 1
+input: [2, 12, 12]
+layers:
+  - {id: c, type: conv2d, filters: 8, kernel_size: 3, bias: none}
+  - batch_norm
+  - relu
+  - {id: p, type: max_pool2d, kernel_size: 2}
+  - flatten
+  - {id: logits, type: dense, units: 10}
+train: {epochs: 1, batch_size: 48}
+"""
+
+
+def measured(mode: str = "train", threads: int = 1) -> Profile:
+    spec = loads(SPEC)
+    assert spec.train is not None
+    with threadpool_limits(1, user_api="blas"):
+        return profile(
+            build(spec),
+            48,
+            "train" if mode == "train" else "infer",
+            loss=spec.train.loss,
+            optimizer=spec.train.optimizer,
+            threads=threads,
+            seconds=0.2,
+        )
+
+
+def test_rows_are_all_that_a_step_does() -> None:
+    found = measured()
+    rows = [(row.layer, row.direction) for row in found.rows if row.direction != "prepare"]
+    trained = [("c", "forward"), ("c", "weight"), ("logits", "forward"), ("logits", "input"), ("logits", "weight")]
+    assert set(trained) | {("batch_norm_1", "input"), ("loss", "loss"), ("p", "input")} <= set(rows)
+    assert ("c", "input") not in rows  # nobody wants the images' gradient
+
+
+def test_the_sum_explains_the_step() -> None:
+    found = measured()
+    assert 0 < found.update < found.step
+    assert sum(row.seconds for row in found.rows) + found.update + found.rest == pytest.approx(found.step)
+    assert found.rest < found.step / 2
+
+
+def test_work_is_that_of_the_whole_batch() -> None:
+    rows = {(row.layer, row.direction): row for row in measured("infer", threads=2).rows}
+    assert rows["c", "forward"].macs == 48 * 8 * 2 * 9 * 100
+    assert rows["c", "forward"].bytes >= 4 * 48 * (2 * 144 + 8 * 100)
+    assert rows["c", "forward"].kernel and rows["c", "forward"].predicted
+
+
+def test_the_verb(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(SPEC)
+    assert main(["bench", "s.yaml", "--batch", "8", "--threads", "1", "--seconds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["batch"] == 8 and found["peak_flops"] > 1e9
+    assert {layer["direction"] for layer in found["layers"]} >= {"forward", "input", "weight", "loss"}
+    assert main(["bench", "s.yaml", "--inference", "--seconds", "1"]) == 0
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_training_needs_a_train_section(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(SPEC.rpartition("train:")[0])
+    assert main(["bench", "s.yaml"]) == 4
+    assert "no train section" in capsys.readouterr().err
