@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.check import opened
 from cnnspec.cli.trained import open_run
 from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_threads(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
+    parser.add_argument("--confusion", action="store_true", help="print which class was taken for which")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -29,9 +35,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(f"the spec sets no {arguments.split} images apart", "add data: {validation: {fraction: 0.1}}")
     score = model.score(dataset)
     if arguments.json:
-        figures = {"split": arguments.split, "images": score.images, "loss": score.loss, "accuracy": score.accuracy}
+        matrix = None if score.confusion is None else score.confusion.tolist()
+        figures = {"split": arguments.split, "images": score.images, **score.figures(), "confusion": matrix}
         print(json.dumps(figures))
-    else:
-        accuracy = "" if score.accuracy is None else f", accuracy {score.accuracy:.2%}"
-        print(f"{arguments.split}: {score.images:,} images, loss {score.loss:.4f}{accuracy}")
+        return 0
+    shown = [f"{name} {_shown(name, value)}" for name, value in score.figures().items() if value is not None]
+    print(f"{arguments.split}: {score.images:,} images, {', '.join(shown)}")
+    if arguments.confusion and score.confusion is not None:
+        names = data.class_names or tuple(str(i) for i in range(len(score.confusion)))
+        Console(highlight=False).print(_matrix(score.confusion, names))
     return 0
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+
+
+def _matrix(confusion: Array, names: Sequence[str]) -> Table:
+    """True classes down, predicted ones across."""
+    table = Table(title="true class, and what it was taken for", box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for name, row in zip(names, confusion.tolist(), strict=True):
+        table.add_row(name, *(str(count) if count else "." for count in row))
+    return table

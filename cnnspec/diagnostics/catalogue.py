@@ -167,8 +167,8 @@ CATALOGUE: dict[str, Code] = {
     ),
     "unknown-metric": _error(
         "`require` names a figure that no run has.",
-        "The figures are loss and accuracy of train, validation and test.",
-        "layers: [relu]\nrequire: {test.precision: '>= 0.9'}\n",
+        "Training has loss and accuracy; validation and test also have precision, recall, f1 and top_k.",
+        "layers: [relu]\nrequire: {test.exactness: '>= 0.9'}\n",
         "layers: [relu]\nrequire: {test.accuracy: '>= 0.9'}\n",
     ),
     "shape-mismatch": _error(

@@ -81,6 +81,7 @@ class TrainSettings(Declaration):
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
+    top_k: Annotated[PositiveInt, "likeliest classes that the metric top_k looks among"] = 5
     clip: Annotated[Clip, "bounds on the gradient"] = Clip()
     accumulate: Annotated[PositiveInt, "steps whose gradients make one update"] = 1
     ema: Annotated[Fraction | None, "memory of a moving average of the weights, which is scored"] = None

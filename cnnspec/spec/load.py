@@ -50,7 +50,12 @@ KEYS = (
     "extends",
 )
 BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
-METRICS = tuple(f"{split}.{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy"))
+MEASURED = ("loss", "accuracy", "precision", "recall", "f1", "top_k")
+METRICS = (
+    "train.loss",
+    "train.accuracy",
+    *(f"{split}.{what}" for split in ("validation", "test") for what in MEASURED),
+)
 _GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 

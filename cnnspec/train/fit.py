@@ -16,7 +16,8 @@ from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.fingerprint import fingerprint
-from cnnspec.train.model import Model, Score
+from cnnspec.train.model import Model
+from cnnspec.train.score import FIGURES, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ class Epoch:
         """A flat row, as metrics files hold it."""
         row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "learning_rate": self.learning_rate}
         for name, score in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            row[f"{name}.loss"] = score.loss if score else None
-            row[f"{name}.accuracy"] = score.accuracy if score else None
+            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in ("loss", "accuracy")}
+        for name, score in (("validation", self.validation), ("test", self.test)):
+            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in FIGURES[2:]}
         speed = {"seconds": self.seconds, "images_per_second": self.images_per_second}
         return {**row, **speed, "weights": self.weights}
 

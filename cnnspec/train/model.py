@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,9 @@ from cnnspec.layers.base import Mode
 from cnnspec.plan import Entry, Plan, Team, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load
 from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
+from cnnspec.train.score import Score, Tally
 
 INFERENCE_BATCH = 256  # images that one inference plan takes at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Mean loss and share of right answers over a set of images; None where the network has no such thing."""
-
-    loss: float | None
-    accuracy: float | None
-    images: int
 
 
 class Model:
@@ -95,17 +86,15 @@ class Model:
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
-        """Mean loss and accuracy on labelled images."""
-        total, right, judged = 0.0, 0, False
+        """All figures on labelled images."""
+        classifies = len(self.graph.output.shape) == 1 and not (self.loss and self.loss.reads_input)
+        k = self.spec.train.top_k if self.spec.train else 5
+        tally = Tally(self.graph.output.shape[0] if classifies else None, k)
         for plan, part in self._loaded(images):
             plan.labels[...] = labels[part]
             plan.compute()
-            total += float(plan.losses.sum(dtype=np.float64))
-            if plan.predictions is not None:
-                right += int(np.count_nonzero(plan.predictions == plan.labels))
-                judged = True
-        count = max(len(images), 1)
-        return Score(total / count if self.loss else None, right / count if judged else None, len(images))
+            tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
+        return tally.score(has_loss=self.loss is not None)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -117,7 +106,7 @@ class Model:
             yield
 
     def score(self, dataset: Dataset) -> Score:
-        """Mean loss and accuracy on a data set."""
+        """All figures on a data set."""
         return self.evaluate(dataset.pixels, dataset.labels)
 
     def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
