@@ -1,0 +1,349 @@
+"""A graph as a PyTorch module: the same network, the same weights, the same names.
+
+Every type of layer has one function here, from the node and PyTorch's arrays to PyTorch's array. It is what `bench`
+races against, and the strongest check that this library computes what it says.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss, Optimizer
+
+Tensor = Any
+Tensors = Mapping[str, Tensor]
+Function = Callable[[Node, Tensors, Sequence[Tensor], bool], Tensor]  # node, parameters and state, inputs, training
+
+
+@cache
+def torch() -> Any:
+    """The package; RunError where it is not installed."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise RunError("PyTorch is not installed", "pip install torch") from error
+
+
+def module(graph: Graph, values: Mapping[str, Array]) -> Any:
+    """The graph as a `torch.nn.Module` on n, c, h, w, with a copy of the parameters and states in `values` by name.
+
+    RunError with all layers that PyTorch has no counterpart of.
+    """
+    library = torch()
+    strange = sorted({node.layer.type_name for node in graph.nodes} - FUNCTIONS.keys())
+    if strange:
+        raise RunError(f"PyTorch has no counterpart of {', '.join(strange)}", "measure a spec without such layers")
+
+    base: Any = library.nn.Module
+
+    class Network(base):  # type: ignore[misc]  # known at run time only
+        """Parameters by the names of this library, with underscores for dots."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for node in graph.nodes:
+                for name in () if node.share else node.params:
+                    key = f"{node.name}.{name}"
+                    tensor = library.nn.Parameter(library.tensor(values[key]), requires_grad=node.trainable)
+                    self.register_parameter(_attribute(key), tensor)
+                for name in node.state:
+                    key = f"{node.name}.{name}"
+                    self.register_buffer(_attribute(key), library.tensor(values[key]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            """The output of the last node."""
+            found = {INPUT: x}
+            for node in graph.nodes:
+                owner = node.share or node.name
+                arrays = {name: getattr(self, _attribute(f"{owner}.{name}")) for name in node.params}
+                arrays |= {name: getattr(self, _attribute(f"{node.name}.{name}")) for name in node.state}
+                inputs = [found[name] for name in node.inputs]
+                found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, self.training)
+            return found[graph.output.name]
+
+    return Network()
+
+
+def _attribute(key: str) -> str:
+    return key.replace(".", "__")
+
+
+def optimizer(network: Any, graph: Graph, settings: Optimizer) -> Any:
+    """PyTorch's optimizer with the same settings, and weight decay where this library applies it."""
+    library, chosen = torch(), settings.type_name
+    groups: dict[float, list[Tensor]] = {}
+    for node in graph.nodes:
+        own = settings.weight_decay if node.weight_decay is None else node.weight_decay
+        for name, parameter in () if node.share or not node.trainable else node.params.items():
+            tensor = getattr(network, _attribute(f"{node.name}.{name}"))
+            groups.setdefault(own if parameter.decays else 0.0, []).append(tensor)
+    parameters = [{"params": tensors, "weight_decay": decay} for decay, tensors in groups.items()]
+    fields: Any = settings
+    if chosen in ("sgd", "momentum", "nesterov"):
+        return library.optim.SGD(
+            parameters, lr=fields.learning_rate, momentum=fields.momentum, nesterov=fields.nesterov
+        )
+    if chosen in ("adam", "adamw"):
+        make = {"adam": library.optim.Adam, "adamw": library.optim.AdamW}[chosen]
+        return make(parameters, lr=fields.learning_rate, betas=(fields.beta1, fields.beta2), eps=fields.epsilon)
+    raise RunError(f"no counterpart of the optimizer {chosen} in PyTorch is known here", "use sgd, adam or adamw")
+
+
+def loss(settings: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The mean loss of a batch as a function of output, images and labels."""
+    library, chosen = torch(), settings.type_name
+    functional, fields = library.nn.functional, settings
+    if chosen == "softmax_cross_entropy":
+        smoothing, given = getattr(fields, "label_smoothing", 0.0), getattr(fields, "class_weights", None)
+        if given is not None:
+            raise RunError("no counterpart of class_weights in PyTorch is known here", "measure without them")
+        return lambda y, x, labels: functional.cross_entropy(y, labels, label_smoothing=smoothing)
+    compare: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "mean_squared_error": functional.mse_loss,
+        "huber": lambda y, target: functional.huber_loss(y, target, delta=getattr(fields, "delta", 1.0)),
+        "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+    }
+    if chosen not in compare:
+        raise RunError(f"no counterpart of the loss {chosen} in PyTorch is known here", "use softmax_cross_entropy")
+    if settings.reads_input:
+        return lambda y, x, labels: compare[chosen](y, x)
+    return lambda y, x, labels: compare[chosen](y, functional.one_hot(labels, y.shape[1]).to(y.dtype))
+
+
+def _functional() -> Any:
+    return torch().nn.functional
+
+
+def _margins(padding: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """PyTorch's order: left, right, top, bottom."""
+    top, bottom, left, right = padding
+    return left, right, top, bottom
+
+
+def _padded(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> Tensor:
+    return _functional().pad(x, _margins(padding), value=value) if any(padding) else x
+
+
+def _even(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
+    """The map, and the padding that PyTorch adds itself: it can, where both sides are alike."""
+    top, bottom, left, right = padding
+    return (x, (top, left)) if top == bottom and left == right else (_padded(x, padding, value), (0, 0))
+
+
+def _convolution(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], laid.padding)
+    groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
+    bias = arrays.get("bias")
+    untied = bias is not None and bias.ndim == 3
+    y = _functional().conv2d(x, arrays["weight"], None if untied else bias, laid.stride, padding, laid.dilation, groups)
+    return y + bias if untied else y
+
+
+def _separable(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], laid.padding)
+    first = _functional().conv2d(x, arrays["depthwise"], None, laid.stride, padding, laid.dilation, channels)
+    return _functional().conv2d(first, arrays["pointwise"], arrays.get("bias"))
+
+
+def _transposed(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    top, bottom, left, right = laid.padding
+    y = _functional().conv_transpose2d(
+        inputs[0],
+        arrays["weight"],
+        arrays.get("bias"),
+        stride=laid.stride,
+        output_padding=layer.output_padding,
+        groups=layer.groups,
+        dilation=laid.dilation,
+    )
+    return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+
+
+def _max_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    top, bottom, left, right = laid.padding
+    if (top, left) == (bottom, right) and 2 * top <= laid.kernel[0] and 2 * left <= laid.kernel[1]:
+        return _functional().max_pool2d(inputs[0], laid.kernel, laid.stride, (top, left))
+    return _functional().max_pool2d(_padded(inputs[0], laid.padding, float("-inf")), laid.kernel, laid.stride)
+
+
+def _mean_of_windows(node: Node, x: Tensor, *, whole: bool) -> Tensor:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    y = _functional().avg_pool2d(_padded(x, laid.padding), laid.kernel, laid.stride)
+    if whole or not any(laid.padding):
+        return y
+    covered = _functional().avg_pool2d(_padded(torch().ones_like(x[:1, :1]), laid.padding), laid.kernel, laid.stride)
+    return y / covered
+
+
+def _avg_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return _mean_of_windows(node, inputs[0], whole=layer.count_include_pad)
+
+
+def _lp_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return _mean_of_windows(node, inputs[0].abs() ** layer.p, whole=False) ** (1 / layer.p)
+
+
+def _batch_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return _functional().batch_norm(
+        inputs[0],
+        arrays["running_mean"],
+        arrays["running_variance"],
+        arrays["weight"],
+        arrays["bias"],
+        training=training,
+        momentum=1 - layer.momentum,
+        eps=layer.epsilon,
+    )
+
+
+def _group_norm(groups_of: Callable[[Any, int], int]) -> Function:
+    def function(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+        layer: Any = node.layer
+        groups = groups_of(layer, node.input_shapes[0][0])
+        return _functional().group_norm(inputs[0], groups, arrays["weight"], arrays["bias"], layer.epsilon)
+
+    return function
+
+
+def _response_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    x, size = inputs[0], layer.size
+    squares = _functional().pad((x * x).unsqueeze(1), (0, 0, 0, 0, (size - 1) // 2, size // 2))
+    mean = _functional().avg_pool3d(squares, (size, 1, 1), stride=1).squeeze(1)
+    return x / (layer.k + layer.alpha * mean) ** layer.beta
+
+
+def _multiply(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    first, *others = [x[:, :, None, None] if x.ndim < len(node.shape) + 1 else x for x in inputs]
+    for other in others:
+        first = first * other
+    return first
+
+
+def _add(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    first, *others = inputs
+    for other in others:
+        first = first + other
+    return first
+
+
+def _channel_shuffle(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return inputs[0].unflatten(1, (layer.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def _upsample(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return _functional().interpolate(inputs[0], scale_factor=layer.scale, mode=layer.mode)
+
+
+def _zero_pad(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return _functional().pad(inputs[0], (*_margins(layer.padding), *layer.channels))
+
+
+def _crop(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    x, (top, bottom, left, right) = inputs[0], layer.cropping
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+
+def _slice(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    parts = (slice(part.start, part.stop, part.step) for part in (layer.channels, layer.rows, layer.columns))
+    return inputs[0][(slice(None), *parts)]
+
+
+def _permute(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    return inputs[0].permute(0, *(axis + 1 for axis in layer.order))
+
+
+def _drop_path(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    x = inputs[0]
+    if not training:
+        return x
+    kept = torch().rand(x.shape[0], *(1,) * (x.ndim - 1)) >= layer.rate
+    return x * kept / (1 - layer.rate)
+
+
+def _plain(function: Callable[[Any, Tensor, Any], Tensor]) -> Function:
+    """A function of one input and the layer's fields; it is given `torch` first."""
+    return lambda node, arrays, inputs, training: function(torch(), inputs[0], node.layer)
+
+
+def _dropping(name: str) -> Function:
+    return lambda node, arrays, inputs, training: getattr(_functional(), name)(
+        inputs[0], getattr(node.layer, "rate", 0.5), training
+    )
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "adaptive_avg_pool2d": _plain(lambda t, x, layer: t.nn.functional.adaptive_avg_pool2d(x, layer.output_size)),
+    "add": _add,
+    "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
+    "channel_shuffle": _channel_shuffle,
+    "concat": lambda node, arrays, inputs, training: torch().cat(list(inputs), 1),
+    "conv2d": _convolution,
+    "conv_transpose2d": _transposed,
+    "crop2d": _crop,
+    "dense": lambda node, arrays, inputs, training: _functional().linear(
+        inputs[0], arrays["weight"], arrays.get("bias")
+    ),
+    "depthwise_conv2d": _convolution,
+    "drop_path": _drop_path,
+    "dropout": _dropping("dropout"),
+    "elu": _plain(lambda t, x, layer: t.nn.functional.elu(x, layer.alpha)),
+    "flatten": _plain(lambda t, x, layer: x.flatten(1)),
+    "gelu": _plain(lambda t, x, layer: t.nn.functional.gelu(x, approximate=layer.approximate)),
+    "global_avg_pool2d": _plain(lambda t, x, layer: x.mean((2, 3))),
+    "global_max_pool2d": _plain(lambda t, x, layer: x.amax((2, 3))),
+    "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
+    "hard_sigmoid": _plain(lambda t, x, layer: t.nn.functional.hardsigmoid(x)),
+    "hard_swish": _plain(lambda t, x, layer: t.nn.functional.hardswish(x)),
+    "instance_norm": _group_norm(lambda layer, channels: channels),
+    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "leaky_relu": _plain(lambda t, x, layer: t.nn.functional.leaky_relu(x, layer.negative_slope)),
+    "local_response_norm": _response_norm,
+    "lp_pool2d": _lp_pool,
+    "max_pool2d": _max_pool,
+    "mish": _plain(lambda t, x, layer: t.nn.functional.mish(x)),
+    "multiply": _multiply,
+    "permute": _permute,
+    "pixel_shuffle": _plain(lambda t, x, layer: t.nn.functional.pixel_shuffle(x, layer.factor)),
+    "prelu": lambda node, arrays, inputs, training: _functional().prelu(inputs[0], arrays["weight"]),
+    "relu": _plain(lambda t, x, layer: t.relu(x)),
+    "relu6": _plain(lambda t, x, layer: t.nn.functional.relu6(x)),
+    "reshape": _plain(lambda t, x, layer: x.reshape(-1, *layer.shape)),
+    "selu": _plain(lambda t, x, layer: t.selu(x)),
+    "separable_conv2d": _separable,
+    "sigmoid": _plain(lambda t, x, layer: t.sigmoid(x)),
+    "silu": _plain(lambda t, x, layer: t.nn.functional.silu(x)),
+    "slice": _slice,
+    "softmax": _plain(lambda t, x, layer: t.softmax(x, 1)),
+    "softplus": _plain(lambda t, x, layer: t.nn.functional.softplus(x)),
+    "spatial_dropout2d": _dropping("dropout2d"),
+    "tanh": _plain(lambda t, x, layer: t.tanh(x)),
+    "upsample2d": _upsample,
+    "zero_pad2d": _zero_pad,
+}
