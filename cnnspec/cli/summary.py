@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from math import prod
 
@@ -13,6 +14,7 @@ from cnnspec.cli.arguments import add_spec, count
 from cnnspec.cli.check import checked
 from cnnspec.graph import Graph
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
+from cnnspec.plan.explain import Chosen, explain_plan
 from cnnspec.plan.footprint import FLOAT
 from cnnspec.shapes import text
 from cnnspec.spec import Spec, load
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_spec(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
+    parser.add_argument("--explain-plan", action="store_true", help="say which kernel computes which convolution")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -33,11 +36,26 @@ def run(arguments: argparse.Namespace) -> int:
     footprints = {"inference": inference_footprint(graph, batch)}
     if spec.train is not None:
         footprints["training"] = training_footprint(graph, batch, spec.train.loss, spec.train.optimizer)
+    chosen = list(explain_plan(graph, batch, "train" if spec.train else "infer")) if arguments.explain_plan else []
     if arguments.json:
-        print(json.dumps(_figures(graph, batch, footprints), indent=2))
+        plan = [dataclasses.asdict(entry) for entry in chosen]
+        print(json.dumps({**_figures(graph, batch, footprints), **({"kernels": plan} if plan else {})}, indent=2))
     else:
         _print(spec, graph, batch, footprints)
+        if chosen:
+            Console(highlight=False).print(_kernels(chosen, batch))
     return 0
+
+
+def _kernels(chosen: list[Chosen], batch: int) -> Table:
+    """The convolutions' kernels with their predicted times, and the runners-up."""
+    table = Table(title=f"kernels at batch {batch}, on one thread", box=None, header_style="bold", pad_edge=False)
+    for heading in ("layer", "direction", "kernel", "predicted", "instead of"):
+        table.add_column(heading, justify="right" if heading == "predicted" else "left")
+    for entry in chosen:
+        others = ", ".join(f"{name} {price:,.0f} us" for name, price in entry.others)
+        table.add_row(entry.layer, entry.direction, entry.kernel, f"{entry.microseconds:,.0f} us", others)
+    return table
 
 
 def _figures(graph: Graph, batch: int, footprints: dict[str, Footprint]) -> dict[str, object]:

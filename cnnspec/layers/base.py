@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from cnnspec.fields import Declaration, Registered
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape
+
+if TYPE_CHECKING:
+    from cnnspec.kernels.cases import Case
 
 Mode = Literal["train", "infer"]
 
@@ -138,6 +141,10 @@ class Layer(Declaration):
     def cost(self, *inputs: Shape) -> int:
         """Multiply-accumulates of the forward pass for one image; 0 for elementwise work."""
         return 0
+
+    def convolution(self, *inputs: Shape) -> Case | None:
+        """The convolution that kernels are chosen for, where the layer is one."""
+        return None
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The further arrays that the programs of a shard of `n` images use."""

@@ -81,7 +81,7 @@ class Conv2d(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
-        case = self._case(inputs[0])
+        case = self.convolution(inputs[0])
         found = {
             _prefix(kernel, direction) + name: buffer
             for direction, kernel in choice.choose(case, n, mode, self.kernel).items()
@@ -122,12 +122,14 @@ class Conv2d(Layer):
     def _choice(self, o: Operands) -> choice.Choice:
         return choice.choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
 
-    def _case(self, shape: Shape) -> cases.Case:
+    def convolution(self, *inputs: Shape) -> cases.Case:
+        """How its windows lie, and how channels and filters are grouped."""
+        shape = inputs[0]
         return cases.Case(self.windows(shape), shape[0], self.filters, self.groups)
 
     def _case_of(self, x: Array) -> cases.Case:
         h, c, w, _ = x.shape
-        return self._case((c, h, w))
+        return self.convolution((c, h, w))
 
 
 def add_bias(y: Array, bias: Array) -> Step:

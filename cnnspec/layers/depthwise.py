@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from cnnspec.fields import Padding, Pair, PositiveInt
+from cnnspec.kernels import cases
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
 from cnnspec.layers.conv import Conv2d
@@ -32,7 +33,7 @@ class DepthwiseConv2d(Layer):
 
     retains = frozenset({"x"})
 
-    def convolution(self, channels: int) -> Conv2d:
+    def grouped(self, channels: int) -> Conv2d:
         """The same as a grouped convolution."""
         return Conv2d(
             filters=channels * self.multiplier,
@@ -46,37 +47,41 @@ class DepthwiseConv2d(Layer):
             bias_init=self.bias_init,
         )
 
+    def convolution(self, *inputs: Shape) -> cases.Case:
+        """How its windows lie, one group a channel."""
+        return self.grouped(inputs[0][0]).convolution(*inputs)
+
     def windows(self, shape: Shape) -> Windows:
         """How the filters lie over a map."""
-        return self.convolution(shape[0]).windows(shape)
+        return self.grouped(shape[0]).windows(shape)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(c * multiplier, oh, ow)."""
-        return self.convolution(expect_map(inputs[0], self.type_name)[0]).infer_shape(*inputs)
+        return self.grouped(expect_map(inputs[0], self.type_name)[0]).infer_shape(*inputs)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """weight (c * multiplier, 1, kh, kw) and bias (c * multiplier,)."""
-        return self.convolution(inputs[0][0]).params(*inputs)
+        return self.grouped(inputs[0][0]).params(*inputs)
 
     def cost(self, *inputs: Shape) -> int:
         """c * multiplier * kh * kw * oh * ow."""
-        return self.convolution(inputs[0][0]).cost(*inputs)
+        return self.grouped(inputs[0][0]).cost(*inputs)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The convolution's."""
-        return self.convolution(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
+        return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
 
     def prepare(self, o: Operands) -> Program:
         """The convolution's."""
-        return self.convolution(o.x.shape[1]).prepare(o)
+        return self.grouped(o.x.shape[1]).prepare(o)
 
     def forward(self, o: Operands) -> Program:
         """The convolution's."""
-        return self.convolution(o.x.shape[1]).forward(o)
+        return self.grouped(o.x.shape[1]).forward(o)
 
     def backward(self, o: Operands) -> Backward:
         """The convolution's."""
-        return self.convolution(o.x.shape[1]).backward(o)
+        return self.grouped(o.x.shape[1]).backward(o)
 
 
 @register("separable_conv2d")
@@ -109,7 +114,7 @@ class SeparableConv2d(Layer):
             dilation=self.dilation,
             bias="none",
             weight_init=self.weight_init,
-        ).convolution(channels)
+        ).grouped(channels)
         pointwise = Conv2d(
             filters=self.filters,
             kernel_size=(1, 1),

@@ -181,6 +181,17 @@ def test_a_wrong_spec(spec: Path, capsys: Captured, old: str, new: str, line: in
     assert not (spec.parent / "runs").exists()
 
 
+def test_summary_explains_the_plan(capsys: Captured) -> None:
+    path = str(ROOT / "specs" / "lenet.yaml")
+    assert main(["summary", path, "--explain-plan", "--json"]) == 0
+    chosen = {(k["layer"], k["direction"]): k for k in json.loads(capsys.readouterr().out)["kernels"]}
+    assert ("conv2d_1", "input") not in chosen  # nobody wants the gradient of the images
+    assert chosen["conv2d_2", "forward"]["kernel"] == "dft"
+    assert {name for name, _ in chosen["conv2d_2", "forward"]["others"]} == {"direct", "patches"}
+    assert main(["summary", path, "--explain-plan"]) == 0
+    assert "instead of" in capsys.readouterr().out
+
+
 def test_summary_counts(spec: Path, capsys: Captured) -> None:
     assert main(["summary", str(spec), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -50,7 +50,8 @@ def test_figures_against_loops(k: int) -> None:
 def test_eval_and_gates_know_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "net.yaml"
     spec.write_text(
-        "cnnspec: 1\ninput: [1, 8, 8]\nlayers: [flatten, {type: dense, units: 10}]\ndata: {source: digits, preprocess: [scale]}\n"
+        "cnnspec: 1\ninput: [1, 8, 8]\nlayers: [flatten, {type: dense, units: 10}]\n"
+        "data: {source: digits, preprocess: [scale]}\n"
         "train: {epochs: 5, optimizer: {type: sgd, learning_rate: 0.2}, top_k: 3}\n"
         'require: {test.f1: ">= 0.5", test.top_k: ">= 0.999"}\n'
     )

@@ -1,0 +1,42 @@
+"""Which kernels a plan would take for its convolutions, what they are predicted to cost, and what else there was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cnnspec.graph import Graph
+from cnnspec.graph.passes import PASSES, optimise
+from cnnspec.kernels.choice import candidates, choose, nanoseconds
+from cnnspec.layers.base import Mode
+from cnnspec.plan.layout import differentiated
+from cnnspec.plan.lower import shards_of
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One direction of one convolution in a plan."""
+
+    layer: str
+    direction: str  # forward, input or weight
+    kernel: str
+    microseconds: float  # predicted, for all images of the batch on one thread
+    others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices
+
+
+def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
+    """Every convolution of the plan for a batch size, in each direction that somebody wants."""
+    n, graph = shards_of(batch)[0], optimise(graph, PASSES[mode])
+    wanted = differentiated(graph)
+    for node in graph.nodes:
+        case = node.layer.convolution(*node.input_shapes)
+        if case is None:
+            continue
+        pinned = getattr(node.layer, "kernel", None)
+        for direction, kernel in choose(case, n, mode, pinned).items():
+            if direction == "input" and node.inputs[0] not in wanted:
+                continue
+            able = candidates(direction, case, n)
+            prices = {other.name: nanoseconds(other, case, n) * batch / 1000 for other in able}
+            own = prices.pop(kernel.name)
+            yield Chosen(node.name, direction, kernel.name, own, tuple(prices.items()))
