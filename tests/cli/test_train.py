@@ -182,7 +182,7 @@ def test_a_wrong_spec(spec: Path, capsys: Captured, old: str, new: str, line: in
 
 
 def test_summary_explains_the_plan(capsys: Captured) -> None:
-    path = str(ROOT / "specs" / "lenet.yaml")
+    path = str(Path(__file__).parents[2] / "specs" / "lenet.yaml")
     assert main(["summary", path, "--explain-plan", "--json"]) == 0
     chosen = {(k["layer"], k["direction"]): k for k in json.loads(capsys.readouterr().out)["kernels"]}
     assert ("conv2d_1", "input") not in chosen  # nobody wants the gradient of the images
