@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -61,14 +62,25 @@ def differentiated(graph: Graph) -> frozenset[str]:
     return frozenset(wanted)
 
 
+def has_gradients(node: Node) -> bool:
+    """Whether a node has parameters that training changes."""
+    return bool(node.params) and node.trainable
+
+
 def echo_key(node: str, name: str) -> Key:
     """The gradient that a node has for a parameter of the node that it shares with."""
     return ("echo", node, name)
 
 
-def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None) -> Layout:
-    """The layout of one shard; nothing is allocated."""
+def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None, *, overlapped: bool = False) -> Layout:
+    """The layout of one shard; nothing is allocated.
+
+    Where it is `overlapped` a layer's parameter gradients are computed beside the way to the next layer that has some,
+    and what they read stays until then.
+    """
     timeline = _Timeline(graph, n, mode, np.dtype(dtype), loss)
+    if overlapped and mode == "train":
+        timeline.overlap()
     timeline.values()
     timeline.buffers()
     if mode == "train":
@@ -97,9 +109,16 @@ class _Timeline:
         self.end = len(graph.nodes)
         self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
         self.backward = {node.name: 2 * self.end - moment for moment, node in enumerate(graph.nodes)}
+        self.until = dict(self.backward)  # the moment at which a layer's backward pass is over
         self.wanted = differentiated(graph) if mode == "train" else frozenset()
         self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
         self.lives: list[tuple[int, int]] = []  # of each storage: several arrays may lie in one
+
+    def overlap(self) -> None:
+        """Let layers with parameters end with the backward pass of the next one that has some."""
+        waiting = [node.name for node in reversed(self.graph.nodes) if has_gradients(node) and node.name in self.wanted]
+        for name, following in pairwise(waiting):
+            self.until[name] = self.backward[following]
 
     def claim(self, key: Key, shape: Shape, dtype: np.dtype[np.generic], first: int, last: int) -> None:
         self.arrays[key] = (shape, dtype, len(self.lives))
@@ -120,9 +139,9 @@ class _Timeline:
         for reader in self.graph.consumers(name):
             moments.append(self.forward[reader.name])
             if "x" in reader.layer.retains and reader.name in self.wanted:
-                moments.append(self.backward[reader.name])
+                moments.append(self.until[reader.name])
         if name in self.wanted and "y" in self.node(name).layer.retains:
-            moments.append(self.backward[name])
+            moments.append(self.until[name])
         return max(moments)
 
     def node(self, name: str) -> Node:
@@ -140,8 +159,8 @@ class _Timeline:
 
     def buffers(self) -> None:
         for node in self.graph.nodes:
-            forward, backward = self.forward[node.name], self.backward[node.name]
-            lives = {"forward": (forward, forward), "backward": (backward, backward), "kept": (forward, backward)}
+            forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
+            lives = {"forward": (forward, forward), "backward": (backward, end), "kept": (forward, end)}
             for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
                 if buffer.lifetime != "prepare":
                     self.buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
@@ -168,7 +187,7 @@ class _Timeline:
                     self.claim(echo_key(node.name, name), parameter.shape, self.dtype, *life)
 
     def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
-        key, last = gradient_key(value, reader, position), self.backward[value]
+        key, last = gradient_key(value, reader, position), self.until[value]
         shape = batch_shape(self.node(value).shape, self.n)
         if reader != LOSS:
             node = self.node(reader)

@@ -21,6 +21,7 @@ from cnnspec.plan.layout import (
     differentiated,
     echo_key,
     gradient_key,
+    has_gradients,
     lay_out,
     lay_out_prepared,
     value_key,
@@ -55,6 +56,14 @@ def shards_of(batch: int) -> tuple[int, ...]:
     return tuple(batch * (i + 1) // count - batch * i // count for i in range(count))
 
 
+def overlapped(graph: Graph, batch: int) -> bool:
+    """Whether parameter gradients run beside the way down: with one shard, the second thread has nothing else to do.
+
+    Layers that share parameters add up their gradients in turn, so there all runs in turn.
+    """
+    return len(shards_of(batch)) == 1 and not any(node.share for node in graph.nodes)
+
+
 def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
     """The size of the arena that `lower` would allocate, without allocating it."""
     prepared, shards = _layouts(optimise(graph, PASSES[mode]), batch, mode, dtype, loss)
@@ -63,7 +72,8 @@ def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32",
 
 def _layouts(graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None) -> tuple[Layout, list[Layout]]:
     sizes = shards_of(batch)
-    by_size = {n: lay_out(graph, n, mode, dtype, loss) for n in set(sizes)}
+    beside = overlapped(graph, batch)
+    by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=beside) for n in set(sizes)}
     return lay_out_prepared(graph, sizes[0], mode, dtype), [by_size[n] for n in sizes]
 
 
@@ -132,7 +142,10 @@ class _Lowering:
             _steps(node.layer.prepare(of_shards[0])) for node, of_shards in zip(self.graph.nodes, operands, strict=True)
         ]
         prepare = [_sequence(steps) for steps in prepared if steps]  # one task a layer
-        programs = [self.program(shard, operands) for shard in range(len(self.layouts))]
+        if self.mode == "train" and overlapped(self.graph, self.batch):
+            prepare, phases = [], self.beside([of_shards[0] for of_shards in operands])
+        else:
+            phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))])
         return Plan(
             batch=self.batch,
             mode=self.mode,
@@ -144,7 +157,7 @@ class _Lowering:
             predictions=self.predictions,
             outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
             prepare=[prepare] if prepare else [],
-            phases=_phases(programs),
+            phases=phases,
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
             weights=self.weights,
@@ -205,6 +218,42 @@ class _Lowering:
                     if self.owner(node).trainable:
                         program += [*backward.params, *self.echoes(node, shard)]
         return program
+
+    def beside(self, operands: list[Operands]) -> list[Phase]:
+        """One shard in two tasks at a time: the way to the loss and back, and beside it what nobody waits for yet.
+
+        That is what the later layers' weights are prepared to, beside the first layers, and parameter gradients, beside
+        the way to the next layer that has some. A shard alone meets nobody, so meetings are left out.
+        """
+        pairs = list(zip(self.graph.nodes, operands, strict=True))
+        prepared = [_steps(node.layer.prepare(o)) for node, o in pairs]
+        second = [i for i, steps in enumerate(prepared) if steps][1:2] or [len(pairs)]
+        way: list[Step] = [*prepared[0], self.enter(0)]
+        phases: list[Phase] = []
+        for i, (node, o) in enumerate(pairs):
+            if i == second[0]:
+                rest = [step for steps in prepared[i:] for step in steps]
+                phases.append([_sequence(way), _sequence(rest)])
+                way = []
+            elif 0 < i < second[0]:
+                way += prepared[i]
+            way += _steps(node.layer.forward(o))
+        way += [self.predict(0, self.predictions)] if self.predictions is not None else []
+        way += [self.bind_loss(self.loss, 0)] if self.loss is not None else []
+        waiting: list[Step] = []
+        for node, o in reversed(pairs):
+            if node.name not in self.wanted:
+                continue
+            backward = node.layer.backward(o)
+            way += _steps([*backward.shared, *backward.input])
+            if has_gradients(node) and backward.params:
+                phases.append([_sequence(way), _sequence(waiting)] if waiting else [_sequence(way)])
+                way, waiting = [], _steps(backward.params)
+            elif has_gradients(node):
+                phases.append([_sequence(way), _sequence(waiting)] if waiting else [_sequence(way)])
+                way, waiting = [], []
+        last = [_sequence(steps) for steps in (way, waiting) if steps]
+        return [*phases, last] if last else phases
 
     def owner(self, node: Node) -> Node:
         """The node whose parameters a node uses: itself, unless it shares."""
