@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cnnspec.cli.arguments import add_spec, add_threads, count
 from cnnspec.cli.check import checked
+from cnnspec.cli.duel import RIVALS, against
 from cnnspec.cli.summary import bytes_text
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")
     parser.add_argument("--inference", action="store_true", help="measure inference instead of training")
+    parser.add_argument("--against", choices=RIVALS, help="race the same network in another framework instead")
     parser.add_argument("--seconds", type=count, default=2, metavar="S", help="how long to measure (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -41,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     threads = arguments.threads or available_cores()
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
     print(f"measuring {mode} at batch {batch} on {threads} threads", file=sys.stderr)
+    if arguments.against:
+        return against(spec, graph, batch, mode, threads, arguments)
     with threadpool_limits(1, user_api="blas"):
         found = profile(
             graph,

@@ -1,0 +1,360 @@
+"""A graph as an ONNX model for inference: images in, the network's output out, any number of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
+from cnnspec.kernels.step import Array
+
+OPSET = 21  # the first with GroupNormalization by channel
+Writer = Callable[["Model", Node, Sequence[str]], None]
+
+
+@cache
+def package() -> Any:
+    """The package; RunError where it is not installed."""
+    try:
+        return importlib.import_module("onnx")
+    except ImportError as error:
+        raise RunError("onnx is not installed", "pip install onnx") from error
+
+
+def model(graph: Graph, values: Mapping[str, Array]) -> Any:
+    """The graph as an `onnx.ModelProto`, with the parameters and states in `values` by name.
+
+    RunError with all layers that have no counterpart.
+    """
+    graph = remove_train_only(remove_dead_nodes(graph))
+    strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
+    if strange:
+        raise RunError(f"ONNX has no counterpart of {', '.join(strange)}", "export a spec without such layers")
+    onnx, written = package(), Model(values)
+    for node in graph.nodes:
+        WRITERS[node.layer.type_name](written, node, node.inputs)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
+    made = onnx.helper.make_graph(
+        written.nodes,
+        graph.name or "network",
+        [onnx.helper.make_tensor_value_info(INPUT, kind, ["n", *graph.input_shape])],
+        [onnx.helper.make_tensor_value_info(graph.output.name, kind, ["n", *graph.output.shape])],
+        written.constants,
+    )
+    opset = onnx.helper.make_opsetid("", OPSET)
+    found = onnx.helper.make_model(made, opset_imports=[opset], ir_version=10, producer_name="cnnspec")
+    onnx.checker.check_model(found)
+    return found
+
+
+class Model:
+    """The model while it is written: nodes, and constants by name."""
+
+    def __init__(self, values: Mapping[str, Array]) -> None:
+        self.values = values
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.names: set[str] = set()
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """One operator; the name of its output."""
+        self.nodes.append(package().helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value: Any) -> str:
+        """An array under a name."""
+        if name not in self.names:
+            self.names.add(name)
+            self.constants.append(package().numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def parameter(self, node: Node, name: str, shape: Sequence[int] | None = None) -> str:
+        """A node's own array, or that of the node that it shares with, in another shape if need be."""
+        key = f"{node.share or node.name}.{name}"
+        key = key if key in self.values else f"{node.name}.{name}"
+        value = np.asarray(self.values[key], np.float32)
+        return self.constant(key, value if shape is None else value.reshape(shape))
+
+
+def _plain(operator: str, **fields: str) -> Writer:
+    """An operator whose attributes are fields of the layer."""
+
+    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+        attributes = {attribute: getattr(node.layer, field) for attribute, field in fields.items()}
+        made.add(operator, inputs, node.name, **attributes)
+
+    return write
+
+
+def _pads(padding: tuple[int, int, int, int]) -> list[int]:
+    top, bottom, left, right = padding
+    return [top, left, bottom, right]
+
+
+def _windows(node: Node) -> dict[str, Any]:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    return {"kernel_shape": laid.kernel, "strides": laid.stride, "pads": _pads(laid.padding)}
+
+
+def _convolution(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    untied = len(node.params["bias"].shape) == 3 if "bias" in node.params else False
+    arrays = [made.parameter(node, "weight")]
+    if "bias" in node.params and not untied:
+        arrays.append(made.parameter(node, "bias"))
+    groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
+    name = f"{node.name}.product" if untied else node.name
+    made.add("Conv", [*inputs, *arrays], name, **_windows(node), dilations=layer.dilation, group=groups)
+    if untied:
+        made.add("Add", [name, made.parameter(node, "bias", (1, *node.shape))], node.name)
+
+
+def _separable(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    depthwise = made.parameter(node, "depthwise")
+    groups = node.input_shapes[0][0]
+    middle = made.add(
+        "Conv",
+        [*inputs, depthwise],
+        f"{node.name}.middle",
+        **_windows(node),
+        dilations=layer.dilation,
+        group=groups,
+    )
+    arrays = [made.parameter(node, name) for name in ("pointwise", "bias") if name in node.params]
+    made.add("Conv", [middle, *arrays], node.name)
+
+
+def _transposed(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    arrays = [made.parameter(node, name) for name in ("weight", "bias") if name in node.params]
+    made.add(
+        "ConvTranspose",
+        [*inputs, *arrays],
+        node.name,
+        **_windows(node),
+        dilations=layer.dilation,
+        group=layer.groups,
+        output_padding=(layer.output_padding,) * 2,
+    )
+
+
+def _dense(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    arrays = [made.parameter(node, name) for name in ("weight", "bias") if name in node.params]
+    made.add("Gemm", [*inputs, *arrays], node.name, transB=1)
+
+
+def _max_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    made.add("MaxPool", inputs, node.name, **_windows(node))
+
+
+def _mean(made: Model, node: Node, source: str, output: str, *, whole: bool) -> None:
+    made.add("AveragePool", [source], output, **_windows(node), count_include_pad=int(whole))
+
+
+def _avg_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    _mean(made, node, inputs[0], node.name, whole=layer.count_include_pad)
+
+
+def _lp_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    name, exponent = node.name, made.constant(f"{node.name}.p", np.float32(layer.p))
+    made.add("Abs", inputs, f"{name}.magnitude")
+    made.add("Pow", [f"{name}.magnitude", exponent], f"{name}.power")
+    _mean(made, node, f"{name}.power", f"{name}.mean", whole=False)
+    made.add("Pow", [f"{name}.mean", made.constant(f"{name}.inverse", np.float32(1 / layer.p))], name)
+
+
+def _global(operator: str) -> Writer:
+    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+        made.add(operator, inputs, f"{node.name}.map")
+        made.add("Flatten", [f"{node.name}.map"], node.name)
+
+    return write
+
+
+def _adaptive(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    """Bins of unequal size are two products with matrices of weights: rows, then columns."""
+    _, height, width = node.input_shapes[0]
+    _, rows, columns = node.shape
+    name = node.name
+    left = made.constant(f"{name}.rows", _bins(height, rows))
+    right = made.constant(f"{name}.columns", _bins(width, columns).T)
+    made.add("MatMul", [inputs[0], right], f"{name}.narrow")
+    made.add("MatMul", [left, f"{name}.narrow"], name)
+
+
+def _bins(inputs: int, outputs: int) -> Array:
+    matrix = np.zeros((outputs, inputs), np.float32)
+    for i in range(outputs):
+        start, stop = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _batch_norm(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    arrays = [made.parameter(node, name) for name in ("weight", "bias", "running_mean", "running_variance")]
+    made.add("BatchNormalization", [*inputs, *arrays], node.name, epsilon=layer.epsilon)
+
+
+def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
+    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+        layer: Any = node.layer
+        arrays = [made.parameter(node, name) for name in ("weight", "bias")]
+        groups = groups_of(layer, node.input_shapes[0][0])
+        made.add("GroupNormalization", [*inputs, *arrays], node.name, epsilon=layer.epsilon, num_groups=groups)
+
+    return write
+
+
+def _response_norm(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    made.add("LRN", inputs, node.name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
+
+
+def _multiply(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    whole = [
+        made.add("Reshape", [name, made.constant("as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
+        if len(shape) < len(node.shape)
+        else name
+        for i, (name, shape) in enumerate(zip(inputs, node.input_shapes, strict=True))
+    ]
+    product = whole[0]
+    for i, other in enumerate(whole[1:], 2):
+        product = made.add("Mul", [product, other], node.name if i == len(whole) else f"{node.name}.{i}")
+    if len(whole) == 1:
+        made.add("Identity", whole, node.name)
+
+
+def _prelu(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
+    made.add("PRelu", [*inputs, made.parameter(node, "weight", shape)], node.name)
+
+
+def _relu6(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    bounds = [made.constant("zero", np.float32(0)), made.constant("six", np.float32(6))]
+    made.add("Clip", [*inputs, *bounds], node.name)
+
+
+def _silu(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    made.add("Sigmoid", inputs, f"{node.name}.gate")
+    made.add("Mul", [*inputs, f"{node.name}.gate"], node.name)
+
+
+def _reshape(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    made.add("Reshape", [*inputs, made.constant(f"{node.name}.shape", np.array([-1, *node.shape]))], node.name)
+
+
+def _channel_shuffle(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    (c, h, w), name = node.shape, node.name
+    apart = made.constant(f"{name}.apart", np.array([-1, layer.groups, c // layer.groups, h * w]))
+    made.add("Reshape", [*inputs, apart], f"{name}.groups")
+    made.add("Transpose", [f"{name}.groups"], f"{name}.dealt", perm=[0, 2, 1, 3])
+    _reshape(made, node, [f"{name}.dealt"])
+
+
+def _upsample(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    scale = made.constant(f"{node.name}.scale", np.array([1, 1, *layer.scale], np.float32))
+    mode = {"nearest": "nearest", "bilinear": "linear"}[layer.mode]
+    made.add("Resize", [*inputs, "", scale], node.name, mode=mode)
+
+
+def _zero_pad(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    (top, bottom, left, right), (before, behind) = layer.padding, layer.channels
+    pads = np.array([0, before, top, left, 0, behind, bottom, right])
+    made.add("Pad", [*inputs, made.constant(f"{node.name}.pads", pads)], node.name)
+
+
+def _cut(made: Model, node: Node, inputs: Sequence[str], ranges: Sequence[tuple[int, int, int]]) -> None:
+    starts, stops, steps = (np.array(values) for values in zip(*ranges, strict=True))
+    arrays = {"starts": starts, "stops": stops, "axes": np.array([1, 2, 3]), "steps": steps}
+    names = [made.constant(f"{node.name}.{name}", array) for name, array in arrays.items()]
+    made.add("Slice", [*inputs, *names], node.name)
+
+
+def _crop(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    (c, h, w), (top, bottom, left, right) = node.input_shapes[0], layer.cropping
+    _cut(made, node, inputs, [(0, c, 1), (top, h - bottom, 1), (left, w - right, 1)])
+
+
+def _slice(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    parts = zip((layer.channels, layer.rows, layer.columns), node.input_shapes[0], strict=True)
+    _cut(made, node, inputs, [(part.start, part.stop or length, part.step) for part, length in parts])
+
+
+def _permute(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    made.add("Transpose", inputs, node.name, perm=[0, *(axis + 1 for axis in layer.order)])
+
+
+def _pixel_shuffle(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    made.add("DepthToSpace", inputs, node.name, blocksize=layer.factor, mode="CRD")
+
+
+def _constant_attributes(operator: str, **attributes: Any) -> Writer:
+    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+        made.add(operator, inputs, node.name, **attributes)
+
+    return write
+
+
+WRITERS: Mapping[str, Writer] = {
+    "adaptive_avg_pool2d": _adaptive,
+    "add": _plain("Sum"),
+    "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
+    "channel_shuffle": _channel_shuffle,
+    "concat": _constant_attributes("Concat", axis=1),
+    "conv2d": _convolution,
+    "conv_transpose2d": _transposed,
+    "crop2d": _crop,
+    "dense": _dense,
+    "depthwise_conv2d": _convolution,
+    "elu": _plain("Elu", alpha="alpha"),
+    "flatten": _plain("Flatten"),
+    "gelu": _plain("Gelu", approximate="approximate"),
+    "global_avg_pool2d": _global("GlobalAveragePool"),
+    "global_max_pool2d": _global("GlobalMaxPool"),
+    "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
+    "hard_sigmoid": _constant_attributes("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_swish": _plain("HardSwish"),
+    "instance_norm": _group_norm(lambda layer, channels: channels),
+    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "leaky_relu": _plain("LeakyRelu", alpha="negative_slope"),
+    "local_response_norm": _response_norm,
+    "lp_pool2d": _lp_pool,
+    "max_pool2d": _max_pool,
+    "mish": _plain("Mish"),
+    "multiply": _multiply,
+    "permute": _permute,
+    "pixel_shuffle": _pixel_shuffle,
+    "prelu": _prelu,
+    "relu": _plain("Relu"),
+    "relu6": _relu6,
+    "reshape": _reshape,
+    "selu": _plain("Selu"),
+    "separable_conv2d": _separable,
+    "sigmoid": _plain("Sigmoid"),
+    "silu": _silu,
+    "slice": _slice,
+    "softmax": _constant_attributes("Softmax", axis=1),
+    "softplus": _plain("Softplus"),
+    "tanh": _plain("Tanh"),
+    "upsample2d": _upsample,
+    "zero_pad2d": _zero_pad,
+}

@@ -1,0 +1,26 @@
+"""How much of the machine other programs use: what a measurement on several threads is worth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+STATISTICS = Path("/proc/stat")
+BUSY = 0.1  # share of the processors from which on ratios on several threads cannot be quoted
+
+
+def others_share(seconds: float = 0.5) -> float | None:
+    """The share of all processors that is in use while this process sleeps; None where the system does not tell."""
+    if not STATISTICS.exists():
+        return None
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    whole, idle = (last - first for first, last in zip(before, after, strict=True))
+    return 1 - idle / whole if whole else None
+
+
+def _ticks() -> tuple[int, int]:
+    """All ticks of the processors since the start of the machine, and those in which they had nothing to do."""
+    fields = [int(field) for field in STATISTICS.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return sum(fields), fields[3] + fields[4]  # idle, and waiting for disks

@@ -1,0 +1,92 @@
+"""Races: who is faster, by how much, and whether the machine was quiet enough to say."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cnnspec.cli import main
+from cnnspec.report import load
+from cnnspec.report.race import Race, race
+from tests.report.test_profile import SPEC
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    found = Race("own", {"own": (1.0, 2.0, 1.0), "slow": (4.0, 6.0, 3.0), "fast": (2.0, 3.0, 2.5)})
+    assert found.best == "fast"
+    assert found.ratios("fast") == (1.5, 2.0, 2.5)
+
+
+def test_programs_alternate_and_take_turns_in_going_first() -> None:
+    order: list[str] = []
+    race({"a": partial(order.append, "a"), "b": partial(order.append, "b")}, "a", rounds=2, seconds=0.0)
+    assert "".join(order) == "aaaaabbbbb" + "bbbbbaaaaa"
+
+
+def test_a_slower_program_is_found_slower() -> None:
+    found = race({"own": lambda: None, "other": lambda: time.sleep(2e-3)}, "own", rounds=3, seconds=0.01)
+    assert found.ratios("other")[0] > 10
+
+
+def test_the_share_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([(1000, 400), (1100, 420)])
+    monkeypatch.setattr(load, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(load, "STATISTICS", tmp_path)
+    assert load.others_share(0.0) == pytest.approx(0.8)
+    monkeypatch.setattr(load, "STATISTICS", tmp_path / "none")
+    assert load.others_share(0.0) is None
+
+
+@pytest.fixture(name="spec")
+def _spec(tmp_path: Path) -> str:
+    (tmp_path / "s.yaml").write_text(SPEC)
+    return str(tmp_path / "s.yaml")
+
+
+def test_against_onnxruntime(spec: str, capsys: Captured) -> None:
+    pytest.importorskip("onnxruntime")
+    words = ["bench", spec, "--against", "onnxruntime", "--inference", "--threads", "1", "--seconds", "1"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best_rival"] == "onnxruntime"
+    assert found["ratio"]["lowest"] <= found["ratio"]["median"] <= found["ratio"]["highest"]
+    assert main(words) == 0
+    assert "times onnxruntime (" in capsys.readouterr().out
+
+
+def test_a_crowded_machine_is_said(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that the verb leaves no trace in this process
+    monkeypatch.setattr("cnnspec.cli.duel.others_share", lambda: 0.9)
+    assert main(["bench", spec, "--against", "onnxruntime", "--inference", "--seconds", "1", "--threads", "1"]) == 0
+    assert "other programs used 90% of the processors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--against", "onnxruntime"], "onnxruntime does not train"),
+        (["--against", "keras"], "no translation to keras exists yet"),
+        (["--against", "jax"], "no translation to jax exists yet"),
+    ],
+)
+def test_what_cannot_be_raced_is_one_clear_error(spec: str, capsys: Captured, words: list[str], text: str) -> None:
+    assert main(["bench", spec, *words]) == 4
+    assert text in capsys.readouterr().err
+
+
+def test_a_missing_package_is_one_clear_error(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnspec.export import pytorch
+
+    pytorch.torch.cache_clear()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["bench", spec, "--against", "torch"]) == 4
+    assert "PyTorch is not installed\nhelp: pip install torch" in capsys.readouterr().err
+    pytorch.torch.cache_clear()
