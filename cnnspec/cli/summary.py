@@ -13,6 +13,8 @@ from rich.table import Table
 from cnnspec.cli.arguments import add_spec, count
 from cnnspec.cli.check import checked
 from cnnspec.graph import Graph
+from cnnspec.graph.passes import PASSES
+from cnnspec.layers.base import Mode
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.explain import Chosen, explain_plan
 from cnnspec.plan.footprint import FLOAT
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_spec(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
     parser.add_argument("--explain-plan", action="store_true", help="say which kernel computes which convolution")
+    parser.add_argument("--passes", action="store_true", help="print the layers after each pass over the graph")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -44,7 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
         _print(spec, graph, batch, footprints)
         if chosen:
             Console(highlight=False).print(_kernels(chosen, batch))
+        if arguments.passes:
+            _print_passes(graph, "infer" if spec.train is None else "train")
     return 0
+
+
+def _print_passes(graph: Graph, mode: Mode) -> None:
+    """What each pass of a mode leaves: every node with its type and what it reads."""
+    for name, transform in PASSES[mode].items():
+        before, graph = graph, transform(graph)
+        print(f"\nafter {name} ({mode}){': nothing changes' if graph == before else ''}")
+        if graph != before:
+            for node in graph.nodes:
+                print(f"  {node.name}: {node.layer.type_name} of {', '.join(node.inputs)} -> {text(node.shape)}")
 
 
 def _kernels(chosen: list[Chosen], batch: int) -> Table:

@@ -21,6 +21,7 @@ from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
 from cnnspec.train.score import Score, Tally
 
 INFERENCE_BATCH = 256  # images that one inference plan takes at a time
+INFERENCE_PLANS = 8  # that stay in memory, each with an arena of its own; the one unused for longest goes
 
 
 class Model:
@@ -57,7 +58,10 @@ class Model:
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
         """The plan for a batch size, made at the first request; `images` is their type in memory."""
         key = (batch, mode, images)
-        if key not in self._plans:
+        if key in self._plans:
+            self._plans[key] = self._plans.pop(key)  # the order is that of the last use
+        else:
+            self._forget(mode)
             entry = Entry(images)
             if images == "uint8" and self.pixels is not None:
                 scale, shift = (tuple(values.tolist()) for values in self.pixels)
@@ -76,6 +80,12 @@ class Model:
                 seed=self.spec.seed,
             )
         return self._plans[key]
+
+    def _forget(self, mode: Mode) -> None:
+        """Make room for one more inference plan; training plans stay."""
+        kept = [key for key in self._plans if key[1] == "infer"]
+        if mode == "infer" and len(kept) >= INFERENCE_PLANS:
+            del self._plans[kept[0]]
 
     def predict(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it."""

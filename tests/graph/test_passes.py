@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cnnspec.cli import main
 from cnnspec.graph import Graph, build
 from cnnspec.graph.passes import (
     INFERENCE,
@@ -113,3 +115,12 @@ def infer(graph: Graph, passes: Mapping[str, Pass]) -> np.ndarray:
     plan.images[...] = np.random.default_rng(0).standard_normal(plan.images.shape)
     plan.compute()
     return plan.output
+
+
+def test_passes_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.yaml").write_text(SPEC)
+    assert main(["summary", str(tmp_path / "s.yaml"), "--passes"]) == 0
+    printed = capsys.readouterr().out
+    for name in TRAINING:
+        assert f"after {name} (train)" in printed
+    assert "relu_1: max_pool2d of a -> 4x5x5" in printed
