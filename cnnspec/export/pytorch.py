@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from cnnspec.diagnostics import RunError
@@ -21,13 +20,17 @@ Tensors = Mapping[str, Tensor]
 Function = Callable[[Node, Tensors, Sequence[Tensor], bool], Tensor]  # node, parameters and state, inputs, training
 
 
-@cache
+LOADED: dict[str, Any] = {}  # torch.compile looks into a dictionary, where an import would cut its graph
+
+
 def torch() -> Any:
     """The package; RunError where it is not installed."""
-    try:
-        return importlib.import_module("torch")
-    except ImportError as error:
-        raise RunError("PyTorch is not installed", "pip install torch") from error
+    if "torch" not in LOADED:
+        try:
+            LOADED["torch"] = importlib.import_module("torch")
+        except ImportError as error:
+            raise RunError("PyTorch is not installed", "pip install torch") from error
+    return LOADED["torch"]
 
 
 def module(graph: Graph, values: Mapping[str, Array]) -> Any:

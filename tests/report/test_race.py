@@ -85,8 +85,7 @@ def test_what_cannot_be_raced_is_one_clear_error(spec: str, capsys: Captured, wo
 def test_a_missing_package_is_one_clear_error(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnspec.export import pytorch
 
-    pytorch.torch.cache_clear()
+    monkeypatch.delitem(pytorch.LOADED, "torch", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["bench", spec, "--against", "torch"]) == 4
     assert "PyTorch is not installed\nhelp: pip install torch" in capsys.readouterr().err
-    pytorch.torch.cache_clear()
