@@ -1,7 +1,18 @@
-"""`python -m cnnspec`."""
+"""`python -m cnnspec`, and the console script."""
 
+import gc
 import sys
 
-from cnnspec.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Load the command line and run it; what is loaded stays, so looking for garbage in it is left out."""
+    gc.disable()
+    from cnnspec.cli import main as run
+
+    gc.freeze()
+    gc.enable()
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,7 @@ from cnnspec.cli import main
 
 ROOT = Path(__file__).parents[2]
 SPEC = "specs/resnet18.yaml"
-VALIDATE = ["-m", "cnnspec", "validate", SPEC]
+VALIDATE = ["-m", "cnnspec", "validate"]
 LIBRARIES = ["-c", "import yaml, jsonschema, numpy"]
 RIVAL = ["-m", "check_jsonschema", "--schemafile", "cnnspec/spec/cnnspec.schema.json", SPEC]
 
@@ -37,14 +37,15 @@ def ratio(ours: list[str], theirs: list[str], folder: Path) -> float:
 
 
 @pytest.mark.slow
-def test_one_file_takes_little_longer_than_its_libraries(tmp_path: Path) -> None:
-    assert ratio(VALIDATE, LIBRARIES, tmp_path) <= 1.6
+@pytest.mark.parametrize("spec", [SPEC, "specs/lenet.yaml"])  # the second one asks for memory, which takes a plan
+def test_one_file_takes_little_longer_than_its_libraries(spec: str, tmp_path: Path) -> None:
+    assert ratio([*VALIDATE, spec], LIBRARIES, tmp_path) <= 1.5
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("check_jsonschema") is None, reason="check-jsonschema is not installed")
 def test_it_is_faster_than_a_plain_schema_check(tmp_path: Path) -> None:
-    assert ratio(VALIDATE, RIVAL, tmp_path) < 1
+    assert ratio([*VALIDATE, SPEC], RIVAL, tmp_path) < 1
 
 
 def test_validation_loads_neither_kernels_nor_what_draws(tmp_path: Path) -> None:
