@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
+PART = 1 << 20  # bytes unpacked at a time: the images alone stay in memory
 NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -57,35 +59,43 @@ def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[
     """The file's array and its checksum."""
     import hashlib
 
-    content = _content(path)
     # The cheap checks come first: they say more than a checksum that differs.
     dimensions = (shape[0], *shape[2:])
     header = 4 * (1 + len(dimensions))
-    if len(content) < header:
-        raise DataError(f"{path}: truncated, expected a header of {header} bytes, got {len(content)}", AGAIN)
-    numbers = np.frombuffer(content, ">u4", 1 + len(dimensions)).tolist()
+    expected = header + prod(shape)
+    content, length = _content(path, expected)
+    if length < header:
+        raise DataError(f"{path}: truncated, expected a header of {header} bytes, got {length}", AGAIN)
+    numbers = content[:header].view(">u4").tolist()
     if numbers[0] != magic:
         raise DataError(f"{path}: expected magic number {magic}, got {numbers[0]}: not this data set's file", AGAIN)
     if tuple(numbers[1:]) != dimensions:
         raise DataError(f"{path}: expected dimensions {dimensions}, got {tuple(numbers[1:])}", AGAIN)
-    expected = header + int(np.prod(shape))
-    if len(content) != expected:
-        raise DataError(f"{path}: truncated, expected {expected:,} bytes, got {len(content):,}", AGAIN)
-    got = hashlib.sha256(content).hexdigest()
+    if length != expected:
+        raise DataError(f"{path}: truncated, expected {expected:,} bytes, got {length:,}", AGAIN)
+    got = hashlib.sha256(content.data).hexdigest()
     if got != wanted:
         raise DataError(f"{path}: expected SHA-256 {wanted} (unpacked), got {got}: the file is damaged", AGAIN)
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape), got
+    return content[header:].reshape(shape), got
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int) -> tuple[Array, int]:
+    """The first bytes of a file, unpacked straight to their place, and how many there are in all."""
     import gzip
     import zlib
 
+    content: Array = np.zeros(most, np.uint8)
+    length = 0
     try:
-        packed = path.read_bytes()
-        return gzip.decompress(packed) if path.suffix == ".gz" else packed
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while part := file.read(PART):
+                room = content[length : length + len(part)]
+                room[...] = np.frombuffer(part, np.uint8, len(room))
+                length += len(part)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}", AGAIN) from error
+    content.flags.writeable = False
+    return content, length
 
 
 @register("mnist")
