@@ -2,6 +2,7 @@
 
 from cnnspec.plan.footprint import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.lower import Entry, arena_bytes, lower, shards_of
+from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
@@ -11,6 +12,7 @@ __all__ = [
     "Entry",
     "Footprint",
     "Plan",
+    "Pool",
     "Team",
     "Training",
     "Weights",

@@ -26,7 +26,7 @@ from cnnspec.plan.layout import (
     lay_out_prepared,
     value_key,
 )
-from cnnspec.plan.memory import allocate
+from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
 from cnnspec.plan.reduce import all_sum
@@ -89,15 +89,18 @@ def lower(
     training: Training | None = None,
     seed: int = 0,
     passes: Mapping[str, Pass] | None = None,
+    pool: Pool | None = None,
 ) -> Plan:
     """Make the plan for one batch size; `passes` are the mode's own unless others are given.
+
+    Plans with one `pool` share their memory and must not run at once.
 
     `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
     training state belong to the caller, so that plans of several sizes and modes work on the same ones.
     """
     kernels.load()
     graph = optimise(graph, PASSES[mode] if passes is None else passes)
-    return _Lowering(graph, batch, mode, weights, team, entry or Entry(), loss, training, seed).plan()
+    return _Lowering(graph, batch, mode, weights, team, entry or Entry(), loss, training, seed, pool or Pool()).plan()
 
 
 class _Lowering:
@@ -112,13 +115,16 @@ class _Lowering:
         loss: Loss | None,
         training: Training | None,
         seed: int,
+        pool: Pool,
     ) -> None:
         self.graph, self.batch, self.mode, self.weights, self.team = graph, batch, mode, weights, team
         self.entry, self.loss, self.training, self.seed = entry, loss, training, seed
         dtype = weights.values.dtype
         self.wanted = differentiated(graph) if mode == "train" else frozenset[str]()
         prepared, self.layouts = _layouts(graph, batch, mode, str(dtype), loss)
-        self.arena = allocate(prepared.size + sum(layout.size for layout in self.layouts))
+        size = prepared.size + sum(layout.size for layout in self.layouts)
+        self.block = pool.take(size)
+        self.arena = self.block.data[:size]
         self.prepared = prepared.bind(self.arena[: prepared.size])
         self.arrays: list[dict[Key, Array]] = []
         start = prepared.size
@@ -150,6 +156,7 @@ class _Lowering:
             batch=self.batch,
             mode=self.mode,
             arena=self.arena,
+            block=self.block,
             images=self.images,
             labels=self.labels,
             shares=self.shares,

@@ -69,6 +69,27 @@ def allocate(size: int) -> Array:
     return block[start : start + size]
 
 
+@dataclass(eq=False, slots=True)
+class Block:
+    """Memory that plans take turns in; `user` is the one that ran last and finds there what it left."""
+
+    data: Array
+    user: object = None
+
+
+class Pool:
+    """Lends one block to all plans of a model, which never run at once; a plan that needs more gets a larger one."""
+
+    def __init__(self) -> None:
+        self._block = Block(allocate(0))
+
+    def take(self, size: int) -> Block:
+        """A block of at least so many bytes."""
+        if len(self._block.data) < size:
+            self._block = Block(allocate(size))
+        return self._block
+
+
 def view(region: Array, offset: int, claim: Claim) -> Array:
     """The claim's array inside its region."""
     length = prod(claim.shape) * claim.dtype.itemsize

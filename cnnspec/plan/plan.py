@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode, to_public
+from cnnspec.plan.memory import Block
 from cnnspec.plan.team import Phase, Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
@@ -24,6 +25,7 @@ class Plan:
     batch: int
     mode: Mode
     arena: Array
+    block: Block  # what the arena lies in
     images: Array
     labels: Array
     shares: Array | None
@@ -41,9 +43,9 @@ class Plan:
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
-        if self._prepared != self.weights.version:
+        if self._prepared != self.weights.version or self.block.user is not self:
             self.team.run(self.prepare)
-            self._prepared = self.weights.version
+            self._prepared, self.block.user = self.weights.version, self
         self.team.run(self.phases)
 
     def step(self, rate: float) -> None:

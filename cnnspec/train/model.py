@@ -15,13 +15,13 @@ from cnnspec.data import Dataset, affine, open_data
 from cnnspec.graph import Graph, build
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
-from cnnspec.plan import Entry, Plan, Team, Training, Weights, lower, shards_of
+from cnnspec.plan import Entry, Plan, Pool, Team, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load
 from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
 from cnnspec.train.score import Score, Tally
 
-INFERENCE_BATCH = 256  # images that one inference plan takes at a time
-INFERENCE_PLANS = 8  # that stay in memory, each with an arena of its own; the one unused for longest goes
+INFERENCE_BATCH = 128  # images that one inference plan takes at a time
+INFERENCE_PLANS = 8  # that stay in memory, the one unused for longest goes
 
 
 class Model:
@@ -52,6 +52,7 @@ class Model:
         self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
+        self.pool = Pool()
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
         threadpool_limits(1, user_api="blas")  # the plan's own threads share the work; more would only compete
 
@@ -78,6 +79,7 @@ class Model:
                 loss=self.loss,
                 training=self.training if mode == "train" else None,
                 seed=self.spec.seed,
+                pool=self.pool,
             )
         return self._plans[key]
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
-from cnnspec.plan import Team, Training, Weights, arena_bytes, lower, shards_of
+from cnnspec.plan import Entry, Team, Training, Weights, arena_bytes, lower, shards_of
 from cnnspec.spec import Spec, load, loads
 from cnnspec.train import Model
 
@@ -115,6 +115,27 @@ def test_every_step_writes_what_it_reads() -> None:
         plan.step(0.05)
         assert np.isfinite(plan.losses).all()
         assert np.isfinite(model.weights.values).all()
+
+
+@pytest.mark.parametrize("count", [5, 70])
+def test_plans_take_turns_in_one_block_without_a_trace(count: int) -> None:
+    spec = loads(EVERYTHING)
+    model, apart = Model(spec, build(spec), threads=2), Model(spec, build(spec), threads=2)
+    images, labels = batch(spec, count)
+    for _ in range(3):
+        for one in (model, apart):
+            plan = one.plan(count, "train", "float32")
+            plan.images[...], plan.labels[...] = images, labels
+            plan.step(0.05)
+        for size in (1, 40, 1):  # between the steps of one of them, through plans that use the same bytes
+            model.predict(images[:size].astype(np.float32))
+    assert model.plan(1, "infer", "float32").block is model.plan(count, "train", "float32").block
+    assert np.array_equal(model.weights.values, apart.weights.values)
+    expected = lower(model.graph, count, "infer", model.weights, Team(1), entry=Entry("float32"))
+    expected.images[...] = images
+    expected.compute()
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict(images.astype(np.float32)), expected.output)
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
