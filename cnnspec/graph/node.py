@@ -27,6 +27,7 @@ class Node:
     weight_decay: float | None = None  # None: the optimizer's
     trainable: bool = True
     share: str | None = None  # the node whose parameters it uses
+    folded: Node | None = None  # the node before it whose work it does too
     place: Place | None = None  # where the spec says it; None in graphs made by hand
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Mode
+from cnnspec.layers.folded import Folded, can_fold
 from cnnspec.layers.merge import Fork
 
 Pass = Callable[[Graph], Graph]
@@ -62,6 +63,22 @@ def activation_behind_pooling(graph: Graph) -> Graph:
     return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
+def fold_batch_norm(graph: Graph) -> Graph:
+    """Let layers do the work of the batch normalisation behind them, where that alone reads them; for inference."""
+    found: dict[str, Node] = {}
+    gone: set[str] = set()
+    for node in graph.nodes:
+        first = next((other for other in graph.nodes if other.name == node.inputs[0]), None)
+        if first is not None and len(graph.consumers(first.name)) == 1 and can_fold(first.layer, node.layer):
+            gone.add(first.name)
+            layer, inputs, shapes = Folded(first.layer, node.layer), first.inputs, first.input_shapes
+            found[node.name] = dataclasses.replace(
+                node, layer=layer, inputs=inputs, input_shapes=shapes, folded=first, macs=first.macs
+            )
+    nodes = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
+    return dataclasses.replace(graph, nodes=nodes)
+
+
 def explicit_fan_out(graph: Graph) -> Graph:
     """Put a fork behind every value with several readers; it sums their gradients, so that no layer accumulates."""
     forks: dict[str, Node] = {}
@@ -86,6 +103,7 @@ TRAINING: Mapping[str, Pass] = {
 INFERENCE: Mapping[str, Pass] = {
     "remove-dead-nodes": remove_dead_nodes,
     "remove-train-only": remove_train_only,
+    "fold-batch-norm": fold_batch_norm,
     "activation-behind-pooling": activation_behind_pooling,
 }
 PASSES: Mapping[Mode, Mapping[str, Pass]] = {"train": TRAINING, "infer": INFERENCE}

@@ -124,6 +124,7 @@ class Layer(Declaration):
     in_place: ClassVar[bool] = False  # may run with y in x's place and dx in dy's
     train_only: ClassVar[bool] = False  # the identity at inference
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
+    scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y
     selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -161,6 +162,12 @@ class Layer(Declaration):
     def backward(self, o: Operands) -> Backward:
         """Bind dx and the parameters' gradients to their arrays."""
         raise NotImplementedError
+
+
+def within(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
+    """The arrays of one part of a layer, whose names begin with the part's, by their names within it."""
+    prefix = f"{part}."
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def batch_shape(shape: Shape, n: int) -> Shape:

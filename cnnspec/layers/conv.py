@@ -40,6 +40,7 @@ class Conv2d(Layer):
     ] = None
 
     retains = frozenset({"x"})
+    scales = "weight"
 
     def windows(self, shape: Shape) -> Windows:
         """How the filters lie over a map."""

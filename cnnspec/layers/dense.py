@@ -31,6 +31,7 @@ class Dense(Layer):
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
 
     retains = frozenset({"x"})
+    scales = "weight"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(units,)."""

@@ -9,7 +9,17 @@ from typing import Annotated, Literal
 from cnnspec.fields import Padding, Pair, PositiveInt
 from cnnspec.kernels import cases
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
+from cnnspec.layers.base import (
+    Backward,
+    InitializerField,
+    Layer,
+    Mode,
+    Operands,
+    Parameter,
+    Program,
+    batch_shape,
+    within,
+)
 from cnnspec.layers.conv import Conv2d
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, Windows, expect_map
@@ -32,6 +42,7 @@ class DepthwiseConv2d(Layer):
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
 
     retains = frozenset({"x"})
+    scales = "weight"
 
     def grouped(self, channels: int) -> Conv2d:
         """The same as a grouped convolution."""
@@ -103,6 +114,7 @@ class SeparableConv2d(Layer):
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
 
     retains = frozenset({"x"})
+    scales = "pointwise"
 
     def parts(self, channels: int) -> tuple[Conv2d, Conv2d]:
         """The depthwise and the pointwise convolution."""
@@ -182,7 +194,7 @@ class SeparableConv2d(Layer):
             output_grads=() if gradient is None else (gradient,),
             params=_renamed(o.params, "depthwise"),
             grads=_renamed(o.grads, "depthwise"),
-            buffers=_within(o.buffers, "depthwise"),
+            buffers=within(o.buffers, "depthwise"),
         )
         second = replace(
             o,
@@ -190,7 +202,7 @@ class SeparableConv2d(Layer):
             input_grads=(gradient,),
             params=_renamed(o.params, "pointwise"),
             grads=_renamed(o.grads, "pointwise"),
-            buffers=_within(o.buffers, "pointwise"),
+            buffers=within(o.buffers, "pointwise"),
         )
         return (depthwise, first), (pointwise, second)
 
@@ -199,8 +211,3 @@ def _renamed(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
     """A part's own array as its weight; the bias belongs to the second part."""
     names = {part: "weight", "bias": "bias"} if part == "pointwise" else {part: "weight"}
     return {names[name]: array for name, array in arrays.items() if name in names}
-
-
-def _within(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    prefix = f"{part}."
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
+from cnnspec.layers.folded import FIRST
 from cnnspec.shapes import Shape
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
@@ -97,12 +98,14 @@ class Weights:
         self.version += 1
 
     def views(self, flat: Array, node: Node) -> dict[str, Array]:
-        """One node's parameters, or their gradients, as views of a flat array."""
-        return {
+        """One node's parameters, or their gradients, as views of a flat array; those of what it folds under `first`."""
+        others = self.views(flat, node.folded) if node.folded else {}
+        own = {
             slot.name: flat[slot.start : slot.stop].reshape(slot.shape)
             for slot in self.slots
             if slot.node.name == (node.share or node.name)
         }
+        return own | {f"{FIRST}.{name}": array for name, array in others.items()}
 
     def node_state(self, node: Node) -> dict[str, Array]:
         """One node's running statistics."""

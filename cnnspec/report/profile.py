@@ -258,12 +258,10 @@ def matrix_peak(team: Team, repeats: int = 5) -> float:
 def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
     """The kernel and the foretold seconds an image, by direction, of a graph of one convolution; else nothing."""
     (node,) = alone.nodes
-    if node.layer.type_name != "conv2d":
+    case = node.layer.convolution(*node.input_shapes)
+    if case is None:
         return {}
-    layer = cast(Any, node.layer)
-    shape = node.input_shapes[0]
-    case = cases.Case(layer.windows(shape), shape[0], layer.filters, layer.groups)
-    chosen = choice.choose(case, n, mode, layer.kernel)
+    chosen = choice.choose(case, n, mode, getattr(node.layer, "kernel", None))
     return {
         direction: (kernel.name, choice.nanoseconds(kernel, case, n) * 1e-9) for direction, kernel in chosen.items()
     }

@@ -16,6 +16,7 @@ from cnnspec.graph.passes import (
     Pass,
     activation_behind_pooling,
     explicit_fan_out,
+    fold_batch_norm,
     remove_dead_nodes,
     remove_train_only,
 )
@@ -76,6 +77,59 @@ def test_fan_out_is_made_explicit(graph: Graph) -> None:
     for node in forked.nodes:
         readers = forked.consumers(node.name)
         assert len(readers) <= 1 or node.name.endswith(".fork")
+
+
+NORMALISED = """
+cnnspec: 1
+name: normalised
+input: [3, 9, 9]
+layers:
+  - {id: a, type: conv2d, filters: 6, kernel_size: 3, padding: same}
+  - {id: a_norm, type: batch_norm, epsilon: 1e-3}
+  - relu
+  - {type: depthwise_conv2d, kernel_size: 3, multiplier: 2, bias: none}
+  - batch_norm
+  - {type: separable_conv2d, filters: 5, kernel_size: 3}
+  - {id: c_norm, type: batch_norm}
+  - {id: untied, type: conv2d, filters: 5, kernel_size: 1, bias: untied}
+  - {id: u_norm, type: batch_norm}
+  - {id: twice, type: conv2d, filters: 5, kernel_size: 1, bias: none}
+  - {id: t_norm, type: batch_norm}
+  - {type: add, from: [twice, t_norm]}
+  - {id: shared, type: conv2d, filters: 5, kernel_size: 1, bias: none, share: twice}
+  - {id: s_norm, type: batch_norm}
+  - global_avg_pool2d
+  - {type: dense, units: 4}
+  - batch_norm
+"""
+
+
+def test_batch_norm_is_folded_where_its_input_alone_goes_into_it() -> None:
+    graph = fold_batch_norm(build(loads(NORMALISED)))
+    folded = {node.name: node.layer.type_name for node in graph.nodes if node.folded}
+    assert folded == {
+        "a_norm": "conv2d+batch_norm",
+        "batch_norm_1": "depthwise_conv2d+batch_norm",
+        "c_norm": "separable_conv2d+batch_norm",
+        "s_norm": "conv2d+batch_norm",
+        "batch_norm_2": "dense+batch_norm",
+    }
+    assert {"u_norm", "t_norm", "twice"} <= set(names(graph))
+
+
+def test_folded_batch_norm_leaves_outputs_equal_and_follows_the_weights() -> None:
+    graph, random = build(loads(NORMALISED)), np.random.default_rng(0)
+    weights = weights_of(graph)
+    plans = [lower(graph, 5, "infer", weights, Team(1), passes=passes) for passes in (INFERENCE, {})]
+    for _ in range(2):
+        for array in [*weights.params.values(), *weights.state.values()]:
+            array[...] = random.uniform(0.5, 1.5, array.shape)
+        weights.version += 1
+        images = random.standard_normal(plans[0].images.shape)
+        for plan in plans:
+            plan.images[...] = images
+            plan.compute()
+        np.testing.assert_allclose(plans[0].output, plans[1].output, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

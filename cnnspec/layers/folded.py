@@ -1,0 +1,85 @@
+"""A convolution or dense layer with the batch normalisation behind it folded into its weights, for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Layer, Mode, Operands, Program, within
+from cnnspec.layers.norm import BatchNorm
+from cnnspec.shapes import Shape
+
+FIRST = "first"  # what the names of the first layer's arrays begin with
+
+
+def can_fold(first: Layer, second: Layer) -> bool:
+    """Whether the second layer normalises, channel by channel, what scaled weights of the first one can give."""
+    return isinstance(second, BatchNorm) and first.scales is not None and getattr(first, "bias", None) != "untied"
+
+
+class Folded(Layer):
+    """y = (s W) x + s b + t, with s = weight / sqrt(running_variance + epsilon) and t = bias - s running_mean.
+
+    W and b are the first layer's, the rest the normalisation's. Passes add it, specs do not. Source: Jacob et al.,
+    "Quantization and training of neural networks for efficient integer-arithmetic-only inference" (2018), section 3.2.
+    """
+
+    first: Any
+    norm: Any
+
+    def __init__(self, first: Layer, norm: Layer) -> None:
+        given = {"first": first.but(bias="channel"), "norm": norm, "type_name": f"{first.type_name}+batch_norm"}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def kernel(self) -> str | None:
+        """The algorithm that the first layer pins."""
+        return getattr(self.first, "kernel", None)
+
+    def convolution(self, *inputs: Shape) -> Any:
+        """The first layer's."""
+        return self.first.convolution(*inputs)
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The first layer's, its scaled weights, s, and its bias s b + t."""
+        found = {f"{FIRST}.{name}": buffer for name, buffer in self.first.scratch(*inputs, n=n, mode=mode).items()}
+        params = self.first.params(*inputs)
+        channels = params["bias"].shape
+        scaled = Buffer(params[self.first.scales].shape, "prepare")
+        return {**found, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
+
+    def prepare(self, o: Operands) -> Program:
+        """Scale the weights, then what the first layer prepares from them."""
+        weight, bias = o.params[f"{FIRST}.{self.first.scales}"], o.params.get(f"{FIRST}.bias")
+        gain, offset, epsilon = o.params["weight"], o.params["bias"], self.norm.epsilon
+        mean, variance = o.state["running_mean"], o.state["running_variance"]
+        scaled, scale, shift = (o.buffers[name] for name in ("scaled", "scale", "shift"))
+        by_channel = scale.reshape(-1, *(1,) * (weight.ndim - 1))
+
+        def fold() -> None:
+            np.add(variance, epsilon, out=scale)
+            np.sqrt(scale, out=scale)
+            np.divide(gain, scale, out=scale)
+            np.multiply(weight, by_channel, out=scaled)
+            np.negative(mean, out=shift)
+            if bias is not None:
+                np.add(shift, bias, out=shift)
+            np.multiply(shift, scale, out=shift)
+            np.add(shift, offset, out=shift)
+
+        return [fold, *self.first.prepare(self._bound(o))]
+
+    def forward(self, o: Operands) -> Program:
+        """The first layer's, with its scaled weights."""
+        forward: Program = self.first.forward(self._bound(o))
+        return forward
+
+    def _bound(self, o: Operands) -> Operands:
+        own: dict[str, Array] = within(o.params, FIRST)
+        params = {**own, self.first.scales: o.buffers["scaled"], "bias": o.buffers["shift"]}
+        return replace(o, params=params, buffers=within(o.buffers, FIRST))
