@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.check import opened
-from cnnspec.cli.trained import open_run
+from cnnspec.cli.trained import data_folder, open_run
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
+    arguments.data = arguments.data or data_folder(arguments.run)
     data = opened(model.spec, model.graph, arguments)
     dataset = data.splits.get(arguments.split)
     if dataset is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import json
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnnspec.cli import INTERRUPTED, USAGE
+from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
 from cnnspec.cli.check import checked, opened
+from cnnspec.cli.trained import data_folder, origin, with_epochs
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
@@ -34,6 +35,7 @@ from cnnspec.train.keeper import Interruption, Keeper
 from cnnspec.train.run import LAST, SPEC
 
 CURVES = "loss.png"
+REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last epoch is always drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,19 +67,23 @@ def run(arguments: argparse.Namespace) -> int:
     graph = checked(spec)
     data = opened(spec, graph, arguments)
     model = Model(spec, graph, threads=arguments.threads)
+    run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out, spec.name)
     settings = spec.train.checkpoint
-    epochs = settings.every[0] if settings.every[1] == "epochs" else 1
-    if arguments.resume is None:
-        run, position = Run.new(arguments.out, spec.name, settings.keep, epochs), Position()
-        about = _about(spec, model, data, arguments)
-        run.begin(model, render(spec, graph.nodes), about)
-    else:
-        run = Run.existing(arguments.resume, settings.keep, epochs)
-        about = run.about()
-        _same_data(about, data)
-        position = run.resume(model)
-        run.rewrite(render(spec, graph.nodes))
-    return _Training(arguments, spec, model, data, run, about).run(position)
+    run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
+    run.origin = origin(spec, graph, data)
+    try:
+        with run.held():
+            if arguments.resume is None:
+                about, position = _about(spec, model, data, arguments), Position()
+                run.begin(model, render(spec, graph.nodes), about)
+            else:
+                about, position = run.about(), run.resume(model)
+                run.rewrite(render(spec, graph.nodes))
+            return _Training(arguments, spec, model, data, run, about).run(position)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # the data was read before: only the run directory is left
+        raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:
@@ -89,11 +95,13 @@ def _spec(arguments: argparse.Namespace) -> Spec:
             )
             raise SystemExit(USAGE)
         return load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
-    stored = Run.existing(arguments.resume).path / SPEC
+    run = Run.existing(arguments.resume)
+    arguments.data = arguments.data or data_folder(run.path)
+    stored = run.path / SPEC
     before = load(stored)
     overrides = [*arguments.overrides]
     after = load(arguments.spec or stored, overrides, allow_outside=arguments.allow_outside)
-    alike = (_with_epochs(spec, 1) for spec in (before, after))
+    alike = (with_epochs(spec, 1) for spec in (before, after))
     old, new = (render(spec, build(spec).nodes).splitlines() for spec in alike)
     if old != new:
         changes = difflib.unified_diff(old, new, "the run", "now", lineterm="", n=0)
@@ -104,15 +112,6 @@ def _spec(arguments: argparse.Namespace) -> Spec:
             f"train.epochs: expected at least {before.train.epochs}, got {after.train.epochs}", "only more is possible"
         )
     return after
-
-
-def _with_epochs(spec: Spec, epochs: int) -> Spec:
-    return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
-
-
-def _same_data(about: Mapping[str, Any], data: Data) -> None:
-    if about.get("data") != dict(data.checksums):
-        raise RunError("the data set is not the one that the run began with", "its files' checksums are in run.json")
 
 
 class _Training:
@@ -132,7 +131,7 @@ class _Training:
         )
         self.epochs = spec.train.epochs
         self.voice = _Voice(arguments, spec)
-        self.keeper = Keeper(run, model, about.setdefault("trace", {}))
+        self.keeper = Keeper(run, model, about)
 
     def run(self, position: Position) -> int:
         path, model, started = self.directory.path, self.model, time.perf_counter()
@@ -145,23 +144,23 @@ class _Training:
             with self.keeper.signals(), self.voice.progress(self.epochs) as show:
                 epoch = self.loop(position, show)
         except Interruption as interruption:
-            self.directory.describe(self.about)
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
-            return INTERRUPTED
-        if epoch is not None:
-            self.directory.finish(model, epoch)
-        if not self.directory.rows:
-            raise RunError("there was no step to do", "give more epochs or steps")
-        row = self.directory.rows[-1]
-        failures = unmet(self.spec.require, row)
-        self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
-        self.about["unmet"] = failures
-        self.directory.describe(self.about)
+            return 128 + (self.keeper.signal or signal.SIGINT)
+        if epoch is None:
+            self.voice.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
+        else:
+            self.directory.finish(model, epoch.position)
+            _draw(self.directory.rows, path, self.spec.name)
+            row = self.directory.rows[-1]
+            self.about["unmet"] = unmet(self.spec.require, row)
+            self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
+            self.directory.describe(self.about)
+        failures = self.about["unmet"]
         self.voice.end(path, self.about["results"], failures)
-        return 4 if failures else 0
+        return FAILED if failures else CLEAN
 
     def loop(self, position: Position, show: Watcher | None) -> Epoch | None:
         """All epochs; the last one."""
@@ -171,7 +170,7 @@ class _Training:
             if show is not None:
                 show(progress)
 
-        epoch = None
+        epoch, drawn = None, time.monotonic()
         passes = fit(
             self.model,
             self.data,
@@ -181,10 +180,14 @@ class _Training:
             max_steps=self.arguments.max_steps,
         )
         for epoch in passes:
-            best = self.directory.record(self.model, epoch)
+            self.about.pop("results", None)  # of the training that goes on
             self.directory.describe(self.about)
+            best = self.directory.record(self.model, epoch)
             self.voice.epoch(epoch, self.epochs, best)
-            _draw(self.directory.rows, self.directory.path, self.spec.name)
+            if time.monotonic() - drawn > REDRAWN:
+                drawn = time.monotonic()
+                _draw(self.directory.rows, self.directory.path, self.spec.name)
+            self.keeper.rest(epoch.position, self.epochs)
         return epoch
 
 
@@ -203,6 +206,7 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
         "threads": model.threads,
         "versions": versions(),
         "data": dict(data.checksums),
+        "folder": None if arguments.data is None else str(arguments.data.absolute()),
         "classes": data.class_names,
         "images": {name: len(split) for name, split in data.splits.items()},
         "parameters": model.graph.parameter_count,

@@ -1,13 +1,17 @@
-"""How verbs open what `train` left."""
+"""How verbs open what `train` left, and how they know that it belongs together."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
-from cnnspec.graph import build
-from cnnspec.spec import load
+from cnnspec.graph import Graph, build
+from cnnspec.spec import Spec, load, render
 from cnnspec.train import Model
 from cnnspec.train.run import ABOUT, SPEC
 
@@ -23,12 +27,33 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     return model
 
 
+def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
+    """What a run's checkpoints were made from: the SHA-256 of the resolved spec but for its epochs, and the data's."""
+    text = render(with_epochs(spec, 1), graph.nodes)
+    return {"spec": hashlib.sha256(text.encode()).hexdigest(), "data": dict(data.checksums)}
+
+
+def with_epochs(spec: Spec, epochs: int) -> Spec:
+    """The spec with another number of epochs, which is all that a training that goes on may change."""
+    return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
+
+
+def data_folder(path: Path) -> Path | None:
+    """The folder that --data named when a run began; None where there was none."""
+    folder = _about(path).get("folder")
+    return Path(folder) if isinstance(folder, str) else None
+
+
 def trained_classes(path: Path) -> tuple[str, ...]:
     """The names of the classes that a run was trained on, as its run.json has them; none where it has not."""
+    return tuple(map(str, _about(path).get("classes", ())))
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What run.json of a run directory, or beside a checkpoint, says; nothing where it cannot be read."""
     directory = path.parent if path.suffix == ".npz" else path
     try:
         about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ()
-    names = about.get("classes", ()) if isinstance(about, dict) else ()
-    return tuple(map(str, names))
+        return {}
+    return about if isinstance(about, dict) else {}

@@ -11,14 +11,16 @@ from typing import Any
 
 from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.check import checked, opened
+from cnnspec.cli.trained import data_folder, origin
 from cnnspec.cli.versions import versions
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
 from cnnspec.train import Model, fit
 from cnnspec.train import Progress as Moment
+from cnnspec.train.checkpoint import Checkpoint, read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.keeper import TRACED
-from cnnspec.train.run import SPEC, Run
+from cnnspec.train.run import BEST, LAST, SPEC, Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay and compare; RunError at the first difference, with the versions that differ."""
+    """Replay and compare; RunError at the first difference, with the versions that differ.
+
+    The checkpoints must belong to the spec and the data, and hold the weights that were written.
+    """
     run_ = Run.existing(arguments.run)
     about, rows = run_.about(), run_.history()
     spec = load(run_.path / SPEC)
     graph = checked(spec)
+    arguments.data = arguments.data or data_folder(run_.path)
     data = opened(spec, graph, arguments)
+    run_.origin = origin(spec, graph, data)
+    for name in (BEST, LAST):
+        if name == LAST or (run_.path / name).exists():
+            last = read_checkpoint(run_.path / name)
+            run_.check(last)
+            _same_weights(last, rows)
     model = Model(spec, graph, threads=arguments.threads)
-    replay = _Replay(model, about.get("trace", {}), None if arguments.all else min(arguments.steps, TRACED))
+    most = int(last.progress["step"]) if arguments.all else min(arguments.steps, TRACED)
+    replay = _Replay(model, {**about.get("trace", {})}, most)
+    if arguments.all:
+        replay.ends[most] = str(last.progress["weights"])
     if not replay.trace:
         raise RunError(f"{run_.path} has no trace of its first steps", "its training ended before the first one")
     difference = replay.difference(data, rows)
@@ -58,20 +73,35 @@ def run(arguments: argparse.Namespace) -> int:
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
 
+def _same_weights(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> None:
+    """RunError where a checkpoint holds other weights than it says, or than the metrics say of its step."""
+    got, expected = fingerprint(checkpoint.network), {str(checkpoint.progress["weights"])}
+    if checkpoint.path.name == LAST:  # the best ones may be a moving average
+        expected |= {row["weights"] for row in rows if row["step"] == checkpoint.progress["step"]}
+    if expected != {got}:
+        raise RunError(
+            f"{checkpoint.path} was changed: expected weights {' and '.join(sorted(expected - {got}))}, got {got}",
+            "resume from another checkpoint of the run, or train anew",
+        )
+
+
 class _Stop(Exception):  # noqa: N818
     """Enough was seen."""
 
 
 class _Replay:
-    def __init__(self, model: Model, trace: Mapping[str, str], most: int | None) -> None:
+    """A training that is done again, up to `most` steps, and compared with what the first one left."""
+
+    def __init__(self, model: Model, trace: Mapping[str, str], most: int) -> None:
         self.model, self.trace, self.most = model, trace, most
+        self.ends = {TRACED: trace["weights"]} if "weights" in trace else {}  # fingerprints by step
         self.steps = self.epochs = 0
         self.found: str | None = None
 
     def difference(self, data: Any, rows: list[dict[str, Any]]) -> str | None:
         """The first thing that differs; None where nothing does."""
         try:
-            for epoch in fit(self.model, data, watch=self.watch):
+            for epoch in fit(self.model, data, watch=self.watch, max_steps=self.most):
                 row = rows[epoch.epoch - 1] if epoch.epoch <= len(rows) else None
                 if row is None or row["step"] != epoch.step:
                     break
@@ -84,19 +114,19 @@ class _Replay:
         return self.found
 
     def watch(self, progress: Moment) -> None:
-        step = str(progress.position.step)
-        if step in self.trace:
-            expected, got = float.fromhex(self.trace[step]), progress.step_loss
+        step = progress.position.step
+        if str(step) in self.trace:
+            expected, got = float.fromhex(self.trace[str(step)]), progress.step_loss
             if expected != got:
                 self.found = f"loss of step {step}: expected {expected!r}, got {got!r}"
                 raise _Stop
-            self.steps += 1
-        if progress.position.step == TRACED and "weights" in self.trace:
-            now = fingerprint(self.model.weights)
-            if now != self.trace["weights"]:
-                self.found = f"weights after step {TRACED}: expected {self.trace['weights']}, got {now}"
+        self.steps = step
+        if step in self.ends:
+            now = fingerprint(dict(self.model.weights.arrays()))
+            if now != self.ends[step]:
+                self.found = f"weights after step {step}: expected {self.ends[step]}, got {now}"
                 raise _Stop
-        if self.most is not None and progress.position.step >= self.most:
+        if step >= self.most and progress.position.done < progress.steps:
             raise _Stop
 
 

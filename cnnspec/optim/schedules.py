@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import cos, floor, pi
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, NonNegativeNumber, PositiveInt, PositiveNumber, UnitInterval
+from cnnspec.optim.watched import Watched
 from cnnspec.registry import register
 
 
@@ -136,9 +137,7 @@ class OneCycle(Schedule):
 class Plateau(Schedule):
     """Falls when a metric has not become better for a while: gamma ** (how often that happened)."""
 
-    metric: Annotated[Literal["validation.loss", "validation.accuracy", "train.loss", "train.accuracy"], "watched"] = (
-        "train.loss"
-    )
+    metric: Annotated[Watched, "watched"] = "train.loss"
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
     patience: Annotated[PositiveInt, "epochs without a better value before a fall"] = 5
     threshold: Annotated[NonNegativeNumber, "by what share of the best a value must be better to count"] = 1e-4

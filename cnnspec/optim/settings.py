@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import (
     BatchSize,
@@ -16,6 +16,7 @@ from cnnspec.fields import (
     Registered,
     Schema,
 )
+from cnnspec.optim.watched import Watched
 
 UNITS = ("epochs", "steps", "minutes")
 INTERVAL = r"^[1-9][0-9]* (epoch|step|minute)s?$"
@@ -51,9 +52,7 @@ class EarlyStopping(Declaration):
     """Ends training when a metric has not become better for a while."""
 
     kind: ClassVar[str] = "section"
-    metric: Annotated[Literal["validation.loss", "validation.accuracy", "train.loss", "train.accuracy"], "watched"] = (
-        "validation.loss"
-    )
+    metric: Annotated[Watched, "watched"] = "validation.loss"
     patience: Annotated[PositiveInt, "epochs without a better value"] = 5
     minimum_change: Annotated[NonNegativeNumber, "by how much a value must be better to count"] = 0.0
 

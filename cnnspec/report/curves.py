@@ -49,7 +49,7 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     figure = Figure(figsize=(10 if judged else 5.5, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if judged else 1, squeeze=False)[0]
-    for axes, what in zip(panels, ("loss", "accuracy"), strict=False):
+    for axes, what, corner in zip(panels, ("loss", "accuracy"), ("upper right", "lower right"), strict=False):
         for curve in curves:
             name = f"{curve.split}.{what}"
             points = [(row["epoch"], row[name]) for row in curve.rows if row[name] is not None]
@@ -60,7 +60,7 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc=corner)
     if all(row["train.loss"] > 0 for row in rows):
         panels[0].set_yscale("log")
     if judged:

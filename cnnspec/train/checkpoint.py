@@ -8,7 +8,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
+from cnnspec.train.fingerprint import fingerprint
 
-FORMAT = 1
+FORMAT = 2
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
@@ -39,7 +42,8 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
         for slot in weights.slots:
             for name, flat in training.slots.items():
                 arrays[f"optimizer/{name}/{slot.key}"] = flat[slot.start : slot.stop].reshape(slot.shape)
-    about = json.dumps({"format": FORMAT, **progress}, sort_keys=True)
+    written = fingerprint(dict(weights.arrays()))
+    about = json.dumps({"format": FORMAT, "weights": written, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -49,7 +53,8 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise RunError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
 
 
@@ -77,19 +82,30 @@ def most_bytes(weights: Weights, training: Training | None) -> int:
 
 
 def _arrays(path: Path, most: int | None) -> dict[str, Array]:
-    with path.open("rb") as content:
-        with zipfile.ZipFile(content) as archive:
-            # The archive's own directory tells sizes, so nothing is unpacked that cannot belong to the network.
-            size = sum(member.file_size for member in archive.infolist())
-            if most is not None and size > most:
-                raise ValueError(f"expected at most {most:,} bytes of arrays, got {size:,}")
-            # NumPy evaluates array headers, so the checksums are verified before it sees one.
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise ValueError(f"the checksum of {damaged} differs")
-        content.seek(0)
-        with np.load(content, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+    """All arrays, read-only; what is read is never more than the file is long, whatever it claims."""
+    with path.open("rb") as content, zipfile.ZipFile(content) as archive:
+        members = archive.infolist()
+        # The archive's own directory tells sizes, so nothing is read that cannot belong to the network.
+        size, length = sum(member.file_size for member in members), path.stat().st_size
+        if most is not None and size > most:
+            raise ValueError(f"expected at most {most:,} bytes of arrays, got {size:,}")
+        if size > length or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError(f"expected uncompressed arrays within {length:,} bytes, got {size:,}")
+        # NumPy evaluates array headers; it sees them behind `read`, which verifies the member's checksum.
+        return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+
+
+def _array(content: bytes) -> Array:
+    """The array of an .npy file in memory; ValueError where its header does not say what the file holds."""
+    stream = BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"expected arrays of NumPy's format 1.0, got {version[0]}.{version[1]}")
+    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind not in "fu":
+        raise ValueError(f"expected arrays of numbers, got {dtype}; pickled objects are never read")
+    values: Array = np.frombuffer(content, dtype, offset=stream.tell())
+    return values.reshape(shape, order="F" if columns_first else "C")
 
 
 def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None) -> None:

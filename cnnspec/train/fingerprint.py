@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
 
-from cnnspec.plan import Weights
+from cnnspec.kernels.step import Array
 
 
-def fingerprint(weights: Weights) -> str:
+def fingerprint(network: Mapping[str, Array]) -> str:
     """The first 16 hexadecimal digits of a SHA-256 over all parameters and running statistics, by name."""
     digest = sha256()
-    for name, array in weights.arrays():
+    for name, array in sorted(network.items()):
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -53,7 +53,7 @@ class Epoch:
     """What one epoch came to. Training figures are means over its steps, while the weights changed."""
 
     epoch: int
-    step: int  # steps since the start of training
+    position: Position  # behind it: where training goes on
     learning_rate: float
     train: Score
     validation: Score | None
@@ -61,6 +61,16 @@ class Epoch:
     seconds: float  # of training, without evaluation
     images_per_second: float
     weights: str  # the fingerprint of parameters and statistics
+
+    @property
+    def step(self) -> int:
+        """Steps since the start of training."""
+        return self.position.step
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its steps were done."""
+        return self.position.done == 0
 
     def metrics(self) -> dict[str, Any]:
         """A flat row, as metrics files hold it."""
@@ -90,21 +100,21 @@ def fit(
     Images are reshuffled every epoch by the seed. Validation is scored after every epoch; where there is none, the
     test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
     after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
-    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done.
+    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Nothing comes where
+    nothing is left to do.
     """
     settings = model.spec.train
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
     order = Order(len(data.train), settings.batch_size, model.spec.seed)
     position, rows = start or Position(), list(history)
-    while position.epoch <= settings.epochs:
-        running = _Pass(model, data, order, position, watch, max_steps)
-        epoch = running.run(rows)
+    while position.epoch <= settings.epochs and not _stands_still(model, rows):
+        if max_steps is not None and position.step >= max_steps:
+            return
+        epoch = _Pass(model, data, order, position, watch, max_steps).run(rows)
         rows.append(epoch.metrics())
         yield epoch
-        position = Position(epoch=position.epoch + 1, step=running.position.step)
-        if (max_steps is not None and position.step >= max_steps) or _stands_still(model, rows):
-            return
+        position = epoch.position
 
 
 def _stands_still(model: Model, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -150,18 +160,19 @@ class _Pass:
             validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, progress.accuracy, position.images)
         row = {"train.loss": train.loss, "train.accuracy": train.accuracy}
-        row |= {f"validation.{k}": getattr(validation, k, None) for k in ("loss", "accuracy")}
+        row |= {f"validation.{figure}": getattr(validation, figure, None) for figure in FIGURES}
         last = last or _stands_still(self.model, [*rows, row])
+        whole = position.done == self.steps
         return Epoch(
             epoch=position.epoch,
-            step=position.step,
+            position=Position(epoch=position.epoch + 1, step=position.step) if whole else position,
             learning_rate=self.rate,
             train=train,
             validation=validation,
             test=self.test() if last or validation is None else None,
             seconds=seconds,
             images_per_second=progress.images_per_second,
-            weights=fingerprint(self.model.weights),
+            weights=fingerprint(dict(self.model.weights.arrays())),
         )
 
     def test(self) -> Score:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from cnnspec.train.fingerprint import fingerprint
-from cnnspec.train.fit import Progress
+from cnnspec.train.fit import Position, Progress
 from cnnspec.train.model import Model
 from cnnspec.train.run import Run
 
@@ -25,13 +26,16 @@ class Interruption(Exception):  # noqa: N818
 
 
 class Keeper:
-    """Watches a training: `watch` is called after every step, `mark` after every epoch."""
+    """Watches a training: `watch` is called after every step, `rest` after every epoch.
 
-    def __init__(self, run: Run, model: Model, trace: dict[str, str] | None = None) -> None:
+    `about` is what run.json says; the first losses go there, as exact text by step, and the weights' fingerprint.
+    """
+
+    def __init__(self, run: Run, model: Model, about: dict[str, Any]) -> None:
         assert model.spec.train is not None
-        self.run, self.model = run, model
+        self.run, self.model, self.about = run, model, about
         self.count, self.unit = model.spec.train.checkpoint.every
-        self.trace = trace if trace is not None else {}  # losses as exact text by step, and the weights' fingerprint
+        self.trace: dict[str, str] = about.setdefault("trace", {})
         self.written = time.monotonic()
         self.signal: int | None = None
 
@@ -41,14 +45,21 @@ class Keeper:
         if position.step <= TRACED:
             self.trace[str(position.step)] = progress.step_loss.hex()
             if position.step == TRACED:
-                self.trace["weights"] = fingerprint(self.model.weights)
+                self.trace["weights"] = fingerprint(dict(self.model.weights.arrays()))
         due = (self.unit == "steps" and position.step % self.count == 0) or (
             self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
         )
         if due or self.signal is not None:
+            self.run.describe(self.about)  # first, so that no step of the trace is missing behind the checkpoint
             self.run.checkpoint(self.model, position)
             self.written = time.monotonic()
         if self.signal is not None:
+            raise Interruption(self.signal)
+
+    def rest(self, position: Position, epochs: int) -> None:
+        """Interruption where a signal came while an epoch was scored and another is left."""
+        if self.signal is not None and position.epoch <= epochs:
+            self.run.finish(self.model, position)
             raise Interruption(self.signal)
 
     @contextmanager

@@ -17,7 +17,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
 from cnnspec.plan import Entry, Plan, Pool, Team, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load
-from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.score import Score, Tally
 
 INFERENCE_BATCH = 128  # images that one inference plan takes at a time
@@ -148,7 +148,7 @@ class Model:
 
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote; RunError where they do not fit this network."""
-        restore(read_checkpoint(Path(path)), self.weights, None)
+        restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
 
     def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:
         """Inference plans with one part of the images after another in them, and which part it is."""

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from cnnspec.diagnostics import RunError
-from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.model import Model
 
@@ -24,29 +27,48 @@ SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "last.npz",
     "best.npz",
 )
+OTHER = {
+    "spec": f"only train.epochs may grow; see {SPEC} beside it",
+    "data": f"its files' checksums are in {ABOUT} beside it",
+}
 
 
 class Run:
     """A directory `runs/NAME`, or `NAME-2`, `NAME-3`... where that exists: nothing is ever overwritten."""
 
-    def __init__(self, path: Path, keep: int = 1, epochs: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.keep, self.epochs = keep, epochs  # checkpoints that stay, and epochs from one to the next
-        self._saved = Position()
+        self.keep, self.epochs = 1, 1  # checkpoints that stay, and epochs from one to the next
+        self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint has in it
         self.rows: list[dict[str, Any]] = []  # of the epochs so far
+        self._saved: Position | None = None
         self._best: tuple[float, float] | None = None
 
     @classmethod
-    def new(cls, parent: Path, name: str, keep: int = 1, epochs: int = 1) -> Self:
+    def new(cls, parent: Path, name: str) -> Self:
         """Claim a directory that does not exist yet."""
-        return cls(_claim(parent, name), keep, epochs)
+        return cls(_claim(parent, name))
 
     @classmethod
-    def existing(cls, path: Path, keep: int = 1, epochs: int = 1) -> Self:
+    def existing(cls, path: Path) -> Self:
         """A directory that a training left; RunError where it is none."""
         if not (path / SPEC).is_file() or not (path / ABOUT).is_file():
             raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
-        return cls(path, keep, epochs)
+        return cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training here; RunError where one does. It ends with the process at the latest."""
+        import fcntl
+
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise RunError(f"another process is training in {self.path}", "wait for it, or stop it") from error
+        finally:
+            os.close(directory)
 
     def begin(self, model: Model, spec: str, about: Mapping[str, Any]) -> None:
         """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""
@@ -55,10 +77,14 @@ class Run:
         self.checkpoint(model, Position())
 
     def resume(self, model: Model) -> Position:
-        """Put the last checkpoint in place, and forget epochs that were recorded behind it."""
+        """Put the last checkpoint in place, and forget epochs that were recorded behind it.
+
+        RunError where it was written with another spec or other data.
+        """
         for leftover in self.path.glob(".*.[0-9]*"):
             leftover.unlink(missing_ok=True)
         checkpoint = read_checkpoint(self.path / LAST, most_bytes(model.weights, model.training))
+        self.check(checkpoint)
         restore(checkpoint, model.weights, model.training)
         try:
             position = Position(**checkpoint.progress["position"])
@@ -68,10 +94,17 @@ class Run:
                 f"{checkpoint.path} does not say where training stood", "start a new run, or use another checkpoint"
             ) from error
         self._best = None if best is None else (best[0], best[1])
+        self._saved = position
         self.rows = [row for row in self.history() if row["epoch"] < position.epoch]
         self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._write(METRICS_CSV, _table(self.rows))
         return position
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """RunError where a checkpoint belongs to another spec or other data than `origin` says."""
+        for name, help in OTHER.items():
+            if checkpoint.progress.get(name) != self.origin.get(name):
+                raise RunError(f"{checkpoint.path} was written by a training with another {name}", help)
 
     def rewrite(self, spec: str) -> None:
         """Write the resolved spec of a training that goes on, whose epochs may have grown."""
@@ -117,27 +150,25 @@ class Run:
             raise RunError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
         rank = _rank(epoch)
         better = self._best is None or rank > self._best
-        position = Position(epoch=epoch.epoch + 1, step=epoch.step)
         if better:
-            self._best = rank
+            if epoch.whole:  # one that was cut short is done again when training goes on
+                self._best = rank
             with model.averaged():
-                self._save(self.path / BEST, model, position)
-        if epoch.epoch % self.epochs == 0:
-            self.checkpoint(model, position)
+                self._save(self.path / BEST, model, epoch.position)
+        if epoch.whole and epoch.epoch % self.epochs == 0:
+            self.checkpoint(model, epoch.position)
         return better
 
-    def finish(self, model: Model, epoch: Epoch) -> None:
-        """Write the last epoch's state, unless that was done."""
-        position = Position(epoch=epoch.epoch + 1, step=epoch.step)
+    def finish(self, model: Model, position: Position) -> None:
+        """Write the state at the end, unless that was done."""
         if self._saved != position:
             self.checkpoint(model, position)
 
     def checkpoint(self, model: Model, position: Position) -> None:
         """Write `last`, the earlier ones becoming step-N.npz as far as they are kept."""
         last = self.path / LAST
-        if self.keep > 1 and last.exists():
-            step = int(read_checkpoint(last).progress["position"]["step"])
-            earlier = self.path / f"step-{step:08d}.npz"
+        if self.keep > 1 and self._saved is not None:
+            earlier = self.path / f"step-{self._saved.step:08d}.npz"
             try:
                 if not earlier.exists():
                     os.link(last, earlier)  # so that at no moment there is none
@@ -150,7 +181,13 @@ class Run:
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path, model: Model, position: Position) -> None:
-        progress = {"position": asdict(position), "best": self._best, "step": position.step}
+        overflown = next((name for name, array in model.weights.arrays() if not np.isfinite(array).all()), None)
+        if overflown is not None:
+            raise RunError(
+                f"training diverged: at step {position.step} {overflown} is not finite",
+                f"lower the learning rate, or add warm-up; the last good checkpoint is {self.path / LAST}",
+            )
+        progress = {"position": asdict(position), "best": self._best, "step": position.step, **self.origin}
         write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
@@ -163,7 +200,8 @@ class Run:
             temporary.write_text(content, encoding="utf-8")
             temporary.replace(self.path / name)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
 
 
