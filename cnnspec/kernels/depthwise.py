@@ -1,48 +1,371 @@
-"""The input's gradient of a depthwise convolution, one filter a channel: dx adds w[c, tap] * dy[c], tap by tap.
+"""Depthwise convolution: products with banded matrices along the rows, sums of shifted maps along the columns.
 
-Its products have one filter to sum over, so that multiplying elements is faster than multiplying matrices. In the
-other directions they sum over the taps or over the columns, and windows as matrices stay ahead.
+A filter of one channel is a single row of a matrix, too little for a product. But B output rows read the same
+R = (B - 1)*stride + kh input rows, so that the column tap v of B rows is a banded matrix times the map's own rows:
+
+    y = sum_v shift_v(T_v x),    T_v[i, i*stride + u] = w[u, v].
+
+A third of T's entries are not zero, and still it beats multiplying elements, as each pass over them costs as much as
+six multiply-adds in a product. No windows are copied; between column strides a map is split into phases first. The
+input's gradient sums T_v^T dy, tap by tap into the phase that it reaches, and dT_v = dy (shift_v x)^T holds the
+weights' gradient on its band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, Kernel, Work, nothing_to_prepare
-from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.kernels.taps import taps
+from cnnspec.kernels.cases import Case, Kernel, Work, nothing_to_prepare, product
+from cnnspec.kernels.phases import Reach, copy_runs, reads, width_of_phase, writes
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.shapes import Windows
 
-
-def _supports(case: Case) -> bool:
-    return case.channels == case.filters == case.groups
-
-
-def _work(case: Case) -> Work:
-    return Work(0, 3 * case.channels * prod(case.windows.kernel) * prod(case.windows.output))
+HEIGHT = 4  # rows of a band
+CACHE = 1 << 17  # elements of one tap's products that are held at a time
 
 
-def _scratch(case: Case, n: int) -> dict[str, Buffer]:
-    oh, ow = case.windows.output
-    return {"product": Buffer((oh, case.channels, ow, n), "backward")}
+@dataclass(frozen=True)
+class Bands:
+    """How rows are cut: bands of `height` written rows, each of which reads `depth` rows."""
+
+    height: int
+    depth: int
+    rows: int  # written in all
+    source: int  # rows of what is read
+    step: int  # from the first row that a band reads to the first of the next
+    before: int  # by how much the first band starts above what is read
+
+    def __iter__(self) -> Iterator[tuple[slice, slice, slice]]:
+        """The rows that each band writes, those that it reads, and their place among `depth`."""
+        for index in range(self.count):
+            first = index * self.step - self.before
+            low, high = max(first, 0), min(first + self.depth, self.source)
+            write = slice(index * self.height, min((index + 1) * self.height, self.rows))
+            yield write, slice(low, max(low, high)), slice(low - first, max(low, high) - first)
+
+    @cached_property
+    def count(self) -> int:
+        """How many bands there are; the last may be lower."""
+        return -(-self.rows // self.height)
+
+
+def _forward_bands(windows: Windows) -> Bands:
+    stride, rows = windows.stride[0], windows.output[0]
+    height = min(HEIGHT, rows)
+    depth = (height - 1) * stride + windows.extent[0]
+    return Bands(height, depth, rows, windows.height, height * stride, windows.padding[0])
+
+
+def _input_bands(windows: Windows) -> Bands:
+    """dx[r] reads dy[i] where r = i*stride + u*dilation - top: bands start at multiples of the stride."""
+    stride, top = windows.stride[0], windows.padding[0]
+    strides = max(1, min(HEIGHT // stride, -(-windows.height // stride)))
+    height = strides * stride
+    before = (windows.extent[0] - 1 - top) // stride
+    depth = (height - 1 + top) // stride + before + 1
+    return Bands(height, depth, windows.height, windows.output[0], strides, before)
+
+
+def _diagonal(matrices: Array, start: tuple[int, int], step: tuple[int, int], count: int) -> Array:
+    """(count, ...) entries of matrices (..., rows, columns) from a start on by equal steps, a view."""
+    *outer, row, item = matrices.strides
+    (down, across), begin = step, matrices[..., start[0] :, start[1] :]
+    return as_strided(begin, (count, *matrices.shape[:-2]), (down * row + across * item, *outer))
+
+
+def _forward_diagonals(windows: Windows, matrices: Array) -> list[Array]:
+    """For every row tap u, the entries [i, i*stride + u*dilation]."""
+    stride, dilation, height = windows.stride[0], windows.dilation[0], matrices.shape[-2]
+    return [_diagonal(matrices, (0, u * dilation), (1, stride), height) for u in range(windows.kernel[0])]
+
+
+def _input_diagonals(windows: Windows, matrices: Array) -> list[Array]:
+    """For every row tap u, the entries [i*stride + u*dilation - top, i] with i counted from the first row read."""
+    bands, stride = _input_bands(windows), windows.stride[0]
+    found = []
+    for u in range(windows.kernel[0]):
+        offset = u * windows.dilation[0] - windows.padding[0] - bands.before * stride
+        first = max(0, -(offset // stride))
+        last = min(bands.depth, (bands.height - 1 - offset) // stride + 1)
+        start = (first * stride + offset, first)
+        found.append(_diagonal(matrices, start, (stride, 1), max(0, last - first)))
+    return found
+
+
+def _fill(weight: Array, matrices: Array, diagonals: list[Array]) -> Step:
+    """Write the weights (c*m, 1, kh, kw) on the diagonals of matrices (kw, c, m, rows, columns)."""
+    taps = weight.reshape(*matrices.shape[1:3], *weight.shape[2:]).transpose(2, 3, 0, 1)  # (kh, kw, c, m)
+
+    def step() -> None:
+        matrices.fill(0)
+        for diagonal, tap in zip(diagonals, taps, strict=True):
+            np.copyto(diagonal, tap)
+
+    return step
+
+
+def _channels_of_tile(case: Case, elements: int, most: int) -> int:
+    """As many channels as give tiles of about equal size that hold at most `most` elements, of so many a channel."""
+    tiles = -(-case.channels * elements // most)
+    return -(-case.channels // min(tiles, case.channels))
+
+
+def _tiles(case: Case, count: int) -> Iterator[tuple[slice, slice]]:
+    """Channels, and the filters that see them."""
+    m = case.filters_of_group
+    for first in range(0, case.channels, count):
+        last = min(first + count, case.channels)
+        yield slice(first, last), slice(first * m, last * m)
+
+
+def _matrix_of(rows: Array, reached: slice, outer: tuple[int, int]) -> Array:
+    """Columns of rows (rows, c*m, w, n) as matrices (c, m, rows, columns*n), a view."""
+    part = rows[:, :, reached]
+    return part.reshape(part.shape[0], *outer, part.shape[2] * part.shape[3]).transpose(1, 2, 0, 3)
+
+
+def _edges(array: Array, reached: slice) -> list[Array]:
+    """The columns (..., w, n) that a tap does not reach."""
+    parts = (array[..., : reached.start, :], array[..., reached.stop :, :])
+    return [part for part in parts if part.size]
+
+
+def _clear(arrays: list[Array]) -> Step:
+    def step() -> None:
+        for array in arrays:
+            array.fill(0)
+
+    return step
+
+
+def _add(a: Array, b: Array) -> Step:
+    def step() -> None:
+        np.add(a, b, out=a)
+
+    return step
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One column tap of one filter: where it reaches, its matrices (c, m, rows, depth), and the rows that it reads."""
+
+    reach: Reach
+    matrices: Array
+    rows: Array  # (depth, c, w, n)
+
+
+def _sum_of(terms: list[_Term], place: Array, held: Array) -> list[Step]:
+    """place (rows, c*m, w, n) = the sum of the terms' products; `held` is an array of its shape for each.
+
+    Sums run over whole rows without gaps, as all but the first of `held` are zero where a tap does not reach.
+    """
+    if not terms:
+        return [_clear([place])]
+    contiguous = place[0, 0].flags.c_contiguous
+    targets = [place, *held[1:]] if contiguous else list(held)
+    steps = [_clear(edges)] if (edges := _edges(targets[0], terms[0].reach.write)) else []
+    for term, target in zip(terms, targets, strict=False):
+        outer, read = term.matrices.shape[:2], term.reach.read
+        operand = _matrix_of(term.rows, read, (outer[0], 1))
+        steps.append(product(term.matrices, operand, _matrix_of(target, term.reach.write, outer)))
+        if target is not targets[0]:
+            steps.append(_add(targets[0], target))
+    return steps if contiguous else [*steps, copy_runs(targets[0], place)]
+
+
+def _widest_first(reaches: list[Reach]) -> list[Reach]:
+    return sorted((r for r in reaches if r.last > r.first), key=lambda r: r.first - r.last)
+
+
+def _phases(reaches: list[Reach]) -> list[int]:
+    return sorted({reach.phase for reach in reaches if reach.last > reach.first})
+
+
+def _forward_matrices(case: Case) -> tuple[int, ...]:
+    bands = _forward_bands(case.windows)
+    return (case.windows.kernel[1], case.channels, case.filters_of_group, bands.height, bands.depth)
+
+
+def _planes(case: Case, n: int, channels: int, lifetime: Lifetime) -> dict[str, Buffer]:
+    """Where the columns of a map are split into phases: nowhere at stride 1."""
+    windows, bands = case.windows, _forward_bands(case.windows)
+    if windows.stride[1] == 1:
+        return {}
+    count = len(_phases(reads(windows)))
+    return {"planes": Buffer((count, bands.depth, channels, width_of_phase(windows, 0), n), lifetime)}
+
+
+def _split(case: Case, part: Array, buffers: Mapping[str, Array]) -> tuple[dict[int, Array], list[Step]]:
+    """The phases of a part (rows, c, w, n) of the map, and the steps that copy them."""
+    if "planes" not in buffers:
+        return {0: part}, []
+    planes, steps = {}, []
+    for phase, plane in zip(_phases(reads(case.windows)), buffers["planes"], strict=True):
+        source = part[:, :, phase :: case.windows.stride[1]]
+        planes[phase] = plane[: part.shape[0], : part.shape[1], : source.shape[2]]
+        steps.append(copy_runs(source, planes[phase]))
+    return planes, steps
+
+
+def _forward_channels(case: Case, n: int) -> int:
+    windows, taps = case.windows, max(1, case.windows.kernel[1] - 1)
+    rows = max(taps * case.filters_of_group * HEIGHT, _forward_bands(windows).depth if windows.stride[1] > 1 else 0)
+    return _channels_of_tile(case, rows * windows.output[1] * n, CACHE)
+
+
+def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    count, bands = _forward_channels(case, n), _forward_bands(case.windows)
+    shape = (case.windows.kernel[1], bands.height, count * case.filters_of_group, case.windows.output[1], n)
+    return {
+        "matrices": Buffer(_forward_matrices(case), "prepare"),
+        "held": Buffer(shape),
+        **_planes(case, n, count, "forward"),
+    }
+
+
+def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    matrices = buffers["matrices"]
+    return [_fill(weight, matrices, _forward_diagonals(case.windows, matrices))]
+
+
+def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    matrices, held = buffers["matrices"], buffers["held"]
+    reaches = _widest_first(reads(case.windows))
+    steps = [_clear([edge for array, reach in zip(held, reaches, strict=False) for edge in _edges(array, reach.write)])]
+    for rows, read, part in _forward_bands(case.windows):
+        for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
+            planes, split = _split(case, x[read, maps], buffers)
+            place = y[rows, filters]
+            terms = [
+                _Term(reach, matrices[reach.tap, maps, :, : place.shape[0], part], planes[reach.phase])
+                for reach in reaches
+            ]
+            steps += [*split, *_sum_of(terms, place, held[:, : place.shape[0], : place.shape[1]])]
+    return steps
+
+
+def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    windows, bands, m = case.windows, _input_bands(case.windows), case.filters_of_group
+    matrices = (windows.kernel[1], case.channels, m, bands.height, bands.depth)
+    held = (windows.kernel[1] * m, bands.height, _input_channels(case, n), width_of_phase(windows, 0), n)
+    return {"matrices": Buffer(matrices, "prepare"), "held": Buffer(held, "backward")}
+
+
+def _input_channels(case: Case, n: int) -> int:
+    windows, terms = case.windows, max(1, case.windows.kernel[1] - 1) * case.filters_of_group
+    return _channels_of_tile(case, terms * _input_bands(windows).height * width_of_phase(windows, 0) * n, CACHE)
+
+
+def _prepare_transposed(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    matrices = buffers["matrices"]
+    return [_fill(weight, matrices, _input_diagonals(case.windows, matrices))]
 
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    oh, c, ow, n = dy.shape
-    rows, product = dy.reshape(oh, c, ow * n), buffers["product"]
-    product_rows = product.reshape(oh, c, ow * n)
-    by_position = weight.reshape(c, -1, 1)  # (c, kh*kw, 1)
-    moves = [(by_position[:, tap.position], dx[tap.read], product[tap.write]) for tap in taps(case.windows)]
+    windows, m, matrices = case.windows, case.filters_of_group, buffers["matrices"]
+    oh, _, ow, n = dy.shape
+    source = dy.reshape(oh, case.channels, m, ow, n)
+    reaches = _widest_first(writes(windows))
+    clear: list[Array] = []
+    steps = [_clear(clear)]
+    for phase in range(min(windows.stride[1], windows.width)):
+        width = width_of_phase(windows, phase)
+        reached = [(reach, f) for reach in reaches if reach.phase == phase for f in range(m)]
+        first = sum(r.phase < phase for r in reaches) * m
+        held = buffers["held"][first : first + len(reached), :, :, :width]
+        clear += [edge for array, (reach, _) in zip(held, reached, strict=True) for edge in _edges(array, reach.write)]
+        for rows, read, part in _input_bands(windows):
+            for maps, _ in _tiles(case, _input_channels(case, n)):
+                place = dx[rows, maps, phase :: windows.stride[1]]
+                terms = [
+                    _Term(
+                        reach,
+                        matrices[reach.tap, maps, f : f + 1, : place.shape[0], part],
+                        source[read, maps, f],
+                    )
+                    for reach, f in reached
+                ]
+                steps += _sum_of(terms, place, held[:, : place.shape[0], : place.shape[1]])
+    return steps
+
+
+def _weight_channels(case: Case, n: int) -> int:
+    windows, bands = case.windows, _forward_bands(case.windows)
+    return (
+        _channels_of_tile(case, bands.depth * windows.output[1] * n, CACHE) if windows.stride[1] > 1 else case.channels
+    )
+
+
+def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
+    matrices = _forward_matrices(case)
+    return {
+        "products": Buffer((_forward_bands(case.windows).count, *matrices), "backward"),
+        "total": Buffer(matrices, "backward"),
+        **_planes(case, n, _weight_channels(case, n), "backward"),
+    }
+
+
+def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    windows, m, products, total = case.windows, case.filters_of_group, buffers["products"], buffers["total"]
+    steps = [_clear([products])]
+    for (rows, read, part), by_tap in zip(_forward_bands(windows), products, strict=True):
+        for maps, filters in _tiles(case, _weight_channels(case, x.shape[-1])):
+            planes, split = _split(case, x[read, maps], buffers)
+            steps += split
+            for reach in _widest_first(reads(windows)):
+                left = _matrix_of(dy[rows, filters], reach.write, (maps.stop - maps.start, m))
+                right = _matrix_of(planes[reach.phase], reach.read, (maps.stop - maps.start, 1)).swapaxes(-1, -2)
+                steps.append(product(left, right, by_tap[reach.tap, maps, :, : left.shape[-2], part]))
+    taps = dweight.reshape(case.channels, m, *windows.kernel).transpose(2, 3, 0, 1)  # (kh, kw, c, m)
+    return [*steps, _sum_bands(products, total, _forward_diagonals(windows, total), taps)]
+
+
+def _sum_bands(products: Array, total: Array, diagonals: list[Array], taps: Array) -> Step:
+    """taps[u] = the sum of the products on diagonal u."""
 
     def step() -> None:
-        dx.fill(0)
-        for factor, place, part in moves:
-            np.multiply(rows, factor, out=product_rows)
-            np.add(place, part, out=place)
+        np.add.reduce(products, axis=0, out=total)
+        for diagonal, tap in zip(diagonals, taps, strict=True):
+            np.add.reduce(diagonal, axis=0, out=tap)
 
-    return [step]
+    return step
 
 
-INPUT = Kernel("depthwise", _supports, _work, _scratch, nothing_to_prepare, _input_gradient)
+def _supports(case: Case) -> bool:
+    return case.channels == case.groups and case.channels > 1
+
+
+def _work_of(case: Case, bands: Bands, columns: int, added: int) -> Work:
+    """Products of every column tap; `added` are the elements that are summed or copied besides."""
+    macs = case.windows.kernel[1] * case.filters * bands.height * bands.depth * bands.count * columns
+    return Work(macs, added)
+
+
+def _split_elements(case: Case) -> int:
+    windows = case.windows
+    return 0 if windows.stride[1] == 1 else case.channels * windows.height * windows.width
+
+
+def _forward_work(case: Case) -> Work:
+    summed = (case.windows.kernel[1] - 1) * case.filters * prod(case.windows.output)
+    return _work_of(case, _forward_bands(case.windows), case.windows.output[1], summed + _split_elements(case))
+
+
+def _input_work(case: Case) -> Work:
+    summed = case.windows.kernel[1] * case.filters * case.windows.height * case.windows.output[1]
+    return _work_of(case, _input_bands(case.windows), case.windows.output[1], summed + _split_elements(case))
+
+
+def _weight_work(case: Case) -> Work:
+    return _work_of(case, _forward_bands(case.windows), case.windows.output[1], _split_elements(case))
+
+
+FORWARD = Kernel("depthwise", _supports, _forward_work, _forward_scratch, _prepare, _forward)
+INPUT = Kernel("depthwise", _supports, _input_work, _input_scratch, _prepare_transposed, _input_gradient)
+WEIGHT = Kernel("depthwise", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient)

@@ -36,7 +36,7 @@ class Conv2d(Layer):
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
     kernel: Annotated[
-        Literal["direct", "dft", "banded", "depthwise", "patches"] | None, "pins the algorithm where it applies"
+        Literal["direct", "dft", "depthwise", "patches"] | None, "pins the algorithm where it applies"
     ] = None
 
     retains = frozenset({"x"})

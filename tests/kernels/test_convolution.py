@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.fields import options
-from cnnspec.kernels import direct
+from cnnspec.kernels import depthwise, direct
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.step import Array
@@ -91,6 +91,16 @@ def test_kernels_agree_where_products_are_cut_into_blocks_and_tiles(direction: D
         np.testing.assert_allclose(found[name], found["patches"], atol=2e-6 * scale)
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("laid", [{"stride": (1, 1)}, {"stride": (2, 2)}, {"stride": (3, 1), "dilation": (2, 2)}])
+def test_kernels_agree_where_channels_are_cut_into_tiles(direction: Direction, laid: dict[str, Any]) -> None:
+    case = case_of((121, 10, 9), 242, 121, kernel=(3, 3), padding=(2, 1, 0, 2), **laid)
+    buffers = depthwise.INPUT.scratch(case, 33)
+    assert buffers["held"].shape[2] < case.channels
+    found = results(case, direction, 33, np.float64)
+    np.testing.assert_allclose(found["depthwise"], found["patches"], atol=1e-10)
+
+
 def names(case: Case, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
     return [kernel.name for kernel in choose(case, n, mode, pinned).values()]
 
@@ -105,7 +115,7 @@ def test_the_cheapest_kernels_are_chosen() -> None:
     assert names(lenet, 32) == ["dft"] * 3
     assert names(lenet, 1) != ["dft"] * 3  # one image does not pay for the spectra of the weights
     separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
-    assert names(separable, 32) == ["banded", "depthwise", "banded"]
+    assert names(separable, 32) == ["depthwise"] * 3
 
 
 def test_shards_that_differ_by_an_image_choose_alike() -> None:

@@ -32,7 +32,7 @@ layers:
   - {id: stem, type: max_pool2d, kernel_size: 3, stride: 2, padding: 1}
   - id: res
     type: residual
-    body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2, kernel: banded}, gelu]
+    body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same, groups: 2, kernel: patches}, gelu]
   - {id: down, type: residual, body: [{type: conv2d, filters: 8, kernel_size: 3, padding: 1, stride: 2}, tanh]}
   - type: parallel
     branches: [[{type: conv2d, filters: 3, kernel_size: 1, bias: untied}], [sigmoid]]
