@@ -37,7 +37,7 @@ def expect_map(shape: Shape, what: str) -> tuple[int, int, int]:
     """The three axes c, h, w of a map; ShapeError for a vector."""
     if len(shape) != 3:
         raise ShapeError(
-            f"{what}: expected a map of channels x height x width, got a vector of {text(shape)} features",
+            f"expected a map of channels x height x width, got a vector of {text(shape)} features",
             help=f"put {what} before flatten",
         )
     return shape[0], shape[1], shape[2]

@@ -11,6 +11,7 @@ from cnnspec.cli import USAGE
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
+from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.suggest import did_you_mean
 
@@ -33,8 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
             _type_page(kind, registry.table(kind)[topic]) for kind in registry.PACKAGES if topic in registry.table(kind)
         ]
         print("\n\n".join(pages))
+    elif topic in shipped().values:
+        print(f"{topic} (block)\n\n{source(topic)}")
     else:
-        help = did_you_mean(topic, [*CATALOGUE, *types], "topics")
+        help = did_you_mean(topic, [*CATALOGUE, *types, *shipped().values], "topics")
         print(f"cnnspec: error: nothing is known of '{topic}'\nhelp: {help}", file=sys.stderr)
         return USAGE
     return 0
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _contents() -> str:
     lines = [f"{kind}s: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
-    return "\n".join([*lines, f"codes: {', '.join(CATALOGUE)}"])
+    return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
 
 
 def _code_page(code: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.fields import create
@@ -70,34 +70,55 @@ class _Builder:
         before, after = self.shapes[source], self.shapes[value]
         if before is None or after is None or entry.shortcut == "none":
             return value
-        shortcut = source
-        if entry.shortcut == "projection" or (entry.shortcut == "auto" and before != after):
-            shortcut = self.projection(entry, source, before, after)
+        projects = entry.shortcut == "projection" or (entry.shortcut == "auto" and before != after)
+        try:
+            shortcut = self.projection(entry, source, before, after) if projects else source
+            if self.shapes[shortcut] not in (after, None):
+                raise ShapeError(
+                    f"expected a body that keeps {text(before)}, got one that makes {text(after)} of it",
+                    field="shortcut",
+                    help="use shortcut: auto, which projects where the shape changes",
+                )
+        except ShapeError as error:
+            self.report(entry.name, "residual", error, (value,), entry.place)
+            self.shapes[entry.name] = None
+            return entry.name
         return self.add(entry.name, create("layer", "add"), (value, shortcut), entry.place)
 
     def projection(self, entry: ResidualEntry, source: str, before: Shape, after: Shape) -> str:
-        """A 1x1 convolution to the body's shape, normalised where the body is (He et al. 2015, option B)."""
-        stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=False)) or (1, 1)
-        normalised = any(
-            isinstance(inner, LayerEntry) and inner.layer.type_name == "batch_norm" for inner in entry.body
-        )
-        convolution = create(
-            "layer",
-            {
-                "type": "conv2d",
-                "filters": after[0],
-                "kernel_size": 1,
-                "stride": stride,
-                "bias": "none" if normalised else "channel",
-            },
-        )
-        value = self.add(f"{entry.name}.shortcut", convolution, (source,), entry.place)
+        """A 1x1 convolution to the body's shape, normalised where the body is (He et al. 2015, option B).
+
+        Of a vector it is a dense layer.
+        """
+        stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=False))
+        if len(before) != len(after) or tuple(-(-b // s) for b, s in zip(before[1:], stride, strict=True)) != after[1:]:
+            raise ShapeError(
+                f"no projection makes {text(after)}, the body's output, of {text(before)}",
+                help="pad the body so that it keeps the size or divides it, or write both ways under parallel",
+            )
+        normalised = any(node.layer.type_name == "batch_norm" for node in self.inside(entry.name))
+        bias = "none" if normalised else "channel"
+        convolution = {"type": "conv2d", "filters": after[0], "kernel_size": 1, "stride": stride, "bias": bias}
+        layer = create("layer", convolution if stride else {"type": "dense", "units": after[0], "bias": bias})
+        value = self.add(f"{entry.name}.shortcut", layer, (source,), entry.place, trainable=entry.trainable)
         if normalised:
-            value = self.add(f"{entry.name}.shortcut.batch_norm", create("layer", "batch_norm"), (value,), entry.place)
+            name, norm = f"{entry.name}.shortcut.batch_norm", create("layer", "batch_norm")
+            value = self.add(name, norm, (value,), entry.place, trainable=entry.trainable)
         return value
 
+    def inside(self, name: str) -> Iterator[Node]:
+        """The nodes of a residual's body, however deep."""
+        return (node for node in self.nodes if node.name.startswith(f"{name}."))
+
     def add(
-        self, name: str, layer: Layer, sources: tuple[str, ...], place: Place, entry: LayerEntry | None = None
+        self,
+        name: str,
+        layer: Layer,
+        sources: tuple[str, ...],
+        place: Place,
+        entry: LayerEntry | None = None,
+        *,
+        trainable: bool = True,
     ) -> str:
         """Add one node and infer its shape; the value's name, which is the node's."""
         shapes = [self.shapes[source] for source in sources]
@@ -109,7 +130,7 @@ class _Builder:
             self.check_arity(layer, len(known))
             shape = layer.infer_shape(*known)
         except ShapeError as error:
-            self.report(name, layer, error, sources, place)
+            self.report(name, layer.type_name, error, sources, place)
             return name
         self.shapes[name] = shape
         share = entry.share if entry else None
@@ -126,7 +147,7 @@ class _Builder:
                 state=layer.state(*known),
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
-                trainable=entry.trainable if entry else True,
+                trainable=entry.trainable if entry else trainable,
                 share=share,
                 place=place,
             )
@@ -140,9 +161,12 @@ class _Builder:
             return False  # it is wrong itself
         wanted = {name: parameter.shape for name, parameter in owner.params.items()} if owner else {}
         got = {name: parameter.shape for name, parameter in params.items()}
-        if owner and wanted == got and wanted and not owner.share:
+        alike = owner is not None and owner.layer.type_name == entry.layer.type_name
+        if owner and alike and wanted == got and wanted and not owner.share:
             return True
         problem = f"expected {_shapes(wanted)}, got {_shapes(got)}"
+        if owner and not alike:
+            problem = f"that is a {owner.layer.type_name}"
         if owner and owner.share:
             problem = f"'{share}' itself uses those of '{owner.share}'"
         elif not wanted:
@@ -173,13 +197,13 @@ class _Builder:
                 else "merge the inputs first with add or concat",
             )
 
-    def report(self, name: str, layer: Layer, error: ShapeError, sources: tuple[str, ...], place: Place) -> None:
+    def report(self, name: str, kind: str, error: ShapeError, sources: tuple[str, ...], place: Place) -> None:
         trail = " > ".join([*self.trail(sources[0]), f"{name} ?"])
         self.diagnostics.append(
             Diagnostic(
                 code="shape-mismatch",
                 severity="error",
-                message=f"{layer.type_name} '{name}': {error}",
+                message=f"{kind} '{name}': {error}",
                 span=place.of(error.field),
                 path=f"{place.path}.{error.field}" if error.field in place.values else place.path,
                 help=error.help,

@@ -123,8 +123,11 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     entries = list(_all(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
+    # an id in a block is of use where one instance of the block is referred into
+    written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:
-        if isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1] and entry.name not in read:
+        named = isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1]
+        if named and entry.name not in read and entry.place.of("id") not in written:
             message = f"nothing refers to the id '{entry.name}'"
             yield _warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
 

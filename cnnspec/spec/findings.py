@@ -48,5 +48,6 @@ class Findings:
         listed = list(names)
         meant = clearest(word, listed)
         fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
-        known = did_you_mean(word, listed, f"known {what}s")
+        noun, gap, rest = what.partition(" ")
+        known = did_you_mean(word, listed, f"known {noun}s{gap}{rest}")
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, fix=fix)

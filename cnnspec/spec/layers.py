@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from cnnspec import registry
 from cnnspec.diagnostics import Related, Span, SpecError
 from cnnspec.fields import NonNegativeNumber
 from cnnspec.layers.base import Layer
+from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
@@ -23,7 +23,7 @@ INPUT = "input"
 COMMON = ("id", "type", "from", "when")
 OPTIONS = ("weight_decay", "trainable", "share")
 NESTED = ("body", "branches")
-USE = ("id", "use", "with", "repeat", "first", "last", "from", "when")
+USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", "trainable")
 SHORTCUTS = ("auto", "identity", "projection", "none")
 MERGES = ("concat", "add", "multiply")
 MOST_LAYERS = 2_000  # with blocks expanded
@@ -56,11 +56,10 @@ class Names:
 class LayersBuilder:
     """Builds the entries of a spec; what is wrong goes into the findings."""
 
-    def __init__(self, findings: Findings, blocks: Mapping | None) -> None:
+    def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
         self.findings = findings
         self.typing = Typing(findings)
-        self.blocks = {} if blocks is None else blocks.values
-        self.used_blocks: set[str] = set()
+        self.blocks = Blocks(findings, blocks, variables)
         self.layers = 0
         self.full_names: set[str] = set()
 
@@ -99,14 +98,28 @@ class LayersBuilder:
                 if not met:
                     return []
             item = item.without("when")
-            if "use" in item.values:
-                return list(self.use(item, scope, names, where, chain))
-            kind = item.get("type")
-            if isinstance(kind, Scalar) and kind.value == "residual":
-                return [self.residual(item, scope, names, where, chain)]
-            if isinstance(kind, Scalar) and kind.value == "parallel":
-                return [self.parallel(item, scope, names, where, chain)]
+            made = self.nested(item, scope, names, where, chain)
+            if made is not None:
+                return made if self.trainable(item, where) else [_frozen(entry) for entry in made]
         return [self.layer(item, names, where)]
+
+    def nested(
+        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+    ) -> list[Entry] | None:
+        """The entries of a block, a residual or branches; None for a layer."""
+        if "use" in item.values:
+            return list(self.use(item, scope, names, where, chain))
+        kind = item.get("type")
+        if isinstance(kind, Scalar) and kind.value == "residual":
+            return [self.residual(item, scope, names, where, chain)]
+        if isinstance(kind, Scalar) and kind.value == "parallel":
+            return [self.parallel(item, scope, names, where, chain)]
+        return None
+
+    def trainable(self, item: Mapping, where: Where) -> bool:
+        """Whether training changes what an item makes."""
+        given = item.get("trainable")
+        return True if given is None else bool(self.typing.value(bool, given, where.down("trainable")))
 
     def layer(self, item: Tree, names: Names, where: Where) -> LayerEntry:
         """One layer."""
@@ -137,7 +150,7 @@ class LayersBuilder:
         layer: Layer = self.typing.create(table[kind.value], body, where, common=(*COMMON, *OPTIONS))
         inputs, spans = self.inputs(item, names, where)
         decay = item.get("weight_decay")
-        trainable = item.get("trainable")
+        trainable, share = self.trainable(item, where), self.shared(item, names, where)
         name, named = self.name(item, kind.value, names, where)
         return LayerEntry(
             name=name,
@@ -149,8 +162,8 @@ class LayersBuilder:
             weight_decay=None
             if decay is None
             else self.typing.value(NonNegativeNumber, decay, where.down("weight_decay")),
-            trainable=True if trainable is None else self.typing.value(bool, trainable, where.down("trainable")),
-            share=self.shared(item, names, where),
+            trainable=trainable,
+            share=share,
         )
 
     def shared(self, item: Mapping, names: Names, where: Where) -> str | None:
@@ -161,6 +174,11 @@ class LayersBuilder:
         if isinstance(given, Items):
             message = "share: expected the id of one layer, got a list"
             raise self.findings.error("invalid-value", message, given.span, where.down("share"))
+        for key in ("trainable", "weight_decay"):
+            if key in item.values:
+                message = f"{key}: that of the layer whose parameters are shared holds here too"
+                help = "write it there, and leave it out here"
+                raise self.findings.error("share-mismatch", message, item.keys[key], where.down(key), help=help)
         (name,), _ = self.references(given, names, where.down("share"))
         return name
 
@@ -199,6 +217,19 @@ class LayersBuilder:
         given = item.get("from")
         return (None, ()) if given is None else self.references(given, names, where.down("from"))
 
+    def single(self, item: Mapping, names: Names, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+        """The full name in the `from` of what reads one value: a residual, branches, a block."""
+        given = item.get("from")
+        if isinstance(given, Items) and len(given.items) > 1:
+            raise self.findings.error(
+                "invalid-value",
+                f"from: expected the id of one layer, got a list of {len(given.items)}",
+                given.span,
+                where.down("from"),
+                help="merge the inputs first with add or concat",
+            )
+        return self.inputs(item, names, where)
+
     def references(self, given: Tree, names: Names, where: Where) -> tuple[tuple[str, ...], tuple[Span, ...]]:
         """The full names of layers above."""
         key = where.path.rpartition(".")[2]
@@ -222,19 +253,22 @@ class LayersBuilder:
                 )
             full = names.resolve(word.value)
             if full is None or (full != INPUT and full not in self.full_names):
-                raise self.findings.unknown(
-                    "unknown-reference", "layer above", word.value, names.known(), word.span, where
-                )
+                known = self.within(names.prefix) if "." in word.value else names.known()
+                raise self.findings.unknown("unknown-reference", "layer above", word.value, known, word.span, where)
             found.append(full)
             spans.append(word.span)
         return tuple(found), tuple(spans)
+
+    def within(self, prefix: str) -> list[str]:
+        """Every name so far that can be written behind a prefix, of layers inside of blocks too."""
+        return sorted(name.removeprefix(prefix) for name in self.full_names if name.startswith(prefix))
 
     def residual(
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
         """A body and its shortcut."""
-        self.typing.known_keys(item, ("type", "id", "from", "body", "shortcut"), where, "key of residual")
-        inputs, spans = self.inputs(item, names, where)
+        self.typing.known_keys(item, ("type", "id", "from", "body", "shortcut", "trainable"), where, "key of residual")
+        inputs, spans = self.single(item, names, where)
         name, named = self.name(item, "residual", names, where)
         shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
         body = self.required(item, "body", where)
@@ -256,8 +290,8 @@ class LayersBuilder:
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
         """Branches, and how they merge."""
-        self.typing.known_keys(item, ("type", "id", "from", "branches", "merge"), where, "key of parallel")
-        inputs, spans = self.inputs(item, names, where)
+        self.typing.known_keys(item, ("type", "id", "from", "branches", "merge", "trainable"), where, "key of parallel")
+        inputs, spans = self.single(item, names, where)
         name, named = self.name(item, "parallel", names, where)
         merge = self.choice(item, "merge", MERGES, "concat", where)
         branches = self.required(item, "branches", where)
@@ -296,7 +330,7 @@ class LayersBuilder:
     def use(self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> Iterator[Entry]:
         """One entry for each repetition of a block."""
         self.typing.known_keys(item, USE, where, "key beside use")
-        block = self.block(item, where, chain)
+        block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
         repeat = item.get("repeat")
         count = plain(repeat) if repeat is not None else 1
@@ -305,10 +339,10 @@ class LayersBuilder:
             raise self.findings.error(
                 "invalid-value", f"repeat: expected an integer of at least 1, got {got(count)}", repeat.span, where
             )
-        inputs, spans = self.inputs(item, names, where)
+        inputs, spans = self.single(item, names, where)
         name, named = self.name(item, str(called), names, where)
         for index in range(count):
-            inner_scope = self.parameters(item, block, scope.inside({"index": index}), index, count, where)
+            inner_scope = self.blocks.parameters(item, block, scope, index, count, where)
             prefix = f"{name}.{index + 1}" if count > 1 else name
             self.full_names.add(prefix)
             used = where.used(f"block '{called}' used here", item.values["use"].span)
@@ -326,63 +360,15 @@ class LayersBuilder:
                 named,
             )
 
-    def block(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
-        """The block that is used."""
-        given = item.values["use"]
-        called = plain(given)
-        if not isinstance(called, str):
-            message = f"use: expected the name of a block, got {got(called)}"
-            raise self.findings.error("invalid-value", message, given.span, where.down("use"))
-        if called not in self.blocks:
-            raise self.findings.unknown("unknown-block", "block", str(called), self.blocks, given.span, where)
-        if called in chain:
-            raise self.findings.error(
-                "block-recursion", f"block uses itself: {' > '.join((*chain, str(called)))}", given.span, where
-            )
-        block = self.blocks[called]
-        if called not in self.used_blocks and isinstance(block, Mapping):
-            self.typing.known_keys(block, ("params", "layers"), Where(f"blocks.{called}"), "key of a block")
-        self.used_blocks.add(called)
-        if not isinstance(block, Mapping) or "layers" not in block.values:
-            raise self.findings.error(
-                "missing-key",
-                f"block '{called}' has no layers",
-                block.span,
-                Where(f"blocks.{called}"),
-                help="add layers: [...]",
-            )
-        return block
 
-    def parameters(self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where) -> Scope:
-        """The scope inside one repetition: defaults, then `with`, then `first` or `last`."""
-        declared = block.get("params")
-        known = declared.values if isinstance(declared, Mapping) else {}
-        values: dict[str, Any] = {}
-        for name, default in known.items():
-            if plain(default) != "required":
-                values[name] = plain(filled(default, scope.inside(values), self.findings, where))
-        parts = ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]
-        for part in parts:
-            given = item.get(part)
-            if given is None:
-                continue
-            if not isinstance(given, Mapping):
-                raise self.findings.error(
-                    "invalid-value", f"{part}: expected a mapping of parameters", given.span, where.down(part)
-                )
-            for name, value in given.values.items():
-                if name not in known:
-                    raise self.findings.unknown(
-                        "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part)
-                    )
-                values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
-        for name in known:
-            if name not in values:
-                raise self.findings.error(
-                    "missing-parameter",
-                    f"block '{plain(item.values['use'])}' needs the parameter '{name}'",
-                    item.values["use"].span,
-                    where,
-                    help=f"add with: {{{name}: ...}}",
-                )
-        return scope.inside(values)
+def _frozen(entry: Entry) -> Entry:
+    """The same without training, and so all that is in it."""
+    match entry:
+        case LayerEntry():
+            return entry if entry.share else replace(entry, trainable=False)
+        case BlockEntry():
+            return replace(entry, body=tuple(map(_frozen, entry.body)))
+        case ResidualEntry():
+            return replace(entry, body=tuple(map(_frozen, entry.body)), trainable=False)
+        case ParallelEntry():
+            return replace(entry, branches=tuple(tuple(map(_frozen, branch)) for branch in entry.branches))

@@ -193,11 +193,11 @@ class _Loader:
         if tree is None:
             self.missing("layers")
             return ()
-        builder = LayersBuilder(self.findings, blocks)
+        builder = LayersBuilder(self.findings, blocks, self.scope)
         entries = builder.entries(tree, self.scope, LayerNames(), Where("layers"))
         if isinstance(tree, Items) and not tree.items:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
-        self.used = {"vars": self.scope.used, "blocks": builder.used_blocks}
+        self.used = {"vars": self.scope.used, "blocks": builder.blocks.used}
         return entries
 
     def unused(self) -> None:

@@ -53,6 +53,7 @@ class ResidualEntry:
     inputs: tuple[str, ...] | None = None
     input_spans: tuple[Span, ...] = ()
     named: bool = False
+    trainable: bool = True  # of the projection; the layers of the body say it themselves
 
 
 @dataclass(frozen=True, slots=True)

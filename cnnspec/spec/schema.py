@@ -19,13 +19,17 @@ from cnnspec.spec.load import BUDGETS, KEYS, METRICS, VERSION
 ANNOTATION: Json = {"pattern": "^x-"}
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
 REFERENCE: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+FREEZE: Json = {
+    "anyOf": [{"type": "boolean"}, VARIABLE],
+    "description": "false keeps the parameters as they start, all that are inside",
+}
 COMMON: Json = {
     "id": {"type": "string", "description": "the layer's name"},
     "from": {**REFERENCE, "description": "the layers that it reads; the one above by default"},
     "when": {"description": "leaves the layer out where false"},
     "weight_decay": {"type": "number", "minimum": 0, "description": "instead of the optimizer's"},
     "share": {"type": "string", "description": "id of a layer above whose parameters are used here too"},
-    "trainable": {"type": "boolean", "description": "false keeps the parameters as they start"},
+    "trainable": FREEZE,
 }
 
 
@@ -126,10 +130,11 @@ def _kind(kind: str) -> Json:
 def _layer() -> Json:
     """A bare name, the use of a block, or a mapping with a type."""
     names = list(registry.table("layer"))
+    nesting: Json = {"id": {}, "from": REFERENCE, "when": {}, "trainable": FREEZE}
     nested = [
         {
             "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
-            "then": _strict({"type": {}, "id": {}, "from": REFERENCE, "when": {}, **keys}, required),
+            "then": _strict({"type": {}, **nesting, **keys}, required),
         }
         for name, keys, required in (
             (
@@ -151,9 +156,7 @@ def _layer() -> Json:
     use = _strict(
         {
             "use": {"type": "string"},
-            "id": {"type": "string"},
-            "from": REFERENCE,
-            "when": {},
+            **nesting,
             "with": parameters,
             "repeat": _or_variable({"type": "integer", "minimum": 1}),
             "first": parameters,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MOST_NAMES = 60  # that a help line lists
+
 # what other systems call it: Keras, PyTorch, Caffe, and people
 SYNONYMS = {
     "avgpool": "avg_pool2d",
@@ -101,4 +103,5 @@ def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
     near = nearest(word, listed)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"{what}: {', '.join(listed)}" if listed else f"there are no {what}"
+    shown = ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
+    return f"{what}: {shown}" if listed else f"there are no {what}"

@@ -258,7 +258,7 @@ def test_declarations() -> None:
         (
             {"filters": 6, "kernel_size": 1},
             (8,),
-            "conv2d: expected a map of channels x height x width, got a vector of 8 features",
+            "expected a map of channels x height x width, got a vector of 8 features",
             None,
             "put conv2d before flatten",
         ),

@@ -1,0 +1,103 @@
+"""The blocks that a spec can use: its own and those that are shipped, and what one use gives their parameters."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cnnspec.spec.check import got
+from cnnspec.spec.expand import Scope, filled
+from cnnspec.spec.findings import Findings
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Mapping, Tree, Where, plain
+from cnnspec.spec.typed import Typing
+
+SHIPPED = Path(__file__).with_name("blocks.yaml")
+
+
+@cache
+def shipped() -> Mapping:
+    """The blocks of every spec; one that a spec defines under the same name goes before."""
+    tree = read(SHIPPED.read_text(encoding="utf-8"), str(SHIPPED))
+    assert isinstance(tree, Mapping)
+    return tree
+
+
+def source(name: str) -> str:
+    """A shipped block as its file says it, with the comment above it."""
+    parts = SHIPPED.read_text(encoding="utf-8").split("\n\n")
+    return next(part for part in parts if f"\n{name}:" in part).strip()
+
+
+class Blocks:
+    """Blocks by name, and which of them were used."""
+
+    def __init__(self, findings: Findings, own: Mapping | None, variables: Scope) -> None:
+        self.findings, self.variables = findings, variables
+        self.own: dict[str, Tree] = {} if own is None else own.values
+        self.used: set[str] = set()
+
+    def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
+        """The block that an item uses, with its `layers`."""
+        given = item.values["use"]
+        called = plain(given)
+        if not isinstance(called, str):
+            message = f"use: expected the name of a block, got {got(called)}"
+            raise self.findings.error("invalid-value", message, given.span, where.down("use"))
+        block = self.own.get(called) or shipped().get(called)
+        if block is None:
+            known = [*self.own, *shipped().values]
+            raise self.findings.unknown("unknown-block", "block", called, known, given.span, where)
+        if called in chain:
+            message = f"block uses itself: {' > '.join((*chain, called))}"
+            raise self.findings.error("block-recursion", message, given.span, where)
+        place = Where(f"blocks.{called}")
+        if called not in self.used and isinstance(block, Mapping):
+            Typing(self.findings).known_keys(block, ("params", "layers"), place, "key of a block")
+        self.used.add(called)
+        if not isinstance(block, Mapping) or "layers" not in block.values:
+            message = f"block '{called}' has no layers"
+            raise self.findings.error("missing-key", message, block.span, place, help="add layers: [...]")
+        declared = block.get("params")
+        if declared is not None and not isinstance(declared, Mapping):
+            message = f"params: expected a mapping of names to defaults or `required`, got {got(plain(declared))}"
+            raise self.findings.error("invalid-value", message, declared.span, place.down("params"))
+        return block
+
+    def parameters(self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where) -> Scope:
+        """The scope inside one repetition: the spec's variables and `index`; defaults, then `with`, `first`, `last`.
+
+        What is given is read in the scope of the use; nothing else of that scope is known inside.
+        """
+        inside, scope = self.variables.inside({"index": index}), scope.inside({"index": index})
+        declared = block.get("params")
+        known = declared.values if isinstance(declared, Mapping) else {}
+        values: dict[str, Any] = {}
+        for name, default in known.items():
+            if plain(default) != "required":
+                values[name] = plain(filled(default, inside.inside(values), self.findings, where))
+        parts = ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]
+        for part in parts:
+            given = item.get(part)
+            if given is None:
+                continue
+            if not isinstance(given, Mapping):
+                message = f"{part}: expected a mapping of parameters"
+                raise self.findings.error("invalid-value", message, given.span, where.down(part))
+            for name, value in given.values.items():
+                if name not in known:
+                    raise self.findings.unknown(
+                        "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part)
+                    )
+                values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
+        for name in known:
+            if name not in values:
+                raise self.findings.error(
+                    "missing-parameter",
+                    f"block '{plain(item.values['use'])}' needs the parameter '{name}'",
+                    item.values["use"].span,
+                    where,
+                    help=f"add with: {{{name}: ...}}",
+                )
+        return inside.inside(values)
