@@ -136,7 +136,7 @@ def windows(
     laid = Windows(height, width, kernel, stride, dilation, pads)
     if laid.padded[0] < extent[0] or laid.padded[1] < extent[1]:
         raise ShapeError(
-            f"kernel {extent[0]}x{extent[1]} does not fit a {height}x{width} input (padding {_describe(pads)})",
+            f"kernel {extent[0]}x{extent[1]} does not fit the {height}x{width} input (padding {_describe(pads)})",
             field="kernel_size",
             help=f"use a kernel_size up to {min(laid.padded)}, or padding: same",
         )

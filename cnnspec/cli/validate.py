@@ -6,25 +6,28 @@ import argparse
 import difflib
 import glob
 import os
-import re
 import shutil
 import sys
-from collections.abc import Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE
 from cnnspec.cli.check import checked
-from cnnspec.diagnostics import Diagnostic, RunError, SpecError
+from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS, formatted
-from cnnspec.diagnostics.formats.text import explained, source_lines, summary
+from cnnspec.diagnostics.formats.text import explained, summary
+from cnnspec.diagnostics.silence import unsilenced
+from cnnspec.diagnostics.source import GIVEN, given
 from cnnspec.graph.lints import lint
-from cnnspec.spec import load
+from cnnspec.spec import load, loads
+from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend
 from cnnspec.spec.suggest import did_you_mean
 
-IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\[([a-z0-9, -]+)\]\s*$")
+MOST_ROUNDS = 9  # of fixes, each of which may bring others to light
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,74 +51,86 @@ def run(arguments: argparse.Namespace) -> int:
     files, missing = _files(arguments.paths)
     if missing:
         return _usage(f"no spec at {', '.join(missing)}", "name a YAML file or a folder with some")
-    found = [diagnostic for file in files for diagnostic in _findings(file, arguments)]
+    if arguments.fix and STDIN in files:
+        return _usage("--fix cannot change standard input", "name the file, or look with --diff")
+    found = {file: _findings(file, arguments) for file in files}
     if arguments.diff or arguments.fix:
-        found = _mended(found, files, arguments)
-    _report(found, files, arguments)
-    failing = [diagnostic for diagnostic in found if arguments.strict or diagnostic.severity == "error"]
+        _mend(found, arguments)
+    told = [diagnostic for file in files for diagnostic in found[file]]
+    if not arguments.diff or arguments.output_file is not None:
+        _report(told, files, arguments)
+    failing = [diagnostic for diagnostic in told if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
 
 
 def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
     """What is to be said of a file."""
     select, ignore = _codes(arguments.select), _codes(arguments.ignore)
-    return [
-        d
-        for d in _unsilenced(_check(file, allow_outside=arguments.allow_outside))
-        if (not select or d.code in select) and d.code not in ignore
-    ]
+    found = unsilenced(check_file(file, allow_outside=arguments.allow_outside), file)
+    return [d for d in found if (not select or d.code in select) and d.code not in ignore]
 
 
-def _check(file: str, *, allow_outside: bool = False) -> list[Diagnostic]:
+def check_file(file: str, *, allow_outside: bool = False) -> list[Diagnostic]:
+    """Everything that is wrong with a file or a given text, silenced or not, sorted by place."""
     try:
-        spec = load(file, allow_outside=allow_outside)
+        if file in GIVEN:
+            spec = loads(GIVEN[file], file, allow_outside=allow_outside)
+        else:
+            spec = load("-" if file == STDIN else file, allow_outside=allow_outside)
         graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)
+    except OSError as error:
+        return [Diagnostic("unreadable-file", "error", f"cannot be read: {error.strerror}", Span(file, 1, 1, 1, 1))]
     return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)
 
 
-def _mended(found: list[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> list[Diagnostic]:
-    """Apply what can be fixed, or show it as a diff; what is left to a person."""
-    for file in files:
-        if not Path(file).is_file():
+def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace) -> None:
+    """Apply what can be fixed, and leave what is left to a person; or show it as a diff, and leave all."""
+    total = changed = 0
+    for file, own in found.items():
+        if not any(d.fix for d in own):
             continue
-        before = Path(file).read_bytes().decode("utf-8", "surrogateescape")
-        after, count = mend(before, file, found)
-        if not count:
-            continue
+        changed += 1
+        before = text = _read(file)
+        for _ in range(MOST_ROUNDS):
+            text, count = mend(text, file, own)
+            if not count:
+                break
+            total += count
+            with given(file, text):
+                own = _findings(file, arguments)
         if arguments.diff:
-            lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} (fixed)")
-            print("".join(lines), end="")
+            print(_difference(before, text, file), end="")
         else:
-            _replace(Path(file), after)
-            found = [d for d in found if d.span.file != file] + _findings(file, arguments)
-            print(f"{file}: fixed {count}")
-    return found
+            _replace(Path(file), text)
+            found[file] = own
+    word = "would fix" if arguments.diff else "fixed"
+    print(f"{word} {total} in {changed} file{'' if changed == 1 else 's'}", file=sys.stderr)
+
+
+def _read(file: str) -> str:
+    """The text of a file that was checked, letter by letter."""
+    return GIVEN[file] if file in GIVEN else Path(file).read_bytes().decode("utf-8-sig")
+
+
+def _difference(before: str, after: str, file: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} (fixed)")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that it is whole at every moment."""
+    """Write beside the file and rename, so that it is whole at every moment; a byte order mark stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        with path.open("rb") as file:
+            mark = BOM_UTF8 if file.read(3) == BOM_UTF8 else b""
+        temporary.write_bytes(mark + text.encode())
         shutil.copymode(path, temporary)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _unsilenced(found: list[Diagnostic]) -> list[Diagnostic]:
-    """Leave out what a comment at the line's end silences."""
-    kept = []
-    for diagnostic in found:
-        lines = source_lines(diagnostic.span.file)
-        line = lines[diagnostic.span.line - 1] if diagnostic.span.line <= len(lines) else ""
-        match = IGNORE.search(line)
-        if match is None or diagnostic.code not in _codes([match[1]]):
-            kept.append(diagnostic)
-    return kept
 
 
 def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> None:
@@ -147,15 +162,27 @@ def _usage(message: str, help: str) -> int:
 
 def _files(paths: list[str]) -> tuple[list[str], list[str]]:
     """The spec files that paths name, and the paths that name none."""
-    files: list[str] = []
+    files: dict[str, None] = {}
     missing: list[str] = []
     for path in paths:
-        if path == "-" or Path(path).is_file():
-            found = [path]
-        elif Path(path).is_dir():
-            found = sorted(str(f) for f in Path(path).rglob("*") if f.suffix in (".yaml", ".yml"))
-        else:
-            found = sorted(glob.glob(path, recursive=True))
-        files += [file for file in found if file not in files]
+        found = (
+            [STDIN]
+            if path == "-"
+            else _specs([path] if Path(path).exists() else sorted(glob.glob(path, recursive=True)))
+        )
+        files |= dict.fromkeys(found)
         missing += [] if found else [path]
-    return files, missing
+    return list(files), missing
+
+
+def _specs(paths: Iterable[str]) -> list[str]:
+    """Files as they are, folders with all their YAML files, except for what is hidden, such as .git and .venv."""
+    found: list[str] = []
+    for path in paths:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        below = (file.relative_to(path) for file in Path(path).rglob("*") if file.suffix in (".yaml", ".yml"))
+        shown = (file for file in below if not any(part.startswith(".") for part in file.parts))
+        found += sorted(str(Path(path) / file) for file in shown if not (Path(path) / file).is_dir())
+    return found

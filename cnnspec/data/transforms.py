@@ -125,9 +125,10 @@ class Normalize(Transform):
         """The same shape; ShapeError where the numbers and the channels do not agree."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, shape[0]):
+                counts = "1 number" if shape[0] == 1 else f"1 or {shape[0]} numbers"
                 raise ShapeError(
-                    f"normalize: expected 1 or {shape[0]} numbers in {name}, got {len(values)}",
-                    help=f"give one number for each of the {shape[0]} channels",
+                    f"normalize: expected {counts} in {name}, got {len(values)}",
+                    help="give one number, or one for each channel",
                 )
         if 0 in self.std:
             raise ShapeError("normalize: expected std above 0, got 0", help="use the data's standard deviation")

@@ -32,6 +32,13 @@ def _warning(title: str, why: str, bad: str, good: str) -> Code:
 
 
 CATALOGUE: dict[str, Code] = {
+    "unreadable-file": Code(
+        "error",
+        "The file cannot be read.",
+        "It may be a link that leads nowhere, or belong to somebody else; the other files are checked all the same.",
+        "",
+        "",
+    ),
     "yaml-syntax": _error(
         "The file is not YAML.",
         "Nothing else can be checked before the file can be read. A tab never indents in YAML.",
@@ -216,11 +223,24 @@ CATALOGUE: dict[str, Code] = {
         "blocks: {unit: {layers: [relu]}}\nlayers: [relu]\n",
         "blocks: {unit: {layers: [relu]}}\nlayers: [{use: unit}]\n",
     ),
+    "unused-parameter": _warning(
+        "A parameter of a block that nothing in the block uses.",
+        "Whoever sets it changes nothing.",
+        "blocks: {unit: {params: {slope: 0.1}, layers: [relu]}}\nlayers: [{use: unit}]\n",
+        "blocks: {unit: {params: {slope: 0.1}, layers: [{type: leaky_relu, negative_slope: $slope}]}}\n"
+        "layers: [{use: unit}]\n",
+    ),
     "unused-id": _warning(
         "An id that nothing refers to.",
         "Either a reference is missing or the id says nothing. The last layer's id names the output.",
         "layers:\n  - {id: a, type: relu}\n" + TAIL,
         "layers:\n  - relu\n" + TAIL,
+    ),
+    "unused-ignore": _warning(
+        "A comment that silences a code which is not reported on its line.",
+        "What it was for is mended or was never there; left alone, it would hide a mistake that comes later.",
+        "layers: [relu]  # cnnspec: ignore[unused-id]\n",
+        "layers: [relu]\n",
     ),
     "bias-before-norm": _warning(
         "A bias right before batch_norm.",

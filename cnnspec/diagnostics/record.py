@@ -50,6 +50,17 @@ class Diagnostic:
     related: tuple[Related, ...] = ()
     fix: Fix | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+        object.__setattr__(self, "help", self.help and printable(self.help))
+
+
+def printable(text: str) -> str:
+    """A text on one line and without control characters: what a file says must not steer terminals and CI logs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class SpecError(Exception):
     """The spec is wrong; carries every finding of the stage that stopped, sorted by place."""

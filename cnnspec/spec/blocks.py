@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cnnspec.diagnostics import Span
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
-from cnnspec.spec.findings import Findings
+from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Mapping, Tree, Where, plain
 from cnnspec.spec.typed import Typing
@@ -30,6 +32,11 @@ def source(name: str) -> str:
     return next(part for part in parts if f"\n{name}:" in part).strip()
 
 
+def _declared(block: Tree) -> Mapping:
+    declared = block.get("params") if isinstance(block, Mapping) else None
+    return declared if isinstance(declared, Mapping) else Mapping({}, {}, block.span)
+
+
 class Blocks:
     """Blocks by name, and which of them were used."""
 
@@ -37,6 +44,7 @@ class Blocks:
         self.findings, self.variables = findings, variables
         self.own: dict[str, Tree] = {} if own is None else own.values
         self.used: set[str] = set()
+        self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
 
     def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
         """The block that an item uses, with its `layers`."""
@@ -65,14 +73,23 @@ class Blocks:
             raise self.findings.error("invalid-value", message, declared.span, place.down("params"))
         return block
 
-    def parameters(self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where) -> Scope:
+    def idle_parameters(self) -> Iterator[tuple[str, str, Span]]:
+        """Block, name and place of every parameter that its block, which is used, makes no use of."""
+        for called, names in self.names_used.items():
+            for name, span in _declared(self.own[called]).keys.items() if called in self.own else ():
+                if name not in names:
+                    yield called, name, span
+
+    def parameters(
+        self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where, misspelt: set[str]
+    ) -> Scope:
         """The scope inside one repetition: the spec's variables and `index`; defaults, then `with`, `first`, `last`.
 
         What is given is read in the scope of the use; nothing else of that scope is known inside.
         """
-        inside, scope = self.variables.inside({"index": index}), scope.inside({"index": index})
-        declared = block.get("params")
-        known = declared.values if isinstance(declared, Mapping) else {}
+        scope = scope.inside({"index": index})
+        inside = self.variables.apart({"index": index}, self.names_used.setdefault(plain(item.values["use"]), set()))
+        known = _declared(block).values
         values: dict[str, Any] = {}
         for name, default in known.items():
             if plain(default) != "required":
@@ -93,6 +110,8 @@ class Blocks:
                 values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
         for name in known:
             if name not in values:
+                if "with" in misspelt:
+                    raise Wrong
                 raise self.findings.error(
                     "missing-parameter",
                     f"block '{plain(item.values['use'])}' needs the parameter '{name}'",

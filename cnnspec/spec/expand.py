@@ -18,8 +18,12 @@ class Scope:
     values: Names[str, Any]
     used: set[str] = field(default_factory=set)
 
+    def apart(self, names: Names[str, Any], used: set[str]) -> Scope:
+        """A scope in which further names are known and which notes elsewhere what is used, as inside a block."""
+        return Scope({**self.values, **names}, used)
+
     def inside(self, names: Names[str, Any]) -> Scope:
-        """A scope in which further names are known, such as a block's parameters."""
+        """A scope in which further names are known."""
         return Scope({**self.values, **names}, self.used)
 
 

@@ -38,6 +38,7 @@ class Names:
     ids: dict[str, Span | None] = field(default_factory=dict)  # local name; None where it was generated
     outer: Names | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    below: dict[str, Span] = field(default_factory=dict)  # the ids that the file gives in this scope, read or not
 
     def resolve(self, word: str) -> str | None:
         """The full name that a reference means here, looked up inside out; None for an unknown one."""
@@ -47,6 +48,12 @@ class Names:
         if word in self.ids or head in self.ids:
             return self.prefix + word
         return self.outer.resolve(word) if self.outer else None
+
+    def find_below(self, word: str) -> Span | None:
+        """Where an id of this scope or of those around it is given that no layer above has."""
+        if word in self.below and word not in self.ids:
+            return self.below[word]
+        return self.outer.find_below(word) if self.outer else None
 
     def known(self) -> list[str]:
         """Every name that a reference could mean here."""
@@ -70,6 +77,8 @@ class LayersBuilder:
         if not isinstance(tree, Items):
             self.findings.error("invalid-value", f"expected a list of layers, got {got(plain(tree))}", tree.span, where)
             return ()
+        given = [item.get("id") for item in tree.items if isinstance(item, Mapping)]
+        names.below |= {str(id.value): id.span for id in given if isinstance(id, Scalar)}
         made: list[Entry] = []
         for i, item in enumerate(tree.items):
             try:
@@ -136,9 +145,8 @@ class LayersBuilder:
             )
         kind = item.get("type")
         if kind is None:
-            raise self.findings.error(
-                "missing-key", "layer without a type", item.span, where, help="add type: conv2d, or use: BLOCK"
-            )
+            help = "add type: conv2d, or use: BLOCK"
+            raise self.typing.without_type("layer", item, where, ("type", "use"), help)
         if not isinstance(kind, Scalar) or not isinstance(kind.value, str):
             raise self.findings.error(
                 "invalid-value", f"expected the name of a layer type, got {got(plain(kind))}", kind.span, where
@@ -252,6 +260,11 @@ class LayersBuilder:
                     where,
                 )
             full = names.resolve(word.value)
+            below = names.find_below(word.value)
+            if below is not None and (full is None or full not in self.full_names):
+                message = f"'{word.value}' is not above: a layer reads what stands above it"
+                related = (Related(f"'{word.value}' is given here", below),)
+                raise self.findings.error("unknown-reference", message, word.span, where, related=related)
             if full is None or (full != INPUT and full not in self.full_names):
                 known = self.within(names.prefix) if "." in word.value else names.known()
                 raise self.findings.unknown("unknown-reference", "layer above", word.value, known, word.span, where)
@@ -267,11 +280,12 @@ class LayersBuilder:
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
         """A body and its shortcut."""
-        self.typing.known_keys(item, ("type", "id", "from", "body", "shortcut", "trainable"), where, "key of residual")
+        keys = ("type", "id", "from", "body", "shortcut", "trainable")
+        meant = self.typing.known_keys(item, keys, where, "key of residual")
         inputs, spans = self.single(item, names, where)
         name, named = self.name(item, "residual", names, where)
         shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
-        body = self.required(item, "body", where)
+        body = self.required(item, "body", where, meant)
         if isinstance(body, Items) and not body.items:
             message = "body: expected at least one layer, got none"
             raise self.findings.error("invalid-value", message, body.span, where.down("body"))
@@ -290,11 +304,12 @@ class LayersBuilder:
         self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
         """Branches, and how they merge."""
-        self.typing.known_keys(item, ("type", "id", "from", "branches", "merge", "trainable"), where, "key of parallel")
+        keys = ("type", "id", "from", "branches", "merge", "trainable")
+        meant = self.typing.known_keys(item, keys, where, "key of parallel")
         inputs, spans = self.single(item, names, where)
         name, named = self.name(item, "parallel", names, where)
         merge = self.choice(item, "merge", MERGES, "concat", where)
-        branches = self.required(item, "branches", where)
+        branches = self.required(item, "branches", where, meant)
         if not isinstance(branches, Items) or len(branches.items) < 2:
             raise self.findings.error(
                 "invalid-value", "branches: expected a list of two or more lists of layers", branches.span, where
@@ -320,16 +335,18 @@ class LayersBuilder:
             )
         return str(value)
 
-    def required(self, item: Mapping, key: str, where: Where) -> Tree:
+    def required(self, item: Mapping, key: str, where: Where, misspelt: set[str]) -> Tree:
         """The value of a key that must be there."""
         given = item.get(key)
         if given is None:
+            if key in misspelt:
+                raise Wrong
             raise self.findings.error("missing-key", f"{key} is missing", item.span, where, help=f"add {key}: [...]")
         return given
 
     def use(self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> Iterator[Entry]:
         """One entry for each repetition of a block."""
-        self.typing.known_keys(item, USE, where, "key beside use")
+        meant = self.typing.known_keys(item, USE, where, "key beside use")
         block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
         repeat = item.get("repeat")
@@ -342,7 +359,7 @@ class LayersBuilder:
         inputs, spans = self.single(item, names, where)
         name, named = self.name(item, str(called), names, where)
         for index in range(count):
-            inner_scope = self.blocks.parameters(item, block, scope, index, count, where)
+            inner_scope = self.blocks.parameters(item, block, scope, index, count, where, meant)
             prefix = f"{name}.{index + 1}" if count > 1 else name
             self.full_names.add(prefix)
             used = where.used(f"block '{called}' used here", item.values["use"].span)

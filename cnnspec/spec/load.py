@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnspec.data.settings import DataSettings
 from cnnspec.diagnostics import SpecError
+from cnnspec.diagnostics.source import GIVEN
 from cnnspec.fields import (
     BYTES_PATTERN,
     COUNT_PATTERN,
@@ -35,6 +36,7 @@ from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
 
 VERSION = 1
+STDIN = "<stdin>"  # the name of what comes from there
 KEYS = (
     "cnnspec",
     "name",
@@ -64,9 +66,13 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, allow_outside: bool
 
     `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`.
     """
-    content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
-    name = "<stdin>" if str(path) == "-" else str(path)
-    return loads(decode(content, name), name, overrides, allow_outside=allow_outside)
+    if str(path) == "-":
+        name = STDIN
+        text = GIVEN[name] = decode(sys.stdin.buffer.read(), name)
+    else:
+        name = str(path)
+        text = decode(Path(path).read_bytes(), name)
+    return loads(text, name, overrides, allow_outside=allow_outside)
 
 
 def loads(text: str, name: str = "<text>", overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
@@ -87,10 +93,9 @@ class _Loader:
     def __init__(self, findings: Findings, tree: Mapping, file: str) -> None:
         self.findings, self.tree, self.file = findings, tree, file
         self.typing = Typing(findings)
-        self.typing.known_keys(tree, KEYS, Where(), "key")
+        self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key")
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
-        self.used: dict[str, set[str]] = {}
 
     def spec(self) -> Spec | None:
         self.version()
@@ -144,6 +149,8 @@ class _Loader:
                 self.note(value, where.down(key))
 
     def missing(self, key: str) -> None:
+        if key in self.misspelt:
+            return
         example = {"cnnspec": "1", "input": "[1, 28, 28]", "layers": "[...]"}[key]
         self.findings.error("missing-key", f"{key} is missing", self.tree.span, Where(), help=f"add {key}: {example}")
 
@@ -194,20 +201,24 @@ class _Loader:
             self.missing("layers")
             return ()
         builder = LayersBuilder(self.findings, blocks, self.scope)
+        self.blocks = builder.blocks
         entries = builder.entries(tree, self.scope, LayerNames(), Where("layers"))
         if isinstance(tree, Items) and not tree.items:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
-        self.used = {"vars": self.scope.used, "blocks": builder.blocks.used}
         return entries
 
     def unused(self) -> None:
         """Warn of names that nothing uses; not of a spec with errors, in which the use may be the error."""
-        for section, what in (("vars", "variable"), ("blocks", "block")):
+        variables = self.scope.used.union(*self.blocks.names_used.values())
+        for section, what, used in (("vars", "variable", variables), ("blocks", "block", self.blocks.used)):
             tree = self.tree.get(section)
             for name, span in tree.keys.items() if isinstance(tree, Mapping) else ():
-                if name not in self.used[section]:
+                if name not in used:
                     code = f"unused-{section.removesuffix('s')}"
                     self.findings.warn(code, f"{what} '{name}' is never used", span, Where(section))
+        for block, name, span in self.blocks.idle_parameters():
+            message = f"parameter '{name}' of block '{block}' is never used"
+            self.findings.warn("unused-parameter", message, span, Where("blocks").down(block).down("params"))
 
     def expect(self, tree: Tree, where: Where) -> Names[str, Budget]:
         mapping = self.mapping(tree, where)
@@ -232,7 +243,11 @@ class _Loader:
             return Budget(exact=self.figure(name, tree, where))
         self.typing.known_keys(tree, ("min", "max"), where, "bound")
         bounds = {key: self.figure(name, value, where.down(key)) for key, value in tree.values.items()}
-        return Budget(minimum=bounds.get("min"), maximum=bounds.get("max"))
+        budget = Budget(minimum=bounds.get("min"), maximum=bounds.get("max"))
+        if budget.minimum is not None and budget.maximum is not None and budget.minimum > budget.maximum:
+            message = f"expect.{name}: expected min up to max, got min {budget.minimum:,} and max {budget.maximum:,}"
+            raise self.findings.error("invalid-value", message, tree.span, where)
+        return budget
 
     def figure(self, name: str, tree: Tree, where: Where) -> int:
         value = plain(tree)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cnnspec.diagnostics import Diagnostic, Fix
+from cnnspec.diagnostics.source import LINE_BREAK
 
 
 def mend(text: str, file: str, diagnostics: Iterable[Diagnostic]) -> tuple[str, int]:
     """The text with every fix for this file applied, the last one first, and how many there were."""
     fixes = {d.fix for d in diagnostics if d.fix is not None and d.fix.span.file == file and _on_one_line(d.fix)}
-    lines = text.split("\n")
+    lines = re.split(f"({LINE_BREAK.pattern})", text)  # each line, and what ends it
     for fix in sorted(fixes, key=lambda fix: fix.span, reverse=True):
         span = fix.span
-        line = lines[span.line - 1]
-        lines[span.line - 1] = line[: span.column - 1] + fix.replacement + line[span.end_column - 1 :]
-    return "\n".join(lines), len(fixes)
+        at = 2 * (span.line - 1)
+        lines[at] = lines[at][: span.column - 1] + fix.replacement + lines[at][span.end_column - 1 :]
+    return "".join(lines), len(fixes)
 
 
 def _on_one_line(fix: Fix) -> bool:

@@ -9,12 +9,31 @@ from typing import Any
 import yaml
 
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
+from cnnspec.diagnostics.source import LINE_BREAK
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 MOST_BYTES = 1 << 20
 MOST_NESTING = 50
 MOST_DIGITS = 18  # of an integer; nothing counts that far, and conversion takes longer and longer
 MOST_VALUES = 100_000  # with aliases counted as often as they are used
+
+_SEPARATOR = re.compile("[\x85\u2028\u2029]")
+# Words of the parser's message, ours, the cure, and whether the fault is where the parser began rather than stopped.
+_STUMBLES: tuple[tuple[str, str, str, bool], ...] = (
+    ("\\t", "a tab cannot indent or separate", "indent with spaces", False),
+    ("unexpected end of stream", "a quote that is never closed", "add the closing quote", True),
+    ("got '<stream end>'", "a bracket that is never closed", "add the closing bracket", True),
+    ("<block end>", "a line that does not fit the indentation above", "align it with its neighbours", False),
+    ("could not find expected ':'", "a text where a key was expected", "write key: value, or indent it", True),
+    (
+        "mapping values are not allowed",
+        "a colon where none can be",
+        "put a text with a colon into quotes, or check the indentation",
+        False,
+    ),
+    ("cannot start any token", "a text that begins with a special character", "put the text into quotes", False),
+    ("<document start>", "more text behind the end of the document", "remove it, or a bracket too many", False),
+)
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
@@ -49,13 +68,10 @@ def decode(content: bytes, file: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        column = error.start - (before.rfind(b"\n") + 1) + 1
         raise _failure(
             "not-utf8",
             f"expected UTF-8 text, got byte 0x{content[error.start]:02x}",
-            Span(file, line, column, line, column + 1),
+            _point(file, content[: error.start].decode("utf-8-sig")),
             "save the file as UTF-8",
         ) from error
 
@@ -63,30 +79,48 @@ def decode(content: bytes, file: str) -> str:
 def read(text: str, file: str) -> Tree:
     """The tree of one document; SpecError for anything that is not well-formed."""
     reader = _Reader(file)
+    separator = _SEPARATOR.search(text)
+    if separator:
+        # They end a line in YAML 1.1 and in no editor: every place behind one would be told wrong.
+        message = f"a line separator (U+{ord(separator[0]):04X}) that editors do not show as one"
+        raise _failure("yaml-syntax", message, _point(file, text[: separator.start()]), "write a line break or a space")
     try:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
         return reader.document(events)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problem = error.problem or error.context or "cannot be read"
-        tab = "\\t" in problem
-        raise _failure(
-            "yaml-syntax",
-            "a tab cannot indent or separate" if tab else f"not YAML: {problem}",
-            Span(file, line, column, line, column + 1),
-            "indent with spaces" if tab else None,
-        ) from error
+        raise _unreadable(error, file) from error
     except yaml.YAMLError as error:
-        position = getattr(error, "position", 0)
-        line = text.count("\n", 0, position) + 1
-        column = position - (text.rfind("\n", 0, position) + 1) + 1
         reason = getattr(error, "reason", str(error))
-        raise _failure("yaml-syntax", f"not YAML: {reason}", Span(file, line, column, line, column + 1)) from error
+        point = _point(file, text[: getattr(error, "position", 0)])
+        raise _failure("yaml-syntax", f"not YAML: {reason}", point) from error
 
 
-def _failure(code: str, message: str, span: Span, help: str | None = None) -> SpecError:
-    return SpecError([Diagnostic(code, "error", message, span, help=help)])
+def _unreadable(error: yaml.MarkedYAMLError, file: str) -> SpecError:
+    """What the parser stumbled on, in our own words, at the place that is to be mended."""
+    problem = error.problem or error.context or "cannot be read"
+    begun, met = (
+        Span(file, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2) if mark else None
+        for mark in (error.context_mark, error.problem_mark)
+    )
+    known = (stumble for stumble in _STUMBLES if stumble[0] in problem)
+    _, message, help, at_start = next(known, (problem, f"not YAML: {problem}", None, False))
+    place = (begun if at_start else met) or met or begun or Span(file, 1, 1, 1, 2)
+    started = error.context and begun and begun.line != place.line
+    what = (error.context or "").removeprefix("while parsing ").removeprefix("while scanning ")
+    related = (Related(f"{what} begins here", begun),) if started and begun else ()
+    return _failure("yaml-syntax", message, place, help, related)
+
+
+def _point(file: str, before: str) -> Span:
+    """The place behind a text."""
+    lines = LINE_BREAK.split(before)
+    return Span(file, len(lines), len(lines[-1]) + 1, len(lines), len(lines[-1]) + 2)
+
+
+def _failure(
+    code: str, message: str, span: Span, help: str | None = None, related: tuple[Related, ...] = ()
+) -> SpecError:
+    return SpecError([Diagnostic(code, "error", message, span, help=help, related=related)])
 
 
 class _Reader:
@@ -134,6 +168,9 @@ class _Reader:
             self.count(size, event)
             return tree
         if isinstance(event, yaml.ScalarEvent):
+            if any("\ud800" <= character <= "\udfff" for character in event.value):
+                span = self.span(event.start_mark, event.end_mark)
+                raise _failure("yaml-syntax", "half of a surrogate pair is no character", span, "write the character")
             is_plain = event.implicit[0]
             tree = Scalar(
                 scalar(event.value) if is_plain else event.value, self.span(event.start_mark, event.end_mark), is_plain
@@ -169,6 +206,9 @@ class _Reader:
             span = self.span(event.start_mark, event.end_mark)
             if not isinstance(event, yaml.ScalarEvent):
                 raise _failure("yaml-syntax", "expected a text as key", span, "put the key into quotes")
+            if event.value == "<<" and event.implicit[0]:
+                message = "merge keys (<<) are no part of YAML 1.2"
+                raise _failure("yaml-syntax", message, span, "use a block with parameters, or extends")
             key, value = event.value, self.value(next(events), events, depth + 1)
             if key in keys:
                 self.duplicates.append(

@@ -81,9 +81,7 @@ class Typing:
         if isinstance(tree, Mapping):
             given = tree.get("type")
             if given is None:
-                raise self.findings.error(
-                    "missing-key", f"{kind} without a type", tree.span, where, help=f"add type: {_some(kind)}"
-                )
+                raise self.without_type(kind, tree, where, ("type",), f"add type: {_some(kind)}")
         else:
             given = tree
         if not isinstance(given, Scalar) or not isinstance(given.value, str):
@@ -99,6 +97,17 @@ class Typing:
             raise self.findings.unknown("unknown-type", kind, given.value, table, given.span, where)
         body = tree.without("type") if isinstance(tree, Mapping) else Mapping({}, {}, tree.span)
         return self.create(table[given.value], body, where)
+
+    def without_type(self, kind: str, tree: Mapping, where: Where, names: tuple[str, ...], help: str) -> Wrong:
+        """Something that does not say what it is: by a misspelt key, by its name as a key, or at all."""
+        table = registry.table(kind)
+        for key, span in tree.keys.items():
+            if key in table:
+                message = f"expected a mapping with type: {key}, got {key} as a key"
+                return self.findings.error("invalid-value", message, span, where, help=f"write {{type: {key}, ...}}")
+            if nearest(key, names) and not key.startswith("x-"):
+                return self.findings.unknown("unknown-key", f"key of a {kind}", key, names, span, where.down(key))
+        return self.findings.error("missing-key", f"{kind} without a type", tree.span, where, help=help)
 
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
         """An object from its keys; `common` ones are allowed beside them and read elsewhere."""

@@ -13,6 +13,7 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.cli.init import TEMPLATES
 from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.diagnostics.formats import FORMATS
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
@@ -167,12 +168,93 @@ def test_fix_changes_what_is_wrong_and_nothing_else(tmp_path: Path, capsys: Capt
     assert "+  -   relu\n" in shown
     assert path.read_text() == FIXABLE
     assert main(["validate", str(path), "--fix"]) == 1
-    assert f"{path}: fixed 3" in capsys.readouterr().out
     # The quotes around the 4 come to light when the key is right.
-    assert main(["validate", str(path), "--fix", "--ignore", "output-mismatch"]) == 0
+    assert capsys.readouterr().err == "fixed 4 in 1 file\n"
     expected = FIXABLE.replace("filtres", "filters").replace('"4"', "4").replace("rellu", "relu")
     assert path.read_text() == expected.replace('"1e-2"', "1e-2")
     assert [entry.name for entry in tmp_path.iterdir()] == ["f.yaml"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_fix_keeps_line_ends_and_the_byte_order_mark(end: str, mark: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    text = 'cnnspec: 1\ninptu: [1, 8, 8]\nlayers: [{typ: "relu"}, {type: Dropout, rte: "0.5"}, flatten]\n'
+    path.write_bytes(mark + text.replace("\n", end).encode())
+    assert main(["validate", str(path), "--fix"]) == 0
+    mended = 'cnnspec: 1\ninput: [1, 8, 8]\nlayers: [{type: "relu"}, {type: dropout, rate: 0.5}, flatten]\n'
+    assert path.read_bytes() == mark + mended.replace("\n", end).encode()
+
+
+@pytest.mark.skipif(shutil.which("patch") is None, reason="patch is not installed")
+def test_diff_is_a_patch(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("f.yaml")
+    path.write_text(FIXABLE.rstrip("\n"))
+    assert main(["validate", "f.yaml", "--diff"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "would fix 4 in 1 file\n"
+    subprocess.run(["patch", "-s", "f.yaml"], input=shown.out, text=True, check=True)
+    patched = path.read_text()
+    path.write_text(FIXABLE.rstrip("\n"))
+    main(["validate", "f.yaml", "--fix"])
+    assert path.read_text() == patched
+
+
+def test_standard_input_cannot_be_fixed(capsys: Captured) -> None:
+    assert main(["validate", "-", "--fix"]) == 2
+    assert "--fix cannot change standard input" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(folder: Path, capsys: Captured) -> None:
+    (folder / "gone.yaml").symlink_to("nowhere.yaml")
+    (folder / "folder.yaml").mkdir()
+    assert main(["validate", str(folder), "--format", "concise"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{folder}/gone.yaml:1:1: error[unreadable-file]: cannot be read: No such file or directory" in shown
+    assert "2 errors, 1 warning in 4 files" in shown
+
+
+def test_hidden_folders_are_left_out(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    for hidden in (".git", "sub/.venv"):
+        (folder / hidden).mkdir()
+        (folder / hidden / "bad.yaml").write_text(CATALOGUE["unknown-key"].bad)
+    monkeypatch.chdir(folder)
+    for path in (".", str(folder), "*"):
+        main(["validate", path])
+        assert capsys.readouterr().out.endswith("1 error, 1 warning in 3 files\n")
+    assert main(["validate", ".git/bad.yaml"]) == 1
+
+
+def test_what_a_file_says_cannot_steer_a_terminal_or_a_log(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "f.yaml"
+    layers = 'layers:\n  - {type: relu, "a\\n::error::b": 1}\n  - {type: "\\e[31mred"}\n'
+    path.write_text(f'cnnspec: 1\ninput: [4]\n{layers}name: "\\0"\n')
+    for format in FORMATS:
+        assert main(["validate", str(path), "--format", format]) == 1
+        shown = capsys.readouterr().out
+        assert "\n::error::b" not in shown
+        assert "\x1b" not in shown
+        assert "\0" not in shown
+
+
+def test_a_finding_at_every_place_of_a_line_of_wide_characters(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("cnnspec: 1\ninput: [4]\nlayers: [{x-a: 日本語 e\u0301 😀, type: rellu}]\n")
+    main(["validate", str(path)])
+    _, _, line, carets, *_ = capsys.readouterr().out.splitlines()
+    assert line.index("rellu") - 1 + 3 + 1 == carets.index("^")  # an accent takes no column, four characters take two
+    assert carets.count("^") == 5
+
+
+def test_a_long_line_is_cut_around_the_place(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(f"cnnspec: 1\ninput: [4]\nlayers: [{'relu, ' * 300}rellu{', relu' * 300}]\n")
+    main(["validate", str(path)])
+    _, _, line, carets, *_ = capsys.readouterr().out.splitlines()
+    assert len(line) < 180
+    assert line[carets.index("^") :].startswith("rellu")
+    assert len(carets.strip("| ")) == 5
 
 
 def test_render_says_where_every_value_came_from(tmp_path: Path, capsys: Captured) -> None:

@@ -188,5 +188,5 @@ def test_what_only_the_files_tell_is_checked_against_the_network(tmp_path: Path)
     with pytest.raises(DataError, match="expected at most 3 classes, one for each output of the network, got 4"):
         open_data(given, seed=0, data_dir=tmp_path, output=(3,))
     odd = DataSettings.of(source="npz", preprocess=[{"type": "normalize", "mean": [0, 0], "std": [1, 1]}])
-    with pytest.raises(DataError, match=r"data\.preprocess: normalize: expected 1 or 1 numbers in mean, got 2"):
+    with pytest.raises(DataError, match=r"data\.preprocess: normalize: expected 1 number in mean, got 2"):
         open_data(odd, seed=0, data_dir=tmp_path)

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from cnnspec.cli.validate import _check
+from cnnspec.cli.validate import check_file
 from cnnspec.diagnostics import SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.spec import loads
 
 PACKAGE = Path(__file__).parents[2] / "cnnspec"
-IN_FILES = [code for code in CATALOGUE if code != "unknown-path"]
+IN_FILES = [code for code in CATALOGUE if code not in ("unknown-path", "unreadable-file")]
 
 
 def codes(text: str, folder: Path) -> list[tuple[str, str]]:
     path = folder / "spec.yaml"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    return [(diagnostic.code, diagnostic.severity) for diagnostic in _check(str(path))]
+    return [(diagnostic.code, diagnostic.severity) for diagnostic in unsilenced(check_file(str(path)), str(path))]
 
 
 @pytest.mark.parametrize("code", IN_FILES)

@@ -82,7 +82,7 @@ def test_a_kernel_that_does_not_fit_is_marked_at_its_value_with_the_trail() -> N
     assert len(found) == 1  # what follows from an unknown shape is silent
     assert (found[0].code, found[0].span.line) == ("shape-mismatch", 5)
     assert found[0].span.column == 1 + "  - {id: c, type: conv2d, filters: 4, kernel_size: 17}".index("17")
-    assert found[0].message == "conv2d 'c': kernel 17x17 does not fit a 16x16 input (padding 0)"
+    assert found[0].message == "conv2d 'c': kernel 17x17 does not fit the 16x16 input (padding 0)"
     assert found[0].notes == ("shapes so far: input 3x16x16 > c ?",)
     assert found[0].help == "use a kernel_size up to 16, or padding: same"
 

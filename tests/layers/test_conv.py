@@ -237,7 +237,7 @@ def test_declarations() -> None:
         (
             {"filters": 50, "kernel_size": 17},
             (20, 12, 12),
-            "kernel 17x17 does not fit a 12x12 input (padding 0)",
+            "kernel 17x17 does not fit the 12x12 input (padding 0)",
             "kernel_size",
             "use a kernel_size up to 12, or padding: same",
         ),

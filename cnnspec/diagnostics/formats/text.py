@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from cnnspec.diagnostics.record import Diagnostic, Span
+from cnnspec.diagnostics.source import source_lines
+
+WIDEST = 160  # characters of a source line that are shown
 
 RED, YELLOW, BOLD, CYAN, RESET = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
 
@@ -46,26 +50,33 @@ def summary(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     return f"{found or 'no problems'} in {len(files)} file{'' if len(files) == 1 else 's'}"
 
 
-def source_lines(file: str) -> list[str]:
-    """The lines of a file; none where there is no such file, as for standard input."""
-    try:
-        with open(file, encoding="utf-8", errors="replace") as source:
-            return source.read().split("\n")
-    except OSError:
-        return []
-
-
 def _excerpt(span: Span) -> list[str]:
+    """The source line, or the part of it around the place, and carets under the place."""
     lines = source_lines(span.file)
     if not 0 < span.line <= len(lines):
         return []
-    text = lines[span.line - 1].rstrip("\n")
-    number = str(span.line)
-    end = span.end_column if span.end_line == span.line else len(text) + 1
+    text = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in lines[span.line - 1])
+    start = min(span.column - 1, len(text))
+    end = min(span.end_column - 1, len(text)) if span.end_line == span.line else len(text)
+    cut = max(0, start - WIDEST // 2) if len(text) > WIDEST else 0
+    shown = text[cut : cut + WIDEST]
+    front = "..." if cut else ""
+    back = "..." if cut + WIDEST < len(text) else ""
     # Tabs stay tabs, so that the caret stands under its place whatever their width.
-    lead = "".join("\t" if character == "\t" else " " for character in text[: span.column - 1])
+    lead = "".join("\t" if c == "\t" else " " * _cells(c) for c in front + shown[: start - cut])
+    carets = "^" * max(1, sum(map(_cells, shown[start - cut : end - cut])))
+    number = str(span.line)
     margin = " " * len(number)
-    return [f"{margin} |", f"{number} | {text}", f"{margin} | {lead}{'^' * max(1, end - span.column)}"]
+    return [f"{margin} |", f"{number} | {front}{shown}{back}", f"{margin} | {lead}{carets}"]
+
+
+def _cells(character: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if character.isascii():
+        return 1
+    if unicodedata.combining(character) or unicodedata.category(character) == "Mn":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _coloured(line: str, diagnostic: Diagnostic) -> str:

@@ -1,0 +1,44 @@
+"""The lines of what was read, for excerpts and for the comments that silence a finding."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, by the name that spans give them
+
+
+def source_lines(file: str) -> list[str]:
+    """The lines of a file or of a given text; none where there is neither."""
+    if file in GIVEN:
+        return LINE_BREAK.split(GIVEN[file])
+    try:
+        state = os.stat(file)
+        return _lines(file, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return []
+
+
+@contextmanager
+def given(name: str, text: str) -> Iterator[None]:
+    """Let a text stand for the file of that name."""
+    before = GIVEN.get(name)
+    GIVEN[name] = text
+    try:
+        yield
+    finally:
+        if before is None:
+            del GIVEN[name]
+        else:
+            GIVEN[name] = before
+
+
+@lru_cache(maxsize=4)
+def _lines(file: str, modified: int, size: int) -> list[str]:
+    """Kept while the file stays as it is: one with a thousand findings is read once."""
+    with open(file, encoding="utf-8-sig", errors="replace", newline="") as source:
+        return LINE_BREAK.split(source.read())
