@@ -12,6 +12,7 @@ SMALL_OUTPUT = 1200  # elements of a @ b.T up to which it is as fast as a @ b th
 DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
+SHORT = 8  # the same for rows of a block of a @ b.T
 
 
 def block(length: int, fewest: int, most: int) -> int:
@@ -48,6 +49,11 @@ def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
         np.matmul(left, right, out=result)
 
     return step
+
+
+def gradient_rows(rows: int, columns: int, depth: int) -> int:
+    """Rows of a block of a @ b.T (rows, columns) that sums over `depth`: a divisor, all of them where none is fast."""
+    return block(rows, SHORT, min(SMALL // depth, SMALL_OUTPUT) // columns) if depth >= DEEP else rows
 
 
 def row_blocks(matrices: Array, height: int) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
-from cnnspec.kernels import depthwise, dft, direct, patches
+from cnnspec.kernels import depthwise, dft, direct, patches, winograd
 from cnnspec.kernels.cases import Case, Kernel
 
 Direction = Literal["forward", "input", "weight"]
@@ -18,9 +18,9 @@ Choice = Mapping[Direction, Kernel]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 KERNELS: dict[Direction, tuple[Kernel, ...]] = {
-    "forward": (direct.FORWARD, depthwise.FORWARD, patches.FORWARD),
-    "input": (direct.INPUT, depthwise.INPUT, patches.INPUT),
-    "weight": (direct.WEIGHT, depthwise.WEIGHT, patches.WEIGHT),
+    "forward": (direct.FORWARD, winograd.FORWARD_2, winograd.FORWARD_4, depthwise.FORWARD, patches.FORWARD),
+    "input": (direct.INPUT, winograd.INPUT_2, winograd.INPUT_4, depthwise.INPUT, patches.INPUT),
+    "weight": (direct.WEIGHT, winograd.WEIGHT_2, winograd.WEIGHT_4, depthwise.WEIGHT, patches.WEIGHT),
 }
 # these compute all directions or none, as they share what they transform
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)

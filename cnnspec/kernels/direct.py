@@ -10,14 +10,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnnspec.kernels.blocks import DEEP, NARROW, SMALL, SMALL_OUTPUT, block, column_blocks
+from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_rows
 from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, grouped_rows, nothing_to_prepare, product
 from cnnspec.kernels.columns import expanded, moved, windows_of
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
 PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
-SHORT = 8  # the same for rows of a block of the weights' gradient
 
 
 def _correlate(windows: Array, packed: Array, y: Array) -> Step:
@@ -99,7 +98,8 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)[:, :, None]  # (groups, oh, 1, ow*n, filters)
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     filters, c, kh, kw = dweight.shape
-    short, columns = _rows_of_block(case, windows), windows.shape[-1]
+    columns = windows.shape[-1]
+    short = gradient_rows(case.depth, case.filters_of_group, columns)
     left = windows.reshape(case.groups, -1, case.depth // short, short, columns)
     out = products.reshape(case.groups, -1, case.depth // short, short, case.filters_of_group)
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
@@ -121,12 +121,6 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
 def _rows_of_products(case: Case) -> int:
     """Output rows whose products are held at a time: all of them, unless the weights are large."""
     return max(1, min(case.windows.output[0], PRODUCTS // (case.groups * case.depth * case.filters_of_group)))
-
-
-def _rows_of_block(case: Case, windows: Array) -> int:
-    filters, columns = case.filters_of_group, windows.shape[-1]
-    most = min(SMALL // columns, SMALL_OUTPUT) // filters
-    return block(case.depth, SHORT, most) if columns >= DEEP else case.depth
 
 
 def _supports(case: Case) -> bool:

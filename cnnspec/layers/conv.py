@@ -36,7 +36,8 @@ class Conv2d(Layer):
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
     kernel: Annotated[
-        Literal["direct", "dft", "depthwise", "patches"] | None, "pins the algorithm where it applies"
+        Literal["direct", "winograd2", "winograd4", "dft", "depthwise", "patches"] | None,
+        "pins the algorithm where it applies",
     ] = None
 
     retains = frozenset({"x"})

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.fields import options
-from cnnspec.kernels import depthwise, direct
+from cnnspec.kernels import depthwise, direct, winograd
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.step import Array
@@ -101,16 +101,44 @@ def test_kernels_agree_where_channels_are_cut_into_tiles(direction: Direction, l
     np.testing.assert_allclose(found["depthwise"], found["patches"], atol=1e-10)
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("height", [1, 2, 7, 16])
+@pytest.mark.parametrize("padding", ["valid", "same", [2, 0, 0, 0]])
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_winograd_at_the_edges_and_in_single_precision(
+    direction: Direction, height: int, padding: Any, width: int
+) -> None:
+    try:
+        case = case_of((16, height, 8), 24, 1, kernel=(3, width), stride=(1, 1), padding=padding)
+    except ShapeError:
+        assert (height, padding) in ((1, "valid"), (2, "valid"))
+        return
+    exact, found = results(case, direction, 32, np.float64)["patches"], results(case, direction, 32, np.float32)
+    for name, limit in (("winograd2", 3e-7), ("winograd4", 7e-7)):
+        assert np.linalg.norm(found[name] - exact) < limit * np.linalg.norm(exact)
+        assert np.abs(found[name] - exact).max() < 3 * limit * np.abs(exact).max()
+
+
+def test_winograd_by_its_definition() -> None:
+    d, g = np.random.default_rng(0).standard_normal((2, 6))
+    for points, tile in (((0, 1, -1), 2), ((0, 2 / 3, -2 / 3, 3 / 2, -3 / 2), 4)):
+        f = winograd.Filtering(points)
+        assert (f.rows, f.positions) == (tile, tile + 2)
+        y = f.of_output.T @ ((f.of_filter @ g[:3]) * (f.of_input @ d[: tile + 2]))
+        np.testing.assert_allclose(y, np.correlate(d[: tile + 2], g[:3]), atol=1e-13)
+
+
 def names(case: Case, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
     return [kernel.name for kernel in choose(case, n, mode, pinned).values()]
 
 
 def test_the_cheapest_kernels_are_chosen() -> None:
     same: dict[str, Any] = {"kernel": (3, 3), "stride": (1, 1), "padding": "same"}
-    few, many = case_of((16, 32, 32), 16, 1, **same), case_of((64, 8, 8), 64, 1, **same)
-    assert names(few, 32) == ["direct"] * 3
-    assert names(many, 32) == ["dft"] * 3
-    assert names(many, 32, "infer") == ["dft"]
+    first, inner = case_of((3, 32, 32), 16, 1, **same), case_of((16, 32, 32), 16, 1, **same)
+    assert names(first, 32, "infer") == ["direct"]
+    assert names(inner, 32) == ["winograd4"] * 3
+    low = case_of((32, 2, 64), 32, 1, **same)
+    assert names(low, 32) == ["winograd2"] * 3
     lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
     assert names(lenet, 32) == ["dft"] * 3
     assert names(lenet, 1) != ["dft"] * 3  # one image does not pay for the spectra of the weights
