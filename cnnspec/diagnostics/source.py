@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, by the name that spans give them
@@ -21,6 +22,11 @@ def source_lines(file: str) -> list[str]:
         return _lines(file, state.st_mtime_ns, state.st_size)
     except OSError:
         return []
+
+
+def from_here(file: str) -> str:
+    """A path as code hosts know it: from the folder where the program runs, which is the repository's."""
+    return Path(os.path.relpath(file)).as_posix() if Path(file).absolute().is_relative_to(Path.cwd()) else file
 
 
 @contextmanager

@@ -7,9 +7,8 @@ from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from jsonschema import Draft7Validator
+from jsonschema import Draft4Validator, Draft7Validator
 from junitparser import JUnitXml
-from sarif_pydantic import Sarif
 
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.formats import FORMATS, formatted
@@ -17,6 +16,7 @@ from cnnspec.diagnostics.formats.text import explained
 from cnnspec.graph import build
 from cnnspec.spec import load
 
+SCHEMAS = Path(__file__).parent / "schemas"
 BAD = Path(__file__).parents[1] / "spec" / "bad"
 FILES = ["specs/a.yaml", "specs/b.yaml", "specs/c.yaml"]
 ERROR = Diagnostic(
@@ -123,12 +123,36 @@ def corpus() -> tuple[list[Diagnostic], list[str]]:
 
 
 def test_sarif_fits_its_published_schema(corpus: tuple[list[Diagnostic], list[str]]) -> None:
-    """The models of sarif-pydantic follow the schema of the standard."""
-    text = formatted("sarif", *corpus)
-    (run,) = Sarif.model_validate_json(text).runs
-    assert len(run.results or []) == len(corpus[0])
-    uris = [artifact.location.uri for artifact in run.artifacts or [] if artifact.location]
-    assert uris == [Path(file).as_uri() for file in corpus[1]]
+    """OASIS Static Analysis Results Interchange Format 2.1.0, of which draft-04 is the language."""
+    report = json.loads(formatted("sarif", *corpus))
+    schema = json.loads((SCHEMAS / "sarif-2.1.0.json").read_text())
+    Draft4Validator(schema).validate(report)
+    (run,) = report["runs"]
+    assert len(run["results"]) == len(corpus[0])
+    assert all(Path(artifact["location"]["uri"]).suffix == ".yaml" for artifact in run["artifacts"])
+    run["results"][0]["level"] = "dreadful"
+    assert not Draft4Validator(schema).is_valid(report)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_junit_fits_the_schema_of_its_readers(found: bool, corpus: tuple[list[Diagnostic], list[str]]) -> None:
+    """The one of Jenkins, which is also what pytest keeps to."""
+    schema = pytest.importorskip("xmlschema").XMLSchema(SCHEMAS / "junit-10.xsd")
+    text = formatted("junit", corpus[0] if found else [], corpus[1])
+    schema.validate(text)
+    assert not schema.is_valid(text.replace("<testcase name", "<testcase nome"))
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab", "sarif"])
+def test_code_hosts_get_paths_from_where_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "specs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for written in ("specs/a b.yaml", "./specs/a b.yaml", str(tmp_path / "specs" / "a b.yaml")):
+        found = Diagnostic("unknown-key", "error", "no", Span(written, 3, 22, 3, 29))
+        text = formatted(name, [found], [written])
+        assert "specs/a%20b.yaml" in text if name == "sarif" else "specs/a b.yaml" in text
+        assert str(tmp_path) not in text
+        assert "./" not in text
 
 
 def test_junit_is_read_by_others_as_it_is_meant(corpus: tuple[list[Diagnostic], list[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnspec.diagnostics.record import Diagnostic
+from cnnspec.diagnostics.source import from_here
 
 
 def github(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
@@ -15,7 +16,7 @@ def github(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 def _command(diagnostic: Diagnostic) -> str:
     span = diagnostic.span
     place = {
-        "file": span.file,
+        "file": from_here(span.file),
         "line": span.line,
         "col": span.column,
         "endLine": span.end_line,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.record import Diagnostic, Span
+from cnnspec.diagnostics.source import from_here
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 
@@ -59,4 +61,5 @@ def _location(span: Span) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    return Path(file).as_uri() if Path(file).is_absolute() else file.replace("\\", "/").replace(" ", "%20")
+    near = from_here(file)
+    return Path(near).as_uri() if Path(near).is_absolute() else quote(near)
