@@ -42,7 +42,7 @@ class Buffer:
     """An array that a layer, a kernel or a loss asks the plan for.
 
     Lifetime: `forward` and `backward` live during that program only, `kept` from the forward to the backward one.
-    `prepare` is shared by all shards, written once a step by `Layer.prepare`, and lives throughout.
+    `prepare` is shared by all shards, written once a step, by `Layer.prepare` or at a meeting, and lives throughout.
     A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
     """
 

@@ -1,4 +1,4 @@
-"""Sums over everything but the channels, as products with a vector of ones: half the time of a reduction.
+"""Sums over everything but the channels, as products with a vector of ones: a third of the time of a reduction.
 
 The shared constants that such kernels read are made once and can't be written to.
 """
@@ -44,5 +44,56 @@ def channel_sum(array: Array, out: Array, partial: Array) -> Step:
     def step() -> None:
         np.matmul(rows, vector, out=partial)
         np.add.reduce(partial, axis=0, out=out)
+
+    return step
+
+
+CLOSE = 0.01  # of the sum of squares: where the variance is less, what is left of the difference is too inexact
+
+
+def channel_moments(array: Array, totals: Array, partial: Array, work: Array, spare: Array) -> Step:
+    """Write the sum and the sum of squares of every channel to `totals`, (2, c) in float64.
+
+    One reading: rows are summed in the array's own type, `partial` (2, h, c), and the rows' sums in float64. A mean of
+    ten deviations or more leaves too little of sum(x^2) - sum(x)^2 / n, so squares are then summed about the mean:
+    sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is like totals, `spare` like the array.
+    """
+    rows, centred = rows_of(array), rows_of(spare)
+    vector, count = ones(rows.shape[-1], str(array.dtype)), rows.shape[0] * rows.shape[-1]
+    (total, squares), mean = totals, partial[0, 0]  # of the array's type, free once rows are summed
+
+    def step() -> None:
+        np.matmul(rows, vector, out=partial[0])
+        np.vecdot(rows, rows, out=partial[1])
+        np.add.reduce(partial, axis=1, dtype=totals.dtype, out=totals)
+        np.multiply(total, total, out=work[0])
+        np.multiply(squares, count * (1 - CLOSE), out=work[1])
+        np.greater(work[0], work[1], out=work[0])
+        if work[0].any():
+            about_mean()
+
+    def about_mean() -> None:
+        np.divide(total, count, out=mean, casting="same_kind")
+        np.subtract(rows, mean[:, None], out=centred)
+        np.vecdot(centred, centred, out=partial[1])
+        np.add.reduce(partial[1], axis=0, dtype=totals.dtype, out=squares)
+        np.multiply(total, 2, out=work[0])
+        np.multiply(mean, -count, out=work[1], dtype=work.dtype)
+        np.add(work[0], work[1], out=work[0])
+        np.multiply(work[0], mean, out=work[0])
+        np.add(squares, work[0], out=squares)
+
+    return step
+
+
+def channel_products(array: Array, other: Array, totals: Array, partial: Array) -> Step:
+    """Write the sum of `array` and of array * other for every channel to `totals`, (2, c); `partial` is (2, h, c)."""
+    rows, others = rows_of(array), rows_of(other)
+    vector = ones(rows.shape[-1], str(array.dtype))
+
+    def step() -> None:
+        np.matmul(rows, vector, out=partial[0])
+        np.vecdot(rows, others, out=partial[1])
+        np.add.reduce(partial, axis=1, dtype=totals.dtype, out=totals)
 
     return step

@@ -48,6 +48,7 @@ class Relu(Activation):
 
     retains = frozenset({"y"})
     in_place = True
+    gradient_place = "dy"
     increasing = True
     masks = ("positive",)
 
@@ -116,6 +117,7 @@ class Sigmoid(Activation):
 
     retains = frozenset({"y"})
     in_place = True
+    gradient_place = "dy"
     increasing = True
     backward_scratch = ("factor",)
 
@@ -146,6 +148,7 @@ class Tanh(Activation):
 
     retains = frozenset({"y"})
     in_place = True
+    gradient_place = "dy"
     increasing = True
     backward_scratch = ("factor",)
 
@@ -174,6 +177,7 @@ class Gated(Layer):
     """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
 
     in_place = True
+    gradient_place = "dy"
 
     @abstractmethod
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
@@ -268,6 +272,7 @@ class Softmax(Layer):
 
     retains = frozenset({"y"})
     in_place = True
+    gradient_place = "dy"
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """One number for each position, and in backward one for each input."""

@@ -60,9 +60,13 @@ class RandomStream(Protocol):
 
 @dataclass(frozen=True)
 class Reduce:
-    """A meeting of all shards: each one's `array` holds the sum over all shards afterwards, in a fixed tree."""
+    """A meeting of all shards: the first one's `array` becomes the sum over all, in a fixed tree; its `then` follows.
+
+    What the other shards want of it, `then` writes to buffers that all shards share.
+    """
 
     array: Array
+    then: Step
 
 
 Program = Sequence[Step | Reduce]
@@ -121,7 +125,9 @@ class Layer(Declaration):
     kind: ClassVar[str] = "layer"
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs; None: any number
     retains: ClassVar[frozenset[str]] = frozenset()  # which of "x" and "y" backward reads
-    in_place: ClassVar[bool] = False  # may run with y in x's place and dx in dy's
+    in_place: ClassVar[bool] = False  # y may lie in x's place
+    gradient_place: ClassVar[Literal["x", "dy"] | None] = None  # whose place dx may take
+    passes_on: ClassVar[frozenset[str]] = frozenset()  # of "x" and "dy": y is it, or every dx
     train_only: ClassVar[bool] = False  # the identity at inference
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
     scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y

@@ -31,6 +31,7 @@ class Curve(Layer):
     """Base of non-decreasing activations that write value and slope at once, so that x need not stay."""
 
     in_place = True
+    gradient_place = "dy"
     increasing = True
 
     @abstractmethod

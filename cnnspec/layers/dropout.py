@@ -24,6 +24,7 @@ class Masking(Layer):
     rate: Annotated[Fraction, "probability of being dropped"] = 0.5
 
     in_place = True
+    gradient_place = "dy"
     train_only = True
 
     @abstractmethod

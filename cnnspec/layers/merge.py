@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Add(Layer):
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     in_place: ClassVar[bool] = True
+    passes_on: ClassVar[frozenset[str]] = frozenset({"dy"})
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The shape that all inputs have."""
@@ -46,7 +47,7 @@ class Add(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx_i = dy."""
+        """dx_i = dy: copies, which NumPy leaves out where they are dy."""
         return Backward(input=[_copy(o.dy, dx) for dx in o.input_grads if dx is not None])
 
 
@@ -136,11 +137,12 @@ class Multiply(Layer):
 class Fork(Layer):
     """One value for several readers: y = x, dx the sum of their gradients. Passes add it, specs do not."""
 
-    in_place: ClassVar[bool] = True
+    gradient_place: ClassVar[Literal["x", "dy"] | None] = "dy"
+    passes_on: ClassVar[frozenset[str]] = frozenset({"x"})
     type_name: ClassVar[str] = "fork"
 
     def forward(self, o: Operands) -> Program:
-        """A copy, which NumPy leaves out where y lies in x's place."""
+        """A copy, which NumPy leaves out where y is x."""
         return [_copy(o.x, o.y)]
 
     def backward(self, o: Operands) -> Backward:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.fields import Fraction, PositiveNumber
 from cnnspec.kernels import sums
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.layers.base import (
     Backward,
     InitializerField,
@@ -24,14 +24,17 @@ from cnnspec.layers.base import (
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
+FEW = 4  # rows: so few are not worth a row of coefficients
+
 
 @register("batch_norm")
 class BatchNorm(Layer):
     """Normalises every channel over the batch: y = weight (x - mean) / sqrt(variance + epsilon) + bias.
 
-    Training takes mean and (biased) variance of the whole batch, whatever its shards, in two passes, and keeps
-    running = momentum * running + (1 - momentum) * batch, the variance there with Bessel's correction. Inference
-    takes the running statistics. Any shape; a vector's features are its channels.
+    Training takes mean and (biased) variance of the whole batch, whatever its shards, from sums that meet in float64,
+    and keeps running = momentum * running + (1 - momentum) * batch, the variance there with Bessel's correction.
+    Inference takes the running statistics. Any shape; a vector's features are its channels. In float32 a mean of m
+    deviations costs y and dx about m times the last digit, the variance nothing.
     Source: Ioffe and Szegedy, "Batch normalization" (2015).
     """
 
@@ -41,6 +44,8 @@ class BatchNorm(Layer):
     bias_init: Annotated[InitializerField, "how the shift starts"] = "zeros"
 
     retains = frozenset({"x"})
+    in_place = True
+    gradient_place = "x"
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """weight (c,) and bias (c,)."""
@@ -53,124 +58,135 @@ class BatchNorm(Layer):
         return {"running_mean": State(shape, 0.0), "running_variance": State(shape, 1.0)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Statistics by channel, and their partial sums by row."""
-        channels = inputs[0][0]
-        rows = inputs[0][1] if len(inputs[0]) == 3 else 1
-        found = {"scale": Buffer((channels,)), "shift": Buffer((channels,))}
+        """Sums and statistics by channel in float64, partial sums by row, and the coefficients of both directions.
+
+        Coefficients are repeated along a row of the map: elementwise passes then run through rows without a break.
+        """
+        c, h, w = inputs[0] if len(inputs[0]) == 3 else (inputs[0][0], 1, 1)
+        length = w * n if h > FEW else 1
+
+        def exact(count: int, lifetime: Lifetime) -> Buffer:
+            return Buffer((count, c), lifetime, np.float64)
+
+        found = {
+            "statistics": exact(2, "prepare"),
+            "work": exact(2, "forward"),
+            "coefficients": Buffer((2, c), "prepare"),
+            "repeated": Buffer((2, c, length)),
+        }
         if mode == "train":
             found |= {
-                "partial": Buffer((rows, channels)),
-                "mean": Buffer((channels,), "kept"),
-                "inverse": Buffer((channels,), "kept"),
-                "partial_gradient": Buffer((rows, channels), "backward"),
-                "sums": Buffer((2, channels), "backward"),
-                "factors": Buffer((3, channels), "backward"),
+                "totals": exact(2, "forward"),
+                "partial": Buffer((2, h, c)),
+                "total_gradients": exact(2, "backward"),
+                "spare": exact(1, "backward"),
+                "partial_gradients": Buffer((2, h, c), "backward"),
+                "factors": Buffer((3, c), "prepare"),
+                "repeated_factors": Buffer((3, c, length), "backward"),
             }
         return found
 
     def forward(self, o: Operands) -> Program:
-        """Mean, a meeting, centred squares, a meeting, scale and shift."""
-        return self._infer(o) if o.mode == "infer" else self._train(o)
+        """Sums, a meeting, scale and shift."""
+        (mean, inverse), work = o.buffers["statistics"], o.buffers["work"]
+        weight, bias, epsilon = o.params["weight"], o.params["bias"], self.epsilon
+        scale, shift = o.buffers["coefficients"]
 
-    def _infer(self, o: Operands) -> Program:
-        x, y, scale, shift, epsilon = (
-            sums.rows_of(o.x),
-            sums.rows_of(o.y),
-            o.buffers["scale"],
-            o.buffers["shift"],
-            self.epsilon,
-        )
-        weight, bias = o.params["weight"], o.params["bias"]
-        mean, variance = o.state["running_mean"], o.state["running_variance"]
-
-        def step() -> None:
-            np.add(variance, epsilon, out=scale)
-            np.sqrt(scale, out=scale)
-            np.divide(weight, scale, out=scale)
-            np.multiply(mean, scale, out=shift)
-            np.subtract(bias, shift, out=shift)
-            np.multiply(x, scale[:, None], out=y)
-            np.add(y, shift[:, None], out=y)
-
-        return [step]
-
-    def _train(self, o: Operands) -> Program:
-        x, y, count = sums.rows_of(o.x), sums.rows_of(o.y), _count(o)
-        mean, inverse, partial, squares = (o.buffers[name] for name in ("mean", "inverse", "partial", "shift"))
-        scale, weight, bias, epsilon = o.buffers["scale"], o.params["weight"], o.params["bias"], self.epsilon
-
-        def centre() -> None:
-            np.divide(mean, count, out=mean)
-            np.subtract(x, mean[:, None], out=y)
-            np.vecdot(y, y, out=partial)
-            np.add.reduce(partial, axis=0, out=squares)
-
-        def normalise() -> None:
-            np.divide(squares, count, out=inverse)
-            np.add(inverse, epsilon, out=inverse)
+        def coefficients(mean: Array, variance: Array) -> None:
+            np.add(variance, epsilon, out=inverse)
             np.sqrt(inverse, out=inverse)
             np.divide(1, inverse, out=inverse)
-            np.multiply(inverse, weight, out=scale)
-            np.multiply(y, scale[:, None], out=y)
-            np.add(y, bias[:, None], out=y)
+            np.multiply(weight, inverse, out=work[0])
+            np.copyto(scale, work[0], casting="same_kind")
+            np.multiply(work[0], mean, out=work[0])
+            np.subtract(bias, work[0], out=shift, casting="same_kind")
 
-        program: Program = [sums.channel_sum(o.x, mean, partial), Reduce(mean), centre, Reduce(squares)]
-        track = [self._track(o, mean, squares, count)] if o.shard == 0 else [_rest]
-        return [*program, *track, normalise]
+        affine = _affine(o.x, o.y, o.buffers["coefficients"], o.buffers["repeated"])
+        if o.mode == "infer":
+            running_mean, running_variance = o.state["running_mean"], o.state["running_variance"]
+            return [lambda: coefficients(running_mean, running_variance), affine]
+        totals, count, keep = o.buffers["totals"], _count(o), self._keep(o)
 
-    def _track(self, o: Operands, mean: Array, squares: Array, count: int) -> Step:
-        momentum, unbiased = self.momentum, max(count - 1, 1)
+        def statistics() -> None:
+            np.divide(totals, count, out=totals)
+            variance = totals[1]
+            np.copyto(mean, totals[0])
+            np.multiply(mean, mean, out=inverse)
+            np.subtract(variance, inverse, out=variance)
+            np.maximum(variance, 0, out=variance)
+            keep()
+            coefficients(mean, variance)
+
+        moments = sums.channel_moments(o.x, totals, o.buffers["partial"], work, o.y)
+        return [moments, Reduce(totals, statistics), affine]
+
+    def _keep(self, o: Operands) -> Step:
+        momentum, count, (mean, variance), fresh = self.momentum, _count(o), o.buffers["totals"], o.buffers["work"][0]
         running_mean, running_variance = o.state["running_mean"], o.state["running_variance"]
-        fresh = o.buffers["scale"]
+        unbiased = count / max(count - 1, 1)
 
         def step() -> None:
-            for running, batch, divisor in ((running_mean, mean, 1), (running_variance, squares, unbiased)):
-                np.multiply(batch, (1 - momentum) / divisor, out=fresh)
+            for running, batch, share in ((running_mean, mean, 1.0), (running_variance, variance, unbiased)):
+                np.multiply(batch, (1 - momentum) * share, out=fresh)
                 np.multiply(running, momentum, out=running)
-                np.add(running, fresh, out=running)
+                np.add(running, fresh, out=running, casting="same_kind")
 
         return step
 
     def backward(self, o: Operands) -> Backward:
         """With u = x - mean: dbias = sum dy, dweight = inverse sum dy u, both met over shards for dx.
 
-        dx = weight inverse (dy - u inverse^2 sum(dy u)/count - sum(dy)/count).
+        dx = weight inverse (dy - u inverse^2 sum(dy u) / count - sum(dy) / count), as scale (slope x + dy + offset).
         """
-        x, dy = sums.rows_of(o.x), sums.rows_of(o.dy)
-        dx = sums.rows_of(o.dx if o.dx is not None else np.empty_like(o.x))
-        mean, inverse, partial = o.buffers["mean"], o.buffers["inverse"], o.buffers["partial_gradient"]
-        totals, factors, count = o.buffers["sums"], o.buffers["factors"], _count(o)
+        (mean, inverse), totals, count = o.buffers["statistics"], o.buffers["total_gradients"], _count(o)
         weight, dweight, dbias = o.params["weight"], o.grads["weight"], o.grads["bias"]
-        sum_dy = sums.channel_sum(o.dy, totals[0], partial)
+        products = sums.channel_products(o.dy, o.x, totals, o.buffers["partial_gradients"])
+        spare = o.buffers["spare"][0]
 
-        def reduce() -> None:
-            sum_dy()
-            np.subtract(x, mean[:, None], out=dx)
-            np.vecdot(dy, dx, out=partial)
-            np.add.reduce(partial, axis=0, out=totals[1])
-            np.copyto(dbias, totals[0])
-            np.multiply(totals[1], inverse, out=dweight)
+        def gradients() -> None:
+            products()
+            np.multiply(mean, totals[0], out=spare)
+            np.subtract(totals[1], spare, out=totals[1])
+            np.copyto(dbias, totals[0], casting="same_kind")
+            np.multiply(totals[1], inverse, out=dweight, casting="same_kind")
 
-        slope, offset, scale = factors
+        if o.dx is None:
+            return Backward(params=[gradients])
+        x, dy, dx = (sums.rows_of(array) for array in (o.x, o.dy, o.dx))
+        slope, offset, scale = factors = o.buffers["factors"]
+        repeated = o.buffers["repeated_factors"]
+
+        def meet() -> None:
+            np.divide(totals, -count, out=totals)
+            np.multiply(totals[1], inverse, out=totals[1])
+            np.multiply(totals[1], inverse, out=totals[1])
+            np.copyto(slope, totals[1], casting="same_kind")
+            np.multiply(totals[1], mean, out=totals[1])
+            np.subtract(totals[0], totals[1], out=offset, casting="same_kind")
+            np.multiply(weight, inverse, out=scale, casting="same_kind")
 
         def spread() -> None:
-            np.multiply(inverse, inverse, out=slope)
-            np.multiply(slope, totals[1], out=slope)
-            np.divide(slope, -count, out=slope)
-            np.divide(totals[0], -count, out=offset)
-            np.multiply(weight, inverse, out=scale)
-            np.multiply(dx, slope[:, None], out=dx)
+            np.copyto(repeated, factors[:, :, None])
+            np.multiply(x, repeated[0], out=dx)
             np.add(dx, dy, out=dx)
-            np.add(dx, offset[:, None], out=dx)
-            np.multiply(dx, scale[:, None], out=dx)
+            np.add(dx, repeated[1], out=dx)
+            np.multiply(dx, repeated[2], out=dx)
 
-        return Backward([reduce, Reduce(totals), spread])
+        return Backward([gradients, Reduce(totals, meet), spread])
+
+
+def _affine(x: Array, y: Array, coefficients: Array, repeated: Array) -> Step:
+    """y = scale x + shift."""
+    rows, target = sums.rows_of(x), sums.rows_of(y)
+
+    def step() -> None:
+        np.copyto(repeated, coefficients[:, :, None])
+        np.multiply(rows, repeated[0], out=target)
+        np.add(target, repeated[1], out=target)
+
+    return step
 
 
 def _count(o: Operands) -> int:
     """Numbers in one channel of the whole batch."""
     return o.batch * (o.x.shape[0] * o.x.shape[2] if o.x.ndim == 4 else 1)
-
-
-def _rest() -> None:
-    """What the other shards do while the first one keeps the running statistics."""

@@ -6,7 +6,7 @@ moment 2N - i. A value lives from the moment that makes it to the last one that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -125,7 +125,7 @@ class _Timeline:
         self.lives.append((first, last))
 
     def share(self, key: Key, owner: Key, last: int) -> None:
-        """Put an array into another's place, whose last reader is the one that makes it."""
+        """Put an array into another's place; what writes there must be the last that reads it."""
         shape, dtype, storage = self.arrays[owner]
         self.arrays[key] = (shape, dtype, storage)
         first, before = self.lives[storage]
@@ -150,12 +150,17 @@ class _Timeline:
     def values(self) -> None:
         self.claim(value_key(INPUT), batch_shape(self.graph.input_shape, self.n), self.dtype, -1, self.last_use(INPUT))
         for moment, node in enumerate(self.graph.nodes):
-            source, last = node.inputs[0], self.last_use(node.name)
-            shape = batch_shape(node.shape, self.n)
-            if node.layer.in_place and node.input_shapes[0] == node.shape and self.last_use(source) == moment:
-                self.share(value_key(node.name), value_key(source), last)
+            layer, last, sources = node.layer, self.last_use(node.name), [value_key(name) for name in node.inputs]
+            overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last(moment, sources)
+            if "x" in layer.passes_on or overwrites:
+                self.share(value_key(node.name), sources[0], last)
             else:
-                self.claim(value_key(node.name), shape, self.dtype, moment, max(last, moment))
+                self.claim(value_key(node.name), batch_shape(node.shape, self.n), self.dtype, moment, max(last, moment))
+
+    def is_last(self, moment: int, read: Sequence[Key]) -> bool:
+        """Whether the first array has no reader after this moment, nor another one at it by another name."""
+        storage, *others = (self.arrays[key][2] for key in read)
+        return self.lives[storage][1] == moment and storage not in others
 
     def buffers(self) -> None:
         for node in self.graph.nodes:
@@ -190,11 +195,12 @@ class _Timeline:
         key, last = gradient_key(value, reader, position), self.until[value]
         shape = batch_shape(self.node(value).shape, self.n)
         if reader != LOSS:
-            node = self.node(reader)
-            above = self.graph.reads(reader)
-            owner = gradient_key(reader, above[0][0].name, above[0][1]) if above else gradient_key(reader, LOSS)
-            if node.layer.in_place and not node.params and len(node.inputs) == 1 and self.arrays[owner][0] == shape:
-                self.share(key, owner, last)
+            layer, above = self.node(reader).layer, self.graph.reads(reader)
+            above_grads = [gradient_key(reader, node.name, i) for node, i in above] or [gradient_key(reader, LOSS)]
+            read = [value_key(value)] if layer.gradient_place == "x" else above_grads
+            overwrites = layer.gradient_place and self.arrays[read[0]][0] == shape and self.is_last(moment, read)
+            if "dy" in layer.passes_on or overwrites:
+                self.share(key, read[0], last)
                 return
         self.claim(key, shape, self.dtype, moment, last)
 

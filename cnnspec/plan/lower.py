@@ -29,7 +29,7 @@ from cnnspec.plan.layout import (
 from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
-from cnnspec.plan.reduce import all_sum
+from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.team import Phase, Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
@@ -330,17 +330,18 @@ def _addition(total: Array, part: Array) -> Step:
 
 
 def _steps(program: Program) -> list[Step]:
-    return [item for item in program if not isinstance(item, Reduce)]
+    """The program of a shard that is alone: its sums are the sums."""
+    return [item.then if isinstance(item, Reduce) else item for item in program]
 
 
 def _phases(programs: Sequence[Program]) -> list[Phase]:
-    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one sum."""
+    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all."""
     phases: list[Phase] = []
     for stretches in zip(*(_stretches(program) for program in programs), strict=True):
         phases.append([_sequence(steps) for steps, _ in stretches])
-        sums = [meeting.array for _, meeting in stretches if meeting is not None]
-        if sums:
-            phases.append([all_sum(sums)])
+        meetings = [meeting for _, meeting in stretches if meeting is not None]
+        if meetings:
+            phases.append([_sequence([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
     return phases
 
 

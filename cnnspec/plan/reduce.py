@@ -22,16 +22,3 @@ def tree_sum(arrays: Sequence[Array]) -> Step:
             np.add(target, other, out=target)
 
     return step
-
-
-def all_sum(arrays: Sequence[Array]) -> Step:
-    """Add arrays and give every one of them the sum."""
-    add = tree_sum(arrays)
-    total, others = arrays[0], arrays[1:]
-
-    def step() -> None:
-        add()
-        for other in others:
-            np.copyto(other, total)
-
-    return step

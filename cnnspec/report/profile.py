@@ -37,7 +37,10 @@ class Cell:
         """The program with every step timed."""
         clock = [0]
         self.clocks.append(clock)
-        return [item if isinstance(item, Reduce) else _clocked(item, clock) for item in program]
+        return [
+            Reduce(item.array, _clocked(item.then, clock)) if isinstance(item, Reduce) else _clocked(item, clock)
+            for item in program
+        ]
 
     def close(self) -> None:
         """Put the step's time on the list and start the next one."""

@@ -47,8 +47,7 @@ def _forward(model: Model, images: Array) -> str | None:
         )
         with step_state():
             for item in [*node.layer.prepare(operands), *node.layer.forward(operands)]:
-                if not isinstance(item, Reduce):
-                    item()
+                (item.then if isinstance(item, Reduce) else item)()
         values[node.name] = operands.output
         if not np.isfinite(operands.output).all():
             return f"{node.layer.type_name} '{node.name}'"

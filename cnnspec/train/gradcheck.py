@@ -93,8 +93,7 @@ class _Alone:
 def _run(program: Program) -> None:
     with step_state():
         for item in program:
-            if not isinstance(item, Reduce):  # one shard alone: its sums are the sums
-                item()
+            (item.then if isinstance(item, Reduce) else item)()  # one shard alone: its sums are the sums
 
 
 def _error(

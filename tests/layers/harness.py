@@ -92,7 +92,9 @@ class Bench:
         n = stop - start
         inputs = tuple(np.ascontiguousarray(x[..., start:stop]) for x in self.inputs)
         output_grads = tuple(np.ascontiguousarray(dy[..., start:stop]) for dy in self.output_grads)
-        output = inputs[0].view() if in_place else np.full(batch_shape(self.shape, n), np.nan, self.dtype)
+        kept = self.mode == "train" and "x" in self.layer.retains
+        over = in_place and self.layer.in_place and not kept
+        output = inputs[0].view() if over else np.full(batch_shape(self.shape, n), np.nan, self.dtype)
         operands = Operands(
             inputs=inputs,
             output=output,
@@ -118,16 +120,19 @@ class Bench:
     ) -> tuple[Array | None, ...]:
         if not self.wants_input_grads:
             return (None,) * len(inputs)
-        return (output_grads[0].view(),) if in_place else tuple(np.full_like(x, np.nan) for x in inputs)
+        place = {"x": inputs[0], "dy": output_grads[0]}.get(self.layer.gradient_place or "")
+        return (place.view(),) if in_place and place is not None else tuple(np.full_like(x, np.nan) for x in inputs)
 
     def run(self, program: Callable[[Shard], Program]) -> None:
         """Run one program over all shards, meeting at every Reduce."""
         for items in zip(*(program(shard) for shard in self.shards), strict=True):
-            arrays = [item.array for item in items if isinstance(item, Reduce)]
-            assert len(arrays) in (0, len(items)), "every shard meets at the same place"
-            total = sum(arrays) if arrays else None
-            for array in arrays:
-                array[...] = total
+            meetings = [item for item in items if isinstance(item, Reduce)]
+            assert len(meetings) in (0, len(items)), "every shard meets at the same place"
+            if meetings:
+                meetings[0].array[...] = sum(meeting.array for meeting in meetings)
+                for meeting in meetings[1:]:
+                    poison(meeting.array)
+                meetings[0].then()
             for item in items:
                 if not isinstance(item, Reduce):
                     item()
@@ -198,6 +203,6 @@ def slopes(bench: Bench, array: Array, places: Array, step: float = 1e-5) -> Arr
 
 
 def steps_of(bench: Bench) -> list[Step]:
-    """Every step that a plan would run, in order; meetings left out."""
+    """Every step that a plan would run, in order."""
     programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.shared, s.input, s.params))]
-    return [item for program in programs for item in program if not isinstance(item, Reduce)]
+    return [item.then if isinstance(item, Reduce) else item for program in programs for item in program]

@@ -179,14 +179,33 @@ def test_several_shards_equal_one(layer: Layer, shapes: Sequence[Shape]) -> None
         np.testing.assert_allclose(several.state[name], expected, rtol=1e-12)
 
 
-@_cases(lambda layer, shapes: layer.in_place and len(shapes) == 1)
-def test_in_place_gives_the_same(layer: Layer, shapes: Sequence[Shape]) -> None:
-    apart, together = Bench(layer, shapes), Bench(layer, shapes, in_place=True)
+@_cases(lambda layer, shapes: (layer.in_place or layer.gradient_place is not None) and len(shapes) == 1)
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_in_place_gives_the_same(layer: Layer, shapes: Sequence[Shape], mode: Any) -> None:
+    apart, together = Bench(layer, shapes, mode=mode), Bench(layer, shapes, mode=mode, in_place=True)
     for bench in (apart, together):
         bench.forward()
-        bench.backward()
     np.testing.assert_array_equal(together.y, apart.y)
-    np.testing.assert_array_equal(together.input_grads[0], apart.input_grads[0])
+    if mode == "train":
+        apart.backward()
+        together.backward()
+        np.testing.assert_array_equal(together.input_grads[0], apart.input_grads[0])
+        for name, expected in apart.grads.items():
+            np.testing.assert_array_equal(together.grads[name], expected)
+
+
+@every_layer
+def test_what_is_read_stays(layer: Layer, shapes: Sequence[Shape]) -> None:
+    """Values and gradients have other readers: several arrays of a plan may be one."""
+    bench = Bench(layer, shapes)
+    o = bench.shards[0].operands
+    given = [*o.inputs, *o.output_grads, *o.params.values()]
+    before = [array.copy() for array in given]
+    bench.forward()
+    value = o.y.copy()
+    bench.backward()
+    for array, expected in zip([*given, o.y], [*before, value], strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @_cases(_is_fixed)

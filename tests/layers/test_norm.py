@@ -57,13 +57,33 @@ def test_inference_leaves_the_statistics_alone() -> None:
     assert (bench.state["running_variance"] == 1).all()
 
 
-def test_variance_survives_a_large_mean() -> None:
-    """Two passes: in float32 the difference of mean squares would be all rounding."""
-    bench = Bench(BatchNorm(), [(2, 8, 8)], sizes=[16], dtype=np.float32)
-    x = bench.shards[0].operands.x
-    x += 1000
-    y = (bench.forward() - bench.params["bias"].reshape(1, -1, 1, 1)) / bench.params["weight"].reshape(1, -1, 1, 1)
-    np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, rtol=1e-3)
+@pytest.mark.parametrize("mean", [0, 1, 5, 9, 12, 100, 1000])
+@pytest.mark.parametrize("sizes", [[16], [5, 6, 5]])
+def test_float32_survives_a_large_mean(mean: float, sizes: list[int]) -> None:
+    """What the difference of mean squares loses is summed again about the mean: as exact as the numbers themselves."""
+    single, double = (Bench(BatchNorm(), [(3, 8, 8)], sizes=sizes, dtype=dtype) for dtype in (np.float32, np.float64))
+    for shard, exact in zip(single.shards, double.shards, strict=True):
+        for o in (shard.operands, exact.operands):
+            o.x[:, 1] += mean  # the other channels stay
+        np.copyto(shard.operands.x, exact.operands.x, casting="same_kind")
+        np.copyto(exact.operands.x, shard.operands.x)
+    for bench in (single, double):
+        bench.forward()
+        bench.backward()
+    last_digit = 6e-8 * max(mean, 10)  # of x, in deviations
+    variances = [bench.state["running_variance"] for bench in (single, double)]
+    np.testing.assert_allclose(variances[0], variances[1], rtol=1e-5)
+    np.testing.assert_allclose(single.y, double.y, atol=5 * last_digit)
+    np.testing.assert_allclose(single.input_grads[0], double.input_grads[0], atol=10 * last_digit)
+    for name, gradient in double.grads.items():
+        np.testing.assert_allclose(single.grads[name], gradient, rtol=1e-5, atol=400 * last_digit)  # about 30 in size
+
+
+def test_a_constant_channel_has_no_variance() -> None:
+    bench = Bench(BatchNorm(), [(2, 4, 4)], sizes=[2, 3], dtype=np.float32)
+    for shard in bench.shards:
+        shard.operands.x[:, 0] = 3.7
+    np.testing.assert_allclose(bench.forward()[:, 0], bench.params["bias"][0], rtol=1e-5, atol=1e-5)
 
 
 def test_one_image_of_one_feature_is_no_division_by_zero() -> None:

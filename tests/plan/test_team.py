@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from cnnspec.plan.reduce import all_sum, tree_sum
+from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.team import Team
 
 
@@ -43,10 +43,5 @@ def test_an_exception_in_a_worker_is_raised_and_the_team_goes_on() -> None:
 def test_tree_sum_adds_all_in_a_fixed_order(count: int) -> None:
     parts = np.random.default_rng(count).standard_normal((count, 100)).astype(np.float32)
     expected = parts.astype(np.float64).sum(0)
-    kept = parts.copy()
     tree_sum(list(parts))()
     np.testing.assert_allclose(parts[0], expected, rtol=1e-5, atol=1e-6)
-    again = kept.copy()
-    all_sum(list(again))()
-    for part in again:
-        np.testing.assert_array_equal(part, parts[0])
