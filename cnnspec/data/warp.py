@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from cnnspec.registry import register
 
 BITS = 4  # of a place's fraction: products of two fractions, and their sums over bytes, fit 16 bits
 FINE = 1 << BITS
+LANES = np.uint32(0x00FF00FF)  # a byte in each half
 CELL = 2  # pixels of an elastic field that share a random number, along each axis
 
 
@@ -29,8 +31,10 @@ class Rotate(Augmentation):
         angle = np.deg2rad(random.uniform(-self.degrees, self.degrees, (n, 1, 1))).astype(np.float32)
         cosine, sine = np.cos(angle), np.sin(angle)
         (down, middle), (across, centre) = _from_centre(h), _from_centre(w)
-        down = down[:, None]
-        resample(pixels, (cosine * down + middle) - sine * across, sine * down + (cosine * across + centre))
+        rows, columns = kept("places", (2, n, h, w), np.float32)
+        np.subtract(cosine * down[:, None] + middle, sine * across, out=rows)
+        np.add(sine * down[:, None], cosine * across + centre, out=columns)
+        resample(pixels, rows, columns)
 
 
 @register("scale")
@@ -66,9 +70,11 @@ class Elastic(Augmentation):
         # Bytes are drawn eight at a time, and 256 levels are enough where many are averaged.
         noise = np.frombuffer(random.bytes(int(np.prod(cells))), np.uint8).reshape(cells) - np.float32(127.5)
         strength = np.float32(self.alpha * FINE / 127.5)
-        rows, columns = strength * _gaussian(h, self.sigma) @ noise @ _gaussian(w, self.sigma).T
-        rows += places(h)[:, None]
-        columns += places(w)
+        smooth = kept("smooth", (2, n, h, cells[-1]), np.float32)
+        np.matmul(strength * _gaussian(h, self.sigma), noise, out=smooth)
+        rows, columns = np.matmul(smooth, _gaussian(w, self.sigma).T, out=kept("places", (2, n, h, w), np.float32))
+        np.add(rows, places(h)[:, None], out=rows)
+        np.add(columns, places(w), out=columns)
         resample(pixels, rows, columns)
 
 
@@ -76,31 +82,48 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
     """Read every pixel at rows and columns that broadcast to (n, h, w), bilinearly, black outside; in place.
 
     Rows and columns are counted as `places` counts them. Their fractions are cut off, which rounds places to 1/16 of a
-    pixel, so that all arithmetic is that of 16-bit whole numbers.
+    pixel, so that all arithmetic is that of whole numbers, two of 16 bits in each of 32: the upper and the lower row.
     """
     n, c, h, w = pixels.shape
     # Behind a border of one pixel in front and two at the end no place that is cut to it needs a check.
     height, width = h + 3, w + 3
-    bordered = np.zeros((c, n, height, width), np.uint8)
+    bordered = kept("bordered", (c, n, height, width), np.uint32)
+    bordered.fill(0)
     bordered[:, :, 1:-2, 1:-2] = pixels.transpose(1, 0, 2, 3)
-    row, below = _split(rows, h)
-    column, right = _split(columns, w)
-    first = np.arange(0, n * height * width, height * width).reshape(n, 1, 1)
-    place = (row * width + column + first).reshape(-1)
-    source = bordered.reshape(c, -1)
-
-    def part(step: int, weight: Array) -> Array:
-        found = source[:, step:].take(place, axis=1, mode="clip").reshape(c, n, h, w)
-        return np.asarray(np.multiply(found, weight, dtype=np.uint16))
-
-    above, left = FINE - below, FINE - right
-    total = part(0, above * left)
-    total += part(1, above * right)
-    total += part(width, below * left)
-    total += part(width + 1, below * right)
-    total += FINE * FINE // 2
-    total >>= 2 * BITS
+    source, moved = bordered.reshape(c, -1), kept("moved", (c, n * height * width), np.uint32)
+    for step, bits in ((1, 8), (width, 16)):  # then a number holds its pixel, the next one, and the two below
+        np.left_shift(source[:, step:], np.uint32(bits), out=moved[:, :-step])
+        np.bitwise_or(source[:, :-step], moved[:, :-step], out=source[:, :-step])
+    row, below = _split("rows", rows, h)
+    column, right = _split("columns", columns, w)
+    np.multiply(row, width, out=row)
+    np.add(row, np.arange(0, n * height * width, height * width).reshape(n, 1, 1), out=row)
+    place = np.add(row, column, out=kept("place", (n, h, w), np.intp))
+    left_pair = kept("left", (c, n, h, w), np.uint32)
+    right_pair = kept("right", (c, n, h, w), np.uint32)
+    # `place` lies within the source; mode="clip" spares the copy that NumPy makes to be able to raise.
+    np.take(source, place.reshape(-1), axis=1, mode="clip", out=left_pair.reshape(c, -1))
+    np.right_shift(left_pair, np.uint32(8), out=right_pair)
+    np.bitwise_and(left_pair, LANES, out=left_pair)
+    np.bitwise_and(right_pair, LANES, out=right_pair)
+    both = _between(left_pair, right_pair, right)
+    lower = np.right_shift(both, np.uint32(16), out=right_pair)
+    upper = np.bitwise_and(both, np.uint32(0xFFFF), out=both)
+    total = _between(upper, lower, below)
+    np.add(total, np.uint32(FINE * FINE // 2), out=total)
+    np.right_shift(total, np.uint32(2 * BITS), out=total)
     np.copyto(pixels, total.transpose(1, 0, 2, 3), casting="unsafe")
+
+
+def _between(first: Array, second: Array, share: Array) -> Array:
+    """FINE first + share (second - first) in both halves; overwrites both, the first with the result.
+
+    What a difference borrows from the other half, the sum gives back.
+    """
+    np.subtract(second, first, out=second)
+    np.multiply(second, share, out=second)
+    np.left_shift(first, np.uint32(BITS), out=first)
+    return np.add(first, second, out=first)
 
 
 def places(length: int) -> Array:
@@ -115,10 +138,28 @@ def _from_centre(length: int) -> tuple[Array, np.float32]:
     return along - centre, centre
 
 
-def _split(along: Array, length: int) -> tuple[Array, Array]:
+def _split(name: str, along: Array, length: int) -> tuple[Array, Array]:
     """The pixel in front of each place, counted from the border's, and how far behind it the place is."""
-    fine: Array = np.clip(along, 0, (length + 1) * FINE).astype(np.int32)
-    return fine >> BITS, fine.astype(np.uint16) & np.uint16(FINE - 1)
+    cut = np.clip(along, 0, (length + 1) * FINE, out=kept(f"{name} cut", along.shape, np.float32))
+    fine = kept(f"{name} fine", along.shape, np.int32)
+    np.copyto(fine, cut, casting="unsafe")
+    share = np.bitwise_and(fine, FINE - 1, out=kept(f"{name} share", along.shape, np.int32))
+    return np.right_shift(fine, BITS, out=kept(f"{name} pixel", along.shape, np.intp)), share.view(np.uint32)
+
+
+_memory = threading.local()
+
+
+def kept(name: str, shape: tuple[int, ...], dtype: type) -> Array:
+    """An array that a thread keeps from one batch to the next, with whatever is in it.
+
+    Memory that is given back to the system at every batch comes anew page by page, which takes longer than all the
+    arithmetic here.
+    """
+    arrays: dict[str, Array] = _memory.__dict__
+    if name not in arrays or arrays[name].shape != shape:
+        arrays[name] = np.empty(shape, dtype)
+    return arrays[name]
 
 
 @lru_cache(maxsize=8)

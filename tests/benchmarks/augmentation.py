@@ -63,10 +63,14 @@ def main() -> None:
         times["bare"].append(bare(models[""], arguments.steps, arguments.batch))
         for name, model in models.items():
             times[name].append(epoch(model, data, arguments.batch))
-    base = float(np.median(times[""]))
+    base = np.array(times[""])
     for name, seconds in times.items():
-        median = float(np.median(seconds))
-        print(f"{name or 'batches alone':<24} {median * 1e3:8.3f} ms a step  {median / base - 1:+6.1%}")
+        ratios = np.array(seconds) / base  # of one round: what slows the machine down slows both
+        low, middle, high = np.percentile(ratios, (25, 50, 75)) - 1
+        print(
+            f"{name or 'batches alone':<24} {np.median(seconds) * 1e3:8.3f} ms a step  {middle:+6.1%} "
+            f"({low:+.1%} to {high:+.1%})"
+        )
 
 
 def first(model: Model, root: Path | None, count: int) -> Dataset:
