@@ -9,8 +9,9 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
-from cnnspec.report import draw_curves
+from cnnspec.report import Events, draw_curves
 from cnnspec.spec import Spec, load, render
 from cnnspec.train import Epoch, Model, Run, fit
 from cnnspec.train import Progress as Moment
@@ -34,7 +35,7 @@ from cnnspec.train.gates import unmet
 from cnnspec.train.keeper import Interruption, Keeper
 from cnnspec.train.run import LAST, SPEC
 
-CURVES = "loss.png"
+CURVES, EVENTS = "loss.png", "tensorboard"
 REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last epoch is always drawn
 
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
     parser.add_argument("--max-steps", type=count, metavar="N", help="end after that many steps since the start")
     parser.add_argument("--limit", type=count, metavar="N", help="train on that many images: data.train.limit")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files to RUN/tensorboard (an extra)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object per epoch, and one at the end")
 
@@ -67,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     graph = checked(spec)
     data = opened(spec, graph, arguments)
     model = Model(spec, graph, threads=arguments.threads)
+    if arguments.tensorboard and find_spec("tensorboardX") is None:
+        raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out, spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
@@ -141,8 +145,8 @@ class _Training:
             f"{model.threads} threads; writing {path}/{begun}"
         )
         try:
-            with self.keeper.signals(), self.voice.progress(self.epochs) as show:
-                epoch = self.loop(position, show)
+            with self.keeper.signals(), self.voice.progress(self.epochs) as show, self.events() as log:
+                epoch = self.loop(position, show, log)
         except Interruption as interruption:
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
@@ -162,7 +166,20 @@ class _Training:
         self.voice.end(path, self.about["results"], failures)
         return FAILED if failures else CLEAN
 
-    def loop(self, position: Position, show: Watcher | None) -> Epoch | None:
+    @contextmanager
+    def events(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:
+        """What writes TensorBoard's events, with the rows so far in them, where that was asked for."""
+        if not self.arguments.tensorboard:
+            yield None
+            return
+        with closing(Events(self.directory.path / EVENTS)) as events:
+            for row in self.directory.rows:
+                events.add(row)
+            yield events.add
+
+    def loop(
+        self, position: Position, show: Watcher | None, log: Callable[[dict[str, Any]], None] | None
+    ) -> Epoch | None:
         """All epochs; the last one."""
 
         def watch(progress: Moment) -> None:
@@ -183,6 +200,8 @@ class _Training:
             self.about.pop("results", None)  # of the training that goes on
             self.directory.describe(self.about)
             best = self.directory.record(self.model, epoch)
+            if log is not None:
+                log(self.directory.rows[-1])
             self.voice.epoch(epoch, self.epochs, best)
             if time.monotonic() - drawn > REDRAWN:
                 drawn = time.monotonic()

@@ -1,5 +1,6 @@
 """Pictures of networks and of what happened."""
 
 from cnnspec.report.curves import draw_comparison, draw_curves
+from cnnspec.report.events import Events
 
-__all__ = ["draw_comparison", "draw_curves"]
+__all__ = ["Events", "draw_comparison", "draw_curves"]

@@ -139,7 +139,6 @@ class _Pass:
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
         self.settings, self.max_steps = model.spec.train, max_steps
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
-        self.rate = 0.0
         self.judged = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
@@ -166,7 +165,7 @@ class _Pass:
         return Epoch(
             epoch=position.epoch,
             position=Position(epoch=position.epoch + 1, step=position.step) if whole else position,
-            learning_rate=self.rate,
+            learning_rate=self.rate(position.done - 1, fallen),
             train=train,
             validation=validation,
             test=self.test() if last or validation is None else None,
@@ -192,14 +191,12 @@ class _Pass:
         """One step; the mean loss of its images."""
         position, plan = self.position, self.model.plan(len(batch.labels), "train")
         batch.copy_to(plan.images, plan.labels, plan.shares)
-        moment = position.epoch - 1 + position.done / self.steps
-        factor = self.settings.schedule.factor(moment, self.settings.epochs)
-        self.rate = self.settings.optimizer.learning_rate * factor * fallen
+        rate = self.rate(position.done, fallen)
         plan.gradients()
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
-            raise self.diverged(loss, batch)
-        plan.apply(self.rate)
+            raise self.diverged(loss, batch, rate)
+        plan.apply(rate)
         right = 0 if plan.predictions is None else int(np.count_nonzero(plan.predictions == plan.labels))
         self.position = dataclasses.replace(
             position,
@@ -211,13 +208,19 @@ class _Pass:
         )
         return loss / len(batch.labels)
 
-    def diverged(self, loss: float, batch: Batch) -> RunError:
+    def rate(self, done: int, fallen: float) -> float:
+        """The learning rate of the step that has that many of the epoch before it."""
+        moment = self.position.epoch - 1 + done / self.steps
+        factor = self.settings.schedule.factor(moment, self.settings.epochs)
+        return float(self.settings.optimizer.learning_rate * factor * fallen)
+
+    def diverged(self, loss: float, batch: Batch, rate: float) -> RunError:
         became = "not a number" if math.isnan(loss) else "infinite"
         layer = guilty_layer(self.model, batch.images)
         where = f", first in {layer}" if layer else ""
         return RunError(
             f"the loss became {became} at step {self.position.step + 1} (epoch {self.position.epoch}){where}",
-            f"lower the learning rate (it was {self.rate:g}), or add warm-up; the last good checkpoint was kept",
+            f"lower the learning rate (it was {rate:g}), or add warm-up; the last good checkpoint was kept",
         )
 
     def progress(self, loss: float, before: Position, started: float) -> Progress:

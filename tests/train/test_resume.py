@@ -17,6 +17,8 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.fit import Progress
+from cnnspec.train.keeper import Keeper
 from cnnspec.train.run import BEST, LAST, METRICS_CSV, METRICS_JSONL
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,27 @@ def test_a_training_that_was_cut_short_goes_on(steps: int, spec: Path, whole: Pa
     assert main(["verify", str(run)]) == 0
     if steps % 41:  # where an epoch was the last one once, its row has test figures too
         assert metrics(run) == metrics(whole)
+
+
+@pytest.mark.parametrize("step", [40, 41, 42])
+def test_a_signal_at_the_seam_of_two_epochs(
+    step: int, spec: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Keeper.watch
+
+    def interrupted(keeper: Keeper, progress: Progress) -> None:
+        if progress.position.step == step:
+            signal.raise_signal(signal.SIGTERM)
+        watch(keeper, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "watch", interrupted)
+        assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "cut")]) == 143
+    run = tmp_path / "cut" / "net"
+    assert read_checkpoint(run / LAST).progress["step"] == step
+    assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert weights(run) == weights(whole)
+    assert metrics(run) == metrics(whole)
 
 
 def test_a_training_that_is_finished_says_so(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
