@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.shapes import Windows
+from cnnspec.shapes import Shape, Windows
 
-FEWEST_ROWS = 4
+FEWEST_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,9 @@ class Case:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image by the definition; products of fewer rows take as long as of four."""
+        """Multiply-accumulates of one image by the definition; products of fewer rows take as long as of six."""
         rows = max(self.filters_of_group, FEWEST_ROWS)
         return self.groups * rows * self.depth * prod(self.windows.output)
-
-    @property
-    def runs(self) -> int:
-        """How much longer copies of windows take: twice between strides, where runs are as short as the batch."""
-        return min(self.windows.stride[1], 2)
 
 
 @dataclass(frozen=True)
@@ -101,6 +96,36 @@ def copy(source: Array, target: Array) -> Step:
 
     def step() -> None:
         np.copyto(target, source)
+
+    return step
+
+
+def copy_runs(source: Array, target: Array) -> Step:
+    """target = source where the last axis is contiguous: a run as one element, twice as fast for short ones."""
+    origin, place = _runs(source), _runs(target)
+
+    def step() -> None:
+        np.copyto(place, origin)
+
+    return step
+
+
+def _runs(array: Array) -> Array:
+    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]
+
+
+def part(array: Array, shape: Shape) -> Array:
+    """The beginning of a flat array, in a shape."""
+    return array[: prod(shape)].reshape(shape)
+
+
+def clear(arrays: Iterable[Array]) -> Step:
+    """All become zero."""
+    filled = [array for array in arrays if array.size]
+
+    def step() -> None:
+        for array in filled:
+            array.fill(0)
 
     return step
 

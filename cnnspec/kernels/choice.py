@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
-from cnnspec.kernels import depthwise, dft, direct, patches, winograd
+from cnnspec.kernels import depthwise, dft, direct, patches, strided, winograd
 from cnnspec.kernels.cases import Case, Kernel
 
 Direction = Literal["forward", "input", "weight"]
@@ -19,7 +19,7 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 KERNELS: dict[Direction, tuple[Kernel, ...]] = {
     "forward": (direct.FORWARD, winograd.FORWARD_2, winograd.FORWARD_4, depthwise.FORWARD, patches.FORWARD),
-    "input": (direct.INPUT, winograd.INPUT_2, winograd.INPUT_4, depthwise.INPUT, patches.INPUT),
+    "input": (direct.INPUT, strided.INPUT, winograd.INPUT_2, winograd.INPUT_4, depthwise.INPUT, patches.INPUT),
     "weight": (direct.WEIGHT, winograd.WEIGHT_2, winograd.WEIGHT_4, depthwise.WEIGHT, patches.WEIGHT),
 }
 # these compute all directions or none, as they share what they transform

@@ -1,21 +1,33 @@
 """Expanded columns: what makes the windows of a convolution matrices without a copy.
 
-The kw column taps of a map are copied side by side once, E (groups, rows, kw, c, ow*n), padding included. Row r of the
-output then reads kh*kw*c consecutive, uniformly spaced rows of E: a matrix that is a view and overlaps its neighbours.
+For a tile of output rows, the kw column taps of the rows that it reads are copied side by side, padding included:
+E (groups, rows, kw, c, ow*n). Row r of the output then reads kh*kw*c consecutive, uniformly spaced rows of E: a matrix
+that is a view and overlaps its neighbours. A tile stays in the cache until the products have read it.
 A 1x1 kernel at stride 1 reads the map itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import prod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, grouped_map, grouped_rows, inside, read_by
+from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, read_by
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
+
+TILE = 5 << 16  # elements of the expanded columns of a tile
+LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output rows, the steps that expand what they read, and their windows (groups, rows, K, ow*n)."""
+
+    rows: slice
+    fill: list[Step]
+    windows: Array
 
 
 def reads_map(windows: Windows) -> bool:
@@ -23,52 +35,84 @@ def reads_map(windows: Windows) -> bool:
     return windows.kernel == (1, 1) and windows.stride == (1, 1) and not any(windows.padding)
 
 
+def _down(windows: Windows) -> int:
+    """From a window's first row in E to that of the one below: windows of one row take no others into E."""
+    return windows.stride[0] if windows.kernel[0] > 1 else 1
+
+
+def rows_of_tile(case: Case, n: int) -> int:
+    """Output rows of a tile; the tiles of a map are about equally high."""
+    windows, (oh, ow) = case.windows, case.windows.output
+    row = windows.kernel[1] * case.channels * ow * n
+    most = max(LOWEST, (TILE // row - windows.extent[0]) // _down(windows) + 1)
+    return -(-oh // -(-oh // most))
+
+
 def expanded(case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
-    """The array of expanded columns, (groups, rows, kw, c, ow, n) of n images, where one is needed."""
+    """The expanded columns of a tile, (groups, rows, kw, c, ow, n) of n images, where they are needed."""
     windows = case.windows
     if reads_map(windows):
         return {}
-    shape = (case.groups, windows.padded[0], windows.kernel[1], case.channels_of_group, windows.output[1], n)
+    rows = (rows_of_tile(case, n) - 1) * _down(windows) + windows.extent[0]
+    shape = (case.groups, rows, windows.kernel[1], case.channels_of_group, windows.output[1], n)
     return {"columns": Buffer(shape, lifetime)}
 
 
 def moved(case: Case) -> int:
     """Elements that the expansion copies for one image."""
-    return sum(prod(buffer.shape) for buffer in expanded(case, 1, "forward").values()) * case.runs
+    windows = case.windows
+    if reads_map(windows):
+        return 0
+    (oh, ow), (kh, kw) = windows.output, windows.kernel
+    return (oh if kh == 1 else windows.padded[0]) * kw * case.channels * ow
 
 
-def windows_of(case: Case, x: Array, buffers: Mapping[str, Array]) -> tuple[Array, list[Step]]:
-    """The windows (groups, oh, K, ow*n) of a map, and the steps that expand its columns."""
+def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iterator[Tile]:
+    """All windows of a map, of at most `most` output rows at a time."""
+    oh, ow = case.windows.output
     if "columns" not in buffers:
-        return grouped_rows(x, case.groups), []
-    columns, (oh, ow), n = buffers["columns"], case.windows.output, x.shape[-1]
-    item = columns.itemsize
-    view = as_strided(
-        columns,
-        (case.groups, oh, case.depth, ow * n),
-        (columns.strides[0], case.windows.stride[0] * columns.strides[1], ow * n * item, item),
-        writeable=False,
-    )
-    return view, [expand(case.windows, grouped_map(x, case.groups), columns)]
+        for first in range(0, oh, most):
+            rows = slice(first, min(first + most, oh))
+            yield Tile(rows, [], grouped_rows(x[rows], case.groups))
+        return
+    columns, source, n = buffers["columns"], grouped_map(x, case.groups), x.shape[-1]
+    item, down, height = columns.itemsize, _down(case.windows), min(most, rows_of_tile(case, n))
+    fill = [clear(_edges(case.windows, columns))]
+    for first in range(0, oh, height):
+        rows = slice(first, min(first + height, oh))
+        count = rows.stop - rows.start
+        view = as_strided(
+            columns,
+            (case.groups, count, case.depth, ow * n),
+            (columns.strides[0], down * columns.strides[1], ow * n * item, item),
+            writeable=False,
+        )
+        read = columns[:, : (count - 1) * down + case.windows.extent[0]]
+        fill += _expand(case.windows, source, read, first * case.windows.stride[0] - case.windows.padding[0])
+        yield Tile(rows, fill, view)
+        fill = []
 
 
-def expand(windows: Windows, source: Array, columns: Array) -> Step:
-    """Copy every column tap beside its neighbour; what lies in the padding becomes zero, at every step anew."""
-    top, height = windows.padding[0], windows.height
-    zeros = [columns[:, :top], columns[:, top + height :]]
-    moves: list[tuple[Array, Array]] = []
+def _edges(windows: Windows, columns: Array) -> list[Array]:
+    """What no tap of any tile reaches: padding on the left and on the right."""
+    edges = []
     for kx in range(windows.kernel[1]):
         first, last = inside(windows, 1, kx)
-        target = columns[:, top : top + height, kx]
-        zeros += [target[..., :first, :], target[..., last:, :]]
-        if last > first:
-            moves.append((target[..., first:last, :], source[..., read_by(windows, 1, kx, first, last), :]))
-    zeros = [zero for zero in zeros if zero.size]
+        edges += [columns[:, :, kx, :, :first], columns[:, :, kx, :, last:]]
+    return edges
 
-    def step() -> None:
-        for zero in zeros:
-            zero.fill(0)
-        for target, origin in moves:
-            np.copyto(target, origin)
 
-    return step
+def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list[Step]:
+    """Copy every column tap of the rows from `start` on; those above and below the map become zero."""
+    step = windows.stride[0] // _down(windows)
+    low = max(0, -(start // step))
+    high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
+    rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
+    steps = [clear([columns[:, :low], columns[:, high:]])]
+    duplicate = copy if windows.stride[1] == 1 else copy_runs
+    for kx in range(windows.kernel[1]):
+        first, last = inside(windows, 1, kx)
+        if last > first and high > low:
+            part = source[:, rows, :, read_by(windows, 1, kx, first, last)]
+            steps.append(duplicate(part, inner[:, :, kx, :, first:last]))
+    return steps

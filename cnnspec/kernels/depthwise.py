@@ -21,8 +21,8 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, Kernel, Work, nothing_to_prepare, product
-from cnnspec.kernels.phases import Reach, copy_runs, reads, width_of_phase, writes
+from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy_runs, nothing_to_prepare, product
+from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
@@ -132,16 +132,7 @@ def _matrix_of(rows: Array, reached: slice, outer: tuple[int, int]) -> Array:
 
 def _edges(array: Array, reached: slice) -> list[Array]:
     """The columns (..., w, n) that a tap does not reach."""
-    parts = (array[..., : reached.start, :], array[..., reached.stop :, :])
-    return [part for part in parts if part.size]
-
-
-def _clear(arrays: list[Array]) -> Step:
-    def step() -> None:
-        for array in arrays:
-            array.fill(0)
-
-    return step
+    return [array[..., : reached.start, :], array[..., reached.stop :, :]]
 
 
 def _add(a: Array, b: Array) -> Step:
@@ -166,10 +157,10 @@ def _sum_of(terms: list[_Term], place: Array, held: Array) -> list[Step]:
     Sums run over whole rows without gaps, as all but the first of `held` are zero where a tap does not reach.
     """
     if not terms:
-        return [_clear([place])]
+        return [clear([place])]
     contiguous = place[0, 0].flags.c_contiguous
     targets = [place, *held[1:]] if contiguous else list(held)
-    steps = [_clear(edges)] if (edges := _edges(targets[0], terms[0].reach.write)) else []
+    steps = [clear(_edges(targets[0], terms[0].reach.write))]
     for term, target in zip(terms, targets, strict=False):
         outer, read = term.matrices.shape[:2], term.reach.read
         operand = _matrix_of(term.rows, read, (outer[0], 1))
@@ -237,7 +228,7 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
     reaches = _widest_first(reads(case.windows))
-    steps = [_clear([edge for array, reach in zip(held, reaches, strict=False) for edge in _edges(array, reach.write)])]
+    steps = [clear([edge for array, reach in zip(held, reaches, strict=False) for edge in _edges(array, reach.write)])]
     for rows, read, part in _forward_bands(case.windows):
         for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
             planes, split = _split(case, x[read, maps], buffers)
@@ -272,14 +263,14 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     oh, _, ow, n = dy.shape
     source = dy.reshape(oh, case.channels, m, ow, n)
     reaches = _widest_first(writes(windows))
-    clear: list[Array] = []
-    steps = [_clear(clear)]
+    edges: list[Array] = []
+    steps: list[Step] = []
     for phase in range(min(windows.stride[1], windows.width)):
         width = width_of_phase(windows, phase)
         reached = [(reach, f) for reach in reaches if reach.phase == phase for f in range(m)]
         first = sum(r.phase < phase for r in reaches) * m
         held = buffers["held"][first : first + len(reached), :, :, :width]
-        clear += [edge for array, (reach, _) in zip(held, reached, strict=True) for edge in _edges(array, reach.write)]
+        edges += [edge for array, (reach, _) in zip(held, reached, strict=True) for edge in _edges(array, reach.write)]
         for rows, read, part in _input_bands(windows):
             for maps, _ in _tiles(case, _input_channels(case, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]
@@ -292,7 +283,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
                     for reach, f in reached
                 ]
                 steps += _sum_of(terms, place, held[:, : place.shape[0], : place.shape[1]])
-    return steps
+    return [clear(edges), *steps]
 
 
 def _weight_channels(case: Case, n: int) -> int:
@@ -313,7 +304,7 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     windows, m, products, total = case.windows, case.filters_of_group, buffers["products"], buffers["total"]
-    steps = [_clear([products])]
+    steps = [clear([products])]
     for (rows, read, part), by_tap in zip(_forward_bands(windows), products, strict=True):
         for maps, filters in _tiles(case, _weight_channels(case, x.shape[-1])):
             planes, split = _split(case, x[read, maps], buffers)
@@ -358,7 +349,8 @@ def _forward_work(case: Case) -> Work:
 
 
 def _input_work(case: Case) -> Work:
-    summed = case.windows.kernel[1] * case.filters * case.windows.height * case.windows.output[1]
+    alone = len(_phases(writes(case.windows)))  # the first tap of a phase has nothing to be added to
+    summed = (case.windows.kernel[1] - alone) * case.filters * case.windows.height * case.windows.output[1]
     return _work_of(case, _input_bands(case.windows), case.windows.output[1], summed + _split_elements(case))
 
 

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_rows
-from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, grouped_rows, nothing_to_prepare, product
-from cnnspec.kernels.columns import expanded, moved, windows_of
+from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare, product
+from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
 PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
 
 
-def _correlate(windows: Array, packed: Array, y: Array) -> Step:
+def correlate(windows: Array, packed: Array, y: Array) -> Step:
     """y = W T, one product for each block of columns of each output row of each group."""
     groups, m, depth = packed.shape
     rows = grouped_rows(y, groups)
@@ -47,8 +47,10 @@ def _pack(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]
 
 
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    windows, fill = windows_of(case, x, buffers)
-    return [*fill, _correlate(windows, buffers["packed"], y)]
+    steps: list[Step] = []
+    for tile in tiles(case, x, buffers, case.windows.output[0]):
+        steps += [*tile.fill, correlate(tile.windows, buffers["packed"], y[tile.rows])]
+    return steps
 
 
 def gradient_case(case: Case) -> Case:
@@ -86,7 +88,7 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
     matrix = (case.depth, case.filters_of_group)
     return {
         **expanded(case, n, "backward"),
-        "products": Buffer((case.groups, _rows_of_products(case), *matrix), "backward"),
+        "products": Buffer((case.groups, _rows_of_products(case, n), *matrix), "backward"),
         "total": Buffer((case.groups, *matrix), "backward"),
         "partial": Buffer((case.groups, *matrix), "backward"),
     }
@@ -94,33 +96,30 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """dW with the small operand last, where OpenBLAS is fastest: products for each output row, then their sum."""
-    windows, fill = windows_of(case, x, buffers)
     transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)[:, :, None]  # (groups, oh, 1, ow*n, filters)
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     filters, c, kh, kw = dweight.shape
-    columns = windows.shape[-1]
-    short = gradient_rows(case.depth, case.filters_of_group, columns)
-    left = windows.reshape(case.groups, -1, case.depth // short, short, columns)
-    out = products.reshape(case.groups, -1, case.depth // short, short, case.filters_of_group)
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
-
-    def turn() -> None:
-        np.copyto(target, summed)
-
-    steps, oh, count = [*fill], windows.shape[1], products.shape[1]
-    for start in range(0, oh, count):
-        rows, used = slice(start, min(start + count, oh)), min(count, oh - start)
+    steps: list[Step] = []
+    for tile in tiles(case, x, buffers, products.shape[1]):
+        count, columns = tile.windows.shape[1], tile.windows.shape[-1]
+        short = gradient_rows(case.depth, case.filters_of_group, columns)
+        left = tile.windows.reshape(case.groups, count, case.depth // short, short, columns)
+        part = products[:, :count]
+        out = part.reshape(case.groups, count, case.depth // short, short, case.filters_of_group)
         steps += [
-            product(left[:, rows], transposed[:, rows], out[:, :used]),
-            add_rows(products[:, :used], total, partial, first=start == 0),
+            *tile.fill,
+            product(left, transposed[:, tile.rows], out),
+            add_rows(part, total, partial, first=tile.rows.start == 0),
         ]
-    return [*steps, turn]
+    return [*steps, copy(summed, target)]
 
 
-def _rows_of_products(case: Case) -> int:
-    """Output rows whose products are held at a time: all of them, unless the weights are large."""
-    return max(1, min(case.windows.output[0], PRODUCTS // (case.groups * case.depth * case.filters_of_group)))
+def _rows_of_products(case: Case, n: int) -> int:
+    """Output rows whose products are held at a time: those of a tile, fewer where the weights are large."""
+    rows = case.windows.output[0] if reads_map(case.windows) else rows_of_tile(case, n)
+    return max(1, min(rows, PRODUCTS // (case.groups * case.depth * case.filters_of_group)))
 
 
 def _supports(case: Case) -> bool:
@@ -133,7 +132,7 @@ def _supports_input(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, 3 * moved(case) // 2)  # too many for the cache: written to memory and read back
+    return Work(case.macs, moved(case))
 
 
 def _input_work(case: Case) -> Work:

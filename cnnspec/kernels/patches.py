@@ -18,6 +18,9 @@ from cnnspec.kernels.cases import (
     Kernel,
     Work,
     add_rows,
+    clear,
+    copy,
+    copy_runs,
     grouped_map,
     grouped_rows,
     inside,
@@ -65,17 +68,11 @@ def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tu
                 yield part, source[:, down, :, across]
 
 
-def _gather(case: Case, rows: slice, patches: Array, source: Array) -> Step:
+def _gather(case: Case, rows: slice, patches: Array, source: Array) -> list[Step]:
     moves = list(_taps(case, rows, patches, source))
     padded = sum(part.size for part, _ in moves) < patches.size
-
-    def step() -> None:
-        if padded:
-            patches.fill(0)
-        for part, origin in moves:
-            np.copyto(part, origin)
-
-    return step
+    duplicate = copy if case.windows.stride[1] == 1 else copy_runs
+    return [clear([patches] if padded else []), *(duplicate(origin, part) for part, origin in moves)]
 
 
 def _grouped_weight(case: Case, weight: Array) -> Array:
@@ -86,7 +83,7 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
     source, target, matrix = grouped_map(x, case.groups), grouped_rows(y, case.groups), _grouped_weight(case, weight)
     steps: list[Step] = []
     for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
-        steps += [_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
+        steps += [*_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
     return steps
 
 
@@ -98,10 +95,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     outer = (case.groups, 1, case.depth // short, short)
     transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2).reshape(*outer, case.filters_of_group)
 
-    def clear() -> None:
-        dx.fill(0)
-
-    steps: list[Step] = [clear]
+    steps = [clear([dx])]
     for rows, patches in _tiles(case, buffers["patches"], n):
         blocks = patches.reshape(case.groups, -1, *outer[2:], columns)
         steps += [product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]
@@ -126,17 +120,14 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
         part = products[:, : rows.stop - rows.start]
         steps += [
-            _gather(case, rows, patches, source),
+            *_gather(case, rows, patches, source),
             product(patches, transposed[:, rows], part),
             add_rows(part, total, partial, first=rows.start == 0),
         ]
     target = dweight.reshape(case.groups, case.filters_of_group, case.depth)
     summed = total.transpose(0, 2, 1)
 
-    def turn() -> None:
-        np.copyto(target, summed)
-
-    return [*steps, turn]
+    return [*steps, copy(summed, target)]
 
 
 def _patches(lifetime: Lifetime, case: Case, n: int) -> dict[str, Buffer]:
@@ -166,7 +157,7 @@ def _supports(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, case.groups * case.depth * prod(case.windows.output) * case.runs)
+    return Work(case.macs, case.groups * case.depth * prod(case.windows.output))
 
 
 def _input_work(case: Case) -> Work:

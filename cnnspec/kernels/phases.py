@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from cnnspec.kernels.cases import inside
-from cnnspec.kernels.step import Array, Step
 from cnnspec.shapes import Windows
 
 
@@ -67,17 +64,3 @@ def width_of_phase(windows: Windows, phase: int) -> int:
 
 def _offset(windows: Windows, tap: int) -> int:
     return tap * windows.dilation[1] - windows.padding[2]
-
-
-def copy_runs(source: Array, target: Array) -> Step:
-    """target = source for arrays whose last axis is contiguous, a run at a time: half the time for runs of 32."""
-    origin, place = _runs(source), _runs(target)
-
-    def step() -> None:
-        np.copyto(place, origin)
-
-    return step
-
-
-def _runs(array: Array) -> Array:
-    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]

@@ -1,0 +1,150 @@
+"""The input's gradient of a strided convolution, a phase at a time: rows a, a + s, ... and columns b, b + s, ... of dx.
+
+With stride s, only the taps u = a + top (mod s), v = b + left (mod s) reach phase (a, b). So it is a correlation of dy
+at stride 1 with these few taps, turned by 180 degrees, and every element of dx is written once. The phases of one b
+read the same expanded columns of dy, each the part of a window that holds its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, copy_runs, part
+from cnnspec.kernels.columns import LOWEST, TILE, expanded, moved, rows_of_tile, tiles
+from cnnspec.kernels.direct import correlate
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.shapes import Shape, Windows
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Places first, first + stride, ... along one axis of dx, and the taps that reach them.
+
+    Place t of the phase sums over positions t + low ... t + low + count - 1 of dy, the last tap first.
+    """
+
+    first: int
+    length: int
+    taps: slice
+    count: int
+    low: int
+
+
+def _phases(windows: Windows, axis: int) -> list[Phase]:
+    length, kernel = (windows.height, windows.width)[axis], windows.kernel[axis]
+    stride, before = windows.stride[axis], windows.padding[2 * axis]
+    found = []
+    for first in range(min(stride, length)):
+        taps = range((first + before) % stride, kernel, stride)
+        low = (first + before - taps[-1]) // stride if taps else 0
+        found.append(Phase(first, len(range(first, length, stride)), slice(taps.start, kernel, stride), len(taps), low))
+    return found
+
+
+def _reached(windows: Windows) -> tuple[list[Phase], list[Phase]]:
+    """The phases of rows and of columns that taps reach; what lies in no such pair has no gradient."""
+    rows, columns = ([phase for phase in _phases(windows, axis) if phase.count] for axis in (0, 1))
+    return (rows, columns) if rows and columns else ([], [])
+
+
+def _over(case: Case, columns: Phase) -> Case:
+    """The correlation of dy whose windows hold those of all phases of rows."""
+    windows, (rows, _) = case.windows, _reached(case.windows)
+    (oh, ow), length, width = windows.output, max(phase.length for phase in rows), columns.length
+    low = min(phase.low for phase in rows)
+    height = max(phase.low + phase.count for phase in rows) - low
+    below, right = length - 1 + low + height - oh, width - 1 + columns.low + columns.count - ow
+    over = Windows(oh, ow, (height, columns.count), (1, 1), (1, 1), (-low, below, -columns.low, right))
+    return Case(over, case.filters, case.channels, case.groups)
+
+
+def _products(case: Case, columns: Phase, n: int) -> Shape:
+    """Where the products of a tile lie before they are merged into dx: (rows, c, columns of the phase, n)."""
+    over = _over(case, columns)
+    most = max(LOWEST, TILE // (case.channels * columns.length * n))
+    return (min(rows_of_tile(over, n), most), case.channels, columns.length, n)
+
+
+def _packed(rows: Phase, columns: Phase) -> str:
+    return f"packed.{rows.first}.{columns.first}"
+
+
+def _scratch(case: Case, n: int) -> dict[str, Buffer]:
+    """Of the phases of columns, which take turns, the largest."""
+    found, sizes = dict[str, Buffer](), {"columns": 0, "products": 0}
+    reached_rows, reached_columns = _reached(case.windows)
+    for columns in reached_columns:
+        over = _over(case, columns)
+        shapes = {name: buffer.shape for name, buffer in expanded(over, n, "backward").items()}
+        if case.windows.stride[1] > 1:
+            shapes["products"] = _products(case, columns, n)
+        for name, shape in shapes.items():
+            sizes[name] = max(sizes[name], prod(shape))
+        for rows in reached_rows:
+            depth = rows.count * columns.count * over.channels_of_group
+            found[_packed(rows, columns)] = Buffer((case.groups, over.filters_of_group, depth), "prepare")
+    return found | {name: Buffer((size,), "backward") for name, size in sizes.items() if size}
+
+
+def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """(filters, c, kh, kw) into (groups, c, taps*filters) for every phase, the last tap first."""
+    filters, c, kh, kw = weight.shape
+    grouped = weight.reshape(case.groups, filters // case.groups, c, kh, kw)
+    steps: list[Step] = []
+    reached_rows, reached_columns = _reached(case.windows)
+    for columns in reached_columns:
+        for rows in reached_rows:
+            source = grouped[..., rows.taps, columns.taps][..., ::-1, ::-1].transpose(0, 2, 3, 4, 1)
+            steps.append(copy(source, buffers[_packed(rows, columns)].reshape(source.shape)))
+    return steps
+
+
+def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    (sh, sw), n = case.windows.stride, dx.shape[-1]
+    reached_rows, reached_columns = _reached(case.windows)
+    steps = [_clear_rest(dx, sh, sw, reached_rows, reached_columns)]
+    for columns in reached_columns:
+        over, shape = _over(case, columns), _products(case, columns, n)
+        held = {name: part(buffers["columns"], buffer.shape) for name, buffer in expanded(over, n, "backward").items()}
+        lowest = -over.windows.padding[0]
+        for tile in tiles(over, dy, held, shape[0]):
+            steps += tile.fill
+            for rows in reached_rows:
+                places = slice(tile.rows.start, min(tile.rows.stop, rows.length))
+                place = dx[rows.first :: sh, :, columns.first :: sw][places]
+                if not place.size:
+                    continue
+                row = columns.count * over.channels_of_group
+                read = slice((rows.low - lowest) * row, (rows.low - lowest + rows.count) * row)
+                windows = tile.windows[:, : place.shape[0], read]
+                target = place if sw == 1 else part(buffers["products"], place.shape)
+                steps.append(correlate(windows, buffers[_packed(rows, columns)], target))
+                if sw > 1:
+                    steps.append(copy_runs(target, place))
+    return steps
+
+
+def _clear_rest(dx: Array, sh: int, sw: int, rows: list[Phase], columns: list[Phase]) -> Step:
+    """Write zero where no tap reaches."""
+    h, _, w, _ = dx.shape
+    rest = [dx[a::sh] for a in range(min(sh, h)) if a not in {phase.first for phase in rows}]
+    for b in set(range(min(sw, w))) - {phase.first for phase in columns}:
+        rest += [dx[phase.first :: sh, :, b::sw] for phase in rows]
+    return clear(rest)
+
+
+def _supports(case: Case) -> bool:
+    windows = case.windows
+    dense = all(d == 1 or k == 1 for d, k in zip(windows.dilation, windows.kernel, strict=True))
+    return dense and windows.stride != (1, 1)
+
+
+def _work(case: Case) -> Work:
+    """Expanded columns, and all of dx, which is merged or cleared."""
+    copied = sum(moved(_over(case, columns)) for columns in _reached(case.windows)[1])
+    return Work(case.macs, copied + case.channels * case.windows.height * case.windows.width)
+
+
+INPUT = Kernel("direct", _supports, _work, _scratch, _prepare, _input_gradient)
