@@ -173,8 +173,9 @@ CATALOGUE: dict[str, Code] = {
         "",
     ),
     "unknown-metric": _error(
-        "`require` names a figure that no run has.",
-        "Training has loss and accuracy; validation and test also have precision, recall, f1 and top_k.",
+        "`require`, early stopping or a schedule names a figure that no run has.",
+        "Training has loss and accuracy; validation and test also have precision, recall, f1 and top_k. There are "
+        "figures of validation where data sets images apart for it.",
         "layers: [relu]\nrequire: {test.exactness: '>= 0.9'}\n",
         "layers: [relu]\nrequire: {test.accuracy: '>= 0.9'}\n",
     ),

@@ -16,6 +16,7 @@ def check(spec: Spec, graph: Graph) -> None:
     found = [
         *_input(spec),
         *_loss(spec, graph),
+        *_metrics(spec),
         *over_budget(
             spec,
             {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
@@ -70,6 +71,29 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
             )
         ]
     return []
+
+
+def _metrics(spec: Spec) -> list[Diagnostic]:
+    """What asks for figures of validation images where there are none."""
+    if spec.data is None or spec.data.validation is not None:
+        return []
+    named = [("require", gate.metric, gate.metric) for gate in spec.require]
+    if spec.train is not None:
+        watching = {"early_stopping": spec.train.early_stopping, "schedule": spec.train.schedule}
+        metrics = {key: getattr(what, "metric", None) for key, what in watching.items()}
+        named += [(f"train.{key}", "metric", metric) for key, metric in metrics.items() if metric is not None]
+    return [
+        Diagnostic(
+            code="unknown-metric",
+            severity="error",
+            message=f"{section}: expected a figure that there is, got {metric} where no images are set apart",
+            span=_section(spec, section).of(key),
+            path=f"{section}.{key}",
+            help="add data: {validation: {fraction: 0.1}}, or name a figure of train or test",
+        )
+        for section, key, metric in named
+        if metric.startswith("validation.")
+    ]
 
 
 def over_budget(spec: Spec, figures: Mapping[str, int | tuple[int, ...]]) -> list[Diagnostic]:
