@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.taps import overlap, taps
 from cnnspec.shapes import Windows
 
@@ -58,57 +58,82 @@ def maximum_gradient(windows: Windows, dy: Array, dx: Array, winner: Array, work
     return [step]
 
 
-def _quarters(windows: Windows, array: Array) -> Sequence[Array]:
-    return [array[tap.read] for tap in taps(windows)]
+def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:
+    """What the two halving kernels work on."""
+    (oh, ow), w = windows.output, windows.width
+    high, small = (oh, channels, w, n), (oh, channels, ow, n)
+    found = {"high": Buffer(high), "sides": Buffer((2, *small))}
+    if train:
+        found |= {"below": Buffer(high, "kept", bool), "right": Buffer(small, "kept", bool)}
+        found |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
+        found |= {"high_gradient": Buffer(high, "backward"), "side_gradients": Buffer((2, *small), "backward")}
+    return found
 
 
-def halving_maximum(windows: Windows, x: Array, y: Array, marks: Sequence[Array], work: Array) -> list[Step]:
-    """Maxima of 2x2 windows as a tournament; `marks` say where the right of the upper and of the lower row, and
-    where the lower row won. Without marks the maximum alone."""
-    upper_left, upper_right, lower_left, lower_right = _quarters(windows, x)
+def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
+    """Maxima of 2x2 windows as a tournament, first down the columns: whole rows of x against whole rows.
 
-    def step() -> None:
-        if marks:
-            right_above, right_below, below = marks
-            np.greater(upper_right, upper_left, out=right_above)
-            np.greater(lower_right, lower_left, out=right_below)
-        np.maximum(upper_left, upper_right, out=y)
-        np.maximum(lower_left, lower_right, out=work)
-        if marks:
-            np.greater(work, y, out=below)
-        np.maximum(y, work, out=y)
-
-    return [step]
-
-
-def halving_gradient(
-    windows: Windows, dy: Array, dx: Array, marks: Sequence[Array], half: Array, right: Array
-) -> list[Step]:
-    """The gradient goes down the tournament: one product and one difference at each match.
-
-    Products go to the contiguous `right` first: multiplying by booleans straight into a strided array is slower.
+    In training `below` says where the lower row won, `right` where the right column did. Of two equal columns that
+    with the upper winner wins, and else the left one: so the first of equals in row-major order.
     """
-    upper_left, upper_right, lower_left, lower_right = _quarters(windows, dx)
-    right_above, right_below, below = marks
-    (oh, ow), rest = windows.output, []
-    if 2 * oh < windows.height:
-        rest.append(dx[2 * oh :])
-    if 2 * ow < windows.width:
-        rest.append(dx[:, :, 2 * ow :])
+    upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
+    high, (left, right) = work["high"], work["sides"]
+    pairs = _pairs(windows, high, work["sides"])
+
+    def compete() -> None:
+        np.maximum(upper, lower, out=high)
+        for part, side in pairs:
+            np.copyto(side, part)
+        np.maximum(left, right, out=y)
+
+    if "below" not in work:
+        return [compete]
+    below, right_won, side_below, tie = (work[name] for name in ("below", "right", "side_below", "tie"))
+    below_pairs = _pairs(windows, below, side_below)
+
+    def mark() -> None:
+        np.greater(lower, upper, out=below)
+        for part, side in below_pairs:
+            np.copyto(side, part)
+        np.equal(left, right, out=tie)
+        np.greater(side_below[0], side_below[1], out=right_won)
+        np.logical_and(tie, right_won, out=tie)
+        np.greater(right, left, out=right_won)
+        np.logical_or(right_won, tie, out=right_won)
+
+    return [compete, mark]
+
+
+def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, Array]) -> list[Step]:
+    """The gradient goes down the tournament: one product and one difference at each match."""
+    (oh, ow), high, (left, right) = windows.output, work["high_gradient"], work["side_gradients"]
+    upper, lower = (dx[row : 2 * oh : 2] for row in (0, 1))
+    pairs = _pairs(windows, high, work["side_gradients"])
+    below, won = work["below"], work["right"]
+    uncovered = [high[:, :, 2 * ow :], dx[2 * oh :]]
 
     def step() -> None:
-        np.multiply(dy, below, out=half)
-        np.multiply(half, right_below, out=right)
-        np.copyto(lower_right, right)
-        np.subtract(half, right, out=lower_left)
-        np.subtract(dy, half, out=half)
-        np.multiply(half, right_above, out=right)
-        np.copyto(upper_right, right)
-        np.subtract(half, right, out=upper_left)
-        for uncovered in rest:
-            uncovered.fill(0)
+        np.multiply(dy, won, out=right)
+        np.subtract(dy, right, out=left)
+        for part, side in pairs:
+            np.copyto(part, side)
+        for rest in uncovered:
+            rest.fill(0)
+        np.multiply(high, below, out=lower)
+        np.subtract(high, lower, out=upper)
 
     return [step]
+
+
+def _pairs(windows: Windows, high: Array, sides: Array) -> list[tuple[Array, Array]]:
+    """The left and the right columns of all windows among all columns, each with where they lie by themselves."""
+    stop = 2 * windows.output[1]
+    return [(_pixels(high[:, :, column:stop:2]), _pixels(side)) for column, side in enumerate(sides)]
+
+
+def _pixels(array: Array) -> Array:
+    """The numbers of all images at a place as one item: with few images, copies of those take a third of the time."""
+    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]
 
 
 def inverse_counts(windows: Windows, dtype: np.dtype[np.generic], padding: tuple[int, int, int, int]) -> Array:

@@ -54,7 +54,8 @@ class Relu(Activation):
 
     def forward(self, o: Operands) -> Program:
         """One pass."""
-        x, y = sums.rows_of(o.x), sums.rows_of(o.y)
+        rows = o.x.shape[0] if o.x.ndim == 4 else 1
+        x, y = o.x.reshape(rows, -1), o.y.reshape(rows, -1)
         nothing = sums.zeros(x.shape[-1], str(x.dtype))
 
         def step() -> None:

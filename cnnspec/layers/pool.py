@@ -68,13 +68,10 @@ class MaxPool2d(Pool2d):
     selects_maximum: ClassVar[bool] = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Who won, kept for backward: three marks for 2x2 windows, else a position."""
+        """Who won, kept for backward: marks for 2x2 windows, else a position."""
         laid, shape = self.windows(inputs[0]), batch_shape(self.infer_shape(*inputs), n)
         if pooling.is_halving(laid):
-            marks = {name: Buffer(shape, "kept", bool) for name in ("right_above", "right_below", "below")}
-            work = {"lower": Buffer(shape)}
-            halves = {name: Buffer(shape, "backward") for name in ("half", "right")}
-            return work | marks | halves if mode == "train" else work
+            return pooling.halving_scratch(laid, inputs[0][0], n, train=mode == "train")
         if mode == "infer":
             return {}
         position = np.uint8 if laid.kernel[0] * laid.kernel[1] <= 256 else np.uint16
@@ -90,7 +87,7 @@ class MaxPool2d(Pool2d):
         """Maxima, and in training the winners."""
         laid = _windows_of(self, o.x)
         if pooling.is_halving(laid):
-            return pooling.halving_maximum(laid, o.x, o.y, _marks(o), o.buffers["lower"])
+            return pooling.halving_maximum(laid, o.x, o.y, o.buffers)
         return pooling.maximum(laid, o.x, o.y, o.buffers.get("winner"), o.buffers)
 
     def backward(self, o: Operands) -> Backward:
@@ -99,13 +96,8 @@ class MaxPool2d(Pool2d):
             return Backward()
         laid = _windows_of(self, o.dx)
         if pooling.is_halving(laid):
-            half, right = o.buffers["half"], o.buffers["right"]
-            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, _marks(o), half, right))
+            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, o.buffers))
         return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers["winner"], o.buffers))
-
-
-def _marks(o: Operands) -> list[Array]:
-    return [o.buffers[name] for name in ("right_above", "right_below", "below") if name in o.buffers]
 
 
 @register("avg_pool2d")
