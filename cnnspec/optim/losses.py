@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -55,6 +56,10 @@ class Loss(Declaration):
         or the network's input where `reads_input`.
         """
         raise NotImplementedError
+
+    def least(self, labels: Array, classes: int) -> float:
+        """The mean loss of images with these labels (n,) where nothing is left to learn."""
+        return 0.0
 
     def probabilities(self, output: Array) -> Array:
         """One image's class probabilities from the network's output (features,)."""
@@ -136,6 +141,16 @@ class SoftmaxCrossEntropy(Loss):
                     np.multiply(gradient, counts, out=gradient)
 
         return step
+
+    def least(self, labels: Array, classes: int) -> float:
+        """The entropy of smoothed targets, -sum_k t_k log t_k, times the classes' weights."""
+        spread = self.label_smoothing / classes
+        if not spread:
+            return 0.0
+        top = 1 - self.label_smoothing + spread
+        entropy = -top * log(top) - (classes - 1) * spread * log(spread)
+        weights = np.ones(classes) if self.class_weights is None else np.array(self.class_weights)
+        return entropy * float(weights[labels].mean())
 
     def probabilities(self, output: Array) -> Array:
         """softmax(z)."""

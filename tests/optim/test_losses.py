@@ -59,6 +59,16 @@ def test_smoothing_spreads_the_target() -> None:
     np.testing.assert_allclose(losses, -(target * logs).sum(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("loss", LOSSES[:3], ids=str)
+def test_the_least_loss_is_that_of_logits_which_say_the_target(loss: SoftmaxCrossEntropy) -> None:
+    labels = np.array([0, 4, 2, 2])
+    target = np.full((5, 4), loss.label_smoothing / 5 + 1e-300)  # a logit of -690 where there is no smoothing
+    target[labels, np.arange(4)] += 1 - loss.label_smoothing
+    losses, gradient = run(loss, np.log(target), labels, 4)
+    np.testing.assert_allclose(gradient, 0, atol=1e-15)
+    np.testing.assert_allclose(losses.mean(), loss.least(labels, 5), rtol=1e-12)
+
+
 def test_cross_entropy_stays_finite_for_large_logits() -> None:
     losses, gradient = run(SoftmaxCrossEntropy(), np.array([[1e4], [-1e4]]), np.array([1]), 1)
     np.testing.assert_allclose(losses, [2e4])

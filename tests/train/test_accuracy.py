@@ -28,3 +28,12 @@ def test_the_experiment_of_2016(shared_data: Path) -> None:
     rows = compile(SPECS / "classic-2016.yaml").fit(data_dir=shared_data)
     assert rows[-1]["train.loss"] <= 0.10
     assert rows[-1]["test.accuracy"] >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "data", "least"), [("mnist-best", "mnist", 0.9955), ("fashion-best", "fashion-mnist", 0.935)]
+)
+def test_the_best(shared_data: Path, name: str, data: str, least: float) -> None:
+    rows = compile(SPECS / f"{name}.yaml").fit(data_dir=shared_data / data)
+    assert rows[-1]["test.accuracy"] >= least

@@ -59,6 +59,7 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
             "gradients in 'first': first.",
         ),
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
+        ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
