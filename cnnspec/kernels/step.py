@@ -7,7 +7,7 @@ arrays. So a step runs NumPy calls and nothing else: no reshaping, no allocation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,6 +32,16 @@ def step_state() -> Iterator[None]:
     with np.errstate(all="ignore"):  # restores the size of the iterators' buffers too
         np.setbufsize(ITERATOR)
         yield
+
+
+def in_turn(steps: Sequence[Step]) -> Step:
+    """All steps as one."""
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run
 
 
 Lifetime = Literal["prepare", "forward", "backward", "kept"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cases, choice, sums
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
@@ -156,16 +156,6 @@ def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
         np.add.reduce(source, axis=-1, out=dbias)
 
     return step
-
-
-def in_turn(steps: list[Step]) -> Step:
-    """All steps as one."""
-
-    def run() -> None:
-        for step in steps:
-            step()
-
-    return run
 
 
 def _prefix(kernel: cases.Kernel, direction: choice.Direction) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
 from cnnspec.kernels import cases, choice
-from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
-from cnnspec.layers.conv import add_bias, bias_gradient, in_turn
+from cnnspec.layers.conv import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 

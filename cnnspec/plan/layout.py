@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -75,8 +74,7 @@ def echo_key(node: str, name: str) -> Key:
 def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None, *, overlapped: bool = False) -> Layout:
     """The layout of one shard; nothing is allocated.
 
-    Where it is `overlapped` a layer's parameter gradients are computed beside the way to the next layer that has some,
-    and what they read stays until then.
+    Where it is `overlapped`, parameters' gradients may be computed at any time of the way back: what they read stays.
     """
     timeline = _Timeline(graph, n, mode, np.dtype(dtype), loss)
     if overlapped and mode == "train":
@@ -115,10 +113,8 @@ class _Timeline:
         self.lives: list[tuple[int, int]] = []  # of each storage: several arrays may lie in one
 
     def overlap(self) -> None:
-        """Let layers with parameters end with the backward pass of the next one that has some."""
-        waiting = [node.name for node in reversed(self.graph.nodes) if has_gradients(node) and node.name in self.wanted]
-        for name, following in pairwise(waiting):
-            self.until[name] = self.backward[following]
+        """Let layers with parameters end with the whole pass."""
+        self.until |= {name: 2 * self.end for name in self.wanted if has_gradients(self.node(name))}
 
     def claim(self, key: Key, shape: Shape, dtype: np.dtype[np.generic], first: int, last: int) -> None:
         self.arrays[key] = (shape, dtype, len(self.lives))

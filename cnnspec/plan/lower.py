@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from cnnspec import kernels
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import PASSES, Pass, optimise
-from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
+from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.layout import (
     LOSS,
     Key,
@@ -147,9 +149,13 @@ class _Lowering:
         prepared = [
             _steps(node.layer.prepare(of_shards[0])) for node, of_shards in zip(self.graph.nodes, operands, strict=True)
         ]
-        prepare = [_sequence(steps) for steps in prepared if steps]  # one task a layer
-        if self.mode == "train" and overlapped(self.graph, self.batch):
-            prepare, phases = [], self.beside([of_shards[0] for of_shards in operands])
+        prepare = [in_turn(steps) for steps in prepared if steps]  # one task a layer
+        eager: list[Phase] = []
+        if self.training and self.mode == "train" and overlapped(self.graph, self.batch):
+            alone = [of_shards[0] for of_shards in operands]
+            prepare, phases = [], self.beside(alone, self.training, updates=False)
+            if self.training.piecewise:
+                eager = self.beside(alone, self.training, updates=True)
         else:
             phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))])
         return Plan(
@@ -165,6 +171,8 @@ class _Lowering:
             outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
             prepare=[prepare] if prepare else [],
             phases=phases,
+            eager=eager,
+            rest=self.training.rest(self.learning()) if self.training and eager else [],
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
             weights=self.weights,
@@ -226,41 +234,41 @@ class _Lowering:
                         program += [*backward.params, *self.echoes(node, shard)]
         return program
 
-    def beside(self, operands: list[Operands]) -> list[Phase]:
-        """One shard in two tasks at a time: the way to the loss and back, and beside it what nobody waits for yet.
+    def beside(self, operands: list[Operands], training: Training, *, updates: bool) -> list[Phase]:
+        """One shard on two threads: the way to the loss and back, and a backlog of what nobody waits for yet.
 
-        That is what the later layers' weights are prepared to, beside the first layers, and parameter gradients, beside
-        the way to the next layer that has some. A shard alone meets nobody, so meetings are left out.
+        That is the later layers' preparation, beside the first layers, and the parameters' gradients. With `updates`
+        each gradient is followed by the update that it allows, unless the loss is no number.
         """
-        pairs = list(zip(self.graph.nodes, operands, strict=True))
-        prepared = [_steps(node.layer.prepare(o)) for node, o in pairs]
-        second = [i for i, steps in enumerate(prepared) if steps][1:2] or [len(pairs)]
-        way: list[Step] = [*prepared[0], self.enter(0)]
-        phases: list[Phase] = []
-        for i, (node, o) in enumerate(pairs):
-            if i == second[0]:
-                rest = [step for steps in prepared[i:] for step in steps]
-                phases.append([_sequence(way), _sequence(rest)])
-                way = []
-            elif 0 < i < second[0]:
-                way += prepared[i]
-            way += _steps(node.layer.forward(o))
-        way += [self.predict(0, self.predictions)] if self.predictions is not None else []
-        way += [self.bind_loss(self.loss, 0)] if self.loss is not None else []
-        waiting: list[Step] = []
+        pairs, backlog = list(zip(self.graph.nodes, operands, strict=True)), Backlog()
+        first, *later = [_steps(node.layer.prepare(o)) for node, o in pairs]
+        prepared = [backlog.awaited(in_turn(steps)) if steps else None for steps in later]
+        tasks = [task for found in prepared if found is not None for task in found[:1]]
+        there: list[Step] = [lambda: backlog.last(tasks), *first, self.enter(0)]
+        for (node, o), awaited in zip(pairs, [None, *prepared], strict=True):
+            there += [*([] if awaited is None else awaited[1:]), *_steps(node.layer.forward(o))]
+        there += [self.predict(0, self.predictions)] if self.predictions is not None else []
+        there += [self.bind_loss(self.loss, 0)] if self.loss is not None else []
+        back: list[Step] = []
+        losses = self.losses
+
+        def finite() -> bool:
+            return bool(np.isfinite(losses).all())
+
         for node, o in reversed(pairs):
             if node.name not in self.wanted:
                 continue
             backward = node.layer.backward(o)
-            way += _steps([*backward.shared, *backward.input])
-            if has_gradients(node) and backward.params:
-                phases.append([_sequence(way), _sequence(waiting)] if waiting else [_sequence(way)])
-                way, waiting = [], _steps(backward.params)
-            elif has_gradients(node):
-                phases.append([_sequence(way), _sequence(waiting)] if waiting else [_sequence(way)])
-                way, waiting = [], []
-        last = [_sequence(steps) for steps in (way, waiting) if steps]
-        return [*phases, last] if last else phases
+            back += _steps([*backward.shared, *backward.input])
+            if has_gradients(node):
+                then = training.updates_of(node.name) if updates else []
+                task = backlog.followed(_steps(backward.params), then)
+                back.append(partial(backlog.next, task))
+        return [backlog.phase(there, back, finite if updates else lambda: True)]
+
+    def learning(self) -> list[str]:
+        """The nodes whose parameters get gradients."""
+        return [node.name for node in self.graph.nodes if node.name in self.wanted and has_gradients(node)]
 
     def owner(self, node: Node) -> Node:
         """The node whose parameters a node uses: itself, unless it shares."""
@@ -338,10 +346,10 @@ def _phases(programs: Sequence[Program]) -> list[Phase]:
     """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all."""
     phases: list[Phase] = []
     for stretches in zip(*(_stretches(program) for program in programs), strict=True):
-        phases.append([_sequence(steps) for steps, _ in stretches])
+        phases.append([in_turn(steps) for steps, _ in stretches])
         meetings = [meeting for _, meeting in stretches if meeting is not None]
         if meetings:
-            phases.append([_sequence([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
+            phases.append([in_turn([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
     return phases
 
 
@@ -356,11 +364,3 @@ def _stretches(program: Program) -> list[tuple[list[Step], Reduce | None]]:
         else:
             steps.append(item)
     return [*stretches, (steps, None)]
-
-
-def _sequence(steps: list[Step]) -> Step:
-    def run() -> None:
-        for step in steps:
-            step()
-
-    return run

@@ -34,6 +34,8 @@ class Plan:
     outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
+    eager: Sequence[Phase]  # one shard's pass that updates large parameters on its way, and then what `rest` leaves
+    rest: Sequence[Phase]  # the update of all others
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
@@ -49,9 +51,27 @@ class Plan:
         self.team.run(self.phases)
 
     def step(self, rate: float) -> None:
-        """One step of training at a learning rate: pass, sum of the shards' gradients, update."""
-        self.gradients()
-        self.apply(rate)
+        """One step of training at a learning rate: pass, sum of the shards' gradients, update.
+
+        A loss that is not a number, or infinite, leaves the weights as they were.
+        """
+        if not self.eager:
+            self.gradients()
+            if self.finite:
+                self.apply(rate)
+            return
+        assert self.training is not None
+        self.training.clock += 1
+        self.training.begin(rate)
+        self.team.run(self.eager)
+        if self.finite:
+            self.team.run(self.rest)
+            self.weights.version += 1
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last pass has a loss for every image."""
+        return bool(np.isfinite(self.losses).all())
 
     def gradients(self) -> None:
         """The first half of a step: losses and gradients; the clock moves on."""

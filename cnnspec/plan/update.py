@@ -8,13 +8,16 @@ from math import ceil
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import Optimizer
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import Weights
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
+LARGE = 1 << 14  # elements of a parameter that is worth an update of its own
+
+Stretch = tuple[int, int, float]  # first, one past the last, weight decay
 
 
 class Training:
@@ -97,11 +100,38 @@ class Training:
         scaled = [in_turn([self._scaling(s, factor), u]) for s, u in zip(stretches, updates, strict=True)]
         return [sums, [self._measuring(squares, factor)], scaled]
 
-    def _stretches(self) -> Iterator[tuple[int, int, float]]:
+    @property
+    def piecewise(self) -> bool:
+        """Whether a stretch can be updated as soon as its own gradient is there."""
+        return self.clip.norm is None and self.accumulate == 1
+
+    def updates_of(self, node: str) -> list[Step]:
+        """The updates of one node's large parameters, for a single shard."""
+        return [self._updating(*stretch) for large in self._large([node]) for stretch in _cut(*large)]
+
+    def rest(self, nodes: Sequence[str]) -> list[list[Step]]:
+        """The phase that updates what `updates_of` those nodes leaves out."""
+        steps = []
+        large = self._large(nodes)
         for segment in self.weights.segments:
-            length = _even(segment.stop - segment.start)
-            for start in range(segment.start, segment.stop, length):
-                yield start, min(start + length, segment.stop), segment.weight_decay
+            inside = [(start, stop) for start, stop, _ in large if segment.start <= start < segment.stop]
+            edges = [segment.start, *(edge for piece in sorted(inside) for edge in piece), segment.stop]
+            for start, stop in zip(edges[::2], edges[1::2], strict=True):
+                steps += [self._updating(*stretch) for stretch in _cut(start, stop, segment.weight_decay)]
+        return [steps] if steps else []
+
+    def _large(self, nodes: Sequence[str]) -> list[Stretch]:
+        slots = [slot for slot in self.weights.slots if slot.node.name in nodes and slot.stop - slot.start >= LARGE]
+        return [
+            (slot.start, slot.stop, segment.weight_decay)
+            for slot in slots
+            for segment in self.weights.segments
+            if segment.start <= slot.start < segment.stop
+        ]
+
+    def _stretches(self) -> Iterator[Stretch]:
+        for segment in self.weights.segments:
+            yield from _cut(segment.start, segment.stop, segment.weight_decay)
 
     def _accumulating(self, start: int, stop: int, decay: float, shards: int) -> Step:
         add = tree_sum([gradient[start:stop] for gradient in self.gradients[:shards]])
@@ -153,7 +183,7 @@ class Training:
 
         return step
 
-    def _squaring(self, add: Step, stretch: tuple[int, int, float], squares: Array, index: int) -> Step:
+    def _squaring(self, add: Step, stretch: Stretch, squares: Array, index: int) -> Step:
         part = self.gradients[0][stretch[0] : stretch[1]]
 
         def step() -> None:
@@ -171,7 +201,7 @@ class Training:
 
         return step
 
-    def _scaling(self, stretch: tuple[int, int, float], factor: Array) -> Step:
+    def _scaling(self, stretch: Stretch, factor: Array) -> Step:
         part = self.gradients[0][stretch[0] : stretch[1]]
 
         def step() -> None:
@@ -180,16 +210,9 @@ class Training:
         return step
 
 
-def in_turn(steps: Sequence[Step]) -> Step:
-    """All steps as one."""
-
-    def run() -> None:
-        for step in steps:
-            step()
-
-    return run
-
-
-def _even(length: int) -> int:
+def _cut(start: int, stop: int, weight_decay: float) -> Iterator[Stretch]:
     """Stretches of nearly the same length, so that two threads finish together."""
-    return ceil(length / ceil(length / STRETCH)) if length else 1
+    if start < stop:
+        length = ceil((stop - start) / ceil((stop - start) / STRETCH))
+        for first in range(start, stop, length):
+            yield first, min(first + length, stop), weight_decay

@@ -192,11 +192,10 @@ class _Pass:
         position, plan = self.position, self.model.plan(len(batch.labels), "train")
         batch.copy_to(plan.images, plan.labels, plan.shares)
         rate = self.rate(position.done, fallen)
-        plan.gradients()
+        plan.step(rate)
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
             raise self.diverged(loss, batch, rate)
-        plan.apply(rate)
         right = 0 if plan.predictions is None else int(np.count_nonzero(plan.predictions == plan.labels))
         self.position = dataclasses.replace(
             position,

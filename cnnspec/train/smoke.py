@@ -106,7 +106,8 @@ def _overfit(plan: Plan, rate: float, goal: float, seconds: float) -> tuple[floa
     """Train on the plan's batch until it is learned, hopeless, or the time is up; the last loss and the steps."""
     started, loss = time.perf_counter(), goal
     for step in range(1, MOST_STEPS + 1):
-        plan.step(rate)
+        plan.gradients()
+        plan.apply(rate)  # whatever the loss is: what becomes infinite first shows where to look
         loss = float(plan.losses.mean())
         if not goal < loss < 1e6 * goal or time.perf_counter() - started > seconds:
             return loss, step
