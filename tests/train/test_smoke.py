@@ -14,7 +14,7 @@ from cnnspec.kernels.step import Step
 from cnnspec.layers.activation import Relu, Tanh
 from cnnspec.layers.base import Operands
 from cnnspec.spec import load
-from cnnspec.train.gradcheck import WHOLE, gradcheck
+from cnnspec.train.gradcheck import STEP, WHOLE, _error, gradcheck
 
 ROOT = Path(__file__).parents[2]
 SMALL = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
@@ -104,6 +104,19 @@ def test_gradcheck_finds_a_wrong_derivative(
     rows = {(row["layer"], row["array"]): row["error"] for row in json.loads(captured.out)["checks"]}
     assert {layer for (layer, _), error in rows.items() if error > 1e-5} == {"relu_1", WHOLE}
     assert "wrong gradients in relu 'relu_1', loss 'the whole network'" in captured.err
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1e-3])
+def test_a_kink_within_the_step_is_no_error_and_hides_none(wrong: float) -> None:
+    """relu of numbers one of which lies nearer to 0 than the step, and a gradient with one element wrong or none."""
+    random = np.random.default_rng(0)
+    x, dy = random.standard_normal(1000), random.standard_normal(1000)
+    x[0] = STEP / 10
+    gradient = dy * (x > 0)
+    gradient[-1] += wrong * np.linalg.norm(gradient)
+
+    error = _error(lambda: float(dy @ np.maximum(x, 0)), x, gradient, random)
+    assert wrong / 10 <= error <= 3 * wrong + 1e-6
 
 
 def test_gradcheck_has_a_row_for_every_array() -> None:
