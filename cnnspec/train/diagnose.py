@@ -1,10 +1,12 @@
-"""Where numbers overflow: the first layer, in the order of the graph, whose weights or outputs are not finite."""
+"""Which layer is to blame: the values of every layer on arrays of its own, and the first that is not finite."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from cnnspec.graph import INPUT
+from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array, step_state
 from cnnspec.layers.base import Operands, Reduce, batch_shape, from_public
 from cnnspec.plan.random import Stream
@@ -20,23 +22,24 @@ def guilty_layer(model: Model, images: Array) -> str | None:
             if not np.isfinite(model.params[f"{node.share or node.name}.{name}"]).all():
                 return f"{node.layer.type_name} '{node.name}' ({name})"
     for first in range(0, len(images), MOST_IMAGES):
-        found = _forward(model, images[first : first + MOST_IMAGES])
-        if found is not None:
-            return found
+        for node, _, output in values(model, images[first : first + MOST_IMAGES]):
+            if not np.isfinite(output).all():
+                return f"{node.layer.type_name} '{node.name}'"
     return None
 
 
-def _forward(model: Model, images: Array) -> str | None:
+def values(model: Model, images: Array) -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
+    """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
     dtype, n = model.weights.values.dtype, len(images)
     x = images.astype(dtype)
     if images.dtype == np.uint8 and model.pixels is not None:
         scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
         x = x * scale + shift
-    values = {INPUT: np.ascontiguousarray(from_public(x))}
+    found = {INPUT: np.ascontiguousarray(from_public(x))}
     for position, node in enumerate(model.graph.nodes):
         buffers = node.layer.scratch(*node.input_shapes, n=n, mode="train").items()
         operands = Operands(
-            inputs=tuple(values[name] for name in node.inputs),
+            inputs=tuple(found[name] for name in node.inputs),
             output=np.zeros(batch_shape(node.shape, n), dtype),
             input_grads=(None,) * len(node.inputs),
             params=model.weights.views(model.weights.values, node),
@@ -48,7 +51,5 @@ def _forward(model: Model, images: Array) -> str | None:
         with step_state():
             for item in [*node.layer.prepare(operands), *node.layer.forward(operands)]:
                 (item.then if isinstance(item, Reduce) else item)()
-        values[node.name] = operands.output
-        if not np.isfinite(operands.output).all():
-            return f"{node.layer.type_name} '{node.name}'"
-    return None
+        found[node.name] = operands.output
+        yield node, operands.inputs, operands.output

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnspec.graph import Graph
+from cnnspec.graph import Graph, Node
+from cnnspec.graph.passes import remove_train_only
 from cnnspec.kernels.step import Array
 from cnnspec.optim.optimizers import Adam
 from cnnspec.plan import Plan
 from cnnspec.spec import Spec
+from cnnspec.train.diagnose import values
 from cnnspec.train.model import Model
 
 LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
@@ -43,39 +45,43 @@ def smoke(spec: Spec, graph: Graph, *, images: int = 8, seconds: float = 20.0) -
     plan.labels[...] = np.arange(images) % (classes or 1)
     plan.compute()
     first = float(plan.losses.mean())
-    yield _first_loss(spec, first, classes)
-    yield _gradients(model)
+    yield _first_loss(model, plan, first, classes)
+    yield _gradients(model, plan)
     yield _learned(model, plan, first, seconds)
 
 
-def _first_loss(spec: Spec, loss: float, classes: int | None) -> Proof:
+def _first_loss(model: Model, plan: Plan, loss: float, classes: int | None) -> Proof:
     """Cross-entropy knows nothing at first, so it starts near ln(classes)."""
-    name, settings = "first loss", spec.train
+    name, settings = "first loss", model.spec.train
     assert settings is not None
     if not math.isfinite(loss):
         overflow = "numbers overflow in the forward pass: add batch_norm, or start with smaller weights"
-        return Proof(name, False, f"{loss}", None, overflow)
+        return Proof(name, False, f"{loss}", _loudest(model, plan), overflow)
     if classes is None or settings.loss.type_name != "softmax_cross_entropy":
-        return Proof(name, True, f"{loss:.4f}")
+        return Proof(name, True, f"{loss:.4g}")
     expected = math.log(classes)
-    near = 0.5 * expected <= loss <= 2 * expected
-    advice = None if near else "the logits start too large: check weight_init, or add batch_norm before the last layer"
-    return Proof(name, near, f"{loss:.4f}, ln({classes}) = {expected:.4f}", None, advice)
+    figure = f"{loss:.4f}, ln({classes}) = {expected:.4f}" if loss < 1e4 else f"{loss:.4g}, ln({classes})"
+    if 0.5 * expected <= loss <= 2 * expected:
+        return Proof(name, True, figure)
+    advice = "the logits start too large: check weight_init, or add batch_norm before the last layer"
+    return Proof(name, False, figure, _loudest(model, plan), advice)
 
 
-def _gradients(model: Model) -> Proof:
+def _gradients(model: Model, plan: Plan) -> Proof:
     """Every parameter that is trained gets a finite gradient that is not all zeros."""
     name, training = "gradients", model.training
     assert training is not None
     slots = [slot for slot in model.weights.slots if slot.stop <= model.weights.trained]
+    if not slots:
+        return Proof(name, False, "no parameter is trained", None, "leave out trainable: false somewhere")
     for slot in slots:
         gradient = training.gradients[0][slot.start : slot.stop]
         if not np.isfinite(gradient).all():
             advice = "its gradient overflows: lower the weights, or normalise what it reads"
             return Proof(name, False, f"{slot.key} is not finite", slot.node.name, advice)
         if not gradient.any():
-            advice = "nothing that follows depends on it: look for dead activations, or a bias before batch_norm"
-            return Proof(name, False, f"{slot.key} is all zeros", slot.node.name, advice)
+            layer, advice = _silencer(model, plan, slot.node)
+            return Proof(name, False, f"{slot.key} is all zeros", layer, advice)
     return Proof(name, True, f"{len(slots)} arrays, all finite and none zero")
 
 
@@ -89,46 +95,89 @@ def _learned(model: Model, plan: Plan, first: float, seconds: float) -> Proof:
     loss, steps = _overfit(plan, rate, goal, seconds / 2)
     if not math.isfinite(loss) or loss > 10 * first:
         advice = f"lower the learning rate (it is {rate:g}), or add warm-up"
-        return Proof(name, False, f"loss {first:.4f} to {loss:.4g}", _first_not_finite(model), advice)
+        return Proof(name, False, f"loss {first:.4g} to {loss:.4g}", _moved(model, most=True), advice)
     if loss <= goal:
-        return Proof(name, True, f"loss {first:.4f} to {loss:.4f} in {steps} steps")
-    again = Model(dataclasses.replace(spec, train=spec.train.but(optimizer=Adam())), model.graph)
-    other = again.plan(plan.batch, "train", "float32")
-    other.images[...], other.labels[...] = plan.images, plan.labels
-    quick, more = _overfit(other, Adam().learning_rate, goal, seconds / 2)
-    figure = f"loss {first:.4f} to {quick:.4f} in {more} steps of adam, to {loss:.4f} in {steps} of its own optimizer"
+        return Proof(name, True, f"loss {first:.4g} to {loss:.4g} in {steps} steps")
+    again, quick, more = _with_adam(model, plan, model.graph, goal, seconds / 2)
+    figure = f"loss {first:.4g} to {quick:.4g} in {more} steps of adam, to {loss:.4g} in {steps} of its own optimizer"
     if quick <= goal:
         return Proof(name, True, figure)
-    return Proof(name, False, figure, _stillest(again), "look for activations that saturate or die, or a missing path")
+    if more < MOST_STEPS and math.isfinite(quick):
+        return Proof(name, False, figure, None, f"the time was up: give it more, --seconds {4 * seconds:g}")
+    dropping = [node for node in model.graph.nodes if getattr(node.layer, "rate", 0) and node.layer.train_only]
+    if dropping:
+        whole = remove_train_only(model.graph)
+        if _with_adam(model, plan, whole, goal, seconds / 2)[1] <= goal:
+            most = max(dropping, key=lambda node: float(getattr(node.layer, "rate", 0)))
+            return Proof(name, False, figure, most.name, "without its dropout it learns: lower the rate")
+    advice = "look for activations that saturate or die, or a missing path; see what `validate` warns of"
+    return Proof(name, False, figure, _moved(again, most=False), advice)
+
+
+def _with_adam(model: Model, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Model, float, int]:
+    """Another model that learns the same batch with adam; its last loss and the steps."""
+    assert model.spec.train is not None
+    again = Model(dataclasses.replace(model.spec, train=model.spec.train.but(optimizer=Adam())), graph)
+    other = again.plan(plan.batch, "train", "float32")
+    other.images[...], other.labels[...] = plan.images, plan.labels
+    return again, *_overfit(other, Adam().learning_rate, goal, seconds)
 
 
 def _overfit(plan: Plan, rate: float, goal: float, seconds: float) -> tuple[float, int]:
     """Train on the plan's batch until it is learned, hopeless, or the time is up; the last loss and the steps."""
-    started, loss = time.perf_counter(), goal
+    started, loss = time.thread_time(), goal
     for step in range(1, MOST_STEPS + 1):
         plan.gradients()
         plan.apply(rate)  # whatever the loss is: what becomes infinite first shows where to look
         loss = float(plan.losses.mean())
-        if not goal < loss < 1e6 * goal or time.perf_counter() - started > seconds:
+        if not goal < loss < 1e6 * goal or time.thread_time() - started > seconds:
             return loss, step
     return loss, MOST_STEPS
 
 
-def _first_not_finite(model: Model) -> str | None:
-    return next((slot.node.name for slot in model.weights.slots if not _finite(model.params[slot.key])), None)
+def _silencer(model: Model, plan: Plan, of: Node) -> tuple[str, str]:
+    """The layer because of which the gradient of a layer is zero, and what to do."""
+    read = {of.name}
+    for node in model.graph.nodes:
+        if read & set(node.inputs):
+            read.add(node.name)
+    if model.graph.output.name not in read:
+        return of.name, "nothing on the way to the output reads it: name it under from, or remove it"
+    for node, inputs, output in values(model, plan.images):
+        if _alike(output) and not all(map(_alike, inputs)):
+            return node.name, "its output is the same for every image: look at its initial weights and biases"
+    return of.name, "nothing that follows depends on it: look for dead activations, or a bias before batch_norm"
 
 
-def _finite(array: Array) -> bool:
-    return bool(np.isfinite(array).all())
+def _alike(array: Array) -> bool:
+    """Whether all images have the same values."""
+    return bool((array == array[..., :1]).all())
 
 
-def _stillest(model: Model) -> str | None:
-    """The layer whose weights moved least for their size since the start."""
+def _loudest(model: Model, plan: Plan) -> str | None:
+    """The layer with parameters that makes the largest numbers of what it reads."""
+    gains: dict[str, float] = {}
+    with np.errstate(all="ignore"):
+        for node, inputs, output in values(model, plan.images):
+            if node.params:
+                gain = float(np.abs(output).mean(dtype=float) / np.abs(inputs[0]).mean(dtype=float))
+                gains[node.name] = gain
+                if not math.isfinite(gain):
+                    break
+    return max(gains, key=lambda name: gains[name] if gains[name] == gains[name] else math.inf) if gains else None
+
+
+def _moved(model: Model, *, most: bool) -> str | None:
+    """The layer whose weights moved most, or least, for their size since the start."""
     fresh = Model(model.spec, model.graph, threads=1)
-    moves = {
-        slot.node.name: float(np.linalg.norm(model.params[slot.key] - fresh.params[slot.key]))
-        / max(float(np.linalg.norm(fresh.params[slot.key])), 1e-12)
-        for slot in model.weights.slots
-        if slot.name == "weight" and slot.stop <= model.weights.trained
-    }
-    return min(moves, key=lambda name: moves[name]) if moves else None
+    with np.errstate(all="ignore"):
+        moves = {
+            slot.node.name: float(np.linalg.norm(model.params[slot.key] - fresh.params[slot.key]))
+            / max(float(np.linalg.norm(fresh.params[slot.key])), 1e-12)
+            for slot in model.weights.slots
+            if slot.name == "weight" and slot.stop <= model.weights.trained
+        }
+    if not moves:
+        return None
+    lost = [name for name, move in moves.items() if not math.isfinite(move)]
+    return lost[0] if lost else (max if most else min)(moves, key=lambda name: moves[name])

@@ -25,6 +25,8 @@ input: [1, 8, 8]
 layers:
   - {id: first, type: conv2d, filters: 4, kernel_size: 3}
   - relu
+  - {id: second, type: conv2d, filters: 4, kernel_size: 3}
+  - relu
   - flatten
   - {id: last, type: dense, units: 5}
 train: {epochs: 1, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9}}
@@ -51,15 +53,24 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("id: last, type: dense", "id: last, weight_init: {type: normal, std: 9}, type: dense", "first loss: "),
-        ("  - relu\n", "  - {type: dropout, rate: 0.0}\n  - {type: leaky_relu, negative_slope: 0}\n  - relu6\n", ""),
+        ("  - relu\n", "  - {type: leaky_relu, negative_slope: 0}\n  - relu6\n", ""),
+        ("id: first,", "id: first, trainable: false,", ""),
+        ("id: last,", "id: last, weight_init: {type: normal, std: 9},", "first loss in 'last': "),
+        ("id: second,", "id: second, weight_init: {type: normal, std: 1e+30},", "first loss in 'second': "),
+        ("id: first,", "id: first, weight_init: zeros,", "gradients in 'first': first.weight is all zeros"),
+        ("id: second,", "id: second, weight_init: zeros,", "gradients in 'second': first.weight is all zeros"),
+        ("id: last,", "id: last, weight_init: zeros,", "gradients in 'last': first.weight is all zeros"),
+        ("id: second,", "id: second, bias_init: {type: constant, value: -99},", "gradients in 'relu_2': first.weight"),
         (
-            "id: first, type: conv2d",
-            "id: first, bias_init: {type: constant, value: -99}, type: conv2d",
-            "gradients in 'first': first.",
+            "  - {id: second,",
+            "  - {id: lost, type: conv2d, filters: 2, kernel_size: 1}\n  - {id: second, from: relu_1,",
+            "gradients in 'lost': lost.weight is all zeros",
         ),
+        ("{id: ", "{trainable: false, id: ", "gradients: no parameter is trained"),
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
         ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
+        ("learning_rate: 0.1", "learning_rate: 1000", "one batch learned in 'second'"),
+        ("  - flatten\n", "  - {type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'dropout_1'"),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +79,12 @@ def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, caps
     assert status == (4 if said else 0), error
     assert said in error
     assert not said or "help: " in error
+
+
+def test_time_that_is_up_is_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = spec_with(tmp_path, "learning_rate: 0.1", "learning_rate: 1e-9")
+    assert main(["smoke", path, "--seconds", "0.001"]) == 4
+    assert "the time was up: give it more, --seconds 0.004" in capsys.readouterr().err
 
 
 def test_smoke_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,8 +119,8 @@ def test_gradcheck_finds_a_wrong_derivative(
     assert main(["gradcheck", path, "--json"]) == 4
     captured = capsys.readouterr()
     rows = {(row["layer"], row["array"]): row["error"] for row in json.loads(captured.out)["checks"]}
-    assert {layer for (layer, _), error in rows.items() if error > 1e-5} == {"relu_1", WHOLE}
-    assert "wrong gradients in relu 'relu_1', loss 'the whole network'" in captured.err
+    assert {layer for (layer, _), error in rows.items() if error > 1e-5} == {"relu_1", "relu_2", WHOLE}
+    assert "wrong gradients in relu 'relu_1', relu 'relu_2', loss 'the whole network'" in captured.err
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1e-3])
