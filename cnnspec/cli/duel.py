@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -31,8 +32,6 @@ ROUNDS = 5
 
 def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, arguments: argparse.Namespace) -> int:
     """Race and print; RunError where the framework is missing or cannot run this network."""
-    if arguments.against in ("keras", "jax"):
-        raise RunError(f"no translation to {arguments.against} exists yet", "race against torch or onnxruntime")
     if arguments.against == "onnxruntime" and mode == "train":
         raise RunError("onnxruntime does not train", "add --inference")
     train, busy = spec.train, others_share()
@@ -54,6 +53,18 @@ def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, argu
         if arguments.against == "onnxruntime":
             rivals: Mapping[str, Program] = onnxruntime_programs(
                 graph, values, images, threads=threads, spin=not crowded
+            )
+        elif arguments.against in ("jax", "keras"):
+            translation = importlib.import_module(f"cnnspec.export.{arguments.against}")
+            _say(f"compiling with {arguments.against}")
+            rivals = translation.programs(
+                graph,
+                values,
+                images,
+                labels,
+                loss=train.loss if training and train else None,
+                optimizer=train.optimizer if training and train else None,
+                threads=threads,
             )
         else:
             rivals = pytorch_programs(

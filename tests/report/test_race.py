@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,18 @@ def test_against_onnxruntime(spec: str, capsys: Captured) -> None:
     assert "times onnxruntime (" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [[], ["--inference"]])
+@pytest.mark.parametrize(("rival", "programs"), [("jax", {"jax"}), ("keras", {"keras", "keras xla"})])
+def test_against_what_is_installed(spec: str, rival: str, programs: set[str], mode: list[str]) -> None:
+    """In a process of its own, as these libraries learn their number of threads when they start."""
+    if find_spec("tensorflow" if rival == "keras" else rival) is None:
+        pytest.skip(f"{rival} is not installed")
+    words = ["bench", spec, "--against", rival, "--threads", "2", "--seconds", "1", "--json", *mode]
+    done = subprocess.run([sys.executable, "-m", "cnnspec", *words], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)["programs"]) == {"cnnspec", *programs}
+
+
 def test_a_crowded_machine_is_said(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that the verb leaves no trace in this process
@@ -73,11 +87,15 @@ def test_a_crowded_machine_is_said(spec: str, capsys: Captured, monkeypatch: pyt
     ("words", "text"),
     [
         (["--against", "onnxruntime"], "onnxruntime does not train"),
-        (["--against", "keras"], "no translation to keras exists yet"),
-        (["--against", "jax"], "no translation to jax exists yet"),
+        (["--against", "keras"], "Keras on TensorFlow is not installed"),
+        (["--against", "jax"], "JAX is not installed"),
     ],
 )
-def test_what_cannot_be_raced_is_one_clear_error(spec: str, capsys: Captured, words: list[str], text: str) -> None:
+def test_what_cannot_be_raced_is_one_clear_error(
+    spec: str, capsys: Captured, words: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("jax", "tensorflow"):
+        monkeypatch.setitem(sys.modules, name, None)
     assert main(["bench", spec, *words]) == 4
     assert text in capsys.readouterr().err
 

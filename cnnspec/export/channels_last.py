@@ -1,0 +1,414 @@
+"""A graph as a function on arrays of n, h, w, c: once for all libraries with NumPy's names, such as JAX and Keras.
+
+Every type of layer has one function here, from the node, its arrays and its inputs to its output. Maps are n, h, w, c
+and vectors n, features. Weights are held as these libraries multiply them: (kh, kw, c, filters) and (features, units).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss, Optimizer
+
+Tensor = Any
+TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # the axes of a convolution's and of a dense layer's weights
+
+
+class Library(Protocol):
+    """What differs from library to library; windows are laid without padding."""
+
+    name: str
+    array: Any  # functions by NumPy's names
+    activation: Any  # functions such as relu
+
+    def convolution(
+        self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
+    ) -> Tensor:
+        """Correlate x (n, h, w, c) with weights (kh, kw, c/groups, filters)."""
+
+    def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        """The largest of each window."""
+
+    def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        """The mean of each window."""
+
+    def constant(self, values: Array, like: Tensor) -> Tensor:
+        """An array of the type of another one."""
+
+    def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
+        """1 / (1 - rate) at random places, 0 at a share `rate` of them."""
+
+    def batch_size(self, x: Tensor) -> int:
+        """The number of images."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One layer's call: what its function is given, and the running statistics that it leaves."""
+
+    library: Library
+    node: Node
+    arrays: Mapping[str, Tensor]  # parameters and state by the names within the layer
+    inputs: Sequence[Tensor]
+    training: bool
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def x(self) -> Tensor:
+        """The only input."""
+        return self.inputs[0]
+
+    @property
+    def layer(self) -> Any:
+        """The node's layer."""
+        return self.node.layer
+
+    @property
+    def array(self) -> Any:
+        """The library's functions by NumPy's names."""
+        return self.library.array
+
+
+Function = Callable[[Call], Tensor]
+
+
+def native(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Parameters and states by name, weights with the axes in the order of these libraries.
+
+    RunError with all layers that have no counterpart.
+    """
+    strange = sorted({node.layer.type_name for node in graph.nodes} - FUNCTIONS.keys())
+    if strange:
+        raise RunError(f"no counterpart of {', '.join(strange)} is known here", "measure a spec without such layers")
+    found = {}
+    for node in graph.nodes:
+        for name in (*(() if node.share else node.params), *node.state):
+            key = f"{node.name}.{name}"
+            found[key] = np.ascontiguousarray(values[key].transpose(axes_of(node, name, values[key].ndim)))
+    return found
+
+
+def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
+    """The order in which a parameter's axes are held here."""
+    if name in ("weight", "depthwise", "pointwise") and ndim == 4:
+        return TAPS_FIRST
+    if name == "bias" and ndim == 3:
+        return (1, 2, 0)  # one an output position
+    return TRANSPOSED if name == "weight" and ndim == 2 else tuple(range(ndim))
+
+
+def apply(
+    library: Library, graph: Graph, arrays: Mapping[str, Tensor], x: Tensor, *, training: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The network's output, and the running statistics that changed, by name."""
+    found: dict[str, Tensor] = {INPUT: x}
+    state: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        owner = node.share or node.name
+        own = {name: arrays[f"{owner}.{name}"] for name in node.params}
+        own |= {name: arrays[f"{node.name}.{name}"] for name in node.state}
+        call = Call(library, node, own, [found[name] for name in node.inputs], training)
+        found[node.name] = FUNCTIONS[node.layer.type_name](call)
+        state |= {f"{node.name}.{name}": value for name, value in call.state.items()}
+    return found[graph.output.name], state
+
+
+def loss(library: Library, settings: Loss, classes: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The mean loss of a batch as a function of output, images and labels."""
+    array, activation, chosen, fields = library.array, library.activation, settings.type_name, vars(settings)
+    if fields.get("class_weights") is not None:
+        raise RunError("no counterpart of class_weights is known here", "measure without them")
+
+    def target(y: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        return x if settings.reads_input else activation.one_hot(labels, classes, dtype=y.dtype)
+
+    def cross_entropy(y: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        smoothing = fields.get("label_smoothing", 0.0)
+        shares = activation.one_hot(labels, classes, dtype=y.dtype) * (1 - smoothing) + smoothing / classes
+        return -array.mean(array.sum(shares * activation.log_softmax(y), axis=-1))
+
+    def squared(y: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        return array.mean((y - target(y, x, labels)) ** 2)
+
+    def huber(y: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        delta, error = fields["delta"], array.abs(y - target(y, x, labels))
+        near = array.minimum(error, delta)
+        return array.mean(near * (error - near / 2))
+
+    def binary(y: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        return array.mean(array.maximum(y, 0) - y * target(y, x, labels) + array.log1p(array.exp(-array.abs(y))))
+
+    known = {
+        "softmax_cross_entropy": cross_entropy,
+        "mean_squared_error": squared,
+        "huber": huber,
+        "binary_cross_entropy": binary,
+    }
+    if chosen not in known:
+        raise RunError(f"no counterpart of the loss {chosen} is known here", "use softmax_cross_entropy")
+    return known[chosen]
+
+
+def decays(graph: Graph, optimizer: Optimizer) -> dict[str, float]:
+    """The weight decay of every parameter that is trained, by name."""
+    found = {}
+    for node in graph.nodes:
+        own = optimizer.weight_decay if node.weight_decay is None else node.weight_decay
+        for name, parameter in () if node.share or not node.trainable else node.params.items():
+            found[f"{node.name}.{name}"] = own if parameter.decays else 0.0
+    return found
+
+
+def _padded(call: Call, x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> Tensor:
+    top, bottom, left, right = padding
+    if not any(padding):
+        return x
+    return call.array.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
+
+
+def _biased(call: Call, y: Tensor) -> Tensor:
+    return y + call.arrays["bias"] if "bias" in call.arrays else y
+
+
+def _convolution(call: Call) -> Tensor:
+    laid = call.layer.windows(call.node.input_shapes[0])
+    groups = getattr(call.layer, "groups", call.node.input_shapes[0][0])  # depthwise: as many as channels
+    x = _padded(call, call.x, laid.padding)
+    return _biased(call, call.library.convolution(x, call.arrays["weight"], laid.stride, laid.dilation, groups))
+
+
+def _separable(call: Call) -> Tensor:
+    laid, channels = call.layer.windows(call.node.input_shapes[0]), call.node.input_shapes[0][0]
+    x, convolution = _padded(call, call.x, laid.padding), call.library.convolution
+    middle = convolution(x, call.arrays["depthwise"], laid.stride, laid.dilation, channels)
+    return _biased(call, convolution(middle, call.arrays["pointwise"], (1, 1), (1, 1), 1))
+
+
+def _transposed(call: Call) -> Tensor:
+    """Zeros between the pixels, then the convolution with turned filters: what is cut off the result is cut before."""
+    layer, laid, array = call.layer, call.layer.windows(call.node.input_shapes[0]), call.array
+    weight, groups = call.arrays["weight"], layer.groups  # (kh, kw, filters/groups, c)
+    kh, kw, filters, c = weight.shape
+    turned = array.reshape(array.flip(weight, (0, 1)), (kh, kw, filters, groups, c // groups))
+    turned = array.reshape(array.transpose(turned, (0, 1, 4, 3, 2)), (kh, kw, c // groups, groups * filters))
+    x = call.x
+    for axis, stride in zip((1, 2), layer.stride, strict=True):
+        shape = list(x.shape)
+        spread = array.stack([x, *[array.zeros_like(x)] * (stride - 1)], axis=axis + 1)
+        shape[axis] *= stride
+        x = array.reshape(spread, (-1, *shape[1:]))
+        x = x[:, : shape[1] - stride + 1] if axis == 1 else x[:, :, : shape[2] - stride + 1]
+    top, bottom, left, right = laid.padding
+    eh, ew = laid.extent
+    more = layer.output_padding
+    x = _padded(call, x, (eh - 1, eh - 1 + more, ew - 1, ew - 1 + more))
+    x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+    return _biased(call, call.library.convolution(x, turned, (1, 1), laid.dilation, groups))
+
+
+def _dense(call: Call) -> Tensor:
+    return _biased(call, call.array.matmul(call.x, call.arrays["weight"]))
+
+
+def _max_pool(call: Call) -> Tensor:
+    laid = call.layer.windows(call.node.input_shapes[0])
+    x = _padded(call, call.x, laid.padding, -np.inf)
+    return call.library.maximum(x, laid.kernel, laid.stride)
+
+
+def _mean_of_windows(call: Call, x: Tensor, *, whole: bool) -> Tensor:
+    laid = call.layer.windows(call.node.input_shapes[0])
+    y = call.library.mean(_padded(call, x, laid.padding), laid.kernel, laid.stride)
+    if whole or not any(laid.padding):
+        return y
+    inside = _padded(call, call.array.ones_like(x[:1, :, :, :1]), laid.padding)
+    return y / call.library.mean(inside, laid.kernel, laid.stride)
+
+
+def _lp_pool(call: Call) -> Tensor:
+    powers = call.array.abs(call.x) ** call.layer.p
+    return _mean_of_windows(call, powers, whole=False) ** (1 / call.layer.p)
+
+
+def _resampled(call: Call) -> Tensor:
+    """Rows and columns as weighted sums, by the layer's own weights."""
+    (_, h, w), (_, oh, ow) = call.node.input_shapes[0], call.node.shape
+    down, across = (call.library.constant(call.layer.weights(*sides), call.x) for sides in ((oh, h), (ow, w)))
+    return call.array.einsum("nhwc,oh,pw->nopc", call.x, down, across)
+
+
+def _batch_norm(call: Call) -> Tensor:
+    layer, array, x = call.layer, call.array, call.x
+    axes = tuple(range(len(x.shape) - 1))
+    mean, variance = call.arrays["running_mean"], call.arrays["running_variance"]
+    if call.training:
+        momentum = layer.momentum
+        now = array.mean(x, axis=axes), array.var(x, axis=axes)
+        count = call.library.batch_size(x) * int(np.prod(x.shape[1:-1], dtype=int))
+        call.state["running_mean"] = momentum * mean + (1 - momentum) * now[0]
+        call.state["running_variance"] = momentum * variance + (1 - momentum) * (count / max(count - 1, 1)) * now[1]
+        mean, variance = now
+    scale = call.arrays["weight"] / array.sqrt(variance + layer.epsilon)
+    return x * scale + (call.arrays["bias"] - mean * scale)
+
+
+def _group_norm(groups_of: Callable[[Any, int], int]) -> Function:
+    def function(call: Call) -> Tensor:
+        array, x, channels = call.array, call.x, call.node.input_shapes[0][0]
+        groups = groups_of(call.layer, channels)
+        by_group = array.reshape(x, (-1, *x.shape[1:-1], groups, channels // groups))
+        axes = (*range(1, len(x.shape) - 1), len(x.shape))
+        mean, variance = (f(by_group, axis=axes, keepdims=True) for f in (array.mean, array.var))
+        normalised = (by_group - mean) / array.sqrt(variance + call.layer.epsilon)
+        return array.reshape(normalised, (-1, *x.shape[1:])) * call.arrays["weight"] + call.arrays["bias"]
+
+    return function
+
+
+def _response_norm(call: Call) -> Tensor:
+    layer, x, size = call.layer, call.x, call.layer.size
+    squares = call.array.pad(x * x, ((0, 0), (0, 0), (0, 0), ((size - 1) // 2, size // 2)))
+    window = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
+    return x / (layer.k + layer.alpha / size * window) ** layer.beta
+
+
+def _multiply(call: Call) -> Tensor:
+    first, *others = [x[:, None, None] if len(x.shape) < len(call.node.shape) + 1 else x for x in call.inputs]
+    for other in others:
+        first = first * other
+    return first
+
+
+def _add(call: Call) -> Tensor:
+    first, *others = call.inputs
+    for other in others:
+        first = first + other
+    return first
+
+
+def _channel_shuffle(call: Call) -> Tensor:
+    x, groups = call.x, call.layer.groups
+    n_h_w = (-1, *x.shape[1:-1])
+    by_group = call.array.reshape(x, (*n_h_w, groups, x.shape[-1] // groups))
+    return call.array.reshape(call.array.swapaxes(by_group, -1, -2), (*n_h_w, x.shape[-1]))
+
+
+def _pixel_shuffle(call: Call) -> Tensor:
+    """Channels in the order (c, row, column)."""
+    _, h, w, channels = call.x.shape
+    factor = call.layer.factor
+    c = channels // factor**2
+    parts = call.array.reshape(call.x, (-1, h, w, c, factor, factor))
+    return call.array.reshape(call.array.transpose(parts, (0, 1, 4, 2, 5, 3)), (-1, h * factor, w * factor, c))
+
+
+def _zero_pad(call: Call) -> Tensor:
+    top, bottom, left, right = call.layer.padding
+    return call.array.pad(call.x, ((0, 0), (top, bottom), (left, right), call.layer.channels))
+
+
+def _crop(call: Call) -> Tensor:
+    x, (top, bottom, left, right) = call.x, call.layer.cropping
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def _slice(call: Call) -> Tensor:
+    layer = call.layer
+    rows, columns, channels = (slice(p.start, p.stop, p.step) for p in (layer.rows, layer.columns, layer.channels))
+    return call.x[:, rows, columns, channels]
+
+
+def _public(call: Call, x: Tensor) -> Tensor:
+    """n, c, h, w, the order that specs speak of."""
+    return call.array.transpose(x, (0, 3, 1, 2)) if len(x.shape) == 4 else x
+
+
+def _own(call: Call, x: Tensor) -> Tensor:
+    return call.array.transpose(x, (0, 2, 3, 1)) if len(x.shape) == 4 else x
+
+
+def _reshape(call: Call) -> Tensor:
+    return _own(call, call.array.reshape(_public(call, call.x), (-1, *call.node.shape)))
+
+
+def _permute(call: Call) -> Tensor:
+    order = (0, *(axis + 1 for axis in call.layer.order))
+    return _own(call, call.array.transpose(_public(call, call.x), order))
+
+
+def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
+    """Noise of the shape that `mask` makes of an input's: 1 where numbers are dropped together."""
+
+    def function(call: Call) -> Tensor:
+        if not call.training:
+            return call.x
+        shape = (call.library.batch_size(call.x), *call.x.shape[1:])
+        return call.x * call.library.keep(mask(shape), call.layer.rate)
+
+    return function
+
+
+def _plain(function: Callable[[Library, Tensor, Any], Tensor]) -> Function:
+    """A function of the library, one input and the layer's fields."""
+    return lambda call: function(call.library, call.x, call.layer)
+
+
+def _activation(name: str) -> Function:
+    return lambda call: getattr(call.library.activation, name)(call.x)
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "adaptive_avg_pool2d": _resampled,
+    "add": _add,
+    "avg_pool2d": lambda call: _mean_of_windows(call, call.x, whole=call.layer.count_include_pad),
+    "batch_norm": _batch_norm,
+    "channel_shuffle": _channel_shuffle,
+    "concat": lambda call: call.array.concatenate(list(call.inputs), -1),
+    "conv2d": _convolution,
+    "conv_transpose2d": _transposed,
+    "crop2d": _crop,
+    "dense": _dense,
+    "depthwise_conv2d": _convolution,
+    "drop_path": _dropping(lambda shape: (shape[0], *(1,) * (len(shape) - 1))),
+    "dropout": _dropping(lambda shape: shape),
+    "elu": _plain(lambda own, x, layer: own.activation.elu(x, layer.alpha)),
+    "flatten": _reshape,
+    "gelu": _plain(lambda own, x, layer: own.activation.gelu(x, approximate=layer.approximate == "tanh")),
+    "global_avg_pool2d": _plain(lambda own, x, layer: own.array.mean(x, axis=(1, 2))),
+    "global_max_pool2d": _plain(lambda own, x, layer: own.array.max(x, axis=(1, 2))),
+    "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
+    "hard_sigmoid": _activation("hard_sigmoid"),
+    "hard_swish": _plain(lambda own, x, layer: x * own.activation.hard_sigmoid(x)),
+    "instance_norm": _group_norm(lambda layer, channels: channels),
+    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "leaky_relu": _plain(lambda own, x, layer: own.activation.leaky_relu(x, layer.negative_slope)),
+    "local_response_norm": _response_norm,
+    "lp_pool2d": _lp_pool,
+    "max_pool2d": _max_pool,
+    "mish": _plain(lambda own, x, layer: x * own.array.tanh(own.activation.softplus(x))),
+    "multiply": _multiply,
+    "permute": _permute,
+    "pixel_shuffle": _pixel_shuffle,
+    "prelu": lambda call: call.array.maximum(call.x, 0) + call.arrays["weight"] * call.array.minimum(call.x, 0),
+    "relu": _activation("relu"),
+    "relu6": _activation("relu6"),
+    "reshape": _reshape,
+    "selu": _activation("selu"),
+    "separable_conv2d": _separable,
+    "sigmoid": _activation("sigmoid"),
+    "silu": _activation("silu"),
+    "slice": _slice,
+    "softmax": _activation("softmax"),
+    "softplus": _activation("softplus"),
+    "spatial_dropout2d": _dropping(lambda shape: (shape[0], 1, 1, shape[-1])),
+    "tanh": _plain(lambda own, x, layer: own.array.tanh(x)),
+    "upsample2d": _resampled,
+    "zero_pad2d": _zero_pad,
+}

@@ -1,0 +1,168 @@
+"""A graph in Keras on TensorFlow: graph functions for inference and for a step of training, with XLA and without."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.export import channels_last
+from cnnspec.export.channels_last import Tensor
+from cnnspec.graph import Graph
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss, Optimizer
+
+Program = Callable[[], object]
+BACKEND = "tensorflow"
+
+
+class Keras:
+    """Keras's array functions."""
+
+    name = "Keras"
+
+    def __init__(self) -> None:
+        os.environ.setdefault("KERAS_BACKEND", BACKEND)  # read when Keras starts, as is the next one
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        try:
+            self.tensorflow: Any = importlib.import_module("tensorflow")
+            self.keras: Any = importlib.import_module("keras")
+        except ImportError as error:
+            raise RunError("Keras on TensorFlow is not installed", "pip install keras tensorflow") from error
+        if self.keras.backend.backend() != BACKEND:
+            raise RunError(f"Keras runs on {self.keras.backend.backend()} here", f"set KERAS_BACKEND={BACKEND}")
+        self.array = self.activation = self.keras.ops
+
+    def convolution(
+        self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
+    ) -> Tensor:
+        """By `ops.conv`, `ops.depthwise_conv`, or group by group: TensorFlow has no gradient of grouped ones here."""
+        ops, settings = self.array, {"strides": stride, "dilation_rate": dilation, "data_format": "channels_last"}
+        if groups == 1:
+            return ops.conv(x, weight, **settings)
+        kh, kw, c, filters = weight.shape
+        if c == 1:
+            by_channel = ops.reshape(weight, (kh, kw, groups, filters // groups))
+            return ops.depthwise_conv(x, by_channel, **settings)
+        parts = zip(ops.split(x, groups, -1), ops.split(weight, groups, -1), strict=True)
+        return ops.concatenate([ops.conv(part, own, **settings) for part, own in parts], -1)
+
+    def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        """By `ops.max_pool`."""
+        return self.array.max_pool(x, kernel, stride, data_format="channels_last")
+
+    def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        """By `ops.average_pool`."""
+        return self.array.average_pool(x, kernel, stride, data_format="channels_last")
+
+    def constant(self, values: Array, like: Tensor) -> Tensor:
+        """An array of the type of another one."""
+        return self.array.convert_to_tensor(values, like.dtype)
+
+    def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
+        """TensorFlow's own noise."""
+        return self.tensorflow.cast(self.tensorflow.random.uniform(shape) >= rate, "float32") / (1 - rate)
+
+    def batch_size(self, x: Tensor) -> int:
+        """Images come in one size."""
+        return int(x.shape[0])
+
+
+def programs(
+    graph: Graph,
+    values: Mapping[str, Array],
+    images: Array,
+    labels: Array,
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    threads: int = 1,
+) -> dict[str, Program]:
+    """Inference, or with a loss and an optimizer a step of training, as a graph function and compiled with XLA."""
+    library = Keras()
+    threading = library.tensorflow.config.threading
+    threading.set_intra_op_parallelism_threads(threads)
+    threading.set_inter_op_parallelism_threads(1)
+    found = {}
+    for name, compiled in (("keras", False), ("keras xla", True)):
+        network = Network(library, graph, values, images, labels, compiled=compiled)
+        found[name] = network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)
+    return found
+
+
+class Network:
+    """A graph with its arrays as variables, images and labels in TensorFlow."""
+
+    def __init__(
+        self,
+        library: Keras,
+        graph: Graph,
+        values: Mapping[str, Array],
+        images: Array,
+        labels: Array,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.library, self.graph, self.compiled = library, graph, compiled
+        variable = library.keras.Variable
+        native = channels_last.native(graph, values)
+        self.arrays = {name: variable(array, dtype=str(array.dtype)) for name, array in native.items()}
+        convert = library.tensorflow.convert_to_tensor
+        self.images, self.labels = convert(images.transpose(0, 2, 3, 1)), convert(labels)
+
+    def inference(self) -> Program:
+        """Run the network; its output is returned as a NumPy array, so that it is there."""
+        function = self._function(lambda x: self._apply(x, training=False)[0])
+        return lambda: function(self.images).numpy()
+
+    def gradients(self, loss: Loss, names: list[str], x: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The loss and its gradients by the named parameters; running statistics are kept."""
+        measure = channels_last.loss(self.library, loss, self.graph.output.shape[0])
+        with self.library.tensorflow.GradientTape() as tape:
+            y, state = self._apply(x, training=True)
+            value = measure(y, x, labels)
+        for name, after in state.items():
+            self.arrays[name].assign(after)
+        return value, tape.gradient(value, [self.arrays[name].value for name in names])
+
+    def training(self, loss: Loss, optimizer: Optimizer) -> Program:
+        """One step: loss, gradients, update."""
+        pulls = channels_last.decays(self.graph, optimizer)
+        names, own = list(pulls), _optimizer(self.library.keras, optimizer)
+        variables = [self.arrays[name] for name in names]
+        own.build(variables)
+        coupled = optimizer.type_name != "adamw"
+        rate = optimizer.learning_rate
+
+        def step(x: Tensor, labels: Tensor) -> Tensor:
+            value, found = self.gradients(loss, names, x, labels)
+            for i, variable in enumerate(variables):
+                decay = pulls[names[i]]
+                if decay and coupled:
+                    found[i] = found[i] + decay * variable.value
+                elif decay:
+                    variable.assign(variable.value * (1 - rate * decay))
+            own.apply(found)
+            return value
+
+        function = self._function(step)
+        return lambda: function(self.images, self.labels).numpy()
+
+    def _function(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return self.library.tensorflow.function(function, jit_compile=self.compiled)  # type: ignore[no-any-return]
+
+    def _apply(self, x: Tensor, *, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        arrays = {name: array.value for name, array in self.arrays.items()}
+        return channels_last.apply(self.library, self.graph, arrays, x, training=training)
+
+
+def _optimizer(keras: Any, settings: Optimizer) -> Any:
+    """Keras's optimizer with the same settings; weight decay is the program's, as Keras means another one."""
+    fields, chosen, rate = vars(settings), settings.type_name, settings.learning_rate
+    if chosen in ("sgd", "momentum", "nesterov"):
+        return keras.optimizers.SGD(rate, momentum=fields["momentum"], nesterov=fields["nesterov"])
+    if chosen in ("adam", "adamw"):
+        return keras.optimizers.Adam(rate, beta_1=fields["beta1"], beta_2=fields["beta2"], epsilon=fields["epsilon"])
+    raise RunError(f"no counterpart of the optimizer {chosen} in Keras is known here", "use sgd, adam or adamw")
