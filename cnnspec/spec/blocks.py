@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cnnspec.diagnostics import Span
+from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
@@ -88,12 +88,16 @@ class Blocks:
         What is given is read in the scope of the use; nothing else of that scope is known inside.
         """
         scope = scope.inside({"index": index})
-        inside = self.variables.apart({"index": index}, self.names_used.setdefault(plain(item.values["use"]), set()))
+        called = plain(item.values["use"])
+        inside = self.variables.apart({"index": index}, self.names_used.setdefault(called, set()))
         known = _declared(block).values
+        related = (Related(f"the parameters of block '{called}'", (block.get("params") or block).span),)
         values: dict[str, Any] = {}
+        places: dict[str, Span] = {}
         for name, default in known.items():
             if plain(default) != "required":
                 values[name] = plain(filled(default, inside.inside(values), self.findings, where))
+                places[name] = default.span
         parts = ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]
         for part in parts:
             given = item.get(part)
@@ -105,18 +109,19 @@ class Blocks:
             for name, value in given.values.items():
                 if name not in known:
                     raise self.findings.unknown(
-                        "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part)
+                        "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part), related
                     )
                 values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
+                places[name] = value.span
         for name in known:
             if name not in values:
                 if "with" in misspelt:
                     raise Wrong
                 raise self.findings.error(
                     "missing-parameter",
-                    f"block '{plain(item.values['use'])}' needs the parameter '{name}'",
+                    f"block '{called}' needs the parameter '{name}'",
                     item.values["use"].span,
                     where,
                     help=f"add with: {{{name}: ...}}",
                 )
-        return inside.inside(values)
+        return inside.inside(values, places)

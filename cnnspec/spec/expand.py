@@ -6,6 +6,7 @@ from collections.abc import Mapping as Names
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.expression import ExpressionError, substitute
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
@@ -17,14 +18,15 @@ class Scope:
 
     values: Names[str, Any]
     used: set[str] = field(default_factory=set)
+    places: Names[str, Span] = field(default_factory=dict)  # where values are given
 
     def apart(self, names: Names[str, Any], used: set[str]) -> Scope:
         """A scope in which further names are known and which notes elsewhere what is used, as inside a block."""
-        return Scope({**self.values, **names}, used)
+        return Scope({**self.values, **names}, used, self.places)
 
-    def inside(self, names: Names[str, Any]) -> Scope:
+    def inside(self, names: Names[str, Any], places: Names[str, Span] | None = None) -> Scope:
         """A scope in which further names are known."""
-        return Scope({**self.values, **names}, self.used)
+        return Scope({**self.values, **names}, self.used, {**self.places, **(places or {})})
 
 
 class _Watched(dict[str, Any]):
@@ -33,9 +35,11 @@ class _Watched(dict[str, Any]):
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope.values)
         self.scope = scope
+        self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         self.scope.used.add(name)
+        self.read.add(name)
         return super().__getitem__(name)
 
 
@@ -53,8 +57,15 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                 tree, items=tuple(filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
             )
         case Scalar(value=str(text)) if "$" in text:
+            names = _Watched(scope)
             try:
-                return replace(tree, value=substitute(text, _Watched(scope)), plain=True)
+                value = substitute(text, names)
+                given = tuple(
+                    Related(f"'{name}' is given here", scope.places[name])
+                    for name in sorted(names.read)
+                    if name in scope.places
+                )
+                return replace(tree, value=value, plain=True, given=given)
             except ExpressionError as error:
                 code = "unknown-name" if error.unknown else "bad-expression"
                 raise findings.error(code, str(error), tree.span, where, help=error.help) from error
@@ -76,7 +87,7 @@ def variables(tree: Tree | None, findings: Findings) -> Scope:
         except Wrong:
             continue
         if isinstance(given, Scalar):
-            scope = scope.inside({name: given.value})
+            scope = scope.inside({name: given.value}, {name: value.span})
         else:
             findings.error("invalid-value", f"vars.{name}: expected a number or a text", value.span, where.down(name))
     return scope

@@ -43,11 +43,20 @@ class Findings:
         """Record a warning."""
         self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
 
-    def unknown(self, code: str, what: str, word: str, names: Iterable[str], span: Span, where: Where) -> Wrong:
+    def unknown(
+        self,
+        code: str,
+        what: str,
+        word: str,
+        names: Iterable[str],
+        span: Span,
+        where: Where,
+        related: tuple[Related, ...] = (),
+    ) -> Wrong:
         """A name that nothing has, with the nearest ones."""
         listed = list(names)
         meant = clearest(word, listed)
         fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
         noun, gap, rest = what.partition(" ")
         known = did_you_mean(word, listed, f"known {noun}s{gap}{rest}")
-        return self.error(code, f"unknown {what} '{word}'", span, where, help=known, fix=fix)
+        return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

@@ -354,7 +354,11 @@ class LayersBuilder:
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LAYERS:
             assert repeat is not None
             raise self.findings.error(
-                "invalid-value", f"repeat: expected an integer of at least 1, got {got(count)}", repeat.span, where
+                "invalid-value",
+                f"repeat: expected an integer of at least 1, got {got(count)}",
+                repeat.span,
+                where,
+                related=repeat.given if isinstance(repeat, Scalar) else (),
             )
         inputs, spans = self.single(item, names, where)
         name, named = self.name(item, str(called), names, where)

@@ -149,7 +149,7 @@ class _Loader:
                 self.note(value, where.down(key))
 
     def missing(self, key: str) -> None:
-        if key in self.misspelt:
+        if key in self.misspelt or "extends" in self.misspelt:
             return
         example = {"cnnspec": "1", "input": "[1, 28, 28]", "layers": "[...]"}[key]
         self.findings.error("missing-key", f"{key} is missing", self.tree.span, Where(), help=f"add {key}: {example}")

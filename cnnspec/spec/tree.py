@@ -16,6 +16,7 @@ class Scalar:
     value: Any
     span: Span
     plain: bool = True
+    given: tuple[Related, ...] = ()  # where the variables in it have their values from
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ class Typing:
             if isinstance(tree, Scalar) and not tree.plain and fits(fitting, scalar(value)):
                 hint, fix = "remove the quotes", Fix(tree.span, value, f"remove the quotes around {value}")
             message = f"{name}: expected {expected(fitting)}, got {got(value)}"
-            raise self.findings.error("invalid-value", message, tree.span, where, help=hint, fix=fix)
+            given = tree.given if isinstance(tree, Scalar) else ()
+            raise self.findings.error("invalid-value", message, tree.span, where, help=hint, related=given, fix=fix)
         return convert(annotation, value)
 
     def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:

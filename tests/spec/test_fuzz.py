@@ -1,170 +1,283 @@
-"""Mutated specs: never a traceback, never slow, and findings where the fault is."""
+"""Mutated specs: never a traceback, never slow, findings where the fault is, and the word that was meant."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-from datetime import timedelta
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
+from cnnspec.cli import main
 from cnnspec.cli.check import checked
 from cnnspec.cli.init import TEMPLATES, template
-from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.data.settings import DataSettings, Validation
+from cnnspec.diagnostics import Diagnostic, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.fields import options
-from cnnspec.graph.lints import lint
+from cnnspec.fields import Declaration, options
+from cnnspec.optim.settings import Checkpoints, EarlyStopping, TrainSettings
 from cnnspec.registry import PACKAGES, table
 from cnnspec.spec import loads
-from cnnspec.spec.reader import decode
+from cnnspec.spec.load import BUDGETS, KEYS
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Items, Mapping, Tree
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [template(name) for name in TEMPLATES] + [path.read_text() for path in sorted((ROOT / "specs").glob("*.yaml"))]
-VALUES = [
-    "-1",
-    "0",
-    "1e9",
-    "3.0",
-    "true",
-    "null",
-    "text",
-    "[]",
-    "{}",
-    "[1, 2, 3]",
-    "'4'",
-    "$x",
-    '"${1 +}"',
-    "1e-400",
-    ".nan",
-]
+LETTERS = "abcdefghijklmnopqrstuvwxyz_"
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
-def mutated(text: str, chance: random.Random) -> bytes:
-    """One or two changes of a spec's text: keys, values, lines, bytes."""
-    for _ in range(chance.choice((1, 1, 2))):
-        lines = text.split("\n")
-        at = chance.randrange(len(lines))
-        line = lines[at]
-        kind = chance.randrange(8)
-        if kind == 0:
-            del lines[at]
-        elif kind == 1:
-            lines.insert(at, lines[chance.randrange(len(lines))])
-        elif kind == 2:
-            lines[at] = line[: chance.randrange(len(line) + 1)]
-        elif kind == 3 and ": " in line:
-            key, _, rest = line.partition(": ")
-            lines[at] = f"{key}: {chance.choice(VALUES)}{rest[rest.find(',') :] if ',' in rest else ''}"
-        elif kind == 4 and line:
-            place = chance.randrange(len(line))
-            lines[at] = line[:place] + chance.choice("{}[]:,#&*!|>'\"%@`\t ~x0-") + line[place + 1 :]
-        elif kind == 5 and len(line) > 1:
-            place = chance.randrange(len(line) - 1)
-            lines[at] = line[:place] + line[place + 1] + line[place] + line[place + 2 :]
-        elif kind == 6:
-            lines[at] = " " * chance.randrange(1, 5) + line
-        else:
-            lines[at] = line.replace(chance.choice(("conv2d", "relu", "3", "10", "type")), chance.choice(VALUES))
-        text = "\n".join(lines)
-    content = text.encode()
-    if chance.random() < 0.1:
-        place = chance.randrange(len(content))
-        content = content[:place] + bytes([chance.randrange(256)]) + content[place + 1 :]
-    return content
-
-
-def findings(content: bytes) -> list[Diagnostic]:
+def places(text: str) -> list[tuple[Span, Span]]:
+    """Keys and their values, where both stand on one line; none of a text that is not YAML."""
     try:
-        spec = loads(decode(content, "f.yaml"), "f.yaml")
-        return [*spec.warnings, *lint(spec, checked(spec))]
-    except SpecError as error:
-        return list(error.diagnostics)
+        return [pair for pair in _places(read(text, "f")) if pair[0].line == pair[1].end_line]
+    except SpecError:
+        return []
 
 
-def survives(text: str, chance: random.Random) -> None:
-    for diagnostic in findings(mutated(text, chance)):
-        assert diagnostic.code in CATALOGUE, diagnostic.code
-        assert diagnostic.span.line >= 1
-        assert diagnostic.span.column >= 1
+def _places(tree: Tree) -> Iterator[tuple[Span, Span]]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.values.items():
+            yield tree.keys[key], value.span
+            yield from _places(value)
+    elif isinstance(tree, Items):
+        for item in tree.items:
+            yield from _places(item)
 
 
-CHANCE = st.randoms(note_method_calls=False, use_true_random=False)
-SECOND = timedelta(seconds=1)
+PLACES = {text: places(text) for text in TEXTS}
 
 
-@settings(max_examples=400, deadline=SECOND, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(TEXTS), CHANCE)
-def test_hundreds_of_mutations(text: str, chance: random.Random) -> None:
-    survives(text, chance)
+def replaced(text: str, start: Span, end: Span, by: str) -> str:
+    """The text with what lies from the beginning of one span to the end of the other replaced."""
+    lines = text.split("\n")
+    line = lines[start.line - 1]
+    lines[start.line - 1] = line[: start.column - 1] + by + line[end.end_column - 1 :]
+    return "\n".join(lines)
+
+
+@st.composite
+def misspelt(draw: Draw, word: str) -> str:
+    """One letter too few, too many or another, or two in the wrong order."""
+    at, letter = draw(st.integers(0, len(word) - 1)), draw(st.sampled_from(LETTERS))
+    made = [
+        word[:at] + word[at + 1 :],
+        word[:at] + letter + word[at:],
+        word[:at] + letter + word[at + 1 :],
+        word[:at] + word[at + 1 : at + 2] + word[at] + word[at + 2 :],
+    ]
+    return str(draw(st.sampled_from(made)))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["$x", "${1 +}"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+).map(lambda value: json.dumps(value, ensure_ascii=False))
+
+
+@st.composite
+def mutated(draw: Draw) -> bytes:
+    """A spec with one to three changes: keys dropped, renamed, moved, retyped, text cut, lines moved, bytes flipped."""
+    text = draw(st.sampled_from(TEXTS))
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from(["drop", "rename", "misspell", "value", "value", "other", "cut", "line", "letter"]))
+        spots = PLACES.get(text) or places(text)
+        if kind in ("drop", "rename", "misspell", "value", "other") and spots:
+            key, value = draw(st.sampled_from(spots))
+            line = text.split("\n")[key.line - 1]
+            match kind:
+                case "drop":
+                    text = replaced(text, key, value, "")
+                case "rename":
+                    text = replaced(text, key, key, draw(st.text(max_size=8).map(json.dumps)))
+                case "misspell":
+                    text = replaced(text, key, key, draw(misspelt(line[key.column - 1 : key.end_column - 1])))
+                case "value":
+                    text = replaced(text, value, value, draw(VALUES))
+                case "other":
+                    begin, end = draw(st.sampled_from(spots))[draw(st.integers(0, 1))], value
+                    taken = text.split("\n")[begin.line - 1][begin.column - 1 : begin.end_column - 1]
+                    text = replaced(text, end, end, taken)
+        elif kind == "cut":
+            text = text[: draw(st.integers(0, len(text)))]
+        elif kind == "line":
+            lines = text.split("\n")
+            at, to = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+            lines.insert(to, " " * draw(st.integers(0, 4)) + lines.pop(at))
+            text = "\n".join(lines)
+        elif text:
+            at = draw(st.integers(0, len(text) - 1))
+            text = (
+                text[:at] + draw(st.sampled_from("{}[]:,#&*!|>'\"%@`\t\r\x00\x85\u2028\ufeff ~0-\n")) + text[at + 1 :]
+            )
+    content = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1, 4])) if content else 0):
+        content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
+    return bytes(content)
+
+
+def survives(content: bytes, path: Path) -> None:
+    """Whatever the file holds: exit code 0 or 1, codes of the catalogue, places in the file, less than a second."""
+    path.write_bytes(content)
+    out = io.StringIO()
+    started = time.process_time()
+    with contextlib.redirect_stdout(out):
+        status = main(["validate", str(path), "--format", "json"])
+    assert time.process_time() - started < 1
+    found = json.loads(out.getvalue())["diagnostics"]
+    assert status == int(any(diagnostic["severity"] == "error" for diagnostic in found))
+    lines = content.count(b"\n") + content.count(b"\r") + 1
+    for diagnostic in found:
+        assert diagnostic["code"] in CATALOGUE
+        assert 1 <= diagnostic["line"] <= lines
+        assert diagnostic["column"] >= 1
+
+
+CHECKS = list(HealthCheck)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "spec.yaml"
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=CHECKS)
+@given(content=mutated())
+def test_hundreds_of_mutations(content: bytes, path: Path) -> None:
+    survives(content, path)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=SECOND, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(TEXTS), CHANCE)
-def test_ten_thousand_mutations(text: str, chance: random.Random) -> None:
-    survives(text, chance)
+@settings(max_examples=10_000, deadline=None, suppress_health_check=CHECKS)
+@given(content=mutated())
+def test_ten_thousand_mutations(content: bytes, path: Path) -> None:
+    survives(content, path)
 
 
-def misspelt(word: str, chance: random.Random) -> str:
-    place = chance.randrange(len(word))
-    match chance.randrange(4):
-        case 0:
-            return word[:place] + word[place + 1 :]
-        case 1:
-            return word[:place] + chance.choice("aeinorst") + word[place:]
-        case 2 if place + 1 < len(word):
-            return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    return word[:place] + chance.choice("aeinorst") + word[place + 1 :]
+def rates(count: int, strategy: st.SearchStrategy[Any], judge: Callable[[Any], list[str]]) -> dict[str, float]:
+    """The share of `count` drawn cases in which each thing is true that the judge says of one."""
+    true: Counter[str] = Counter()
+
+    @seed(1)
+    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=CHECKS)
+    @given(strategy)
+    def run(case: Any) -> None:
+        true.update(["all", *judge(case)])
+
+    run()
+    assert true["all"] >= count
+    return {name: times / true["all"] for name, times in true.items()}
+
+
+def errors(text: str) -> list[Diagnostic]:
+    try:
+        checked(loads(text, str(ROOT / "specs" / "mutated.yaml")))  # beside the specs that others extend
+    except SpecError as error:
+        return [diagnostic for diagnostic in error.diagnostics if diagnostic.severity == "error"]
+    return []
+
+
+LAYER = ("id", "type", "from", "when", "weight_decay", "trainable", "share")
+HEAD = "cnnspec: 1\ninput: [3, 8, 8]\n"
+
+
+def fields(cls: type[Declaration]) -> tuple[str, ...]:
+    return tuple(option.name for option in options(cls))
+
+
+ELSEWHERE = {  # where a key is told to be unknown: a text around it, and every key of that place
+    f"{HEAD}layers: [relu]\nKEY: 1\n": KEYS,
+    f"{HEAD}layers: [{{type: residual, KEY: []}}]\n": ("id", "from", "body", "shortcut"),
+    f"{HEAD}layers: [{{type: parallel, KEY: []}}]\n": ("id", "from", "branches", "merge"),
+    f"{HEAD}layers: [{{use: squeeze_excite, KEY: 1}}]\n": ("with", "repeat", "first", "last"),
+    f"{HEAD}layers: [{{KEY: 1}}]\n": ("type", "use"),
+    f"{HEAD}layers: [relu]\nexpect: {{KEY: 1}}\n": BUDGETS,
+    f"{HEAD}layers: [relu]\ntrain: {{KEY: 1}}\n": fields(TrainSettings),
+    f"{HEAD}layers: [relu]\ntrain: {{epochs: 1, early_stopping: {{KEY: 1}}}}\n": fields(EarlyStopping),
+    f"{HEAD}layers: [relu]\ntrain: {{epochs: 1, checkpoint: {{KEY: 1}}}}\n": fields(Checkpoints),
+    f"{HEAD}layers: [relu]\ndata: {{KEY: 1}}\n": fields(DataSettings),
+    f"{HEAD}layers: [relu]\ndata: {{source: digits, validation: {{KEY: 1}}}}\n": fields(Validation),
+}
+SECTIONS = {  # how something of a kind is written
+    "layer": "layers: [ONE]\n",
+    "optimizer": "layers: [relu]\ntrain: {epochs: 1, optimizer: ONE}\n",
+    "schedule": "layers: [relu]\ntrain: {epochs: 1, schedule: ONE}\n",
+    "loss": "layers: [relu]\ntrain: {epochs: 1, loss: ONE}\n",
+    "source": "layers: [relu]\ndata: {source: ONE}\n",
+    "transform": "layers: [relu]\ndata: {source: digits, preprocess: [ONE]}\n",
+    "augmentation": "layers: [relu]\ndata: {source: digits, augment: [ONE]}\n",
+    "initializer": "layers: [{type: dense, units: 1, weight_init: ONE}]\n",
+}
+
+
+def keys() -> Iterator[tuple[str, str, set[str]]]:
+    """Every key there is: a text with KEY in its place, the key, and all that can stand there."""
+    for text, names in ELSEWHERE.items():
+        yield from ((text, name, {*names, *LAYER}) for name in names)
+    for kind in PACKAGES:
+        for cls in table(kind).values():
+            one = HEAD + SECTIONS[kind].replace("ONE", f"{{type: {cls.type_name}, KEY: 1}}")
+            known = {*fields(cls), *(LAYER if kind == "layer" else ("type",))}
+            yield from ((one, name, known) for name in fields(cls))
+
+
+EVERY_KEY = list(keys())
+
+
+@st.composite
+def misspelt_keys(draw: Draw) -> tuple[str, str]:
+    text, name, known = draw(st.sampled_from(EVERY_KEY))
+    word = draw(misspelt(name))
+    assume(word and word not in known and not word.startswith("x-"))
+    return text.replace("KEY", word), name
 
 
 def test_a_misspelt_key_gets_the_right_suggestion() -> None:
-    chance = random.Random(0)
-    right = tried = 0
-    layers = [cls for kind in PACKAGES if kind == "layer" for cls in table(kind).values()]
-    for cls in layers:
-        for option in options(cls):
-            for _ in range(5):
-                word = misspelt(option.name, chance)
-                known = {other.name for other in options(cls)} | {"id", "type", "from", "when"}
-                if len(option.name) < 3 or word in known:
-                    continue
-                text = f"cnnspec: 1\ninput: [3, 8, 8]\nlayers:\n  - {{type: {cls.type_name}, {word}: 1}}\n"
-                found = [d for d in findings(text.encode()) if d.code == "unknown-key"]
-                tried += 1
-                with contextlib.suppress(IndexError):
-                    right += (found[0].help or "").removeprefix("did you mean ").startswith(option.name)
-    assert tried > 100
-    assert right / tried >= 0.95, (right, tried)
+    def judge(case: tuple[str, str]) -> list[str]:
+        text, name = case
+        helps = [found.help or "" for found in errors(text) if found.code == "unknown-key"]
+        suggested = [help.removeprefix("did you mean ").rstrip("?").split(" or ") for help in helps]
+        return ["first"] * any(names[0] == name for names in suggested) + ["named"] * any(name in n for n in suggested)
+
+    found = rates(600, misspelt_keys(), judge)
+    assert found["named"] >= 0.95, found
+    assert found["first"] >= 0.95, found
+
+
+FAULTS = ("?!", "-1.5", "[[]]", "{a: {b: 1}}", "null_", '"4 "', "@", "true")
+
+
+@st.composite
+def faulty(draw: Draw) -> tuple[str, int]:
+    """A good spec with one fault, and its line: a misspelt key, a value that cannot be, a word that nothing has."""
+    text = draw(st.sampled_from(TEXTS))
+    key, value = draw(st.sampled_from(PLACES[text]))
+    line = text.split("\n")[key.line - 1]
+    word = line[key.column - 1 : key.end_column - 1]
+    if draw(st.booleans()):
+        return replaced(text, key, key, draw(misspelt(word))), key.line
+    return replaced(text, value, value, draw(st.sampled_from(FAULTS))), key.line
 
 
 def test_one_fault_gives_a_finding_on_its_line() -> None:
-    """A bad value on a line of its own: the finding is there, and there are few others."""
-    chance = random.Random(1)
-    tried = there = few = 0
-    for text in TEXTS:
-        lines = text.split("\n")
-        for at, line in enumerate(lines):
-            body = line.partition("#")[0]
-            spots = [i for i in range(len(body)) if body.startswith(": ", i) and body[i + 2 : i + 3] not in "[{\"'$ "]
-            for spot in spots:
-                stop = next((i for i in range(spot + 2, len(body)) if body[i] in ",}] "), len(body))
-                if body[:spot].strip() in ("name", "- type"):
-                    continue
-                bad = body[: spot + 2] + chance.choice(("?!", "-1", "zzz", "[[]]")) + body[stop:]
-                if bad == body:
-                    continue
-                found = findings("\n".join([*lines[:at], bad, *lines[at + 1 :]]).encode())
-                errors = [d for d in found if d.severity == "error"]
-                if not errors:
-                    continue
-                tried += 1
-                # A value that a block is given is wrong inside the block; the line of the use is told beside it.
-                spans = [span for d in errors for span in (d.span, *(place.span for place in d.related))]
-                there += any(span.line <= at + 1 <= span.end_line for span in spans)
-                few += len(errors) <= 2
-    assert tried > 60
-    assert there / tried >= 0.95, (there, tried)
-    assert few / tried >= 0.95, (few, tried)
+    def judge(case: tuple[str, int]) -> list[str]:
+        text, line = case
+        found = errors(text)
+        assume(found)
+        # A value that a block is given is wrong inside the block; the line of the use is told beside it.
+        spans = [span for d in found for span in (d.span, *(place.span for place in d.related))]
+        return ["there"] * any(span.line == line for span in spans) + ["few"] * (len(found) <= 2)
+
+    found = rates(300, faulty(), judge)
+    assert found["there"] >= 0.95, found
+    assert found["few"] >= 0.95, found

@@ -387,3 +387,15 @@ def test_odd_input_is_one_finding(text: str, code: str, message: str) -> None:
 def test_a_network_of_nothing() -> None:
     with pytest.raises(SpecError, match="layers: expected at least one layer, all are left out"):
         build(loads(HEAD + "layers: [{type: relu, when: false}]\n"))
+
+
+def test_a_wrong_value_is_told_where_it_is_used_and_where_it_was_given() -> None:
+    text = HEAD + "vars: {n: 2, k: 0}\nlayers:\n  - {type: conv2d, filters: '${n * k}', kernel_size: 3}\n"
+    with pytest.raises(SpecError) as caught:
+        loads(text)
+    (found,) = caught.value.diagnostics
+    assert (found.span.line, found.message) == (6, "filters: expected an integer at least 1, got 0")
+    assert [(place.message, place.span.line, place.span.column) for place in found.related] == [
+        ("'k' is given here", 4, 17),
+        ("'n' is given here", 4, 11),
+    ]
