@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -12,7 +14,7 @@ SMALL_OUTPUT = 1200  # elements of a @ b.T up to which it is as fast as a @ b th
 DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
-SHORT = 8  # the same for rows of a block of a @ b.T
+SHORT = 8  # the same for both sides of a block of a @ b.T
 
 
 def block(length: int, fewest: int, most: int) -> int:
@@ -51,9 +53,25 @@ def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
     return step
 
 
-def gradient_rows(rows: int, columns: int, depth: int) -> int:
-    """Rows of a block of a @ b.T (rows, columns) that sums over `depth`: a divisor, all of them where none is fast."""
-    return block(rows, SHORT, min(SMALL // depth, SMALL_OUTPUT) // columns) if depth >= DEEP else rows
+def gradient_product(left: Array, right: Array, out: Array) -> Step:
+    """out = left @ right.T for stacks of (m, k) and (n, k), in blocks of both sides: small outputs are fast alone."""
+    (m, depth), n = left.shape[-2:], right.shape[-2]
+    height, width = gradient_block(m, n, depth)
+    rows, columns = row_blocks(left, height)[..., None, :, :], row_blocks(right, width)[..., None, :, :, :]
+    turned, result = columns.swapaxes(-1, -2), row_blocks(column_blocks(out, width), height).swapaxes(-4, -3)
+
+    def step() -> None:
+        np.matmul(rows, turned, out=result)
+
+    return step
+
+
+def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
+    """Rows and columns of a block of a @ b.T: divisors with the largest fast product, the squarest of equals."""
+    most = min(SMALL // depth, SMALL_OUTPUT) if depth >= DEEP else 0
+    heights, widths = ([k for k in range(min(SHORT, x), x + 1) if x % k == 0] for x in (rows, columns))
+    blocks = [(height, width) for height in heights for width in widths if height * width <= most]
+    return max(blocks, key=lambda block: (prod(block), -sum(block)), default=(rows, columns))
 
 
 def row_blocks(matrices: Array, height: int) -> Array:

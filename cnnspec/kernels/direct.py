@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_rows
+from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
 from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare, product
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
@@ -95,22 +95,18 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """dW with the small operand last, where OpenBLAS is fastest: products for each output row, then their sum."""
-    transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)[:, :, None]  # (groups, oh, 1, ow*n, filters)
+    """dW^T = T dy^T for each output row, then their sum."""
+    gradients = grouped_rows(dy, case.groups)
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     filters, c, kh, kw = dweight.shape
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
     steps: list[Step] = []
     for tile in tiles(case, x, buffers, products.shape[1]):
-        count, columns = tile.windows.shape[1], tile.windows.shape[-1]
-        short = gradient_rows(case.depth, case.filters_of_group, columns)
-        left = tile.windows.reshape(case.groups, count, case.depth // short, short, columns)
-        part = products[:, :count]
-        out = part.reshape(case.groups, count, case.depth // short, short, case.filters_of_group)
+        part = products[:, : tile.windows.shape[1]]
         steps += [
             *tile.fill,
-            product(left, transposed[:, tile.rows], out),
+            gradient_product(tile.windows, gradients[:, tile.rows], part),
             add_rows(part, total, partial, first=tile.rows.start == 0),
         ]
     return [*steps, copy(summed, target)]

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_rows, row_blocks
+from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
 from cnnspec.kernels.cases import Case, Kernel, Work, copy, inside, nothing_to_prepare, product
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
@@ -181,20 +181,18 @@ class Filtering:
     def weight_gradient(
         self, case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """dg = G^T sum over tiles of E (A dy)^T, the small operand last, where OpenBLAS is fastest."""
+        """dg = G^T sum over tiles of E (A dy)^T."""
         gradients, total, partial, taps = (buffers[name] for name in ("gradients", "total", "partial", "taps"))
         filters, channels, _, kw = dweight.shape
         p, depth, _ = total.shape
-        height = gradient_rows(depth, filters, gradients.shape[-1])
-        left = row_blocks(buffers["columns"].reshape(p, depth, -1), height)
-        right, there = gradients.swapaxes(1, 2)[:, None], self.of_output.astype(dy.dtype)
+        columns, there = buffers["columns"].reshape(p, depth, -1), self.of_output.astype(dy.dtype)
         steps: list[Step] = []
         for tile in self.tiles(case):
             rows, target = dy[tile[0]], total if tile[0].start == 0 else partial
             steps += [
                 *self.expand(case, x, buffers, tile),
                 product(there[:, : len(rows)], _flat(rows), gradients.reshape(p, -1)),
-                product(left, right, row_blocks(target, height)),
+                gradient_product(columns, gradients, target),
             ]
             if target is partial:
                 steps.append(_add(total, partial))
