@@ -1,7 +1,8 @@
 """A network's picture as SVG: rows of boxes from top to bottom, frame in frame, in columns where it grows long.
 
 Within a frame an item's row is the longest way to it. Arrows to the next row go straight; those that skip rows run down
-a lane at the frame's right side, and those into the next column through the gap between the columns.
+a lane at the frame's right side. A frame without such arrows goes on in a further column where it grows long; arrows
+into the next column run through the gap between the columns.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from cnnspec.report.outline import Arrow, Box, Outline, chain_of, parent
 
 LETTER, LINE = 6.2, 15  # width and height of 11 px text
 GAP, ROW, PAD, LANE = 18, 34, 14, 58  # between neighbours, between rows, inside a frame, for an arrow that skips
-COLUMN = 2400  # height from which a picture goes on in a second column
+TITLE = 22  # height of a frame's name
+COLUMN = 2400  # height from which a frame goes on in a further column
 OUTSIDE = ""
 COLOURS = {
     "conv": "#cfe3f7",
@@ -97,10 +99,10 @@ class _Scene:
         lanes = sorted([*skips, *entries], key=lambda link: (rows.get(link[0], -1), rows[link[1]]))
         area = Area(0, 0, rows=rows, lanes=lanes)
         self.areas[f"frame {frame}" if frame else ""] = area
-        self.stack(area, items, sizes, top=2 * PAD if frame else PAD, wraps=not frame)
+        self.stack(area, items, sizes, top=TITLE + PAD if frame else PAD)
         return area
 
-    def stack(self, area: Area, items: list[str], sizes: dict[str, Area], *, top: float, wraps: bool) -> None:
+    def stack(self, area: Area, items: list[str], sizes: dict[str, Area], *, top: float) -> None:
         left, right, y, column, lowest = float(PAD), float(PAD), top, 0, top
         side = LANE * len(area.lanes)
         made: list[tuple[list[str], float, float]] = []  # of the current column
@@ -117,12 +119,12 @@ class _Scene:
             names = [name for name in items if area.rows[name] == row]
             width = sum(sizes[name].width for name in names) + GAP * (len(names) - 1)
             height = max(sizes[name].height for name in names)
-            if wraps and made and y + height > COLUMN:
+            if made and y + height > COLUMN and not area.lanes:
                 close()
                 left, y, made, column = right + 2 * LANE, top, [], column + 1
                 right = left
             made.append((names, y, width))
-            self.columns.update(dict.fromkeys(names, column) if wraps else {})
+            self.columns.update(dict.fromkeys(names, column))
             right, y = max(right, left + width), y + height + ROW
             lowest = max(lowest, y - ROW)
         close()
@@ -187,9 +189,10 @@ class _Scene:
         common = self.common(arrow)
         link = (self.item_of(arrow.source, common) or "", self.item_of(arrow.target, common) or "")
         columns = self.columns.get(link[0], 0), self.columns.get(link[1], 0)
-        if not common and columns[0] != columns[1]:
-            gutter = min(self.corners[name][0] for name, at in self.columns.items() if at == columns[1]) - LANE
-            way = f"M{x:.1f} {y:.1f}V{y + 12:.1f}H{gutter:.1f}V{ty - 20:.1f}H{tx:.1f}V{ty - 2:.1f}"
+        if columns[0] != columns[1]:
+            parts = self.areas[f"frame {common}" if common else ""].parts
+            gutter = min(self.corners[name][0] for name in parts if self.columns[name] == columns[1]) - LANE
+            way = f"M{x:.1f} {y:.1f}V{y + 12:.1f}H{gutter:.1f}V{ty - 14:.1f}H{tx:.1f}V{ty - 2:.1f}"
         elif (side := self.lane(arrow, common, link)) is not None:
             way = f"M{x:.1f} {y:.1f}V{y + 9:.1f}H{side:.1f}V{ty - 14:.1f}H{tx:.1f}V{ty - 2:.1f}"
             label = (side + 4, (y + ty) / 2)
@@ -204,7 +207,8 @@ class _Scene:
     def lane(self, arrow: Arrow, common: str, link: tuple[str, str]) -> float | None:
         """Where an arrow runs down beside what it skips: in the frame of both ends, or in the target's own."""
         own = self.boxes[arrow.target].frame
-        for frame, wanted in ((common, link), (own, (OUTSIDE, arrow.target))):
+        enters = [(own, (OUTSIDE, arrow.target))] if self.item_of(arrow.source, own) is None else []
+        for frame, wanted in ((common, link), *enters):
             area = self.areas[f"frame {frame}" if frame else ""]
             if wanted in area.lanes:
                 left = self.corners.get(f"frame {frame}", (0.0, 0.0))[0]

@@ -20,8 +20,12 @@ NAMES = ["lenet", "resnet20", "resnet50", "googlenet", "densenet121", "autoencod
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+MORE = ["unet", "se-resnet50", "shufflenet-v2"]
+
+
 def drawn(name: str) -> Outline:
-    return outline(build(load(ROOT / "specs" / f"{name}.yaml")))
+    folder = ROOT / "tests" / "graph" / "architectures" if name in MORE else ROOT / "specs"
+    return outline(build(load(folder / f"{name}.yaml")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,6 +61,30 @@ def test_the_svg_has_all_of_it_and_boxes_do_not_overlap(name: str) -> None:
         assert y + h <= height
         for a, b, c, d in rectangles[:i]:
             assert x >= a + c or a >= x + w or y >= b + d or b >= y + h
+
+
+@pytest.mark.parametrize("name", [*NAMES, *MORE])
+def test_no_arrow_crosses_a_box(name: str) -> None:
+    """Along their straight parts; the ends lie at the boxes that they join."""
+    root = ElementTree.fromstring(as_svg(drawn(name)))
+    boxes = []
+    for rectangle in root.iter(f"{SVG}rect"):
+        if rectangle.get("rx") == "4":
+            x, y, w, h = (float(rectangle.get(key, "nan")) for key in ("x", "y", "width", "height"))
+            boxes.append((x + 1, x + w - 1, y + 1, y + h - 1))
+    crossed = 0
+    for path in root.iter(f"{SVG}path"):
+        if path.get("marker-end") is None:
+            continue
+        x, y = 0.0, 0.0
+        for letter, words in re.findall(r"([MVHC])([^MVHC]+)", path.get("d", "")):
+            numbers = [float(word) for word in words.split()]
+            new = {"V": (x, numbers[0]), "H": (numbers[0], y)}.get(letter, (numbers[-2:] or [x])[0:2])
+            if letter in "VH":
+                left, right, top, bottom = min(x, new[0]), max(x, new[0]), min(y, new[1]), max(y, new[1])
+                crossed += sum(left < b and right > a and top < d and bottom > c for a, b, c, d in boxes)
+            x, y = new[0], new[1]
+    assert crossed == 0
 
 
 def test_a_picture_is_the_same_every_time() -> None:
