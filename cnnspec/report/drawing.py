@@ -51,7 +51,8 @@ def _mermaid(outline: Outline, frame: str, depth: int, names: dict[str, str]) ->
 def as_dot(outline: Outline) -> str:
     """For Graphviz, with a cluster for each frame."""
     names = _numbers(outline)
-    lines = [f"digraph {_quoted(outline.name)} {{", "  node [shape=box, fontname=Helvetica];"]
+    lines = [f"digraph {_quoted(outline.name)} {{", "  graph [fontname=Helvetica, labeljust=l];"]
+    lines += ["  node [shape=box, fontname=Helvetica];", "  edge [fontname=Helvetica, fontsize=10];"]
     lines += _dot(outline, "", 1, names)
     lines += [f"  {names[a.source]} -> {names[a.target]} [label={_quoted(a.shape)}];" for a in outline.arrows]
     return "\n".join([*lines, "}"])
