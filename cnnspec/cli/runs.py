@@ -14,6 +14,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
 
+WIDEST = 1000  # columns: a table is as wide as it needs, also through a pipe, so that no figure is cut
 FIGURES = ("train.loss", "train.accuracy", "validation.loss", "validation.accuracy", "test.loss", "test.accuracy")
 
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": found}, indent=2))
     elif found:
-        Console(highlight=False).print(_table(found))
+        Console(highlight=False, width=WIDEST).print(_table(found))
     else:
         print(f"no runs in {arguments.folder}")
     if arguments.action == "compare" and arguments.output is not None:

@@ -97,8 +97,9 @@ def resample(pixels: Array, rows: Array, columns: Array) -> None:
     row, below = _split("rows", rows, h)
     column, right = _split("columns", columns, w)
     np.multiply(row, width, out=row)
-    np.add(row, np.arange(0, n * height * width, height * width).reshape(n, 1, 1), out=row)
-    place = np.add(row, column, out=kept("place", (n, h, w), np.intp))
+    first = np.arange(0, n * height * width, height * width, dtype=np.int32).reshape(n, 1, 1)
+    place = kept("place", (n, h, w), np.intp)
+    np.add(np.add(row, first), column, out=place)
     left_pair = kept("left", (c, n, h, w), np.uint32)
     right_pair = kept("right", (c, n, h, w), np.uint32)
     # `place` lies within the source; mode="clip" spares the copy that NumPy makes to be able to raise.
@@ -144,7 +145,7 @@ def _split(name: str, along: Array, length: int) -> tuple[Array, Array]:
     fine = kept(f"{name} fine", along.shape, np.int32)
     np.copyto(fine, cut, casting="unsafe")
     share = np.bitwise_and(fine, FINE - 1, out=kept(f"{name} share", along.shape, np.int32))
-    return np.right_shift(fine, BITS, out=kept(f"{name} pixel", along.shape, np.intp)), share.view(np.uint32)
+    return np.right_shift(fine, BITS, out=fine), share.view(np.uint32)
 
 
 _memory = threading.local()

@@ -32,7 +32,7 @@ def draw_curves(rows: Rows, path: Path, title: str) -> None:
 def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
     """Several runs' rows in one PNG file: a colour each, training dashed, validation in full, test dotted."""
     curves = [
-        Curve(rows, split, f"{name} {split}", {"color": f"C{number % 10}", "linestyle": style})
+        Curve(rows, split, f"{name} {split}", {"color": f"C{number % 10}", "linestyle": style, "marker": "."})
         for number, (name, rows) in enumerate(runs.items())
         for split, style in STYLES.items()
     ]

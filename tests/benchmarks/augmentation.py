@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,46 @@ from cnnspec.data.batches import Batches
 from cnnspec.spec import load
 from cnnspec.train import Model, compile
 
-VARIANTS = ("", "shift", "crop, flip", "cutout", "mixup", "rotate", "elastic", "shift, rotate, elastic")
+VARIANTS = ("shift", "crop, flip", "cutout", "mixup", "rotate", "elastic", "shift, rotate, elastic")
 
 
-def epoch(model: Model, data: Dataset, batch: int) -> float:
-    """Seconds a step of one epoch, batches made ahead and copied to the plan."""
-    assert model.spec.data is not None
-    batches = Batches(
-        dataset=data,
-        order=Order(len(data), batch, 0),
-        augmentations=model.spec.data.augment,
-        classes=model.graph.output.shape[0] if model.mixes_labels else None,
-    )
-    plan, steps, started = model.plan(batch, "train"), len(data) // batch, time.perf_counter()
-    with batches.epoch(0) as found:
-        for made in found:
-            made.copy_to(plan.images, plan.labels, plan.shares)
-            plan.step(0.0)
-    return (time.perf_counter() - started) / steps
+class Case:
+    """A network, and batches for it with and without one variant of augmentation.
 
+    Both run in the same arrays: where those lie in memory makes a difference as large as what is measured here.
+    """
 
-def bare(model: Model, steps: int, batch: int) -> float:
-    """Seconds a step on whatever lies in the plan."""
-    plan, started = model.plan(batch, "train"), time.perf_counter()
-    for _ in range(steps):
-        plan.step(0.0)
-    return (time.perf_counter() - started) / steps
+    def __init__(self, spec: str, variant: str, data: Dataset, batch: int, threads: int | None) -> None:
+        self.model = compile(load(spec, [f"data.augment=[{variant}]"]), threads=threads)
+        assert self.model.spec.data is not None
+        self.batches = Batches(
+            dataset=data,
+            order=Order(len(data), batch, 0),
+            augmentations=self.model.spec.data.augment,
+            classes=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
+        )
+        self.plain = replace(self.batches, augmentations=())
+        self.times: dict[str, list[float]] = {"augmented": [], "plain": [], "bare": []}
+
+    def round(self) -> None:
+        """Seconds a step of one epoch of each: batches made ahead and copied to the plan; and on what lies there."""
+        self.times["augmented"].append(self.epoch(self.batches))
+        self.times["plain"].append(self.epoch(self.plain))
+        self.times["bare"].append(self.epoch(None))
+
+    def epoch(self, batches: Batches | None) -> float:
+        order = self.batches.order
+        plan, steps = self.model.plan(order.batch_size, "train"), order.count // order.batch_size
+        started = time.perf_counter()
+        if batches is None:
+            for _ in range(steps):
+                plan.step(0.0)
+        else:
+            with batches.epoch(0) as found:
+                for made in found:
+                    made.copy_to(plan.images, plan.labels, plan.shares)
+                    plan.step(0.0)
+        return (time.perf_counter() - started) / steps
 
 
 def main() -> None:
@@ -54,22 +69,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    models = {
-        name: compile(load(arguments.spec, [f"data.augment=[{name}]"]), threads=arguments.threads) for name in VARIANTS
-    }
-    data = first(models[""], arguments.data, arguments.batch * arguments.steps)
-    times: dict[str, list[float]] = {name: [] for name in ("bare", *VARIANTS)}
-    for _ in range(arguments.rounds):
-        times["bare"].append(bare(models[""], arguments.steps, arguments.batch))
-        for name, model in models.items():
-            times[name].append(epoch(model, data, arguments.batch))
-    base = np.array(times[""])
-    for name, seconds in times.items():
-        ratios = np.array(seconds) / base  # of one round: what slows the machine down slows both
-        low, middle, high = np.percentile(ratios, (25, 50, 75)) - 1
+    data = first(compile(load(arguments.spec)), arguments.data, arguments.batch * arguments.steps)
+    print(f"{'':<24} {'ms a step':>9}  over batches alone (quartiles), batches alone over none")
+    for variant in VARIANTS:
+        case = Case(arguments.spec, variant, data, arguments.batch, arguments.threads)
+        for _ in range(arguments.rounds):
+            case.round()
+        times = {name: np.array(seconds) for name, seconds in case.times.items()}
+        low, middle, high = np.percentile(times["augmented"] / times["plain"], (25, 50, 75)) - 1
         print(
-            f"{name or 'batches alone':<24} {np.median(seconds) * 1e3:8.3f} ms a step  {middle:+6.1%} "
-            f"({low:+.1%} to {high:+.1%})"
+            f"{variant:<24} {np.median(times['augmented']) * 1e3:9.3f}  {middle:+6.1%} ({low:+.1%} to {high:+.1%}), "
+            f"{np.median(times['plain'] / times['bare']) - 1:+.1%}"
         )
 
 
