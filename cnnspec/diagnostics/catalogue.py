@@ -134,8 +134,8 @@ CATALOGUE: dict[str, Code] = {
     "unknown-block": _error(
         "`use` names no block.",
         "Blocks are written under the top-level key blocks.",
-        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit}\n  - {use: uint}\n",
-        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit}\n  - {use: unit}\n",
+        "blocks: {unit: {layers: [tanh]}}\nlayers:\n  - {use: unit}\n  - {use: uint}\n",
+        "blocks: {unit: {layers: [tanh]}}\nlayers:\n  - {use: unit}\n  - {use: unit}\n",
     ),
     "unknown-parameter": _error(
         "A block is given a parameter that it does not have.",
@@ -156,8 +156,8 @@ CATALOGUE: dict[str, Code] = {
     "block-recursion": _error(
         "A block uses itself.",
         "It would never end; repeat says how often.",
-        "blocks: {unit: {layers: [relu, {use: unit}]}}\nlayers:\n  - {use: unit}\n",
-        "blocks: {unit: {layers: [relu]}}\nlayers:\n  - {use: unit, repeat: 2}\n",
+        "blocks: {unit: {layers: [tanh, {use: unit}]}}\nlayers:\n  - {use: unit}\n",
+        "blocks: {unit: {layers: [tanh]}}\nlayers:\n  - {use: unit, repeat: 2}\n",
     ),
     "extends": _error(
         "`extends` leads to no file, or back to this one.",
@@ -302,5 +302,78 @@ CATALOGUE: dict[str, Code] = {
         "The learning rate is constant; either the distance or the number of epochs is a mistake.",
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 30}}\n",
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 3}}\n",
+    ),
+    "activation-before-loss": _warning(
+        "An activation behind the class scores.",
+        "The loss squashes the scores itself; a relu before it lets no score be negative, and its gradient dies there.",
+        "layers:\n" + TAIL + "  - relu\ntrain: {epochs: 1}\n",
+        "layers:\n" + TAIL + "train: {epochs: 1}\n",
+    ),
+    "single-class": _warning(
+        "softmax_cross_entropy on one output.",
+        "The softmax of one number is 1: the loss is 0 from the start and nothing is learnt.",
+        "layers:\n" + TAIL.replace("10", "1") + "train: {epochs: 1}\n",
+        "layers:\n" + TAIL.replace("10", "2") + "train: {epochs: 1}\n",
+    ),
+    "learning-rate-too-high": _warning(
+        "A learning rate for sgd, given to an optimizer that scales its steps.",
+        "adam, adamw, rmsprop and lion move each weight by about the rate itself: from 0.1 on, training falls apart.",
+        "layers:\n" + TAIL + "train: {epochs: 1, optimizer: {type: adam, learning_rate: 0.1}}\n",
+        "layers:\n" + TAIL + "train: {epochs: 1, optimizer: {type: adam, learning_rate: 0.001}}\n",
+    ),
+    "dead-layer": _warning(
+        "A layer that the output does not depend on.",
+        "It is computed for nothing; most often a `from` behind it names another layer than was meant.",
+        "layers:\n  - flatten\n  - tanh\n  - {type: dense, units: 10, from: flatten_1}\n",
+        "layers:\n  - flatten\n  - tanh\n  - {type: dense, units: 10}\n",
+    ),
+    "linear-chain": _warning(
+        "Two dense layers with no activation between them.",
+        "A linear map of a linear map is one linear map: the first layer adds parameters and nothing else.",
+        "layers:\n  - flatten\n  - {type: dense, units: 64}\n  - {type: dense, units: 10}\n",
+        "layers:\n  - flatten\n  - {type: dense, units: 64}\n  - relu\n  - {type: dense, units: 10}\n",
+    ),
+    "no-effect": _warning(
+        "A layer that gives back what it gets.",
+        "A relu of what is never negative, global pooling of one pixel.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n  - relu\n  - relu\n" + TAIL,
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3}\n  - relu\n" + TAIL,
+    ),
+    "dropout-before-norm": _warning(
+        "Dropout right before batch_norm.",
+        "Dropout raises the variance in training alone; batch_norm learns that one and is wrong at inference "
+        "(Li et al., 2019).",
+        "layers:\n  - {type: dropout, rate: 0.2}\n  - batch_norm\n" + TAIL,
+        "layers:\n  - batch_norm\n  - {type: dropout, rate: 0.2}\n" + TAIL,
+    ),
+    "even-kernel": _warning(
+        "An even kernel with padding: same.",
+        "It has no centre, so that every such layer moves the picture by half a pixel.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 4, padding: same}\n" + TAIL,
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, padding: same}\n" + TAIL,
+    ),
+    "normalize-scale": _warning(
+        "normalize with the mean and deviation of bytes.",
+        "Pixels enter as 0..1, so that a mean of 33 makes all inputs nearly the same number.",
+        "layers:\n" + TAIL + "data: {source: digits, preprocess: [{type: normalize, mean: 78, std: 96}]}\n",
+        "layers:\n" + TAIL + "data: {source: digits, preprocess: [{type: normalize, mean: 0.31, std: 0.38}]}\n",
+    ),
+    "flip-of-digits": _warning(
+        "Mirrored digits.",
+        "A mirrored 2 is no 2; the network learns from images that it never sees at the test.",
+        "layers:\n" + TAIL + "data: {source: digits, augment: [flip]}\n",
+        "layers:\n" + TAIL + "data: {source: digits, augment: [{type: shift, pixels: 1}]}\n",
+    ),
+    "augmentation-too-strong": _warning(
+        "An augmentation that leaves little of an image.",
+        "A shift or crop by half the image's side, or a cutout as large as the image, can erase what is in it.",
+        "layers:\n" + TAIL + "data: {source: digits, augment: [{type: shift, pixels: 6}]}\n",
+        "layers:\n" + TAIL + "data: {source: digits, augment: [{type: shift, pixels: 1}]}\n",
+    ),
+    "split-mismatch": _error(
+        "A split that the data cannot give.",
+        "It asks for more images than there are, for none, or says fraction and limit at once.",
+        "layers:\n" + TAIL + "data: {source: digits, train: {limit: 5000}}\n",
+        "layers:\n" + TAIL + "data: {source: digits, train: {limit: 500}}\n",
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from cnnspec.data import class_count, data_shape
 from cnnspec.diagnostics import Diagnostic, SpecError
@@ -15,6 +15,7 @@ def check(spec: Spec, graph: Graph) -> None:
     """SpecError with everything that does not fit the data, the loss or `expect`."""
     found = [
         *_input(spec),
+        *_splits(spec),
         *_loss(spec, graph),
         *_metrics(spec),
         *over_budget(
@@ -50,6 +51,37 @@ def _input(spec: Spec) -> list[Diagnostic]:
             help=f"write input: [{', '.join(map(str, shape))}], or resize the images under data.preprocess",
         )
     ]
+
+
+def _splits(spec: Spec) -> Iterator[Diagnostic]:
+    """Splits that ask for more than there is, as far as the source says so before it is read."""
+    if spec.data is None:
+        return
+    counts = dict(spec.data.source.counts)
+    validation = spec.data.validation
+    if validation is not None:
+        if (validation.fraction is None) == (validation.limit is None):
+            said = "neither" if validation.limit is None else "both"
+            message = f"data.validation: expected fraction or limit, got {said}"
+            yield _of_split(spec, "validation", None, message, "write validation: {fraction: 0.1}")
+        elif validation.fraction == 0:
+            message = "data.validation.fraction: expected a share above 0, got 0"
+            yield _of_split(spec, "validation", "fraction", message, "leave validation out, or write 0.1")
+        elif "train" in counts:
+            count = validation.limit or round((validation.fraction or 0) * counts["train"])
+            if count >= counts["train"]:
+                message = f"data.validation: expected at most {counts['train'] - 1:,} images, got {count:,}"
+                yield _of_split(spec, "validation", "limit", message, "write validation: {fraction: 0.1}")
+            counts["train"] -= count
+    for split, limit in (("train", spec.data.train.limit), ("test", spec.data.test.limit)):
+        if limit is not None and 0 < counts.get(split, limit) < limit:
+            message = f"data.{split}.limit: expected at most {counts[split]:,}, which is all there are, got {limit:,}"
+            yield _of_split(spec, split, "limit", message, "lower the limit or leave it out")
+
+
+def _of_split(spec: Spec, split: str, key: str | None, message: str, help: str) -> Diagnostic:
+    path = f"data.{split}"
+    return Diagnostic("split-mismatch", "error", message, _section(spec, path).of(key), path, help)
 
 
 def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from cnnspec.diagnostics import Diagnostic, Span
+from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph.findings import at, readers, warning
+from cnnspec.graph.habits import HABITS
 from cnnspec.graph.node import Graph, Node
 from cnnspec.shapes import Windows
-from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Place, ResidualEntry, Spec
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 
 Lint = Callable[[Spec, Graph], Iterator[Diagnostic]]
 
@@ -18,24 +20,14 @@ def lint(spec: Spec, graph: Graph) -> tuple[Diagnostic, ...]:
     return tuple(sorted(found.values(), key=lambda d: d.span))
 
 
-def _warning(code: str, message: str, span: Span, place: Place, help: str) -> Diagnostic:
-    return Diagnostic(code, "warning", message, span, place.path, help, (), place.uses)
-
-
-def _at(node: Node, code: str, message: str, help: str, key: str | None = None) -> Iterator[Diagnostic]:
-    if node.place is not None:
-        text = f"{node.layer.type_name} '{node.name}': {message}"
-        yield _warning(code, text, node.place.of(key), node.place, help)
-
-
 def bias_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """A bias that batch_norm takes away again."""
+    reads = readers(graph)
     for node in graph.nodes:
-        readers = graph.consumers(node.name)
-        if "bias" in node.params and node.params.keys() == {"weight", "bias"} and len(readers) == 1:
-            reader = readers[0]
+        if "bias" in node.params and node.params.keys() == {"weight", "bias"} and len(reads[node.name]) == 1:
+            (reader,) = reads[node.name]
             if reader.layer.type_name == "batch_norm" and node.layer.type_name != "batch_norm":
-                yield from _at(
+                yield from at(
                     node, "bias-before-norm", "its bias has no effect before batch_norm", "write bias: none", "bias"
                 )
 
@@ -45,14 +37,14 @@ def softmax_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     loss = spec.train.loss.type_name if spec.train else None
     if loss == "softmax_cross_entropy" and graph.output.layer.type_name == "softmax":
         message, help = "softmax_cross_entropy has a softmax in it", "remove this layer"
-        yield from _at(graph.output, "softmax-before-loss", message, help)
+        yield from at(graph.output, "softmax-before-loss", message, help)
 
 
 def dropout_after_output(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Dropout that erases class scores."""
     if graph.output.layer.train_only:
         message, help = "drops the network's outputs", "put it before the last dense layer"
-        yield from _at(graph.output, "dropout-after-output", message, help)
+        yield from at(graph.output, "dropout-after-output", message, help)
 
 
 def windows_over(node: Node) -> Windows | None:
@@ -74,7 +66,7 @@ def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         ]
         if any(dropped):
             message = f"leaves out {dropped[0]} rows and {dropped[1]} columns of its {laid.height}x{laid.width} input"
-            yield from _at(
+            yield from at(
                 node, "rows-dropped", message, "use padding: same, or another kernel_size or stride", "stride"
             )
 
@@ -86,7 +78,7 @@ def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         if laid and not node.params and laid.kernel == (laid.height, laid.width) and laid.kernel != (1, 1):
             message = f"its window covers the whole {laid.height}x{laid.width} map"
             name = "global_max_pool2d" if node.layer.selects_maximum else "global_avg_pool2d"
-            yield from _at(node, "window-covers-map", message, f"use {name}", "kernel_size")
+            yield from at(node, "window-covers-map", message, f"use {name}", "kernel_size")
 
 
 def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
@@ -97,25 +89,28 @@ def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     batch, epochs, schedule = spec.train.batch_size, spec.train.epochs, spec.train.schedule
     if batch == 1 and any(node.layer.type_name == "batch_norm" for node in graph.nodes):
         message = "batch_size 1 leaves batch_norm one image to take statistics of"
-        yield _warning("batch-of-one", message, place.of("batch_size"), place, "use a batch_size of 8 or more")
+        yield warning("batch-of-one", message, place.of("batch_size"), place, "use a batch_size of 8 or more")
     images = spec.data.source.counts.get("train") if spec.data else None
     if spec.data and spec.data.train.limit:
         images = min(images or spec.data.train.limit, spec.data.train.limit)
     if images is not None and batch > images:
         message = f"batch_size {batch:,} is more than the {images:,} training images"
         help = f"use a batch_size up to {images}"
-        yield _warning("batch-larger-than-data", message, place.of("batch_size"), place, help)
+        yield warning("batch-larger-than-data", message, place.of("batch_size"), place, help)
     stopping = spec.train.early_stopping
     if stopping is not None and stopping.patience >= epochs:
         message = f"a patience of {stopping.patience} epochs never ends a training of {epochs}"
         where = spec.sections.get("train.early_stopping", place)
-        yield _warning("patience-too-long", message, where.of("patience"), where, "shorten the patience")
+        yield warning("patience-too-long", message, where.of("patience"), where, "shorten the patience")
     if schedule.warmup >= epochs:
         message = f"a warm-up of {schedule.warmup:g} epochs takes all {epochs} epochs"
-        yield _warning("warmup-too-long", message, place.of("schedule"), place, "shorten the warm-up")
-    if getattr(schedule, "every", 1) >= epochs > 1:
-        message = f"the rate first falls after {schedule.every} epochs, training ends after {epochs}"
-        yield _warning("schedule-never-falls", message, place.of("schedule"), place, "shorten `every`")
+        yield warning("warmup-too-long", message, place.of("schedule"), place, "shorten the warm-up")
+    for key in ("every", "milestones", "restarts", "patience"):
+        first = getattr(schedule, key, None)
+        first = min(first, default=None) if isinstance(first, tuple) else first
+        if first is not None and first >= epochs > 1:
+            message = f"{schedule.type_name}: {key} {first} lies behind the training, which ends after {epochs} epochs"
+            yield warning("schedule-never-falls", message, place.of("schedule"), place, f"shorten `{key}`")
 
 
 def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
@@ -129,7 +124,7 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         named = isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1]
         if named and entry.name not in read and entry.place.of("id") not in written:
             message = f"nothing refers to the id '{entry.name}'"
-            yield _warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
+            yield warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
 
 
 def _all(entries: tuple[Entry, ...]) -> Iterator[Entry]:
@@ -151,4 +146,5 @@ LINTS: tuple[Lint, ...] = (
     window_covers_map,
     training,
     unused_ids,
+    *HABITS,
 )

@@ -41,7 +41,7 @@ def test_unknown_path() -> None:
 def test_every_code_that_is_reported_is_in_the_catalogue() -> None:
     """Codes are the first argument of what makes a Diagnostic; all of them are kebab-case texts."""
     calls = re.compile(
-        r"(?:\.error|\.warn|\.unknown|_failure|_warning|Diagnostic|code=|_at\(node,|_at\(graph\.output,)"
+        r"(?:\.error|\.warn|\.unknown|_failure|_?warning|Diagnostic|code=|_?at\(node,|_?at\(graph\.output,)"
         r"\(?\s*\"([a-z0-9]+(?:-[a-z0-9]+)*)\""
     )
     reported = {
