@@ -450,7 +450,7 @@ def test_named_paddings_are_those_of_onnx(data: st.DataObject) -> None:
     kernel, stride, shape = data.draw(pairs), data.draw(pairs), data.draw(maps)
     bench = Bench(Conv2d(filters=2, kernel_size=kernel, stride=stride, padding=padding), [shape], sizes=[2])
     arrays = [bench.inputs[0], Raw(bench, "weight"), Raw(bench, "bias")]
-    attributes = {"kernel_shape": kernel, "strides": stride, "auto_pad": auto_pad}
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "auto_pad": auto_pad}
     expected = evaluate("Conv", *arrays, runtime=True, **attributes)
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-4, atol=1e-4)
     if kernel[0] >= stride[0] and kernel[1] >= stride[1]:
@@ -469,7 +469,7 @@ def test_ceil_mode_is_that_of_onnxruntime(data: st.DataObject) -> None:
         bench = Bench(pool, [shape], sizes=[2])
     except ShapeError:
         assume(False)
-    attributes = {"kernel_shape": kernel, "strides": stride, "pads": (pad,) * 4, "ceil_mode": 1}
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "pads": (pad,) * 4, "ceil_mode": 1}
     expected = evaluate("MaxPool", bench.inputs[0], runtime=True, **attributes)
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6)
 
