@@ -157,7 +157,7 @@ class _Lowering:
             if self.training.piecewise:
                 eager = self.beside(alone, self.training, updates=True)
         else:
-            phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))])
+            phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))], self.team.size)
         return Plan(
             batch=self.batch,
             mode=self.mode,
@@ -342,14 +342,21 @@ def _steps(program: Program) -> list[Step]:
     return [item.then if isinstance(item, Reduce) else item for item in program]
 
 
-def _phases(programs: Sequence[Program]) -> list[Phase]:
-    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all."""
+def _phases(programs: Sequence[Program], threads: int) -> list[Phase]:
+    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.
+
+    At a meeting every thread turns round: it goes on with the shard that it had last, whose arrays are in the cache.
+    """
     phases: list[Phase] = []
+    order = list(range(len(programs)))
     for stretches in zip(*(_stretches(program) for program in programs), strict=True):
-        phases.append([in_turn(steps) for steps, _ in stretches])
+        tasks = [in_turn(steps) for steps, _ in stretches]
+        phases.append([tasks[shard] for shard in order])
         meetings = [meeting for _, meeting in stretches if meeting is not None]
         if meetings:
             phases.append([in_turn([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
+            for first in range(threads):
+                order[first::threads] = order[first::threads][::-1]
     return phases
 
 
