@@ -49,12 +49,14 @@ class Case:
 class Work:
     """What a kernel does for one image: multiply-accumulates in matrix products, and elements copied or added.
 
-    `once` are elements copied or added once for all images, such as those of transformed weights.
+    `once` are elements copied or added once for all images, such as those of transformed weights; `calls` are calls of
+    NumPy, also for all images.
     """
 
     macs: int
     moved: int
     once: int = 0
+    calls: int = 4
 
 
 def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:

@@ -28,13 +28,14 @@ JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weigh
 # nanoseconds, one thread of a server with AVX-512, float32
 PER_MAC = 0.021
 PER_MOVED = 0.2
+PER_CALL = 2000.0
 FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
 
 
 def nanoseconds(kernel: Kernel, case: Case, n: int) -> float:
     """The estimated time of one image among n."""
-    work = kernel.work(case)
-    return work.macs * PER_MAC + (work.moved + work.once / (n if n < FEW else MANY)) * PER_MOVED
+    work, images = kernel.work(case), n if n < FEW else MANY
+    return work.macs * PER_MAC + work.moved * PER_MOVED + (work.once * PER_MOVED + work.calls * PER_CALL) / images
 
 
 def candidates(direction: Direction, case: Case, n: int) -> list[Kernel]:

@@ -214,17 +214,17 @@ def _forward_work(case: Case) -> Work:
     blocks = _block_elements(case)
     x = _transform(case, case.windows.height, case.windows.width, case.channels)
     y = _transform(case, *case.windows.output, case.filters)
-    return Work(x.macs + y.macs + blocks, x.moved + y.moved, once=blocks)
+    return Work(x.macs + y.macs + blocks, x.moved + y.moved, once=3 * blocks)  # a third for the weights' spectra
 
 
 def _input_work(case: Case) -> Work:
-    return replace(_forward_work(case), once=0)
+    return replace(_forward_work(case), once=2 * _block_elements(case))
 
 
 def _weight_work(case: Case) -> Work:
     blocks = _block_elements(case)
-    # sums over the images alone are so short that products take 5/3 of their time
-    return Work(blocks * 5 // 3, 2 * _circle(case).frequencies * case.channels, once=2 * blocks)
+    # products sum over the images alone, which is short, and the copy that turns X has runs of one element
+    return Work(blocks * 6 // 5, 14 * _circle(case).frequencies * case.channels, once=4 * blocks)
 
 
 FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)

@@ -7,6 +7,8 @@ correlation of dy with the weights turned by 180 degrees. A 1x1 kernel at stride
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -128,7 +130,12 @@ def _supports_input(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, moved(case))
+    return Work(case.macs, moved(case) + 2 * case.filters * prod(case.windows.output))  # results go to memory
+
+
+def _weight_work(case: Case) -> Work:
+    rows = case.windows.output[0]
+    return replace(_work(case), once=2 * rows * case.depth * case.filters)  # one product an output row, then their sum
 
 
 def _input_work(case: Case) -> Work:
@@ -137,4 +144,4 @@ def _input_work(case: Case) -> Work:
 
 FORWARD = Kernel("direct", _supports, _work, _forward_scratch, _pack, _forward)
 INPUT = Kernel("direct", _supports_input, _input_work, _input_scratch, _pack_turned, _input_gradient)
-WEIGHT = Kernel("direct", _supports, _work, _weight_scratch, nothing_to_prepare, _weight_gradient)
+WEIGHT = Kernel("direct", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient)

@@ -8,6 +8,7 @@ y = W P, dW = sum over rows of P dy^T, and dx adds W^T dy tap by tap (col2im).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -156,15 +157,28 @@ def _supports(case: Case) -> bool:
     return True
 
 
+def _gathered(case: Case) -> int:
+    return case.groups * case.depth * prod(case.windows.output)
+
+
+def _calls(case: Case) -> int:
+    return prod(case.windows.kernel) + 4  # if there is one tile
+
+
 def _work(case: Case) -> Work:
-    return Work(case.macs, case.groups * case.depth * prod(case.windows.output))
+    return Work(case.macs, _gathered(case) + 2 * case.filters * prod(case.windows.output), calls=_calls(case))
+
+
+def _weight_work(case: Case) -> Work:
+    rows = case.windows.output[0]
+    return replace(_work(case), once=2 * rows * case.depth * case.filters)  # one product an output row, then their sum
 
 
 def _input_work(case: Case) -> Work:
-    gathered = _work(case)
-    return Work(gathered.macs, 3 * gathered.moved)  # products are written, then read with what they are added to
+    # products are written, then read with what they are added to
+    return Work(case.macs, 5 * _gathered(case) // 2, calls=_calls(case))
 
 
 FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)
 INPUT = Kernel("patches", _supports, _input_work, _input_scratch, nothing_to_prepare, _input_gradient)
-WEIGHT = Kernel("patches", _supports, _work, _weight_scratch, nothing_to_prepare, _weight_gradient)
+WEIGHT = Kernel("patches", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient)

@@ -16,18 +16,20 @@ points Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd C
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
-from cnnspec.kernels.cases import Case, Kernel, Work, copy, inside, nothing_to_prepare, product
+from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, inside, nothing_to_prepare, product
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 
 TAPS = 3  # rows of a filter
+CALLS = 6  # of NumPy for a tile
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Filtering:
         return [
             product(matrix, _flat(x[inputs]), rows[:, start : start + size]),
             copy(shifted, columns),
-            _clear_padding(case, columns),
+            clear(_padding(case, columns)),
         ]
 
     def forward(self, case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -207,27 +209,28 @@ class Filtering:
         windows, p = case.windows, self.positions
         tiles, ow = -(-windows.output[0] // self.rows), windows.output[1]
         weights = case.filters * case.channels * windows.kernel[1]
-        moved = case.channels * (windows.width + ow * windows.kernel[1]) + case.filters * ow
-        return Work(tiles * p * weights * ow, tiles * p * moved, (p + TAPS) * weights)
+        moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
+        results = case.filters * prod(windows.output)
+        return Work(tiles * p * weights * ow, moved + results, (p + TAPS) * weights, calls=CALLS * tiles)
+
+    def work_of_weight(self, case: Case) -> Work:
+        """The same products, and one sum of weights for every tile."""
+        work = self.work(case)
+        tiles = work.calls // CALLS
+        return replace(work, once=2 * tiles * self.positions * case.filters * case.channels * case.windows.kernel[1])
 
     def work_of_input(self, case: Case) -> Work:
         """The same as forward, of dy."""
         return self.work(gradient_case(case))
 
 
-def _clear_padding(case: Case, columns: Array) -> Step:
-    """Zeros where a tap reads padding."""
-    zeros: list[Array] = []
+def _padding(case: Case, columns: Array) -> list[Array]:
+    """Where taps read padding."""
+    found: list[Array] = []
     for kx in range(case.windows.kernel[1]):
         first, last = inside(case.windows, 1, kx)
-        zeros += [columns[:, kx, :, :first], columns[:, kx, :, last:]]
-    zeros = [zero for zero in zeros if zero.size]
-
-    def step() -> None:
-        for zero in zeros:
-            zero.fill(0)
-
-    return step
+        found += [columns[:, kx, :, :first], columns[:, kx, :, last:]]
+    return found
 
 
 def _flat(rows: Array) -> Array:
@@ -258,7 +261,7 @@ def _kernels(name: str, points: tuple[float, ...]) -> tuple[Kernel, Kernel, Kern
     return (
         Kernel(name, _supports, f.work, f.scratch, f.prepare, f.forward),
         Kernel(name, _supports_input, f.work_of_input, f.scratch_of_input, f.prepare_turned, f.input_gradient),
-        Kernel(name, _supports, f.work, f.scratch_of_weight, nothing_to_prepare, f.weight_gradient),
+        Kernel(name, _supports, f.work_of_weight, f.scratch_of_weight, nothing_to_prepare, f.weight_gradient),
     )
 
 
