@@ -8,12 +8,68 @@ import sys
 
 from cnnspec import registry
 from cnnspec.cli import USAGE
+from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
+from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, TrainSettings
 from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
+from cnnspec.spec.layers import MERGES, SHORTCUTS
+from cnnspec.spec.model import ParallelEntry, ResidualEntry
 from cnnspec.spec.suggest import did_you_mean
+
+SECTIONS: dict[str, type[Declaration]] = {
+    "train": TrainSettings,
+    "early_stopping": EarlyStopping,
+    "checkpoint": Checkpoints,
+    "clip": Clip,
+    "data": DataSettings,
+    "validation": Validation,
+}
+EXAMPLES = {  # where a spec says it
+    "layer": "- {}",
+    "initializer": "- {{type: dense, units: 10, weight_init: {}}}",
+    "loss": "train: {{epochs: 5, loss: {}}}",
+    "optimizer": "train: {{epochs: 5, optimizer: {}}}",
+    "schedule": "train: {{epochs: 5, schedule: {}}}",
+    "source": "data: {{source: {}}}",
+    "transform": "data: {{source: digits, preprocess: [{}]}}",
+    "augmentation": "data: {{source: digits, augment: [{}]}}",
+    "section": "{}",
+}
+NESTED = {
+    "residual": f"""{inspect.getdoc(ResidualEntry)}
+
+Source: He et al., "Deep residual learning for image recognition" (2016).
+
+Fields:
+
+  body: a list of layers (required)
+      what is added to the input
+  shortcut: one of {", ".join(SHORTCUTS)} (default auto)
+      how the input gets there; none leaves the body alone
+  trainable: true or false (default true)
+      false keeps the parameters inside as they start
+
+Shape: that of the body.
+
+Example: - {{type: residual, body: [{{type: conv2d, filters: 8, kernel_size: 3, padding: same}}, relu]}}""",
+    "parallel": f"""{inspect.getdoc(ParallelEntry)}
+
+Fields:
+
+  branches: a list of two or more lists of layers (required)
+      each reads the same input
+  merge: one of {", ".join(MERGES)} (default concat)
+      how their outputs become one
+  trainable: true or false (default true)
+      false keeps the parameters inside as they start
+
+Shape: with concat the channels of all branches, with add and multiply that of every branch.
+
+Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size: 1}}], []], merge: concat}}""",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +85,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(_contents())
     elif topic in CATALOGUE:
         print(_code_page(topic))
-    elif topic in types:
+    elif topic in types or topic in SECTIONS:
         pages = [
-            _type_page(kind, registry.table(kind)[topic]) for kind in registry.PACKAGES if topic in registry.table(kind)
+            _type_page(kind, topic, registry.table(kind)[topic])
+            for kind in registry.PACKAGES
+            if topic in registry.table(kind)
         ]
+        pages += [_type_page("section", topic, SECTIONS[topic])] if topic in SECTIONS else []
         print("\n\n".join(pages))
+    elif topic in NESTED:
+        print(f"{topic} (layer)\n\n{NESTED[topic]}")
     elif topic in shipped().values:
         print(f"{topic} (block)\n\n{source(topic)}")
     else:
-        help = did_you_mean(topic, [*CATALOGUE, *types, *shipped().values], "topics")
+        help = did_you_mean(topic, [*types, *SECTIONS, *NESTED, *shipped().values, *CATALOGUE], "topics")
         print(f"cnnspec: error: nothing is known of '{topic}'\nhelp: {help}", file=sys.stderr)
         return USAGE
     return 0
@@ -45,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _contents() -> str:
     lines = [f"{kind}s: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
+    lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
     return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
 
 
@@ -56,16 +118,16 @@ def _code_page(code: str) -> str:
     return page
 
 
-def _type_page(kind: str, cls: type[Declaration]) -> str:
-    lines = [f"{cls.type_name} ({kind})", "", inspect.getdoc(cls) or ""]
+def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
+    lines = [f"{title} ({kind})", "", inspect.getdoc(cls) or ""]
     declared = options(cls)
     if declared:
         lines += ["", "Fields:", ""]
     for option in declared:
         what = option.schema["$ref"].rpartition("/")[2] if "$ref" in option.schema else expected(option.schema)
         default = option.default
-        name = getattr(default, "type_name", default)
-        state = "required" if option.required else f"default {name}" if name is not None else "optional"
+        written = None if isinstance(default, Declaration) and default.kind == "section" else _written(default)
+        state = "required" if option.required else f"default {written}" if written is not None else "optional"
         lines.append(f"  {option.name}: {what} ({state})")
         if option.description:
             lines.append(f"      {option.description}")
@@ -76,16 +138,32 @@ def _type_page(kind: str, cls: type[Declaration]) -> str:
             lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
         if cls.cost is not Layer.cost:
             lines.append(f"Multiply-accumulates: {inspect.getdoc(cls.cost)}")
-    return "\n".join([*lines, "", f"Example: {_example(cls)}"])
+    return "\n".join([*lines, "", f"Example: {EXAMPLES[kind].format(_example(title, cls))}"])
 
 
-def _example(cls: type[Declaration]) -> str:
+def _written(default: object) -> str | None:
+    """A default as a spec would say it."""
+    match default:
+        case None:
+            return None
+        case bool():
+            return str(default).lower()
+        case tuple():
+            return f"[{', '.join(filter(None, map(_written, default)))}]"
+    return str(getattr(default, "type_name", default))
+
+
+def _example(title: str, cls: type[Declaration]) -> str:
     """The shortest way to write it: a bare name, or what is required and a value that fits."""
     required = [f"{option.name}: {_value(option.schema)}" for option in options(cls) if option.required]
-    return f"{{type: {cls.type_name}, {', '.join(required)}}}" if required else cls.type_name
+    if title in SECTIONS:
+        return f"{title}: {{{', '.join(required)}}}"
+    return f"{{type: {title}, {', '.join(required)}}}" if required else title
 
 
 def _value(schema: Json) -> str:
+    if "$ref" in schema:
+        return next(iter(registry.table(schema["$ref"].rpartition("/")[2])))
     if "anyOf" in schema:
         return _value(schema["anyOf"][0])
     if "enum" in schema:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cnnspec import registry
 from cnnspec.cli import main
+from cnnspec.cli.explain import NESTED, SECTIONS
 from cnnspec.cli.init import TEMPLATES
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS
@@ -118,6 +120,12 @@ def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None
         ("conv2d", "filters: an integer at least 1 (required)"),
         ("sgd", "momentum: a number at least 0 and below 1 (default 0.0)"),
         ("normal", "std: a number at least 0 (default 0.01)"),
+        ("conv2d", "stride: an integer at least 1 or a list of 2 values, each an integer at least 1 (default [1, 1])"),
+        ("cosine", "Example: train: {epochs: 5, schedule: cosine}"),
+        ("residual", "shortcut: one of auto, identity, projection, none (default auto)"),
+        ("parallel", "merge: one of concat, add, multiply (default concat)"),
+        ("train", "epochs: an integer at least 1 (required)"),
+        ("early_stopping", "patience: an integer at least 1 (default 5)"),
     ],
 )
 def test_explain(topic: str, text: str, capsys: Captured) -> None:
@@ -133,8 +141,12 @@ def test_explain_lists_everything_and_suggests(capsys: Captured) -> None:
 
 
 def test_every_page_can_be_printed(capsys: Captured) -> None:
-    for code in CATALOGUE:
-        assert main(["explain", code]) == 0
+    types = [name for kind in registry.PACKAGES for name in registry.table(kind)]
+    for topic in [*CATALOGUE, *types, *SECTIONS, *NESTED]:
+        assert main(["explain", topic]) == 0
+        page = capsys.readouterr().out
+        assert "None" not in page
+        assert "Wrong:" in page or "Example: " in page or topic in ("unknown-path", "unreadable-file")
     assert "Traceback" not in capsys.readouterr().err
 
 
