@@ -51,11 +51,10 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                 key: value if key in skip else filled(value, scope, findings, where.down(key))
                 for key, value in tree.values.items()
             }
-            return replace(tree, values=values)
+            return Mapping(tree.keys, values, tree.span)
         case Items():
-            return replace(
-                tree, items=tuple(filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
-            )
+            items = (filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
+            return Items(tuple(items), tree.span)
         case Scalar(value=str(text)) if "$" in text:
             names = _Watched(scope)
             try:

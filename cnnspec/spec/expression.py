@@ -6,6 +6,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from cnnspec.spec.suggest import did_you_mean
@@ -54,7 +55,7 @@ def substitute(text: str, names: Mapping[str, Any]) -> Any:
 def evaluate(source: str, names: Mapping[str, Any]) -> Any:
     """The value of an expression; ExpressionError where it has none."""
     try:
-        tree = ast.parse(source.strip(), mode="eval").body
+        tree = _parsed(source.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError(
             f"cannot read the expression '{source}'", "write arithmetic such as ${width * 2}"
@@ -67,6 +68,11 @@ def evaluate(source: str, names: Mapping[str, Any]) -> Any:
         raise ExpressionError(f"'{source}' is larger than {LARGEST:,}")
     # 64 / 2 is meant as a whole number where it comes out as one.
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@lru_cache(maxsize=1024)  # a block's expressions are the same at every use
+def _parsed(source: str) -> ast.expr:
+    return ast.parse(source, mode="eval").body
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:

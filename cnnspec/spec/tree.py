@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec.diagnostics import Related, Span
@@ -41,16 +41,15 @@ class Mapping:
 
     def with_value(self, key: str, value: Tree) -> Mapping:
         """A copy in which a key has another value."""
-        return replace(
-            self, keys={**self.keys, key: self.keys.get(key, value.span)}, values={**self.values, key: value}
-        )
+        keys = {**self.keys, key: self.keys.get(key, value.span)}
+        return Mapping(keys, {**self.values, key: value}, self.span)
 
     def without(self, *keys: str) -> Mapping:
         """A copy without some keys."""
-        return replace(
-            self,
-            keys={key: span for key, span in self.keys.items() if key not in keys},
-            values={key: value for key, value in self.values.items() if key not in keys},
+        return Mapping(
+            {key: span for key, span in self.keys.items() if key not in keys},
+            {key: value for key, value in self.values.items() if key not in keys},
+            self.span,
         )
 
 
@@ -67,11 +66,11 @@ class Where:
     def down(self, key: str | int) -> Where:
         """One level further."""
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.path else key
-        return replace(self, path=self.path + step)
+        return Where(self.path + step, self.uses)
 
     def used(self, message: str, span: Span) -> Where:
         """Inside a block that was used at a place."""
-        return replace(self, uses=(*self.uses, Related(message, span)))
+        return Where(self.path, (*self.uses, Related(message, span)))
 
 
 def plain(tree: Tree) -> Any:
