@@ -100,7 +100,7 @@ def show(error: SpecError) -> None:
 
 def coloured_output() -> bool:
     """Whether standard output is a terminal that may be coloured."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _say(message: str, help: str | None = None) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import subprocess
+import tarfile
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.compare import Change, compare
 from cnnspec.plan import inference_footprint, training_footprint
-from cnnspec.spec import Spec, load, loads
+from cnnspec.spec import Spec, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes."""
     after = load(arguments.after)
-    if arguments.git:
-        name = f"{arguments.before}:{arguments.after}"
-        before = loads(_revision(arguments.before, Path(arguments.after)), name)
-    else:
-        before = load(arguments.before)
+    before = _revision(arguments.before, Path(arguments.after)) if arguments.git else load(arguments.before)
     graphs = build(before), build(after)
     changes = compare(*graphs)
     rows = [_row(change) for change in changes]
@@ -38,16 +38,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if arguments.exit_code and (rows or any(old != new for _, old, new in totals)) else 0
 
 
-def _revision(revision: str, path: Path) -> str:
-    command = ["git", "-C", str(path.resolve().parent), "show", f"{revision}:./{path.name}"]
+def _revision(revision: str, path: Path) -> Spec:
+    """The spec as it was, with what it extends as that was: its folder at the revision, in a temporary place."""
+    command = ["git", "-C", str(path.resolve().parent), "archive", "--format=tar", revision, "."]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise RunError("git is not installed", "compare two files instead") from error
-    if done.returncode:
-        reason = done.stderr.strip().removeprefix("fatal: ")
-        raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
-    return done.stdout
+    with TemporaryDirectory() as folder:
+        then = Path(folder) / path.name
+        if done.returncode == 0:
+            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+                archive.extractall(folder, filter="data")
+        if not then.is_file():
+            reason = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ") or "it is not there"
+            raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
+        try:
+            return load(then)
+        except SpecError as error:
+            near = f"{revision}:{path.parent}"
+            spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]
+            found = [replace(d, span=span) for d, span in zip(error.diagnostics, spans, strict=True)]
+            raise SpecError(found) from error
 
 
 def _row(change: Change) -> tuple[str, str, str, str, str]:

@@ -61,3 +61,25 @@ def test_against_a_revision(files: tuple[str, str], capsys: Captured) -> None:
     assert "filters 4 -> 6" in capsys.readouterr().out
     assert main(["diff", "--git", "nowhere", files[0]]) == 4
     assert "git cannot show" in capsys.readouterr().err
+
+
+def test_a_revision_has_the_base_of_its_time(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "base.yaml").write_text(BEFORE)
+    (tmp_path / "net.yaml").write_text("extends: base.yaml\nname: net\n")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t.example"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    (tmp_path / "base.yaml").write_text(AFTER)
+    assert main(["diff", "--git", "HEAD", str(tmp_path / "net.yaml"), "--exit-code"]) == 1
+    assert "filters 4 -> 6" in capsys.readouterr().out
+
+
+def test_a_wrong_revision_is_told_as_such(files: tuple[str, str], capsys: Captured) -> None:
+    folder = Path(files[0]).parent
+    Path(files[0]).write_text(BEFORE.replace("units", "unitz"))
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t.example"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    Path(files[0]).write_text(BEFORE)
+    assert main(["diff", "--git", "HEAD", files[0]]) == 1
+    assert capsys.readouterr().out.startswith(f"HEAD:{files[0]}:7:31: error[unknown-key]")
