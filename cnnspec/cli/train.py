@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
 from cnnspec.cli.check import checked, opened
+from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import data_folder, origin, with_epochs
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
@@ -252,25 +252,7 @@ class _Voice:
         if not self.bar:
             yield None
             return
-        columns = (
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task("", epoch=1, epochs=epochs, figures="")
-
-            def watch(moment: Moment) -> None:
-                accuracy = "" if moment.accuracy is None else f"  accuracy {moment.accuracy:.2%}"
-                bar.update(
-                    task,
-                    total=moment.steps * epochs,
-                    completed=moment.position.step,
-                    epoch=moment.position.epoch,
-                    figures=f"loss {moment.loss:.4f}{accuracy}  {moment.images_per_second:,.0f} images/s",
-                )
-
+        with training_bar(self.console, epochs) as watch:
             yield watch
 
     def epoch(self, epoch: Epoch, epochs: int, best: bool) -> None:

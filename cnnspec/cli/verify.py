@@ -6,11 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.check import checked, opened
+from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import data_folder, origin
 from cnnspec.cli.versions import versions
 from cnnspec.diagnostics import RunError
@@ -19,6 +23,7 @@ from cnnspec.train import Model, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.checkpoint import Checkpoint, read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.fit import Watcher
 from cnnspec.train.keeper import TRACED
 from cnnspec.train.run import BEST, LAST, SPEC, Run
 
@@ -57,7 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         replay.ends[most] = str(last.progress["weights"])
     if not replay.trace:
         raise RunError(f"{run_.path} has no trace of its first steps", "its training ended before the first one")
-    difference = replay.difference(data, rows)
+    console = Console(stderr=True, highlight=False)
+    total = spec.train.epochs if spec.train and arguments.all else 0
+    with training_bar(console, total) if total and console.is_terminal else nullcontext() as show:
+        replay.show = show
+        difference = replay.difference(data, rows)
     changed = {} if difference is None else _changed(about.get("versions", {}))
     found = {"steps": replay.steps, "epochs": replay.epochs, "difference": difference, "versions": changed}
     if arguments.json:
@@ -97,6 +106,7 @@ class _Replay:
         self.ends = {TRACED: trace["weights"]} if "weights" in trace else {}  # fingerprints by step
         self.steps = self.epochs = 0
         self.found: str | None = None
+        self.show: Watcher | None = None
 
     def difference(self, data: Any, rows: list[dict[str, Any]]) -> str | None:
         """The first thing that differs; None where nothing does."""
@@ -121,6 +131,8 @@ class _Replay:
                 self.found = f"loss of step {step}: expected {expected!r}, got {got!r}"
                 raise _Stop
         self.steps = step
+        if self.show is not None:
+            self.show(progress)
         if step in self.ends:
             now = fingerprint(dict(self.model.weights.arrays()))
             if now != self.ends[step]:
