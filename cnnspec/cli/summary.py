@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from math import prod
 
 from rich.console import Console
@@ -20,6 +21,9 @@ from cnnspec.plan.explain import Chosen, explain_plan
 from cnnspec.plan.footprint import FLOAT
 from cnnspec.shapes import text
 from cnnspec.spec import Spec, load
+
+WIDE = 160  # columns of a table that goes to a file
+RUNNERS_UP = 2  # printed; JSON has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(spec, graph, batch, footprints)
         if chosen:
-            Console(highlight=False).print(_kernels(chosen, batch))
+            width = None if sys.stdout.isatty() else WIDE
+            Console(highlight=False, width=width).print(_kernels(chosen, batch))
         if arguments.passes:
             _print_passes(graph, "infer" if spec.train is None else "train")
     return 0
@@ -65,11 +70,11 @@ def _print_passes(graph: Graph, mode: Mode) -> None:
 def _kernels(chosen: list[Chosen], batch: int) -> Table:
     """The convolutions' kernels with their predicted times, and the runners-up."""
     table = Table(title=f"kernels at batch {batch}, on one thread", box=None, header_style="bold", pad_edge=False)
-    for heading in ("layer", "direction", "kernel", "predicted", "instead of"):
-        table.add_column(heading, justify="right" if heading == "predicted" else "left")
+    for heading in ("layer", "direction", "kernel", "us", "tile", "instead of"):
+        table.add_column(heading, justify="right" if heading == "us" else "left", no_wrap=heading == "layer")
     for entry in chosen:
-        others = ", ".join(f"{name} {price:,.0f} us" for name, price in entry.others)
-        table.add_row(entry.layer, entry.direction, entry.kernel, f"{entry.microseconds:,.0f} us", others)
+        others = ", ".join(f"{name} {price:,.0f}" for name, price in entry.others[:RUNNERS_UP])
+        table.add_row(entry.layer, entry.direction, entry.kernel, f"{entry.microseconds:,.0f}", entry.tile, others)
     return table
 
 

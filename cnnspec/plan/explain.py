@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES, optimise
+from cnnspec.kernels.cases import Case, Kernel
 from cnnspec.kernels.choice import candidates, choose, nanoseconds
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
 from cnnspec.plan.lower import shards_of
+from cnnspec.shapes import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Chosen:
     direction: str  # forward, input or weight
     kernel: str
     microseconds: float  # predicted, for all images of the batch on one thread
+    tile: str  # the largest array that it works in at a time; empty where it reads the map itself
     others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices
 
 
@@ -39,4 +43,10 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
             able = candidates(direction, case, n)
             prices = {other.name: nanoseconds(other, case, n) * batch / 1000 for other in able}
             own = prices.pop(kernel.name)
-            yield Chosen(node.name, direction, kernel.name, own, tuple(prices.items()))
+            yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, case, n), tuple(prices.items()))
+
+
+def _tile(kernel: Kernel, case: Case, n: int) -> str:
+    working = [(name, b.shape) for name, b in kernel.scratch(case, n).items() if b.lifetime in ("forward", "backward")]
+    name, shape = max(working, key=lambda entry: prod(entry[1]), default=("", ()))
+    return f"{name} {text(shape)}" if name else ""

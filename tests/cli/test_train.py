@@ -188,6 +188,7 @@ def test_summary_explains_the_plan(capsys: Captured) -> None:
     assert ("conv2d_1", "input") not in chosen  # nobody wants the gradient of the images
     assert chosen["conv2d_2", "forward"]["kernel"] == "dft"
     assert {name for name, _ in chosen["conv2d_2", "forward"]["others"]} == {"direct", "patches"}
+    assert chosen["conv2d_1", "forward"]["tile"].startswith("columns 1x")
     assert main(["summary", path, "--explain-plan"]) == 0
     assert "instead of" in capsys.readouterr().out
 
