@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 MOST_NAMES = 60  # that a help line lists
 
@@ -69,6 +70,7 @@ SYNONYMS = {
 }
 
 
+@lru_cache(maxsize=4096)  # a mistake is often made more than once
 def distance(a: str, b: str) -> int:
     """Edits between two words: insertions, deletions, replacements and swaps of neighbours (Damerau 1964)."""
     before: list[int] = []
@@ -89,8 +91,11 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     names = list(names)
     if SYNONYMS.get(folded) in names:
         return [SYNONYMS[folded]]
-    ranked = sorted((distance(folded, name.lower()), name) for name in names)
-    return [name for edits, name in ranked if edits <= max(2, len(name) // 3)][:count]
+    reach = {name: max(2, len(name) // 3) for name in names}
+    # Words of very different lengths are far apart, and a very long one would take long.
+    alike = [name for name in reach if abs(len(folded) - len(name)) <= reach[name]]
+    ranked = sorted((distance(folded, name.lower()), name) for name in alike)
+    return [name for edits, name in ranked if edits <= reach[name]][:count]
 
 
 def clearest(word: str, names: Iterable[str]) -> str | None:

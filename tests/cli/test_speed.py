@@ -74,3 +74,12 @@ def test_a_thousand_files_go_at_150_a_second(tmp_path: Path) -> None:
     started = time.perf_counter()
     assert main(["validate", str(tmp_path)]) == 0
     assert 1000 / (time.perf_counter() - started) >= 150
+
+
+def test_thousands_of_mistakes_and_very_long_words_take_less_than_two_seconds(tmp_path: Path) -> None:
+    layers = "  - {type: conv2d, filtres: 8, kernel_size: 3, strde: 2}\n" * 1000
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f'cnnspec: 1\ninput: [8, 8, 8]\n"{"x" * 100_000}": 1\nlayers:\n{layers}')
+    started = time.process_time()
+    assert main(["validate", str(path), "--format", "concise"]) == 1
+    assert time.process_time() - started < 2
