@@ -70,6 +70,23 @@ layers:
 train: {epochs: 1, batch_size: 6}
 """
 
+# one layer's parameters used at three places, and layers that training leaves as they are
+SHARED = """\
+cnnspec: 1
+input: [3, 8, 8]
+layers:
+  - {id: stem, type: conv2d, filters: 4, kernel_size: 3, padding: same, trainable: false}
+  - {id: a, type: conv2d, filters: 4, kernel_size: 3, padding: same, activation: tanh}
+  - {id: b, type: conv2d, filters: 4, kernel_size: 3, padding: same, share: a, activation: tanh}
+  - {id: c, type: conv2d, filters: 4, kernel_size: 3, padding: same, share: a, from: a}
+  - {type: add, from: [b, c]}
+  - {type: residual, trainable: false, body: [{type: conv2d, filters: 6, kernel_size: 3, padding: same}, batch_norm]}
+  - {type: parallel, merge: multiply, branches: [[], [global_avg_pool2d, {type: dense, units: 6, activation: sigmoid}]]}
+  - global_avg_pool2d
+  - {type: dense, units: 5}
+train: {epochs: 1, batch_size: 6, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01}}
+"""
+
 
 class Pair:
     """One network here and there, in float64, with random weights and statistics."""
@@ -95,7 +112,7 @@ class Pair:
         return plan
 
 
-@pytest.fixture(name="pair", params=[*SMALL, RARE], ids=[*(path.stem for path in SMALL), "rare"])
+@pytest.fixture(name="pair", params=[*SMALL, RARE, SHARED], ids=[*(path.stem for path in SMALL), "rare", "shared"])
 def _pair(request: pytest.FixtureRequest) -> Pair:
     spec = loads(request.param) if isinstance(request.param, str) else load(request.param)
     return Pair(spec, remove_train_only(build(spec)))
@@ -123,7 +140,9 @@ def test_a_training_step_agrees(pair: Pair) -> None:
     expected.backward()
     plan.gradients()
     assert plan.losses.mean() == pytest.approx(expected.item(), rel=1e-9)
-    for slot in pair.weights.slots:
+    trained = [slot for slot in pair.weights.slots if slot.stop <= pair.weights.trained]
+    assert [slot.node.trainable for slot in pair.weights.slots] == [slot in trained for slot in pair.weights.slots]
+    for slot in trained:
         gradient = getattr(pair.network, slot.key.replace(".", "__")).grad.numpy()
         own = training.gradients[0][slot.start : slot.stop].reshape(slot.shape)
         np.testing.assert_allclose(own, gradient, rtol=1e-6, atol=1e-9 + 1e-8 * abs(gradient).max(), err_msg=slot.key)

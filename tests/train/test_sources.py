@@ -40,6 +40,21 @@ def pictures(folder: Path, images: Images) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "labels", "files"),
+    [("cifar10", 1, ("data_batch_1.bin", "test_batch.bin")), ("cifar100", 2, ("train.bin", "test.bin"))],
+)
+def test_cifar_is_learned(tmp_path: Path, source: str, labels: int, files: tuple[str, str]) -> None:
+    made = Synthetic(shape=(3, 32, 32), classes=3, train=300, test=60).read(None, False)
+    for images, name in zip(made.splits.values(), files, strict=True):
+        records = [np.repeat(images.labels[:, None], labels, axis=1), images.pixels.reshape(len(images.labels), -1)]
+        (tmp_path / name).write_bytes(np.concatenate(records, axis=1).astype(np.uint8).tobytes())
+    text = SPEC.format(source=source).replace("[3, 8, 8]", "[3, 32, 32]").replace("0.05", "0.005")
+    (tmp_path / "net.yaml").write_text(text.replace("units: 3", f"units: {source.removeprefix('cifar')}"))
+    epochs = compile(tmp_path / "net.yaml").fit(data_dir=tmp_path)
+    assert epochs[-1]["test.accuracy"] > 0.95
+
+
+@pytest.mark.parametrize(
     ("source", "write"),
     [
         ("npz", npz),
