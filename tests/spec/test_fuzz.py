@@ -101,7 +101,7 @@ def mutated(draw: Draw) -> bytes:
                 case "rename":
                     text = replaced(text, key, key, draw(st.text(max_size=8).map(json.dumps)))
                 case "misspell":
-                    text = replaced(text, key, key, draw(misspelt(line[key.column - 1 : key.end_column - 1])))
+                    text = replaced(text, key, key, draw(misspelt(line[key.column - 1 : key.end_column - 1] or "key")))
                 case "value":
                     text = replaced(text, value, value, draw(VALUES))
                 case "other":
