@@ -17,7 +17,7 @@ from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, gro
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
-TILE = 5 << 16  # elements of the expanded columns of a tile
+TILE = 1 << 18  # elements of the expanded columns of a tile
 LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
 
 

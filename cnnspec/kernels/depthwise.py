@@ -27,7 +27,7 @@ from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
 HEIGHT = 4  # rows of a band
-CACHE = 1 << 17  # elements of one tap's products that are held at a time
+CACHE = 1 << 18  # elements that are held at a time: more calls cost two threads more than a cache that overflows
 
 
 @dataclass(frozen=True)
@@ -151,23 +151,22 @@ class _Term:
     rows: Array  # (depth, c, w, n)
 
 
-def _sum_of(terms: list[_Term], place: Array, held: Array) -> list[Step]:
-    """place (rows, c*m, w, n) = the sum of the terms' products; `held` is an array of its shape for each.
+def _sum_of(terms: list[_Term], targets: list[Array]) -> list[Step]:
+    """The first target (rows, c*m, w, n) = the sum of the terms' products; the others hold one term each.
 
-    Sums run over whole rows without gaps, as all but the first of `held` are zero where a tap does not reach.
+    Sums run over whole rows without gaps: the other targets are zero where their taps do not reach.
     """
+    total = targets[0]
     if not terms:
-        return [clear([place])]
-    contiguous = place[0, 0].flags.c_contiguous
-    targets = [place, *held[1:]] if contiguous else list(held)
-    steps = [clear(_edges(targets[0], terms[0].reach.write))]
+        return [clear([total])]
+    steps = [clear(_edges(total, terms[0].reach.write))]
     for term, target in zip(terms, targets, strict=False):
         outer, read = term.matrices.shape[:2], term.reach.read
         operand = _matrix_of(term.rows, read, (outer[0], 1))
         steps.append(product(term.matrices, operand, _matrix_of(target, term.reach.write, outer)))
-        if target is not targets[0]:
-            steps.append(_add(targets[0], target))
-    return steps if contiguous else [*steps, copy_runs(targets[0], place)]
+        if target is not total:
+            steps.append(_add(total, target))
+    return steps
 
 
 def _widest_first(reaches: list[Reach]) -> list[Reach]:
@@ -212,7 +211,8 @@ def _forward_channels(case: Case, n: int) -> int:
 
 def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
     count, bands = _forward_channels(case, n), _forward_bands(case.windows)
-    shape = (case.windows.kernel[1], bands.height, count * case.filters_of_group, case.windows.output[1], n)
+    taps = max(1, case.windows.kernel[1] - 1)
+    shape = (taps, bands.height, count * case.filters_of_group, case.windows.output[1], n)
     return {
         "matrices": Buffer(_forward_matrices(case), "prepare"),
         "held": Buffer(shape),
@@ -228,7 +228,8 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
     reaches = _widest_first(reads(case.windows))
-    steps = [clear([edge for array, reach in zip(held, reaches, strict=False) for edge in _edges(array, reach.write)])]
+    unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in _edges(array, reach.write)]
+    steps = [clear(unreached)]
     for rows, read, part in _forward_bands(case.windows):
         for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
             planes, split = _split(case, x[read, maps], buffers)
@@ -237,14 +238,15 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
                 _Term(reach, matrices[reach.tap, maps, :, : place.shape[0], part], planes[reach.phase])
                 for reach in reaches
             ]
-            steps += [*split, *_sum_of(terms, place, held[:, : place.shape[0], : place.shape[1]])]
+            steps += [*split, *_sum_of(terms, [place, *held[:, : place.shape[0], : place.shape[1]]])]
     return steps
 
 
 def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
     windows, bands, m = case.windows, _input_bands(case.windows), case.filters_of_group
     matrices = (windows.kernel[1], case.channels, m, bands.height, bands.depth)
-    held = (windows.kernel[1] * m, bands.height, _input_channels(case, n), width_of_phase(windows, 0), n)
+    terms = max(1, windows.kernel[1] * m - (windows.stride[1] == 1))
+    held = (terms, bands.height, _input_channels(case, n), width_of_phase(windows, 0), n)
     return {"matrices": Buffer(matrices, "prepare"), "held": Buffer(held, "backward")}
 
 
@@ -259,30 +261,29 @@ def _prepare_transposed(case: Case, weight: Array, buffers: Mapping[str, Array])
 
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    windows, m, matrices = case.windows, case.filters_of_group, buffers["matrices"]
+    windows, m, matrices, held = case.windows, case.filters_of_group, buffers["matrices"], iter(buffers["held"])
     oh, _, ow, n = dy.shape
     source = dy.reshape(oh, case.channels, m, ow, n)
-    reaches = _widest_first(writes(windows))
     edges: list[Array] = []
     steps: list[Step] = []
     for phase in range(min(windows.stride[1], windows.width)):
-        width = width_of_phase(windows, phase)
-        reached = [(reach, f) for reach in reaches if reach.phase == phase for f in range(m)]
-        first = sum(r.phase < phase for r in reaches) * m
-        held = buffers["held"][first : first + len(reached), :, :, :width]
-        edges += [edge for array, (reach, _) in zip(held, reached, strict=True) for edge in _edges(array, reach.write)]
+        width, split = width_of_phase(windows, phase), windows.stride[1] > 1
+        reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
+        alone = reached if split else reached[1:]  # without gaps, the first is written to its place
+        others = [next(held)[:, :, :width] for _ in alone]
+        edges += [edge for array, (r, _) in zip(others, alone, strict=True) for edge in _edges(array, r.write)]
         for rows, read, part in _input_bands(windows):
             for maps, _ in _tiles(case, _input_channels(case, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]
+                height, count = place.shape[:2]
                 terms = [
-                    _Term(
-                        reach,
-                        matrices[reach.tap, maps, f : f + 1, : place.shape[0], part],
-                        source[read, maps, f],
-                    )
-                    for reach, f in reached
+                    _Term(r, matrices[r.tap, maps, f : f + 1, :height, part], source[read, maps, f]) for r, f in reached
                 ]
-                steps += _sum_of(terms, place, held[:, : place.shape[0], : place.shape[1]])
+                targets = [array[:height, :count] for array in others]
+                if not split or not reached:
+                    steps += _sum_of(terms, [place, *targets])
+                else:
+                    steps += [*_sum_of(terms, targets), copy_runs(targets[0], place)]
     return [clear(edges), *steps]
 
 
