@@ -1,7 +1,7 @@
-"""A graph as a function on arrays of n, h, w, c: once for all libraries with NumPy's names, such as JAX and Keras.
+"""A graph as a function on arrays of n, h, w, c: once for all frameworks with NumPy's names, such as JAX and Keras.
 
 Every type of layer has one function here, from the node, its arrays and its inputs to its output. Maps are n, h, w, c
-and vectors n, features. Weights are held as these libraries multiply them: (kh, kw, c, filters) and (features, units).
+and vectors n, features. Weights are held as these multiply them: (kh, kw, c, filters) and (features, units).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Tensor = Any
 TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # the axes of a convolution's and of a dense layer's weights
 
 
-class Library(Protocol):
-    """What differs from library to library; windows are laid without padding."""
+class Framework(Protocol):
+    """What differs from framework to framework; windows are laid without padding."""
 
     name: str
     array: Any  # functions by NumPy's names
@@ -53,7 +53,7 @@ class Library(Protocol):
 class Call:
     """One layer's call: what its function is given, and the running statistics that it leaves."""
 
-    library: Library
+    framework: Framework
     node: Node
     arrays: Mapping[str, Tensor]  # parameters and state by the names within the layer
     inputs: Sequence[Tensor]
@@ -72,15 +72,15 @@ class Call:
 
     @property
     def array(self) -> Any:
-        """The library's functions by NumPy's names."""
-        return self.library.array
+        """The framework's functions by NumPy's names."""
+        return self.framework.array
 
 
 Function = Callable[[Call], Tensor]
 
 
 def native(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
-    """Parameters and states by name, weights with the axes in the order of these libraries.
+    """Parameters and states by name, weights with the axes in the order of these frameworks.
 
     RunError with all layers that have no counterpart.
     """
@@ -105,7 +105,7 @@ def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
 
 
 def apply(
-    library: Library, graph: Graph, arrays: Mapping[str, Tensor], x: Tensor, *, training: bool
+    framework: Framework, graph: Graph, arrays: Mapping[str, Tensor], x: Tensor, *, training: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The network's output, and the running statistics that changed, by name."""
     found: dict[str, Tensor] = {INPUT: x}
@@ -114,15 +114,15 @@ def apply(
         owner = node.share or node.name
         own = {name: arrays[f"{owner}.{name}"] for name in node.params}
         own |= {name: arrays[f"{node.name}.{name}"] for name in node.state}
-        call = Call(library, node, own, [found[name] for name in node.inputs], training)
+        call = Call(framework, node, own, [found[name] for name in node.inputs], training)
         found[node.name] = FUNCTIONS[node.layer.type_name](call)
         state |= {f"{node.name}.{name}": value for name, value in call.state.items()}
     return found[graph.output.name], state
 
 
-def loss(library: Library, settings: Loss, classes: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The mean loss of a batch as a function of output, images and labels."""
-    array, activation, chosen, fields = library.array, library.activation, settings.type_name, vars(settings)
+    array, activation, chosen, fields = framework.array, framework.activation, settings.type_name, vars(settings)
     if fields.get("class_weights") is not None:
         raise RunError("no counterpart of class_weights is known here", "measure without them")
 
@@ -181,12 +181,12 @@ def _convolution(call: Call) -> Tensor:
     laid = call.layer.windows(call.node.input_shapes[0])
     groups = getattr(call.layer, "groups", call.node.input_shapes[0][0])  # depthwise: as many as channels
     x = _padded(call, call.x, laid.padding)
-    return _biased(call, call.library.convolution(x, call.arrays["weight"], laid.stride, laid.dilation, groups))
+    return _biased(call, call.framework.convolution(x, call.arrays["weight"], laid.stride, laid.dilation, groups))
 
 
 def _separable(call: Call) -> Tensor:
     laid, channels = call.layer.windows(call.node.input_shapes[0]), call.node.input_shapes[0][0]
-    x, convolution = _padded(call, call.x, laid.padding), call.library.convolution
+    x, convolution = _padded(call, call.x, laid.padding), call.framework.convolution
     middle = convolution(x, call.arrays["depthwise"], laid.stride, laid.dilation, channels)
     return _biased(call, convolution(middle, call.arrays["pointwise"], (1, 1), (1, 1), 1))
 
@@ -210,7 +210,7 @@ def _transposed(call: Call) -> Tensor:
     more = layer.output_padding
     x = _padded(call, x, (eh - 1, eh - 1 + more, ew - 1, ew - 1 + more))
     x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
-    return _biased(call, call.library.convolution(x, turned, (1, 1), laid.dilation, groups))
+    return _biased(call, call.framework.convolution(x, turned, (1, 1), laid.dilation, groups))
 
 
 def _dense(call: Call) -> Tensor:
@@ -220,16 +220,16 @@ def _dense(call: Call) -> Tensor:
 def _max_pool(call: Call) -> Tensor:
     laid = call.layer.windows(call.node.input_shapes[0])
     x = _padded(call, call.x, laid.padding, -np.inf)
-    return call.library.maximum(x, laid.kernel, laid.stride)
+    return call.framework.maximum(x, laid.kernel, laid.stride)
 
 
 def _mean_of_windows(call: Call, x: Tensor, *, whole: bool) -> Tensor:
     laid = call.layer.windows(call.node.input_shapes[0])
-    y = call.library.mean(_padded(call, x, laid.padding), laid.kernel, laid.stride)
+    y = call.framework.mean(_padded(call, x, laid.padding), laid.kernel, laid.stride)
     if whole or not any(laid.padding):
         return y
     inside = _padded(call, call.array.ones_like(x[:1, :, :, :1]), laid.padding)
-    return y / call.library.mean(inside, laid.kernel, laid.stride)
+    return y / call.framework.mean(inside, laid.kernel, laid.stride)
 
 
 def _lp_pool(call: Call) -> Tensor:
@@ -240,7 +240,7 @@ def _lp_pool(call: Call) -> Tensor:
 def _resampled(call: Call) -> Tensor:
     """Rows and columns as weighted sums, by the layer's own weights."""
     (_, h, w), (_, oh, ow) = call.node.input_shapes[0], call.node.shape
-    down, across = (call.library.constant(call.layer.weights(*sides), call.x) for sides in ((oh, h), (ow, w)))
+    down, across = (call.framework.constant(call.layer.weights(*sides), call.x) for sides in ((oh, h), (ow, w)))
     return call.array.einsum("nhwc,oh,pw->nopc", call.x, down, across)
 
 
@@ -251,7 +251,7 @@ def _batch_norm(call: Call) -> Tensor:
     if call.training:
         momentum = layer.momentum
         now = array.mean(x, axis=axes), array.var(x, axis=axes)
-        count = call.library.batch_size(x) * int(np.prod(x.shape[1:-1], dtype=int))
+        count = call.framework.batch_size(x) * int(np.prod(x.shape[1:-1], dtype=int))
         call.state["running_mean"] = momentum * mean + (1 - momentum) * now[0]
         call.state["running_variance"] = momentum * variance + (1 - momentum) * (count / max(count - 1, 1)) * now[1]
         mean, variance = now
@@ -349,19 +349,19 @@ def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
     def function(call: Call) -> Tensor:
         if not call.training:
             return call.x
-        shape = (call.library.batch_size(call.x), *call.x.shape[1:])
-        return call.x * call.library.keep(mask(shape), call.layer.rate)
+        shape = (call.framework.batch_size(call.x), *call.x.shape[1:])
+        return call.x * call.framework.keep(mask(shape), call.layer.rate)
 
     return function
 
 
-def _plain(function: Callable[[Library, Tensor, Any], Tensor]) -> Function:
-    """A function of the library, one input and the layer's fields."""
-    return lambda call: function(call.library, call.x, call.layer)
+def _plain(function: Callable[[Framework, Tensor, Any], Tensor]) -> Function:
+    """A function of the framework, one input and the layer's fields."""
+    return lambda call: function(call.framework, call.x, call.layer)
 
 
 def _activation(name: str) -> Function:
-    return lambda call: getattr(call.library.activation, name)(call.x)
+    return lambda call: getattr(call.framework.activation, name)(call.x)
 
 
 FUNCTIONS: Mapping[str, Function] = {

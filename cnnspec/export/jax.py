@@ -83,17 +83,17 @@ def programs(
     """Inference, or with a loss and an optimizer a step of training, as JAX compiles it for the processor."""
     flag = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
     os.environ.setdefault("XLA_FLAGS", flag)  # read when JAX starts
-    library = Jax()
-    network = Network(library, graph, values, images, labels)
+    framework = Jax()
+    network = Network(framework, graph, values, images, labels)
     return {"jax": network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)}
 
 
 class Network:
     """A graph with its arrays, images and labels in JAX."""
 
-    def __init__(self, library: Jax, graph: Graph, values: Mapping[str, Array], images: Array, labels: Array) -> None:
-        self.library, self.graph = library, graph
-        asarray = library.array.asarray
+    def __init__(self, framework: Jax, graph: Graph, values: Mapping[str, Array], images: Array, labels: Array) -> None:
+        self.framework, self.graph = framework, graph
+        asarray = framework.array.asarray
         arrays = {name: asarray(array) for name, array in channels_last.native(graph, values).items()}
         states = {f"{node.name}.{name}" for node in graph.nodes for name in node.state}
         self.state: Arrays = {name: array for name, array in arrays.items() if name in states}
@@ -104,25 +104,25 @@ class Network:
         """Run the network; its output is returned when it is there."""
 
         def infer(params: Arrays, state: Arrays, x: Tensor) -> Tensor:
-            return channels_last.apply(self.library, self.graph, {**params, **state}, x, training=False)[0]
+            return channels_last.apply(self.framework, self.graph, {**params, **state}, x, training=False)[0]
 
-        compiled = self.library.jax.jit(infer)
+        compiled = self.framework.jax.jit(infer)
         return lambda: compiled(self.params, self.state, self.images).block_until_ready()
 
     def gradients(self, loss: Loss) -> Callable[[Arrays, Arrays, Tensor, Tensor, Tensor], Any]:
         """(loss, new state), gradients as a function of parameters, state, images, labels and a random key."""
-        measure = channels_last.loss(self.library, loss, self.graph.output.shape[0])
+        measure = channels_last.loss(self.framework, loss, self.graph.output.shape[0])
 
         def forward(params: Arrays, state: Arrays, x: Tensor, labels: Tensor, key: Tensor) -> tuple[Tensor, Arrays]:
-            self.library.key = key
-            y, after = channels_last.apply(self.library, self.graph, {**params, **state}, x, training=True)
+            self.framework.key = key
+            y, after = channels_last.apply(self.framework, self.graph, {**params, **state}, x, training=True)
             return measure(y, x, labels), {**state, **after}
 
-        return self.library.jax.value_and_grad(forward, has_aux=True)  # type: ignore[no-any-return]
+        return self.framework.jax.value_and_grad(forward, has_aux=True)  # type: ignore[no-any-return]
 
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
         """One step: loss, gradients, update; it returns when the new weights are there."""
-        jax, array = self.library.jax, self.library.array
+        jax, array = self.framework.jax, self.framework.array
         gradients, update = self.gradients(loss), _update(array, optimizer)
         pulls = channels_last.decays(self.graph, optimizer)
         slots = {name: (array.zeros_like(self.params[name]),) * 2 for name in pulls}

@@ -81,13 +81,13 @@ def programs(
     threads: int = 1,
 ) -> dict[str, Program]:
     """Inference, or with a loss and an optimizer a step of training, as a graph function and compiled with XLA."""
-    library = Keras()
-    threading = library.tensorflow.config.threading
+    framework = Keras()
+    threading = framework.tensorflow.config.threading
     threading.set_intra_op_parallelism_threads(threads)
     threading.set_inter_op_parallelism_threads(1)
     found = {}
     for name, compiled in (("keras", False), ("keras xla", True)):
-        network = Network(library, graph, values, images, labels, compiled=compiled)
+        network = Network(framework, graph, values, images, labels, compiled=compiled)
         found[name] = network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)
     return found
 
@@ -97,7 +97,7 @@ class Network:
 
     def __init__(
         self,
-        library: Keras,
+        framework: Keras,
         graph: Graph,
         values: Mapping[str, Array],
         images: Array,
@@ -105,11 +105,11 @@ class Network:
         *,
         compiled: bool = False,
     ) -> None:
-        self.library, self.graph, self.compiled = library, graph, compiled
-        variable = library.keras.Variable
+        self.framework, self.graph, self.compiled = framework, graph, compiled
+        variable = framework.keras.Variable
         native = channels_last.native(graph, values)
         self.arrays = {name: variable(array, dtype=str(array.dtype)) for name, array in native.items()}
-        convert = library.tensorflow.convert_to_tensor
+        convert = framework.tensorflow.convert_to_tensor
         self.images, self.labels = convert(images.transpose(0, 2, 3, 1)), convert(labels)
 
     def inference(self) -> Program:
@@ -119,8 +119,8 @@ class Network:
 
     def gradients(self, loss: Loss, names: list[str], x: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss and its gradients by the named parameters; running statistics are kept."""
-        measure = channels_last.loss(self.library, loss, self.graph.output.shape[0])
-        with self.library.tensorflow.GradientTape() as tape:
+        measure = channels_last.loss(self.framework, loss, self.graph.output.shape[0])
+        with self.framework.tensorflow.GradientTape() as tape:
             y, state = self._apply(x, training=True)
             value = measure(y, x, labels)
         for name, after in state.items():
@@ -130,7 +130,7 @@ class Network:
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
         """One step: loss, gradients, update."""
         pulls = channels_last.decays(self.graph, optimizer)
-        names, own = list(pulls), _optimizer(self.library.keras, optimizer)
+        names, own = list(pulls), _optimizer(self.framework.keras, optimizer)
         variables = [self.arrays[name] for name in names]
         own.build(variables)
         coupled = optimizer.type_name != "adamw"
@@ -151,11 +151,11 @@ class Network:
         return lambda: function(self.images, self.labels).numpy()
 
     def _function(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return self.library.tensorflow.function(function, jit_compile=self.compiled)  # type: ignore[no-any-return]
+        return self.framework.tensorflow.function(function, jit_compile=self.compiled)  # type: ignore[no-any-return]
 
     def _apply(self, x: Tensor, *, training: bool) -> tuple[Tensor, dict[str, Tensor]]:
         arrays = {name: array.value for name, array in self.arrays.items()}
-        return channels_last.apply(self.library, self.graph, arrays, x, training=training)
+        return channels_last.apply(self.framework, self.graph, arrays, x, training=training)
 
 
 def _optimizer(keras: Any, settings: Optimizer) -> Any:

@@ -26,8 +26,8 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(name="library", params=["jax", "keras"])
-def _library(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(name="framework", params=["jax", "keras"])
+def _framework(request: pytest.FixtureRequest) -> Iterator[str]:
     pytest.importorskip("tensorflow" if request.param == "keras" else request.param)
     if request.param == "jax":
         import jax as package
@@ -45,9 +45,9 @@ def _pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(spec, remove_train_only(build(spec)))
 
 
-def network(library: str, pair: Pair) -> Any:
+def network(framework: str, pair: Pair) -> Any:
     values = dict(pair.weights.arrays())
-    if library == "jax":
+    if framework == "jax":
         return jax.Network(jax.Jax(), pair.graph, values, pair.images, pair.labels)
     return keras.Network(keras.Keras(), pair.graph, values, pair.images, pair.labels)
 
@@ -63,27 +63,27 @@ def public(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Array]:
     return found
 
 
-def test_outputs_agree(library: str, pair: Pair) -> None:
+def test_outputs_agree(framework: str, pair: Pair) -> None:
     plan = pair.plan("infer")
     plan.compute()
-    found = np.asarray(network(library, pair).inference()())
+    found = np.asarray(network(framework, pair).inference()())
     expected = plan.output
     if expected.ndim == 4:
         expected = expected.transpose(0, 2, 3, 1)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_gradients_agree(library: str, pair: Pair) -> None:
+def test_gradients_agree(framework: str, pair: Pair) -> None:
     train = pair.spec.train
     assert train is not None
     training = Training(pair.weights, train.optimizer, len(shards_of(BATCH)))
     plan = pair.plan("train", loss=train.loss, training=training)
     plan.gradients()
-    other = network(library, pair)
+    other = network(framework, pair)
     names = list(channels_last.decays(pair.graph, train.optimizer))
-    if library == "jax":
+    if framework == "jax":
         (value, _), found = other.gradients(train.loss)(
-            other.params, other.state, other.images, other.labels, other.library.key
+            other.params, other.state, other.images, other.labels, other.framework.key
         )
     else:
         value, gradients = other.gradients(train.loss, names, other.images, other.labels)
@@ -98,7 +98,7 @@ def test_gradients_agree(library: str, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
-def test_steps_agree(library: str, optimizer: str) -> None:
+def test_steps_agree(framework: str, optimizer: str) -> None:
     pytest.importorskip("torch")
     settings = "momentum: 0.9, " if optimizer == "sgd" else ""
     chosen = f"{{type: {optimizer}, {settings}learning_rate: 0.01, weight_decay: 0.1}}"
@@ -106,10 +106,10 @@ def test_steps_agree(library: str, optimizer: str) -> None:
     pair = Pair(spec, build(spec))
     assert spec.train is not None
     training = Training(pair.weights, spec.train.optimizer, len(shards_of(BATCH)))
-    other = network(library, pair)
+    other = network(framework, pair)
     plan = pair.plan("train", loss=spec.train.loss, training=training)
     step = other.training(spec.train.loss, spec.train.optimizer)
-    tolerance = 1e-3 if library == "keras" and "adam" in optimizer else 1e-6  # Keras adds epsilon to another root
+    tolerance = 1e-3 if framework == "keras" and "adam" in optimizer else 1e-6  # Keras adds epsilon to another root
     for _ in range(3):
         plan.step(spec.train.optimizer.learning_rate)
         assert plan.losses.mean() == pytest.approx(float(step()), rel=tolerance)
