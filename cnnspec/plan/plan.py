@@ -93,4 +93,5 @@ class Plan:
     def output(self) -> Array:
         """The network's output for the whole batch, n first, as a fresh array; training gives its memory away."""
         assert self.mode == "infer"
-        return np.concatenate([to_public(y) for y in self.outputs])
+        first, *others = [to_public(y) for y in self.outputs]
+        return np.concatenate([first, *others]) if others else first.copy()
