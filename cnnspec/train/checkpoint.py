@@ -68,7 +68,10 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
         arrays = _arrays(path, most)
         progress = json.loads(arrays.pop("progress").tobytes())
         if progress["format"] != FORMAT:
-            raise ValueError(f"format {progress['format']}, this version reads {FORMAT}")
+            raise RunError(
+                f"{path} has format {progress['format']}, this version reads {FORMAT}",
+                "read it with the version that wrote it, or train anew",
+            )
     except (OSError, ValueError, KeyError, *UNREADABLE) as error:
         raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
     return Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)

@@ -87,6 +87,14 @@ def test_damage_is_found(file: Path) -> None:
             read_checkpoint(file)
 
 
+def test_another_format_is_told_from_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other:
+        other.setattr("cnnspec.train.checkpoint.FORMAT", 1)
+        write_checkpoint(tmp_path / "a.npz", model().weights, None, {})
+    with pytest.raises(RunError, match="has format 1, this version reads 2"):
+        read_checkpoint(tmp_path / "a.npz")
+
+
 def test_a_flipped_bit_is_found_or_harmless(file: Path) -> None:
     whole, reference = file.read_bytes(), read_checkpoint(file)
     random = np.random.default_rng(0)
