@@ -86,7 +86,8 @@ class Pool:
     def take(self, size: int) -> Block:
         """A block of at least so many bytes."""
         if len(self._block.data) < size:
-            self._block = Block(allocate(size))
+            # a little more, for the next plan that is larger: the system gives memory when it is first touched
+            self._block = Block(allocate(size + size // 4))
         return self._block
 
 
