@@ -24,7 +24,6 @@ TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # the axes of a convolution's and
 class Framework(Protocol):
     """What differs from framework to framework; windows are laid without padding."""
 
-    name: str
     array: Any  # functions by NumPy's names
     activation: Any  # functions such as relu
 

@@ -12,18 +12,16 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.export import channels_last
 from cnnspec.export.channels_last import Tensor
+from cnnspec.export.rivals import Program
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Optimizer
 
-Program = Callable[[], object]
 Arrays = dict[str, Tensor]
 
 
 class Jax:
     """JAX's array functions."""
-
-    name = "JAX"
 
     def __init__(self) -> None:
         try:

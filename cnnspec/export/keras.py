@@ -10,18 +10,16 @@ from typing import Any
 from cnnspec.diagnostics import RunError
 from cnnspec.export import channels_last
 from cnnspec.export.channels_last import Tensor
+from cnnspec.export.rivals import Program
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Optimizer
 
-Program = Callable[[], object]
 BACKEND = "tensorflow"
 
 
 class Keras:
     """Keras's array functions."""
-
-    name = "Keras"
 
     def __init__(self) -> None:
         os.environ.setdefault("KERAS_BACKEND", BACKEND)  # read when Keras starts, as is the next one

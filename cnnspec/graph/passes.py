@@ -65,18 +65,17 @@ def activation_behind_pooling(graph: Graph) -> Graph:
 
 def fold_batch_norm(graph: Graph) -> Graph:
     """Let layers do the work of the batch normalisation behind them, where that alone reads them; for inference."""
-    found: dict[str, Node] = {}
-    gone: set[str] = set()
+    nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
     for node in graph.nodes:
-        first = next((other for other in graph.nodes if other.name == node.inputs[0]), None)
-        if first is not None and len(graph.consumers(first.name)) == 1 and can_fold(first.layer, node.layer):
+        first = nodes.get(node.inputs[0])
+        if first is not None and can_fold(first.layer, node.layer) and len(graph.consumers(first.name)) == 1:
             gone.add(first.name)
             layer, inputs, shapes = Folded(first.layer, node.layer), first.inputs, first.input_shapes
             found[node.name] = dataclasses.replace(
                 node, layer=layer, inputs=inputs, input_shapes=shapes, folded=first, macs=first.macs
             )
-    nodes = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
-    return dataclasses.replace(graph, nodes=nodes)
+    left = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
+    return dataclasses.replace(graph, nodes=left)
 
 
 def explicit_fan_out(graph: Graph) -> Graph:

@@ -132,6 +132,15 @@ def clear(arrays: Iterable[Array]) -> Step:
     return step
 
 
+def accumulate(total: Array, term: Array) -> Step:
+    """total += term."""
+
+    def step() -> None:
+        np.add(total, term, out=total)
+
+    return step
+
+
 def product(a: Array, b: Array, out: Array) -> Step:
     """out = a @ b, stacked."""
 
@@ -174,6 +183,11 @@ def inside(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
     first = max(0, -(-shift // stride))
     last = min(windows.output[axis], (length - 1 + shift) // stride + 1)
     return first, max(last, first)
+
+
+def outside(array: Array, reached: slice) -> list[Array]:
+    """The columns (..., w, n) that a tap does not reach, views."""
+    return [array[..., : reached.start, :], array[..., reached.stop :, :]]
 
 
 def read_by(windows: Windows, axis: int, tap: int, first: int, last: int) -> slice:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, read_by
+from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, outside, read_by
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
@@ -77,7 +77,7 @@ def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iter
         return
     columns, source, n = buffers["columns"], grouped_map(x, case.groups), x.shape[-1]
     item, down, height = columns.itemsize, _down(case.windows), min(most, rows_of_tile(case, n))
-    fill = [clear(_edges(case.windows, columns))]
+    fill = [clear(edges(case.windows, columns))]
     for first in range(0, oh, height):
         rows = slice(first, min(first + height, oh))
         count = rows.stop - rows.start
@@ -93,13 +93,10 @@ def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iter
         fill = []
 
 
-def _edges(windows: Windows, columns: Array) -> list[Array]:
-    """What no tap of any tile reaches: padding on the left and on the right."""
-    edges = []
-    for kx in range(windows.kernel[1]):
-        first, last = inside(windows, 1, kx)
-        edges += [columns[:, :, kx, :, :first], columns[:, :, kx, :, last:]]
-    return edges
+def edges(windows: Windows, columns: Array) -> list[Array]:
+    """What no tap reaches of (groups, rows, kw, c, ow, n): padding on the left and on the right."""
+    taps = range(windows.kernel[1])
+    return [edge for kx in taps for edge in outside(columns[:, :, kx], slice(*inside(windows, 1, kx)))]
 
 
 def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list[Step]:

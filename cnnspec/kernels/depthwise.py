@@ -21,7 +21,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy_runs, nothing_to_prepare, product
+from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy_runs, nothing_to_prepare, outside, product
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
@@ -130,18 +130,6 @@ def _matrix_of(rows: Array, reached: slice, outer: tuple[int, int]) -> Array:
     return part.reshape(part.shape[0], *outer, part.shape[2] * part.shape[3]).transpose(1, 2, 0, 3)
 
 
-def _edges(array: Array, reached: slice) -> list[Array]:
-    """The columns (..., w, n) that a tap does not reach."""
-    return [array[..., : reached.start, :], array[..., reached.stop :, :]]
-
-
-def _add(a: Array, b: Array) -> Step:
-    def step() -> None:
-        np.add(a, b, out=a)
-
-    return step
-
-
 @dataclass(frozen=True)
 class _Term:
     """One column tap of one filter: where it reaches, its matrices (c, m, rows, depth), and the rows that it reads."""
@@ -159,13 +147,13 @@ def _sum_of(terms: list[_Term], targets: list[Array]) -> list[Step]:
     total = targets[0]
     if not terms:
         return [clear([total])]
-    steps = [clear(_edges(total, terms[0].reach.write))]
+    steps = [clear(outside(total, terms[0].reach.write))]
     for term, target in zip(terms, targets, strict=False):
         outer, read = term.matrices.shape[:2], term.reach.read
         operand = _matrix_of(term.rows, read, (outer[0], 1))
         steps.append(product(term.matrices, operand, _matrix_of(target, term.reach.write, outer)))
         if target is not total:
-            steps.append(_add(total, target))
+            steps.append(accumulate(total, target))
     return steps
 
 
@@ -228,7 +216,7 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
     reaches = _widest_first(reads(case.windows))
-    unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in _edges(array, reach.write)]
+    unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in outside(array, reach.write)]
     steps = [clear(unreached)]
     for rows, read, part in _forward_bands(case.windows):
         for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
@@ -271,7 +259,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
         reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
         alone = reached if split else reached[1:]  # without gaps, the first is written to its place
         others = [next(held)[:, :, :width] for _ in alone]
-        edges += [edge for array, (r, _) in zip(others, alone, strict=True) for edge in _edges(array, r.write)]
+        edges += [edge for array, (r, _) in zip(others, alone, strict=True) for edge in outside(array, r.write)]
         for rows, read, part in _input_bands(windows):
             for maps, _ in _tiles(case, _input_channels(case, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]

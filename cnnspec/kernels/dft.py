@@ -26,7 +26,7 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import tall_product
-from cnnspec.kernels.cases import Case, Kernel, Work, copy, copy_runs, nothing_to_prepare
+from cnnspec.kernels.cases import Case, Kernel, Work, copy, copy_runs, nothing_to_prepare, part
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 
@@ -64,28 +64,24 @@ def _channels_of_tile(each: int, channels: int) -> int:
     return max(1, min(channels, CACHE // each))
 
 
-def _view(flat: Array, *shape: int) -> Array:
-    return flat[: prod(shape)].reshape(shape)
-
-
 def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array, Array, Array]]:
     """Some channels of a map (w, h, c, n), the same of its spectrum (frequencies, 2, c*n), and a place to turn them."""
     h, c, w, n = array.shape
     by_channel, count = spectrum.reshape(-1, 2, c, n), _channels_of_tile(h * w * n, c)
     for first in range(0, c, count):
         channels = slice(first, min(first + count, c))
-        part = array[:, channels].transpose(2, 0, 1, 3)
-        yield part, by_channel[:, :, channels].reshape(-1, 2, part.shape[2] * n), _view(turned, *part.shape)
+        tile = array[:, channels].transpose(2, 0, 1, 3)
+        yield tile, by_channel[:, :, channels].reshape(-1, 2, tile.shape[2] * n), part(turned, tile.shape)
 
 
 def _analyse(circle: Circle, source: Array, spectrum: Array, turned: Array, middle: Array) -> list[Step]:
     """The spectrum (frequencies, 2*c, n) of a map (h, c, w, n)."""
     h, _, w, _ = source.shape
     steps: list[Step] = []
-    for part, frequencies, place in _tiles(source, spectrum, turned):
+    for tile, frequencies, place in _tiles(source, spectrum, turned):
         plane = place.reshape(w, h, -1)
-        half = _view(middle, circle.columns, h, plane.shape[-1])
-        steps += [copy(part, place), *analysis(circle, Places(range(h), range(w)), plane, half, frequencies)]
+        half = part(middle, (circle.columns, h, plane.shape[-1]))
+        steps += [copy(tile, place), *analysis(circle, Places(range(h), range(w)), plane, half, frequencies)]
     return steps
 
 
@@ -93,10 +89,10 @@ def _synthesise(circle: Circle, spectrum: Array, target: Array, turned: Array, m
     """The map (h, c, w, n) of a spectrum (frequencies, 2*c, n)."""
     h, _, w, _ = target.shape
     steps: list[Step] = []
-    for part, frequencies, place in _tiles(target, spectrum, turned):
+    for tile, frequencies, place in _tiles(target, spectrum, turned):
         plane = place.reshape(w, h, -1)
-        half = _view(middle, circle.columns, h, plane.shape[-1])
-        steps += [*synthesis(circle, Places(range(h), range(w)), frequencies, half, plane), copy(place, part)]
+        half = part(middle, (circle.columns, h, plane.shape[-1]))
+        steps += [*synthesis(circle, Places(range(h), range(w)), frequencies, half, plane), copy(place, tile)]
     return steps
 
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-import numpy as np
-
 from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
 from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare, product
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
@@ -41,11 +39,7 @@ def _pack(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]
     filters, c, kh, kw = weight.shape
     target = buffers["packed"].reshape(case.groups, filters // case.groups, kh, kw, c)
     source = weight.reshape(case.groups, filters // case.groups, c, kh, kw).transpose(0, 1, 3, 4, 2)
-
-    def step() -> None:
-        np.copyto(target, source)
-
-    return [step]
+    return [copy(source, target)]
 
 
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -75,11 +69,7 @@ def _pack_turned(case: Case, weight: Array, buffers: Mapping[str, Array]) -> lis
     filters, c, kh, kw = weight.shape
     target = buffers["packed"].reshape(case.groups, c, kh, kw, filters // case.groups)
     source = weight.reshape(case.groups, filters // case.groups, c, kh, kw)[..., ::-1, ::-1].transpose(0, 2, 3, 4, 1)
-
-    def step() -> None:
-        np.copyto(target, source)
-
-    return [step]
+    return [copy(source, target)]
 
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
-from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, inside, nothing_to_prepare, product
+from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, product
+from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 
@@ -132,7 +133,7 @@ class Filtering:
         return [
             product(matrix, _flat(x[inputs]), rows[:, start : start + size]),
             copy(shifted, columns),
-            clear(_padding(case, columns)),
+            clear(edges(windows, columns[None])),
         ]
 
     def forward(self, case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -197,7 +198,7 @@ class Filtering:
                 gradient_product(columns, gradients, target),
             ]
             if target is partial:
-                steps.append(_add(total, partial))
+                steps.append(accumulate(total, partial))
         back = self.of_filter.T.astype(dy.dtype)
         by_tap = taps.reshape(TAPS, kw, channels, filters).transpose(3, 2, 0, 1)
         return [*steps, product(back, total.reshape(p, -1), taps.reshape(TAPS, -1)), copy(by_tap, dweight)]
@@ -224,25 +225,9 @@ class Filtering:
         return self.work(gradient_case(case))
 
 
-def _padding(case: Case, columns: Array) -> list[Array]:
-    """Where taps read padding."""
-    found: list[Array] = []
-    for kx in range(case.windows.kernel[1]):
-        first, last = inside(case.windows, 1, kx)
-        found += [columns[:, kx, :, :first], columns[:, kx, :, last:]]
-    return found
-
-
 def _flat(rows: Array) -> Array:
     """Rows (k, ...) as (k, elements), a view, however far apart they are."""
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
-
-
-def _add(total: Array, partial: Array) -> Step:
-    def step() -> None:
-        np.add(total, partial, out=total)
-
-    return step
 
 
 def _supports(case: Case) -> bool:

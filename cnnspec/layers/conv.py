@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cases, choice, sums
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, within
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -85,7 +85,7 @@ class Conv2d(Layer):
         """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
         case = self.convolution(inputs[0])
         found = {
-            _prefix(kernel, direction) + name: buffer
+            f"{_part(kernel, direction)}.{name}": buffer
             for direction, kernel in choice.choose(case, n, mode, self.kernel).items()
             for name, buffer in kernel.scratch(case, n).items()
         }
@@ -158,13 +158,13 @@ def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
     return step
 
 
-def _prefix(kernel: cases.Kernel, direction: choice.Direction) -> str:
-    return f"{kernel.name}." if kernel.joint else f"{kernel.name}.{direction}."
+def _part(kernel: cases.Kernel, direction: choice.Direction) -> str:
+    """What the names of a kernel's buffers begin with; a joint one's are those of all directions."""
+    return kernel.name if kernel.joint else f"{kernel.name}.{direction}"
 
 
 def _buffers(kernel: cases.Kernel, direction: choice.Direction, o: Operands) -> dict[str, Array]:
-    prefix = _prefix(kernel, direction)
-    return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}
+    return within(o.buffers, _part(kernel, direction))
 
 
 def _largest_divisor(count: int, limit: int) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
 from cnnspec.kernels import cases, choice
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, within
 from cnnspec.layers.conv import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
@@ -116,7 +116,7 @@ class ConvTranspose2d(Layer):
         case, steps = self._case_of(o.x), list[Step]()
         for direction, kernel in self._kernels(case, o.x.shape[-1], o.mode).items():
             if direction != "input" or o.dx is not None:
-                steps += kernel.prepare(case, o.params["weight"], _buffers(direction, o))
+                steps += kernel.prepare(case, o.params["weight"], within(o.buffers, direction))
         return steps
 
     def forward(self, o: Operands) -> Program:
@@ -134,7 +134,7 @@ class ConvTranspose2d(Layer):
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
         case = self._case_of(o.x)
         kernel = self._kernels(case, o.x.shape[-1], o.mode)[direction]
-        return in_turn(kernel.bind(case, a, b, out, _buffers(direction, o)))
+        return in_turn(kernel.bind(case, a, b, out, within(o.buffers, direction)))
 
     def _kernels(self, case: cases.Case, n: int, mode: Mode) -> Mapping[str, cases.Kernel]:
         directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}
@@ -146,8 +146,3 @@ class ConvTranspose2d(Layer):
     def _case_of(self, x: Array) -> cases.Case:
         h, c, w, _ = x.shape
         return self._case((c, h, w))
-
-
-def _buffers(direction: str, o: Operands) -> dict[str, Array]:
-    prefix = f"{direction}."
-    return {name.removeprefix(prefix): array for name, array in o.buffers.items() if name.startswith(prefix)}

@@ -11,6 +11,7 @@ import numpy as np
 from cnnspec import kernels
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import PASSES, Pass, optimise
+from cnnspec.kernels import cases
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
@@ -146,17 +147,17 @@ class _Lowering:
             [self.operands(node, position, shard) for shard in range(len(self.layouts))]
             for position, node in enumerate(self.graph.nodes)
         ]
-        prepared = [
-            _steps(node.layer.prepare(of_shards[0])) for node, of_shards in zip(self.graph.nodes, operands, strict=True)
-        ]
-        prepare = [in_turn(steps) for steps in prepared if steps]  # one task a layer
+        prepare: list[Step] = []
         eager: list[Phase] = []
         if self.training and self.mode == "train" and overlapped(self.graph, self.batch):
             alone = [of_shards[0] for of_shards in operands]
-            prepare, phases = [], self.beside(alone, self.training, updates=False)
+            phases = self.beside(alone, self.training, updates=False)
             if self.training.piecewise:
                 eager = self.beside(alone, self.training, updates=True)
         else:
+            pairs = zip(self.graph.nodes, operands, strict=True)
+            prepared = [_steps(node.layer.prepare(of_shards[0])) for node, of_shards in pairs]
+            prepare = [in_turn(steps) for steps in prepared if steps]  # one task a layer
             phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))], self.team.size)
         return Plan(
             batch=self.batch,
@@ -279,7 +280,7 @@ class _Lowering:
         for other in self.graph.nodes:
             if other.share == node.name and other.name in self.wanted:
                 for name, total in self.gradients(node, shard).items():
-                    yield _addition(total, self.arrays[shard][echo_key(other.name, name)])
+                    yield cases.accumulate(total, self.arrays[shard][echo_key(other.name, name)])
 
     def enter(self, shard: int) -> Step:
         """Images become the plan's type and layout: the one place where n, c, h, w turns into (h, c, w, n)."""
@@ -328,13 +329,6 @@ class _Lowering:
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
             self.batch,
         )
-
-
-def _addition(total: Array, part: Array) -> Step:
-    def step() -> None:
-        np.add(total, part, out=total)
-
-    return step
 
 
 def _steps(program: Program) -> list[Step]:

@@ -21,7 +21,7 @@ from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write
 from cnnspec.train.score import Score, Tally
 
 INFERENCE_BATCH = 128  # images that one inference plan takes at a time
-INFERENCE_PLANS = 8  # that stay in memory, the one unused for longest goes
+INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
 
 
 class Model:
