@@ -157,11 +157,15 @@ class _Training:
             self.voice.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
         else:
             self.directory.finish(model, epoch.position)
+        if self.directory.rows and (epoch is not None or "results" not in self.about):
+            # the results are missing too where a training was killed right behind its last checkpoint
             _draw(self.directory.rows, path, self.spec.name)
             row = self.directory.rows[-1]
             self.about["unmet"] = unmet(self.spec.require, row)
             self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
             self.directory.describe(self.about)
+        if "results" not in self.about:
+            return CLEAN
         failures = self.about["unmet"]
         self.voice.end(path, self.about["results"], failures)
         return FAILED if failures else CLEAN

@@ -19,7 +19,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.fit import Progress
 from cnnspec.train.keeper import Keeper
-from cnnspec.train.run import BEST, LAST, METRICS_CSV, METRICS_JSONL
+from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL
 
 ROOT = Path(__file__).parents[2]
 SPEC = """
@@ -119,6 +119,33 @@ def test_a_training_that_is_finished_says_so(whole: Path, capsys: pytest.Capture
     assert "nothing is left to do behind step 164; for more: --set train.epochs=N" in told.err
     assert "test accuracy " in told.out
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def forget_results(run: Path) -> None:
+    """As a kill leaves a run directory: between the last checkpoint and the results."""
+    about = json.loads((run / ABOUT).read_text())
+    (run / ABOUT).write_text(json.dumps({key: about[key] for key in about if key not in ("results", "unmet")}))
+
+
+def test_results_that_a_kill_cut_off_are_written_by_resume(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = json.loads((whole / ABOUT).read_text())["results"]
+    checkpoint = (whole / LAST).read_bytes()
+    forget_results(whole)
+    assert main(["train", "--resume", str(whole)]) == 0
+    assert "test accuracy " in capsys.readouterr().out
+    again = json.loads((whole / ABOUT).read_text())
+    assert again["unmet"] == []
+    assert {**again["results"], "seconds": 0} == {**results, "seconds": 0}
+    assert (whole / LAST).read_bytes() == checkpoint
+
+
+def test_a_cut_training_without_results_has_nothing_to_say(spec: Path, tmp_path: Path) -> None:
+    words = ["--quiet", "--max-steps", "10"]
+    assert main(["train", str(spec), *words, "--out", str(tmp_path / "cut")]) == 0
+    run = tmp_path / "cut" / "net"
+    forget_results(run)
+    assert main(["train", "--resume", str(run), *words]) == 0
+    assert read_checkpoint(run / LAST).progress["step"] == 10
 
 
 def killed(spec: Path, out: Path, number: int, chances: random.Random, most: int) -> Path:
