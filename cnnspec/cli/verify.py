@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _same_weights(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> None:
     """RunError where a checkpoint holds other weights than it says, or than the metrics say of its step."""
-    got, expected = fingerprint(checkpoint.network), {str(checkpoint.progress["weights"])}
-    if checkpoint.path.name == LAST:  # the best ones may be a moving average
+    got, expected = fingerprint(checkpoint.network, checkpoint.averages), {str(checkpoint.progress["weights"])}
+    if checkpoint.path.name == LAST:  # the best ones may be of steps that were done anew since
         expected |= {row["weights"] for row in rows if row["step"] == checkpoint.progress["step"]}
     if expected != {got}:
         raise RunError(
@@ -134,7 +134,7 @@ class _Replay:
         if self.show is not None:
             self.show(progress)
         if step in self.ends:
-            now = fingerprint(dict(self.model.weights.arrays()))
+            now = self.model.fingerprint()
             if now != self.ends[step]:
                 self.found = f"weights after step {step}: expected {self.ends[step]}, got {now}"
                 raise _Stop

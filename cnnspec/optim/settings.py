@@ -83,6 +83,10 @@ class TrainSettings(Declaration):
     top_k: Annotated[PositiveInt, "likeliest classes that the metric top_k looks among"] = 5
     clip: Annotated[Clip, "bounds on the gradient"] = Clip()
     accumulate: Annotated[PositiveInt, "steps whose gradients make one update"] = 1
-    ema: Annotated[Fraction | None, "memory of a moving average of the weights, which is scored"] = None
+    ema: Annotated[
+        Fraction | None,
+        "how much stays, at update t, of the moving averages of weights and running statistics that are scored: "
+        "at most (t - 1) / (t + 9)",
+    ] = None
     early_stopping: Annotated[EarlyStopping | None, "ends training when a metric stands still"] = None
     checkpoint: Annotated[Checkpoints, "when the state of training is written"] = Checkpoints()

@@ -66,7 +66,7 @@ class Plan:
         self.team.run(self.eager)
         if self.finite:
             self.team.run(self.rest)
-            self.weights.version += 1
+            self.training.end()
 
     @property
     def finite(self) -> bool:
@@ -87,7 +87,7 @@ class Plan:
             self.team.run(self.gather)
             return
         self.team.run(self.update)
-        self.weights.version += 1
+        self.training.end()
 
     @property
     def output(self) -> Array:

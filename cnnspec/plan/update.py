@@ -17,6 +17,8 @@ from cnnspec.plan.weights import Weights
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
 LARGE = 1 << 14  # elements of a parameter that is worth an update of its own
 
+AVERAGE = "average/"  # before the names of what is averaged
+
 Stretch = tuple[int, int, float]  # first, one past the last, weight decay
 
 
@@ -25,6 +27,10 @@ class Training:
 
     It outlives the plans of different batch sizes, which share it. Beside the optimizer's own there may be the slots
     `accumulated`, the gradients of the steps since the last update, and `average`, the moving average of the weights.
+
+    Averaged weights need averaged running statistics: both follow, update by update, as average += share (value -
+    average), with share = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and what the network was
+    in its first steps is forgotten soon. Source: tf.train.ExponentialMovingAverage, whose warm-up is nearly this one.
     """
 
     def __init__(
@@ -42,6 +48,8 @@ class Training:
         self.gradients: list[Array] = [np.zeros_like(weights.values) for _ in range(shards)]
         extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
         self.slots: dict[str, Array] = {name: np.zeros_like(weights.values) for name in (*optimizer.slots(), *extra)}
+        self.statistics, self.work = np.zeros_like(weights.statistics), np.zeros_like(weights.statistics)
+        self.share: Array = np.ones((), weights.values.dtype)  # of the averages that the running update replaces
         self.rate: Array = np.array(optimizer.learning_rate, np.float64)
         self.clock: Array = np.array(0, np.int64)  # steps begun
         self.updates: Array = np.array(0, np.int64)  # of the weights
@@ -60,13 +68,24 @@ class Training:
         """Set what a step's tasks read."""
         self.rate[...] = rate
         self.updates[...] = self.clock // self.accumulate
-        if self.average is not None and int(self.clock) == self.accumulate:
-            np.copyto(self.slots["average"], self.weights.values)
+        if self.average is not None:
+            self.share[...] = max(1 - self.average, 10 / (9 + int(self.updates)))
+
+    def end(self) -> None:
+        """What follows an update of the weights."""
+        self.weights.version += 1
+        if self.average is not None:
+            self._follow(self.statistics, self.weights.statistics, self.work)
+
+    def _follow(self, average: Array, values: Array, work: Array) -> None:
+        np.subtract(values, average, out=work)
+        np.multiply(work, self.share, out=work)
+        np.add(average, work, out=average)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The moving average in the weights' place, where there is one."""
-        if self.average is None:
+        """The moving averages in the place of weights and statistics, where they are kept and there was an update."""
+        if not self._has_averages:
             yield
             return
         self._swap()
@@ -76,10 +95,45 @@ class Training:
             self._swap()
 
     def _swap(self) -> None:
-        kept = self.weights.values.copy()
-        np.copyto(self.weights.values, self.slots["average"])
-        np.copyto(self.slots["average"], kept)
+        for own, average in self._pairs():
+            kept = own.copy()
+            np.copyto(own, average)
+            np.copyto(average, kept)
         self.weights.version += 1
+
+    def settle(self) -> None:
+        """Make the averages, where they are kept and there was an update, the weights and statistics for good."""
+        if self._has_averages:
+            for own, average in self._pairs():
+                np.copyto(own, average)
+            self.weights.version += 1
+
+    @property
+    def _has_averages(self) -> bool:
+        return self.average is not None and int(self.updates) > 0
+
+    def _pairs(self) -> list[tuple[Array, Array]]:
+        trained = slice(0, self.weights.trained)
+        return [
+            (self.weights.values[trained], self.slots["average"][trained]),
+            (self.weights.statistics, self.statistics),
+        ]
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything that a checkpoint of training holds, by slot and name."""
+        slots = {
+            f"{slot}/{key}": array
+            for slot, flat in self.slots.items()
+            for key, array in self.weights.trained_in(flat).items()
+        }
+        return slots | self.averages()
+
+    def averages(self) -> dict[str, Array]:
+        """The moving averages, as `arrays` names them; none where none are kept."""
+        if self.average is None:
+            return {}
+        found = self.weights.moving(self.slots["average"], self.statistics)
+        return {f"{AVERAGE}{key}": array for key, array in found.items()}
 
     def gather(self, shards: int) -> list[list[Step]]:
         """The phase of a step without an update: gradients are added to those before."""
@@ -169,17 +223,14 @@ class Training:
             self.updates,
             weight_decay,
         )
-        limit, decay = self.clip.value, self.average
-        average = None if decay is None else self.slots["average"][start:stop]
+        limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
         def step() -> None:
             if limit is not None:
                 np.clip(gradient, -limit, limit, out=gradient)
             update()
-            if average is not None and decay is not None:
-                np.multiply(average, decay, out=average)
-                np.multiply(weights, 1 - decay, out=gradient)
-                np.add(average, gradient, out=average)
+            if average is not None:
+                self._follow(average, weights, gradient)
 
         return step
 

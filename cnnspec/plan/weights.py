@@ -75,11 +75,12 @@ class Weights:
         self.params: dict[str, Array] = {
             slot.key: self.values[slot.start : slot.stop].reshape(slot.shape) for slot in self.slots
         }
-        self.state: dict[str, Array] = {
-            f"{node.name}.{name}": np.full(state.shape, state.fill, dtype)
-            for node in graph.nodes
-            for name, state in node.state.items()
-        }
+        kept = {f"{node.name}.{name}": state for node in graph.nodes for name, state in node.state.items()}
+        self.shapes: dict[str, Shape] = {key: state.shape for key, state in kept.items()}
+        self.statistics: Array = np.zeros(sum(map(prod, self.shapes.values())), dtype)
+        self.state: dict[str, Array] = self.state_in(self.statistics)
+        for key, state in kept.items():
+            self.state[key].fill(state.fill)
         self.version = 0  # changes with every update, so that plans know when prepared arrays are stale
 
     @property
@@ -111,6 +112,23 @@ class Weights:
         """One node's running statistics."""
         return {name: self.state[f"{node.name}.{name}"] for name in node.state}
 
+    def state_in(self, flat: Array) -> dict[str, Array]:
+        """All running statistics by name, as views of a flat array such as `statistics`."""
+        ends = np.cumsum([prod(shape) for shape in self.shapes.values()]).tolist()
+        return {
+            key: flat[end - prod(shape) : end].reshape(shape)
+            for (key, shape), end in zip(self.shapes.items(), ends, strict=True)
+        }
+
+    def trained_in(self, flat: Array) -> dict[str, Array]:
+        """The parameters that an optimizer changes, by name, as views of a flat array such as `values`."""
+        slots = [slot for slot in self.slots if slot.stop <= self.trained]
+        return {slot.key: flat[slot.start : slot.stop].reshape(slot.shape) for slot in slots}
+
+    def moving(self, values: Array, statistics: Array) -> dict[str, Array]:
+        """All that training changes, by name, as views of two flat arrays such as `values` and `statistics`."""
+        return self.trained_in(values) | self.state_in(statistics)
+
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Everything that a checkpoint of the network holds, by name."""
         yield from sorted(self.params.items())
@@ -118,9 +136,14 @@ class Weights:
 
     def load(self, arrays: Mapping[str, Array]) -> None:
         """Take over values by name; KeyError or ValueError where names or shapes differ."""
-        for name, own in self.arrays():
-            if arrays[name].shape != own.shape:
-                raise ValueError(f"{name}: expected shape {own.shape}, got {arrays[name].shape}")
-        for name, own in self.arrays():
-            own[...] = arrays[name]
+        fill(dict(self.arrays()), arrays)
         self.version += 1
+
+
+def fill(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+    """Take over values by name; KeyError or ValueError, before anything is changed, where names or shapes differ."""
+    for name, array in own.items():
+        if arrays[name].shape != array.shape:
+            raise ValueError(f"{name}: expected shape {array.shape}, got {arrays[name].shape}")
+    for name, array in own.items():
+        array[...] = arrays[name]

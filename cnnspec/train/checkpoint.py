@@ -19,31 +19,40 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
+from cnnspec.plan.update import AVERAGE
+from cnnspec.plan.weights import fill
 from cnnspec.train.fingerprint import fingerprint
 
-FORMAT = 2
+FORMAT = 3
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds: arrays of the network, slots of the optimizer by parameter, and where training stood."""
+    """What a file holds: arrays of the network, slots and averages of training, and where training stood."""
 
     path: Path
     network: Mapping[str, Array]
     slots: Mapping[str, Array]
     progress: Mapping[str, Any]
 
+    @property
+    def averages(self) -> dict[str, Array]:
+        """The moving averages, as `Training.averages` names them."""
+        return {name: array for name, array in self.slots.items() if name.startswith(AVERAGE)}
+
 
 def write_checkpoint(path: Path, weights: Weights, training: Training | None, progress: Mapping[str, Any]) -> None:
     """Write to a temporary file beside it, flush, rename; RunError where the file system refuses."""
     arrays: dict[str, Array] = {f"network/{name}": array for name, array in weights.arrays()}
     if training is not None:
-        for slot in weights.slots:
-            for name, flat in training.slots.items():
-                arrays[f"optimizer/{name}/{slot.key}"] = flat[slot.start : slot.stop].reshape(slot.shape)
-    written = fingerprint(dict(weights.arrays()))
-    about = json.dumps({"format": FORMAT, "weights": written, **progress}, sort_keys=True)
+        arrays |= {f"optimizer/{name}": array for name, array in training.arrays().items()}
+    standing = {
+        "format": FORMAT,
+        "weights": fingerprint(dict(weights.arrays()), {} if training is None else training.averages()),
+        "updates": 0 if training is None else int(training.updates),
+    }
+    about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -79,9 +88,8 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
 
 def most_bytes(weights: Weights, training: Training | None) -> int:
     """What a checkpoint of a network can hold: its arrays and slots, and a margin for names and progress."""
-    arrays = sum(array.nbytes for _, array in weights.arrays())
-    slots = 0 if training is None else sum(flat.nbytes for flat in training.slots.values())
-    return arrays + slots + 4096 * (2 + len(weights.params) * (1 + len(training.slots if training else ())))
+    arrays = [array for _, array in weights.arrays()] + ([] if training is None else [*training.arrays().values()])
+    return sum(array.nbytes for array in arrays) + 4096 * (2 + len(arrays))
 
 
 def _arrays(path: Path, most: int | None) -> dict[str, Array]:
@@ -112,15 +120,19 @@ def _array(content: bytes) -> Array:
 
 
 def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None) -> None:
-    """Put a checkpoint's values in place; RunError where they belong to another network."""
+    """Put a checkpoint's values in place; RunError where they belong to another network.
+
+    Without a training the network becomes the one that is scored: the moving averages, once there are some.
+    """
     try:
         weights.load(checkpoint.network)
         if training is not None:
-            for slot in weights.slots:
-                for name, flat in training.slots.items():
-                    flat[slot.start : slot.stop] = checkpoint.slots[f"{name}/{slot.key}"].reshape(-1)
+            fill(training.arrays(), checkpoint.slots)
             training.clock[...] = checkpoint.progress["step"]
-            training.updates[...] = training.clock // training.accumulate
+            training.updates[...] = checkpoint.progress["updates"]
+        elif checkpoint.averages and checkpoint.progress["updates"]:
+            moving = weights.moving(weights.values, weights.statistics)
+            fill({f"{AVERAGE}{name}": array for name, array in moving.items()}, checkpoint.averages)
     except (KeyError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise RunError(

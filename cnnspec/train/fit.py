@@ -15,7 +15,6 @@ from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.train.diagnose import guilty_layer
-from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.model import Model
 from cnnspec.train.score import FIGURES, Score
 
@@ -60,7 +59,7 @@ class Epoch:
     test: Score | None
     seconds: float  # of training, without evaluation
     images_per_second: float
-    weights: str  # the fingerprint of parameters and statistics
+    weights: str  # the fingerprint of parameters, statistics and averages
 
     @property
     def step(self) -> int:
@@ -171,7 +170,7 @@ class _Pass:
             test=self.test() if last or validation is None else None,
             seconds=seconds,
             images_per_second=progress.images_per_second,
-            weights=fingerprint(dict(self.model.weights.arrays())),
+            weights=self.model.fingerprint(),
         )
 
     def test(self) -> Score:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.fit import Position, Progress
 from cnnspec.train.model import Model
 from cnnspec.train.run import Run
@@ -45,7 +44,7 @@ class Keeper:
         if position.step <= TRACED:
             self.trace[str(position.step)] = progress.step_loss.hex()
             if position.step == TRACED:
-                self.trace["weights"] = fingerprint(dict(self.model.weights.arrays()))
+                self.trace["weights"] = self.model.fingerprint()
         due = (self.unit == "steps" and position.step % self.count == 0) or (
             self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cnnspec.layers.base import Mode
 from cnnspec.plan import Entry, Plan, Pool, Team, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
 
 INFERENCE_BATCH = 128  # images that one inference plan takes at a time
@@ -110,19 +111,20 @@ class Model:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The moving average of the weights in their place, where training keeps one and has begun."""
-        if self.training is None or not int(self.training.updates):
+        """The moving averages in the place of weights and statistics, where training keeps them."""
+        with nullcontext() if self.training is None else self.training.averaged():
             yield
-            return
-        with self.training.averaged():
-            yield
+
+    def fingerprint(self) -> str:
+        """A short name for the exact bits of weights, statistics and averages."""
+        return fingerprint(dict(self.weights.arrays()), self.training.averages() if self.training else {})
 
     def score(self, dataset: Dataset) -> Score:
         """All figures on a data set."""
         return self.evaluate(dataset.pixels, dataset.labels)
 
     def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
-        """Train as the spec says; the metrics of every epoch."""
+        """Train as the spec says; the metrics of every epoch. The moving averages, if any, then are the network."""
         from cnnspec.train.fit import fit
 
         if self.spec.data is None:
@@ -135,7 +137,10 @@ class Model:
             input=self.spec.input,
             output=self.graph.output.shape,
         )
-        return [epoch.metrics() for epoch in fit(self, data)]
+        rows = [epoch.metrics() for epoch in fit(self, data)]
+        if self.training is not None:
+            self.training.settle()
+        return rows
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -147,7 +152,10 @@ class Model:
         write_checkpoint(Path(path), self.weights, None, {})
 
     def load(self, path: str | Path) -> None:
-        """Read weights that `save` or a training wrote; RunError where they do not fit this network."""
+        """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
+
+        RunError where they do not fit this network.
+        """
         restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
 
     def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:

@@ -153,8 +153,7 @@ class Run:
         if better:
             if epoch.whole:  # one that was cut short is done again when training goes on
                 self._best = rank
-            with model.averaged():
-                self._save(self.path / BEST, model, epoch.position)
+            self._save(self.path / BEST, model, epoch.position)
         if epoch.whole and epoch.epoch % self.epochs == 0:
             self.checkpoint(model, epoch.position)
         return better

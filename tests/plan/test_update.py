@@ -25,8 +25,15 @@ train: {{epochs: 1, optimizer: {{type: sgd, learning_rate: 0.5, momentum: {momen
 """
 
 
-def model(more: str = "", threads: int = 1, momentum: float = 0.0) -> Model:
-    spec = loads(SPEC.format(more=f", {more}" if more else "", momentum=momentum))
+NORM = """
+  - {type: conv2d, filters: 4, kernel_size: 3, padding: same, id: held, trainable: false}
+  - batch_norm
+  - tanh"""
+
+
+def model(more: str = "", threads: int = 1, momentum: float = 0.0, *, norm: bool = False) -> Model:
+    text = SPEC.format(more=f", {more}" if more else "", momentum=momentum)
+    spec = loads(text.replace("\n  - tanh", NORM) if norm else text)
     return Model(spec, build(spec), threads=threads, dtype="float64")
 
 
@@ -74,25 +81,54 @@ def test_accumulated_steps_make_the_update_of_a_large_batch() -> None:
     np.testing.assert_allclose(small.weights.values, large.weights.values, rtol=1e-9, atol=1e-14)
 
 
-def test_the_average_follows_the_weights() -> None:
-    net = model("ema: 0.8", momentum=0.9)
-    average = net.weights.values.copy()
-    for seed in range(5):
-        step(net, seed)
-        average = 0.8 * average + 0.2 * net.weights.values
-    raw = net.weights.values.copy()
+def everything(net: Model) -> dict[str, Array]:
+    return {name: array.copy() for name, array in net.weights.arrays()}
+
+
+@pytest.mark.parametrize(("accumulate", "count"), [(1, 40), (1, 5), (3, 40)])
+def test_averages_follow_weights_and_statistics(accumulate: int, count: int) -> None:
+    """Against a loop over what weights and statistics were behind every update, long enough for the decay to bind."""
+    net = model(f"ema: 0.5, accumulate: {accumulate}", momentum=0.9, norm=True)
+    expected = everything(net)
+    for update in range(1, 16):
+        before = everything(net)
+        for part in range(accumulate):
+            step(net, accumulate * update + part, count)
+        share = max(0.5, 10 / (9 + update))
+        for name, array in net.weights.arrays():
+            assert (array == before[name]).all() == name.startswith("held.")
+            expected[name] = (1 - share) * expected[name] + share * array
+        raw = everything(net)
+        with net.averaged():
+            for name, array in net.weights.arrays():
+                np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
+        assert all((array == raw[name]).all() for name, array in net.weights.arrays())
+    assert net.training is not None
+    net.training.settle()
+    for name, array in net.weights.arrays():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
+
+
+def test_there_is_no_average_before_the_first_update() -> None:
+    net = model("ema: 0.9, accumulate: 2", norm=True)
+    step(net, 0)
+    raw = everything(net)
     with net.averaged():
-        np.testing.assert_allclose(net.weights.values, average, rtol=1e-12)
-    np.testing.assert_array_equal(net.weights.values, raw)
+        assert all((array == raw[name]).all() for name, array in net.weights.arrays())
+    step(net, 1)
+    raw = everything(net)
+    with net.averaged():  # a copy, to the bit
+        assert all((array == raw[name]).all() for name, array in net.weights.arrays())
 
 
 @pytest.mark.parametrize("more", ["clip: {norm: 0.1}", "accumulate: 2, ema: 0.9", "clip: {value: 0.01}, ema: 0.5"])
 def test_threads_do_not_matter(more: str) -> None:
     found: list[Any] = []
     for threads in (1, 2, 4):
-        net = model(more, threads)
+        net = model(more, threads, norm=True)
         for seed in range(5):
             step(net, seed, count=70)
         assert net.training is not None
-        found.append([net.weights.values.tobytes(), *(slot.tobytes() for slot in net.training.slots.values())])
+        kept = [*net.weights.arrays(), *net.training.arrays().items()]
+        found.append({name: array.tobytes() for name, array in kept})
     assert found[0] == found[1] == found[2]

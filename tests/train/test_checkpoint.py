@@ -22,7 +22,7 @@ layers:
   - batch_norm
   - flatten
   - {id: logits, type: dense, units: 10}
-train: {epochs: 1, batch_size: 8, optimizer: {type: adam}}
+train: {epochs: 1, batch_size: 8, optimizer: {type: adam}, ema: 0.9}
 """
 
 
@@ -50,8 +50,13 @@ def test_everything_comes_back(file: Path) -> None:
         assert fresh.weights.state[name].tobytes() == array.tobytes()
     assert trained.training is not None
     assert fresh.training is not None
-    for name, slot in trained.training.slots.items():
-        assert fresh.training.slots[name].tobytes() == slot.tobytes()
+    assert {name for name in trained.training.arrays() if "running" in name} == {
+        "average/batch_norm_1.running_mean",
+        "average/batch_norm_1.running_variance",
+    }
+    for name, array in trained.training.arrays().items():
+        assert fresh.training.arrays()[name].tobytes() == array.tobytes()
+    assert fresh.fingerprint() == trained.fingerprint() == checkpoint.progress["weights"]
 
 
 def test_no_pickles(file: Path) -> None:
@@ -89,9 +94,9 @@ def test_damage_is_found(file: Path) -> None:
 
 def test_another_format_is_told_from_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as other:
-        other.setattr("cnnspec.train.checkpoint.FORMAT", 1)
+        other.setattr("cnnspec.train.checkpoint.FORMAT", 2)
         write_checkpoint(tmp_path / "a.npz", model().weights, None, {})
-    with pytest.raises(RunError, match="has format 1, this version reads 2"):
+    with pytest.raises(RunError, match="has format 2, this version reads 3"):
         read_checkpoint(tmp_path / "a.npz")
 
 

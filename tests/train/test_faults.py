@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 
 from cnnspec.cli import main
+from cnnspec.kernels.step import Array
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.run import ABOUT, BEST, LAST, Run
 from tests.train.test_resume import ROOT, SPEC, command, weights
 
+AVERAGE = "optimizer/average/batch_norm_1.running_mean"
 Captured = pytest.CaptureFixture[str]
 
 
@@ -222,12 +224,26 @@ def test_a_spec_that_was_changed_in_the_run_directory(run: Path, capsys: Capture
 
 
 @pytest.mark.parametrize("name", [LAST, BEST])
-def test_weights_that_were_changed_are_told_by_verify(run: Path, name: str, capsys: Captured) -> None:
-    with np.load(run / name) as file:
-        arrays = {key: file[key] for key in file.files}
-    arrays["network/dense_1.bias"][3] += 1e-6
-    np.savez(run / name, **arrays)
+@pytest.mark.parametrize("key", ["network/dense_1.bias", AVERAGE])
+def test_weights_that_were_changed_are_told_by_verify(run: Path, name: str, key: str, capsys: Captured) -> None:
+    arrays = contents(run / name)
+    arrays[key][3] += 1e-6
+    np.savez(run / name, allow_pickle=False, **arrays)
     fails(["verify", str(run)], capsys, f"{name} was changed: expected weights ")
+
+
+def test_a_checkpoint_without_an_average_is_refused(run: Path, capsys: Captured) -> None:
+    arrays = contents(run / LAST)
+    average = arrays.pop(AVERAGE)
+    for wrong, message in ({}, "it has no 'average/"), ({AVERAGE: average[:1]}, "expected shape (6,), got (1,)"):
+        np.savez(run / LAST, allow_pickle=False, **arrays, **wrong)
+        for verb in (["eval", str(run)], ["train", "--resume", str(run), "--set", "train.epochs=2"]):
+            fails(verb, capsys, "does not fit this network", message)
+
+
+def contents(path: Path) -> dict[str, Array]:
+    with np.load(path) as file:
+        return {key: file[key] for key in file.files}
 
 
 def test_two_trainings_in_one_directory(run: Path, capsys: Captured) -> None:
