@@ -14,21 +14,21 @@ PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "symmetric"}  # by N
 
 
 class Augmentation(Declaration):
-    """Base of all augmentations; they change a batch of bytes (n, c, h, w) in place, all images at once.
+    """Base of all augmentations; they change some batches of bytes (n, c, h, w) in place, all images at once.
 
-    What they do is a pure function of the batch and of the generator, which is made anew for every batch from the
-    seed, the epoch, the batch's number and the augmentation's position.
+    What they do is a pure function of the images and of the generator, which is made anew for every portion of an
+    epoch's batches from the seed, the epoch, the portion's number and the augmentation's position.
     """
 
     kind: ClassVar[str] = "augmentation"
     mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Change the batch."""
+        """Change the images."""
         raise NotImplementedError
 
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
-        """Change the batch, and with it the shares (classes, n) in which its images belong to the classes."""
+        """Change the images, and with them the shares (classes, n) in which its images belong to the classes."""
         self.apply(pixels, random)
 
 
@@ -44,17 +44,6 @@ class Flip(Augmentation):
         pixels[chosen] = pixels[chosen, :, :, ::-1]
 
 
-@register("shift")
-class Shift(Augmentation):
-    """Moves every image by up to some pixels down and across; what comes in is black."""
-
-    pixels: Annotated[PositiveInt, "largest distance"] = 2
-
-    def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Pad, and cut a window from each."""
-        _cut(pixels, self.pixels, "constant", random)
-
-
 @register("crop")
 class Crop(Augmentation):
     """Pads every image on all sides and cuts a window of its former size out of it, anywhere.
@@ -67,10 +56,10 @@ class Crop(Augmentation):
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Pad, and cut a window from each."""
-        _cut(pixels, self.padding, PAD_MODES[self.mode], random)
+        cut(pixels, self.padding, PAD_MODES[self.mode], random)
 
 
-def _cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> None:
+def cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> None:
     """Cut a window from each image, bordered by `reach` pixels on all sides."""
     n, c, h, w = pixels.shape
     if mode == "constant":

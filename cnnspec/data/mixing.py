@@ -1,4 +1,4 @@
-"""Augmentations that mix pairs of images of a batch, and their labels in the same shares."""
+"""Augmentations that mix pairs of images, and their labels in the same shares."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PARTS = 256  # shares are whole numbers of these, so that pixels are mixed in 16
 
 
 class Mixture(Augmentation):
-    """Base of those; the partner of every image is another of its batch."""
+    """Base of those; the partner of every image is one that is made with it, of its batch or of one near."""
 
     mixes_labels = True
     alpha: Annotated[PositiveNumber, "shares are drawn from Beta(alpha, alpha)"]

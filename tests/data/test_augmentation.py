@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnspec import registry
-from cnnspec.data.augmentation import Augmentation, Brightness, Contrast, Crop, Cutout, Flip, Shift
+from cnnspec.data.augmentation import Augmentation, Brightness, Contrast, Crop, Cutout, Flip
 from cnnspec.data.mixing import Cutmix, Mixup
-from cnnspec.data.warp import Elastic, Rotate, Scale, resample
+from cnnspec.data.resample import Places, interpolate, resample
+from cnnspec.data.warp import Elastic, Rotate, Run, Scale, Shift, gaussian, joined
 from cnnspec.kernels.step import Array
 
 
@@ -58,10 +59,11 @@ def test_flip_mirrors_its_share() -> None:
     assert 200 < mirrored.sum() < 300
 
 
-def test_shift_moves_by_at_most_its_reach() -> None:
+@pytest.mark.parametrize("shift", [Shift(pixels=2), Run(parts=(Shift(pixels=2), Rotate(degrees=0)))])
+def test_shift_moves_by_at_most_its_reach(shift: Augmentation) -> None:
     pixels = np.zeros((500, 1, 9, 9), np.uint8)
     pixels[:, 0, 4, 4] = 255
-    places = np.argwhere(changed_by(Shift(pixels=2), pixels) == 255)
+    places = np.argwhere(changed_by(shift, pixels) == 255)
     assert len(places) == 500
     moves = places[:, 2:] - 4
     assert set(moves[:, 0].tolist()) == set(moves[:, 1].tolist()) == {-2, -1, 0, 1, 2}
@@ -127,27 +129,62 @@ def bilinear(image: Array, row: float, column: float) -> float:
     return total
 
 
-def test_resampling_is_bilinear_and_black_outside() -> None:
+def test_interpolation_is_bilinear_and_black_outside() -> None:
     pixels = pictures(3, 2, 5, 7)
     random = np.random.default_rng(1)
     rows = (np.round(random.uniform(-3, 8, (3, 5, 7)) * 16) / 16).astype(np.float32)
     columns = (np.round(random.uniform(-3, 10, (3, 5, 7)) * 16) / 16).astype(np.float32)
     changed = pixels.copy()
-    resample(changed, 16 * rows + 16.5, 16 * columns + 16.5)
+    interpolate(changed, 16 * np.stack((rows, columns)) + np.float32(16))
     for n, c, i, j in np.ndindex(3, 2, 5, 7):
         assert abs(changed[n, c, i, j] - bilinear(pixels[n, c], float(rows[n, i, j]), float(columns[n, i, j]))) <= 0.5
 
 
-def test_a_quarter_turn_is_exact() -> None:
-    class Always:
-        def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
-            return np.full(shape, high)
+class Always:
+    """Draws the highest number."""
 
+    def uniform(self, low: float, high: float, shape: int | tuple[int, ...]) -> Array:
+        return np.full(shape, high)
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Array:
+        return np.full(shape, high - 1)
+
+
+def test_a_quarter_turn_is_exact() -> None:
     pixels = pictures(4, 3, 8, 8)
     Rotate(degrees=90).apply(changed := pixels.copy(), Always())  # type: ignore[arg-type]
     np.testing.assert_array_equal(changed, np.rot90(pixels, -1, axes=(2, 3)))
     Rotate(degrees=0).apply(changed := pixels.copy(), np.random.default_rng(0))
     np.testing.assert_array_equal(changed, pixels)
+
+
+def test_warps_that_follow_one_another_are_resampled_once() -> None:
+    shift, rotate, scale, flip = Shift(pixels=1), Rotate(degrees=25), Scale(amount=0.25), Flip()
+    run = Run(parts=(shift, rotate, scale))
+    assert list(joined([flip, shift, rotate, scale, flip, rotate])) == [flip, run, flip, rotate]
+    assert list(joined([])) == []
+    pixels = pictures(2, 2, 9, 12)
+    run.apply(changed := pixels.copy(), Always())  # type: ignore[arg-type]
+    cosine, sine = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
+    for n, c, i, j in np.ndindex(pixels.shape):
+        y, x = (i - 4) / 1.25, (j - 5.5) / 1.25  # the last one is asked first
+        row, column = cosine * y - sine * x + 1 + 4, sine * y + cosine * x + 1 + 5.5
+        # A place that is 1/32 of a pixel off along both axes changes a byte by at most a sixteenth of the range.
+        assert abs(changed[n, c, i, j] - bilinear(pixels[n, c], row, column)) <= 0.5 + 255 / 16
+
+
+def test_images_are_resampled_alike_however_many_at_once() -> None:
+    random, pixels = np.random.default_rng(0), pictures(300, 1, 28, 28)
+    places = Places(300, 28, 28)
+    for warp in (Elastic(), Rotate(), Elastic(sigma=2.5)):
+        warp.move(places, random)
+    down, across = places.factors()
+    fine = np.einsum("anki,kj->anij", down, across)
+    for image, place in zip(expected := pixels.copy(), fine.transpose(1, 0, 2, 3), strict=True):
+        interpolate(image[None], place[:, None].copy())
+    resample(pixels, places)
+    # Sums in another order may round a place to another sixteenth.
+    assert (pixels != expected).mean() < 1e-3
 
 
 def test_scale_enlarges_and_shrinks_about_the_centre() -> None:
@@ -168,6 +205,13 @@ def test_elastic_moves_pixels_by_as_much_as_the_paper() -> None:
     neighbours = moved[..., 1:] - moved[..., :-1]
     assert neighbours.std() < moved.std() / 3
     assert np.abs(changed_by(Elastic(alpha=1e-3), ramp).astype(int) - ramp).max() == 0
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.5, 4.0, 7.9])
+def test_random_numbers_of_cells_are_smoothed_to_the_same_field_as_those_of_pixels(sigma: float) -> None:
+    # Noise that ends far outside, so that both have as much of it.
+    coarse, fine = (gaussian(20 * int(sigma), sigma, cell)[:, 8 * int(sigma) : -8 * int(sigma)] for cell in (None, 1))
+    np.testing.assert_allclose(coarse.T @ coarse, fine.T @ fine, atol=2 * np.exp(-(np.pi**2)) * (fine**2).sum(0).max())
 
 
 @pytest.mark.parametrize("mixture", [Mixup(alpha=1.0), Cutmix()])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cnnspec.data import Dataset, Order
-from cnnspec.data.augmentation import Augmentation, Crop, Flip
+from cnnspec.data.augmentation import Augmentation, Crop, Cutout, Flip
 from cnnspec.data.batches import Batches
 from cnnspec.data.mixing import Cutmix, Mixup
+from cnnspec.data.warp import Elastic, Rotate, Run, Shift
 from cnnspec.kernels.step import Array
 
 
@@ -45,23 +46,52 @@ def test_batches_are_what_the_order_says() -> None:
         assert shares is None
 
 
+@pytest.fixture
+def portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches are made at once."""
+    monkeypatch.setattr("cnnspec.data.batches.PORTION", 4 * 8 * 2 * 6 * 6 - 1)
+
+
+@pytest.mark.usefixtures("portions")
 def test_augmentations_depend_on_seed_epoch_number_and_position_alone() -> None:
     data, parts = dataset(), (Crop(padding=2), Flip(), Mixup(alpha=1.0), Cutmix())
     made = copied(batches(*parts, classes=4, data=data), 1)
-    for number, (indices, (images, _, shares)) in enumerate(zip(Order(50, 8, 5).epoch(1), made, strict=True)):
-        expected, mixed = data.pixels[indices].copy(), np.eye(4, dtype=np.float32)[:, data.labels[indices]]
+    indices = list(Order(50, 8, 5).epoch(1))
+    assert [len(labels) for _, labels, _ in made] == [8] * 6 + [2]
+    for number, start in enumerate(range(0, 7, 3)):
+        chosen = np.concatenate(indices[start : start + 3])
+        expected, mixed = data.pixels[chosen].copy(), np.eye(4, dtype=np.float32)[:, data.labels[chosen]]
         for position, part in enumerate(parts):
             part.mix(expected, mixed, np.random.default_rng([5, 2, 2, number, position]))
-        np.testing.assert_array_equal(images, expected)
-        assert shares is not None
-        np.testing.assert_array_equal(shares, mixed)
-    later = copied(batches(*parts, classes=4, data=data), 1, first=3)
-    assert len(later) == len(made) - 3
-    np.testing.assert_array_equal(later[0][0], made[3][0])
+        images, labels, shares = zip(*made[start : start + 3], strict=True)
+        np.testing.assert_array_equal(np.concatenate(images), expected)
+        np.testing.assert_array_equal(np.concatenate(labels), data.labels[chosen])
+        np.testing.assert_array_equal(np.concatenate(shares, axis=1), mixed)
     other = copied(batches(*parts, classes=4, data=data, seed=6), 1)
     assert not np.array_equal(other[0][0], made[0][0])
 
 
+@pytest.mark.usefixtures("portions")
+@pytest.mark.parametrize("first", range(8))
+def test_an_epoch_that_is_resumed_goes_on_with_the_same_batches(first: int) -> None:
+    made = batches(Shift(pixels=1), Rotate(), Elastic(), Mixup(), classes=4)
+    whole, rest = copied(made, 2), copied(made, 2, first)
+    assert len(rest) == 7 - first
+    for expected, found in zip(whole[first:], rest, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            assert one is not None
+            np.testing.assert_array_equal(one, other)
+
+
+def test_warps_that_follow_one_another_share_a_generator() -> None:
+    data, warps = dataset(), (Shift(pixels=1), Rotate())
+    expected = np.concatenate([data.pixels[chosen] for chosen in Order(50, 8, 5).epoch(0)])
+    Run(parts=warps).apply(expected, np.random.default_rng([5, 2, 1, 0, 1]))
+    made = copied(batches(Cutout(size=1, probability=0), *warps, data=data), 0)
+    np.testing.assert_array_equal(np.concatenate([images for images, _, _ in made]), expected)
+
+
+@pytest.mark.usefixtures("portions")
 def test_a_batch_stays_whole_until_the_next_is_asked_for() -> None:
     with batches(Flip()).epoch(0) as found:
         for batch in found:
@@ -93,6 +123,7 @@ def test_the_thread_ends_when_nothing_is_read() -> None:
     assert not threads()
 
 
+@pytest.mark.usefixtures("portions")
 def test_an_error_of_the_thread_comes_where_the_batch_would() -> None:
     class Faulty(Augmentation):
         def apply(self, pixels: Array, random: np.random.Generator) -> None:
