@@ -160,17 +160,31 @@ def test_a_quarter_turn_is_exact() -> None:
 
 def test_warps_that_follow_one_another_are_resampled_once() -> None:
     shift, rotate, scale, flip = Shift(pixels=1), Rotate(degrees=25), Scale(amount=0.25), Flip()
-    run = Run(parts=(shift, rotate, scale))
-    assert list(joined([flip, shift, rotate, scale, flip, rotate])) == [flip, run, flip, rotate]
+    run = Run(parts=(rotate, shift, scale))
+    assert list(joined([flip, rotate, shift, scale, flip, rotate])) == [flip, run, flip, rotate]
     assert list(joined([])) == []
     pixels = pictures(2, 2, 9, 12)
     run.apply(changed := pixels.copy(), Always())  # type: ignore[arg-type]
     cosine, sine = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
     for n, c, i, j in np.ndindex(pixels.shape):
-        y, x = (i - 4) / 1.25, (j - 5.5) / 1.25  # the last one is asked first
-        row, column = cosine * y - sine * x + 1 + 4, sine * y + cosine * x + 1 + 5.5
+        y, x = (i - 4) / 1.25 + 1, (j - 5.5) / 1.25 + 1  # the last one is asked first
+        row, column = cosine * y - sine * x + 4, sine * y + cosine * x + 5.5
         # A place that is 1/32 of a pixel off along both axes changes a byte by at most a sixteenth of the range.
         assert abs(changed[n, c, i, j] - bilinear(pixels[n, c], row, column)) <= 0.5 + 255 / 16
+
+
+def test_places_are_those_of_the_first_at_those_of_the_second() -> None:
+    random, places = np.random.default_rng(0), Places(3, 5, 8)
+    (first, second), (before, after) = random.normal(size=(2, 3, 2, 2)), random.normal(size=(2, 3, 2))
+    field = random.normal(size=(2, 3, 4, 5)), random.normal(size=(4, 8))
+    places.transform(first, before)
+    places.displace(*field)
+    places.transform(second, after)
+    found = np.einsum("anki,kj->anij", *places.factors()) / 16 - 1
+    moved = np.einsum("anki,kj->anij", *field)
+    for n, i, j in np.ndindex(3, 5, 8):
+        source = first[n] @ (second[n] @ (i - 2, j - 3.5) + after[n]) + before[n] + moved[:, n, i, j]
+        np.testing.assert_allclose(found[:, n, i, j], source + np.array([2, 3.5]), rtol=1e-5, atol=1e-5)
 
 
 def test_images_are_resampled_alike_however_many_at_once() -> None:
