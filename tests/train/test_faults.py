@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from cnnspec.cli import main
 from cnnspec.kernels.step import Array
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.run import ABOUT, BEST, LAST, Run
-from tests.train.test_resume import ROOT, SPEC, command, weights
+from tests.train.test_resume import ROOT, SPEC, started, weights
 
 AVERAGE = "optimizer/average/batch_norm_1.running_mean"
 Captured = pytest.CaptureFixture[str]
@@ -290,16 +291,30 @@ def test_checkpoints_by_the_minute(spec: Path, tmp_path: Path, monkeypatch: pyte
     assert steps[:4] == [0, 8, 16, 24]
 
 
-def interrupted_twice(spec: Path, out: Path, number: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command(str(spec), "--out", str(out)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (out / "net" / LAST).exists():
+def computed(process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until a process has had so much more processor time, however busy the machine is."""
+
+    def spent() -> float:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    start = spent()
+    while spent() < start + seconds:
         assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.3)
-    for _ in range(2):
-        process.send_signal(number)
-        time.sleep(0.05)
-    return process
+        time.sleep(0.01)
+
+
+def interrupted_twice(spec: Path, out: Path, number: int) -> tuple[int, str]:
+    """Status and errors of a training that gets a second signal when it has taken notice of the first one."""
+    with started(str(spec), "--out", str(out)) as process:
+        while not (out / "net" / LAST).exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for _ in range(2):
+            computed(process, 0.3)
+            process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    return process.returncode, error
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -309,8 +324,8 @@ def test_a_second_signal_ends_it_at_once(number: int, status: int, tmp_path: Pat
     layers = "layers:\n" + "  - {type: conv2d, filters: 192, kernel_size: 3, padding: same}\n" * 10 + "  - flatten\n"
     text = SPEC.replace("batch_size: 32", "batch_size: 1024")
     spec.write_text(text[: text.index("layers:")] + layers + text[text.index("  - {type: dense") :])
-    _, error = (process := interrupted_twice(spec, tmp_path / "out", number)).communicate(timeout=60)
-    assert process.returncode == status, error
+    found, error = interrupted_twice(spec, tmp_path / "out", number)
+    assert found == status, error
     assert "interrupted at once; the last checkpoint is " in error
     assert len(error.splitlines()) == 1
     assert read_checkpoint(tmp_path / "out" / "net" / LAST).progress["step"] == 0

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,16 @@ def whole(spec: Path, tmp_path: Path) -> Path:
 
 def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "cnnspec", "train", *words, "--quiet", "--threads", "1"]
+
+
+@contextmanager
+def started(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A training of its own process, which ends with the context: one left behind would fail some later test."""
+    with subprocess.Popen(command(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("steps", [1, 7, 41, 45, 60])
@@ -156,14 +168,15 @@ def killed(spec: Path, out: Path, number: int, chances: random.Random, most: int
     run, words, steps = out / "net", [str(spec), "--out", str(out)], [0]
     for kill in range(most):
         last, before = run / LAST, version(run / LAST)
-        process = subprocess.Popen(command(*words), cwd=ROOT, stderr=subprocess.DEVNULL)
-        if kill % 4 < 3:
-            while process.poll() is None and version(last) == before:
-                time.sleep(0.001)
-        time.sleep(chances.uniform(0, 0.5))
-        if process.poll() is None:
-            process.send_signal(number)
-        assert process.wait(60) in (0, -number, 128 + number)
+        with started(*words) as process:
+            if kill % 4 < 3:
+                while process.poll() is None and version(last) == before:
+                    time.sleep(0.001)
+            time.sleep(chances.uniform(0, 0.5))
+            if process.poll() is None:
+                process.send_signal(number)
+            process.communicate(timeout=60)
+        assert process.returncode in (0, -number, 128 + number)
         if last.exists():
             steps.append(read_checkpoint(last).progress["step"])  # it loads at any moment
             words = ["--resume", str(run)]
@@ -210,12 +223,12 @@ def kills_leave_no_trace(spec: Path, folder: Path, number: int, most: int) -> No
 def test_a_signal_ends_it_behind_the_step(number: int, status: int, spec: Path, tmp_path: Path) -> None:
     spec.write_text(SPEC.replace("epochs: 4", "epochs: 5000"))
     out = tmp_path / "out"
-    process = subprocess.Popen(command(str(spec), "--out", str(out)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (out / "net" / METRICS_CSV).exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    with started(str(spec), "--out", str(out)) as process:
+        while not (out / "net" / METRICS_CSV).exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == status
     assert f"go on with: cnnspec train --resume {out / 'net'}" in error
     assert "Traceback" not in error
