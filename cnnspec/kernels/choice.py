@@ -18,9 +18,34 @@ Choice = Mapping[Direction, Kernel]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 KERNELS: dict[Direction, tuple[Kernel, ...]] = {
-    "forward": (direct.FORWARD, winograd.FORWARD_2, winograd.FORWARD_4, depthwise.FORWARD, patches.FORWARD),
-    "input": (direct.INPUT, strided.INPUT, winograd.INPUT_2, winograd.INPUT_4, depthwise.INPUT, patches.INPUT),
-    "weight": (direct.WEIGHT, winograd.WEIGHT_2, winograd.WEIGHT_4, depthwise.WEIGHT, patches.WEIGHT),
+    "forward": (
+        direct.FORWARD,
+        winograd.FORWARD_2,
+        winograd.FORWARD_4,
+        winograd.FORWARD_4_5,
+        depthwise.FORWARD,
+        patches.FORWARD,
+    ),
+    "input": (
+        direct.INPUT,
+        strided.INPUT,
+        winograd.INPUT_2,
+        winograd.TRANSPOSED_2,
+        winograd.INPUT_4,
+        winograd.TRANSPOSED_4,
+        winograd.INPUT_4_5,
+        winograd.TRANSPOSED_4_5,
+        depthwise.INPUT,
+        patches.INPUT,
+    ),
+    "weight": (
+        direct.WEIGHT,
+        winograd.WEIGHT_2,
+        winograd.WEIGHT_4,
+        winograd.WEIGHT_4_5,
+        depthwise.WEIGHT,
+        patches.WEIGHT,
+    ),
 }
 # these compute all directions or none, as they share what they transform
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)

@@ -1,13 +1,13 @@
-"""Winograd's minimal filtering along the height: m rows of the result for m + 2 products instead of 3m.
+"""Winograd's minimal filtering along the height: m rows of the result for m + r - 1 products instead of m r.
 
-For filters of three rows g over input rows d, stride 1, F(m,3) is
+For filters of r rows g over input rows d, stride 1, F(m,r) is
 
     y = A^T [(G g) * (B^T d)],    dG = (A dy) * (B^T d) with dg = G^T dG,
 
-with m rows in y, m + 2 in d. Here `*` is a matrix product over channels and column taps, for each of the m + 2 points.
+with m rows in y, m + r - 1 in d. Here `*` is a matrix product over channels and column taps, for each of the m + r - 1 points.
 Rows are outermost in a map (h, c, w, n), so each transform is one plain multiplication of a small matrix with whole
 rows. The columns are expanded after it, E (points, kw, c, ow*n), a tile of m rows at a time, which stays in the cache.
-F(4,3) takes half of the products of the definition and F(2,3) two thirds; its error is lower.
+F(4,5) takes two fifths of the products of the definition, F(4,3) a half, F(2,3) two thirds; its error is the lowest.
 Two dimensions would save more, but runs along the width are as short as the batch. Sources: Winograd, "Arithmetic
 Complexity of Computations" (1980); Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks" (2016); for the
 points Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution" (2020).
@@ -24,30 +24,42 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
-from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, product
+from cnnspec.kernels.cases import (
+    Case,
+    Kernel,
+    Work,
+    accumulate,
+    clear,
+    copy,
+    inside,
+    nothing_to_prepare,
+    product,
+    read_by,
+)
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.shapes import Windows
 
-TAPS = 3  # rows of a filter
 CALLS = 6  # of NumPy for a tile
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """F(m,3) at finite points and infinity, by Toom and Cook; few and small fractions keep rounding small."""
+    """F(m,r) at finite points and infinity, by Toom and Cook; few and small fractions keep rounding small."""
 
+    taps: int  # r, rows of a filter
     points: tuple[float, ...]
 
     @property
     def positions(self) -> int:
-        """m + 2: products that one tile takes, and the input rows that it reads."""
+        """m + r - 1: products that one tile takes, and the input rows that it reads."""
         return len(self.points) + 1
 
     @property
     def rows(self) -> int:
         """m: output rows of a tile."""
-        return self.positions - TAPS + 1
+        return self.positions - self.taps + 1
 
     def _evaluation(self, coefficients: int) -> Array:
         """Polynomials of so many coefficients to their values at all points, infinity last."""
@@ -56,8 +68,8 @@ class Filtering:
 
     @cached_property
     def of_filter(self) -> Array:
-        """G (positions, 3)."""
-        return self._evaluation(TAPS)
+        """G (positions, taps)."""
+        return self._evaluation(self.taps)
 
     @cached_property
     def of_input(self) -> Array:
@@ -97,19 +109,19 @@ class Filtering:
         """What `forward` works with."""
         p, kw, ow = self.positions, case.windows.kernel[1], case.windows.output[1]
         return {
-            "taps": Buffer((TAPS, case.filters, kw, case.channels), "prepare"),
+            "taps": Buffer((self.taps, case.filters, kw, case.channels), "prepare"),
             "transformed": Buffer((p, case.filters, kw * case.channels), "prepare"),
             **self.columns(case, n, lifetime),
             "products": Buffer((p, case.filters, ow * n), lifetime),
         }
 
     def prepare(self, case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """G g of (filters, c, 3, kw), as (positions, filters, kw*c)."""
+        """G g of (filters, c, taps, kw), as (positions, filters, kw*c)."""
         taps, transformed = buffers["taps"], buffers["transformed"]
         matrix = self.of_filter.astype(weight.dtype)
         return [
             copy(weight.transpose(2, 0, 3, 1), taps),
-            product(matrix, taps.reshape(TAPS, -1), transformed.reshape(self.positions, -1)),
+            product(matrix, taps.reshape(self.taps, -1), transformed.reshape(self.positions, -1)),
         ]
 
     def expand(
@@ -167,6 +179,50 @@ class Filtering:
         """dx is the same correlation of dy with the turned filters."""
         return self.forward(gradient_case(case), dy, weight, dx, buffers)
 
+    # the input's gradient, where padding does not make up for what the filters take from the map
+
+    def scratch_of_transposed(self, case: Case, n: int) -> dict[str, Buffer]:
+        """What `transposed` works with."""
+        windows, p, ow = case.windows, self.positions, case.windows.output[1]
+        return {
+            "taps": Buffer((self.taps, case.filters, windows.kernel[1], case.channels), "prepare"),
+            "transformed": Buffer((p, case.filters, windows.kernel[1] * case.channels), "prepare"),
+            "gradients": Buffer((p, case.filters, ow * n), "backward"),
+            "products": Buffer((p, windows.kernel[1], case.channels, ow, n), "backward"),
+            "rows": Buffer((2, p, case.channels, windows.width, n), "backward"),
+        }
+
+    def transposed(self, case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+        """dx = B R with R the sum over column taps of U^T (A dy), each at its columns.
+
+        Tile i reaches `positions` rows of dx, at most two tiles' height. So dx is made in blocks of a tile's height, by
+        one product with what lies above each other in R: the first rows of tile i, and the last ones of tile i - 1.
+        """
+        gradients, products, rows = (buffers[name] for name in ("gradients", "products", "rows"))
+        p, (oh, _), m, windows = self.positions, case.windows.output, self.rows, case.windows
+        turned, there = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
+        back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
+        back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
+        back[0, : p - m, 1] = back[1, : p - m, 0] = self.of_input.T[m:]
+        width = block(gradients.shape[-1], NARROW, SMALL // prod(turned.shape[1:]))
+        right = column_blocks(gradients, width)
+        out = column_blocks(products.reshape(p, turned.shape[1], -1), width)
+        steps, tiles = [clear([rows])], -(-oh // m)
+        for tile in range(-(-(oh + self.taps - 1) // m)):
+            half = rows[tile % 2]
+            steps.append(clear([half]))
+            if tile < tiles:
+                source = dy[tile * m : (tile + 1) * m]
+                steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
+                steps.append(product(turned[:, None], right, out))
+                steps += [accumulate(half[:, :, read], products[:, kx, :, made]) for kx, made, read in taps_of(windows)]
+            start = tile * m - windows.padding[0]
+            low, high = max(start, 0), min(start + m, windows.height)
+            if high > low:
+                matrix = back[tile % 2, low - start : high - start].reshape(high - low, -1)
+                steps.append(product(matrix, rows.reshape(2 * p, -1), _flat(dx[low:high])))
+        return steps
+
     # the weights' gradient
 
     def scratch_of_weight(self, case: Case, n: int) -> dict[str, Buffer]:
@@ -178,7 +234,7 @@ class Filtering:
             "gradients": Buffer((p, case.filters, ow * n), "backward"),
             "total": Buffer((p, *matrix), "backward"),
             "partial": Buffer((p, *matrix), "backward"),
-            "taps": Buffer((TAPS, *matrix), "backward"),
+            "taps": Buffer((self.taps, *matrix), "backward"),
         }
 
     def weight_gradient(
@@ -200,8 +256,22 @@ class Filtering:
             if target is partial:
                 steps.append(accumulate(total, partial))
         back = self.of_filter.T.astype(dy.dtype)
-        by_tap = taps.reshape(TAPS, kw, channels, filters).transpose(3, 2, 0, 1)
-        return [*steps, product(back, total.reshape(p, -1), taps.reshape(TAPS, -1)), copy(by_tap, dweight)]
+        by_tap = taps.reshape(self.taps, kw, channels, filters).transpose(3, 2, 0, 1)
+        return [*steps, product(back, total.reshape(p, -1), taps.reshape(self.taps, -1)), copy(by_tap, dweight)]
+
+    def supports(self, case: Case) -> bool:
+        """Whether filters have so many rows; more padding would make rows of outputs that no row of the map reaches."""
+        windows = case.windows
+        plain = case.groups == 1 and windows.stride == (1, 1) and windows.dilation[0] == 1
+        return plain and windows.kernel[0] == self.taps and max(windows.padding[:2]) < self.taps
+
+    def supports_input(self, case: Case) -> bool:
+        """The same where the map does not shrink; negative padding would crop dy."""
+        return self.supports(case) and not _shrinks(case) and min(gradient_case(case).windows.padding) >= 0
+
+    def supports_transposed(self, case: Case) -> bool:
+        """The same where the map shrinks."""
+        return self.supports(case) and _shrinks(case)
 
     # prices
 
@@ -212,7 +282,7 @@ class Filtering:
         weights = case.filters * case.channels * windows.kernel[1]
         moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
         results = case.filters * prod(windows.output)
-        return Work(tiles * p * weights * ow, moved + results, (p + TAPS) * weights, calls=CALLS * tiles)
+        return Work(tiles * p * weights * ow, moved + results, (p + self.taps) * weights, calls=CALLS * tiles)
 
     def work_of_weight(self, case: Case) -> Work:
         """The same products, and one sum of weights for every tile."""
@@ -224,31 +294,40 @@ class Filtering:
         """The same as forward, of dy."""
         return self.work(gradient_case(case))
 
+    def work_of_transposed(self, case: Case) -> Work:
+        """The products of forward; what they make is added where forward copies it."""
+        tiles, windows = -(-case.windows.output[0] // self.rows), case.windows
+        work, added = self.work(case), tiles * self.positions * case.channels * windows.kernel[1] * windows.output[1]
+        return replace(work, moved=work.moved + added, calls=(CALLS + windows.kernel[1]) * tiles)
+
 
 def _flat(rows: Array) -> Array:
     """Rows (k, ...) as (k, elements), a view, however far apart they are."""
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
 
 
-def _supports(case: Case) -> bool:
-    windows = case.windows
-    plain = case.groups == 1 and windows.stride == (1, 1) and windows.dilation[0] == 1
-    # more padding would make rows of outputs that no row of the map reaches
-    return plain and windows.kernel[0] == TAPS and max(windows.padding[:2]) < TAPS
+def _shrinks(case: Case) -> bool:
+    return prod(case.windows.output) < case.windows.height * case.windows.width
 
 
-def _supports_input(case: Case) -> bool:
-    return _supports(case) and min(gradient_case(case).windows.padding) >= 0  # negative padding would crop dy
+def taps_of(windows: Windows) -> Iterator[tuple[int, slice, slice]]:
+    """Every column tap, the output columns for which it lies in the map, and the columns that it reads there."""
+    for tap in range(windows.kernel[1]):
+        first, last = inside(windows, 1, tap)
+        if last > first:
+            yield tap, slice(first, last), read_by(windows, 1, tap, first, last)
 
 
-def _kernels(name: str, points: tuple[float, ...]) -> tuple[Kernel, Kernel, Kernel]:
-    f = Filtering(points)
+def _kernels(name: str, taps: int, points: tuple[float, ...]) -> tuple[Kernel, Kernel, Kernel, Kernel]:
+    f = Filtering(taps, points)
     return (
-        Kernel(name, _supports, f.work, f.scratch, f.prepare, f.forward),
-        Kernel(name, _supports_input, f.work_of_input, f.scratch_of_input, f.prepare_turned, f.input_gradient),
-        Kernel(name, _supports, f.work_of_weight, f.scratch_of_weight, nothing_to_prepare, f.weight_gradient),
+        Kernel(name, f.supports, f.work, f.scratch, f.prepare, f.forward),
+        Kernel(name, f.supports_input, f.work_of_input, f.scratch_of_input, f.prepare_turned, f.input_gradient),
+        Kernel(name, f.supports_transposed, f.work_of_transposed, f.scratch_of_transposed, f.prepare, f.transposed),
+        Kernel(name, f.supports, f.work_of_weight, f.scratch_of_weight, nothing_to_prepare, f.weight_gradient),
     )
 
 
-FORWARD_2, INPUT_2, WEIGHT_2 = _kernels("winograd2", (0, 1, -1))
-FORWARD_4, INPUT_4, WEIGHT_4 = _kernels("winograd4", (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2))
+FORWARD_2, INPUT_2, TRANSPOSED_2, WEIGHT_2 = _kernels("winograd2", 3, (0, 1, -1))
+FORWARD_4, INPUT_4, TRANSPOSED_4, WEIGHT_4 = _kernels("winograd4", 3, (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2))
+FORWARD_4_5, INPUT_4_5, TRANSPOSED_4_5, WEIGHT_4_5 = _kernels("winograd4", 5, (0, 1, -1, 2, -2, 1 / 2, -1 / 2))

@@ -260,11 +260,12 @@ class _Lowering:
             if node.name not in self.wanted:
                 continue
             backward = node.layer.backward(o)
-            back += _steps([*backward.shared, *backward.input])
+            back += _steps(backward.shared)
             if has_gradients(node):
                 then = training.updates_of(node.name) if updates else []
                 task = backlog.followed(_steps(backward.params), then)
                 back.append(partial(backlog.next, task))
+            back += _steps(backward.input)
         return [backlog.phase(there, back, finite if updates else lambda: True)]
 
     def learning(self) -> list[str]:
