@@ -216,7 +216,7 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
 def _transform(case: Case, height: int, width: int, channels: int) -> Work:
     circle = _circle(case)
     macs = height * circle.columns * width + 4 * height * circle.frequencies
-    return Work(macs * channels, (2 * height * width + 2 * circle.frequencies) * channels)
+    return Work(macs * channels, (height * width + circle.frequencies) * channels)
 
 
 def _products(case: Case) -> int:

@@ -4,7 +4,7 @@ For filters of r rows g over input rows d, stride 1, F(m,r) is
 
     y = A^T [(G g) * (B^T d)],    dG = (A dy) * (B^T d) with dg = G^T dG,
 
-with m rows in y, m + r - 1 in d. Here `*` is a matrix product over channels and column taps, for each of the m + r - 1 points.
+with m rows in y, m + r - 1 in d. Here `*` is a matrix product over channels and column taps, for each of the points.
 Rows are outermost in a map (h, c, w, n), so each transform is one plain multiplication of a small matrix with whole
 rows. The columns are expanded after it, E (points, kw, c, ow*n), a tile of m rows at a time, which stays in the cache.
 F(4,5) takes two fifths of the products of the definition, F(4,3) a half, F(2,3) two thirds; its error is the lowest.
@@ -179,7 +179,7 @@ class Filtering:
         """dx is the same correlation of dy with the turned filters."""
         return self.forward(gradient_case(case), dy, weight, dx, buffers)
 
-    # the input's gradient, where padding does not make up for what the filters take from the map
+    # the input's gradient where the map shrinks
 
     def scratch_of_transposed(self, case: Case, n: int) -> dict[str, Buffer]:
         """What `transposed` works with."""
@@ -215,7 +215,9 @@ class Filtering:
                 source = dy[tile * m : (tile + 1) * m]
                 steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
                 steps.append(product(turned[:, None], right, out))
-                steps += [accumulate(half[:, :, read], products[:, kx, :, made]) for kx, made, read in taps_of(windows)]
+                steps += [
+                    accumulate(half[:, :, read], products[:, kx, :, made]) for kx, made, read in _taps_of(windows)
+                ]
             start = tile * m - windows.padding[0]
             low, high = max(start, 0), min(start + m, windows.height)
             if high > low:
@@ -266,12 +268,17 @@ class Filtering:
         return plain and windows.kernel[0] == self.taps and max(windows.padding[:2]) < self.taps
 
     def supports_input(self, case: Case) -> bool:
-        """The same where the map does not shrink; negative padding would crop dy."""
-        return self.supports(case) and not _shrinks(case) and min(gradient_case(case).windows.padding) >= 0
+        """The same where the map does not shrink, as products would be for more rows and columns than dy has.
+
+        Negative padding would crop dy.
+        """
+        windows = case.windows
+        shrinks = prod(windows.output) < windows.height * windows.width
+        return self.supports(case) and not shrinks and min(gradient_case(case).windows.padding) >= 0
 
     def supports_transposed(self, case: Case) -> bool:
-        """The same where the map shrinks."""
-        return self.supports(case) and _shrinks(case)
+        """Where correlation does not."""
+        return self.supports(case) and not self.supports_input(case)
 
     # prices
 
@@ -306,11 +313,7 @@ def _flat(rows: Array) -> Array:
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
 
 
-def _shrinks(case: Case) -> bool:
-    return prod(case.windows.output) < case.windows.height * case.windows.width
-
-
-def taps_of(windows: Windows) -> Iterator[tuple[int, slice, slice]]:
+def _taps_of(windows: Windows) -> Iterator[tuple[int, slice, slice]]:
     """Every column tap, the output columns for which it lies in the map, and the columns that it reads there."""
     for tap in range(windows.kernel[1]):
         first, last = inside(windows, 1, tap)

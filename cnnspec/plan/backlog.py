@@ -1,32 +1,69 @@
-"""One shard on two threads: the way to the loss and back, and beside it what nobody waits for."""
+"""One shard on two members of a team: the way to the loss and back, and beside it what nobody waits for."""
 
 from __future__ import annotations
 
-import _thread
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.synchronize import Semaphore
 
-from cnnspec.kernels.step import Step, in_turn
-from cnnspec.plan.team import Phase
+from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.plan.crew import Phase, semaphore
+from cnnspec.plan.memory import shared
+from cnnspec.plan.team import Team
+
+FIRST, END, OVER = range(3)  # of the queue's state
 
 
 class Backlog:
-    """Tasks that the first thread leaves on its way. Whoever is free takes the next; at the end the first one helps.
+    """Tasks that the first member leaves on its way. Whoever is free takes the next; at the end the first one helps.
 
-    Threads meet only where one needs a result of the other, so that unequal tasks cost no waiting.
+    Members meet only where one needs a result of the other, so that unequal tasks cost no waiting. Tasks are made
+    before the team begins, and known by their numbers; the queue of those that wait lies in shared memory.
     """
 
-    def __init__(self) -> None:
-        self._tasks: deque[Step] = deque()
-        self._over = False
-        self._more = _thread.allocate_lock()  # released when the helper may find something
-        self._more.acquire()
+    def __init__(self, team: Team) -> None:
+        self._team = team
+        self._tasks: list[Step] = []
+        self._ends: list[Semaphore] = []  # of awaited tasks
+        self._free = semaphore(1)  # whether nobody is at the queue
+        self._more = semaphore()  # released when a helper may find something
+        self._state: Array = shared((3,), "int64")
+        self._queue: Array = shared((0,), "int64")
+
+    def task(self, step: Step) -> int:
+        """Make a task that can be left, of which this is the number."""
+        self._tasks.append(step)
+        return len(self._tasks) - 1
+
+    def followed(self, steps: Sequence[Step], tasks: Sequence[int]) -> int:
+        """A task that leaves others when it is done."""
+        return self.task(in_turn([*steps, lambda: self.last(tasks)] if tasks else steps))
+
+    def awaited(self, step: Step) -> tuple[int, Step]:
+        """A task, and the step that waits for its end and takes what there is meanwhile."""
+        done = semaphore()
+        self._ends.append(done)
+
+        def run() -> None:
+            try:
+                step()
+            finally:
+                done.release()
+
+        def wait() -> None:
+            while not done.acquire(False):
+                if not self._take():
+                    self._team.pause(done)
+                    return
+
+        return self.task(run), wait
 
     def phase(self, there: Sequence[Step], back: Sequence[Step], goes_back: Callable[[], bool]) -> Phase:
-        """The way there, the way back if it is to be gone, and the help beside them; one thread alone does it all."""
+        """The way there, the way back if it is to be gone, and the help beside them; one member alone does it all."""
+        self._queue = shared((2 * len(self._tasks) + 1,), "int64")
 
         def way() -> None:
-            self._tasks.clear()  # of a run that failed
+            self._reset()
             try:
                 for step in there:
                     step()
@@ -36,61 +73,64 @@ class Backlog:
                 while self._take():
                     pass
             finally:
-                self._over = True
-                self._wake()
+                with self._at_queue():
+                    self._state[OVER] = True
+                    self._more.release()
 
         return [way, self._help]
 
-    def last(self, tasks: Sequence[Step]) -> None:
+    def last(self, tasks: Sequence[int]) -> None:
         """Leave tasks that come after all others."""
-        self._tasks.extend(tasks)
-        self._wake()
+        with self._at_queue():
+            end = int(self._state[END])
+            self._queue[end : end + len(tasks)] = tasks
+            self._state[END] = end + len(tasks)
+        self._more.release()
 
-    def next(self, task: Step) -> None:
+    def next(self, task: int) -> None:
         """Leave a task that comes before all others."""
-        self._tasks.appendleft(task)
-        self._wake()
-
-    def followed(self, steps: Sequence[Step], tasks: Sequence[Step]) -> Step:
-        """A task that leaves others when it is done."""
-        return in_turn([*steps, lambda: self._tasks.extend(tasks)] if tasks else steps)
-
-    def awaited(self, task: Step) -> tuple[Step, Step]:
-        """A task to leave, and the step that waits for its end and takes what there is meanwhile."""
-        done = _thread.allocate_lock()
-        done.acquire()
-
-        def run() -> None:
-            try:
-                task()
-            finally:
-                done.release()
-
-        def wait() -> None:
-            while not done.acquire(blocking=False):
-                if not self._take():
-                    done.acquire()
-                    return
-
-        return run, wait
-
-    def _wake(self) -> None:
-        if self._more.locked():
-            self._more.release()
+        with self._at_queue():
+            self._state[FIRST] -= 1
+            self._queue[self._state[FIRST]] = task
+        self._more.release()
 
     def _take(self) -> bool:
-        try:
-            task = self._tasks.popleft()
-        except IndexError:
-            return False
-        task()
+        with self._at_queue():
+            first, end, _ = self._state.tolist()
+            if first == end:
+                return False
+            task = int(self._queue[first])
+            self._state[FIRST] = first + 1
+        self._tasks[task]()
         return True
 
     def _help(self) -> None:
-        while True:
-            if self._take():
-                continue
-            if self._over:
-                self._over = False
-                return
-            self._more.acquire()
+        over = False
+        while not over:
+            self._team.pause(self._more)
+            while self._take():
+                pass
+            over = bool(self._state[OVER])
+        with self._at_queue():
+            _empty(self._more)
+
+    def _reset(self) -> None:
+        """Begin anew, whatever a run has left that failed. A helper sleeps until there is more."""
+        for end in (*self._ends, self._free):
+            _empty(end)
+        middle = len(self._tasks)
+        self._state[...] = middle, middle, False
+        self._free.release()
+
+    @contextmanager
+    def _at_queue(self) -> Iterator[None]:
+        self._team.pause(self._free)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _empty(counter: Semaphore) -> None:
+    while counter.acquire(False):
+        pass

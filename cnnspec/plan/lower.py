@@ -16,6 +16,7 @@ from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
 from cnnspec.plan.backlog import Backlog
+from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import (
     LOSS,
     Key,
@@ -29,11 +30,11 @@ from cnnspec.plan.layout import (
     lay_out_prepared,
     value_key,
 )
-from cnnspec.plan.memory import Pool
+from cnnspec.plan.memory import Pool, shared
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
 from cnnspec.plan.reduce import tree_sum
-from cnnspec.plan.team import Phase, Team
+from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
 
@@ -135,12 +136,12 @@ class _Lowering:
             self.arrays.append(layout.bind(self.arena[start : start + layout.size]))
             start += layout.size
         self.bounds = np.cumsum([0, *(layout.n for layout in self.layouts)]).tolist()
-        self.images: Array = np.zeros((batch, *graph.input_shape), entry.dtype)
+        self.images: Array = shared((batch, *graph.input_shape), entry.dtype)
         classifies = len(graph.output.shape) == 1 and not (loss and loss.reads_input)
-        self.labels: Array = np.zeros(batch, np.int64)
-        self.shares: Array | None = np.zeros((*graph.output.shape, batch), np.float32) if self.entry.shares else None
-        self.losses: Array = np.zeros(batch, dtype)
-        self.predictions: Array | None = np.zeros(batch, np.int64) if classifies else None
+        self.labels: Array = shared((batch,), np.int64)
+        self.shares: Array | None = shared((*graph.output.shape, batch), np.float32) if self.entry.shares else None
+        self.losses: Array = shared((batch,), dtype)
+        self.predictions: Array | None = shared((batch,), np.int64) if classifies else None
 
     def plan(self) -> Plan:
         operands = [
@@ -241,10 +242,10 @@ class _Lowering:
         That is the later layers' preparation, beside the first layers, and the parameters' gradients. With `updates`
         each gradient is followed by the update that it allows, unless the loss is no number.
         """
-        pairs, backlog = list(zip(self.graph.nodes, operands, strict=True)), Backlog()
+        pairs, backlog = list(zip(self.graph.nodes, operands, strict=True)), Backlog(self.team)
         first, *later = [_steps(node.layer.prepare(o)) for node, o in pairs]
         prepared = [backlog.awaited(in_turn(steps)) if steps else None for steps in later]
-        tasks = [task for found in prepared if found is not None for task in found[:1]]
+        tasks = [found[0] for found in prepared if found is not None]
         there: list[Step] = [lambda: backlog.last(tasks), *first, self.enter(0)]
         for (node, o), awaited in zip(pairs, [None, *prepared], strict=True):
             there += [*([] if awaited is None else awaited[1:]), *_steps(node.layer.forward(o))]
@@ -262,7 +263,7 @@ class _Lowering:
             backward = node.layer.backward(o)
             back += _steps(backward.shared)
             if has_gradients(node):
-                then = training.updates_of(node.name) if updates else []
+                then = [backlog.task(step) for step in training.updates_of(node.name)] if updates else []
                 task = backlog.followed(_steps(backward.params), then)
                 back.append(partial(backlog.next, task))
             back += _steps(backward.input)

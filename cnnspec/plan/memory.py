@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
+from typing import Any
 
 import numpy as np
 
@@ -62,11 +64,19 @@ def place(claims: Sequence[Claim]) -> Placement:
     return Placement(tuple(offsets), size)
 
 
+def shared(shape: Shape, dtype: Any = np.uint8, fill: float = 0) -> Array:
+    """An array full of one number, in memory that stays the same for processes that fork from this one."""
+    count = prod(shape)
+    pages = mmap(-1, max(1, count * np.dtype(dtype).itemsize))
+    array = np.frombuffer(pages, dtype, count).reshape(shape)
+    if fill:
+        array.fill(fill)
+    return array
+
+
 def allocate(size: int) -> Array:
     """A block of bytes whose first one is aligned."""
-    block = np.empty(size + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + size]
+    return shared((size,))
 
 
 @dataclass(eq=False, slots=True)

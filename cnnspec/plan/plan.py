@@ -9,8 +9,9 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode, to_public
+from cnnspec.plan.crew import Phase
 from cnnspec.plan.memory import Block
-from cnnspec.plan.team import Phase, Team
+from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
 
@@ -42,6 +43,9 @@ class Plan:
     team: Team
     training: Training | None
     _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
+
+    def __post_init__(self) -> None:
+        self.team.learn(self.prepare, self.phases, self.eager, self.rest, self.gather, self.update)
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""

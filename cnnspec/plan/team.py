@@ -1,96 +1,126 @@
-"""A fixed team of threads that runs phases of tasks; who runs a task never changes its result."""
+"""A fixed team that runs phases of tasks on shared memory; who runs a task never changes its result."""
 
 from __future__ import annotations
 
-import _thread
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.synchronize import Semaphore
 
-from cnnspec.kernels.step import Step, step_state
+from cnnspec.kernels.step import step_state
+from cnnspec.plan.crew import FORKS, Crew, Member, Phases, Processes, Threads
 
-Phase = Sequence[Step]
+PROGRAMS = 64  # that a crew is told of: the latest
+
+Made = Callable[[int, Sequence[Phases], Member], Crew]
 
 
 class Team:
-    """Threads that live as long as the run. Task i of a phase runs on thread i modulo the team's size.
+    """Task i of a phase is run by member i modulo the team's size; the caller is member 0. Between phases all meet.
 
-    Between phases everybody meets. Two raw locks a worker make a meeting 7 to 30 us; an executor's dispatch takes 50.
-    Each thread keeps to its share of the processors: else one may be woken on the processor of the one that wakes it,
-    where both run in turn.
+    The others are processes that have forked from the caller, where the system is good at that, and threads elsewhere.
+    They know what was announced by `learn` before they began; for anything else there is a new crew. Each member keeps
+    to its share of the processors: else one may be woken on the processor of the one that wakes it, where both run in
+    turn.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, made: Made = Processes if FORKS else Threads) -> None:
         self.size = size
+        self._made = made
         self._shares = _processors(size)
-        self._phase: Phase = ()
-        self._error: BaseException | None = None
-        self._go = [_thread.allocate_lock() for _ in range(size)]
-        self._done = [_thread.allocate_lock() for _ in range(size)]
-        for lock in (*self._go, *self._done):
-            lock.acquire()
-        self._closed = False
-        for index in range(1, size):
-            threading.Thread(target=self._work, args=(index,), daemon=True, name=f"cnnspec-{index}").start()
+        self._programs: list[Phases] = []
+        self._crew: Crew | None = None
+        self._owner = os.getpid()
 
-    def run(self, phases: Sequence[Phase]) -> None:
+    def learn(self, *programs: Phases) -> None:
+        """Announce what will be run, so that one crew knows all of it."""
+        new = [phases for phases in programs if self._together(phases) and self._number(phases) is None]
+        if new:
+            self.close()
+            self._programs = [*self._programs, *new][-PROGRAMS:]
+
+    def run(self, phases: Phases) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
-        together = self.size > 1 and any(len(phase) > 1 for phase in phases)
-        with step_state(), self._kept(0) if together else nullcontext():
-            for phase in phases:
-                if together and len(phase) > 1:
-                    self._meet(phase)
-                else:
+        with step_state():
+            if not self._together(phases):
+                for phase in phases:
                     for task in phase:
                         task()
+                return
+            self.learn(phases)
+            number, crew = self._number(phases), self._at_work()
+            assert number is not None
+            with _kept(self._shares, 0):
+                for index, phase in enumerate(phases):
+                    if len(phase) < 2:
+                        for task in phase:
+                            task()
+                        continue
+                    crew.go(number, index)
+                    try:
+                        for task in phase[:: self.size]:
+                            task()
+                    finally:
+                        self._wait(crew)
+
+    def pause(self, until: Semaphore) -> None:
+        """Wait for what another member releases, within a task."""
+        if self._crew is None:
+            until.acquire()
+        else:
+            self._crew.pause(until)
 
     def close(self) -> None:
-        """Let the workers end."""
-        self._closed = True
-        for lock in self._go[1:]:
-            lock.release()
+        """Let the members end; for further work there will be others."""
+        crew, self._crew = self._crew, None
+        if crew is not None and self._owner == os.getpid():
+            crew.end()
 
-    def _meet(self, phase: Phase) -> None:
-        self._phase = phase
-        for lock in self._go[1:]:
-            lock.release()
+    def __del__(self) -> None:
+        self.close()
+
+    def _together(self, phases: Phases) -> bool:
+        return self.size > 1 and any(len(phase) > 1 for phase in phases)
+
+    def _number(self, phases: Phases) -> int | None:
+        return next((number for number, known in enumerate(self._programs) if known is phases), None)
+
+    def _at_work(self) -> Crew:
+        if self._owner != os.getpid():  # this process has itself forked from the one whose crew that is
+            self._crew, self._owner = None, os.getpid()
+        if self._crew is None:
+            self._crew = self._made(self.size, tuple(self._programs), partial(_member, self._shares))
+            self._crew.begin()
+        return self._crew
+
+    def _wait(self, crew: Crew) -> None:
         try:
-            for task in phase[:: self.size]:
-                task()
-        finally:
-            for lock in self._done[1:]:
-                lock.acquire()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            crew.wait()
+        except (KeyboardInterrupt, ChildProcessError):  # nobody knows where the members are
+            self.close()
+            raise
 
-    @contextmanager
-    def _kept(self, index: int) -> Iterator[None]:
-        """The calling thread on its share of the processors."""
-        if not self._shares:
-            yield
-            return
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, self._shares[index])
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, before)
 
-    def _work(self, index: int) -> None:
-        with step_state(), self._kept(index):
-            while True:
-                self._go[index].acquire()
-                if self._closed:
-                    return
-                try:
-                    for task in self._phase[index :: self.size]:
-                        task()
-                except BaseException as error:
-                    self._error = error
-                finally:
-                    self._done[index].release()
+@contextmanager
+def _member(shares: Sequence[set[int]], index: int) -> Iterator[None]:
+    """The state in which a member works; it must not hold the team, whose end is the members'."""
+    with step_state(), _kept(shares, index):
+        yield
+
+
+@contextmanager
+def _kept(shares: Sequence[set[int]], index: int) -> Iterator[None]:
+    """The calling thread on its share of the processors."""
+    if not shares:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, shares[index])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _processors(count: int) -> list[set[int]]:

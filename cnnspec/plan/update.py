@@ -11,6 +11,7 @@ import numpy as np
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import Optimizer
 from cnnspec.optim.settings import Clip
+from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import Weights
 
@@ -45,14 +46,14 @@ class Training:
     ) -> None:
         self.weights, self.optimizer = weights, optimizer
         self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
-        self.gradients: list[Array] = [np.zeros_like(weights.values) for _ in range(shards)]
+        self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
         extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
-        self.slots: dict[str, Array] = {name: np.zeros_like(weights.values) for name in (*optimizer.slots(), *extra)}
+        self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.slots(), *extra)}
         self.statistics, self.work = np.zeros_like(weights.statistics), np.zeros_like(weights.statistics)
-        self.share: Array = np.ones((), weights.values.dtype)  # of the averages that the running update replaces
-        self.rate: Array = np.array(optimizer.learning_rate, np.float64)
-        self.clock: Array = np.array(0, np.int64)  # steps begun
-        self.updates: Array = np.array(0, np.int64)  # of the weights
+        self.share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
+        self.rate: Array = shared((), np.float64, optimizer.learning_rate)
+        self.clock: Array = shared((), np.int64)  # steps begun
+        self.updates: Array = shared((), np.int64)  # of the weights
 
     @property
     def due(self) -> bool:
@@ -62,7 +63,10 @@ class Training:
     def grow(self, shards: int) -> None:
         """Have a gradient for that many shards."""
         while len(self.gradients) < shards:
-            self.gradients.append(np.zeros_like(self.weights.values))
+            self.gradients.append(self._like_weights())
+
+    def _like_weights(self) -> Array:
+        return shared(self.weights.values.shape, self.weights.values.dtype)
 
     def begin(self, rate: float) -> None:
         """Set what a step's tasks read."""
@@ -148,9 +152,9 @@ class Training:
         updates = [self._updating(*stretch) for stretch in stretches]
         if self.clip.norm is None:
             return [[in_turn([self._summing(*s, shards), u]) for s, u in zip(stretches, updates, strict=True)]]
-        squares = np.zeros(len(stretches), np.float64)
+        squares = shared((len(stretches),), np.float64)
         sums = [self._squaring(self._summing(*s, shards), s, squares, i) for i, s in enumerate(stretches)]
-        factor = np.ones((), self.weights.values.dtype)
+        factor = shared((), self.weights.values.dtype, 1)
         scaled = [in_turn([self._scaling(s, factor), u]) for s, u in zip(stretches, updates, strict=True)]
         return [sums, [self._measuring(squares, factor)], scaled]
 

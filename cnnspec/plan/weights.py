@@ -11,6 +11,7 @@ import numpy as np
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.folded import FIRST
+from cnnspec.plan.memory import shared
 from cnnspec.shapes import Shape
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
@@ -71,13 +72,13 @@ class Weights:
                 end = -(-(end + prod(shape)) // ALIGNMENT) * ALIGNMENT
             if decay is not None:
                 self.segments.append(Segment(start, end, decay))
-        self.values: Array = np.zeros(end, dtype)
+        self.values: Array = shared((end,), dtype)
         self.params: dict[str, Array] = {
             slot.key: self.values[slot.start : slot.stop].reshape(slot.shape) for slot in self.slots
         }
         kept = {f"{node.name}.{name}": state for node in graph.nodes for name, state in node.state.items()}
         self.shapes: dict[str, Shape] = {key: state.shape for key, state in kept.items()}
-        self.statistics: Array = np.zeros(sum(map(prod, self.shapes.values())), dtype)
+        self.statistics: Array = shared((sum(map(prod, self.shapes.values())),), dtype)
         self.state: dict[str, Array] = self.state_in(self.statistics)
         for key, state in kept.items():
             self.state[key].fill(state.fill)

@@ -1,66 +1,119 @@
-"""What one thread leaves to another: all of it runs once, in its order, also when something fails."""
+"""What one member leaves to another: all of it runs once, in its order, also when something fails."""
 
 from __future__ import annotations
 
-import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cnnspec.graph import build
+from cnnspec.kernels.step import Step
 from cnnspec.plan import Team
 from cnnspec.plan.backlog import Backlog
+from cnnspec.plan.crew import FORKS, Crew, Processes, Threads
+from cnnspec.plan.memory import shared
 from cnnspec.spec import loads
 from cnnspec.train import Model
 
+CREWS = [Threads, *([Processes] if FORKS else [])]
 
+
+class Events:
+    """When each of several things happened, whoever did it; 0 for never."""
+
+    def __init__(self, *names: str) -> None:
+        self.times = dict(zip(names, shared((len(names), 2), "int64"), strict=True))
+
+    def record(self, name: str) -> None:
+        self.times[name][0] = time.monotonic_ns()
+        self.times[name][1] += 1
+
+    def step(self, name: str) -> Step:
+        return partial(self.record, name)
+
+    def clear(self) -> None:
+        for when in self.times.values():
+            when.fill(0)
+
+    def counts(self) -> dict[str, int]:
+        return {name: int(when[1]) for name, when in self.times.items() if when[1]}
+
+    def in_order(self, *names: str) -> bool:
+        times = [int(self.times[name][0]) for name in names]
+        return times == sorted(times)
+
+
+@pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int) -> None:
-    team, backlog, events = Team(size), Backlog(), list[str]()
+def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made: type[Crew]) -> None:
+    team = Team(size, made)
+    backlog, events = Backlog(team), Events("first", "needed", "there", "gradient", "update")
 
     def slow() -> None:
         time.sleep(0.001)
-        events.append("needed")
+        events.record("needed")
 
     needed, wait = backlog.awaited(slow)
-    gradient = backlog.followed([lambda: events.append("gradient")], [lambda: events.append("update")])
-    there = [lambda: backlog.last([lambda: events.append("first"), needed]), wait, lambda: events.append("there")]
-    phases = [backlog.phase(there, [lambda: backlog.next(gradient)], lambda: True)]
+    gradient = backlog.followed([events.step("gradient")], [backlog.task(events.step("update"))])
+    there: list[Step] = [
+        partial(backlog.last, [backlog.task(events.step("first")), needed]),
+        wait,
+        events.step("there"),
+    ]
+    phases = [backlog.phase(there, [partial(backlog.next, gradient)], lambda: True)]
     for _ in range(100):
         events.clear()
         team.run(phases)
-        assert sorted(events) == ["first", "gradient", "needed", "there", "update"]
-        assert events.index("first") < events.index("needed") < events.index("there")
-        assert events.index("gradient") < events.index("update")
+        assert events.counts() == dict.fromkeys(events.times, 1)
+        assert events.in_order("first", "needed", "there")
+        assert events.in_order("gradient", "update")
+    team.close()
+
+
+@pytest.mark.parametrize("made", CREWS)
+def test_a_helper_shares_the_work(made: type[Crew]) -> None:
+    team = Team(2, made)
+    backlog = Backlog(team)
+    tasks = [backlog.task(lambda: time.sleep(0.02)) for _ in range(10)]
+    phases = [backlog.phase([partial(backlog.last, tasks)], [], lambda: False)]
+    team.run(phases)
+    started = time.monotonic()
+    team.run(phases)
+    assert 0.1 <= time.monotonic() - started < 0.17
     team.close()
 
 
 def test_the_way_back_is_gone_only_if_wanted() -> None:
-    backlog, events = Backlog(), list[str]()
-    Team(1).run([backlog.phase([lambda: events.append("there")], [lambda: events.append("back")], lambda: False)])
-    assert events == ["there"]
+    team = Team(1)
+    backlog, events = Backlog(team), Events("there", "back")
+    team.run([backlog.phase([events.step("there")], [events.step("back")], lambda: False)])
+    assert events.counts() == {"there": 1}
 
 
+@pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("place", ["way", "task"])
-def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str) -> None:
-    team, backlog, broken, ran = Team(size), Backlog(), threading.Event(), list[str]()
+def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, made: type[Crew]) -> None:
+    team = Team(size, made)
+    backlog, broken, events = Backlog(team), shared((1,), "int64"), Events("way", "task")
 
     def fail(where: str) -> None:
-        if broken.is_set() and where == place:
+        if broken[0] and where == place:
             raise ValueError("broken step")
-        ran.append(where)
+        events.record(where)
 
-    there = [lambda: backlog.last([lambda: fail("task")]), lambda: fail("way")]
-    phases = [backlog.phase(there, [], lambda: True)]
-    broken.set()
-    with pytest.raises(ValueError, match="broken step"):
+    task, wait = backlog.awaited(partial(fail, "task"))
+    phases = [backlog.phase([partial(backlog.last, [task]), partial(fail, "way"), wait], [], lambda: True)]
+    for _ in range(20):
+        broken.fill(1)
+        with pytest.raises(ValueError, match="broken step"):
+            team.run(phases)
+        broken.fill(0)
+        events.clear()
         team.run(phases)
-    broken.clear()
-    ran.clear()
-    team.run(phases)
-    assert sorted(ran) == ["task", "way"]
+        assert events.counts() == {"way": 1, "task": 1}
     team.close()
 
 

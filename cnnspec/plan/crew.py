@@ -1,0 +1,218 @@
+"""The members of a team beside the caller: processes that have forked from it, or threads."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from multiprocessing.synchronize import Semaphore
+from typing import ClassVar, NoReturn
+
+from cnnspec.kernels.step import Array, Step
+from cnnspec.plan.memory import shared
+
+Phase = Sequence[Step]
+Phases = Sequence[Phase]
+Member = Callable[[int], AbstractContextManager[None]]  # the state in which member i works
+
+FORKS = sys.platform == "linux"  # elsewhere the system's matrix products do not survive a fork
+SECONDS = 0.5  # of sleep, until one looks whether the others are still there
+
+_context = multiprocessing.get_context("fork" if FORKS else None)
+
+
+def semaphore(value: int = 0) -> Semaphore:
+    """One that processes share which fork later."""
+    return _context.Semaphore(value)
+
+
+class Crew(ABC):
+    """Members 1 to size - 1. They know `programs` and no others, and end when told so, or with the caller."""
+
+    looks: ClassVar[int]  # at a semaphore before going to sleep: to be woken takes as long
+
+    def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
+        self._size, self._programs, self._member = size, programs, member
+        self._go, self._done = ([semaphore() for _ in range(size)] for _ in range(2))
+        self._command: Array = shared((2,), "int64")  # which phase of which program
+
+    def go(self, program: int, phase: int) -> None:
+        """Let all members begin their tasks of a phase."""
+        self._command[...] = program, phase
+        for go in self._go[1:]:
+            go.release()
+
+    def wait(self) -> None:
+        """Until all are done; an error of theirs is raised here."""
+        for done in self._done[1:]:
+            self.pause(done)
+        error = self._error()
+        if error is not None:
+            raise error
+
+    def pause(self, until: Semaphore) -> None:
+        """Wait for a semaphore, as long as those who could release it are there."""
+        for _ in range(self.looks):
+            if until.acquire(False):
+                return
+        while not until.acquire(True, SECONDS):
+            self._look_after()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make the members."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Tell the members to end."""
+
+    @abstractmethod
+    def _error(self) -> BaseException | None:
+        """What a member has reported, once."""
+
+    @abstractmethod
+    def _report(self, error: BaseException) -> None:
+        """Leave an error for the caller."""
+
+    @abstractmethod
+    def _look_after(self) -> None:
+        """Raise where a member has died; end where the caller has."""
+
+    def _serve(self, index: int) -> None:
+        """What a member does, until `_command` names no program."""
+        with self._member(index):
+            while True:
+                self.pause(self._go[index])
+                program, phase = self._command.tolist()
+                if program < 0:
+                    return
+                try:
+                    for task in self._programs[program][phase][index :: self._size]:
+                        task()
+                except BaseException as error:
+                    self._report(error)
+                finally:
+                    self._done[index].release()
+
+
+class Threads(Crew):
+    """Members of the caller's process: whoever comes back from NumPy waits for the interpreter's lock."""
+
+    looks = 0  # who looks holds the interpreter's lock
+
+    def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
+        super().__init__(size, programs, member)
+        self._errors: list[BaseException] = []
+
+    def begin(self) -> None:
+        """Start threads that end with the process at the latest."""
+        for index in range(1, self._size):
+            threading.Thread(target=self._serve, args=(index,), daemon=True, name=f"cnnspec-{index}").start()
+
+    def end(self) -> None:
+        """Each looks at the command when it is let go."""
+        self.go(-1, 0)
+
+    def _error(self) -> BaseException | None:
+        return self._errors.pop() if self._errors else None
+
+    def _report(self, error: BaseException) -> None:
+        self._errors.append(error)
+
+    def _look_after(self) -> None:
+        """Threads live as long as the process."""
+
+
+class Processes(Crew):
+    """Members that have forked from the caller: the same arrays, no lock between them, and a meeting takes 1 us.
+
+    They hold nothing that the caller has open, so that locks on files and the ends of pipes go when it goes. Signals
+    for the whole group of processes are the caller's business.
+    """
+
+    looks = 500
+
+    def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
+        super().__init__(size, programs, member)
+        self._caller = os.getpid()
+        self._failed: Array = shared((1,), "int64")
+        self._errors, self._reports = os.pipe()
+        self._pids: list[int] = []
+        self._end = weakref.finalize(self, _end, self._caller, self._pids, (self._errors, self._reports))
+
+    def begin(self) -> None:
+        """Fork."""
+        with warnings.catch_warnings():
+            # Forking beside threads is safe for one who takes none of the locks that they may hold.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for index in range(1, self._size):
+                pid = os.fork()
+                if pid == 0:
+                    self._live(index)
+                self._pids.append(pid)
+
+    def end(self) -> None:
+        """At once: what they hold is the caller's too."""
+        self._end()
+
+    def _live(self, index: int) -> NoReturn:
+        """The whole life of a forked process: nothing of the caller's may run in it, not even its way out."""
+        status = 1
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(-1)
+            gc.disable()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):
+                os.dup2(nothing, standard)
+            os.closerange(3, self._reports)
+            os.closerange(self._reports + 1, os.sysconf("SC_OPEN_MAX"))
+            self._serve(index)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _error(self) -> BaseException | None:
+        if not self._failed[0]:
+            return None
+        self._failed[0] = 0
+        error = pickle.loads(os.read(self._errors, 1 << 16))
+        assert isinstance(error, BaseException)
+        return error
+
+    def _report(self, error: BaseException) -> None:
+        try:
+            message = pickle.dumps(error)
+        except Exception:
+            message = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        os.write(self._reports, message)
+        self._failed[0] = 1
+
+    def _look_after(self) -> None:
+        if os.getpid() != self._caller:
+            if os.getppid() != self._caller:
+                os._exit(1)
+            return
+        for pid in self._pids:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                raise ChildProcessError(f"process {pid}, which computed a part of every batch, was ended from outside")
+
+
+def _end(caller: int, pids: Sequence[int], files: Sequence[int]) -> None:
+    if os.getpid() != caller:
+        return
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    for file in files:
+        os.close(file)
