@@ -49,6 +49,10 @@ class Cell:
         for clock in self.clocks:
             clock[0] = 0
 
+    def figures(self, busy: int, programs: int) -> tuple[float, int, int]:
+        """Seconds of the team, multiply-accumulates and bytes of one of the programs that were bound."""
+        return statistics.median(self.seconds) / busy, self.macs // programs, self.bytes // programs
+
 
 def _clocked(step: Step, clock: Array) -> Step:
     now = time.perf_counter_ns
@@ -194,16 +198,16 @@ def profile(
     peak = max(peak, matrix_peak(team))
     team.close()
     busy = min(threads, len(shards_of(batch)))
+    programs = 2 if plan.eager else 1  # a shard that is alone has one that updates on its way, and one that does not
     rows = [
-        Row(name, layer.type_name, direction, statistics.median(cell.seconds) / busy, cell.macs, cell.bytes)
+        Row(name, layer.type_name, direction, *cell.figures(busy, programs))
         for name, (layer, _) in timed.items()
         for direction, cell in layer.cells.items()
     ]
     kernels = {name: kernels_of(alone, shards_of(batch)[0], mode) for name, (_, alone) in timed.items()}
     rows = [_foretold(row, kernels[row.layer], batch / busy) for row in rows]
     if timed_loss and loss:
-        cell = timed_loss.cell
-        rows.append(Row("loss", loss.type_name, "loss", statistics.median(cell.seconds) / busy, 0, cell.bytes))
+        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy, programs)))
     return Profile(
         mode, batch, threads, peak, tuple(rows), statistics.median(whole), statistics.median(updates), len(whole)
     )

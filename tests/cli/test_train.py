@@ -187,7 +187,7 @@ def test_summary_explains_the_plan(capsys: Captured) -> None:
     chosen = {(k["layer"], k["direction"]): k for k in json.loads(capsys.readouterr().out)["kernels"]}
     assert ("conv2d_1", "input") not in chosen  # nobody wants the gradient of the images
     assert chosen["conv2d_2", "forward"]["kernel"] == "dft"
-    assert {name for name, _ in chosen["conv2d_2", "forward"]["others"]} == {"direct", "patches"}
+    assert {name for name, _ in chosen["conv2d_2", "forward"]["others"]} == {"direct", "patches", "winograd4"}
     assert chosen["conv2d_1", "forward"]["tile"].startswith("columns 1x")
     assert main(["summary", path, "--explain-plan"]) == 0
     assert "instead of" in capsys.readouterr().out
