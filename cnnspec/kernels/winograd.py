@@ -41,7 +41,22 @@ from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
 
-CALLS = 6  # of NumPy for a tile
+FEW = 1 << 17  # elements of expanded columns up to which tiles are computed together
+SHALLOW = 10  # products of fewer taps and channels take as long as of so many
+CALLS = 4  # of NumPy for the tiles that are computed together
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Neighbours of one height: their output rows, the input rows that lie in the map, and which of a tile's those are.
+
+    Neighbours read some rows twice. If there are several, all their rows lie in the map.
+    """
+
+    count: int
+    rows: slice
+    inputs: slice
+    used: slice
 
 
 @dataclass(frozen=True)
@@ -81,38 +96,46 @@ class Filtering:
         """A (positions, rows)."""
         return self._evaluation(self.rows)
 
-    def tiles(self, case: Case) -> Iterator[tuple[slice, slice, slice]]:
-        """For every tile its output rows, the input rows that lie in the map, and which of the tile's those are."""
-        windows = case.windows
-        for first in range(0, windows.output[0], self.rows):
+    def tiles(self, case: Case, most: int = 1) -> Iterator[Tile]:
+        """All tiles, from the top; up to `most` neighbours at once where they lie in the map."""
+        windows, first = case.windows, 0
+        height = windows.output[0]
+        while first < height:
             start = first - windows.padding[0]
-            stop = start + self.positions
+            whole = min((height - first) // self.rows, (windows.height - start - self.positions) // self.rows + 1)
+            count = max(1, min(most, whole)) if start >= 0 else 1
+            stop = start + (count - 1) * self.rows + self.positions
             inputs = slice(max(start, 0), min(stop, windows.height))
-            yield (
-                slice(first, min(first + self.rows, windows.output[0])),
-                inputs,
-                slice(inputs.start - start, inputs.stop - start),
-            )
+            used = slice(inputs.start - start, min(self.positions, windows.height - start))
+            yield Tile(count, slice(first, min(first + count * self.rows, height)), inputs, used)
+            first += count * self.rows
 
     # forward and the input's gradient
 
-    def columns(self, case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
-        """The transformed rows of a tile, with room for the padding at both ends, and their expanded columns."""
+    def together(self, case: Case, n: int) -> int:
+        """Tiles that are computed at once: more than one where a call takes as long as its work."""
+        return max(1, min(case.windows.output[0] // self.rows, FEW // self._columns(case, n)))
+
+    def _columns(self, case: Case, n: int) -> int:
+        return self.positions * case.windows.kernel[1] * case.channels * case.windows.output[1] * n
+
+    def columns(self, case: Case, n: int, lifetime: Lifetime, most: int = 1) -> dict[str, Buffer]:
+        """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
         windows, p = case.windows, self.positions
         length = (windows.padding[2] + case.channels * windows.width + windows.padding[3]) * n
         return {
-            "rows": Buffer((p, length), lifetime),
-            "columns": Buffer((p, windows.kernel[1], case.channels, windows.output[1], n), lifetime),
+            "rows": Buffer((most, p, length), lifetime),
+            "columns": Buffer((most, p, windows.kernel[1], case.channels, windows.output[1], n), lifetime),
         }
 
     def scratch(self, case: Case, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
         """What `forward` works with."""
-        p, kw, ow = self.positions, case.windows.kernel[1], case.windows.output[1]
+        p, kw, ow, most = self.positions, case.windows.kernel[1], case.windows.output[1], self.together(case, n)
         return {
             "taps": Buffer((self.taps, case.filters, kw, case.channels), "prepare"),
             "transformed": Buffer((p, case.filters, kw * case.channels), "prepare"),
-            **self.columns(case, n, lifetime),
-            "products": Buffer((p, case.filters, ow * n), lifetime),
+            **self.columns(case, n, lifetime, most),
+            "products": Buffer((most, p, case.filters, ow * n), lifetime),
         }
 
     def prepare(self, case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -124,44 +147,49 @@ class Filtering:
             product(matrix, taps.reshape(self.taps, -1), transformed.reshape(self.positions, -1)),
         ]
 
-    def expand(
-        self, case: Case, x: Array, buffers: Mapping[str, Array], tile: tuple[slice, slice, slice]
-    ) -> list[Step]:
-        """B^T d of a tile, and its columns, one tap beside the other.
+    def expand(self, case: Case, x: Array, buffers: Mapping[str, Array], tile: Tile) -> list[Step]:
+        """B^T d of tiles, and their columns, one tap beside the other.
 
         All taps are one copy: a tap is the same rows from another column on. It reads its neighbour channel's columns
         where the padding should be, which become zero.
         """
-        rows, columns, (_, inputs, used) = buffers["rows"], buffers["columns"], tile
+        rows, columns = buffers["rows"][: tile.count], buffers["columns"][: tile.count]
         windows, n, size = case.windows, x.shape[-1], x[0].size
         start, item = windows.padding[2] * n, rows.itemsize
         shifted = as_strided(
             rows,
             columns.shape,
-            (rows.strides[0], windows.dilation[1] * n * item, windows.width * n * item, n * item, item),
+            (*rows.strides[:2], windows.dilation[1] * n * item, windows.width * n * item, n * item, item),
             writeable=False,
         )
-        matrix = self.of_input[:, used].astype(x.dtype)
+        matrix = self.of_input[:, tile.used].astype(x.dtype)
         return [
-            product(matrix, _flat(x[inputs]), rows[:, start : start + size]),
+            product(matrix, self._stack(x[tile.inputs], tile.count), rows[..., start : start + size]),
             copy(shifted, columns),
-            clear(edges(windows, columns[None])),
+            clear(edges(windows, columns)),
         ]
 
+    def _stack(self, rows: Array, count: int) -> Array:
+        """Rows of that many tiles, which may overlap, as (count, rows of a tile, elements), a view."""
+        height, (row, item) = len(rows) - (count - 1) * self.rows, (rows.strides[0], rows.itemsize)
+        return as_strided(rows, (count, height, rows[0].size), (self.rows * row, row, item))
+
     def forward(self, case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """y = A^T [U E], a tile at a time."""
+        """y = A^T [U E], some tiles at a time."""
         transformed, products = buffers["transformed"], buffers["products"]
-        p, filters, depth = transformed.shape
-        width = block(products.shape[-1], NARROW, SMALL // (filters * depth))
-        right = column_blocks(buffers["columns"].reshape(p, depth, -1), width)
+        most, p, filters, length = products.shape
+        depth = transformed.shape[-1]
+        width = block(length, NARROW, SMALL // (filters * depth))
+        right = column_blocks(buffers["columns"].reshape(most, p, depth, length), width)
         out, back = column_blocks(products, width), self.of_output.T.astype(x.dtype)
         steps: list[Step] = []
-        for tile in self.tiles(case):
-            rows = y[tile[0]]
+        for tile in self.tiles(case, most):
+            rows = self._stack(y[tile.rows], tile.count)
+            made = products[: tile.count].reshape(tile.count, p, -1)
             steps += [
                 *self.expand(case, x, buffers, tile),
-                product(transformed[:, None], right, out),
-                product(back[: len(rows)], products.reshape(p, -1), _flat(rows)),
+                product(transformed[:, None], right[: tile.count], out[: tile.count]),
+                product(back[: rows.shape[1]], made, rows),
             ]
         return steps
 
@@ -249,7 +277,7 @@ class Filtering:
         columns, there = buffers["columns"].reshape(p, depth, -1), self.of_output.astype(dy.dtype)
         steps: list[Step] = []
         for tile in self.tiles(case):
-            rows, target = dy[tile[0]], total if tile[0].start == 0 else partial
+            rows, target = dy[tile.rows], total if tile.rows.start == 0 else partial
             steps += [
                 *self.expand(case, x, buffers, tile),
                 product(there[:, : len(rows)], _flat(rows), gradients.reshape(p, -1)),
@@ -286,15 +314,17 @@ class Filtering:
         """Products, what is transformed, expanded and transformed back, and the weights' transform."""
         windows, p = case.windows, self.positions
         tiles, ow = -(-windows.output[0] // self.rows), windows.output[1]
-        weights = case.filters * case.channels * windows.kernel[1]
+        weights, depth = case.filters * case.channels * windows.kernel[1], case.channels * windows.kernel[1]
+        products = tiles * p * case.filters * max(depth, SHALLOW) * ow
         moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
         results = case.filters * prod(windows.output)
-        return Work(tiles * p * weights * ow, moved + results, (p + self.taps) * weights, calls=CALLS * tiles)
+        calls = CALLS * -(-tiles // self.together(case, 1))
+        return Work(products, moved + results, (p + self.taps) * weights, calls)
 
     def work_of_weight(self, case: Case) -> Work:
         """The same products, and one sum of weights for every tile."""
         work = self.work(case)
-        tiles = work.calls // CALLS
+        tiles = -(-case.windows.output[0] // self.rows)
         return replace(work, once=2 * tiles * self.positions * case.filters * case.channels * case.windows.kernel[1])
 
     def work_of_input(self, case: Case) -> Work:

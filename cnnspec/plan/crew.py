@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from multiprocessing.synchronize import Semaphore
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
 from cnnspec.kernels.step import Array, Step
 from cnnspec.plan.memory import shared
@@ -38,7 +38,7 @@ def semaphore(value: int = 0) -> Semaphore:
 class Crew(ABC):
     """Members 1 to size - 1. They know `programs` and no others, and end when told so, or with the caller."""
 
-    looks: ClassVar[int]  # at a semaphore before going to sleep: to be woken takes as long
+    looks: int  # at a semaphore before going to sleep
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         self._size, self._programs, self._member = size, programs, member
@@ -107,7 +107,7 @@ class Crew(ABC):
 class Threads(Crew):
     """Members of the caller's process: whoever comes back from NumPy waits for the interpreter's lock."""
 
-    looks = 0  # who looks holds the interpreter's lock
+    looks = 0  # who looks holds the interpreter's lock, which the others need
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         super().__init__(size, programs, member)
@@ -139,7 +139,7 @@ class Processes(Crew):
     for the whole group of processes are the caller's business.
     """
 
-    looks = 500
+    looks = 1000  # 100 us, about what it takes to be woken; a thread that makes batches may be waiting for the lock
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         super().__init__(size, programs, member)
@@ -172,6 +172,9 @@ class Processes(Crew):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             gc.disable()
+            self.looks = (
+                5000  # nobody waits for this process's lock, and the caller is seldom away for half a millisecond
+            )
             nothing = os.open(os.devnull, os.O_RDWR)
             for standard in range(3):
                 os.dup2(nothing, standard)

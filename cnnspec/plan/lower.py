@@ -174,7 +174,6 @@ class _Lowering:
             prepare=[prepare] if prepare else [],
             phases=phases,
             eager=eager,
-            rest=self.training.rest(self.learning()) if self.training and eager else [],
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
             weights=self.weights,
@@ -240,7 +239,8 @@ class _Lowering:
         """One shard on two threads: the way to the loss and back, and a backlog of what nobody waits for yet.
 
         That is the later layers' preparation, beside the first layers, and the parameters' gradients. With `updates`
-        each gradient is followed by the update that it allows, unless the loss is no number.
+        each gradient is followed by the update that it allows, and all by those of the small parameters, unless the
+        loss is no number.
         """
         pairs, backlog = list(zip(self.graph.nodes, operands, strict=True)), Backlog(self.team)
         first, *later = [_steps(node.layer.prepare(o)) for node, o in pairs]
@@ -252,10 +252,14 @@ class _Lowering:
         there += [self.predict(0, self.predictions)] if self.predictions is not None else []
         there += [self.bind_loss(self.loss, 0)] if self.loss is not None else []
         back: list[Step] = []
-        losses = self.losses
+        losses, good = self.losses, shared((1,), "bool")
 
         def finite() -> bool:
-            return bool(np.isfinite(losses).all())
+            good[...] = np.isfinite(losses).all()
+            return bool(good[0])
+
+        def if_finite(step: Step) -> Step:
+            return lambda: step() if good[0] else None
 
         for node, o in reversed(pairs):
             if node.name not in self.wanted:
@@ -267,7 +271,10 @@ class _Lowering:
                 task = backlog.followed(_steps(backward.params), then)
                 back.append(partial(backlog.next, task))
             back += _steps(backward.input)
-        return [backlog.phase(there, back, finite if updates else lambda: True)]
+        if not updates:
+            return [backlog.phase(there, back, lambda: True)]
+        rest = [[if_finite(step) for step in phase] for phase in training.rest(self.learning())]
+        return [backlog.phase(there, back, finite), *rest]
 
     def learning(self) -> list[str]:
         """The nodes whose parameters get gradients."""

@@ -35,8 +35,7 @@ class Plan:
     outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
-    eager: Sequence[Phase]  # one shard's pass that updates large parameters on its way, and then what `rest` leaves
-    rest: Sequence[Phase]  # the update of all others
+    eager: Sequence[Phase]  # one shard's pass that updates large parameters on its way, and the others at its end
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
@@ -45,7 +44,7 @@ class Plan:
     _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
 
     def __post_init__(self) -> None:
-        self.team.learn(self.prepare, self.phases, self.eager, self.rest, self.gather, self.update)
+        self.team.learn(self.prepare, self.phases, self.eager, self.gather, self.update)
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
@@ -69,7 +68,6 @@ class Plan:
         self.training.begin(rate)
         self.team.run(self.eager)
         if self.finite:
-            self.team.run(self.rest)
             self.training.end()
 
     @property

@@ -48,9 +48,7 @@ class Team:
                     for task in phase:
                         task()
                 return
-            self.learn(phases)
-            number, crew = self._number(phases), self._at_work()
-            assert number is not None
+            number, crew = self._ready(phases)
             with _kept(self._shares, 0):
                 for index, phase in enumerate(phases):
                     if len(phase) < 2:
@@ -86,13 +84,18 @@ class Team:
     def _number(self, phases: Phases) -> int | None:
         return next((number for number, known in enumerate(self._programs) if known is phases), None)
 
-    def _at_work(self) -> Crew:
+    def _ready(self, phases: Phases) -> tuple[int, Crew]:
+        """The number by which these phases are known, and a crew that knows them."""
+        number = self._number(phases)
+        if number is None:
+            self.learn(phases)
+            number = len(self._programs) - 1
         if self._owner != os.getpid():  # this process has itself forked from the one whose crew that is
             self._crew, self._owner = None, os.getpid()
         if self._crew is None:
             self._crew = self._made(self.size, tuple(self._programs), partial(_member, self._shares))
             self._crew.begin()
-        return self._crew
+        return number, self._crew
 
     def _wait(self, crew: Crew) -> None:
         try:
