@@ -150,6 +150,7 @@ class _Lowering:
         ]
         prepare: list[Step] = []
         eager: list[Phase] = []
+        judge: list[Phase] = []
         if self.training and self.mode == "train" and overlapped(self.graph, self.batch):
             alone = [of_shards[0] for of_shards in operands]
             phases = self.beside(alone, self.training, updates=False)
@@ -160,6 +161,8 @@ class _Lowering:
             prepared = [_steps(node.layer.prepare(of_shards[0])) for node, of_shards in pairs]
             prepare = [in_turn(steps) for steps in prepared if steps]  # one task a layer
             phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))], self.team.size)
+            judged = [self.judge(shard) for shard in range(len(self.layouts))] if self.mode == "infer" else []
+            judge = [[in_turn(steps) for steps in judged]] if any(judged) else []
         return Plan(
             batch=self.batch,
             mode=self.mode,
@@ -173,6 +176,7 @@ class _Lowering:
             outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
             prepare=[prepare] if prepare else [],
             phases=phases,
+            judge=judge,
             eager=eager,
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
@@ -222,11 +226,8 @@ class _Lowering:
         program: list[Step | Reduce] = [self.enter(shard)]
         for node, of_shards in zip(self.graph.nodes, operands, strict=True):
             program += node.layer.forward(of_shards[shard])
-        if self.predictions is not None:
-            program.append(self.predict(shard, self.predictions))
-        if self.loss is not None:
-            program.append(self.bind_loss(self.loss, shard))
         if self.mode == "train":
+            program += self.judge(shard)
             for node, of_shards in zip(reversed(self.graph.nodes), reversed(operands), strict=True):
                 if node.name in self.wanted:
                     backward = node.layer.backward(of_shards[shard])
@@ -249,8 +250,7 @@ class _Lowering:
         there: list[Step] = [lambda: backlog.last(tasks), *first, self.enter(0)]
         for (node, o), awaited in zip(pairs, [None, *prepared], strict=True):
             there += [*([] if awaited is None else awaited[1:]), *_steps(node.layer.forward(o))]
-        there += [self.predict(0, self.predictions)] if self.predictions is not None else []
-        there += [self.bind_loss(self.loss, 0)] if self.loss is not None else []
+        there += self.judge(0)
         back: list[Step] = []
         losses, good = self.losses, shared((1,), "bool")
 
@@ -311,6 +311,11 @@ class _Lowering:
                 np.add(x, shift, out=x)
 
         return step
+
+    def judge(self, shard: int) -> list[Step]:
+        """What labelled images are for: the likeliest class of each, and its loss."""
+        found = [] if self.predictions is None else [self.predict(shard, self.predictions)]
+        return found if self.loss is None else [*found, self.bind_loss(self.loss, shard)]
 
     def predict(self, shard: int, predictions: Array) -> Step:
         start, stop = self.bounds[shard : shard + 2]

@@ -20,6 +20,8 @@ from cnnspec.plan.weights import Weights
 class Plan:
     """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`.
 
+    An inference plan has no losses and predictions before `score`, and needs no labels without it.
+
     A plan whose labels enter as shares wants `shares` (classes, n) filled too: the loss reads them, and not the labels.
     """
 
@@ -35,6 +37,7 @@ class Plan:
     outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
+    judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
     eager: Sequence[Phase]  # one shard's pass that updates large parameters on its way, and the others at its end
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
@@ -44,7 +47,7 @@ class Plan:
     _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
 
     def __post_init__(self) -> None:
-        self.team.learn(self.prepare, self.phases, self.eager, self.gather, self.update)
+        self.team.learn(self.prepare, self.phases, self.judge, self.eager, self.gather, self.update)
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
@@ -52,6 +55,11 @@ class Plan:
             self.team.run(self.prepare)
             self._prepared, self.block.user = self.weights.version, self
         self.team.run(self.phases)
+
+    def score(self) -> None:
+        """A pass of an inference plan, with losses and predictions."""
+        self.compute()
+        self.team.run(self.judge)
 
     def step(self, rate: float) -> None:
         """One step of training at a learning rate: pass, sum of the shards' gradients, update.

@@ -105,7 +105,7 @@ class Model:
         tally = Tally(self.graph.output.shape[0] if classifies else None, k)
         for plan, part in self._loaded(images):
             plan.labels[...] = labels[part]
-            plan.compute()
+            plan.score()
             tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
         return tally.score(has_loss=self.loss is not None)
 

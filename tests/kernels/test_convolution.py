@@ -158,7 +158,9 @@ def test_the_cheapest_kernels_are_chosen() -> None:
     same: dict[str, Any] = {"kernel": (3, 3), "stride": (1, 1), "padding": "same"}
     many = case_of((16, 32, 32), 16, 1, **same)
     assert names(many, 32) == ["winograd4"] * 3
-    assert names(many, 1, "infer") == ["direct"]  # one image does not pay for the calls of every tile
+    assert names(many, 1, "infer") == ["winograd4"]
+    first = case_of((1, 28, 28), 20, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    assert names(first, 1, "infer") == ["direct"]  # products of one channel are too shallow
     low = case_of((32, 2, 64), 32, 1, **same)
     assert names(low, 32) == ["winograd2"] * 3
     lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
