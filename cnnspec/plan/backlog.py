@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.synchronize import Semaphore
 
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.plan.crew import Phase, semaphore
+from cnnspec.plan.crew import Phase, Semaphore
 from cnnspec.plan.memory import shared
 from cnnspec.plan.team import Team
 
@@ -25,8 +24,8 @@ class Backlog:
         self._team = team
         self._tasks: list[Step] = []
         self._ends: list[Semaphore] = []  # of awaited tasks
-        self._free = semaphore(1)  # whether nobody is at the queue
-        self._more = semaphore()  # released when a helper may find something
+        self._free = team.semaphore(1)  # whether nobody is at the queue
+        self._more = team.semaphore()  # released when a helper may find something
         self._state: Array = shared((3,), "int64")
         self._queue: Array = shared((0,), "int64")
 
@@ -41,7 +40,7 @@ class Backlog:
 
     def awaited(self, step: Step) -> tuple[int, Step]:
         """A task, and the step that waits for its end and takes what there is meanwhile."""
-        done = semaphore()
+        done = self._team.semaphore()
         self._ends.append(done)
 
         def run() -> None:

@@ -14,8 +14,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from multiprocessing.synchronize import Semaphore
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from cnnspec.kernels.step import Array, Step
 from cnnspec.plan.memory import shared
@@ -24,15 +23,17 @@ Phase = Sequence[Step]
 Phases = Sequence[Phase]
 Member = Callable[[int], AbstractContextManager[None]]  # the state in which member i works
 
-FORKS = sys.platform == "linux"  # elsewhere the system's matrix products do not survive a fork
 SECONDS = 0.5  # of sleep, until one looks whether the others are still there
 
-_context = multiprocessing.get_context("fork" if FORKS else None)
 
+class Semaphore(Protocol):
+    """What `threading` and `multiprocessing` have in common."""
 
-def semaphore(value: int = 0) -> Semaphore:
-    """One that processes share which fork later."""
-    return _context.Semaphore(value)
+    def acquire(self, blocking: bool = True, timeout: float | None = None, /) -> bool:
+        """Take one, or say that there is none."""
+
+    def release(self) -> None:
+        """Give one."""
 
 
 class Crew(ABC):
@@ -42,7 +43,7 @@ class Crew(ABC):
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         self._size, self._programs, self._member = size, programs, member
-        self._go, self._done = ([semaphore() for _ in range(size)] for _ in range(2))
+        self._go, self._done = ([self.semaphore() for _ in range(size)] for _ in range(2))
         self._command: Array = shared((2,), "int64")  # which phase of which program
 
     def go(self, program: int, phase: int) -> None:
@@ -67,9 +68,14 @@ class Crew(ABC):
         while not until.acquire(True, SECONDS):
             self._look_after()
 
+    @staticmethod
+    @abstractmethod
+    def semaphore(value: int = 0) -> Semaphore:
+        """One that all members of such a crew see, if it is made before them."""
+
     @abstractmethod
     def begin(self) -> None:
-        """Make the members."""
+        """Make the members; OSError where the system refuses."""
 
     @abstractmethod
     def end(self) -> None:
@@ -113,6 +119,11 @@ class Threads(Crew):
         super().__init__(size, programs, member)
         self._errors: list[BaseException] = []
 
+    @staticmethod
+    def semaphore(value: int = 0) -> Semaphore:
+        """An ordinary one."""
+        return threading.Semaphore(value)
+
     def begin(self) -> None:
         """Start threads that end with the process at the latest."""
         for index in range(1, self._size):
@@ -148,6 +159,19 @@ class Processes(Crew):
         self._errors, self._reports = os.pipe()
         self._pids: list[int] = []
         self._end = weakref.finalize(self, _end, self._caller, self._pids, (self._errors, self._reports))
+
+    @staticmethod
+    def semaphore(value: int = 0) -> Semaphore:
+        """One in shared memory; OSError where the system has none."""
+        return multiprocessing.get_context("fork").Semaphore(value)
+
+    @classmethod
+    def supported(cls) -> bool:
+        """Whether this system can: elsewhere than on Linux its matrix products may not survive a fork."""
+        try:
+            return sys.platform == "linux" and cls.semaphore() is not None
+        except (OSError, ImportError):
+            return False
 
     def begin(self) -> None:
         """Fork."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.synchronize import Semaphore
 
 from cnnspec.kernels.step import step_state
-from cnnspec.plan.crew import FORKS, Crew, Member, Phases, Processes, Threads
+from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
 
-PROGRAMS = 64  # that a crew is told of: the latest
-
-Made = Callable[[int, Sequence[Phases], Member], Crew]
+PROGRAMS = 24  # that a crew is told of: the latest
 
 
 class Team:
@@ -25,9 +22,9 @@ class Team:
     turn.
     """
 
-    def __init__(self, size: int, made: Made = Processes if FORKS else Threads) -> None:
+    def __init__(self, size: int, made: type[Crew] | None = None) -> None:
         self.size = size
-        self._made = made
+        self._made = made or (Processes if size > 1 and Processes.supported() else Threads)
         self._shares = _processors(size)
         self._programs: list[Phases] = []
         self._crew: Crew | None = None
@@ -62,6 +59,10 @@ class Team:
                     finally:
                         self._wait(crew)
 
+    def semaphore(self, value: int = 0) -> Semaphore:
+        """One for tasks to wait with, to be made before the team runs them."""
+        return self._made.semaphore(value)
+
     def pause(self, until: Semaphore) -> None:
         """Wait for what another member releases, within a task."""
         if self._crew is None:
@@ -93,9 +94,18 @@ class Team:
         if self._owner != os.getpid():  # this process has itself forked from the one whose crew that is
             self._crew, self._owner = None, os.getpid()
         if self._crew is None:
-            self._crew = self._made(self.size, tuple(self._programs), partial(_member, self._shares))
-            self._crew.begin()
+            self._crew = self._new()
         return number, self._crew
+
+    def _new(self) -> Crew:
+        settings = self.size, tuple(self._programs), partial(_member, self._shares)
+        crew = self._made(*settings)
+        try:
+            crew.begin()
+        except OSError:  # no room for one more process
+            crew = Threads(*settings)
+            crew.begin()
+        return crew
 
     def _wait(self, crew: Crew) -> None:
         try:

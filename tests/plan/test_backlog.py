@@ -12,11 +12,12 @@ from cnnspec.graph import build
 from cnnspec.kernels.step import Step
 from cnnspec.plan import Team
 from cnnspec.plan.backlog import Backlog
-from cnnspec.plan.crew import FORKS, Crew, Processes, Threads
+from cnnspec.plan.crew import Crew, Processes, Threads
 from cnnspec.plan.memory import shared
 from cnnspec.spec import loads
 from cnnspec.train import Model
 
+FORKS = Processes.supported()
 CREWS = [Threads, *([Processes] if FORKS else [])]
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from cnnspec.kernels.step import Array, Step
-from cnnspec.plan.crew import FORKS, Crew, Phases, Processes, Threads
+from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
 from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.team import Team
 
+FORKS = Processes.supported()
 CREWS = [Threads, *([Processes] if FORKS else [])]
 FORKED = pytest.mark.skipif(not FORKS, reason="members are threads on this system")
 
@@ -82,6 +83,29 @@ def test_members_are_other_processes_and_go_with_the_team() -> None:
     assert alive(first)
     del team
     assert not alive(first)
+
+
+@FORKED
+def test_where_no_process_can_be_made_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    team, found = Team(2), shared((1,), "int64")
+    team.run(look(found))
+    team.close()
+    assert found[0] == os.getpid()
+
+
+def test_where_the_system_has_no_semaphores_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: int = 0) -> Semaphore:
+        raise FileNotFoundError("no /dev/shm")
+
+    monkeypatch.setattr(Processes, "semaphore", staticmethod(refuse))
+    team, found = Team(2), shared((1,), "int64")
+    team.run(look(found))
+    team.close()
+    assert found[0] == os.getpid()
 
 
 @FORKED
