@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import numpy as np
@@ -70,7 +70,7 @@ class BatchNorm(Layer):
 
         found = {
             "statistics": exact(2, "prepare"),
-            "work": exact(2, "forward"),
+            "work": exact(2, "forward" if mode == "train" else "prepare"),
             "coefficients": Buffer((2, c), "prepare"),
             "repeated": Buffer((2, c, length)),
         }
@@ -86,9 +86,16 @@ class BatchNorm(Layer):
             }
         return found
 
-    def forward(self, o: Operands) -> Program:
-        """Sums, a meeting, scale and shift."""
-        (mean, inverse), work = o.buffers["statistics"], o.buffers["work"]
+    def prepare(self, o: Operands) -> Program:
+        """At inference, scale and shift by the running statistics."""
+        if o.mode == "train":
+            return []
+        coefficients, mean, variance = self._coefficients(o), o.state["running_mean"], o.state["running_variance"]
+        return [lambda: coefficients(mean, variance)]
+
+    def _coefficients(self, o: Operands) -> Callable[[Array, Array], None]:
+        """Writes scale and shift, which all shards share, of a mean and a variance."""
+        inverse, work = o.buffers["statistics"][1], o.buffers["work"]
         weight, bias, epsilon = o.params["weight"], o.params["bias"], self.epsilon
         scale, shift = o.buffers["coefficients"]
 
@@ -101,11 +108,15 @@ class BatchNorm(Layer):
             np.multiply(work[0], mean, out=work[0])
             np.subtract(bias, work[0], out=shift, casting="same_kind")
 
+        return coefficients
+
+    def forward(self, o: Operands) -> Program:
+        """Sums, a meeting, scale and shift; at inference scale and shift alone."""
         affine = _affine(o.x, o.y, o.buffers["coefficients"], o.buffers["repeated"])
         if o.mode == "infer":
-            running_mean, running_variance = o.state["running_mean"], o.state["running_variance"]
-            return [lambda: coefficients(running_mean, running_variance), affine]
-        totals, count, keep = o.buffers["totals"], _count(o), self._keep(o)
+            return [affine]
+        (mean, inverse), work = o.buffers["statistics"], o.buffers["work"]
+        totals, count, keep, coefficients = o.buffers["totals"], _count(o), self._keep(o), self._coefficients(o)
 
         def statistics() -> None:
             np.divide(totals, count, out=totals)

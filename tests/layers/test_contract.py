@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cnnspec import registry
-from cnnspec.kernels.step import Array, step_state
-from cnnspec.layers.base import Layer, batch_shape
+from cnnspec.kernels.step import Array, Step, step_state
+from cnnspec.layers.base import Layer, Program, Reduce, batch_shape
 from cnnspec.layers.merge import Fork
 from cnnspec.shapes import Shape, size
 from tests.layers.harness import Bench, slopes, steps_of
@@ -178,6 +179,62 @@ def test_several_shards_equal_one(layer: Layer, shapes: Sequence[Shape]) -> None
         np.testing.assert_allclose(several.grads[name], expected, rtol=1e-11, atol=1e-12)
     for name, expected in one.state.items():
         np.testing.assert_allclose(several.state[name], expected, rtol=1e-12)
+
+
+@every_layer
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_what_shards_share_is_written_by_prepare_and_at_meetings_alone(
+    layer: Layer, shapes: Sequence[Shape], mode: Any
+) -> None:
+    """Shards run at once, and so do the preparations of all layers, in memory that is others' while they run."""
+    bench = Bench(layer, shapes, sizes=[2, 2], mode=mode)
+
+    def unchanged(step: Step, arrays: Iterable[Array]) -> Step:
+        def run() -> None:
+            before = [array.copy() for array in arrays]
+            step()
+            for array, expected in zip(arrays, before, strict=True):
+                np.testing.assert_array_equal(array, expected)
+
+        return run
+
+    def watched(program: Program, arrays: Iterable[Array]) -> Program:
+        return [item if isinstance(item, Reduce) else unchanged(item, arrays) for item in program]
+
+    shared = [*bench.prepared.values(), *bench.state.values(), *bench.params.values()]
+    own = [
+        array for shard in bench.shards for name, array in shard.operands.buffers.items() if name not in bench.prepared
+    ]
+    bench.prepare = watched(bench.prepare, own)
+    bench.shards = [
+        replace(
+            shard,
+            forward=watched(shard.forward, shared),
+            shared=watched(shard.shared, shared),
+            input=watched(shard.input, shared),
+            params=watched(shard.params, shared),
+        )
+        for shard in bench.shards
+    ]
+    bench.forward()
+    if mode == "train":
+        bench.backward()
+
+
+@every_layer
+def test_gradients_of_parameters_and_inputs_come_in_any_order(layer: Layer, shapes: Sequence[Shape]) -> None:
+    """Where one shard has several processes, they are computed at once."""
+    one, other = Bench(layer, shapes), Bench(layer, shapes)
+    for bench in (one, other):
+        bench.forward()
+    one.backward()
+    other.run(lambda shard: shard.shared)
+    other.run(lambda shard: shard.params)
+    other.run(lambda shard: shard.input)
+    for found, expected in zip(other.input_grads, one.input_grads, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for name, expected in one.grads.items():
+        np.testing.assert_array_equal(other.grads[name], expected)
 
 
 @_cases(lambda layer, shapes: (layer.in_place or layer.gradient_place is not None) and len(shapes) == 1)

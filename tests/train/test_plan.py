@@ -98,6 +98,19 @@ def test_weights_are_bit_identical_for_any_number_of_threads(count: int) -> None
         assert steps(threads, count).tobytes() == one.tobytes()
 
 
+def test_predictions_are_bit_identical_for_any_number_of_threads() -> None:
+    """Also the first ones after a change of the weights, when all processes begin at once."""
+    spec = load(ROOT / "specs" / "mnist-best.yaml")
+    images = np.random.default_rng(0).integers(0, 256, (128, 1, 28, 28), np.uint8)
+    models = [Model(spec, build(spec), threads=threads) for threads in (1, 2, 4)]
+    for seed in range(10):
+        for model in models:
+            model.weights.initialise(seed)
+        first, *others = [model.predict(images) for model in models]
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+
+
 def test_different_seeds_start_differently() -> None:
     specs = [loads(EVERYTHING, overrides=[f"seed={seed}"]) for seed in (1, 2)]
     models = [Model(spec, build(spec), threads=1) for spec in specs]
