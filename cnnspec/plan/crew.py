@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn, Protocol
 
+from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array, Step
 from cnnspec.plan.memory import shared
 
@@ -23,6 +24,7 @@ Phase = Sequence[Step]
 Phases = Sequence[Phase]
 Member = Callable[[int], AbstractContextManager[None]]  # the state in which member i works
 
+IGNORED = (signal.SIGINT, signal.SIGTERM)  # by members: sent to a group of processes, they are the caller's business
 SECONDS = 0.5  # of sleep, until one looks whether the others are still there
 
 
@@ -146,8 +148,9 @@ class Threads(Crew):
 class Processes(Crew):
     """Members that have forked from the caller: the same arrays, no lock between them, and a meeting takes 1 us.
 
-    They hold nothing that the caller has open, so that locks on files and the ends of pipes go when it goes. Signals
-    for the whole group of processes are the caller's business.
+    Errors: RunError where one of them was killed.
+
+    They hold nothing that the caller has open, so that locks on files and the ends of pipes go when it goes.
     """
 
     looks = 1000  # 100 us, about what it takes to be woken; a thread that makes batches may be waiting for the lock
@@ -178,11 +181,15 @@ class Processes(Crew):
         with warnings.catch_warnings():
             # Forking beside threads is safe for one who takes none of the locks that they may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
-            for index in range(1, self._size):
-                pid = os.fork()
-                if pid == 0:
-                    self._live(index)
-                self._pids.append(pid)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # none may arrive before it is ignored
+            try:
+                for index in range(1, self._size):
+                    pid = os.fork()
+                    if pid == 0:
+                        self._live(index)
+                    self._pids.append(pid)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def end(self) -> None:
         """At once: what they hold is the caller's too."""
@@ -192,13 +199,11 @@ class Processes(Crew):
         """The whole life of a forked process: nothing of the caller's may run in it, not even its way out."""
         status = 1
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in IGNORED:
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             gc.disable()
-            self.looks = (
-                5000  # nobody waits for this process's lock, and the caller is seldom away for half a millisecond
-            )
+            self.looks = 5000  # 0.5 ms: nobody waits for this lock, and the caller is seldom away for longer
             nothing = os.open(os.devnull, os.O_RDWR)
             for standard in range(3):
                 os.dup2(nothing, standard)
@@ -232,7 +237,10 @@ class Processes(Crew):
             return
         for pid in self._pids:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                raise ChildProcessError(f"process {pid}, which computed a part of every batch, was ended from outside")
+                raise RunError(
+                    f"process {pid}, which computed a part of every batch, was ended from outside",
+                    help="memory may have run out; a training goes on with --resume",
+                )
 
 
 def _end(caller: int, pids: Sequence[int], files: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import step_state
 from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
 
@@ -110,7 +111,7 @@ class Team:
     def _wait(self, crew: Crew) -> None:
         try:
             crew.wait()
-        except (KeyboardInterrupt, ChildProcessError):  # nobody knows where the members are
+        except (KeyboardInterrupt, RunError):  # nobody knows where the members are
             self.close()
             raise
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array, Step
 from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
 from cnnspec.plan.memory import shared
@@ -126,7 +127,7 @@ def test_what_was_announced_needs_no_new_crew() -> None:
 def test_a_member_that_was_ended_from_outside_is_an_error_and_replaced() -> None:
     team, ran = Team(2), shared((1,), "int64")
     phases = [[lambda: None, lambda: os.kill(os.getpid(), signal.SIGKILL) if not ran[0] else ran.fill(2)]]
-    with pytest.raises(ChildProcessError, match="ended from outside"):
+    with pytest.raises(RunError, match="ended from outside"):
         team.run(phases)
     ran.fill(1)
     team.run(phases)
