@@ -35,8 +35,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """How many threads compute."""
-    parser.add_argument("--threads", type=count, metavar="N", help="threads to compute with (default: all processors)")
+    """How many members of a team compute."""
+    parser.add_argument(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads to compute with, on Linux processes (default: as many as processors)",
+    )
 
 
 def count(text: str) -> int:

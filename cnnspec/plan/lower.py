@@ -61,7 +61,7 @@ def shards_of(batch: int) -> tuple[int, ...]:
 
 
 def overlapped(graph: Graph, batch: int) -> bool:
-    """Whether parameter gradients run beside the way down: with one shard, the second thread has nothing else to do.
+    """Whether parameter gradients run beside the way down: with one shard, a second process has nothing else to do.
 
     Layers that share parameters add up their gradients in turn, so there all runs in turn.
     """
@@ -353,7 +353,7 @@ def _steps(program: Program) -> list[Step]:
 def _phases(programs: Sequence[Program], threads: int) -> list[Phase]:
     """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.
 
-    At a meeting every thread turns round: it goes on with the shard that it had last, whose arrays are in the cache.
+    At a meeting every member turns round: it goes on with the shard that it had last, whose arrays are in the cache.
     """
     phases: list[Phase] = []
     order = list(range(len(programs)))

@@ -266,7 +266,7 @@ class Training:
 
 
 def _cut(start: int, stop: int, weight_decay: float) -> Iterator[Stretch]:
-    """Stretches of nearly the same length, so that two threads finish together."""
+    """Stretches of nearly the same length, so that two members finish together."""
     if start < stop:
         length = ceil((stop - start) / ceil((stop - start) / STRETCH))
         for first in range(start, stop, length):
