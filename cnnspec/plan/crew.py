@@ -179,8 +179,8 @@ class Processes(Crew):
     def begin(self) -> None:
         """Fork."""
         with warnings.catch_warnings():
-            # Forking beside threads is safe for one who takes none of the locks that they may hold.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # Python and JAX warn of forks beside threads: they are safe for one who takes none of those threads' locks.
+            warnings.simplefilter("ignore")
             before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # none may arrive before it is ignored
             try:
                 for index in range(1, self._size):
