@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, outside, read_by
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.shapes import Windows
+from cnnspec.shapes import Shape, Windows
 
 TILE = 1 << 18  # elements of the expanded columns of a tile
 LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
@@ -107,9 +107,18 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
     steps = [clear([columns[:, :low], columns[:, high:]])]
     duplicate = copy if windows.stride[1] == 1 else copy_runs
+    if not any(windows.padding[2:]) and high > low:
+        return [*steps, duplicate(_all_taps(windows, source[:, rows], inner.shape), inner)]
     for kx in range(windows.kernel[1]):
         first, last = inside(windows, 1, kx)
         if last > first and high > low:
             part = source[:, rows, :, read_by(windows, 1, kx, first, last)]
             steps.append(duplicate(part, inner[:, :, kx, :, first:last]))
     return steps
+
+
+def _all_taps(windows: Windows, source: Array, shape: Shape) -> Array:
+    """Rows (groups, rows, c, w, n) as every column tap reads them, (groups, rows, kw, c, ow, n), a view."""
+    group, row, channel, column, image = source.strides
+    strides = (group, row, windows.dilation[1] * column, channel, windows.stride[1] * column, image)
+    return as_strided(source, shape, strides, writeable=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.kernels.step import Step, in_turn
 from cnnspec.plan.crew import Phase, Semaphore
 from cnnspec.plan.memory import shared
 from cnnspec.plan.team import Team
@@ -26,8 +25,8 @@ class Backlog:
         self._ends: list[Semaphore] = []  # of awaited tasks
         self._free = team.semaphore(1)  # whether nobody is at the queue
         self._more = team.semaphore()  # released when a helper may find something
-        self._state: Array = shared((3,), "int64")
-        self._queue: Array = shared((0,), "int64")
+        self._state = shared((3,), "int64").data  # its elements are plain numbers, at a third of the time
+        self._queue = shared((0,), "int64").data
 
     def task(self, step: Step) -> int:
         """Make a task that can be left, of which this is the number."""
@@ -59,7 +58,7 @@ class Backlog:
 
     def phase(self, there: Sequence[Step], back: Sequence[Step], goes_back: Callable[[], bool]) -> Phase:
         """The way there, the way back if it is to be gone, and the help beside them; one member alone does it all."""
-        self._queue = shared((2 * len(self._tasks) + 1,), "int64")
+        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
 
         def way() -> None:
             self._reset()
@@ -72,35 +71,47 @@ class Backlog:
                 while self._take():
                     pass
             finally:
-                with self._at_queue():
-                    self._state[OVER] = True
-                    self._more.release()
+                self._leave((), over=True)
 
         return [way, self._help]
 
     def last(self, tasks: Sequence[int]) -> None:
         """Leave tasks that come after all others."""
-        with self._at_queue():
-            end = int(self._state[END])
-            self._queue[end : end + len(tasks)] = tasks
-            self._state[END] = end + len(tasks)
-        self._more.release()
+        self._leave(tasks)
 
     def next(self, task: int) -> None:
         """Leave a task that comes before all others."""
-        with self._at_queue():
+        self._team.pause(self._free)
+        try:
             self._state[FIRST] -= 1
             self._queue[self._state[FIRST]] = task
+        finally:
+            self._free.release()
         self._more.release()
 
+    def _leave(self, tasks: Sequence[int], *, over: bool = False) -> None:
+        self._team.pause(self._free)
+        try:
+            for task in tasks:
+                self._queue[self._state[END]] = task
+                self._state[END] += 1
+            if over:
+                self._state[OVER] = True
+            self._more.release()
+        finally:
+            self._free.release()
+
     def _take(self) -> bool:
-        with self._at_queue():
-            first, end, _ = self._state.tolist()
-            if first == end:
+        self._team.pause(self._free)
+        try:
+            first = self._state[FIRST]
+            if first == self._state[END]:
                 return False
-            task = int(self._queue[first])
+            task = self._tasks[self._queue[first]]
             self._state[FIRST] = first + 1
-        self._tasks[task]()
+        finally:
+            self._free.release()
+        task()
         return True
 
     def _help(self) -> None:
@@ -110,24 +121,18 @@ class Backlog:
             while self._take():
                 pass
             over = bool(self._state[OVER])
-        with self._at_queue():
-            _empty(self._more)
+        self._team.pause(self._free)  # who says that it is over has released `more` before the queue
+        _empty(self._more)
+        self._free.release()
 
     def _reset(self) -> None:
         """Begin anew, whatever a run has left that failed. A helper sleeps until there is more."""
         for end in (*self._ends, self._free):
             _empty(end)
         middle = len(self._tasks)
-        self._state[...] = middle, middle, False
+        self._state[FIRST] = self._state[END] = middle
+        self._state[OVER] = False
         self._free.release()
-
-    @contextmanager
-    def _at_queue(self) -> Iterator[None]:
-        self._team.pause(self._free)
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 def _empty(counter: Semaphore) -> None:
