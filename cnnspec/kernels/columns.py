@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, outside, read_by
+from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, outside
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.kernels.taps import along
 from cnnspec.shapes import Shape, Windows
 
 TILE = 1 << 18  # elements of the expanded columns of a tile
@@ -107,14 +108,12 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
     steps = [clear([columns[:, :low], columns[:, high:]])]
     duplicate = copy if windows.stride[1] == 1 else copy_runs
-    if not any(windows.padding[2:]) and high > low:
+    if high == low:
+        return steps
+    if not any(windows.padding[2:]):
         return [*steps, duplicate(_all_taps(windows, source[:, rows], inner.shape), inner)]
-    for kx in range(windows.kernel[1]):
-        first, last = inside(windows, 1, kx)
-        if last > first and high > low:
-            part = source[:, rows, :, read_by(windows, 1, kx, first, last)]
-            steps.append(duplicate(part, inner[:, :, kx, :, first:last]))
-    return steps
+    moves = along(windows, 1)
+    return [*steps, *(duplicate(source[:, rows, :, read], inner[:, :, kx, :, made]) for kx, read, made in moves)]
 
 
 def _all_taps(windows: Windows, source: Array, shape: Shape) -> Array:

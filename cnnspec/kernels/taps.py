@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cnnspec.shapes import Windows
@@ -20,26 +21,24 @@ class Tap:
 
 def taps(windows: Windows) -> list[Tap]:
     """Every position of the windows in row-major order; what falls on padding is left out of both regions."""
-    found: list[Tap] = []
-    (kh, kw), (oh, ow) = windows.kernel, windows.output
-    every = slice(None)
-    for i in range(kh):
-        rows = _reach(i * windows.dilation[0] - windows.padding[0], windows.stride[0], windows.height, oh)
-        for j in range(kw):
-            columns = _reach(j * windows.dilation[1] - windows.padding[2], windows.stride[1], windows.width, ow)
-            if rows and columns:
-                found.append(Tap(i * kw + j, (rows[0], every, columns[0]), (rows[1], every, columns[1])))
-    return found
+    every, columns = slice(None), list(along(windows, 1))
+    return [
+        Tap(i * windows.kernel[1] + j, (down, every, across), (upper, every, left))
+        for i, down, upper in along(windows, 0)
+        for j, across, left in columns
+    ]
 
 
-def _reach(offset: int, stride: int, length: int, outputs: int) -> tuple[slice, slice] | None:
-    # Outputs o with 0 <= o * stride + offset < length.
-    first = max(0, -(offset // stride))
-    last = min(outputs - 1, (length - 1 - offset) // stride)
-    if last < first:
-        return None
-    start = first * stride + offset
-    return slice(start, last * stride + offset + 1, stride), slice(first, last + 1)
+def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
+    """Every tap of one axis that reaches the map: its number, what it reads there, and the outputs that it falls on."""
+    stride, length, outputs = windows.stride[axis], (windows.height, windows.width)[axis], windows.output[axis]
+    for tap in range(windows.kernel[axis]):
+        # Outputs o with 0 <= o * stride + offset < length.
+        offset = tap * windows.dilation[axis] - windows.padding[2 * axis]
+        first = max(0, -(offset // stride))
+        last = min(outputs - 1, (length - 1 - offset) // stride)
+        if first <= last:
+            yield tap, slice(first * stride + offset, last * stride + offset + 1, stride), slice(first, last + 1)
 
 
 def overlap(windows: Windows) -> bool:

@@ -31,15 +31,13 @@ from cnnspec.kernels.cases import (
     accumulate,
     clear,
     copy,
-    inside,
     nothing_to_prepare,
     product,
-    read_by,
 )
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.shapes import Windows
+from cnnspec.kernels.taps import along
 
 FEW = 1 << 17  # elements of expanded columns up to which tiles are computed together
 SHALLOW = 10  # products of fewer taps and channels take as long as of so many
@@ -96,6 +94,10 @@ class Filtering:
         """A (positions, rows)."""
         return self._evaluation(self.rows)
 
+    def count(self, case: Case) -> int:
+        """Tiles of a map."""
+        return -(-case.windows.output[0] // self.rows)
+
     def tiles(self, case: Case, most: int = 1) -> Iterator[Tile]:
         """All tiles, from the top; up to `most` neighbours at once where they lie in the map."""
         windows, first = case.windows, 0
@@ -119,6 +121,14 @@ class Filtering:
     def _columns(self, case: Case, n: int) -> int:
         return self.positions * case.windows.kernel[1] * case.channels * case.windows.output[1] * n
 
+    def prepared(self, case: Case) -> dict[str, Buffer]:
+        """What `prepare` writes, and works with."""
+        filters, kw, channels = case.filters, case.windows.kernel[1], case.channels
+        return {
+            "taps": Buffer((self.taps, filters, kw, channels), "prepare"),
+            "transformed": Buffer((self.positions, filters, kw * channels), "prepare"),
+        }
+
     def columns(self, case: Case, n: int, lifetime: Lifetime, most: int = 1) -> dict[str, Buffer]:
         """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
         windows, p = case.windows, self.positions
@@ -130,12 +140,11 @@ class Filtering:
 
     def scratch(self, case: Case, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
         """What `forward` works with."""
-        p, kw, ow, most = self.positions, case.windows.kernel[1], case.windows.output[1], self.together(case, n)
+        most = self.together(case, n)
         return {
-            "taps": Buffer((self.taps, case.filters, kw, case.channels), "prepare"),
-            "transformed": Buffer((p, case.filters, kw * case.channels), "prepare"),
+            **self.prepared(case),
             **self.columns(case, n, lifetime, most),
-            "products": Buffer((most, p, case.filters, ow * n), lifetime),
+            "products": Buffer((most, self.positions, case.filters, case.windows.output[1] * n), lifetime),
         }
 
     def prepare(self, case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -213,8 +222,7 @@ class Filtering:
         """What `transposed` works with."""
         windows, p, ow = case.windows, self.positions, case.windows.output[1]
         return {
-            "taps": Buffer((self.taps, case.filters, windows.kernel[1], case.channels), "prepare"),
-            "transformed": Buffer((p, case.filters, windows.kernel[1] * case.channels), "prepare"),
+            **self.prepared(case),
             "gradients": Buffer((p, case.filters, ow * n), "backward"),
             "products": Buffer((p, windows.kernel[1], case.channels, ow, n), "backward"),
             "rows": Buffer((2, p, case.channels, windows.width, n), "backward"),
@@ -235,7 +243,7 @@ class Filtering:
         width = block(gradients.shape[-1], NARROW, SMALL // prod(turned.shape[1:]))
         right = column_blocks(gradients, width)
         out = column_blocks(products.reshape(p, turned.shape[1], -1), width)
-        steps, tiles = [clear([rows])], -(-oh // m)
+        steps, tiles = [clear([rows[1]])], self.count(case)  # above the first tile there is nothing
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
             steps.append(clear([half]))
@@ -244,7 +252,7 @@ class Filtering:
                 steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
                 steps.append(product(turned[:, None], right, out))
                 steps += [
-                    accumulate(half[:, :, read], products[:, kx, :, made]) for kx, made, read in _taps_of(windows)
+                    accumulate(half[:, :, read], products[:, kx, :, made]) for kx, read, made in along(windows, 1)
                 ]
             start = tile * m - windows.padding[0]
             low, high = max(start, 0), min(start + m, windows.height)
@@ -289,6 +297,8 @@ class Filtering:
         by_tap = taps.reshape(self.taps, kw, channels, filters).transpose(3, 2, 0, 1)
         return [*steps, product(back, total.reshape(p, -1), taps.reshape(self.taps, -1)), copy(by_tap, dweight)]
 
+    # what it can do
+
     def supports(self, case: Case) -> bool:
         """Whether filters have so many rows; more padding would make rows of outputs that no row of the map reaches."""
         windows = case.windows
@@ -313,7 +323,7 @@ class Filtering:
     def work(self, case: Case) -> Work:
         """Products, what is transformed, expanded and transformed back, and the weights' transform."""
         windows, p = case.windows, self.positions
-        tiles, ow = -(-windows.output[0] // self.rows), windows.output[1]
+        tiles, ow = self.count(case), windows.output[1]
         weights, depth = case.filters * case.channels * windows.kernel[1], case.channels * windows.kernel[1]
         products = tiles * p * case.filters * max(depth, SHALLOW) * ow
         moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
@@ -323,9 +333,10 @@ class Filtering:
 
     def work_of_weight(self, case: Case) -> Work:
         """The same products, and one sum of weights for every tile."""
-        work = self.work(case)
-        tiles = -(-case.windows.output[0] // self.rows)
-        return replace(work, once=2 * tiles * self.positions * case.filters * case.channels * case.windows.kernel[1])
+        tiles = self.count(case)
+        return replace(
+            self.work(case), once=2 * tiles * self.positions * case.filters * case.channels * case.windows.kernel[1]
+        )
 
     def work_of_input(self, case: Case) -> Work:
         """The same as forward, of dy."""
@@ -333,7 +344,7 @@ class Filtering:
 
     def work_of_transposed(self, case: Case) -> Work:
         """The products of forward; what they make is added where forward copies it."""
-        tiles, windows = -(-case.windows.output[0] // self.rows), case.windows
+        tiles, windows = self.count(case), case.windows
         work, added = self.work(case), tiles * self.positions * case.channels * windows.kernel[1] * windows.output[1]
         return replace(work, moved=work.moved + added, calls=(CALLS + windows.kernel[1]) * tiles)
 
@@ -341,14 +352,6 @@ class Filtering:
 def _flat(rows: Array) -> Array:
     """Rows (k, ...) as (k, elements), a view, however far apart they are."""
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
-
-
-def _taps_of(windows: Windows) -> Iterator[tuple[int, slice, slice]]:
-    """Every column tap, the output columns for which it lies in the map, and the columns that it reads there."""
-    for tap in range(windows.kernel[1]):
-        first, last = inside(windows, 1, tap)
-        if last > first:
-            yield tap, slice(first, last), read_by(windows, 1, tap, first, last)
 
 
 def _kernels(name: str, taps: int, points: tuple[float, ...]) -> tuple[Kernel, Kernel, Kernel, Kernel]:

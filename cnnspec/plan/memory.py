@@ -65,18 +65,13 @@ def place(claims: Sequence[Claim]) -> Placement:
 
 
 def shared(shape: Shape, dtype: Any = np.uint8, fill: float = 0) -> Array:
-    """An array full of one number, in memory that stays the same for processes that fork from this one."""
+    """An array full of one number, at the beginning of a page that stays the same for processes that fork."""
     count = prod(shape)
     pages = mmap(-1, max(1, count * np.dtype(dtype).itemsize))
     array = np.frombuffer(pages, dtype, count).reshape(shape)
     if fill:
         array.fill(fill)
     return array
-
-
-def allocate(size: int) -> Array:
-    """A block of bytes whose first one is aligned."""
-    return shared((size,))
 
 
 @dataclass(eq=False, slots=True)
@@ -91,13 +86,13 @@ class Pool:
     """Lends one block to all plans of a model, which never run at once; a plan that needs more gets a larger one."""
 
     def __init__(self) -> None:
-        self._block = Block(allocate(0))
+        self._block = Block(shared((0,)))
 
     def take(self, size: int) -> Block:
         """A block of at least so many bytes."""
         if len(self._block.data) < size:
             # a little more, for the next plan that is larger: the system gives memory when it is first touched
-            self._block = Block(allocate(size + size // 4))
+            self._block = Block(shared((size + size // 4,)))
         return self._block
 
 

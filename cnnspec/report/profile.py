@@ -31,7 +31,7 @@ class Cell:
 
     macs: int = 0  # of the whole batch
     bytes: int = 0  # arrays read and written, once each
-    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a shard, so that threads share none
+    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a shard, so that members share none
     seconds: list[float] = field(default_factory=list)  # of every step that counted
 
     def wrap(self, program: Program) -> list[Step | Reduce]:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnspec.plan.memory import ALIGNMENT, Claim, allocate, place, view
+from cnnspec.plan.memory import ALIGNMENT, Claim, place, shared, view
 
 FLOAT = np.dtype(np.float32)
 
@@ -45,7 +45,7 @@ def test_arrays_one_after_the_other_share_their_bytes() -> None:
 
 def test_a_view_lies_where_it_was_placed() -> None:
     claim = Claim((3, 5), FLOAT, 0, 0)
-    region = allocate(1024)
+    region = shared((1024,))
     array = view(region, 128, claim)
     assert array.shape == (3, 5)
     assert array.ctypes.data == region.ctypes.data + 128
