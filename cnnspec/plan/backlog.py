@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cnnspec.kernels.step import Step, in_turn
+from cnnspec.kernels.step import Step
 from cnnspec.plan.crew import Phase, Semaphore
 from cnnspec.plan.memory import shared
 from cnnspec.plan.team import Team
@@ -32,10 +32,6 @@ class Backlog:
         """Make a task that can be left, of which this is the number."""
         self._tasks.append(step)
         return len(self._tasks) - 1
-
-    def followed(self, steps: Sequence[Step], tasks: Sequence[int]) -> int:
-        """A task that leaves others when it is done."""
-        return self.task(in_turn([*steps, lambda: self.last(tasks)] if tasks else steps))
 
     def awaited(self, step: Step) -> tuple[int, Step]:
         """A task, and the step that waits for its end and takes what there is meanwhile."""

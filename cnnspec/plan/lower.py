@@ -266,11 +266,17 @@ class _Lowering:
                 continue
             backward = node.layer.backward(o)
             back += _steps(backward.shared)
-            if has_gradients(node):
-                then = [backlog.task(step) for step in training.updates_of(node.name)] if updates else []
-                task = backlog.followed(_steps(backward.params), then)
-                back.append(partial(backlog.next, task))
-            back += _steps(backward.input)
+            ways, gradient = _steps(backward.input), in_turn(_steps(backward.params))
+            update = [backlog.task(step) for step in training.updates_of(node.name)] if updates else []
+            if update and has_gradients(node):
+                # an update waits for its gradient, and for the input's gradient, which reads the weights as they were
+                task, wait = backlog.awaited(gradient)
+                behind = backlog.task(in_turn([wait, partial(backlog.last, update)]))
+                back += [partial(backlog.next, task), *ways, partial(backlog.last, [behind])]
+            elif has_gradients(node):
+                back += [partial(backlog.next, backlog.task(gradient)), *ways]
+            else:
+                back += ways
         if not updates:
             return [backlog.phase(there, back, lambda: True)]
         rest = [[if_finite(step) for step in phase] for phase in training.rest(self.learning())]

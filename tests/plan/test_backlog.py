@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from cnnspec.graph import build
-from cnnspec.kernels.step import Step
+from cnnspec.kernels.step import Step, in_turn
+from cnnspec.layers.base import Backward, Operands
+from cnnspec.layers.dense import Dense
 from cnnspec.plan import Team
 from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Crew, Processes, Threads
@@ -57,13 +60,16 @@ def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made:
         events.record("needed")
 
     needed, wait = backlog.awaited(slow)
-    gradient = backlog.followed([events.step("gradient")], [backlog.task(events.step("update"))])
+    gradient, ended = backlog.awaited(events.step("gradient"))
+    update = backlog.task(events.step("update"))
+    behind = backlog.task(in_turn([ended, partial(backlog.last, [update])]))
     there: list[Step] = [
         partial(backlog.last, [backlog.task(events.step("first")), needed]),
         wait,
         events.step("there"),
     ]
-    phases = [backlog.phase(there, [partial(backlog.next, gradient)], lambda: True)]
+    back = [partial(backlog.next, gradient), partial(backlog.last, [behind])]
+    phases = [backlog.phase(there, back, lambda: True)]
     for _ in range(100):
         events.clear()
         team.run(phases)
@@ -162,6 +168,28 @@ def test_updates_on_the_way_equal_updates_at_the_end(threads: int) -> None:
         with net.averaged():
             average = net.weights.values.copy()
         results.append(np.concatenate([net.weights.values, average]))
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("slow", ["input", "params"])
+def test_no_update_overtakes_who_reads_the_weights(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever gradient takes longer, the input's is that of the weights before the step."""
+    backward = Dense.backward
+
+    def late(layer: Dense, o: Operands) -> Backward:
+        found = backward(layer, o)
+        steps = [lambda: time.sleep(0.01), *getattr(found, slow)]
+        return replace(found, **{slow: steps})
+
+    results = []
+    monkeypatch.setattr(Dense, "backward", late)
+    for threads in (1, 2):
+        net, random = model(threads), np.random.default_rng(1)
+        plan = net.plan(5, "train", "float32")
+        for _ in range(3):
+            plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, 5)
+            plan.step(0.1)
+        results.append(net.weights.values.copy())
     np.testing.assert_array_equal(results[0], results[1])
 
 
