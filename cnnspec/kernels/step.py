@@ -23,14 +23,20 @@ Step = Callable[[], None]
 ITERATOR = 1024  # elements: what NumPy's iterators set aside for each of three or more strided operands
 
 
-@contextmanager
-def step_state() -> Iterator[None]:
-    """The state of NumPy in which steps run, in whatever thread: overflow shows in the loss, iterators stay small.
+def set_step_state() -> None:
+    """Set the state of NumPy in which steps run, in whatever thread: overflow shows in the loss, iterators stay small.
 
     The default of 8,192 elements is allocated and freed at every strided call, which doubles the time of small ones.
     """
-    with np.errstate(all="ignore"):  # restores the size of the iterators' buffers too
-        np.setbufsize(ITERATOR)
+    np.seterr(all="ignore")
+    np.setbufsize(ITERATOR)
+
+
+@contextmanager
+def step_state() -> Iterator[None]:
+    """That state for a while."""
+    with np.errstate():  # restores the size of the iterators' buffers too
+        set_step_state()
         yield
 
 

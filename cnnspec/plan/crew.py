@@ -47,6 +47,7 @@ class Crew(ABC):
         self._size, self._programs, self._member = size, programs, member
         self._go, self._done = ([self.semaphore() for _ in range(size)] for _ in range(2))
         self._command: Array = shared((2,), "int64")  # which phase of which program
+        self._asleep = shared((size,), "int64").data
 
     def go(self, program: int, phase: int) -> None:
         """Let all members begin their tasks of a phase."""
@@ -62,11 +63,20 @@ class Crew(ABC):
         if error is not None:
             raise error
 
+    @property
+    def awake(self) -> bool:
+        """Whether all members are looking for their next task."""
+        return not any(self._asleep)
+
     def pause(self, until: Semaphore) -> None:
         """Wait for a semaphore, as long as those who could release it are there."""
-        for _ in range(self.looks):
-            if until.acquire(False):
-                return
+        if not self._seen(until):
+            self._sleep(until)
+
+    def _seen(self, until: Semaphore) -> bool:
+        return any(until.acquire(False) for _ in range(self.looks))
+
+    def _sleep(self, until: Semaphore) -> None:
         while not until.acquire(True, SECONDS):
             self._look_after()
 
@@ -99,7 +109,10 @@ class Crew(ABC):
         """What a member does, until `_command` names no program."""
         with self._member(index):
             while True:
-                self.pause(self._go[index])
+                if not self._seen(self._go[index]):
+                    self._asleep[index] = 1
+                    self._sleep(self._go[index])
+                    self._asleep[index] = 0
                 program, phase = self._command.tolist()
                 if program < 0:
                     return

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
 from functools import partial
 
 from cnnspec.diagnostics import RunError
-from cnnspec.kernels.step import step_state
+from cnnspec.kernels.step import set_step_state, step_state
 from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
 
 PROGRAMS = 24  # that a crew is told of: the latest
+BRIEF = 2e-3  # seconds of a run in which the system moves nobody to another processor
 
 
 class Team:
@@ -30,6 +33,9 @@ class Team:
         self._programs: list[Phases] = []
         self._crew: Crew | None = None
         self._owner = os.getpid()
+        self._seconds = 0.0  # of the last run on all members
+        self._context = copy_context()  # entered in a tenth of a microsecond
+        self._context.run(set_step_state)
 
     def learn(self, *programs: Phases) -> None:
         """Announce what will be run, so that one crew knows all of it."""
@@ -40,25 +46,34 @@ class Team:
 
     def run(self, phases: Phases) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
-        with step_state():
-            if not self._together(phases):
-                for phase in phases:
-                    for task in phase:
-                        task()
-                return
-            number, crew = self._ready(phases)
-            with _kept(self._shares, 0):
-                for index, phase in enumerate(phases):
-                    if len(phase) < 2:
-                        for task in phase:
-                            task()
-                        continue
-                    crew.go(number, index)
-                    try:
-                        for task in phase[:: self.size]:
-                            task()
-                    finally:
-                        self._wait(crew)
+        if not self._together(phases):
+            self._context.run(_alone, phases)
+            return
+        number, crew = self._ready(phases)
+        started = time.perf_counter()
+        # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
+        free = crew.awake and self._seconds < BRIEF
+        with nullcontext() if free else _kept(self._shares, 0):
+            self._context.run(self._all, phases, number, crew)
+        self._seconds = time.perf_counter() - started
+
+    def _all(self, phases: Phases, number: int, crew: Crew) -> None:
+        for index, phase in enumerate(phases):
+            if len(phase) < 2:
+                for task in phase:
+                    task()
+                continue
+            crew.go(number, index)
+            try:
+                for task in phase[:: self.size]:
+                    task()
+            finally:
+                self._wait(crew)
+
+    @property
+    def forks(self) -> bool:
+        """Whether its members are processes, to meet which takes about a microsecond."""
+        return self._made is Processes
 
     def semaphore(self, value: int = 0) -> Semaphore:
         """One for tasks to wait with, to be made before the team runs them."""
@@ -114,6 +129,12 @@ class Team:
         except (KeyboardInterrupt, RunError):  # nobody knows where the members are
             self.close()
             raise
+
+
+def _alone(phases: Phases) -> None:
+    for phase in phases:
+        for task in phase:
+            task()
 
 
 @contextmanager
