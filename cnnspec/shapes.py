@@ -6,7 +6,7 @@ Shapes leave the batch axis out: `(c, h, w)` for maps, `(features,)` for vectors
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Shape = tuple[int, ...]
 
@@ -75,6 +75,15 @@ class Windows:
         """The rows and columns of the map with its padding."""
         top, bottom, left, right = self.padding
         return self.height + top + bottom, self.width + left + right
+
+    def part(self, rows: slice) -> tuple[slice, Windows]:
+        """The rows of the map that these rows of the output read, and how their windows lie over those alone."""
+        top, _, left, right = self.padding
+        first = rows.start * self.stride[0] - top
+        end = (rows.stop - 1) * self.stride[0] - top + self.extent[0]
+        reads = slice(min(max(first, 0), self.height), min(max(end, 0), self.height))
+        padding = (reads.start - first, end - reads.stop, left, right)
+        return reads, replace(self, height=reads.stop - reads.start, padding=padding)
 
 
 def _same(length: int, extent: int, stride: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from cnnspec.shapes import Shape
 class Activation(Layer):
     """Base of the activations; a subclass names the arrays of x's shape that its two steps use."""
 
+    by_row = True
     forward_scratch: ClassVar[tuple[str, ...]] = ()
     backward_scratch: ClassVar[tuple[str, ...]] = ()
     masks: ClassVar[tuple[str, ...]] = ()
@@ -179,6 +180,7 @@ class Gated(Layer):
 
     in_place = True
     gradient_place = "dy"
+    by_row = True
 
     @abstractmethod
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:

@@ -8,7 +8,7 @@ steps that run again and again on the same arrays. Inside a plan maps are (h, c,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -73,6 +73,24 @@ Program = Sequence[Step | Reduce]
 
 
 @dataclass(frozen=True)
+class Part:
+    """A layer that computes some rows of another's output, the first axis of an array, as if they were all.
+
+    It reads the rows `reads` of every input, all that the other one has prepared and, of what that keeps for the way
+    back, the rows that it computes; `by_row` says that its parameters are those rows of the other's, not all of them.
+    """
+
+    layer: Layer
+    reads: slice
+    by_row: bool = False
+
+    def shapes(self, *inputs: Shape) -> list[Shape]:
+        """What it sees of the inputs."""
+        length = self.reads.stop - self.reads.start
+        return [(shape[0], length, shape[2]) if len(shape) == 3 else (length,) for shape in inputs]
+
+
+@dataclass(frozen=True)
 class Backward:
     """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers."""
 
@@ -97,6 +115,20 @@ class Operands:
     shard: int = 0
     batch: int = 1  # images in all shards together
     random: RandomStream | None = None
+
+    def of_part(self, rows: slice, part: Part, buffers: Mapping[str, Array]) -> Operands:
+        """Those of a part that computes these rows of the output and has buffers of its own."""
+        params = {name: array[rows] for name, array in self.params.items()} if part.by_row else self.params
+        return replace(
+            self,
+            inputs=tuple(x[part.reads] for x in self.inputs),
+            output=self.output[rows],
+            input_grads=(),
+            output_grads=(),
+            params=params,
+            grads={},
+            buffers=buffers,
+        )
 
     @property
     def x(self) -> Array:
@@ -132,6 +164,7 @@ class Layer(Declaration):
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
     scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y
     selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
+    by_row: ClassVar[bool] = False  # a row of y depends on the same row of every input and on nothing else
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The output's shape; ShapeError where the inputs do not fit."""
@@ -156,6 +189,11 @@ class Layer(Declaration):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The further arrays that the programs of a shard of `n` images use."""
         return {}
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """What computes those rows of y in a forward pass of n images; None where nothing can."""
+        same = all(shape == inputs[0] for shape in inputs)
+        return Part(self, rows) if self.by_row and same else None
 
     def prepare(self, o: Operands) -> Program:
         """What depends on parameters alone, once a step for all shards."""

@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cases, choice, sums
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, within
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program, within
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -92,6 +92,14 @@ class Conv2d(Layer):
         if mode == "train" and self.bias == "channel":
             found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
         return found
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The same kernel over the rows of x that those of y read; a joint one transforms the whole map."""
+        kernel = choice.choose(self.convolution(*inputs), n, mode, self.kernel)["forward"]
+        reads, windows = self.windows(inputs[0]).part(rows)
+        if kernel.joint or self.bias == "untied" or not windows.height:
+            return None
+        return Part(self.but(padding=windows.padding, kernel=kernel.name), reads)
 
     def prepare(self, o: Operands) -> Program:
         """Bring the weights into the forms that the chosen kernels multiply with."""

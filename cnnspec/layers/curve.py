@@ -33,6 +33,7 @@ class Curve(Layer):
     in_place = True
     gradient_place = "dy"
     increasing = True
+    by_row = True
 
     @abstractmethod
     def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
 
@@ -58,6 +58,10 @@ class Dense(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The bias gradient's partial sums."""
         return {"bias_rows": Buffer((1, self.units), "backward")} if mode == "train" and self.bias != "none" else {}
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """Those units, of all features."""
+        return Part(self.but(units=rows.stop - rows.start), slice(0, size(inputs[0])), by_row=True)
 
     def forward(self, o: Operands) -> Program:
         """y = W x + b."""

@@ -16,6 +16,7 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
+    Part,
     Program,
     batch_shape,
     within,
@@ -81,6 +82,10 @@ class DepthwiseConv2d(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The convolution's."""
         return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The convolution's."""
+        return self.grouped(inputs[0][0]).part(rows, *inputs, n=n, mode=mode)
 
     def prepare(self, o: Operands) -> Program:
         """The convolution's."""

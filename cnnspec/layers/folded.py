@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Layer, Mode, Operands, Program, within
+from cnnspec.layers.base import Layer, Mode, Operands, Part, Program, within
 from cnnspec.layers.norm import BatchNorm
 from cnnspec.shapes import Shape
 
@@ -52,6 +52,11 @@ class Folded(Layer):
         channels = params["bias"].shape
         scaled = Buffer(params[self.first.scales].shape, "prepare")
         return {**found, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The first layer's, where that takes all weights."""
+        found = self.first.part(rows, *inputs, n=n, mode=mode)
+        return None if found is None or found.by_row else Part(Folded(found.layer, self.norm), found.reads)
 
     def prepare(self, o: Operands) -> Program:
         """Scale the weights, then what the first layer prepares from them."""

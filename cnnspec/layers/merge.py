@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 
@@ -20,6 +20,7 @@ class Add(Layer):
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     in_place: ClassVar[bool] = True
     passes_on: ClassVar[frozenset[str]] = frozenset({"dy"})
+    by_row: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The shape that all inputs have."""
@@ -69,6 +70,10 @@ class Concat(Layer):
                 )
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """Rows of maps, which are joined over channels."""
+        return Part(self, rows) if len(inputs[0]) == 3 else None
+
     def forward(self, o: Operands) -> Program:
         """One copy an input."""
         return [_copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
@@ -92,6 +97,7 @@ class Multiply(Layer):
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     retains: ClassVar[frozenset[str]] = frozenset({"x"})
+    by_row: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """The longest of each axis."""
@@ -139,6 +145,7 @@ class Fork(Layer):
 
     gradient_place: ClassVar[Literal["x", "dy"] | None] = "dy"
     passes_on: ClassVar[frozenset[str]] = frozenset({"x"})
+    by_row: ClassVar[bool] = True
     type_name: ClassVar[str] = "fork"
 
     def forward(self, o: Operands) -> Program:

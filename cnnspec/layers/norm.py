@@ -17,6 +17,7 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
+    Part,
     Program,
     Reduce,
     State,
@@ -85,6 +86,10 @@ class BatchNorm(Layer):
                 "repeated_factors": Buffer((3, c, length), "backward"),
             }
         return found
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """At inference, the rows of a map: in training there are no statistics without the others."""
+        return Part(self, rows) if mode == "infer" and len(inputs[0]) == 3 else None
 
     def prepare(self, o: Operands) -> Program:
         """At inference, scale and shift by the running statistics."""

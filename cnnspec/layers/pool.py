@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling, taps
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -54,6 +54,13 @@ class Pool2d(Layer):
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(c, oh, ow)."""
         return (inputs[0][0], *self.windows(inputs[0]).output)
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The same over the rows of x that those of y read."""
+        if self.ceil_mode:
+            return None
+        reads, windows = self.windows(inputs[0]).part(rows)
+        return Part(self.but(padding=windows.padding), reads)
 
 
 def _windows_of(layer: Pool2d, x: Array) -> Windows:
