@@ -1,10 +1,11 @@
-"""One shard on two members of a team: the way to the loss and back, and beside it what nobody waits for."""
+"""One shard on two members of a team: the way back from the loss, and beside it what nobody waits for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from cnnspec.kernels.step import Step
+from cnnspec.kernels.step import Step, in_turn
 from cnnspec.plan.crew import Phase, Semaphore
 from cnnspec.plan.memory import shared
 from cnnspec.plan.team import Team
@@ -52,17 +53,22 @@ class Backlog:
 
         return self.task(run), wait
 
-    def phase(self, there: Sequence[Step], back: Sequence[Step], goes_back: Callable[[], bool]) -> Phase:
-        """The way there, the way back if it is to be gone, and the help beside them; one member alone does it all."""
+    def chain(self, ended: Step, steps: Sequence[Step], then: Step | None) -> int:
+        """A task that waits for the end of another, then leaves steps in any order, and one when they are done."""
+        if then is None:
+            return self.task(in_turn([ended, partial(self.last, [self.task(step) for step in steps])]))
+        tasks, ends = zip(*(self.awaited(step) for step in steps), strict=True)
+        return self.task(in_turn([ended, partial(self.last, [*tasks, self.task(in_turn([*ends, then]))])]))
+
+    def phase(self, steps: Sequence[Step], wanted: Callable[[], bool]) -> Phase:
+        """The first member's way, if it is to be gone, and the help beside it; one member alone does it all."""
         self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
 
         def way() -> None:
             self._reset()
             try:
-                for step in there:
-                    step()
-                if goes_back():
-                    for step in back:
+                if wanted():
+                    for step in steps:
                         step()
                 while self._take():
                     pass

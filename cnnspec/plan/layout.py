@@ -16,6 +16,7 @@ from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Mode, batch_shape
 from cnnspec.optim import Loss
 from cnnspec.plan.memory import Claim, Placement, place, view
+from cnnspec.plan.stages import Stage
 from cnnspec.shapes import Shape
 
 LOSS = "loss"  # the reader of the output, among the readers that are nodes
@@ -36,6 +37,11 @@ def gradient_key(value: str, reader: str, position: int = 0) -> Key:
 def buffer_key(node: str, name: str) -> Key:
     """A node's own array."""
     return ("buffer", node, name)
+
+
+def part_key(node: str, member: int, name: str) -> Key:
+    """An array that a member has for its rows of a node."""
+    return ("buffer", node, f"{member}/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,23 @@ def echo_key(node: str, name: str) -> Key:
     return ("echo", node, name)
 
 
-def lay_out(graph: Graph, n: int, mode: Mode, dtype: str, loss: Loss | None, *, overlapped: bool = False) -> Layout:
+def lay_out(
+    graph: Graph,
+    n: int,
+    mode: Mode,
+    dtype: str,
+    loss: Loss | None,
+    *,
+    overlapped: bool = False,
+    stages: Sequence[Stage] = (),
+) -> Layout:
     """The layout of one shard; nothing is allocated.
 
     Where it is `overlapped`, parameters' gradients may be computed at any time of the way back: what they read stays.
+    In a stage that is cut a member may be at the first node while another is at the last one: what one of them needs
+    stays throughout.
     """
-    timeline = _Timeline(graph, n, mode, np.dtype(dtype), loss)
+    timeline = _Timeline(graph, n, mode, np.dtype(dtype), loss, stages)
     if overlapped and mode == "train":
         timeline.overlap()
     timeline.values()
@@ -102,7 +119,15 @@ def _placed(n: int, claims: Mapping[Key, Claim], placement: Placement) -> Layout
 
 
 class _Timeline:
-    def __init__(self, graph: Graph, n: int, mode: Mode, dtype: np.dtype[np.generic], loss: Loss | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        n: int,
+        mode: Mode,
+        dtype: np.dtype[np.generic],
+        loss: Loss | None,
+        stages: Sequence[Stage] = (),
+    ) -> None:
         self.graph, self.n, self.mode, self.dtype, self.loss = graph, n, mode, dtype, loss
         self.end = len(graph.nodes)
         self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
@@ -111,6 +136,11 @@ class _Timeline:
         self.wanted = differentiated(graph) if mode == "train" else frozenset()
         self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
         self.lives: list[tuple[int, int]] = []  # of each storage: several arrays may lie in one
+        self.stages = {node.name: stage for stage in stages if stage.cuts for node in stage.nodes}
+        self.spans = {  # from each moment of a stage that is cut to the first and the last one of it
+            self.forward[name]: (self.forward[stage.nodes[0].name], self.forward[stage.nodes[-1].name])
+            for name, stage in self.stages.items()
+        }
 
     def overlap(self) -> None:
         """Let layers with parameters end with the whole pass."""
@@ -148,6 +178,8 @@ class _Timeline:
         for moment, node in enumerate(self.graph.nodes):
             layer, last, sources = node.layer, self.last_use(node.name), [value_key(name) for name in node.inputs]
             overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last(moment, sources)
+            # rows that another member may still read for the rows beside them must stay
+            overwrites &= moment not in self.spans or self.lives[self.arrays[sources[0]][2]][0] >= self.spans[moment][0]
             if "x" in layer.passes_on or overwrites:
                 self.share(value_key(node.name), sources[0], last)
             else:
@@ -162,9 +194,15 @@ class _Timeline:
         for node in self.graph.nodes:
             forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
             lives = {"forward": (forward, forward), "backward": (backward, end), "kept": (forward, end)}
+            cuts = self.stages[node.name].cuts[node.name] if node.name in self.stages else ()
             for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
-                if buffer.lifetime != "prepare":
+                if buffer.lifetime != "prepare" and not (cuts and buffer.lifetime == "forward"):
                     self.buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
+            for member, cut in enumerate(cuts):
+                shapes = cut.part.shapes(*node.input_shapes)
+                for name, buffer in cut.part.layer.scratch(*shapes, n=self.n, mode=self.mode).items():
+                    if buffer.lifetime == "forward":
+                        self.buffer(part_key(node.name, member, name), buffer, lives["forward"])
         if self.loss is not None:
             for name, buffer in self.loss.scratch(self.graph.output.shape, self.n).items():
                 self.buffer(buffer_key(LOSS, name), buffer, (self.end, self.end))
@@ -201,6 +239,8 @@ class _Timeline:
         self.claim(key, shape, self.dtype, moment, last)
 
     def layout(self) -> Layout:
+        for storage, (first, last) in enumerate(self.lives):
+            self.lives[storage] = self.spans.get(first, (first,))[0], self.spans.get(last, (last,))[-1]
         storages = [Claim((0,), np.dtype(np.uint8), *life) for life in self.lives]
         for shape, dtype, storage in self.arrays.values():
             first, last = self.lives[storage]

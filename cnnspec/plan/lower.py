@@ -13,7 +13,7 @@ from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.kernels import cases
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
+from cnnspec.layers.base import Backward, Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
 from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
@@ -28,12 +28,14 @@ from cnnspec.plan.layout import (
     has_gradients,
     lay_out,
     lay_out_prepared,
+    part_key,
     value_key,
 )
 from cnnspec.plan.memory import Pool, shared
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
 from cnnspec.plan.reduce import tree_sum
+from cnnspec.plan.stages import MEMBERS, Cut, Stage, stages
 from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
@@ -61,7 +63,7 @@ def shards_of(batch: int) -> tuple[int, ...]:
 
 
 def overlapped(graph: Graph, batch: int) -> bool:
-    """Whether parameter gradients run beside the way down: with one shard, a second process has nothing else to do.
+    """Whether two members work on one shard: on the rows of a layer, and on gradients beside the way back.
 
     Layers that share parameters add up their gradients in turn, so there all runs in turn.
     """
@@ -77,7 +79,8 @@ def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32",
 def _layouts(graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None) -> tuple[Layout, list[Layout]]:
     sizes = shards_of(batch)
     beside = overlapped(graph, batch)
-    by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=beside) for n in set(sizes)}
+    cut = stages(graph, sizes[0], mode) if beside else ()
+    by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=beside, stages=cut) for n in set(sizes)}
     return lay_out_prepared(graph, sizes[0], mode, dtype), [by_size[n] for n in sizes]
 
 
@@ -126,6 +129,7 @@ class _Lowering:
         dtype = weights.values.dtype
         self.wanted = differentiated(graph) if mode == "train" else frozenset[str]()
         prepared, self.layouts = _layouts(graph, batch, mode, str(dtype), loss)
+        self.stages = stages(graph, batch, mode) if overlapped(graph, batch) else []
         size = prepared.size + sum(layout.size for layout in self.layouts)
         self.block = pool.take(size)
         self.arena = self.block.data[:size]
@@ -148,21 +152,23 @@ class _Lowering:
             [self.operands(node, position, shard) for shard in range(len(self.layouts))]
             for position, node in enumerate(self.graph.nodes)
         ]
-        prepare: list[Step] = []
+        programs = {
+            node.name: _steps(node.layer.prepare(of_shards[0]))
+            for node, of_shards in zip(self.graph.nodes, operands, strict=True)
+        }
+        prepare = {name: in_turn(steps) for name, steps in programs.items() if steps}  # one task a layer
+        shards = range(len(self.layouts))
         eager: list[Phase] = []
-        judge: list[Phase] = []
-        if self.training and self.mode == "train" and overlapped(self.graph, self.batch):
-            alone = [of_shards[0] for of_shards in operands]
-            phases = self.beside(alone, self.training, updates=False)
-            if self.training.piecewise:
-                eager = self.beside(alone, self.training, updates=True)
+        if overlapped(self.graph, self.batch):
+            alone = {node.name: of_shards[0] for node, of_shards in zip(self.graph.nodes, operands, strict=True)}
+            phases = self.there(alone)
+            if self.mode == "train" and self.training:
+                there, phases = phases, [*phases, *self.back(alone, self.training)]
+                if self.training.piecewise:
+                    eager = [*there, *self.back_with_updates(alone, self.training, prepare)]
         else:
-            pairs = zip(self.graph.nodes, operands, strict=True)
-            prepared = [_steps(node.layer.prepare(of_shards[0])) for node, of_shards in pairs]
-            prepare = [in_turn(steps) for steps in prepared if steps]  # one task a layer
-            phases = _phases([self.program(shard, operands) for shard in range(len(self.layouts))], self.team.size)
-            judged = [self.judge(shard) for shard in range(len(self.layouts))] if self.mode == "infer" else []
-            judge = [[in_turn(steps) for steps in judged]] if any(judged) else []
+            phases = _phases([self.program(shard, operands) for shard in shards], self.team.size)
+        judged = [self.judge(shard) for shard in shards] if self.mode == "infer" else []
         return Plan(
             batch=self.batch,
             mode=self.mode,
@@ -174,9 +180,9 @@ class _Lowering:
             losses=self.losses,
             predictions=self.predictions,
             outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
-            prepare=[prepare] if prepare else [],
+            prepare=[list(prepare.values())] if prepare else [],
             phases=phases,
-            judge=judge,
+            judge=[[in_turn(steps) for steps in judged]] if any(judged) else [],
             eager=eager,
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
@@ -187,11 +193,11 @@ class _Lowering:
 
     def operands(self, node: Node, position: int, shard: int) -> Operands:
         arrays = self.arrays[shard]
-        buffers = {
-            name: found
+        own = self.prepared | arrays
+        buffers = {  # a node that is cut has some for each part instead
+            name: own[key]
             for name in node.layer.scratch(*node.input_shapes, n=self.layouts[shard].n, mode=self.mode)
-            for key in [buffer_key(node.name, name)]
-            for found in [self.prepared[key] if key in self.prepared else arrays[key]]
+            if (key := buffer_key(node.name, name)) in own
         }
         readers = [(reader.name, i) for reader, i in self.graph.reads(node.name)] or [(LOSS, 0)]
         backward = node.name in self.wanted
@@ -236,22 +242,62 @@ class _Lowering:
                         program += [*backward.params, *self.echoes(node, shard)]
         return program
 
-    def beside(self, operands: list[Operands], training: Training, *, updates: bool) -> list[Phase]:
-        """One shard on two threads: the way to the loss and back, and a backlog of what nobody waits for yet.
+    def there(self, operands: Mapping[str, Operands]) -> list[Phase]:
+        """One shard's way to the outputs, and in training to the loss: a phase for each stage."""
+        steps = [self.enter(0)]
+        phases: list[Phase] = []
+        for stage in self.stages:
+            if stage.cuts:
+                phases += [[in_turn(steps)], self.side_by_side(stage, operands)]
+                steps = []
+            else:
+                steps += [step for node in stage.nodes for step in _steps(node.layer.forward(operands[node.name]))]
+        if self.mode == "train":
+            steps += self.judge(0)
+        return [*phases, [in_turn(steps)]]
 
-        That is the later layers' preparation, beside the first layers, and the parameters' gradients. With `updates`
-        each gradient is followed by the update that it allows, and all by those of the small parameters, unless the
-        loss is no number.
+    def side_by_side(self, stage: Stage, operands: Mapping[str, Operands]) -> Phase:
+        """The tasks of the members in a stage that is cut; one after the other where meetings take too long."""
+        tasks = []
+        for member in range(MEMBERS):
+            steps: list[Step] = []
+            for node in stage.nodes:
+                cut = stage.cuts[node.name][member]
+                steps += _steps(cut.part.layer.forward(self.operands_of_part(node, member, cut, operands[node.name])))
+            tasks.append(in_turn(steps))
+        return tasks if self.team.forks else [in_turn(tasks)]
+
+    def operands_of_part(self, node: Node, member: int, cut: Cut, whole: Operands) -> Operands:
+        """A member's arrays: what was prepared, its rows of what is kept for the way back, and buffers of its own."""
+        n, buffers = self.layouts[0].n, dict[str, Array]()
+        for name, buffer in node.layer.scratch(*node.input_shapes, n=n, mode=self.mode).items():
+            if buffer.lifetime == "prepare":
+                buffers[name] = whole.buffers[name]
+            elif buffer.lifetime == "kept":
+                buffers[name] = whole.buffers[name][cut.rows]
+        for name, buffer in cut.part.layer.scratch(*cut.part.shapes(*node.input_shapes), n=n, mode=self.mode).items():
+            if buffer.lifetime == "forward":
+                buffers[name] = self.arrays[0][part_key(node.name, member, name)]
+        return whole.of_part(cut.rows, cut.part, buffers)
+
+    def back(self, operands: Mapping[str, Operands], training: Training) -> list[Phase]:
+        """One shard's way back on two members: the parameters' gradients are a backlog of what nobody waits for."""
+        backlog, steps = Backlog(self.team), list[Step]()
+        for node, backward in self.backward(operands):
+            steps += _steps(backward.shared)
+            if has_gradients(node):
+                steps.append(partial(backlog.next, backlog.task(in_turn(_steps(backward.params)))))
+            steps += _steps(backward.input)
+        return [backlog.phase(steps, lambda: True)]
+
+    def back_with_updates(
+        self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
+    ) -> list[Phase]:
+        """The same, each large gradient followed by the update that it allows, and that by what the next step wants.
+
+        Small parameters are updated at the end. A loss that is no number leaves everything as it was.
         """
-        pairs, backlog = list(zip(self.graph.nodes, operands, strict=True)), Backlog(self.team)
-        first, *later = [_steps(node.layer.prepare(o)) for node, o in pairs]
-        prepared = [backlog.awaited(in_turn(steps)) if steps else None for steps in later]
-        tasks = [found[0] for found in prepared if found is not None]
-        there: list[Step] = [lambda: backlog.last(tasks), *first, self.enter(0)]
-        for (node, o), awaited in zip(pairs, [None, *prepared], strict=True):
-            there += [*([] if awaited is None else awaited[1:]), *_steps(node.layer.forward(o))]
-        there += self.judge(0)
-        back: list[Step] = []
+        backlog, steps, left = Backlog(self.team), list[Step](), dict(prepare)
         losses, good = self.losses, shared((1,), "bool")
 
         def finite() -> bool:
@@ -261,26 +307,27 @@ class _Lowering:
         def if_finite(step: Step) -> Step:
             return lambda: step() if good[0] else None
 
-        for node, o in reversed(pairs):
-            if node.name not in self.wanted:
-                continue
-            backward = node.layer.backward(o)
-            back += _steps(backward.shared)
-            ways, gradient = _steps(backward.input), in_turn(_steps(backward.params))
-            update = [backlog.task(step) for step in training.updates_of(node.name)] if updates else []
-            if update and has_gradients(node):
-                # an update waits for its gradient, and for the input's gradient, which reads the weights as they were
-                task, wait = backlog.awaited(gradient)
-                behind = backlog.task(in_turn([wait, partial(backlog.last, update)]))
-                back += [partial(backlog.next, task), *ways, partial(backlog.last, [behind])]
-            elif has_gradients(node):
-                back += [partial(backlog.next, backlog.task(gradient)), *ways]
+        for node, backward in self.backward(operands):
+            updates = training.updates_of(node.name) if has_gradients(node) else []
+            gradient = in_turn(_steps(backward.params))
+            steps += _steps(backward.shared)
+            if updates:
+                # they wait for their gradient, and for the input's gradient, which reads the weights as they were
+                task, ended = backlog.awaited(gradient)
+                behind = backlog.chain(ended, updates, left.pop(node.name, None))
+                steps += [partial(backlog.next, task), *_steps(backward.input), partial(backlog.last, [behind])]
             else:
-                back += ways
-        if not updates:
-            return [backlog.phase(there, back, lambda: True)]
-        rest = [[if_finite(step) for step in phase] for phase in training.rest(self.learning())]
-        return [backlog.phase(there, back, finite), *rest]
+                if has_gradients(node):
+                    steps.append(partial(backlog.next, backlog.task(gradient)))
+                steps += _steps(backward.input)
+        rest = [*training.rest(self.learning()), list(left.values())]
+        return [backlog.phase(steps, finite), *([if_finite(step) for step in phase] for phase in rest if phase)]
+
+    def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
+        """The nodes that want gradients, from the loss on, with their programs."""
+        for node in reversed(self.graph.nodes):
+            if node.name in self.wanted:
+                yield node, node.layer.backward(operands[node.name])
 
     def learning(self) -> list[str]:
         """The nodes whose parameters get gradients."""

@@ -38,7 +38,7 @@ class Plan:
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
     judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
-    eager: Sequence[Phase]  # one shard's pass that updates large parameters on its way, and the others at its end
+    eager: Sequence[Phase]  # one shard's pass with the update and what the next one wants prepared
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
@@ -51,10 +51,13 @@ class Plan:
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
+        self._ready()
+        self.team.run(self.phases)
+
+    def _ready(self) -> None:
         if self._prepared != self.weights.version or self.block.user is not self:
             self.team.run(self.prepare)
             self._prepared, self.block.user = self.weights.version, self
-        self.team.run(self.phases)
 
     def score(self) -> None:
         """A pass of an inference plan, with losses and predictions."""
@@ -74,9 +77,11 @@ class Plan:
         assert self.training is not None
         self.training.clock += 1
         self.training.begin(rate)
+        self._ready()
         self.team.run(self.eager)
         if self.finite:
             self.training.end()
+            self._prepared = self.weights.version
 
     @property
     def finite(self) -> bool:

@@ -16,7 +16,7 @@ from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import Weights
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
-LARGE = 1 << 14  # elements of a parameter that is worth an update of its own
+LARGE = 1 << 14  # elements of a parameter that makes its node worth updates of its own
 
 AVERAGE = "average/"  # before the names of what is averaged
 
@@ -164,7 +164,7 @@ class Training:
         return self.clip.norm is None and self.accumulate == 1
 
     def updates_of(self, node: str) -> list[Step]:
-        """The updates of one node's large parameters, for a single shard."""
+        """The updates of one node's parameters, for a single shard, if any of them is large."""
         return [self._updating(*stretch) for large in self._large([node]) for stretch in _cut(*large)]
 
     def rest(self, nodes: Sequence[str]) -> list[list[Step]]:
@@ -179,7 +179,8 @@ class Training:
         return [steps] if steps else []
 
     def _large(self, nodes: Sequence[str]) -> list[Stretch]:
-        slots = [slot for slot in self.weights.slots if slot.node.name in nodes and slot.stop - slot.start >= LARGE]
+        large = {slot.node.name for slot in self.weights.slots if slot.stop - slot.start >= LARGE}
+        slots = [slot for slot in self.weights.slots if slot.node.name in large.intersection(nodes)]
         return [
             (slot.start, slot.stop, segment.weight_decay)
             for slot in slots

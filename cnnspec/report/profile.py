@@ -15,12 +15,15 @@ from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.kernels import cases, choice
 from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, Reduce
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
 from cnnspec.plan.memory import shared
+from cnnspec.plan.stages import MEMBERS
+from cnnspec.shapes import Shape
 
 Direction = Literal["prepare", "forward", "input", "weight", "loss"]
+BACK: tuple[Direction, ...] = ("input", "weight")
 SIDE = 512  # rows and columns of the matrices whose product is the peak
 WARM = 3  # steps before the first that counts
 
@@ -68,12 +71,21 @@ def _clocked(step: Step, clock: Array) -> Step:
 class TimedLayer:
     """A layer that does what another one does and keeps the time; in every other respect it is that layer."""
 
-    def __init__(self, layer: Layer, macs: int) -> None:
-        self.layer, self.macs = layer, macs
-        self.cells: dict[Direction, Cell] = {}
+    def __init__(self, layer: Layer, macs: int, rows: int, cells: dict[Direction, Cell] | None = None) -> None:
+        self.layer, self.macs, self.rows = layer, macs, rows
+        self.cells: dict[Direction, Cell] = {} if cells is None else cells
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """Timed with the whole."""
+        found = self.layer.part(rows, *inputs, n=n, mode=mode)
+        if found is None:
+            return None
+        count = rows.stop - rows.start
+        timed = TimedLayer(found.layer, self.macs * count // self.rows, count, self.cells)
+        return dataclasses.replace(found, layer=cast(Layer, timed))
 
     def prepare(self, o: Operands) -> Program:
         """Timed; bound once for all shards."""
@@ -178,7 +190,7 @@ def profile(
     def time_layers(optimised: Graph) -> Graph:
         nodes = []
         for node in optimised.nodes:
-            layer = TimedLayer(node.layer, node.macs)
+            layer = TimedLayer(node.layer, node.macs, batch_shape(node.shape, 1)[0])
             timed[node.name] = (layer, dataclasses.replace(optimised, nodes=(node,)))
             nodes.append(dataclasses.replace(node, layer=cast(Layer, layer)))
         return dataclasses.replace(optimised, nodes=tuple(nodes))
@@ -197,17 +209,17 @@ def profile(
     whole, updates = _run(plan, cells, seconds)
     peak = max(peak, matrix_peak(team))
     team.close()
-    busy = min(threads, len(shards_of(batch)))
-    programs = 2 if plan.eager else 1  # a shard that is alone has one that updates on its way, and one that does not
+    busy = min(threads, max(len(shards_of(batch)), MEMBERS))
+    ways = 2 if plan.eager else 1  # back: one with updates, and one without
     rows = [
-        Row(name, layer.type_name, direction, *cell.figures(busy, programs))
+        Row(name, layer.type_name, direction, *cell.figures(busy, ways if direction in BACK else 1))
         for name, (layer, _) in timed.items()
         for direction, cell in layer.cells.items()
     ]
     kernels = {name: kernels_of(alone, shards_of(batch)[0], mode) for name, (_, alone) in timed.items()}
     rows = [_foretold(row, kernels[row.layer], batch / busy) for row in rows]
     if timed_loss and loss:
-        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy, programs)))
+        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy, 1)))
     return Profile(
         mode, batch, threads, peak, tuple(rows), statistics.median(whole), statistics.median(updates), len(whole)
     )

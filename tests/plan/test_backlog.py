@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnspec.graph import build
-from cnnspec.kernels.step import Step, in_turn
+from cnnspec.kernels.step import Step
 from cnnspec.layers.base import Backward, Operands
 from cnnspec.layers.dense import Dense
 from cnnspec.plan import Team
@@ -53,7 +53,7 @@ class Events:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made: type[Crew]) -> None:
     team = Team(size, made)
-    backlog, events = Backlog(team), Events("first", "needed", "there", "gradient", "update")
+    backlog, events = Backlog(team), Events("first", "needed", "there", "gradient", "update", "another", "then")
 
     def slow() -> None:
         time.sleep(0.001)
@@ -61,21 +61,22 @@ def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made:
 
     needed, wait = backlog.awaited(slow)
     gradient, ended = backlog.awaited(events.step("gradient"))
-    update = backlog.task(events.step("update"))
-    behind = backlog.task(in_turn([ended, partial(backlog.last, [update])]))
-    there: list[Step] = [
+    behind = backlog.chain(ended, [events.step("update"), events.step("another")], events.step("then"))
+    steps: list[Step] = [
         partial(backlog.last, [backlog.task(events.step("first")), needed]),
         wait,
         events.step("there"),
+        partial(backlog.next, gradient),
+        partial(backlog.last, [behind]),
     ]
-    back = [partial(backlog.next, gradient), partial(backlog.last, [behind])]
-    phases = [backlog.phase(there, back, lambda: True)]
+    phases = [backlog.phase(steps, lambda: True)]
     for _ in range(100):
         events.clear()
         team.run(phases)
         assert events.counts() == dict.fromkeys(events.times, 1)
         assert events.in_order("needed", "there")
-        assert events.in_order("gradient", "update")
+        assert events.in_order("gradient", "update", "then")
+        assert events.in_order("gradient", "another", "then")
     team.close()
 
 
@@ -84,7 +85,7 @@ def test_a_helper_shares_the_work(made: type[Crew]) -> None:
     team = Team(2, made)
     backlog = Backlog(team)
     tasks = [backlog.task(lambda: time.sleep(0.02)) for _ in range(10)]
-    phases = [backlog.phase([partial(backlog.last, tasks)], [], lambda: False)]
+    phases = [backlog.phase([partial(backlog.last, tasks)], lambda: True)]
     taken = []
     for _ in range(4):
         started = time.monotonic()
@@ -94,11 +95,12 @@ def test_a_helper_shares_the_work(made: type[Crew]) -> None:
     team.close()
 
 
-def test_the_way_back_is_gone_only_if_wanted() -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_way_is_gone_only_if_wanted(wanted: bool) -> None:
     team = Team(1)
-    backlog, events = Backlog(team), Events("there", "back")
-    team.run([backlog.phase([events.step("there")], [events.step("back")], lambda: False)])
-    assert events.counts() == {"there": 1}
+    backlog, events = Backlog(team), Events("back")
+    team.run([backlog.phase([events.step("back")], lambda: wanted)])
+    assert events.counts() == ({"back": 1} if wanted else {})
 
 
 @pytest.mark.parametrize("made", CREWS)
@@ -114,7 +116,7 @@ def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, ma
         events.record(where)
 
     task, wait = backlog.awaited(partial(fail, "task"))
-    phases = [backlog.phase([partial(backlog.last, [task]), partial(fail, "way"), wait], [], lambda: True)]
+    phases = [backlog.phase([partial(backlog.last, [task]), partial(fail, "way"), wait], lambda: True)]
     for _ in range(20):
         broken.fill(1)
         with pytest.raises(ValueError, match="broken step"):

@@ -19,7 +19,7 @@ from cnnspec.layers.conv import Conv2d
 from cnnspec.layers.curve import Prelu
 from cnnspec.layers.merge import Add, Multiply
 from cnnspec.layers.norm import BatchNorm
-from cnnspec.layers.pool import GlobalAvgPool2d
+from cnnspec.layers.pool import GlobalAvgPool2d, MaxPool2d
 from cnnspec.optim.losses import SoftmaxCrossEntropy
 from cnnspec.optim.optimizers import Sgd
 from cnnspec.plan import Team, Training, Weights, lower, shards_of
@@ -33,6 +33,7 @@ LAYERS: list[Layer] = [
     BatchNorm(),
     Add(),
     Multiply(),
+    MaxPool2d(kernel_size=(3, 1), stride=(1, 1), padding=(1, 1, 0, 0)),
     Conv2d(filters=2, kernel_size=(1, 1)),
 ]
 
