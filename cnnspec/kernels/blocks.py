@@ -1,4 +1,8 @@
-"""Cutting products into blocks that OpenBLAS multiplies without packing: up to twice as fast for a short side."""
+"""Cutting products into blocks that OpenBLAS multiplies without packing: up to twice as fast for a short side.
+
+It can do so with AVX-512 alone. Elsewhere products stay whole: blocks would only be packed more often, which takes up
+to a tenth of the time of a weights' gradient.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,26 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from cnnspec.kernels.machine import AVX512
 from cnnspec.kernels.step import Array, Step
 
-SMALL = 1_000_000  # m*n*k of the largest such product
-SMALL_OUTPUT = 1200  # elements of a @ b.T up to which it is as fast as a @ b there
+WIDE, OTHER = (1_000_000, 1200, 1), (1 << 60, 1 << 60, 5)  # with AVX-512, and without
+# m*n*k of the largest such product, elements of a @ b.T up to which that is as fast as a @ b, and the most columns of
+# a product that is made one column at a time: to pack a matrix takes longer than to read it so often
+SMALL, SMALL_OUTPUT, FEW = WIDE if AVX512 else OTHER
 DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
 SHORT = 8  # the same for both sides of a block of a @ b.T
 
 
-def block(length: int, fewest: int, most: int) -> int:
-    """The largest divisor of one side between two bounds; the whole side where there is none."""
-    return max((part for part in range(fewest, min(length, most) + 1) if length % part == 0), default=length)
+def block(length: int, fewest: int, each: int) -> int:
+    """The largest divisor of a side, from `fewest` on, that makes a small product; the whole side where none does.
+
+    `each` are the multiply-accumulates for one row or column of the side, `length` are those.
+    """
+    most = min(length, SMALL // each)
+    return max((part for part in range(fewest, most + 1) if length % part == 0), default=length)
 
 
 def column_blocks(matrices: Array, width: int) -> Array:
@@ -31,7 +42,7 @@ def column_blocks(matrices: Array, width: int) -> Array:
 
 def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
     """out = matrix @ columns for stacks of (k, columns), in blocks of columns."""
-    width = block(columns.shape[-1], NARROW, SMALL // matrix.size)
+    width = block(columns.shape[-1], NARROW, matrix.size)
     right, result = column_blocks(columns, width), column_blocks(out, width)
 
     def step() -> None:
@@ -40,10 +51,25 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
     return step
 
 
+def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
+    """out = matrix @ columns for a matrix (m, k) and (k, n), n small: column by column, or in blocks of rows."""
+    m, k = matrix.shape
+    if columns.shape[-1] <= FEW:
+        left, right, result = matrix, columns.T[:, :, None], out.T[:, :, None]
+    else:
+        rows = block(m, FEWEST_ROWS, k * columns.shape[-1])
+        left, right, result = row_blocks(matrix, rows), columns, row_blocks(out, rows)
+
+    def step() -> None:
+        np.matmul(left, right, out=result)
+
+    return step
+
+
 def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
     """out = matrices @ columns for stacks of (m, k) and (k, n), in blocks of rows."""
     m, k = matrices.shape[-2:]
-    rows = block(m, FEWEST_ROWS, SMALL // (k * columns.shape[-1]))
+    rows = block(m, FEWEST_ROWS, k * columns.shape[-1])
     left, result = row_blocks(matrices, rows), row_blocks(out, rows)
     right = columns[..., None, :, :]
 

@@ -50,13 +50,35 @@ class Work:
     """What a kernel does for one image: multiply-accumulates in matrix products, and elements copied or added.
 
     `once` are elements copied or added once for all images, such as those of transformed weights; `calls` are calls of
-    NumPy, also for all images.
+    NumPy, also for all images. What machines differ in has a price of its own: elements `transformed` to other
+    coordinates and back, and multiply-accumulates in products of `bands` as narrow as a filter, or of bands `turned`.
     """
 
-    macs: int
-    moved: int
+    macs: int = 0
+    moved: int = 0
     once: int = 0
     calls: int = 4
+    transformed: int = 0
+    bands: int = 0
+    turned: int = 0
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Nanoseconds on one thread in float32, by what `Work` counts."""
+
+    mac: float
+    moved: float
+    call: float
+    transformed: float
+    band: float
+    turned: float
+
+    def of_image(self, work: Work, n: int) -> float:
+        """The time of one image among n."""
+        products = work.macs * self.mac + work.bands * self.band + work.turned * self.turned
+        once = work.once * self.moved + work.calls * self.call
+        return products + work.moved * self.moved + work.transformed * self.transformed + once / n
 
 
 def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:

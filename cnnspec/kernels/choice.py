@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from cnnspec.kernels import depthwise, dft, direct, patches, strided, winograd
-from cnnspec.kernels.cases import Case, Kernel
+from cnnspec.kernels.cases import Case, Kernel, Prices
+from cnnspec.kernels.machine import AVX512
 
 Direction = Literal["forward", "input", "weight"]
 Choice = Mapping[Direction, Kernel]
@@ -50,17 +51,16 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
 # these compute all directions or none, as they share what they transform
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
-# nanoseconds, one thread of a server with AVX-512, float32
-PER_MAC = 0.021
-PER_MOVED = 0.2
-PER_CALL = 2000.0
+# as measured on servers with AVX-512 and without
+WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, band=0.021, turned=0.021)
+OTHER = Prices(mac=0.0255, moved=0.2, call=1300, transformed=0.3, band=0.09, turned=0.18)
+PRICES = WIDE if AVX512 else OTHER
 FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
 
 
 def nanoseconds(kernel: Kernel, case: Case, n: int) -> float:
     """The estimated time of one image among n."""
-    work, images = kernel.work(case), n if n < FEW else MANY
-    return work.macs * PER_MAC + work.moved * PER_MOVED + (work.once * PER_MOVED + work.calls * PER_CALL) / images
+    return PRICES.of_image(kernel.work(case), n if n < FEW else MANY)
 
 
 def candidates(direction: Direction, case: Case, n: int) -> list[Kernel]:

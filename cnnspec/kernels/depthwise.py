@@ -14,7 +14,7 @@ weights' gradient on its band.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -324,7 +324,7 @@ def _supports(case: Case) -> bool:
 def _work_of(case: Case, bands: Bands, columns: int, added: int) -> Work:
     """Products of every column tap; `added` are the elements that are summed or copied besides."""
     macs = case.windows.kernel[1] * case.filters * bands.height * bands.depth * bands.count * columns
-    return Work(macs, added)
+    return Work(bands=macs, moved=added)
 
 
 def _split_elements(case: Case) -> int:
@@ -344,7 +344,8 @@ def _input_work(case: Case) -> Work:
 
 
 def _weight_work(case: Case) -> Work:
-    return _work_of(case, _forward_bands(case.windows), case.windows.output[1], _split_elements(case))
+    work = _work_of(case, _forward_bands(case.windows), case.windows.output[1], _split_elements(case))
+    return replace(work, bands=0, turned=work.bands)
 
 
 FORWARD = Kernel("depthwise", _supports, _forward_work, _forward_scratch, _prepare, _forward)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
+from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product
 from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare, product
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
@@ -23,7 +23,7 @@ def correlate(windows: Array, packed: Array, y: Array) -> Step:
     """y = W T, one product for each block of columns of each output row of each group."""
     groups, m, depth = packed.shape
     rows = grouped_rows(y, groups)
-    width = block(rows.shape[-1], NARROW, SMALL // (m * depth))
+    width = block(rows.shape[-1], NARROW, m * depth)
     weight, right, out = packed[:, None, None], column_blocks(windows, width), column_blocks(rows, width)
 
     return product(weight, right, out)

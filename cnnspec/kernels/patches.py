@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.blocks import SMALL, block
+from cnnspec.kernels.blocks import block
 from cnnspec.kernels.cases import (
     Case,
     Kernel,
@@ -92,7 +92,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     source, target = grouped_rows(dy, case.groups), grouped_map(dx, case.groups)
     n = dx.shape[-1]
     columns = case.windows.output[1] * n
-    short = block(case.depth, SHORT, SMALL // (case.filters_of_group * columns))
+    short = block(case.depth, SHORT, case.filters_of_group * columns)
     outer = (case.groups, 1, case.depth // short, short)
     transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2).reshape(*outer, case.filters_of_group)
 

@@ -23,7 +23,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.blocks import NARROW, SMALL, block, column_blocks, gradient_product
+from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product
 from cnnspec.kernels.cases import (
     Case,
     Kernel,
@@ -188,7 +188,7 @@ class Filtering:
         transformed, products = buffers["transformed"], buffers["products"]
         most, p, filters, length = products.shape
         depth = transformed.shape[-1]
-        width = block(length, NARROW, SMALL // (filters * depth))
+        width = block(length, NARROW, filters * depth)
         right = column_blocks(buffers["columns"].reshape(most, p, depth, length), width)
         out, back = column_blocks(products, width), self.of_output.T.astype(x.dtype)
         steps: list[Step] = []
@@ -240,7 +240,7 @@ class Filtering:
         back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
         back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
         back[0, : p - m, 1] = back[1, : p - m, 0] = self.of_input.T[m:]
-        width = block(gradients.shape[-1], NARROW, SMALL // prod(turned.shape[1:]))
+        width = block(gradients.shape[-1], NARROW, prod(turned.shape[1:]))
         right = column_blocks(gradients, width)
         out = column_blocks(products.reshape(p, turned.shape[1], -1), width)
         steps, tiles = [clear([rows[1]])], self.count(case)  # above the first tile there is nothing
@@ -329,7 +329,7 @@ class Filtering:
         moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
         results = case.filters * prod(windows.output)
         calls = CALLS * -(-tiles // self.together(case, 1))
-        return Work(products, moved + results, (p + self.taps) * weights, calls)
+        return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls)
 
     def work_of_weight(self, case: Case) -> Work:
         """The same products, and one sum of weights for every tile."""
@@ -346,7 +346,7 @@ class Filtering:
         """The products of forward; what they make is added where forward copies it."""
         tiles, windows = self.count(case), case.windows
         work, added = self.work(case), tiles * self.positions * case.channels * windows.kernel[1] * windows.output[1]
-        return replace(work, moved=work.moved + added, calls=(CALLS + windows.kernel[1]) * tiles)
+        return replace(work, transformed=work.transformed + added, calls=(CALLS + windows.kernel[1]) * tiles)
 
 
 def _flat(rows: Array) -> Array:

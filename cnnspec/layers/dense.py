@@ -9,12 +9,10 @@ import numpy as np
 
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.step import Buffer, Step
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
-
-FEWEST_ROWS = 16  # of a block of the weights: smaller products lose more than packing costs
 
 
 @register("dense")
@@ -65,7 +63,7 @@ class Dense(Layer):
 
     def forward(self, o: Operands) -> Program:
         """y = W x + b."""
-        product = _blocked_product(o.params["weight"], o.x, o.y)
+        product = blocks.narrow_product(o.params["weight"], o.x, o.y)
         if "bias" not in o.params:
             return [product]
         y, bias = o.y, o.params["bias"][:, None]
@@ -85,16 +83,4 @@ class Dense(Layer):
         params: list[Step] = [weight_step]
         if "bias" in o.grads:
             params.append(sums.channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
-        return Backward([] if o.dx is None else [_blocked_product(o.params["weight"].T, dy, o.dx)], params)
-
-
-def _blocked_product(matrix: Array, columns: Array, out: Array) -> Step:
-    """out = matrix @ columns, in blocks of rows."""
-    (m, k), n = matrix.shape, columns.shape[1]
-    rows = blocks.block(m, FEWEST_ROWS, blocks.SMALL // (k * n))
-    left, result = matrix.reshape(m // rows, rows, k), out.reshape(m // rows, rows, n)
-
-    def step() -> None:
-        np.matmul(left, columns, out=result)
-
-    return step
+        return Backward([] if o.dx is None else [blocks.narrow_product(o.params["weight"].T, dy, o.dx)], params)
