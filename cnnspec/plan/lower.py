@@ -168,6 +168,8 @@ class _Lowering:
                     eager = [*there, *self.back_with_updates(alone, self.training, prepare)]
         else:
             phases = _phases([self.program(shard, operands) for shard in shards], self.team.size)
+            if self.training and self.training.accumulate == 1:
+                eager = [*phases, *self.update(self.training, prepare)]
         judged = [self.judge(shard) for shard in shards] if self.mode == "infer" else []
         return Plan(
             batch=self.batch,
@@ -298,15 +300,7 @@ class _Lowering:
         Small parameters are updated at the end. A loss that is no number leaves everything as it was.
         """
         backlog, steps, left = Backlog(self.team), list[Step](), dict(prepare)
-        losses, good = self.losses, shared((1,), "bool")
-
-        def finite() -> bool:
-            good[...] = np.isfinite(losses).all()
-            return bool(good[0])
-
-        def if_finite(step: Step) -> Step:
-            return lambda: step() if good[0] else None
-
+        gate = Gate(self.losses)
         for node, backward in self.backward(operands):
             updates = training.updates_of(node.name) if has_gradients(node) else []
             gradient = in_turn(_steps(backward.params))
@@ -321,7 +315,13 @@ class _Lowering:
                     steps.append(partial(backlog.next, backlog.task(gradient)))
                 steps += _steps(backward.input)
         rest = [*training.rest(self.learning()), list(left.values())]
-        return [backlog.phase(steps, finite), *([if_finite(step) for step in phase] for phase in rest if phase)]
+        return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
+
+    def update(self, training: Training, prepare: Mapping[str, Step]) -> list[Phase]:
+        """The update by all shards' gradients, and what the next step wants, unless a loss is no number."""
+        gate = Gate(self.losses)
+        phases = [*training.phases(len(self.layouts)), list(prepare.values())]
+        return [[gate.find], *(gate.guarded(phase) for phase in phases if phase)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""
@@ -396,6 +396,32 @@ class _Lowering:
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
             self.batch,
         )
+
+
+class Gate:
+    """Whether all losses of a step are numbers: one member finds out, and all see it."""
+
+    def __init__(self, losses: Array) -> None:
+        self._losses, self._good = losses, shared((1,), "bool")
+
+    def find(self) -> None:
+        """Find out."""
+        self._good[...] = np.isfinite(self._losses).all()
+
+    def check(self) -> bool:
+        """Find out and say it."""
+        self.find()
+        return bool(self._good[0])
+
+    def guarded(self, phase: Phase) -> Phase:
+        """The phase, whose tasks do nothing where they are not."""
+        good = self._good.data  # whose elements are plain numbers
+        return [partial(_if, good, step) for step in phase]
+
+
+def _if(good: memoryview, step: Step) -> None:
+    if good[0]:
+        step()
 
 
 def _steps(program: Program) -> list[Step]:

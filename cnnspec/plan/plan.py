@@ -38,7 +38,7 @@ class Plan:
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
     judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
-    eager: Sequence[Phase]  # one shard's pass with the update and what the next one wants prepared
+    eager: Sequence[Phase]  # a pass with the update and what the next one wants prepared, where one does not wait
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights

@@ -33,7 +33,7 @@ class Team:
         self._programs: list[Phases] = []
         self._crew: Crew | None = None
         self._owner = os.getpid()
-        self._seconds = 0.0  # of the last run on all members
+        self._seconds: dict[int, float] = {}  # of the latest run of each program
         self._context = copy_context()  # entered in a tenth of a microsecond
         self._context.run(set_step_state)
 
@@ -43,6 +43,7 @@ class Team:
         if new:
             self.close()
             self._programs = [*self._programs, *new][-PROGRAMS:]
+            self._seconds = {}
 
     def run(self, phases: Phases) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
@@ -52,10 +53,10 @@ class Team:
         number, crew = self._ready(phases)
         started = time.perf_counter()
         # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
-        free = crew.awake and self._seconds < BRIEF
+        free = crew.awake and self._seconds.get(number, BRIEF) < BRIEF
         with nullcontext() if free else _kept(self._shares, 0):
             self._context.run(self._all, phases, number, crew)
-        self._seconds = time.perf_counter() - started
+        self._seconds[number] = time.perf_counter() - started
 
     def _all(self, phases: Phases, number: int, crew: Crew) -> None:
         for index, phase in enumerate(phases):

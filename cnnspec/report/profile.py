@@ -18,6 +18,7 @@ from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
+from cnnspec.plan.lower import overlapped
 from cnnspec.plan.memory import shared
 from cnnspec.plan.stages import MEMBERS
 from cnnspec.shapes import Shape
@@ -210,7 +211,7 @@ def profile(
     peak = max(peak, matrix_peak(team))
     team.close()
     busy = min(threads, max(len(shards_of(batch)), MEMBERS))
-    ways = 2 if plan.eager else 1  # back: one with updates, and one without
+    ways = 2 if plan.eager and overlapped(graph, batch) else 1  # back: one with updates, and one without
     rows = [
         Row(name, layer.type_name, direction, *cell.figures(busy, ways if direction in BACK else 1))
         for name, (layer, _) in timed.items()

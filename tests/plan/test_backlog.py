@@ -153,15 +153,16 @@ def model(threads: int) -> Model:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_updates_on_the_way_equal_updates_at_the_end(threads: int) -> None:
+@pytest.mark.parametrize("count", [5, 40])
+def test_updates_on_the_way_equal_updates_at_the_end(threads: int, count: int) -> None:
     """A parameter of 28,800 elements is updated on the way, the others behind it; nothing is left out."""
     results = []
     for halves in (False, True):
         net = model(threads)
-        plan, random = net.plan(5, "train", "float32"), np.random.default_rng(1)
+        plan, random = net.plan(count, "train", "float32"), np.random.default_rng(1)
         assert plan.eager
         for _ in range(4):
-            plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, 5)
+            plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, count)
             if halves:
                 plan.gradients()
                 plan.apply(0.1)

@@ -117,14 +117,16 @@ def test_different_seeds_start_differently() -> None:
     assert not np.array_equal(models[0].weights.values, models[1].weights.values)
 
 
-def test_every_step_writes_what_it_reads() -> None:
-    """The arena is poisoned with NaN before each step: nothing may live on from the step before."""
+@pytest.mark.parametrize("count", [5, 70])
+def test_every_step_writes_what_it_reads(count: int) -> None:
+    """The arena is poisoned with NaN before each step, as other plans may use it: nothing may live on from before."""
     spec = loads(EVERYTHING)
     model = Model(spec, build(spec), threads=1)
-    plan = model.plan(70, "train", "float32")
-    plan.images[...], plan.labels[...] = batch(spec, 70)
+    plan = model.plan(count, "train", "float32")
+    plan.images[...], plan.labels[...] = batch(spec, count)
     for _ in range(2):
         plan.arena.view(np.float32).fill(np.nan)
+        plan.block.user = None
         plan.step(0.05)
         assert np.isfinite(plan.losses).all()
         assert np.isfinite(model.weights.values).all()
