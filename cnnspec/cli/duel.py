@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from cnnspec.spec import Spec
 RIVALS = ("torch", "keras", "jax", "onnxruntime")
 OWN = "cnnspec"
 ROUNDS = 5
+SETTLE = 0.5  # seconds in which what the race leaves behind ends, before others are looked for
 
 
 def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, arguments: argparse.Namespace) -> int:
@@ -92,6 +94,7 @@ def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, argu
         found = race({OWN: own, **rivals}, OWN, rounds=ROUNDS, seconds=seconds, progress=lambda: _say("one round more"))
     team.close()
     if busy is not None:
+        time.sleep(SETTLE)
         busy = max(busy, others_share() or 0.0)  # others may have come meanwhile
         crowded = busy > BUSY
     if arguments.json:

@@ -12,9 +12,9 @@ from functools import partial
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import set_step_state, step_state
 from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
+from cnnspec.plan.pace import Pace
 
 PROGRAMS = 24  # that a crew is told of: the latest
-BRIEF = 2e-3  # seconds of a run in which the system moves nobody to another processor
 
 
 class Team:
@@ -33,7 +33,7 @@ class Team:
         self._programs: list[Phases] = []
         self._crew: Crew | None = None
         self._owner = os.getpid()
-        self._seconds: dict[int, float] = {}  # of the latest run of each program
+        self._paces: list[Pace] = []  # of the programs
         self._context = copy_context()  # entered in a tenth of a microsecond
         self._context.run(set_step_state)
 
@@ -43,7 +43,7 @@ class Team:
         if new:
             self.close()
             self._programs = [*self._programs, *new][-PROGRAMS:]
-            self._seconds = {}
+            self._paces = [*self._paces, *(Pace() for _ in new)][-PROGRAMS:]
 
     def run(self, phases: Phases) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
@@ -51,12 +51,14 @@ class Team:
             self._context.run(_alone, phases)
             return
         number, crew = self._ready(phases)
-        started = time.perf_counter()
-        # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
-        free = crew.awake and self._seconds.get(number, BRIEF) < BRIEF
-        with nullcontext() if free else _kept(self._shares, 0):
-            self._context.run(self._all, phases, number, crew)
-        self._seconds[number] = time.perf_counter() - started
+        pace, started = self._paces[number], time.perf_counter()
+        if pace.together:
+            # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
+            with nullcontext() if pace.brief and crew.awake else _kept(self._shares, 0):
+                self._context.run(self._all, phases, number, crew)
+        else:
+            self._context.run(_alone, phases)
+        pace.note(time.perf_counter() - started)
 
     def _all(self, phases: Phases, number: int, crew: Crew) -> None:
         for index, phase in enumerate(phases):
