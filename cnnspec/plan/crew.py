@@ -46,12 +46,12 @@ class Crew(ABC):
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         self._size, self._programs, self._member = size, programs, member
         self._go, self._done = ([self.semaphore() for _ in range(size)] for _ in range(2))
-        self._command: Array = shared((2,), "int64")  # which phase of which program
+        self._command = shared((2,), "int64").data  # which phase of which program; its elements are plain numbers
         self._asleep = shared((size,), "int64").data
 
     def go(self, program: int, phase: int) -> None:
         """Let all members begin their tasks of a phase."""
-        self._command[...] = program, phase
+        self._command[0], self._command[1] = program, phase
         for go in self._go[1:]:
             go.release()
 
@@ -74,7 +74,10 @@ class Crew(ABC):
             self._sleep(until)
 
     def _seen(self, until: Semaphore) -> bool:
-        return any(until.acquire(False) for _ in range(self.looks))
+        for _ in range(self.looks):  # noqa: SIM110  a generator takes three times as long
+            if until.acquire(False):
+                return True
+        return False
 
     def _sleep(self, until: Semaphore) -> None:
         while not until.acquire(True, SECONDS):
@@ -113,7 +116,7 @@ class Crew(ABC):
                     self._asleep[index] = 1
                     self._sleep(self._go[index])
                     self._asleep[index] = 0
-                program, phase = self._command.tolist()
+                program, phase = self._command
                 if program < 0:
                     return
                 try:
