@@ -1,7 +1,8 @@
 """From a graph to steps over preallocated arrays."""
 
 from cnnspec.plan.footprint import Footprint, inference_footprint, training_footprint
-from cnnspec.plan.lower import Entry, arena_bytes, lower, shards_of
+from cnnspec.plan.lower import arena_bytes, lower
+from cnnspec.plan.lowering import Entry, shards_of
 from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.team import Team

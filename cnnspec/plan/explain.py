@@ -12,7 +12,7 @@ from cnnspec.kernels.cases import Case, Kernel
 from cnnspec.kernels.choice import candidates, choose, nanoseconds
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
-from cnnspec.plan.lower import shards_of
+from cnnspec.plan.lowering import shards_of
 from cnnspec.shapes import text
 
 

@@ -7,7 +7,8 @@ from math import prod
 
 from cnnspec.graph import Graph
 from cnnspec.optim import Loss, Optimizer
-from cnnspec.plan.lower import arena_bytes, shards_of
+from cnnspec.plan.lower import arena_bytes
+from cnnspec.plan.lowering import shards_of
 
 FLOAT = 4  # bytes
 

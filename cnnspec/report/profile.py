@@ -18,7 +18,7 @@ from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
-from cnnspec.plan.lower import overlapped
+from cnnspec.plan.lowering import overlapped
 from cnnspec.plan.memory import shared
 from cnnspec.plan.stages import MEMBERS
 from cnnspec.shapes import Shape

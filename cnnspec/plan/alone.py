@@ -1,0 +1,114 @@
+"""Lowering a batch that is one shard: two members work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from cnnspec.graph import Node
+from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.layers.base import Backward, Operands
+from cnnspec.plan.backlog import Backlog
+from cnnspec.plan.crew import Phase
+from cnnspec.plan.layout import has_gradients, part_key
+from cnnspec.plan.lowering import Gate, Lowering, steps_of
+from cnnspec.plan.stages import MEMBERS, Cut, Stage, stages
+from cnnspec.plan.update import Training
+
+
+class Alone(Lowering):
+    """On the way there each member computes its rows of a layer; on the way back one leaves work to the other."""
+
+    def programs(
+        self, operands: Sequence[Sequence[Operands]], prepare: Mapping[str, Step]
+    ) -> tuple[list[Phase], list[Phase]]:
+        """There, and in training back."""
+        alone = {node.name: shards[0] for node, shards in zip(self.graph.nodes, operands, strict=True)}
+        there = self.there(alone)
+        if self.mode == "infer" or self.training is None:
+            return there, []
+        updating = self.back_with_updates(alone, self.training, prepare) if self.training.piecewise else []
+        return [*there, *self.back(alone)], [*there, *updating] if updating else []
+
+    def there(self, operands: Mapping[str, Operands]) -> list[Phase]:
+        """One shard's way to the outputs, and in training to the loss: a phase for each stage."""
+        steps = [self.enter(0)]
+        phases: list[Phase] = []
+        for stage in stages(self.graph, self.batch, self.mode):
+            if stage.cuts:
+                phases += [[in_turn(steps)], self.side_by_side(stage, operands)]
+                steps = []
+            else:
+                steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
+        if self.mode == "train":
+            steps += self.judge(0)
+        return [*phases, [in_turn(steps)]]
+
+    def side_by_side(self, stage: Stage, operands: Mapping[str, Operands]) -> Phase:
+        """The tasks of the members in a stage that is cut; one after the other where meetings take too long."""
+        tasks = []
+        for member in range(MEMBERS):
+            steps: list[Step] = []
+            for node in stage.nodes:
+                cut = stage.cuts[node.name][member]
+                steps += steps_of(cut.part.layer.forward(self.operands_of_part(node, member, cut, operands[node.name])))
+            tasks.append(in_turn(steps))
+        return tasks if self.team.forks else [in_turn(tasks)]
+
+    def operands_of_part(self, node: Node, member: int, cut: Cut, whole: Operands) -> Operands:
+        """A member's arrays: what was prepared, its rows of what is kept for the way back, and buffers of its own."""
+        n, buffers = self.layouts[0].n, dict[str, Array]()
+        for name, buffer in node.layer.scratch(*node.input_shapes, n=n, mode=self.mode).items():
+            if buffer.lifetime == "prepare":
+                buffers[name] = whole.buffers[name]
+            elif buffer.lifetime == "kept":
+                buffers[name] = whole.buffers[name][cut.rows]
+        for name, buffer in cut.part.layer.scratch(*cut.part.shapes(*node.input_shapes), n=n, mode=self.mode).items():
+            if buffer.lifetime == "forward":
+                buffers[name] = self.arrays[0][part_key(node.name, member, name)]
+        return whole.of_part(cut.rows, cut.part, buffers)
+
+    def back(self, operands: Mapping[str, Operands]) -> list[Phase]:
+        """One shard's way back on two members: the parameters' gradients are a backlog of what nobody waits for."""
+        backlog, steps = Backlog(self.team), list[Step]()
+        for node, backward in self.backward(operands):
+            steps += steps_of(backward.shared)
+            if has_gradients(node):
+                steps.append(partial(backlog.next, backlog.task(in_turn(steps_of(backward.params)))))
+            steps += steps_of(backward.input)
+        return [backlog.phase(steps, lambda: True)]
+
+    def back_with_updates(
+        self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
+    ) -> list[Phase]:
+        """The same, each large gradient followed by the update that it allows, and that by what the next step wants.
+
+        Small parameters are updated at the end. A loss that is no number leaves everything as it was.
+        """
+        backlog, steps, left = Backlog(self.team), list[Step](), dict(prepare)
+        gate = Gate(self.losses)
+        for node, backward in self.backward(operands):
+            updates = training.updates_of(node.name) if has_gradients(node) else []
+            gradient = in_turn(steps_of(backward.params))
+            steps += steps_of(backward.shared)
+            if updates:
+                # they wait for their gradient, and for the input's gradient, which reads the weights as they were
+                task, ended = backlog.awaited(gradient)
+                behind = backlog.chain(ended, updates, left.pop(node.name, None))
+                steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
+            else:
+                if has_gradients(node):
+                    steps.append(partial(backlog.next, backlog.task(gradient)))
+                steps += steps_of(backward.input)
+        rest = [*training.rest(self.learning()), list(left.values())]
+        return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
+
+    def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
+        """The nodes that want gradients, from the loss on, with their programs."""
+        for node in reversed(self.graph.nodes):
+            if node.name in self.wanted:
+                yield node, node.layer.backward(operands[node.name])
+
+    def learning(self) -> list[str]:
+        """The nodes whose parameters get gradients."""
+        return [node.name for node in self.graph.nodes if node.name in self.wanted and has_gradients(node)]
