@@ -17,7 +17,7 @@ from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
-from cnnspec.plan.explain import Chosen, explain_plan
+from cnnspec.plan.explain import Chosen, explain_plan, explain_stages
 from cnnspec.plan.footprint import FLOAT
 from cnnspec.shapes import text
 from cnnspec.spec import Spec, load
@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_spec(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
-    parser.add_argument("--explain-plan", action="store_true", help="say which kernel computes which convolution")
+    parser.add_argument(
+        "--explain-plan",
+        action="store_true",
+        help="say which kernel computes which convolution, and how a small batch is shared",
+    )
     parser.add_argument("--passes", action="store_true", help="print the layers after each pass over the graph")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -43,18 +47,30 @@ def run(arguments: argparse.Namespace) -> int:
     footprints = {"inference": inference_footprint(graph, batch)}
     if spec.train is not None:
         footprints["training"] = training_footprint(graph, batch, spec.train.loss, spec.train.optimizer)
-    chosen = list(explain_plan(graph, batch, "train" if spec.train else "infer")) if arguments.explain_plan else []
+    mode: Mode = "train" if spec.train else "infer"
+    chosen = list(explain_plan(graph, batch, mode)) if arguments.explain_plan else []
+    stages = explain_stages(graph, batch, mode) if arguments.explain_plan else []
     if arguments.json:
-        plan = [dataclasses.asdict(entry) for entry in chosen]
-        print(json.dumps({**_figures(graph, batch, footprints), **({"kernels": plan} if plan else {})}, indent=2))
+        plan = {"kernels": [dataclasses.asdict(entry) for entry in chosen], "stages": stages}
+        kept = {name: entries for name, entries in plan.items() if entries}
+        print(json.dumps({**_figures(graph, batch, footprints), **kept}, indent=2))
     else:
         _print(spec, graph, batch, footprints)
         if chosen:
             width = None if sys.stdout.isatty() else WIDE
             Console(highlight=False, width=width).print(_kernels(chosen, batch))
+        if stages:
+            _print_stages(stages, batch)
         if arguments.passes:
-            _print_passes(graph, "infer" if spec.train is None else "train")
+            _print_passes(graph, mode)
     return 0
+
+
+def _print_stages(stages: list[dict[str, tuple[int, ...]]], batch: int) -> None:
+    """A line for what runs between two meetings."""
+    print(f"\nforward at batch {batch}, a line between meetings, rows of the first member + rows of the second:")
+    for stage in stages:
+        print("  " + ", ".join(f"{name} {' + '.join(map(str, rows))}".rstrip() for name, rows in stage.items()))
 
 
 def _print_passes(graph: Graph, mode: Mode) -> None:

@@ -1,4 +1,4 @@
-"""Which kernels a plan would take for its convolutions, what they are predicted to cost, and what else there was."""
+"""Which kernels a plan would take for its convolutions, what else there was, and which layers would be cut by rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cnnspec.kernels.cases import Case, Kernel
 from cnnspec.kernels.choice import candidates, choose, nanoseconds
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
-from cnnspec.plan.lowering import shards_of
+from cnnspec.plan.lowering import overlapped, shards_of
+from cnnspec.plan.stages import stages
 from cnnspec.shapes import text
 
 
@@ -44,6 +45,20 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
             prices = {other.name: nanoseconds(other, case, n) * batch / 1000 for other in able}
             own = prices.pop(kernel.name)
             yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, case, n), tuple(prices.items()))
+
+
+def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
+    """The stages of a batch that two members share by rows: how many rows of each layer are whose; none: the first's."""
+    graph = optimise(graph, PASSES[mode])
+    if not overlapped(graph, batch):
+        return []
+    return [
+        {
+            node.name: tuple(cut.rows.stop - cut.rows.start for cut in stage.cuts.get(node.name, ()))
+            for node in stage.nodes
+        }
+        for stage in stages(graph, batch, mode)
+    ]
 
 
 def _tile(kernel: Kernel, case: Case, n: int) -> str:
