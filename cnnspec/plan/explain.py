@@ -48,7 +48,7 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
 
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
-    """The stages of a batch that two members share by rows: how many rows of each layer are whose; none: the first's."""
+    """The stages of a batch that two members share: the rows of each layer that are whose; none where one does all."""
     graph = optimise(graph, PASSES[mode])
     if not overlapped(graph, batch):
         return []
