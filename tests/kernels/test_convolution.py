@@ -14,6 +14,7 @@ from cnnspec.fields import options
 from cnnspec.kernels import depthwise, direct, strided, winograd
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
+from cnnspec.kernels.machine import AVX512
 from cnnspec.kernels.step import Array
 from cnnspec.layers.conv import Conv2d
 from cnnspec.shapes import ShapeError, windows
@@ -109,8 +110,8 @@ def test_kernels_agree_where_channels_are_cut_into_tiles(direction: Direction, l
 @pytest.mark.parametrize(
     ("kernel", "limits"),
     [
-        *(((3, width), {"winograd2": 5e-7, "winograd4": 1.3e-6}) for width in (1, 3, 5)),
-        *(((5, width), {"winograd4": 2.6e-6}) for width in (1, 5)),
+        *(((3, width), {"winograd2": 3e-7, "winograd4": 7e-7}) for width in (1, 3, 5)),
+        *(((5, width), {"winograd4": 2e-6}) for width in (1, 5)),
     ],
 )
 def test_winograd_at_the_edges_and_in_single_precision(
@@ -122,8 +123,8 @@ def test_winograd_at_the_edges_and_in_single_precision(
         assert height < kernel[0]
         return
     exact, found = results(case, direction, 32, np.float64)["patches"], results(case, direction, 32, np.float32)
-    # without AVX-512 sums are made in another order: their error is up to a third larger there
-    for name, limit in limits.items():
+    looser = 1 if AVX512 else 1.5  # where sums are made in another order, with an error up to two fifths larger
+    for name, limit in ((name, looser * limit) for name, limit in limits.items()):
         assert np.linalg.norm(found[name] - exact) < limit * np.linalg.norm(exact)
         assert np.abs(found[name] - exact).max() < 3 * limit * np.abs(exact).max()
 
@@ -169,7 +170,7 @@ def test_the_cheapest_kernels_are_chosen(machine: str) -> None:
     assert names(lenet, 32) == ["dft"] * 3
     assert names(lenet, 5) == ["winograd4"] * 3
     separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
-    assert names(separable, 32) == ["depthwise"] * 3 if machine == "wide" else ["direct"] * 3
+    assert names(separable, 32) == (["depthwise"] * 3 if machine == "wide" else ["direct", "depthwise", "direct"])
     colours = case_of((3, 32, 32), 16, 1, **same)  # transforms take as long as the products that they save
     assert names(colours, 32, "infer") == (["winograd4"] if machine == "wide" else ["direct"])
 
