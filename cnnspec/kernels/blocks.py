@@ -27,7 +27,7 @@ SHORT = 8  # the same for both sides of a block of a @ b.T
 def block(length: int, fewest: int, each: int) -> int:
     """The largest divisor of a side, from `fewest` on, that makes a small product; the whole side where none does.
 
-    `each` are the multiply-accumulates for one row or column of the side, `length` are those.
+    `each` are the multiply-accumulates for one row or column of it.
     """
     most = min(length, SMALL // each)
     return max((part for part in range(fewest, most + 1) if length % part == 0), default=length)
@@ -53,15 +53,12 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
 
 def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
     """out = matrix @ columns for a matrix (m, k) and (k, n), n small: column by column, or in blocks of rows."""
-    m, k = matrix.shape
-    if columns.shape[-1] <= FEW:
-        left, right, result = matrix, columns.T[:, :, None], out.T[:, :, None]
-    else:
-        rows = block(m, FEWEST_ROWS, k * columns.shape[-1])
-        left, right, result = row_blocks(matrix, rows), columns, row_blocks(out, rows)
+    if columns.shape[-1] > FEW:
+        return tall_product(matrix, columns, out)
+    vectors, results = columns.T[:, :, None], out.T[:, :, None]
 
     def step() -> None:
-        np.matmul(left, right, out=result)
+        np.matmul(matrix, vectors, out=results)
 
     return step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from cnnspec.graph import Node
@@ -12,7 +12,7 @@ from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import has_gradients, part_key
 from cnnspec.plan.lowering import Gate, Lowering, steps_of
-from cnnspec.plan.stages import MEMBERS, Cut, Stage, stages
+from cnnspec.plan.stages import MEMBERS, Cut, Stage
 from cnnspec.plan.update import Training
 
 
@@ -34,7 +34,7 @@ class Alone(Lowering):
         """One shard's way to the outputs, and in training to the loss: a phase for each stage."""
         steps = [self.enter(0)]
         phases: list[Phase] = []
-        for stage in stages(self.graph, self.batch, self.mode):
+        for stage in self.stages:
             if stage.cuts:
                 phases += [[in_turn(steps)], self.side_by_side(stage, operands)]
                 steps = []
@@ -70,13 +70,8 @@ class Alone(Lowering):
 
     def back(self, operands: Mapping[str, Operands]) -> list[Phase]:
         """One shard's way back on two members: the parameters' gradients are a backlog of what nobody waits for."""
-        backlog, steps = Backlog(self.team), list[Step]()
-        for node, backward in self.backward(operands):
-            steps += steps_of(backward.shared)
-            if has_gradients(node):
-                steps.append(partial(backlog.next, backlog.task(in_turn(steps_of(backward.params)))))
-            steps += steps_of(backward.input)
-        return [backlog.phase(steps, lambda: True)]
+        backlog = Backlog(self.team)
+        return [backlog.phase(self.way(operands, backlog, lambda node: [], {}), lambda: True)]
 
     def back_with_updates(
         self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
@@ -85,23 +80,34 @@ class Alone(Lowering):
 
         Small parameters are updated at the end. A loss that is no number leaves everything as it was.
         """
-        backlog, steps, left = Backlog(self.team), list[Step](), dict(prepare)
-        gate = Gate(self.losses)
-        for node, backward in self.backward(operands):
-            updates = training.updates_of(node.name) if has_gradients(node) else []
-            gradient = in_turn(steps_of(backward.params))
-            steps += steps_of(backward.shared)
-            if updates:
-                # they wait for their gradient, and for the input's gradient, which reads the weights as they were
-                task, ended = backlog.awaited(gradient)
-                behind = backlog.chain(ended, updates, left.pop(node.name, None))
-                steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
-            else:
-                if has_gradients(node):
-                    steps.append(partial(backlog.next, backlog.task(gradient)))
-                steps += steps_of(backward.input)
+        backlog, gate, left = Backlog(self.team), Gate(self.losses), dict(prepare)
+        steps = self.way(operands, backlog, training.updates_of, left)
         rest = [*training.rest(self.learning()), list(left.values())]
         return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
+
+    def way(
+        self,
+        operands: Mapping[str, Operands],
+        backlog: Backlog,
+        updates_of: Callable[[str], list[Step]],
+        prepare: dict[str, Step],
+    ) -> list[Step]:
+        """The first member's steps; what is prepared behind a node's updates is taken from `prepare`."""
+        steps: list[Step] = []
+        for node, backward in self.backward(operands):
+            steps += steps_of(backward.shared)
+            if not has_gradients(node):
+                steps += steps_of(backward.input)
+                continue
+            gradient, updates = in_turn(steps_of(backward.params)), updates_of(node.name)
+            if not updates:
+                steps += [partial(backlog.next, backlog.task(gradient)), *steps_of(backward.input)]
+                continue
+            # they wait for their gradient, and for the input's gradient, which reads the weights as they were
+            task, ended = backlog.awaited(gradient)
+            behind = backlog.chain(ended, updates, prepare.pop(node.name, None))
+            steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
+        return steps
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""

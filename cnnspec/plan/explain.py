@@ -12,8 +12,7 @@ from cnnspec.kernels.cases import Case, Kernel
 from cnnspec.kernels.choice import candidates, choose, nanoseconds
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
-from cnnspec.plan.lowering import overlapped, shards_of
-from cnnspec.plan.stages import stages
+from cnnspec.plan.lowering import shards_of, stages_of
 from cnnspec.shapes import text
 
 
@@ -49,15 +48,12 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
     """The stages of a batch that two members share: the rows of each layer that are whose; none where one does all."""
-    graph = optimise(graph, PASSES[mode])
-    if not overlapped(graph, batch):
-        return []
     return [
         {
             node.name: tuple(cut.rows.stop - cut.rows.start for cut in stage.cuts.get(node.name, ()))
             for node in stage.nodes
         }
-        for stage in stages(graph, batch, mode)
+        for stage in stages_of(optimise(graph, PASSES[mode]), batch, mode)
     ]
 
 

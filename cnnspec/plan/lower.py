@@ -10,7 +10,7 @@ from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss
 from cnnspec.plan.alone import Alone
-from cnnspec.plan.lowering import Entry, layouts, overlapped
+from cnnspec.plan.lowering import Entry, layouts, overlapped, stages_of
 from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.sharded import Sharded
@@ -21,7 +21,8 @@ from cnnspec.plan.weights import Weights
 
 def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
     """The size of the arena that `lower` would allocate, without allocating it."""
-    prepared, shards = layouts(optimise(graph, PASSES[mode]), batch, mode, dtype, loss)
+    graph = optimise(graph, PASSES[mode])
+    prepared, shards = layouts(graph, batch, mode, dtype, loss, stages_of(graph, batch, mode))
     return prepared.size + sum(layout.size for layout in shards)
 
 

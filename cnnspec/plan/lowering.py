@@ -29,7 +29,7 @@ from cnnspec.plan.layout import (
 from cnnspec.plan.memory import Pool, shared
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
-from cnnspec.plan.stages import stages
+from cnnspec.plan.stages import Stage, stages
 from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
@@ -64,12 +64,17 @@ def overlapped(graph: Graph, batch: int) -> bool:
     return len(shards_of(batch)) == 1 and not any(node.share for node in graph.nodes)
 
 
-def layouts(graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None) -> tuple[Layout, list[Layout]]:
-    """Where what all shards share lies, and the arrays of each."""
+def stages_of(graph: Graph, batch: int, mode: Mode) -> list[Stage]:
+    """How two members share a batch on the way there; none where they do not."""
+    return stages(graph, batch, mode) if overlapped(graph, batch) else []
+
+
+def layouts(
+    graph: Graph, batch: int, mode: Mode, dtype: str, loss: Loss | None, cut: Sequence[Stage]
+) -> tuple[Layout, list[Layout]]:
+    """Where what all shards share lies, and the arrays of each; `cut` are the batch's stages."""
     sizes = shards_of(batch)
-    beside = overlapped(graph, batch)
-    cut = stages(graph, sizes[0], mode) if beside else ()
-    by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=beside, stages=cut) for n in set(sizes)}
+    by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=bool(cut), stages=cut) for n in set(sizes)}
     return lay_out_prepared(graph, sizes[0], mode, dtype), [by_size[n] for n in sizes]
 
 
@@ -93,7 +98,8 @@ class Lowering(ABC):
         self.entry, self.loss, self.training, self.seed = entry, loss, training, seed
         dtype = weights.values.dtype
         self.wanted = differentiated(graph) if mode == "train" else frozenset[str]()
-        prepared, self.layouts = layouts(graph, batch, mode, str(dtype), loss)
+        self.stages = stages_of(graph, batch, mode)
+        prepared, self.layouts = layouts(graph, batch, mode, str(dtype), loss, self.stages)
         size = prepared.size + sum(layout.size for layout in self.layouts)
         self.block = pool.take(size)
         self.arena = self.block.data[:size]

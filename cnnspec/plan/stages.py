@@ -44,7 +44,7 @@ class Stage:
 
 
 def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
-    """The nodes of a graph for a shard of n images, in their order; a function of these alone, not of the machine."""
+    """The nodes of a graph for a shard of n images, in their order; the team's size has no say in it."""
     found: list[Stage] = []
     for node in graph.nodes:
         last = found[-1] if found else None
