@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from cnnspec.cli.init import TEMPLATES, template
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics import Diagnostic, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.diagnostics.source import LINE_BREAK
 from cnnspec.fields import Declaration, options
 from cnnspec.optim.settings import Checkpoints, EarlyStopping, TrainSettings
 from cnnspec.registry import PACKAGES, table
@@ -57,12 +59,20 @@ def _places(tree: Tree) -> Iterator[tuple[Span, Span]]:
 PLACES = {text: places(text) for text in TEXTS}
 
 
+def broken(text: str) -> list[str]:
+    """The lines as the reader counts them, a lone carriage return ends one too, each followed by what ends it."""
+    return re.split(f"({LINE_BREAK.pattern})", text)
+
+
+def word(text: str, span: Span) -> str:
+    return broken(text)[2 * (span.line - 1)][span.column - 1 : span.end_column - 1]
+
+
 def replaced(text: str, start: Span, end: Span, by: str) -> str:
     """The text with what lies from the beginning of one span to the end of the other replaced."""
-    lines = text.split("\n")
-    line = lines[start.line - 1]
-    lines[start.line - 1] = line[: start.column - 1] + by + line[end.end_column - 1 :]
-    return "\n".join(lines)
+    pieces, at = broken(text), 2 * (start.line - 1)
+    pieces[at] = pieces[at][: start.column - 1] + by + pieces[at][end.end_column - 1 :]
+    return "".join(pieces)
 
 
 @st.composite
@@ -94,20 +104,18 @@ def mutated(draw: Draw) -> bytes:
         spots = PLACES.get(text) or places(text)
         if kind in ("drop", "rename", "misspell", "value", "other") and spots:
             key, value = draw(st.sampled_from(spots))
-            line = text.split("\n")[key.line - 1]
             match kind:
                 case "drop":
                     text = replaced(text, key, value, "")
                 case "rename":
                     text = replaced(text, key, key, draw(st.text(max_size=8).map(json.dumps)))
                 case "misspell":
-                    text = replaced(text, key, key, draw(misspelt(line[key.column - 1 : key.end_column - 1] or "key")))
+                    text = replaced(text, key, key, draw(misspelt(word(text, key) or "key")))
                 case "value":
                     text = replaced(text, value, value, draw(VALUES))
                 case "other":
                     begin, end = draw(st.sampled_from(spots))[draw(st.integers(0, 1))], value
-                    taken = text.split("\n")[begin.line - 1][begin.column - 1 : begin.end_column - 1]
-                    text = replaced(text, end, end, taken)
+                    text = replaced(text, end, end, word(text, begin))
         elif kind == "cut":
             text = text[: draw(st.integers(0, len(text)))]
         elif kind == "line":
@@ -237,9 +245,9 @@ EVERY_KEY = list(keys())
 @st.composite
 def misspelt_keys(draw: Draw) -> tuple[str, str]:
     text, name, known = draw(st.sampled_from(EVERY_KEY))
-    word = draw(misspelt(name))
-    assume(word and word not in known and not word.startswith("x-"))
-    return text.replace("KEY", word), name
+    key = draw(misspelt(name))
+    assume(key and key not in known and not key.startswith("x-"))
+    return text.replace("KEY", key), name
 
 
 def test_a_misspelt_key_gets_the_right_suggestion() -> None:
@@ -262,10 +270,8 @@ def faulty(draw: Draw) -> tuple[str, int]:
     """A good spec with one fault, and its line: a misspelt key, a value that cannot be, a word that nothing has."""
     text = draw(st.sampled_from(TEXTS))
     key, value = draw(st.sampled_from(PLACES[text]))
-    line = text.split("\n")[key.line - 1]
-    word = line[key.column - 1 : key.end_column - 1]
     if draw(st.booleans()):
-        return replaced(text, key, key, draw(misspelt(word))), key.line
+        return replaced(text, key, key, draw(misspelt(word(text, key)))), key.line
     return replaced(text, value, value, draw(st.sampled_from(FAULTS))), key.line
 
 
