@@ -81,8 +81,8 @@ class Alone(Lowering):
         Small parameters are updated at the end. A loss that is no number leaves everything as it was.
         """
         backlog, gate, left = Backlog(self.team), Gate(self.losses), dict(prepare)
-        steps = self.way(operands, backlog, training.updates_of, left)
-        rest = [*training.rest(self.learning()), list(left.values())]
+        steps = self.way(operands, backlog, lambda node: training.updates_of(node, 1), left)
+        rest = [training.rest(self.learning(), 1), list(left.values())]
         return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
 
     def way(
@@ -114,7 +114,3 @@ class Alone(Lowering):
         for node in reversed(self.graph.nodes):
             if node.name in self.wanted:
                 yield node, node.layer.backward(operands[node.name])
-
-    def learning(self) -> list[str]:
-        """The nodes whose parameters get gradients."""
-        return [node.name for node in self.graph.nodes if node.name in self.wanted and has_gradients(node)]

@@ -1,4 +1,4 @@
-"""One shard on two members of a team: the way back from the loss, and beside it what nobody waits for."""
+"""What nobody waits for: gradients and updates beside the way back from the loss."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ FIRST, END, OVER = range(3)  # of the queue's state
 
 
 class Backlog:
-    """Tasks that the first member leaves on its way. Whoever is free takes the next; at the end the first one helps.
+    """Tasks that members leave on their way. Whoever is free takes the next; at the end all help.
 
     Members meet only where one needs a result of the other, so that unequal tasks cost no waiting. Tasks are made
     before the team begins, and known by their numbers; the queue of those that wait lies in shared memory.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: Team, helpers: int = 1) -> None:
         self._team = team
         self._tasks: list[Step] = []
         self._ends: list[Semaphore] = []  # of awaited tasks
         self._free = team.semaphore(1)  # whether nobody is at the queue
-        self._more = team.semaphore()  # released when a helper may find something
+        self._more = [team.semaphore() for _ in range(helpers)]  # released when a helper may find something
         self._state = shared((3,), "int64").data  # its elements are plain numbers, at a third of the time
         self._queue = shared((0,), "int64").data
+        self._programs: list[int] = []  # that pass each place
+        self._passed = shared((0,), "int64").data  # how many have
 
     def task(self, step: Step) -> int:
         """Make a task that can be left, of which this is the number."""
@@ -53,19 +55,40 @@ class Backlog:
 
         return self.task(run), wait
 
+    def followed(self, steps: Sequence[Step], then: Step | None) -> list[int]:
+        """Tasks in any order, and one when they are done."""
+        if then is None or not steps:
+            return [self.task(step) for step in (*steps, then) if step is not None]
+        tasks, ends = zip(*(self.awaited(step) for step in steps), strict=True)
+        return [*tasks, self.task(in_turn([*ends, then]))]
+
     def chain(self, ended: Step, steps: Sequence[Step], then: Step | None) -> int:
         """A task that waits for the end of another, then leaves steps in any order, and one when they are done."""
-        if then is None:
-            return self.task(in_turn([ended, partial(self.last, [self.task(step) for step in steps])]))
-        tasks, ends = zip(*(self.awaited(step) for step in steps), strict=True)
-        return self.task(in_turn([ended, partial(self.last, [*tasks, self.task(in_turn([*ends, then]))])]))
+        return self.task(in_turn([ended, partial(self.last, self.followed(steps, then))]))
+
+    def passed(self, programs: int, then: Step) -> Step:
+        """The step with which each of some programs says that it has come so far; the last one goes on with `then`."""
+        place = len(self._programs)
+        self._programs.append(programs)
+
+        def step() -> None:
+            self._team.pause(self._free)
+            try:
+                self._passed[place] += 1
+                last = self._passed[place] == programs
+            finally:
+                self._free.release()
+            if last:
+                then()
+
+        return step
 
     def phase(self, steps: Sequence[Step], wanted: Callable[[], bool]) -> Phase:
         """The first member's way, if it is to be gone, and the help beside it; one member alone does it all."""
-        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
+        self._settle()
 
         def way() -> None:
-            self._reset()
+            self.reset()
             try:
                 if wanted():
                     for step in steps:
@@ -73,13 +96,46 @@ class Backlog:
                 while self._take():
                     pass
             finally:
-                self._leave((), over=True)
+                self.last((), over=True)
 
-        return [way, self._help]
+        return [way, partial(self._help, self._more[0])]
 
-    def last(self, tasks: Sequence[int]) -> None:
-        """Leave tasks that come after all others."""
-        self._leave(tasks)
+    def ending(self, tasks: Phase, end: Step) -> Phase:
+        """Tasks each of which comes to an `end` in the sense of `passed`, and behind them the help of every member.
+
+        One of them must say that it is over, and `reset` must have come before all that leave something.
+        """
+        self._settle()
+        return [
+            *(partial(self._ended, task, end) for task in tasks),
+            *(partial(self._help, more) for more in self._more),
+        ]
+
+    def _ended(self, task: Step, end: Step) -> None:
+        try:
+            task()
+        except BaseException:
+            self.last((), over=True)
+            raise
+        end()
+
+    def _settle(self) -> None:
+        """All tasks and places are known."""
+        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
+        self._passed = shared((len(self._programs),), "int64").data
+
+    def last(self, tasks: Sequence[int], *, over: bool = False) -> None:
+        """Leave tasks that come after all others, maybe the last ones."""
+        self._team.pause(self._free)
+        try:
+            for task in tasks:
+                self._queue[self._state[END]] = task
+                self._state[END] += 1
+            if over:
+                self._state[OVER] = True
+            self._call()
+        finally:
+            self._free.release()
 
     def next(self, task: int) -> None:
         """Leave a task that comes before all others."""
@@ -89,19 +145,11 @@ class Backlog:
             self._queue[self._state[FIRST]] = task
         finally:
             self._free.release()
-        self._more.release()
+        self._call()
 
-    def _leave(self, tasks: Sequence[int], *, over: bool = False) -> None:
-        self._team.pause(self._free)
-        try:
-            for task in tasks:
-                self._queue[self._state[END]] = task
-                self._state[END] += 1
-            if over:
-                self._state[OVER] = True
-            self._more.release()
-        finally:
-            self._free.release()
+    def _call(self) -> None:
+        for more in self._more:
+            more.release()
 
     def _take(self) -> bool:
         self._team.pause(self._free)
@@ -113,27 +161,33 @@ class Backlog:
             self._state[FIRST] = first + 1
         finally:
             self._free.release()
-        task()
+        try:
+            task()
+        except BaseException:
+            self.last((), over=True)
+            raise
         return True
 
-    def _help(self) -> None:
+    def _help(self, more: Semaphore) -> None:
         over = False
         while not over:
-            self._team.pause(self._more)
+            self._team.pause(more)
             while self._take():
                 pass
             over = bool(self._state[OVER])
         self._team.pause(self._free)  # who says that it is over has released `more` before the queue
-        _empty(self._more)
+        _empty(more)
         self._free.release()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Begin anew, whatever a run has left that failed. A helper sleeps until there is more."""
         for end in (*self._ends, self._free):
             _empty(end)
         middle = len(self._tasks)
         self._state[FIRST] = self._state[END] = middle
         self._state[OVER] = False
+        for place in range(len(self._passed)):
+            self._passed[place] = 0
         self._free.release()
 
 

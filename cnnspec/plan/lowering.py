@@ -22,6 +22,7 @@ from cnnspec.plan.layout import (
     differentiated,
     echo_key,
     gradient_key,
+    has_gradients,
     lay_out,
     lay_out_prepared,
     value_key,
@@ -197,6 +198,10 @@ class Lowering(ABC):
         if node.share and node.name in self.wanted:
             return {name: self.arrays[shard][echo_key(node.name, name)] for name in node.params}
         return self.weights.views(self.training.gradients[shard], node)
+
+    def learning(self) -> list[str]:
+        """The nodes whose parameters get gradients."""
+        return [node.name for node in self.graph.nodes if node.name in self.wanted and has_gradients(node)]
 
     def enter(self, shard: int) -> Step:
         """Images become the plan's type and layout: the one place where n, c, h, w turns into (h, c, w, n)."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from cnnspec.graph import Node
 from cnnspec.kernels import cases
 from cnnspec.kernels.step import Step, in_turn
-from cnnspec.layers.base import Operands, Program, Reduce
+from cnnspec.layers.base import Operands, Reduce
+from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
-from cnnspec.plan.layout import echo_key
+from cnnspec.plan.layout import LOSS, echo_key
 from cnnspec.plan.lowering import Gate, Lowering
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.update import Training
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A place in a shard's program: behind it nothing reads a node's parameters, or writes its gradients."""
+
+    node: str
 
 
 class Sharded(Lowering):
@@ -23,25 +33,70 @@ class Sharded(Lowering):
     ) -> tuple[list[Phase], list[Phase]]:
         """Cut at the meetings."""
         programs = [self.program(shard, operands) for shard in range(len(self.layouts))]
-        phases = _phases(programs, self.team.size)
+        phases = self.phases(programs, {})
         if self.training is None or self.training.accumulate > 1:
             return phases, []
+        if self.training.piecewise and not any(node.share for node in self.graph.nodes):
+            return phases, self.updating(programs, self.training, prepare)
         return phases, [*phases, *self.update(self.training, prepare)]
 
-    def program(self, shard: int, operands: Sequence[Sequence[Operands]]) -> Program:
+    def program(self, shard: int, operands: Sequence[Sequence[Operands]]) -> list[Step | Reduce | Passed]:
         """Everything that one shard does in a step, in order."""
-        program: list[Step | Reduce] = [self.enter(shard)]
+        program: list[Step | Reduce | Passed] = [self.enter(shard)]
         for node, of_shards in zip(self.graph.nodes, operands, strict=True):
             program += node.layer.forward(of_shards[shard])
         if self.mode == "train":
-            program += self.judge(shard)
+            program += [*self.judge(shard), Passed(LOSS)]
             for node, of_shards in zip(reversed(self.graph.nodes), reversed(operands), strict=True):
                 if node.name in self.wanted:
                     backward = node.layer.backward(of_shards[shard])
                     program += [*backward.shared, *backward.input]
                     if self.owner(node).trainable:
-                        program += [*backward.params, *self.echoes(node, shard)]
+                        program += [*backward.params, *self.echoes(node, shard), Passed(node.name)]
         return program
+
+    def updating(
+        self,
+        programs: Sequence[Sequence[Step | Reduce | Passed]],
+        training: Training,
+        prepare: Mapping[str, Step],
+    ) -> list[Phase]:
+        """The pass, and what a member does that has come to its end: the updates of large parameters all of whose
+        gradients are there, each followed by what the next step wants of it; small ones when all have come to the end.
+
+        A loss that is no number leaves everything as it was.
+        """
+        count, left = len(programs), dict(prepare)
+        backlog, gate = Backlog(self.team, self.team.size), Gate(self.losses)
+        places = {LOSS: backlog.passed(count, gate.find)}
+        for name in self.learning():
+            if updates := gate.guarded(training.updates_of(name, count)):
+                behind = gate.guarded([left.pop(name)])[0] if name in left else None
+                places[name] = backlog.passed(count, partial(backlog.last, backlog.followed(updates, behind)))
+        tasks = [backlog.task(step) for step in gate.guarded(list(left.values()))]
+        rest = backlog.followed(
+            gate.guarded(training.rest(self.learning(), count)), partial(backlog.last, tasks, over=True)
+        )
+        *phases, last = self.phases(programs, places)
+        return [[backlog.reset], *phases, backlog.ending(last, backlog.passed(count, partial(backlog.last, rest)))]
+
+    def phases(self, programs: Sequence[Sequence[Step | Reduce | Passed]], places: Mapping[str, Step]) -> list[Phase]:
+        """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.
+
+        At a meeting every member turns round: it goes on with the shard that it had last, whose arrays are in the
+        cache. `places` are steps for what is passed.
+        """
+        phases: list[Phase] = []
+        order = list(range(len(programs)))
+        for stretches in zip(*(_stretches(program, places) for program in programs), strict=True):
+            tasks = [in_turn(steps) for steps, _ in stretches]
+            phases.append([tasks[shard] for shard in order])
+            meetings = [meeting for _, meeting in stretches if meeting is not None]
+            if meetings:
+                phases.append([in_turn([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
+                for first in range(self.team.size):
+                    order[first :: self.team.size] = order[first :: self.team.size][::-1]
+        return phases
 
     def update(self, training: Training, prepare: Mapping[str, Step]) -> list[Phase]:
         """The update by all shards' gradients, and what the next step wants, unless a loss is no number."""
@@ -61,25 +116,9 @@ class Sharded(Lowering):
                     yield cases.accumulate(total, self.arrays[shard][echo_key(other.name, name)])
 
 
-def _phases(programs: Sequence[Program], threads: int) -> list[Phase]:
-    """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.
-
-    At a meeting every member turns round: it goes on with the shard that it had last, whose arrays are in the cache.
-    """
-    phases: list[Phase] = []
-    order = list(range(len(programs)))
-    for stretches in zip(*(_stretches(program) for program in programs), strict=True):
-        tasks = [in_turn(steps) for steps, _ in stretches]
-        phases.append([tasks[shard] for shard in order])
-        meetings = [meeting for _, meeting in stretches if meeting is not None]
-        if meetings:
-            phases.append([in_turn([tree_sum([meeting.array for meeting in meetings]), meetings[0].then])])
-            for first in range(threads):
-                order[first::threads] = order[first::threads][::-1]
-    return phases
-
-
-def _stretches(program: Program) -> list[tuple[list[Step], Reduce | None]]:
+def _stretches(
+    program: Sequence[Step | Reduce | Passed], places: Mapping[str, Step]
+) -> list[tuple[list[Step], Reduce | None]]:
     """The steps up to each meeting, and those behind the last one."""
     stretches: list[tuple[list[Step], Reduce | None]] = []
     steps: list[Step] = []
@@ -87,6 +126,8 @@ def _stretches(program: Program) -> list[tuple[list[Step], Reduce | None]]:
         if isinstance(item, Reduce):
             stretches.append((steps, item))
             steps = []
+        elif isinstance(item, Passed):
+            steps += [places[item.node]] if item.node in places else []
         else:
             steps.append(item)
     return [*stretches, (steps, None)]

@@ -149,9 +149,9 @@ class Training:
         Clipping by the norm needs the whole gradient before any of it is applied: two phases and a meeting.
         """
         stretches = list(self._stretches())
-        updates = [self._updating(*stretch) for stretch in stretches]
         if self.clip.norm is None:
-            return [[in_turn([self._summing(*s, shards), u]) for s, u in zip(stretches, updates, strict=True)]]
+            return [[self._applying(*stretch, shards) for stretch in stretches]]
+        updates = [self._updating(*stretch) for stretch in stretches]
         squares = shared((len(stretches),), np.float64)
         sums = [self._squaring(self._summing(*s, shards), s, squares, i) for i, s in enumerate(stretches)]
         factor = shared((), self.weights.values.dtype, 1)
@@ -163,20 +163,20 @@ class Training:
         """Whether a stretch can be updated as soon as its own gradient is there."""
         return self.clip.norm is None and self.accumulate == 1
 
-    def updates_of(self, node: str) -> list[Step]:
-        """The updates of one node's parameters, for a single shard, if any of them is large."""
-        return [self._updating(*stretch) for large in self._large([node]) for stretch in _cut(*large)]
+    def updates_of(self, node: str, shards: int) -> list[Step]:
+        """The updates of one node's parameters by the sum of that many shards, if any of them is large."""
+        return [self._applying(*stretch, shards) for large in self._large([node]) for stretch in _cut(*large)]
 
-    def rest(self, nodes: Sequence[str]) -> list[list[Step]]:
-        """The phase that updates what `updates_of` those nodes leaves out."""
+    def rest(self, nodes: Sequence[str], shards: int) -> list[Step]:
+        """The updates of what `updates_of` those nodes leaves out."""
         steps = []
         large = self._large(nodes)
         for segment in self.weights.segments:
             inside = [(start, stop) for start, stop, _ in large if segment.start <= start < segment.stop]
             edges = [segment.start, *(edge for piece in sorted(inside) for edge in piece), segment.stop]
             for start, stop in zip(edges[::2], edges[1::2], strict=True):
-                steps += [self._updating(*stretch) for stretch in _cut(start, stop, segment.weight_decay)]
-        return [steps] if steps else []
+                steps += [self._applying(*stretch, shards) for stretch in _cut(start, stop, segment.weight_decay)]
+        return steps
 
     def _large(self, nodes: Sequence[str]) -> list[Stretch]:
         large = {slot.node.name for slot in self.weights.slots if slot.stop - slot.start >= LARGE}
@@ -191,6 +191,12 @@ class Training:
     def _stretches(self) -> Iterator[Stretch]:
         for segment in self.weights.segments:
             yield from _cut(segment.start, segment.stop, segment.weight_decay)
+
+    def _applying(self, start: int, stop: int, decay: float, shards: int) -> Step:
+        update = self._updating(start, stop, decay)
+        if shards == self.accumulate == 1:
+            return update
+        return in_turn([self._summing(start, stop, decay, shards), update])
 
     def _accumulating(self, start: int, stop: int, decay: float, shards: int) -> Step:
         add = tree_sum([gradient[start:stop] for gradient in self.gradients[:shards]])

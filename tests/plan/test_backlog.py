@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 
 from cnnspec.graph import build
-from cnnspec.kernels.step import Step
+from cnnspec.kernels.step import Step, in_turn
 from cnnspec.layers.base import Backward, Operands
 from cnnspec.layers.dense import Dense
 from cnnspec.plan import Team
 from cnnspec.plan.backlog import Backlog
-from cnnspec.plan.crew import Crew, Processes, Threads
+from cnnspec.plan.crew import Crew, Phase, Processes, Threads
 from cnnspec.plan.memory import shared
 from cnnspec.spec import loads
 from cnnspec.train import Model
@@ -77,6 +78,61 @@ def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made:
         assert events.in_order("needed", "there")
         assert events.in_order("gradient", "update", "then")
         assert events.in_order("gradient", "another", "then")
+    team.close()
+
+
+def programs(backlog: Backlog, count: int, step: Callable[[str], Step]) -> list[Phase]:
+    """Several programs side by side, the first of them the slowest, that leave tasks half way and at the end."""
+    half = backlog.followed([step("early"), step("too")], step("behind"))
+    rest = backlog.followed([step("rest")], partial(backlog.last, [backlog.task(step("over"))], over=True))
+    place = backlog.passed(count, in_turn([step("half"), partial(backlog.last, half)]))
+    slow = partial(time.sleep, 0.001)
+    tasks = [in_turn([*[slow] * (i == 0), place, step(f"program {i}")]) for i in range(count)]
+    return [[backlog.reset], backlog.ending(tasks, backlog.passed(count, partial(backlog.last, rest)))]
+
+
+@pytest.mark.parametrize("made", CREWS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: type[Crew]) -> None:
+    team, names = Team(size, made), [f"program {i}" for i in range(count)]
+    events = Events(*names, "half", "early", "too", "behind", "rest", "over")
+    phases = programs(Backlog(team, size), count, events.step)
+    for _ in range(100):
+        events.clear()
+        team.run(phases)
+        assert events.counts() == dict.fromkeys(events.times, 1)
+        assert events.in_order("half", "early", "behind")
+        assert events.in_order("half", "too", "behind")
+        for name in names:
+            assert events.in_order(name, "rest", "over")
+    team.close()
+
+
+@pytest.mark.parametrize("made", CREWS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("place", ["half", "early", "behind", "rest", "over", "program 0", "program 1"])
+def test_a_failure_of_what_programs_leave_is_raised(place: str, size: int, made: type[Crew]) -> None:
+    team, broken = Team(size, made), shared((1,), "int64")
+    events = Events("program 0", "program 1", "half", "early", "too", "behind", "rest", "over")
+
+    def step(name: str) -> Step:
+        def run() -> None:
+            if broken[0] and name == place:
+                raise ValueError("broken step")
+            events.record(name)
+
+        return run
+
+    phases = programs(Backlog(team, size), 2, step)
+    for _ in range(10):
+        broken.fill(1)
+        with pytest.raises(ValueError, match="broken step"):
+            team.run(phases)
+        broken.fill(0)
+        events.clear()
+        team.run(phases)
+        assert events.counts() == dict.fromkeys(events.times, 1)
     team.close()
 
 
@@ -175,22 +231,23 @@ def test_updates_on_the_way_equal_updates_at_the_end(threads: int, count: int) -
 
 
 @pytest.mark.parametrize("slow", ["input", "params"])
-def test_no_update_overtakes_who_reads_the_weights(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever gradient takes longer, the input's is that of the weights before the step."""
+@pytest.mark.parametrize("count", [5, 40])
+def test_no_update_overtakes_who_reads_the_weights(slow: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever gradient takes longer, in whichever shard, the input's is that of the weights before the step."""
     backward = Dense.backward
 
     def late(layer: Dense, o: Operands) -> Backward:
         found = backward(layer, o)
-        steps = [lambda: time.sleep(0.01), *getattr(found, slow)]
+        steps = [lambda: time.sleep(0.01 * (o.shard == 0)), *getattr(found, slow)]
         return replace(found, **{slow: steps})
 
     results = []
     monkeypatch.setattr(Dense, "backward", late)
     for threads in (1, 2):
         net, random = model(threads), np.random.default_rng(1)
-        plan = net.plan(5, "train", "float32")
+        plan = net.plan(count, "train", "float32")
         for _ in range(3):
-            plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, 5)
+            plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, count)
             plan.step(0.1)
         results.append(net.weights.values.copy())
     np.testing.assert_array_equal(results[0], results[1])
