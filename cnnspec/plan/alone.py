@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from cnnspec.graph import Node
@@ -70,44 +70,39 @@ class Alone(Lowering):
 
     def back(self, operands: Mapping[str, Operands]) -> list[Phase]:
         """One shard's way back on two members: the parameters' gradients are a backlog of what nobody waits for."""
-        backlog = Backlog(self.team)
-        return [backlog.phase(self.way(operands, backlog, lambda node: [], {}), lambda: True)]
+        backlog, steps = Backlog(self.team), list[Step]()
+        for node, backward in self.backward(operands):
+            steps += steps_of(backward.shared)
+            if has_gradients(node):
+                steps.append(partial(backlog.next, backlog.task(in_turn(steps_of(backward.params)))))
+            steps += steps_of(backward.input)
+        return [backlog.phase(steps, lambda: True)]
 
     def back_with_updates(
         self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
     ) -> list[Phase]:
-        """The same, each large gradient followed by the update that it allows, and that by what the next step wants.
+        """The same, each gradient followed by the update that it allows, and that by what the next step wants.
 
-        Small parameters are updated at the end. A loss that is no number leaves everything as it was.
+        They wait for the input's gradient too, which reads the weights as they were. A loss that is no number leaves
+        everything as it was.
         """
-        backlog, gate, left = Backlog(self.team), Gate(self.losses), dict(prepare)
-        steps = self.way(operands, backlog, lambda node: training.updates_of(node, 1), left)
-        rest = [training.rest(self.learning(), 1), list(left.values())]
-        return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
-
-    def way(
-        self,
-        operands: Mapping[str, Operands],
-        backlog: Backlog,
-        updates_of: Callable[[str], list[Step]],
-        prepare: dict[str, Step],
-    ) -> list[Step]:
-        """The first member's steps; what is prepared behind a node's updates is taken from `prepare`."""
-        steps: list[Step] = []
+        backlog, gate, left, steps = Backlog(self.team), Gate(self.losses), dict(prepare), list[Step]()
         for node, backward in self.backward(operands):
             steps += steps_of(backward.shared)
             if not has_gradients(node):
                 steps += steps_of(backward.input)
                 continue
-            gradient, updates = in_turn(steps_of(backward.params)), updates_of(node.name)
-            if not updates:
-                steps += [partial(backlog.next, backlog.task(gradient)), *steps_of(backward.input)]
-                continue
-            # they wait for their gradient, and for the input's gradient, which reads the weights as they were
-            task, ended = backlog.awaited(gradient)
-            behind = backlog.chain(ended, updates, prepare.pop(node.name, None))
-            steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
-        return steps
+            gradient, updates = in_turn(steps_of(backward.params)), training.updates_of(node.name, 1)
+            then = left.pop(node.name, None)
+            if training.large(node.name):
+                task, ended = backlog.awaited(gradient)
+                behind = backlog.chain(ended, updates, then)
+                steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
+            else:
+                task = backlog.task(in_turn([gradient, *updates, *([then] if then else [])]))
+                steps += [*steps_of(backward.input), partial(backlog.next, task)]
+        rest = [training.rest(self.learning(), 1), list(left.values())]
+        return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""

@@ -69,14 +69,13 @@ class Sharded(Lowering):
         count, left = len(programs), dict(prepare)
         backlog, gate = Backlog(self.team, self.team.size), Gate(self.losses)
         places = {LOSS: backlog.passed(count, gate.find)}
-        for name in self.learning():
-            if updates := gate.guarded(training.updates_of(name, count)):
-                behind = gate.guarded([left.pop(name)])[0] if name in left else None
-                places[name] = backlog.passed(count, partial(backlog.last, backlog.followed(updates, behind)))
+        large = [name for name in self.learning() if training.large(name)]
+        for name in large:
+            updates = gate.guarded(training.updates_of(name, count))
+            behind = gate.guarded([left.pop(name)])[0] if name in left else None
+            places[name] = backlog.passed(count, partial(backlog.last, backlog.followed(updates, behind)))
         tasks = [backlog.task(step) for step in gate.guarded(list(left.values()))]
-        rest = backlog.followed(
-            gate.guarded(training.rest(self.learning(), count)), partial(backlog.last, tasks, over=True)
-        )
+        rest = backlog.followed(gate.guarded(training.rest(large, count)), partial(backlog.last, tasks, over=True))
         *phases, last = self.phases(programs, places)
         return [[backlog.reset], *phases, backlog.ending(last, backlog.passed(count, partial(backlog.last, rest)))]
 

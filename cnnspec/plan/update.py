@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from math import ceil
 
 import numpy as np
@@ -13,7 +14,7 @@ from cnnspec.optim import Optimizer
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
-from cnnspec.plan.weights import Weights
+from cnnspec.plan.weights import Segment, Slot, Weights
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
 LARGE = 1 << 14  # elements of a parameter that makes its node worth updates of its own
@@ -163,30 +164,34 @@ class Training:
         """Whether a stretch can be updated as soon as its own gradient is there."""
         return self.clip.norm is None and self.accumulate == 1
 
-    def updates_of(self, node: str, shards: int) -> list[Step]:
-        """The updates of one node's parameters by the sum of that many shards, if any of them is large."""
-        return [self._applying(*stretch, shards) for large in self._large([node]) for stretch in _cut(*large)]
+    def large(self, node: str) -> bool:
+        """Whether any of a node's parameters is worth updates of its own."""
+        return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
 
-    def rest(self, nodes: Sequence[str], shards: int) -> list[Step]:
-        """The updates of what `updates_of` those nodes leaves out."""
-        steps = []
-        large = self._large(nodes)
+    def updates_of(self, node: str, shards: int) -> list[Step]:
+        """The updates of one node's parameters by the sum of that many shards."""
+        return [
+            self._applying(*stretch, shards)
+            for segment in self.weights.segments
+            for slot in self._slots(segment)
+            if slot.node.name == node
+            for stretch in _cut(slot.start, slot.stop, segment.weight_decay)
+        ]
+
+    def rest(self, nodes: Collection[str], shards: int) -> list[Step]:
+        """The updates of what the nodes leave out, parameters side by side at once."""
+        steps: list[Step] = []
         for segment in self.weights.segments:
-            inside = [(start, stop) for start, stop, _ in large if segment.start <= start < segment.stop]
-            edges = [segment.start, *(edge for piece in sorted(inside) for edge in piece), segment.stop]
-            for start, stop in zip(edges[::2], edges[1::2], strict=True):
-                steps += [self._applying(*stretch, shards) for stretch in _cut(start, stop, segment.weight_decay)]
+            for left_out, slots in groupby(self._slots(segment), lambda slot: slot.node.name not in nodes):
+                if left_out:
+                    first, *others = slots
+                    stretches = _cut(first.start, [first, *others][-1].stop, segment.weight_decay)
+                    steps += [self._applying(*stretch, shards) for stretch in stretches]
         return steps
 
-    def _large(self, nodes: Sequence[str]) -> list[Stretch]:
-        large = {slot.node.name for slot in self.weights.slots if slot.stop - slot.start >= LARGE}
-        slots = [slot for slot in self.weights.slots if slot.node.name in large.intersection(nodes)]
-        return [
-            (slot.start, slot.stop, segment.weight_decay)
-            for slot in slots
-            for segment in self.weights.segments
-            if segment.start <= slot.start < segment.stop
-        ]
+    def _slots(self, segment: Segment) -> list[Slot]:
+        """The parameters of a segment, as they lie."""
+        return [slot for slot in self.weights.slots if segment.start <= slot.start < segment.stop]
 
     def _stretches(self) -> Iterator[Stretch]:
         for segment in self.weights.segments:
