@@ -69,6 +69,9 @@ def _figures(found: Profile) -> dict[str, Any]:
         "threads": found.threads,
         "peak_flops": found.peak,
         "step_seconds": found.step,
+        "flops": found.rate,
+        "share_of_peak": found.rate / found.peak,
+        "timed_step_seconds": found.timed,
         "update_seconds": found.update,
         "rest_seconds": found.rest,
         "images_per_second": found.batch / found.step,
@@ -98,18 +101,19 @@ def _print(found: Profile) -> None:
         table.add_column(heading, justify="right")
     for row in found.rows:
         table.add_row(*_cells(row, found))
-    for name, seconds in (("update", found.update), ("rest", found.rest), ("step", found.step)):
-        table.add_row(name, "", "", "", f"{seconds * 1e6:,.0f}", f"{seconds / found.step:.1%}")
+    for name, seconds in (("update", found.update), ("rest", found.rest), ("step", found.timed)):
+        table.add_row(name, "", "", "", f"{seconds * 1e6:,.0f}", f"{seconds / found.timed:.1%}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    macs = sum(row.macs for row in found.rows)
-    total = 2 * macs / found.step
     console.print(
         f"\n{found.mode} at batch {found.batch} on {found.threads} threads: {found.batch / found.step:,.0f} images/s, "
-        f"{total / 1e9:,.1f} GFLOP/s, {total / found.peak:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
-        f"median of {found.steps} steps"
+        f"{found.rate / 1e9:,.1f} GFLOP/s, {found.rate / found.peak:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
+        f"medians, {found.steps} steps"
     )
-    console.print("rest: batches entering, meetings and threads waiting for one another")
+    console.print(
+        "rest: batches entering, meetings and threads waiting for one another; the table's steps have clocks and "
+        "update at their end, the last line's do not"
+    )
 
 
 def _cells(row: Row, found: Profile) -> tuple[str, ...]:
@@ -119,7 +123,7 @@ def _cells(row: Row, found: Profile) -> tuple[str, ...]:
         row.direction,
         row.kernel or "",
         f"{row.seconds * 1e6:,.0f}",
-        f"{row.seconds / found.step:.1%}",
+        f"{row.seconds / found.timed:.1%}",
         f"{row.predicted * 1e6:,.0f}" if row.predicted else "",
         f"{row.rate / 1e9:,.1f}" if row.macs else "",
         f"{row.rate / found.peak:.0%}" if row.macs else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -18,6 +18,7 @@ from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
+from cnnspec.plan.crew import Phase
 from cnnspec.plan.lowering import overlapped
 from cnnspec.plan.memory import shared
 from cnnspec.plan.stages import MEMBERS
@@ -26,7 +27,8 @@ from cnnspec.shapes import Shape
 Direction = Literal["prepare", "forward", "input", "weight", "loss"]
 BACK: tuple[Direction, ...] = ("input", "weight")
 SIDE = 512  # rows and columns of the matrices whose product is the peak
-WARM = 3  # steps before the first that counts
+RATE = 1e-4  # of learning, so that weights stay numbers
+TURN = 4  # steps with clocks, as many without, then a large product, and so on
 
 
 @dataclass
@@ -155,21 +157,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Profile:
-    """All rows, in the order in which they run, and what they add up to; seconds are medians over the steps."""
+    """All rows, in the order in which they run, and what they add up to.
+
+    Clocks take time, so the step is also measured without them. Both, and the peak, are measured in turns, and all
+    seconds and rates are medians: neighbours who slow the machine for a while slow all of them.
+    """
 
     mode: Mode
     batch: int
     threads: int
     peak: float  # floating-point operations a second of large matrix products on as many threads
     rows: tuple[Row, ...]
-    step: float
+    step: float  # without clocks
+    timed: float  # the same with clocks
     update: float  # of it: summing the shards' gradients, and the optimizer
-    steps: int
+    steps: int  # of either kind
 
     @property
     def rest(self) -> float:
-        """The step's time that no row has: entering, meetings, threads that wait for one another."""
-        return self.step - self.update - sum(row.seconds for row in self.rows)
+        """The time of a step with clocks that no row has: entering, meetings, threads that wait for one another."""
+        return self.timed - self.update - sum(row.seconds for row in self.rows)
+
+    @property
+    def rate(self) -> float:
+        """Floating-point operations a second of a step, two for each multiply-accumulate of the definition."""
+        return 2 * sum(row.macs for row in self.rows) / self.step
 
 
 def profile(
@@ -203,12 +215,12 @@ def profile(
     passes = {**PASSES[mode], "time-layers": time_layers}
     bound = cast(Loss, timed_loss) if timed_loss else None
     plan = lower(graph, batch, mode, weights, team, loss=bound, training=training, passes=passes)
+    plain = lower(graph, batch, mode, weights, team, loss=loss if training else None, training=training)
     fill(plan, graph)
+    fill(plain, graph)
     cells = [cell for layer, _ in timed.values() for cell in layer.cells.values()]
     cells += [timed_loss.cell] if timed_loss else []
-    peak = matrix_peak(team)
-    whole, updates = _run(plan, cells, seconds)
-    peak = max(peak, matrix_peak(team))
+    turns = _turns(plan, plain, team, cells, seconds)
     team.close()
     busy = min(threads, max(len(shards_of(batch)), MEMBERS))
     ways = 2 if plan.eager and overlapped(graph, batch) else 1  # back: one with updates, and one without
@@ -222,36 +234,70 @@ def profile(
     if timed_loss and loss:
         rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy, 1)))
     return Profile(
-        mode, batch, threads, peak, tuple(rows), statistics.median(whole), statistics.median(updates), len(whole)
+        mode=mode,
+        batch=batch,
+        threads=threads,
+        peak=2 * team.size * SIDE**3 / statistics.median(turns.products),
+        rows=tuple(rows),
+        step=statistics.median(turns.steps),
+        timed=statistics.median(turns.timed),
+        update=statistics.median(turns.updates),
+        steps=len(turns.steps),
     )
 
 
-def _run(plan: Plan, cells: list[Cell], seconds: float) -> tuple[list[float], list[float]]:
-    """The time of each step and of its update; the cells get theirs."""
-    whole: list[float] = []
-    updates: list[float] = []
-    end = time.perf_counter() + seconds
-    for count in range(1_000_000):
-        if count == WARM:
-            whole.clear()
-            updates.clear()
-            for cell in cells:
-                cell.seconds.clear()
+@dataclass
+class _Turns:
+    """Seconds of all that was run."""
+
+    timed: list[float] = field(default_factory=list)
+    updates: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    products: list[float] = field(default_factory=list)
+
+
+def _turns(timed: Plan, plain: Plan, team: Team, cells: Sequence[Cell], seconds: float) -> _Turns:
+    """Run both plans and the large products in turn; the cells get the times of the layers."""
+    product, found = large_products(team), _Turns()
+    _turn(timed, plain, team, product, cells, found)  # warms up
+    for cell in cells:
+        cell.seconds.clear()
+    found, end = _Turns(), time.perf_counter() + seconds
+    while not found.steps or time.perf_counter() < end:
+        _turn(timed, plain, team, product, cells, found)
+    return found
+
+
+def _turn(timed: Plan, plain: Plan, team: Team, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns) -> None:
+    for _ in range(TURN):
         started = time.perf_counter()
-        if plan.training is None:
-            plan.compute()
-            middle = time.perf_counter()
-        else:
-            plan.gradients()
-            middle = time.perf_counter()
-            plan.apply(1e-4)
-        whole.append(time.perf_counter() - started)
-        updates.append(whole[-1] - (middle - started))
+        middle = _halves(timed)
+        ended = time.perf_counter()
+        found.timed.append(ended - started)
+        found.updates.append(ended - middle)
         for cell in cells:
             cell.close()
-        if count > WARM and time.perf_counter() > end:
-            break
-    return whole, updates
+    for _ in range(TURN):
+        started = time.perf_counter()
+        if plain.training is None:
+            plain.compute()
+        else:
+            plain.step(RATE)
+        found.steps.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    team.run(product)
+    found.products.append(time.perf_counter() - started)
+
+
+def _halves(plan: Plan) -> float:
+    """Run a plan; when it came to the update."""
+    if plan.training is None:
+        plan.compute()
+        return time.perf_counter()
+    plan.gradients()
+    middle = time.perf_counter()
+    plan.apply(RATE)
+    return middle
 
 
 def fill(plan: Plan, graph: Graph) -> None:
@@ -261,20 +307,11 @@ def fill(plan: Plan, graph: Graph) -> None:
     plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
 
 
-def matrix_peak(team: Team, repeats: int = 5) -> float:
-    """Floating-point operations a second when every thread multiplies matrices of its own that fit its cache."""
+def large_products(team: Team) -> list[Phase]:
+    """A phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
-    tasks = []
-    for _ in range(team.size):
-        a, b = random.random((2, SIDE, SIDE), np.float32)
-        tasks.append(cases.product(a, b, np.empty_like(a)))
-    phases, best = [tasks] * 4, float("inf")
-    team.run(phases)
-    for _ in range(repeats):
-        started = time.perf_counter()
-        team.run(phases)
-        best = min(best, time.perf_counter() - started)
-    return 4 * team.size * 2 * SIDE**3 / best
+    pairs = random.random((team.size, 2, SIDE, SIDE), np.float32)
+    return [[cases.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 
 def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:

@@ -54,9 +54,11 @@ def test_rows_are_all_that_a_step_does() -> None:
 
 def test_the_sum_explains_the_step() -> None:
     found = measured()
-    assert 0 < found.update < found.step
-    assert sum(row.seconds for row in found.rows) + found.update + found.rest == pytest.approx(found.step)
-    assert found.rest < found.step / 2
+    assert 0 < found.update < found.timed
+    assert sum(row.seconds for row in found.rows) + found.update + found.rest == pytest.approx(found.timed)
+    assert found.rest < found.timed / 2
+    assert 0 < found.step < 2 * found.timed
+    assert found.rate == 2 * sum(row.macs for row in found.rows) / found.step
 
 
 def test_work_is_that_of_the_whole_batch() -> None:
@@ -76,6 +78,7 @@ def test_the_verb(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPa
     found = json.loads(capsys.readouterr().out)
     assert found["batch"] == 8
     assert found["peak_flops"] > 1e9
+    assert found["share_of_peak"] == pytest.approx(found["flops"] / found["peak_flops"])
     assert {layer["direction"] for layer in found["layers"]} >= {"forward", "input", "weight", "loss"}
     assert main(["bench", "s.yaml", "--inference", "--seconds", "1"]) == 0
     assert "images/s" in capsys.readouterr().out
