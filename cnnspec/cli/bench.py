@@ -105,15 +105,14 @@ def _print(found: Profile) -> None:
         table.add_row(name, "", "", "", f"{seconds * 1e6:,.0f}", f"{seconds / found.timed:.1%}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
+    share = f"{found.rate / found.peak:.0%}"
     console.print(
         f"\n{found.mode} at batch {found.batch} on {found.threads} threads: {found.batch / found.step:,.0f} images/s, "
-        f"{found.rate / 1e9:,.1f} GFLOP/s, {found.rate / found.peak:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
+        f"{found.rate / 1e9:,.1f} GFLOP/s, {share} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
         f"medians, {found.steps} steps"
     )
-    console.print(
-        "rest: batches entering, meetings and threads waiting for one another; the table's steps have clocks and "
-        "update at their end, the last line's do not"
-    )
+    console.print("rest: batches entering, meetings and threads waiting for one another")
+    console.print("the table's steps have clocks and update at their end; those of the line below it do not")
 
 
 def _cells(row: Row, found: Profile) -> tuple[str, ...]:

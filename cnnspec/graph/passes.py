@@ -9,6 +9,7 @@ from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Mode
 from cnnspec.layers.folded import Folded, can_fold
 from cnnspec.layers.merge import Fork
+from cnnspec.layers.pooled import PooledConvolution, can_pool
 
 Pass = Callable[[Graph], Graph]
 
@@ -78,6 +79,32 @@ def fold_batch_norm(graph: Graph) -> Graph:
     return dataclasses.replace(graph, nodes=left)
 
 
+def pooling_in_convolution(graph: Graph) -> Graph:
+    """Let the first convolution do the work of the 2x2 max pooling that alone reads it, columns apart, bias behind it.
+
+    The same numbers win and their gradients are the same, unless the bias rounds two numbers of a window to one.
+    """
+    shared = {name for node in graph.nodes if node.share for name in (node.name, node.share)}
+    renamed: dict[str, str] = {}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        first = kept[-1] if kept else None
+        if (
+            first is not None
+            and first.inputs == (INPUT,)
+            and first.name not in shared
+            and graph.consumers(first.name) == (node,)
+            and node is not graph.output
+            and can_pool(first.layer, node.layer, first.input_shapes[0])
+        ):
+            kept[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
+            renamed[node.name] = first.name
+        else:
+            inputs = tuple(renamed.get(name, name) for name in node.inputs)
+            kept.append(dataclasses.replace(node, inputs=inputs))
+    return dataclasses.replace(graph, nodes=tuple(kept))
+
+
 def explicit_fan_out(graph: Graph) -> Graph:
     """Put a fork behind every value with several readers; it sums their gradients, so that no layer accumulates."""
     forks: dict[str, Node] = {}
@@ -97,6 +124,7 @@ def explicit_fan_out(graph: Graph) -> Graph:
 TRAINING: Mapping[str, Pass] = {
     "remove-dead-nodes": remove_dead_nodes,
     "activation-behind-pooling": activation_behind_pooling,
+    "pooling-in-convolution": pooling_in_convolution,
     "explicit-fan-out": explicit_fan_out,
 }
 INFERENCE: Mapping[str, Pass] = {
@@ -104,6 +132,7 @@ INFERENCE: Mapping[str, Pass] = {
     "remove-train-only": remove_train_only,
     "fold-batch-norm": fold_batch_norm,
     "activation-behind-pooling": activation_behind_pooling,
+    "pooling-in-convolution": pooling_in_convolution,
 }
 PASSES: Mapping[Mode, Mapping[str, Pass]] = {"train": TRAINING, "infer": INFERENCE}
 

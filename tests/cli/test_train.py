@@ -197,10 +197,10 @@ def test_summary_explains_how_a_small_batch_is_shared(capsys: Captured) -> None:
     path = str(Path(__file__).parents[2] / "specs" / "lenet.yaml")
     assert main(["summary", path, "--explain-plan", "--batch", "5", "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
-    assert stages[0] == {"conv2d_1": [12, 12], "relu_1": [6, 6], "max_pool2d_1": [6, 6]}
+    assert stages[0] == {"conv2d_1": [6, 6], "max_pool2d_1": [6, 6]}  # pooled, and its relu
     assert {"flatten_1": []} in stages
     assert main(["summary", path, "--explain-plan", "--batch", "5"]) == 0
-    assert "  conv2d_1 12 + 12, relu_1 6 + 6, max_pool2d_1 6 + 6\n" in capsys.readouterr().out
+    assert "  conv2d_1 6 + 6, max_pool2d_1 6 + 6\n" in capsys.readouterr().out
     assert main(["summary", path, "--explain-plan", "--batch", "64"]) == 0
     assert "first member" not in capsys.readouterr().out
 

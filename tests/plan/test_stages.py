@@ -27,7 +27,7 @@ cnnspec: 1
 name: net
 input: [1, 28, 28]
 layers:
-  - {type: conv2d, filters: 20, kernel_size: 5}
+  - {type: conv2d, filters: 20, kernel_size: 5, kernel: patches}
   - relu
   - {type: max_pool2d, kernel_size: 2}
   - {type: conv2d, filters: 50, kernel_size: 5}

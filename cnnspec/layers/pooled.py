@@ -1,0 +1,167 @@
+"""A first convolution with the 2x2 max pooling behind it, its even and its odd columns computed apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels import direct, pooling
+from cnnspec.kernels.cases import Case
+from cnnspec.kernels.choice import MANY, choose
+from cnnspec.kernels.step import Array, Buffer, Step, in_turn
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Part, Program, within
+from cnnspec.layers.conv import Conv2d, add_bias, bias_gradient
+from cnnspec.layers.pool import MaxPool2d
+from cnnspec.shapes import Shape, Windows
+
+KERNELS = {"forward": direct.FORWARD, "weight": direct.WEIGHT}
+
+
+def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
+    """Whether a convolution of maps of this shape is direct, with one bias a filter, and windows of 2x2 cover all."""
+    if not isinstance(first, Conv2d) or not isinstance(second, MaxPool2d) or first.bias == "untied":
+        return False
+    laid, case = first.windows(shape), first.convolution(shape)
+    halves = pooling.is_halving(second.windows(first.infer_shape(shape)))
+    if not halves or any(length % 2 for length in laid.output) or laid.stride != (1, 1) or laid.dilation != (1, 1):
+        return False
+    chosen = [choose(case, n, "train", first.kernel) for n in (1, MANY)]
+    return case.groups == 1 and all(choice[d].name == "direct" for choice in chosen for d in ("forward", "weight"))
+
+
+class PooledConvolution(Layer):
+    """y[f,i,j] = b[f] + max over u, v in {0, 1} of (w x)[f, 2i + u, 2j + v].
+
+    Neighbouring columns are two filters of one convolution of stride 2 along the width, the second with its taps one
+    column to the right: as products are as wide, fewer columns are expanded, and pooling compares whole rows.
+    Passes add it, specs do not.
+    """
+
+    first: Any
+
+    retains = frozenset({"x"})
+
+    def __init__(self, first: Layer) -> None:
+        for name, value in {"first": first, "type_name": f"{first.type_name}+max_pool2d"}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def kernel(self) -> str:
+        """The algorithm."""
+        return direct.FORWARD.name
+
+    def windows(self, shape: Shape) -> Windows:
+        """How pairs of filters lie over a map: one column wider, and two columns apart."""
+        laid: Windows = self.first.windows(shape)
+        return replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
+
+    def convolution(self, *inputs: Shape) -> Case:
+        """That of the pairs of filters."""
+        return Case(self.windows(inputs[0]), inputs[0][0], 2 * self.first.filters, 1)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """(filters, oh / 2, ow / 2)."""
+        rows, columns = self.windows(inputs[0]).output
+        return (self.first.filters, rows // 2, columns)
+
+    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
+        """The convolution's."""
+        found: Mapping[str, Parameter] = self.first.params(*inputs)
+        return found
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """What the kernels ask for, the pairs of filters, the map that is pooled, and who won, for the way back."""
+        case, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
+        taps = (case.filters, case.channels, *case.windows.kernel)
+        whole, side = (2 * rows, case.filters, columns, n), (rows, 2, filters, columns, n)
+        found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
+        directions = ["forward"]
+        if mode == "train":
+            found |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
+            found |= {"map_gradient": Buffer(whole, "backward"), "pairs_gradient": Buffer(taps, "backward")}
+            found |= {"bias_rows": Buffer((rows, filters), "backward")}
+            directions.append("weight")
+        for direction in directions:
+            kernel = KERNELS[direction].scratch(case, n)
+            found |= {f"{direction}.{name}": buffer for name, buffer in kernel.items()}
+        return found
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The same over the rows of x that two rows of the map for each of y read."""
+        reads, windows = self.first.windows(inputs[0]).part(slice(2 * rows.start, 2 * rows.stop))
+        return Part(PooledConvolution(self.first.but(padding=windows.padding)), reads) if windows.height else None
+
+    def prepare(self, o: Operands) -> Program:
+        """The pairs of filters, then what the kernel makes of them."""
+        weight, pairs = o.params["weight"], o.buffers["pairs"]
+        left, right = _sides(pairs, weight)
+
+        def pair() -> None:
+            pairs.fill(0)
+            np.copyto(left, weight)
+            np.copyto(right, weight)
+
+        return [pair, *KERNELS["forward"].prepare(self._case_of(o.x), pairs, within(o.buffers, "forward"))]
+
+    def forward(self, o: Operands) -> Program:
+        """The map, then a tournament: of neighbouring columns, then of rows; of equals the first one wins."""
+        whole, y = o.buffers["map"], o.y
+        left, right = _columns(whole, len(y))
+        upper, lower = left[:, 0], left[:, 1]
+        marks = (o.buffers["right"], o.buffers["below"]) if "right" in o.buffers else None
+
+        def pool() -> None:
+            if marks:
+                np.greater(right, left, out=marks[0])
+            np.maximum(left, right, out=left)
+            if marks:
+                np.greater(lower, upper, out=marks[1])
+            np.maximum(upper, lower, out=y)
+
+        bias = [add_bias(y, o.params["bias"])] if "bias" in o.params else []
+        return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *bias]
+
+    def backward(self, o: Operands) -> Backward:
+        """The gradient goes back through the tournament, and that of a filter is the sum of its two."""
+        dy, whole, pairs, dweight = o.dy, o.buffers["map_gradient"], o.buffers["pairs_gradient"], o.grads["weight"]
+        right_won, below = o.buffers["right"], o.buffers["below"]
+        left, right = _columns(whole, len(dy))
+        upper, lower = left[:, 0], left[:, 1]
+        of_left, of_right = _sides(pairs, dweight)
+
+        def spread() -> None:
+            np.multiply(dy, below, out=lower)
+            np.subtract(dy, lower, out=upper)
+            np.multiply(left, right_won, out=right)
+            np.subtract(left, right, out=left)
+
+        def add() -> None:
+            np.add(of_left, of_right, out=dweight)
+
+        params = [spread, self._bind("weight", o, o.x, whole, pairs), add]
+        if "bias" in o.grads:
+            params.append(bias_gradient(dy, o.grads["bias"], o.buffers["bias_rows"]))
+        return Backward(params=params)
+
+    def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
+        return in_turn(KERNELS[direction].bind(self._case_of(o.x), a, b, out, within(o.buffers, direction)))
+
+    def _case_of(self, x: Array) -> Case:
+        h, c, w, _ = x.shape
+        return self.convolution((c, h, w))
+
+
+def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:
+    """Where the taps of a filter lie in the two of its pair, for an even column and for the odd one behind it."""
+    filters, width = len(weight), weight.shape[-1]
+    return pairs[:filters, ..., :width], pairs[filters:, ..., 1:]
+
+
+def _columns(whole: Array, rows: int) -> tuple[Array, Array]:
+    """The even and the odd columns of a map (2 * rows, 2 * filters, columns, n), (rows, 2, filters, columns, n)."""
+    _, both, columns, n = whole.shape
+    by_pairs = whole.reshape(rows, 2, both, columns, n)
+    return by_pairs[:, :, : both // 2], by_pairs[:, :, both // 2 :]
