@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from math import ceil
@@ -22,6 +23,34 @@ LARGE = 1 << 14  # elements of a parameter that makes its node worth updates of 
 AVERAGE = "average/"  # before the names of what is averaged
 
 Stretch = tuple[int, int, float]  # first, one past the last, weight decay
+
+
+class Scratch(threading.local):
+    """Temporary arrays of the thread that asks, the same ones for every stretch, so that they stay in its cache."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Array] = []
+
+    def arrays(self, count: int, like: Array) -> tuple[Array, ...]:
+        """So many, each like the given one, which is no longer than a stretch."""
+        while len(self._arrays) < count:
+            self._arrays.append(np.empty(STRETCH, like.dtype))
+        return tuple(array[: len(like)] for array in self._arrays[:count])
+
+
+class Own:
+    """A step that every thread binds for itself when it first runs it, to its own scratch."""
+
+    def __init__(self, bind: Callable[[], Step]) -> None:
+        self._bind, self._bound = bind, threading.local()
+
+    def __call__(self) -> None:
+        """Run it."""
+        try:
+            step: Step = self._bound.step
+        except AttributeError:
+            step = self._bound.step = self._bind()
+        step()
 
 
 class Training:
@@ -51,6 +80,7 @@ class Training:
         extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
         self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.slots(), *extra)}
         self.statistics, self.work = np.zeros_like(weights.statistics), np.zeros_like(weights.statistics)
+        self._scratch = Scratch()
         self.share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self.rate: Array = shared((), np.float64, optimizer.learning_rate)
         self.clock: Array = shared((), np.int64)  # steps begun
@@ -230,25 +260,29 @@ class Training:
 
     def _updating(self, start: int, stop: int, weight_decay: float) -> Step:
         weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
-        update = self.optimizer.bind(
-            weights,
-            gradient,
-            {name: slot[start:stop] for name, slot in self.slots.items()},
-            tuple(np.empty_like(gradient) for _ in range(self.optimizer.scratch)),
-            self.rate,
-            self.updates,
-            weight_decay,
-        )
         limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
-        def step() -> None:
-            if limit is not None:
-                np.clip(gradient, -limit, limit, out=gradient)
-            update()
-            if average is not None:
-                self._follow(average, weights, gradient)
+        def bind() -> Step:
+            update = self.optimizer.bind(
+                weights,
+                gradient,
+                {name: slot[start:stop] for name, slot in self.slots.items()},
+                self._scratch.arrays(self.optimizer.scratch, weights),
+                self.rate,
+                self.updates,
+                weight_decay,
+            )
 
-        return step
+            def step() -> None:
+                if limit is not None:
+                    np.clip(gradient, -limit, limit, out=gradient)
+                update()
+                if average is not None:
+                    self._follow(average, weights, gradient)
+
+            return step
+
+        return Own(bind)
 
     def _squaring(self, add: Step, stretch: Stretch, squares: Array, index: int) -> Step:
         part = self.gradients[0][stretch[0] : stretch[1]]

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 Program = Callable[[], object]
-WARM = 2  # runs before the first that counts in a round: threads and caches of the one before have to leave
+SLICE = 0.2  # seconds of one program before the next one's turn: neighbours on the machine come and go within seconds
+FEWEST = 3  # runs of a round
+WARM = 2, 0.05  # runs before the first that counts, or seconds of them: what the one before has left in caches must go
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,15 @@ def race(
     seconds: float = 0.5,
     progress: Program = lambda: None,
 ) -> Race:
-    """Let all run in turn, every round each for about so many seconds."""
+    """Let all run in turn, every round each for about so many seconds, cut in slices; what counts is the median run."""
     found: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds):
-        for name in _order(list(programs), turn):
-            found[name].append(_measure(programs[name], seconds))
+        runs: dict[str, list[float]] = {name: [] for name in programs}
+        while any(len(some) < FEWEST or sum(some) < seconds for some in runs.values()):
+            for name in _order(list(programs), turn):
+                runs[name] += _slice(programs[name], min(seconds, SLICE))
+        for name, some in runs.items():
+            found[name].append(statistics.median(some))
         progress()
     return Race(own, {name: tuple(values) for name, values in found.items()})
 
@@ -56,14 +62,17 @@ def _order(names: list[str], turn: int) -> Iterator[str]:
     yield from names[start:] + names[:start]
 
 
-def _measure(program: Program, seconds: float) -> float:
-    """The median seconds of a run."""
-    for _ in range(WARM):
+def _slice(program: Program, seconds: float) -> list[float]:
+    """The seconds of every run in about so many."""
+    begun, (few, short) = time.perf_counter(), WARM
+    for _ in range(few):
         program()
+        if time.perf_counter() - begun > short:
+            break
     runs: list[float] = []
     end = time.perf_counter() + seconds
-    while len(runs) < 3 or time.perf_counter() < end:
+    while not runs or time.perf_counter() < end:
         started = time.perf_counter()
         program()
         runs.append(time.perf_counter() - started)
-    return statistics.median(runs)
+    return runs

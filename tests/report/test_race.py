@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,20 @@ def test_ratios_are_taken_round_by_round() -> None:
 def test_programs_alternate_and_take_turns_in_going_first() -> None:
     order: list[str] = []
     race({"a": partial(order.append, "a"), "b": partial(order.append, "b")}, "a", rounds=2, seconds=0.0)
-    assert "".join(order) == "aaaaabbbbb" + "bbbbbaaaaa"
+    assert "".join(order) == "aaabbb" * 3 + "bbbaaa" * 3  # two runs to warm up, and one that counts
+
+
+def test_a_round_is_cut_into_slices() -> None:
+    order: list[str] = []
+
+    def run(name: str) -> None:
+        order.append(name)
+        time.sleep(0.06)
+
+    race({"a": partial(run, "a"), "b": partial(run, "b")}, "a", rounds=1, seconds=0.5)
+    turns = [len(list(group)) for _, group in groupby(order)]
+    assert len(turns) >= 4
+    assert all(3 <= runs <= 5 for runs in turns)  # one to warm up, as it is long, and what 0.2 s hold
 
 
 def test_a_slower_program_is_found_slower() -> None:
