@@ -82,7 +82,7 @@ def _memory(spec: Spec, graph: Graph) -> int:
     """Bytes of training at the spec's batch size, or of inference where nothing is trained."""
     if spec.train is None:
         return inference_footprint(graph, 1).total
-    return training_footprint(graph, spec.train.batch_size, spec.train.loss, spec.train.optimizer).total
+    return training_footprint(graph, spec.train.batch_size, spec.train).total
 
 
 def _delta(count: int) -> str:

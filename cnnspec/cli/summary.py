@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
     footprints = {"inference": inference_footprint(graph, batch)}
     if spec.train is not None:
-        footprints["training"] = training_footprint(graph, batch, spec.train.loss, spec.train.optimizer)
+        footprints["training"] = training_footprint(graph, batch, spec.train)
     mode: Mode = "train" if spec.train else "infer"
     chosen = list(explain_plan(graph, batch, mode)) if arguments.explain_plan else []
     stages = explain_stages(graph, batch, mode) if arguments.explain_plan else []

@@ -16,7 +16,7 @@ def check_budgets(spec: Spec, graph: Graph) -> None:
     if "infer_memory" in spec.expect:
         figures["infer_memory"] = inference_footprint(graph, batch).total
     if "train_memory" in spec.expect and spec.train is not None:
-        figures["train_memory"] = training_footprint(graph, batch, spec.train.loss, spec.train.optimizer).total
+        figures["train_memory"] = training_footprint(graph, batch, spec.train).total
     found = over_budget(spec, figures)
     if found:
         raise SpecError(found)

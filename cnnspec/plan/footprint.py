@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cnnspec.graph import Graph
-from cnnspec.optim import Loss, Optimizer
+from cnnspec.optim.settings import TrainSettings
 from cnnspec.plan.lower import arena_bytes
 from cnnspec.plan.lowering import shards_of
 
@@ -20,7 +20,7 @@ class Footprint:
     arena: int  # activations, their gradients, scratch
     parameters: int
     gradients: int  # one copy a shard
-    slots: int  # the optimizer's
+    slots: int  # the optimizer's, gradients that are gathered over several steps, and the weights' moving average
     images: int  # the batch as it lies in memory, a byte a pixel
 
     @property
@@ -29,14 +29,15 @@ class Footprint:
         return self.arena + self.parameters + self.gradients + self.slots + self.images
 
 
-def training_footprint(graph: Graph, batch: int, loss: Loss, optimizer: Optimizer) -> Footprint:
+def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footprint:
     """What training at a batch size takes."""
     parameters = FLOAT * graph.parameter_count
+    slots = len(train.optimizer.slots()) + (train.accumulate > 1) + (train.ema is not None)
     return Footprint(
-        arena=arena_bytes(graph, batch, "train", loss=loss),
+        arena=arena_bytes(graph, batch, "train", loss=train.loss),
         parameters=parameters,
         gradients=parameters * len(shards_of(batch)),
-        slots=parameters * len(optimizer.slots()),
+        slots=parameters * slots,
         images=batch * prod(graph.input_shape),
     )
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnspec.graph import build
+from cnnspec.plan.footprint import training_footprint
 from cnnspec.plan.memory import ALIGNMENT, Claim, place, shared, view
+from cnnspec.spec import loads
+from cnnspec.train import Model
 
 FLOAT = np.dtype(np.float32)
 
@@ -50,3 +55,22 @@ def test_a_view_lies_where_it_was_placed() -> None:
     assert array.shape == (3, 5)
     assert array.ctypes.data == region.ctypes.data + 128
     assert array.ctypes.data % ALIGNMENT == 0
+
+
+@pytest.mark.parametrize("more", ["", "accumulate: 2", "ema: 0.9", "ema: 0.9, accumulate: 3"])
+def test_what_training_keeps_is_foretold(more: str) -> None:
+    layers = "[flatten, {type: dense, units: 64}, {type: dense, units: 16}]"
+    optimizer = "optimizer: {type: adam}"
+    train = ", ".join(["epochs: 1", optimizer, *([more] if more else [])])
+    spec = loads(f"cnnspec: 1\nname: net\ninput: [1, 4, 4]\nlayers: {layers}\ntrain: {{{train}}}\n")
+    assert spec.train is not None
+    model = Model(spec, build(spec), threads=1)
+    model.plan(64, "train")
+    assert model.training is not None
+    foretold = training_footprint(model.graph, 64, spec.train)
+    for bytes_foretold, arrays in (
+        (foretold.slots, [*model.training.slots.values()]),
+        (foretold.gradients, model.training.gradients),
+    ):
+        held = sum(array.nbytes for array in arrays)
+        assert bytes_foretold <= held < 1.1 * bytes_foretold  # parameters begin at cache lines
