@@ -11,7 +11,7 @@ from cnnspec.layers.base import Backward, Operands
 from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import has_gradients, part_key
-from cnnspec.plan.lowering import Gate, Lowering, steps_of
+from cnnspec.plan.lowering import Lowering, steps_of
 from cnnspec.plan.stages import MEMBERS, Cut, Stage
 from cnnspec.plan.update import Training
 
@@ -86,7 +86,7 @@ class Alone(Lowering):
         They wait for the input's gradient too, which reads the weights as they were. A loss that is no number leaves
         everything as it was.
         """
-        backlog, gate, left, steps = Backlog(self.team), Gate(self.losses), dict(prepare), list[Step]()
+        backlog, left, steps = Backlog(self.team), dict(prepare), list[Step]()
         for node, backward in self.backward(operands):
             steps += steps_of(backward.shared)
             if not has_gradients(node):
@@ -102,7 +102,7 @@ class Alone(Lowering):
                 task = backlog.task(in_turn([gradient, *updates, *([then] if then else [])]))
                 steps += [*steps_of(backward.input), partial(backlog.next, task)]
         rest = [training.rest(self.learning(), 1), list(left.values())]
-        return [backlog.phase(steps, gate.check), *(gate.guarded(phase) for phase in rest if phase)]
+        return [backlog.phase(steps, self.gate.check), *(self.gate.guarded(phase) for phase in rest if phase)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""

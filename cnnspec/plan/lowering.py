@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
 from cnnspec.optim import Loss
 from cnnspec.plan.crew import Phase
+from cnnspec.plan.gate import Gate
 from cnnspec.plan.layout import (
     LOSS,
     Key,
@@ -116,6 +116,7 @@ class Lowering(ABC):
         self.labels: Array = shared((batch,), np.int64)
         self.shares: Array | None = shared((*graph.output.shape, batch), np.float32) if self.entry.shares else None
         self.losses: Array = shared((batch,), dtype)
+        self.gate = Gate(self.losses)
         self.predictions: Array | None = shared((batch,), np.int64) if classifies else None
 
     def plan(self) -> Plan:
@@ -146,6 +147,7 @@ class Lowering(ABC):
             phases=phases,
             judge=[[in_turn(steps) for steps in judged]] if any(judged) else [],
             eager=eager,
+            gate=self.gate,
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
             update=self.training.phases(len(self.layouts)) if self.training else [],
             weights=self.weights,
@@ -257,32 +259,6 @@ class Lowering(ABC):
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
             self.batch,
         )
-
-
-class Gate:
-    """Whether all losses of a step are numbers: one member finds out, and all see it."""
-
-    def __init__(self, losses: Array) -> None:
-        self._losses, self._good = losses, shared((1,), "bool")
-
-    def find(self) -> None:
-        """Find out."""
-        self._good[...] = np.isfinite(self._losses).all()
-
-    def check(self) -> bool:
-        """Find out and say it."""
-        self.find()
-        return bool(self._good[0])
-
-    def guarded(self, phase: Phase) -> Phase:
-        """The phase, whose tasks do nothing where they are not."""
-        good = self._good.data  # whose elements are plain numbers
-        return [partial(_if, good, step) for step in phase]
-
-
-def _if(good: memoryview, step: Step) -> None:
-    if good[0]:
-        step()
 
 
 def steps_of(program: Program) -> list[Step]:

@@ -10,6 +10,7 @@ import numpy as np
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode, to_public
 from cnnspec.plan.crew import Phase
+from cnnspec.plan.gate import Gate
 from cnnspec.plan.memory import Block
 from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
@@ -39,6 +40,7 @@ class Plan:
     phases: Sequence[Phase]
     judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
     eager: Sequence[Phase]  # a pass with the update and what the next one wants prepared, where one does not wait
+    gate: Gate  # which an eager pass asks
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
@@ -71,7 +73,7 @@ class Plan:
         """
         if not self.eager:
             self.gradients()
-            if self.finite:
+            if self.gate.check():
                 self.apply(rate)
             return
         assert self.training is not None
@@ -79,14 +81,9 @@ class Plan:
         self.training.begin(rate)
         self._ready()
         self.team.run(self.eager)
-        if self.finite:
+        if self.gate.good:
             self.training.end()
             self._prepared = self.weights.version
-
-    @property
-    def finite(self) -> bool:
-        """Whether the last pass has a loss for every image."""
-        return bool(np.isfinite(self.losses).all())
 
     def gradients(self) -> None:
         """The first half of a step: losses and gradients; the clock moves on."""

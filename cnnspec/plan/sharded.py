@@ -13,7 +13,7 @@ from cnnspec.layers.base import Operands, Reduce
 from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import LOSS, echo_key
-from cnnspec.plan.lowering import Gate, Lowering
+from cnnspec.plan.lowering import Lowering
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.update import Training
 
@@ -67,7 +67,7 @@ class Sharded(Lowering):
         A loss that is no number leaves everything as it was.
         """
         count, left = len(programs), dict(prepare)
-        backlog, gate = Backlog(self.team, self.team.size), Gate(self.losses)
+        backlog, gate = Backlog(self.team, self.team.size), self.gate
         places = {LOSS: backlog.passed(count, gate.find)}
         large = [name for name in self.learning() if training.large(name)]
         for name in large:
@@ -99,9 +99,8 @@ class Sharded(Lowering):
 
     def update(self, training: Training, prepare: Mapping[str, Step]) -> list[Phase]:
         """The update by all shards' gradients, and what the next step wants, unless a loss is no number."""
-        gate = Gate(self.losses)
         phases = [*training.phases(len(self.layouts)), list(prepare.values())]
-        return [[gate.find], *(gate.guarded(phase) for phase in phases if phase)]
+        return [[self.gate.find], *(self.gate.guarded(phase) for phase in phases if phase)]
 
     def owner(self, node: Node) -> Node:
         """The node whose parameters a node uses: itself, unless it shares."""

@@ -31,6 +31,7 @@ class Team:
         self._made = made or (Processes if size > 1 and Processes.supported() else Threads)
         self._shares = _processors(size)
         self._programs: list[Phases] = []
+        self._numbers: dict[int, int] = {}  # of the programs, by their identity
         self._crew: Crew | None = None
         self._owner = os.getpid()
         self._paces: list[Pace] = []  # of the programs
@@ -39,18 +40,23 @@ class Team:
 
     def learn(self, *programs: Phases) -> None:
         """Announce what will be run, so that one crew knows all of it."""
-        new = [phases for phases in programs if self._together(phases) and self._number(phases) is None]
+        new = [phases for phases in programs if self._together(phases) and id(phases) not in self._numbers]
         if new:
             self.close()
             self._programs = [*self._programs, *new][-PROGRAMS:]
             self._paces = [*self._paces, *(Pace() for _ in new)][-PROGRAMS:]
+            self._numbers = {id(phases): number for number, phases in enumerate(self._programs)}
 
     def run(self, phases: Phases) -> None:
         """Run all phases, in order; an exception in any task is raised here after its phase."""
-        if not self._together(phases):
-            self._context.run(_alone, phases)
-            return
-        number, crew = self._ready(phases)
+        number = self._numbers.get(id(phases))
+        if number is None:
+            if not self._together(phases):
+                self._context.run(_alone, phases)
+                return
+            self.learn(phases)
+            number = self._numbers[id(phases)]
+        crew = self._ready()
         pace, started = self._paces[number], time.perf_counter()
         if pace.together:
             # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
@@ -101,20 +107,13 @@ class Team:
     def _together(self, phases: Phases) -> bool:
         return self.size > 1 and any(len(phase) > 1 for phase in phases)
 
-    def _number(self, phases: Phases) -> int | None:
-        return next((number for number, known in enumerate(self._programs) if known is phases), None)
-
-    def _ready(self, phases: Phases) -> tuple[int, Crew]:
-        """The number by which these phases are known, and a crew that knows them."""
-        number = self._number(phases)
-        if number is None:
-            self.learn(phases)
-            number = len(self._programs) - 1
+    def _ready(self) -> Crew:
+        """A crew that knows all programs."""
         if self._owner != os.getpid():  # this process has itself forked from the one whose crew that is
             self._crew, self._owner = None, os.getpid()
         if self._crew is None:
             self._crew = self._new()
-        return number, self._crew
+        return self._crew
 
     def _new(self) -> Crew:
         settings = self.size, tuple(self._programs), partial(_member, self._shares)

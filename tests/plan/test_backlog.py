@@ -259,5 +259,5 @@ def test_a_loss_that_is_no_number_leaves_the_weights(count: int) -> None:
     plan, before = net.plan(count, "train", "float32"), net.weights.values.copy()
     plan.images[0] = np.inf
     plan.step(0.1)
-    assert not plan.finite
+    assert not plan.gate.good
     np.testing.assert_array_equal(net.weights.values, before)
