@@ -114,10 +114,10 @@ class Backlog:
     def _ended(self, task: Step, end: Step) -> None:
         try:
             task()
+            end()
         except BaseException:
             self.last((), over=True)
             raise
-        end()
 
     def _settle(self) -> None:
         """All tasks and places are known."""
