@@ -28,8 +28,9 @@ def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
     halves = pooling.is_halving(second.windows(first.infer_shape(shape)))
     if not halves or any(length % 2 for length in laid.output) or laid.stride != (1, 1) or laid.dilation != (1, 1):
         return False
-    chosen = [choose(case, n, "train", first.kernel) for n in (1, MANY)]
-    return case.groups == 1 and all(choice[d].name == "direct" for choice in chosen for d in ("forward", "weight"))
+    many, one = choose(case, MANY, "train", first.kernel), choose(case, 1, "infer", first.kernel)
+    chosen = (many["forward"], many["weight"], one["forward"])
+    return case.groups == 1 and all(kernel.name == "direct" for kernel in chosen)
 
 
 class PooledConvolution(Layer):
