@@ -70,7 +70,7 @@ def _figures(found: Profile) -> dict[str, Any]:
         "peak_flops": found.peak,
         "step_seconds": found.step,
         "flops": found.rate,
-        "share_of_peak": found.rate / found.peak,
+        "share_of_peak": found.share,
         "timed_step_seconds": found.timed,
         "update_seconds": found.update,
         "rest_seconds": found.rest,
@@ -105,10 +105,9 @@ def _print(found: Profile) -> None:
         table.add_row(name, "", "", "", f"{seconds * 1e6:,.0f}", f"{seconds / found.timed:.1%}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    share = f"{found.rate / found.peak:.0%}"
     console.print(
         f"\n{found.mode} at batch {found.batch} on {found.threads} threads: {found.batch / found.step:,.0f} images/s, "
-        f"{found.rate / 1e9:,.1f} GFLOP/s, {share} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
+        f"{found.rate / 1e9:,.1f} GFLOP/s, {found.share:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
         f"medians, {found.steps} steps"
     )
     console.print("rest: batches entering, meetings and threads waiting for one another")

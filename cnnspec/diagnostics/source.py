@@ -13,6 +13,11 @@ LINE_BREAK = re.compile(r"\r\n|\r|\n")
 GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, by the name that spans give them
 
 
+def lines_and_breaks(text: str) -> list[str]:
+    """Each line of a text followed by what ends it: line i, counted from 1, is element 2 * (i - 1)."""
+    return re.split(f"({LINE_BREAK.pattern})", text)
+
+
 def source_lines(file: str) -> list[str]:
     """The lines of a file or of a given text; none where there is neither."""
     if file in GIVEN:

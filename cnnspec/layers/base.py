@@ -222,6 +222,12 @@ def batch_shape(shape: Shape, n: int) -> Shape:
     return (*shape, n)
 
 
+def map_shape(array: Array) -> Shape:
+    """The public shape (c, h, w) of one image of a map (h, c, w, n)."""
+    h, c, w, _ = array.shape
+    return (c, h, w)
+
+
 def to_public(array: Array) -> Array:
     """A plan's (h, c, w, n) or (features, n) as the caller's n, c, h, w or n, features (a view)."""
     return array.transpose(3, 1, 0, 2) if array.ndim == 4 else np.moveaxis(array, -1, 0)

@@ -11,7 +11,18 @@ import numpy as np
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cases, choice, sums
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program, within
+from cnnspec.layers.base import (
+    Backward,
+    InitializerField,
+    Layer,
+    Mode,
+    Operands,
+    Parameter,
+    Part,
+    Program,
+    map_shape,
+    within,
+)
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -138,8 +149,7 @@ class Conv2d(Layer):
         return cases.Case(self.windows(shape), shape[0], self.filters, self.groups)
 
     def _case_of(self, x: Array) -> cases.Case:
-        h, c, w, _ = x.shape
-        return self.convolution((c, h, w))
+        return self.convolution(map_shape(x))
 
 
 def add_bias(y: Array, bias: Array) -> Step:

@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling, taps
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape, map_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -64,8 +64,7 @@ class Pool2d(Layer):
 
 
 def _windows_of(layer: Pool2d, x: Array) -> Windows:
-    h, c, w, _ = x.shape
-    return layer.windows((c, h, w))
+    return layer.windows(map_shape(x))
 
 
 @register("max_pool2d")
@@ -141,8 +140,7 @@ class AvgPool2d(Pool2d):
 
     def _counted(self, x: Array) -> tuple[int, int, int, int]:
         """The padding that counts: none, or all but what ceil_mode adds."""
-        h, c, w, _ = x.shape
-        return self._laid((c, h, w), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
+        return self._laid(map_shape(x), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
 
 
 @register("lp_pool2d")

@@ -12,7 +12,7 @@ from cnnspec.kernels import direct, pooling
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import MANY, choose
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Part, Program, within
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
 from cnnspec.layers.conv import Conv2d, add_bias, bias_gradient
 from cnnspec.layers.pool import MaxPool2d
 from cnnspec.shapes import Shape, Windows
@@ -26,11 +26,12 @@ def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
         return False
     laid, case = first.windows(shape), first.convolution(shape)
     halves = pooling.is_halving(second.windows(first.infer_shape(shape)))
-    if not halves or any(length % 2 for length in laid.output) or laid.stride != (1, 1) or laid.dilation != (1, 1):
+    plain = laid.stride == laid.dilation == (1, 1) and case.groups == 1
+    if not halves or not plain or any(length % 2 for length in laid.output):
         return False
     many, one = choose(case, MANY, "train", first.kernel), choose(case, 1, "infer", first.kernel)
     chosen = (many["forward"], many["weight"], one["forward"])
-    return case.groups == 1 and all(kernel.name == "direct" for kernel in chosen)
+    return all(kernel.name == direct.FORWARD.name for kernel in chosen)
 
 
 class PooledConvolution(Layer):
@@ -68,26 +69,19 @@ class PooledConvolution(Layer):
         rows, columns = self.windows(inputs[0]).output
         return (self.first.filters, rows // 2, columns)
 
-    def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """The convolution's."""
-        found: Mapping[str, Parameter] = self.first.params(*inputs)
-        return found
-
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the kernels ask for, the pairs of filters, the map that is pooled, and who won, for the way back."""
         case, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
         taps = (case.filters, case.channels, *case.windows.kernel)
         whole, side = (2 * rows, case.filters, columns, n), (rows, 2, filters, columns, n)
         found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
-        directions = ["forward"]
         if mode == "train":
             found |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
             found |= {"map_gradient": Buffer(whole, "backward"), "pairs_gradient": Buffer(taps, "backward")}
             found |= {"bias_rows": Buffer((rows, filters), "backward")}
-            directions.append("weight")
-        for direction in directions:
-            kernel = KERNELS[direction].scratch(case, n)
-            found |= {f"{direction}.{name}": buffer for name, buffer in kernel.items()}
+        for direction, kernel in KERNELS.items():
+            if direction == "forward" or mode == "train":
+                found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(case, n).items()}
         return found
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
@@ -151,8 +145,7 @@ class PooledConvolution(Layer):
         return in_turn(KERNELS[direction].bind(self._case_of(o.x), a, b, out, within(o.buffers, direction)))
 
     def _case_of(self, x: Array) -> Case:
-        h, c, w, _ = x.shape
-        return self.convolution((c, h, w))
+        return self.convolution(map_shape(x))
 
 
 def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnspec.fields import Declaration, NonNegativeInt, PositiveInt, Schema
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Program, to_public
+from cnnspec.layers.base import Backward, Layer, Operands, Program, map_shape, to_public
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map
 
@@ -114,7 +114,6 @@ class Slice(Layer):
         return Backward([step])
 
     def _part(self, array: Array) -> Array:
-        h, c, w, _ = array.shape
-        channels, rows, columns = self._slices(c, h, w)
+        channels, rows, columns = self._slices(*map_shape(array))
         part: Any = array[rows, channels, columns]
         return np.asarray(part)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
 from cnnspec.kernels import cases, choice
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, within
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, map_shape, within
 from cnnspec.layers.conv import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
@@ -144,5 +144,4 @@ class ConvTranspose2d(Layer):
         return cases.Case(self.windows(shape), self.filters, shape[0], self.groups)
 
     def _case_of(self, x: Array) -> cases.Case:
-        h, c, w, _ = x.shape
-        return self._case((c, h, w))
+        return self._case(map_shape(x))

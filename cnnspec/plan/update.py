@@ -214,8 +214,8 @@ class Training:
         for segment in self.weights.segments:
             for left_out, slots in groupby(self._slots(segment), lambda slot: slot.node.name not in nodes):
                 if left_out:
-                    first, *others = slots
-                    stretches = _cut(first.start, [first, *others][-1].stop, segment.weight_decay)
+                    run = list(slots)
+                    stretches = _cut(run[0].start, run[-1].stop, segment.weight_decay)
                     steps += [self._applying(*stretch, shards) for stretch in stretches]
         return steps
 

@@ -183,6 +183,11 @@ class Profile:
         """Floating-point operations a second of a step, two for each multiply-accumulate of the definition."""
         return 2 * sum(row.macs for row in self.rows) / self.step
 
+    @property
+    def share(self) -> float:
+        """Of the peak."""
+        return self.rate / self.peak
+
 
 def profile(
     graph: Graph,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from cnnspec.diagnostics import Diagnostic, Fix
-from cnnspec.diagnostics.source import LINE_BREAK
+from cnnspec.diagnostics.source import lines_and_breaks
 
 
 def mend(text: str, file: str, diagnostics: Iterable[Diagnostic]) -> tuple[str, int]:
     """The text with every fix for this file applied, the last one first, and how many there were."""
     fixes = {d.fix for d in diagnostics if d.fix is not None and d.fix.span.file == file and _on_one_line(d.fix)}
-    lines = re.split(f"({LINE_BREAK.pattern})", text)  # each line, and what ends it
+    lines = lines_and_breaks(text)
     for fix in sorted(fixes, key=lambda fix: fix.span, reverse=True):
         span = fix.span
         at = 2 * (span.line - 1)

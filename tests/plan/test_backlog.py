@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from cnnspec.graph import build
-from cnnspec.kernels.step import Step, in_turn
+from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Backward, Operands
 from cnnspec.layers.dense import Dense
 from cnnspec.plan import Team
 from cnnspec.plan.backlog import Backlog
-from cnnspec.plan.crew import Crew, Phase, Processes, Threads
+from cnnspec.plan.crew import Crew, Phase, Phases, Processes, Threads
 from cnnspec.plan.memory import shared
 from cnnspec.spec import loads
 from cnnspec.train import Model
@@ -109,6 +109,19 @@ def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: 
     team.close()
 
 
+def fails_and_is_whole_again(team: Team, phases: Phases, broken: Array, events: Events) -> None:
+    """A run with a broken step raises its error, and in the one behind it everything happens once."""
+    for _ in range(20):
+        broken.fill(1)
+        with pytest.raises(ValueError, match="broken step"):
+            team.run(phases)
+        broken.fill(0)
+        events.clear()
+        team.run(phases)
+        assert events.counts() == dict.fromkeys(events.times, 1)
+    team.close()
+
+
 @pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("place", ["half", "early", "behind", "rest", "over", "program 0", "program 1"])
@@ -124,16 +137,7 @@ def test_a_failure_of_what_programs_leave_is_raised(place: str, size: int, made:
 
         return run
 
-    phases = programs(Backlog(team, size), 2, step)
-    for _ in range(10):
-        broken.fill(1)
-        with pytest.raises(ValueError, match="broken step"):
-            team.run(phases)
-        broken.fill(0)
-        events.clear()
-        team.run(phases)
-        assert events.counts() == dict.fromkeys(events.times, 1)
-    team.close()
+    fails_and_is_whole_again(team, programs(Backlog(team, size), 2, step), broken, events)
 
 
 @pytest.mark.parametrize("made", CREWS)
@@ -173,15 +177,7 @@ def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, ma
 
     task, wait = backlog.awaited(partial(fail, "task"))
     phases = [backlog.phase([partial(backlog.last, [task]), partial(fail, "way"), wait], lambda: True)]
-    for _ in range(20):
-        broken.fill(1)
-        with pytest.raises(ValueError, match="broken step"):
-            team.run(phases)
-        broken.fill(0)
-        events.clear()
-        team.run(phases)
-        assert events.counts() == {"way": 1, "task": 1}
-    team.close()
+    fails_and_is_whole_again(team, phases, broken, events)
 
 
 NET = """

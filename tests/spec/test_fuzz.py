@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from cnnspec.cli.init import TEMPLATES, template
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics import Diagnostic, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.diagnostics.source import LINE_BREAK
+from cnnspec.diagnostics.source import lines_and_breaks
 from cnnspec.fields import Declaration, options
 from cnnspec.optim.settings import Checkpoints, EarlyStopping, TrainSettings
 from cnnspec.registry import PACKAGES, table
@@ -59,18 +58,13 @@ def _places(tree: Tree) -> Iterator[tuple[Span, Span]]:
 PLACES = {text: places(text) for text in TEXTS}
 
 
-def broken(text: str) -> list[str]:
-    """The lines as the reader counts them, a lone carriage return ends one too, each followed by what ends it."""
-    return re.split(f"({LINE_BREAK.pattern})", text)
-
-
 def word(text: str, span: Span) -> str:
-    return broken(text)[2 * (span.line - 1)][span.column - 1 : span.end_column - 1]
+    return lines_and_breaks(text)[2 * (span.line - 1)][span.column - 1 : span.end_column - 1]
 
 
 def replaced(text: str, start: Span, end: Span, by: str) -> str:
     """The text with what lies from the beginning of one span to the end of the other replaced."""
-    pieces, at = broken(text), 2 * (start.line - 1)
+    pieces, at = lines_and_breaks(text), 2 * (start.line - 1)
     pieces[at] = pieces[at][: start.column - 1] + by + pieces[at][end.end_column - 1 :]
     return "".join(pieces)
 
