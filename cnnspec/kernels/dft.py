@@ -5,13 +5,11 @@ With X, W and Y the spectra of map, weights and result on a circle so long that 
     Y = X conj(W),    dX = dY W,    dW = X conj(dY),
 
 frequency by frequency, summed over channels, filters and images: 2 real multiplications a position, channel and filter
-where the definition has kh*kw. With the parts of W stacked, S = (Wr; Wi), and those of X turned, T = (Xi; -Xr),
+where the definition has kh*kw. With real and imaginary parts above each other, X = (Xr; Xi), and W as a real matrix,
 
-    Yr = S^T X,  Yi = S^T T,    P = S dY,  dXr = Pr of dYr - Pi of dYi,  dXi = Pi of dYr + Pr of dYi,
+    M = (Wr, -Wi; Wi, Wr):    Y = M^T X,    dX = M dY,    dM = X dY^T,    dWr = dM11 + dM22,    dWi = dM21 - dM12,
 
-    dS = (X, T) (dYr, dYi)^T,
-
-so that each direction is real products, and W, the largest of the spectra, is multiplied with as it is transformed.
+so that each direction is one real product a frequency, of spectra as they are transformed.
 The three directions share the spectra of map, weights and dy: either all of them are computed here or none.
 Error: below that of the direct sum in float32. Source: Mathieu, Henaff, LeCun, "Fast training of convolutional
 networks through FFTs" (2014).
@@ -25,10 +23,10 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.blocks import tall_product
+from cnnspec.kernels.blocks import gradient_product, tall_product
 from cnnspec.kernels.cases import Case, Kernel, Work, copy, copy_runs, nothing_to_prepare, part
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
-from cnnspec.kernels.step import Array, Buffer, Step, in_turn
+from cnnspec.kernels.step import Array, Buffer, Step
 
 CACHE = 1 << 17  # elements of a map that are transformed at a time
 LARGEST = 1 << 22  # products an image: beyond, the weights' spectra cost more memory than their products save time
@@ -103,45 +101,42 @@ def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
     return {
         "taps": Buffer((kw, kh, weights), "prepare"),
         "taps_middle": Buffer((circle.columns, kh, weights), "prepare"),
-        "taps_spectrum": Buffer((frequencies, 2 * case.channels, case.filters), "prepare"),
+        "taps_spectrum": Buffer((frequencies, 2, weights), "prepare"),
+        "matrices": Buffer((frequencies, 2 * case.channels, 2 * case.filters), "prepare"),
         "turned": Buffer((turned,), "forward"),
         "middle": Buffer((middle,), "forward"),
-        "x_spectrum": Buffer((frequencies, 2, case.channels, n), "forward"),
-        "x_pairs": Buffer((frequencies, 2, case.channels, 2, n), "kept"),
-        "y_spectrum": Buffer((frequencies, 2, case.filters, n), "forward"),
+        "x_spectrum": Buffer((frequencies, 2 * case.channels, n), "kept"),
+        "y_spectrum": Buffer((frequencies, 2 * case.filters, n), "forward"),
     }
 
 
 def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """S of every frequency, channels by filters."""
+    """M of every frequency, channels by filters."""
     filters, channels, kh, kw = weight.shape
     taps, spectrum = buffers["taps"], buffers["taps_spectrum"]
     target, source = taps.reshape(kw, kh, channels, filters), weight.transpose(3, 2, 1, 0)
-    by_parts = spectrum.reshape(len(spectrum), 2, -1)
-    return [copy(source, target), *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], by_parts)]
-
-
-def _pair(spectrum: Array, pairs: Array) -> Step:
-    """(X, T) of every frequency, (2*c, 2*n), from X."""
-    (real, imaginary), upper, lower = spectrum.swapaxes(0, 1), pairs[:, 0], pairs[:, 1]
-    copies = [(real, upper[:, :, 0]), (imaginary, upper[:, :, 1]), (imaginary, lower[:, :, 0])]
-    negated = lower[:, :, 1]
+    parts = spectrum.reshape(-1, 2, channels, filters)
+    matrices = buffers["matrices"].reshape(-1, 2, channels, 2, filters)
+    upper, lower, imaginary = matrices[:, 0, :, 1], matrices[:, 1, :, 1], parts[:, 1]
 
     def negate() -> None:
-        np.negative(real, out=negated)
+        np.negative(imaginary, out=upper)
 
-    return in_turn([*(copy_runs(*pair) for pair in copies), negate])
+    return [
+        copy(source, target),
+        *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], spectrum),
+        copy_runs(parts, matrices[:, :, :, 0]),
+        copy_runs(parts[:, 0], lower),
+        negate,
+    ]
 
 
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     circle, turned, middle = _circle(case), buffers["turned"], buffers["middle"]
     x_spectrum, y_spectrum = buffers["x_spectrum"], buffers["y_spectrum"]
-    pairs, transposed = buffers["x_pairs"], buffers["taps_spectrum"].transpose(0, 2, 1)
-    columns = pairs.reshape(len(pairs), -1, *pairs.shape[-2:]).transpose(0, 2, 1, 3)  # (frequencies, 2, 2*c, n)
     return [
         *_analyse(circle, x, x_spectrum, turned, middle),
-        _pair(x_spectrum, pairs),
-        tall_product(transposed[:, None], columns, y_spectrum),
+        tall_product(buffers["matrices"].swapaxes(1, 2), x_spectrum, y_spectrum),
         *_synthesise(circle, y_spectrum, y, turned, middle),
     ]
 
@@ -151,7 +146,7 @@ def _shared_scratch(case: Case, n: int) -> dict[str, Buffer]:
     return {
         "dy_turned": Buffer((turned,), "backward"),
         "dy_middle": Buffer((middle,), "backward"),
-        "dy_spectrum": Buffer((_circle(case).frequencies, 2, case.filters, n), "backward"),
+        "dy_spectrum": Buffer((_circle(case).frequencies, 2 * case.filters, n), "backward"),
     }
 
 
@@ -161,27 +156,14 @@ def _share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
 
 
 def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    frequencies = _circle(case).frequencies
-    return {
-        **_shared_scratch(case, n),
-        "dx_products": Buffer((frequencies, 2, 2, case.channels, n), "backward"),
-        "dx_spectrum": Buffer((frequencies, 2, case.channels, n), "backward"),
-    }
+    spectrum = Buffer((_circle(case).frequencies, 2 * case.channels, n), "backward")
+    return {**_shared_scratch(case, n), "dx_spectrum": spectrum}
 
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    spectrum, products = buffers["dx_spectrum"], buffers["dx_products"]
-    stacked = products.reshape(*products.shape[:2], -1, dy.shape[-1])
-    of_real, of_imaginary = products.swapaxes(0, 1)
-    real, imaginary = spectrum.swapaxes(0, 1)
-
-    def combine() -> None:
-        np.subtract(of_real[:, 0], of_imaginary[:, 1], out=real)
-        np.add(of_real[:, 1], of_imaginary[:, 0], out=imaginary)
-
+    spectrum = buffers["dx_spectrum"]
     return [
-        tall_product(buffers["taps_spectrum"][:, None], buffers["dy_spectrum"], stacked),
-        combine,
+        tall_product(buffers["matrices"], buffers["dy_spectrum"], spectrum),
         *_synthesise(_circle(case), spectrum, dx, buffers["dy_turned"], buffers["dy_middle"]),
     ]
 
@@ -191,24 +173,30 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
     weights = case.filters * case.channels
     return {
         **_shared_scratch(case, n),
-        "dy_transposed": Buffer((circle.frequencies, 2, n, case.filters), "backward"),
-        "dweight_spectrum": Buffer((circle.frequencies, 2 * case.channels, case.filters), "backward"),
+        "dmatrices": Buffer((circle.frequencies, 2, 2 * case.channels, case.filters), "backward"),
+        "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "backward"),
         "dweight_middle": Buffer((circle.columns, kh, weights), "backward"),
         "dweight": Buffer((kw, kh, weights), "backward"),
     }
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """Sums over parts and images in one product; a copy of dY turns a @ b.T, slow for few images, into a @ b."""
+    """dM, its left and its right half apart, so that what is added of them lies in long runs."""
     filters, channels, kh, kw = dweight.shape
-    transposed, source = buffers["dy_transposed"], buffers["dy_spectrum"].transpose(0, 1, 3, 2)
-    spectrum, taps, count = buffers["dweight_spectrum"], buffers["dweight"], len(transposed)
+    halves, spectrum, taps = buffers["dmatrices"], buffers["dweight_spectrum"], buffers["dweight"]
+    count, n = len(spectrum), dy.shape[-1]
     target, origin = dweight.transpose(3, 2, 1, 0), taps.reshape(kw, kh, channels, filters)
-    pairs, by_parts = buffers["x_pairs"].reshape(count, 2 * channels, -1), spectrum.reshape(count, 2, -1)
+    by_parts = buffers["dy_spectrum"].reshape(count, 2, filters, n)
+    (left, right), (real, imaginary) = halves.reshape(count, 2, 2, -1).swapaxes(0, 1), spectrum.swapaxes(0, 1)
+
+    def add() -> None:
+        np.add(left[:, 0], right[:, 1], out=real)
+        np.subtract(left[:, 1], right[:, 0], out=imaginary)
+
     return [
-        copy(source, transposed),
-        tall_product(pairs, transposed.reshape(count, -1, filters), spectrum),
-        *synthesis(_circle(case), _taps(case), by_parts, buffers["dweight_middle"], taps),
+        gradient_product(buffers["x_spectrum"][:, None], by_parts, halves),
+        add,
+        *synthesis(_circle(case), _taps(case), spectrum, buffers["dweight_middle"], taps),
         copy(origin, target),
     ]
 
