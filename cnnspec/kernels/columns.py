@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, clear, copy, copy_runs, grouped_map, grouped_rows, inside, outside
+from cnnspec.kernels.cases import Case, clear, copy, grouped_map, grouped_rows, inside, outside
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.taps import along
 from cnnspec.shapes import Shape, Windows
@@ -107,13 +107,12 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
     steps = [clear([columns[:, :low], columns[:, high:]])]
-    duplicate = copy if windows.stride[1] == 1 else copy_runs
     if high == low:
         return steps
     if not any(windows.padding[2:]):
-        return [*steps, duplicate(_all_taps(windows, source[:, rows], inner.shape), inner)]
+        return [*steps, copy(_all_taps(windows, source[:, rows], inner.shape), inner)]
     moves = along(windows, 1)
-    return [*steps, *(duplicate(source[:, rows, :, read], inner[:, :, kx, :, made]) for kx, read, made in moves)]
+    return [*steps, *(copy(source[:, rows, :, read], inner[:, :, kx, :, made]) for kx, read, made in moves)]
 
 
 def _all_taps(windows: Windows, source: Array, shape: Shape) -> Array:

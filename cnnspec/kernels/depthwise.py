@@ -21,7 +21,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy_runs, nothing_to_prepare, outside, product
+from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, outside, product
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows
@@ -187,7 +187,7 @@ def _split(case: Case, part: Array, buffers: Mapping[str, Array]) -> tuple[dict[
     for phase, plane in zip(_phases(reads(case.windows)), buffers["planes"], strict=True):
         source = part[:, :, phase :: case.windows.stride[1]]
         planes[phase] = plane[: part.shape[0], : part.shape[1], : source.shape[2]]
-        steps.append(copy_runs(source, planes[phase]))
+        steps.append(copy(source, planes[phase]))
     return planes, steps
 
 
@@ -271,7 +271,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
                 if not split or not reached:
                     steps += _sum_of(terms, [place, *targets])
                 else:
-                    steps += [*_sum_of(terms, targets), copy_runs(targets[0], place)]
+                    steps += [*_sum_of(terms, targets), copy(targets[0], place)]
     return [clear(edges), *steps]
 
 

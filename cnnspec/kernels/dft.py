@@ -24,7 +24,7 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import gradient_product, tall_product
-from cnnspec.kernels.cases import Case, Kernel, Work, copy, copy_runs, nothing_to_prepare, part
+from cnnspec.kernels.cases import Case, Kernel, Work, copy, nothing_to_prepare, part
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
 
@@ -125,8 +125,8 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
     return [
         copy(source, target),
         *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], spectrum),
-        copy_runs(parts, matrices[:, :, :, 0]),
-        copy_runs(parts[:, 0], lower),
+        copy(parts, matrices[:, :, :, 0]),
+        copy(parts[:, 0], lower),
         negate,
     ]
 

@@ -21,7 +21,6 @@ from cnnspec.kernels.cases import (
     add_rows,
     clear,
     copy,
-    copy_runs,
     grouped_map,
     grouped_rows,
     inside,
@@ -72,8 +71,7 @@ def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tu
 def _gather(case: Case, rows: slice, patches: Array, source: Array) -> list[Step]:
     moves = list(_taps(case, rows, patches, source))
     padded = sum(part.size for part, _ in moves) < patches.size
-    duplicate = copy if case.windows.stride[1] == 1 else copy_runs
-    return [clear([patches] if padded else []), *(duplicate(origin, part) for part, origin in moves)]
+    return [clear([patches] if padded else []), *(copy(origin, part) for part, origin in moves)]
 
 
 def _grouped_weight(case: Case, weight: Array) -> Array:

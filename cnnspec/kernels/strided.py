@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, copy_runs, part
+from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, part
 from cnnspec.kernels.columns import LOWEST, TILE, expanded, moved, rows_of_tile, tiles
 from cnnspec.kernels.direct import correlate
 from cnnspec.kernels.step import Array, Buffer, Step
@@ -122,7 +122,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
                 target = place if sw == 1 else part(buffers["products"], place.shape)
                 steps.append(correlate(windows, buffers[_packed(rows, columns)], target))
                 if sw > 1:
-                    steps.append(copy_runs(target, place))
+                    steps.append(copy(target, place))
     return steps
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from cnnspec.kernels.cases import copy
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register
@@ -49,7 +50,7 @@ class Add(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dx_i = dy: copies, which NumPy leaves out where they are dy."""
-        return Backward(input=[_copy(o.dy, dx) for dx in o.input_grads if dx is not None])
+        return Backward(input=[copy(o.dy, dx) for dx in o.input_grads if dx is not None])
 
 
 @register("concat")
@@ -76,12 +77,12 @@ class Concat(Layer):
 
     def forward(self, o: Operands) -> Program:
         """One copy an input."""
-        return [_copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
+        return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
 
     def backward(self, o: Operands) -> Backward:
         """dx_i is the input's part of dy."""
         pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
-        return Backward(input=[_copy(part, dx) for dx, part in pairs if dx is not None])
+        return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
 
     @staticmethod
     def parts(joined: Array, o: Operands) -> list[Array]:
@@ -150,7 +151,7 @@ class Fork(Layer):
 
     def forward(self, o: Operands) -> Program:
         """A copy, which NumPy leaves out where y is x."""
-        return [_copy(o.x, o.y)]
+        return [copy(o.x, o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """dx = dy_1 + dy_2 + ..."""
@@ -165,13 +166,6 @@ class Fork(Layer):
                 np.add(dx, other, out=dx)
 
         return Backward(input=[step])
-
-
-def _copy(source: Array, target: Array) -> Step:
-    def step() -> None:
-        np.copyto(target, source)
-
-    return step
 
 
 def _as_map(array: Array, like: Array) -> Array:

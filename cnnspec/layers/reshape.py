@@ -6,10 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated
 
-import numpy as np
-
 from cnnspec.fields import PositiveInt
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.cases import copy
+from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
@@ -25,21 +24,14 @@ class Rearrangement(Layer):
     def forward(self, o: Operands) -> Program:
         """One copy."""
         source, target = self.views(o.x, o.y)
-        return [_copy(source, target)]
+        return [copy(source, target)]
 
     def backward(self, o: Operands) -> Backward:
         """The copy back."""
         if o.dx is None:
             return Backward()
         target, source = self.views(o.dx, o.dy)
-        return Backward([_copy(source, target)])
-
-
-def _copy(source: Array, target: Array) -> Step:
-    def step() -> None:
-        np.copyto(target, source)
-
-    return step
+        return Backward([copy(source, target)])
 
 
 def _channels_first(features: Array, like: Array) -> Array:
@@ -88,14 +80,14 @@ class Reshape(Layer):
     def forward(self, o: Operands) -> Program:
         """Into public order and out of it."""
         features = o.buffers["features"]
-        return [_copy(o.x, _channels_first(features, o.x)), _copy(_channels_first(features, o.y), o.y)]
+        return [copy(o.x, _channels_first(features, o.x)), copy(_channels_first(features, o.y), o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """The way back."""
         if o.dx is None:
             return Backward()
         gradient = o.buffers["gradient"]
-        return Backward([_copy(o.dy, _channels_first(gradient, o.dy)), _copy(_channels_first(gradient, o.dx), o.dx)])
+        return Backward([copy(o.dy, _channels_first(gradient, o.dy)), copy(_channels_first(gradient, o.dx), o.dx)])
 
 
 @register("channel_shuffle")
