@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public
+from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public, to_public
 from cnnspec.optim import Loss
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.gate import Gate
@@ -142,7 +142,7 @@ class Lowering(ABC):
             shares=self.shares,
             losses=self.losses,
             predictions=self.predictions,
-            outputs=[arrays[value_key(self.graph.output.name)] for arrays in self.arrays],
+            outputs=[to_public(arrays[value_key(self.graph.output.name)]) for arrays in self.arrays],
             prepare=[list(prepare.values())] if prepare else [],
             phases=phases,
             judge=[[in_turn(steps) for steps in judged]] if any(judged) else [],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Mode, to_public
+from cnnspec.layers.base import Mode
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.gate import Gate
 from cnnspec.plan.memory import Block
@@ -35,7 +35,7 @@ class Plan:
     shares: Array | None
     losses: Array
     predictions: Array | None
-    outputs: Sequence[Array]  # of each shard, (features, n) or (h, c, w, n)
+    outputs: Sequence[Array]  # of each shard, n first, views
     prepare: Sequence[Phase]
     phases: Sequence[Phase]
     judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
@@ -105,5 +105,4 @@ class Plan:
     def output(self) -> Array:
         """The network's output for the whole batch, n first, as a fresh array; training gives its memory away."""
         assert self.mode == "infer"
-        first, *others = [to_public(y) for y in self.outputs]
-        return np.concatenate([first, *others]) if others else first.copy()
+        return np.concatenate(self.outputs) if len(self.outputs) > 1 else self.outputs[0].copy()
