@@ -164,15 +164,6 @@ def accumulate(total: Array, term: Array) -> Step:
     return step
 
 
-def product(a: Array, b: Array, out: Array) -> Step:
-    """out = a @ b, stacked."""
-
-    def step() -> None:
-        np.matmul(a, b, out=out)
-
-    return step
-
-
 def add_rows(products: Array, total: Array, partial: Array, *, first: bool) -> Step:
     """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `partial`."""
 

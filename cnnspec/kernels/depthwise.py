@@ -21,7 +21,8 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, outside, product
+from cnnspec.kernels.blocks import product
+from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, outside
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.shapes import Windows

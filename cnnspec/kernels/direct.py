@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product
-from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare, product
+from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
+from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows

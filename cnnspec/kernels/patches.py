@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.blocks import block
+from cnnspec.kernels.blocks import block, product
 from cnnspec.kernels.cases import (
     Case,
     Kernel,
@@ -25,7 +25,6 @@ from cnnspec.kernels.cases import (
     grouped_rows,
     inside,
     nothing_to_prepare,
-    product,
     read_by,
 )
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step

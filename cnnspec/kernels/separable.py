@@ -5,8 +5,7 @@ Resampling and pooling by bins of any size are of this kind; the gradient is the
 
 from __future__ import annotations
 
-from cnnspec.kernels.blocks import wide_product
-from cnnspec.kernels.cases import product
+from cnnspec.kernels.blocks import product, wide_product
 from cnnspec.kernels.step import Array, Step
 
 

@@ -23,7 +23,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product
+from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
 from cnnspec.kernels.cases import (
     Case,
     Kernel,
@@ -32,7 +32,6 @@ from cnnspec.kernels.cases import (
     clear,
     copy,
     nothing_to_prepare,
-    product,
 )
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case

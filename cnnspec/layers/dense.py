@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
-from cnnspec.kernels.step import Buffer, Step
+from cnnspec.kernels.step import Buffer
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
@@ -63,24 +63,19 @@ class Dense(Layer):
 
     def forward(self, o: Operands) -> Program:
         """y = W x + b."""
-        product = blocks.narrow_product(o.params["weight"], o.x, o.y)
+        multiply = blocks.narrow_product(o.params["weight"], o.x, o.y)
         if "bias" not in o.params:
-            return [product]
+            return [multiply]
         y, bias = o.y, o.params["bias"][:, None]
 
         def add_bias() -> None:
             np.add(y, bias, out=y)
 
-        return [product, add_bias]
+        return [multiply, add_bias]
 
     def backward(self, o: Operands) -> Backward:
         """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
-        dy, x_transposed, dweight = o.dy, o.x.T, o.grads["weight"]
-
-        def weight_step() -> None:
-            np.matmul(dy, x_transposed, out=dweight)
-
-        params: list[Step] = [weight_step]
+        params = [blocks.product(o.dy, o.x.T, o.grads["weight"])]
         if "bias" in o.grads:
-            params.append(sums.channel_sum(dy, o.grads["bias"], o.buffers["bias_rows"]))
-        return Backward([] if o.dx is None else [blocks.narrow_product(o.params["weight"].T, dy, o.dx)], params)
+            params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
+        return Backward([] if o.dx is None else [blocks.narrow_product(o.params["weight"].T, o.dy, o.dx)], params)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
-from cnnspec.kernels import cases, choice
+from cnnspec.kernels import blocks, choice
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
@@ -316,7 +316,7 @@ def large_products(team: Team) -> list[Phase]:
     """A phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
     pairs = random.random((team.size, 2, SIDE, SIDE), np.float32)
-    return [[cases.product(a, b, np.empty_like(a)) for a, b in pairs]]
+    return [[blocks.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 
 def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
