@@ -237,7 +237,7 @@ class Lowering(ABC):
         y, chosen = self.arrays[shard][value_key(self.graph.output.name)], predictions[start:stop]
 
         def step() -> None:
-            np.argmax(y, axis=0, out=chosen)
+            y.argmax(0, chosen)
 
         return step
 
