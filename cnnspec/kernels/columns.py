@@ -78,7 +78,7 @@ def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iter
         return
     columns, source, n = buffers["columns"], grouped_map(x, case.groups), x.shape[-1]
     item, down, height = columns.itemsize, _down(case.windows), min(most, rows_of_tile(case, n))
-    fill = [clear(edges(case.windows, columns))]
+    fill = clear(edges(case.windows, columns))
     for first in range(0, oh, height):
         rows = slice(first, min(first + height, oh))
         count = rows.stop - rows.start
@@ -106,7 +106,7 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list
     low = max(0, -(start // step))
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
-    steps = [clear([columns[:, :low], columns[:, high:]])]
+    steps = clear([columns[:, :low], columns[:, high:]])
     if high == low:
         return steps
     if not any(windows.padding[2:]):

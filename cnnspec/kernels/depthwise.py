@@ -147,8 +147,8 @@ def _sum_of(terms: list[_Term], targets: list[Array]) -> list[Step]:
     """
     total = targets[0]
     if not terms:
-        return [clear([total])]
-    steps = [clear(outside(total, terms[0].reach.write))]
+        return clear([total])
+    steps = clear(outside(total, terms[0].reach.write))
     for term, target in zip(terms, targets, strict=False):
         outer, read = term.matrices.shape[:2], term.reach.read
         operand = _matrix_of(term.rows, read, (outer[0], 1))
@@ -218,7 +218,7 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
     matrices, held = buffers["matrices"], buffers["held"]
     reaches = _widest_first(reads(case.windows))
     unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in outside(array, reach.write)]
-    steps = [clear(unreached)]
+    steps = clear(unreached)
     for rows, read, part in _forward_bands(case.windows):
         for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
             planes, split = _split(case, x[read, maps], buffers)
@@ -273,7 +273,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
                     steps += _sum_of(terms, [place, *targets])
                 else:
                     steps += [*_sum_of(terms, targets), copy(targets[0], place)]
-    return [clear(edges), *steps]
+    return [*clear(edges), *steps]
 
 
 def _weight_channels(case: Case, n: int) -> int:
@@ -294,7 +294,7 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     windows, m, products, total = case.windows, case.filters_of_group, buffers["products"], buffers["total"]
-    steps = [clear([products])]
+    steps = clear([products])
     for (rows, read, part), by_tap in zip(_forward_bands(windows), products, strict=True):
         for maps, filters in _tiles(case, _weight_channels(case, x.shape[-1])):
             planes, split = _split(case, x[read, maps], buffers)

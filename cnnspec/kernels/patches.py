@@ -70,7 +70,7 @@ def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tu
 def _gather(case: Case, rows: slice, patches: Array, source: Array) -> list[Step]:
     moves = list(_taps(case, rows, patches, source))
     padded = sum(part.size for part, _ in moves) < patches.size
-    return [clear([patches] if padded else []), *(copy(origin, part) for part, origin in moves)]
+    return [*clear([patches] if padded else []), *(copy(origin, part) for part, origin in moves)]
 
 
 def _grouped_weight(case: Case, weight: Array) -> Array:
@@ -93,7 +93,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     outer = (case.groups, 1, case.depth // short, short)
     transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2).reshape(*outer, case.filters_of_group)
 
-    steps = [clear([dx])]
+    steps = clear([dx])
     for rows, patches in _tiles(case, buffers["patches"], n):
         blocks = patches.reshape(case.groups, -1, *outer[2:], columns)
         steps += [product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]

@@ -104,7 +104,7 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
     (sh, sw), n = case.windows.stride, dx.shape[-1]
     reached_rows, reached_columns = _reached(case.windows)
-    steps = [_clear_rest(dx, sh, sw, reached_rows, reached_columns)]
+    steps = _clear_rest(dx, sh, sw, reached_rows, reached_columns)
     for columns in reached_columns:
         over, shape = _over(case, columns), _products(case, columns, n)
         held = {name: part(buffers["columns"], buffer.shape) for name, buffer in expanded(over, n, "backward").items()}
@@ -126,7 +126,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     return steps
 
 
-def _clear_rest(dx: Array, sh: int, sw: int, rows: list[Phase], columns: list[Phase]) -> Step:
+def _clear_rest(dx: Array, sh: int, sw: int, rows: list[Phase], columns: list[Phase]) -> list[Step]:
     """Write zero where no tap reaches."""
     h, _, w, _ = dx.shape
     rest = [dx[a::sh] for a in range(min(sh, h)) if a not in {phase.first for phase in rows}]

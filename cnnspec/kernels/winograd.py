@@ -174,7 +174,7 @@ class Filtering:
         return [
             product(matrix, self._stack(x[tile.inputs], tile.count), rows[..., start : start + size]),
             copy(shifted, columns),
-            clear(edges(windows, columns)),
+            *clear(edges(windows, columns)),
         ]
 
     def _stack(self, rows: Array, count: int) -> Array:
@@ -242,10 +242,10 @@ class Filtering:
         width = block(gradients.shape[-1], NARROW, prod(turned.shape[1:]))
         right = column_blocks(gradients, width)
         out = column_blocks(products.reshape(p, turned.shape[1], -1), width)
-        steps, tiles = [clear([rows[1]])], self.count(case)  # above the first tile there is nothing
+        steps, tiles = clear([rows[1]]), self.count(case)  # above the first tile there is nothing
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
-            steps.append(clear([half]))
+            steps += clear([half])
             if tile < tiles:
                 source = dy[tile * m : (tile + 1) * m]
                 steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))

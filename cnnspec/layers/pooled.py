@@ -102,21 +102,10 @@ class PooledConvolution(Layer):
         return [pair, *KERNELS["forward"].prepare(self._case_of(o.x), pairs, within(o.buffers, "forward"))]
 
     def forward(self, o: Operands) -> Program:
-        """The map, then a tournament: of neighbouring columns, then of rows; of equals the first one wins."""
-        whole, y = o.buffers["map"], o.y
-        left, right = _columns(whole, len(y))
-        upper, lower = left[:, 0], left[:, 1]
-        marks = (o.buffers["right"], o.buffers["below"]) if "right" in o.buffers else None
-
-        def pool() -> None:
-            if marks:
-                np.greater(right, left, out=marks[0])
-            np.maximum(left, right, out=left)
-            if marks:
-                np.greater(lower, upper, out=marks[1])
-            np.maximum(upper, lower, out=y)
-
-        bias = [add_bias(y, o.params["bias"])] if "bias" in o.params else []
+        """The map, then the maxima."""
+        whole = o.buffers["map"]
+        bias = [add_bias(o.y, o.params["bias"])] if "bias" in o.params else []
+        pool = _tournament(whole, o.y, o.buffers) if o.mode == "train" else _maxima(whole, o.y)
         return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *bias]
 
     def backward(self, o: Operands) -> Backward:
@@ -152,6 +141,31 @@ def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:
     """Where the taps of a filter lie in the two of its pair, for an even column and for the odd one behind it."""
     filters, width = len(weight), weight.shape[-1]
     return pairs[:filters, ..., :width], pairs[filters:, ..., 1:]
+
+
+def _maxima(whole: Array, y: Array) -> Step:
+    """y = the largest of two rows and two columns: they are fourths of what lies behind one another."""
+    fourths, largest = whole.reshape(len(y), 4, -1), y.reshape(len(y), -1)
+
+    def pool() -> None:
+        np.maximum.reduce(fourths, axis=1, out=largest)
+
+    return pool
+
+
+def _tournament(whole: Array, y: Array, marks: Mapping[str, Array]) -> Step:
+    """The same of neighbouring columns, then of rows, with marks who won; of equals the first one wins."""
+    left, right = _columns(whole, len(y))
+    upper, lower = left[:, 0], left[:, 1]
+    right_won, below = marks["right"], marks["below"]
+
+    def pool() -> None:
+        np.greater(right, left, out=right_won)
+        np.maximum(left, right, out=left)
+        np.greater(lower, upper, out=below)
+        np.maximum(upper, lower, out=y)
+
+    return pool
 
 
 def _columns(whole: Array, rows: int) -> tuple[Array, Array]:
