@@ -28,6 +28,9 @@ def ones(length: int, dtype: str) -> Array:
     return vector
 
 
+SHORT = 1 << 14  # elements of a map up to which a second one of its shape costs less than to repeat a row of it
+
+
 @cache
 def zeros(length: int, dtype: str) -> Array:
     """A shared vector of zeros: the maximum with an array takes a third of the time of that with a scalar."""

@@ -55,8 +55,8 @@ class Relu(Activation):
 
     def forward(self, o: Operands) -> Program:
         """One pass."""
-        rows = o.x.shape[0] if o.x.ndim == 4 else 1
-        x, y = o.x.reshape(rows, -1), o.y.reshape(rows, -1)
+        shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SHORT else (len(o.x), -1)
+        x, y = o.x.reshape(shape), o.y.reshape(shape)
         nothing = sums.zeros(x.shape[-1], str(x.dtype))
 
         def step() -> None:

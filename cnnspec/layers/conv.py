@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from math import gcd, prod
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels import cases, choice, sums
+from cnnspec.kernels import cases, choice
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import (
     Backward,
@@ -23,6 +21,7 @@ from cnnspec.layers.base import (
     map_shape,
     within,
 )
+from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -102,7 +101,7 @@ class Conv2d(Layer):
         }
         if mode == "train" and self.bias == "channel":
             found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
-        return found
+        return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """The same kernel over the rows of x that those of y read; a joint one transforms the whole map."""
@@ -118,12 +117,12 @@ class Conv2d(Layer):
         for direction, kernel in self._choice(o).items():
             if direction != "input" or o.dx is not None:
                 steps += kernel.prepare(case, o.params["weight"], _buffers(kernel, direction, o))
-        return steps
+        return [*steps, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
         """The product with the weights, then the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
-        return [product, add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
+        return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
@@ -150,30 +149,6 @@ class Conv2d(Layer):
 
     def _case_of(self, x: Array) -> cases.Case:
         return self.convolution(map_shape(x))
-
-
-def add_bias(y: Array, bias: Array) -> Step:
-    """y += bias, which is (filters,) or, untied, (filters, oh, ow)."""
-    untied = bias.ndim == 3
-    target = y if untied else sums.rows_of(y)
-    spread = bias.transpose(1, 0, 2)[..., None] if untied else bias[:, None]
-
-    def step() -> None:
-        np.add(target, spread, out=target)
-
-    return step
-
-
-def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
-    """dbias = the sum of dy over what shares it; `rows` is scratch (oh, filters) of a bias a channel."""
-    if rows is not None:
-        return sums.channel_sum(dy, dbias, rows)
-    source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
-
-    def step() -> None:
-        np.add.reduce(source, axis=-1, out=dbias)
-
-    return step
 
 
 def _part(kernel: cases.Kernel, direction: choice.Direction) -> str:

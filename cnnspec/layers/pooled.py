@@ -13,7 +13,8 @@ from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import MANY, choose
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
-from cnnspec.layers.conv import Conv2d, add_bias, bias_gradient
+from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
+from cnnspec.layers.conv import Conv2d
 from cnnspec.layers.pool import MaxPool2d
 from cnnspec.shapes import Shape, Windows
 
@@ -82,7 +83,7 @@ class PooledConvolution(Layer):
         for direction, kernel in KERNELS.items():
             if direction == "forward" or mode == "train":
                 found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(case, n).items()}
-        return found
+        return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """The same over the rows of x that two rows of the map for each of y read."""
@@ -99,14 +100,14 @@ class PooledConvolution(Layer):
             np.copyto(left, weight)
             np.copyto(right, weight)
 
-        return [pair, *KERNELS["forward"].prepare(self._case_of(o.x), pairs, within(o.buffers, "forward"))]
+        packed = KERNELS["forward"].prepare(self._case_of(o.x), pairs, within(o.buffers, "forward"))
+        return [pair, *packed, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
         """The map, then the maxima."""
         whole = o.buffers["map"]
-        bias = [add_bias(o.y, o.params["bias"])] if "bias" in o.params else []
         pool = _tournament(whole, o.y, o.buffers) if o.mode == "train" else _maxima(whole, o.y)
-        return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *bias]
+        return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
         """The gradient goes back through the tournament, and that of a filter is the sum of its two."""

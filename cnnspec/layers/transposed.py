@@ -11,7 +11,7 @@ from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
 from cnnspec.kernels import cases, choice
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, map_shape, within
-from cnnspec.layers.conv import add_bias, bias_gradient
+from cnnspec.layers.bias import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 
@@ -122,7 +122,7 @@ class ConvTranspose2d(Layer):
     def forward(self, o: Operands) -> Program:
         """The convolution's gradient of x, then the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
-        return [product, add_bias(o.y, o.params["bias"])] if "bias" in o.params else [product]
+        return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
         """dx is the convolution of dy; dweight as of that convolution; dbias by sums."""

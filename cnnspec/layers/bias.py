@@ -1,0 +1,56 @@
+"""The bias of a convolution: one number a channel, or, untied, one for every place of its map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnspec.kernels import sums
+from cnnspec.kernels.cases import copy
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.base import Mode, Operands
+from cnnspec.shapes import Shape, size
+
+
+def bias_scratch(kind: str, shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
+    """Where one image has few elements, a bias a channel as a whole map: to add that is one run, and not one a row."""
+    filters, height, width = shape
+    spread = mode == "infer" and n == 1 and kind == "channel" and size(shape) <= sums.SHORT
+    return {"bias": Buffer((height, filters, width, n), "prepare")} if spread else {}
+
+
+def prepare_bias(o: Operands) -> list[Step]:
+    """Write that map, if there is one."""
+    if "bias" not in o.buffers:
+        return []
+    spread = o.buffers["bias"]
+    return [copy(np.broadcast_to(o.params["bias"][:, None, None], spread.shape), spread)]
+
+
+def add_bias(o: Operands) -> list[Step]:
+    """y += bias, where there is one: it is (filters,) or, untied, (filters, oh, ow)."""
+    if "bias" not in o.params:
+        return []
+    given, target = o.params["bias"], o.y
+    if "bias" in o.buffers:
+        spread = o.buffers["bias"][: len(o.y)]  # all rows are alike, and a part has fewer
+    elif given.ndim == 1:
+        target, spread = sums.rows_of(o.y), given[:, None]
+    else:
+        spread = given.transpose(1, 0, 2)[..., None]
+
+    def step() -> None:
+        np.add(target, spread, out=target)
+
+    return [step]
+
+
+def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
+    """dbias = the sum of dy over what shares it; `rows` is scratch (oh, filters) of a bias a channel."""
+    if rows is not None:
+        return sums.channel_sum(dy, dbias, rows)
+    source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
+
+    def step() -> None:
+        np.add.reduce(source, axis=-1, out=dbias)
+
+    return step
