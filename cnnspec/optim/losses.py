@@ -94,7 +94,6 @@ class SoftmaxCrossEntropy(Loss):
             "shifted": Buffer((classes, n)),
             "softmax": Buffer((classes, n)),
             "target": Buffer((classes, n)),
-            "hits": Buffer((classes, n), dtype=bool),
             "row": Buffer((n,)),
             "counts": Buffer((n,)),
         }
@@ -109,15 +108,17 @@ class SoftmaxCrossEntropy(Loss):
         batch: int,
     ) -> Step:
         """Shifted by the largest logit: L = log sum exp(s) - sum t s, s = z - max z."""
-        shifted, softmax, wanted, hits, row = (buffers[k] for k in ("shifted", "softmax", "target", "hits", "row"))
+        shifted, softmax, wanted, row = (buffers[k] for k in ("shifted", "softmax", "target", "row"))
         counts = buffers["counts"]
         weights = None if self.class_weights is None else np.array(self.class_weights, prediction.dtype)
         classes = np.arange(len(prediction))[:, None]
         smoothing, spread = self.label_smoothing, self.label_smoothing / len(prediction)
 
         def step() -> None:
-            shares = target if target.ndim == 2 else np.equal(classes, target, out=hits)
-            np.multiply(shares, 1, out=wanted, dtype=wanted.dtype)
+            if target.ndim == 2:
+                np.copyto(wanted, target)
+            else:
+                np.equal(classes, target, out=wanted)
             if weights is not None:
                 np.matmul(weights, wanted, out=counts)
             if spread:
