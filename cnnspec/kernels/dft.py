@@ -225,8 +225,9 @@ def _input_work(case: Case) -> Work:
 
 def _weight_work(case: Case) -> Work:
     products = _products(case)
-    # products sum over the images alone, and take half as long again; the spectra are there
-    return Work(products * 3 // 2, once=4 * products)
+    # products sum over the images alone, which are as few, and read both spectra
+    read = 2 * _circle(case).frequencies * (case.channels + case.filters)
+    return Work(products * 6 // 5, read, once=4 * products)
 
 
 FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)
