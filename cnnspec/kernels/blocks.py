@@ -23,14 +23,18 @@ DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
 SHORT = 8  # the same for both sides of a block of a @ b.T
+SMALL_PRODUCT = 1 << 12  # elements that are set to zero in less than half a microsecond
 
 
 def product(a: Array, b: Array, out: Array) -> Step:
-    """out = a @ b, stacked; a single one by `dot`, which begins half a microsecond earlier but copies what has gaps."""
+    """out = a @ b, stacked; a small one by `dot`, which begins half a microsecond earlier.
+
+    It writes zeros to `out` first, and copies what has gaps, so that it loses where products are large.
+    """
     if prod(out.shape[:-2]) == 1:
         a, b, out = (array.reshape(array.shape[-2:]) for array in (a, b, out))
-    whole = out.ndim == 2 and out.flags.c_contiguous and all(array.flags.forc for array in (a, b))
-    multiply: Callable[..., object] = np.dot if whole else np.matmul
+    small = out.ndim == 2 and out.size <= SMALL_PRODUCT and out.flags.c_contiguous and a.flags.forc and b.flags.forc
+    multiply: Callable[..., object] = np.dot if small else np.matmul
 
     def step() -> None:
         multiply(a, b, out=out)
