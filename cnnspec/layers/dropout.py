@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.fields import Fraction
+from cnnspec.kernels.cases import copy
 from cnnspec.kernels.step import Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
@@ -40,11 +41,7 @@ class Masking(Layer):
         """Draw, mask, scale."""
         x, y = o.x, o.y
         if o.mode == "infer":
-
-            def copy() -> None:
-                np.copyto(y, x)
-
-            return [copy]
+            return [copy(x, y)]
         assert o.random is not None
         random, uniform, keeps, rate = o.random, o.buffers["uniform"], o.buffers["keeps"], self.rate
         scale = np.asarray(1 / (1 - rate), y.dtype)

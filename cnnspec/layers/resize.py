@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
-
 from cnnspec.fields import Schema
+from cnnspec.kernels.cases import clear, copy
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Backward, Layer, Operands, Program
 from cnnspec.registry import register
@@ -71,25 +70,15 @@ class ZeroPad2d(Layer):
 
     def forward(self, o: Operands) -> Program:
         """The map, and zeros at every step anew, as memory is shared."""
-        x, (inside, margins) = o.x, self._inside(o.y)
-
-        def step() -> None:
-            np.copyto(inside, x)
-            for margin in margins:
-                margin.fill(0)
-
-        return [step]
+        inside, margins = self._inside(o.y)
+        return [copy(o.x, inside), *clear(margins)]
 
     def backward(self, o: Operands) -> Backward:
         """dx is the inside of dy."""
         if o.dx is None:
             return Backward()
-        dx, (inside, _) = o.dx, self._inside(o.dy)
-
-        def step() -> None:
-            np.copyto(dx, inside)
-
-        return Backward([step])
+        inside, _ = self._inside(o.dy)
+        return Backward([copy(inside, o.dx)])
 
     def _inside(self, array: Array) -> tuple[Array, list[Array]]:
         before, behind = self.channels
@@ -118,22 +107,12 @@ class Crop2d(Layer):
 
     def forward(self, o: Operands) -> Program:
         """One copy."""
-        y, (inside, _) = o.y, _inner(o.x, self.cropping)
-
-        def step() -> None:
-            np.copyto(y, inside)
-
-        return [step]
+        inside, _ = _inner(o.x, self.cropping)
+        return [copy(inside, o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """The inside of dx is dy, its margins are 0."""
         if o.dx is None:
             return Backward()
-        dy, (inside, margins) = o.dy, _inner(o.dx, self.cropping)
-
-        def step() -> None:
-            np.copyto(inside, dy)
-            for margin in margins:
-                margin.fill(0)
-
-        return Backward([step])
+        inside, margins = _inner(o.dx, self.cropping)
+        return Backward([copy(o.dy, inside), *clear(margins)])

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from cnnspec.fields import Declaration, NonNegativeInt, PositiveInt, Schema
+from cnnspec.kernels.cases import clear, copy
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Backward, Layer, Operands, Program, map_shape, to_public
 from cnnspec.registry import register
@@ -33,23 +34,13 @@ class Permute(Layer):
 
     def forward(self, o: Operands) -> Program:
         """One copy."""
-        y, x = to_public(o.y), self._permuted(o.x)
-
-        def step() -> None:
-            np.copyto(y, x)
-
-        return [step]
+        return [copy(self._permuted(o.x), to_public(o.y))]
 
     def backward(self, o: Operands) -> Backward:
         """The copy back."""
         if o.dx is None:
             return Backward()
-        dx, dy = self._permuted(o.dx), to_public(o.dy)
-
-        def step() -> None:
-            np.copyto(dx, dy)
-
-        return Backward([step])
+        return Backward([copy(to_public(o.dy), self._permuted(o.dx))])
 
     def _permuted(self, array: Array) -> Array:
         return to_public(array).transpose(0, *(axis + 1 for axis in self.order))
@@ -94,24 +85,13 @@ class Slice(Layer):
 
     def forward(self, o: Operands) -> Program:
         """One copy."""
-        x, y = self._part(o.x), o.y
-
-        def step() -> None:
-            np.copyto(y, x)
-
-        return [step]
+        return [copy(self._part(o.x), o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """dy at the selected positions, 0 elsewhere."""
         if o.dx is None:
             return Backward()
-        whole, part, dy = o.dx, self._part(o.dx), o.dy
-
-        def step() -> None:
-            whole.fill(0)
-            np.copyto(part, dy)
-
-        return Backward([step])
+        return Backward([*clear([o.dx]), copy(o.dy, self._part(o.dx))])
 
     def _part(self, array: Array) -> Array:
         channels, rows, columns = self._slices(*map_shape(array))
