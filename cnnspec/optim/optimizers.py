@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -12,11 +13,21 @@ from cnnspec.kernels.step import Array, Step
 from cnnspec.registry import register
 
 
+@dataclass(frozen=True)
+class Update:
+    """What every update reads anew, zero-dimensional arrays."""
+
+    rate: Array  # the learning rate
+    change: Array  # it divided by that of the update before
+    count: Array  # the update's number, from 1
+
+
 class Optimizer(Declaration):
     """Base of all optimizers. Weight decay pulls at weights, not at biases and not at normalisation's parameters."""
 
     kind: ClassVar[str] = "optimizer"
     scratch: ClassVar[int] = 1  # temporary arrays that `bind` is given
+    linear: ClassVar[bool] = False  # in the gradients: they come multiplied by the rate, at no cost by the loss
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.01
     weight_decay: Annotated[NonNegativeNumber, "pull of the weights towards 0; a layer may set its own"] = 0.0
@@ -31,15 +42,10 @@ class Optimizer(Declaration):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
-        """Bind an update of one flat stretch.
-
-        `rate` and `count` are zero-dimensional and read at every step: the learning rate, and the step's number
-        from 1. Gradients may be overwritten.
-        """
+        """Bind an update of one flat stretch. Gradients may be overwritten."""
         raise NotImplementedError
 
 
@@ -47,14 +53,18 @@ class Optimizer(Declaration):
 class Sgd(Optimizer):
     """g = dw + decay w; v = momentum v + g; w -= rate v, or with nesterov w -= rate (g + momentum v).
 
-    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013).
+    What is kept is rate v: five passes, and three without decay. A change of the rate changes it too.
+    Sources: Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013); Goyal et al.,
+    "Accurate, large minibatch SGD" (2017), section 3, for the change of the rate.
     """
+
+    linear = True
 
     momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.0
     nesterov: Annotated[bool, "look ahead along the momentum"] = False
 
     def slots(self) -> tuple[str, ...]:
-        """The velocity, with momentum."""
+        """The velocity times the rate, with momentum."""
         return ("velocity",) if self.momentum else ()
 
     def bind(
@@ -63,28 +73,27 @@ class Sgd(Optimizer):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """Decay, momentum, step."""
-        (step_length,), velocity, momentum, nesterov = temporary, slots.get("velocity"), self.momentum, self.nesterov
+        (spare,), velocity, momentum, nesterov = temporary, slots.get("velocity"), self.momentum, self.nesterov
+        rate, change = update.rate, update.change
 
         def step() -> None:
             if weight_decay:
-                np.multiply(weights, weight_decay, out=step_length)
-                np.add(gradients, step_length, out=gradients)
+                np.multiply(weights, float(rate) * weight_decay, out=spare)
+                np.add(gradients, spare, out=gradients)
             direction = gradients
             if velocity is not None:
-                np.multiply(velocity, momentum, out=velocity)
+                np.multiply(velocity, momentum * float(change), out=velocity)
                 np.add(velocity, gradients, out=velocity)
                 direction = velocity
                 if nesterov:
-                    np.multiply(velocity, momentum, out=step_length)
-                    np.add(gradients, step_length, out=gradients)
+                    np.multiply(velocity, momentum, out=spare)
+                    np.add(gradients, spare, out=gradients)
                     direction = gradients
-            np.multiply(direction, float(rate), out=step_length)
-            np.subtract(weights, step_length, out=weights)
+            np.subtract(weights, direction, out=weights)
 
         return step
 
@@ -113,12 +122,11 @@ class Adam(Optimizer):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """Both moments, then the step with their corrections folded into two numbers."""
-        first, second = temporary
+        (first, second), rate, count = temporary, update.rate, update.count
         mean, square, beta1, beta2, epsilon = slots["mean"], slots["square"], self.beta1, self.beta2, self.epsilon
 
         def step() -> None:
@@ -172,12 +180,11 @@ class AdamW(Adam):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """One multiplication for the decay, then adam without one."""
-        adam = super().bind(weights, gradients, slots, temporary, rate, count, 0.0)
+        adam, rate = super().bind(weights, gradients, slots, temporary, update, 0.0), update.rate
 
         def step() -> None:
             if weight_decay:
@@ -211,12 +218,11 @@ class RmsProp(Optimizer):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """Decay, squares, quotient, momentum, step."""
-        first, second = temporary
+        (first, second), rate = temporary, update.rate
         square, velocity = slots["square"], slots.get("velocity")
         memory, epsilon, momentum = self.memory, self.epsilon, self.momentum
 
@@ -259,12 +265,11 @@ class Adagrad(Optimizer):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """Decay, squares, quotient, step."""
-        (first, second), square, epsilon = temporary, slots["square"], self.epsilon
+        (first, second), square, epsilon, rate = temporary, slots["square"], self.epsilon, update.rate
 
         def step() -> None:
             if weight_decay:
@@ -304,12 +309,11 @@ class Lion(Optimizer):
         gradients: Array,
         slots: Mapping[str, Array],
         temporary: tuple[Array, ...],
-        rate: Array,
-        count: Array,
+        update: Update,
         weight_decay: float,
     ) -> Step:
         """Decay, sign, mean."""
-        (first, second), mean, beta1, beta2 = temporary, slots["mean"], self.beta1, self.beta2
+        (first, second), mean, beta1, beta2, rate = temporary, slots["mean"], self.beta1, self.beta2, update.rate
 
         def step() -> None:
             if weight_decay:

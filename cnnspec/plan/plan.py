@@ -80,7 +80,8 @@ class Plan:
         self.training.clock += 1
         self.training.begin(rate)
         self._ready()
-        self.team.run(self.eager)
+        with self.training.scaled():
+            self.team.run(self.eager)
         if self.gate.good:
             self.training.end()
             self._prepared = self.weights.version

@@ -11,13 +11,14 @@ from math import ceil
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.optim import Optimizer
+from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
-from cnnspec.plan.weights import Segment, Slot, Weights
+from cnnspec.plan.weights import ALIGNMENT, Segment, Slot, Weights
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
+LEAST_RATE = 1e-15  # counts as 0: a velocity times 0 would be lost
 LARGE = 1 << 14  # elements of a parameter that makes its node worth updates of its own
 
 AVERAGE = "average/"  # before the names of what is averaged
@@ -83,6 +84,9 @@ class Training:
         self._scratch = Scratch()
         self.share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self.rate: Array = shared((), np.float64, optimizer.learning_rate)
+        self.last_rate: Array = shared((), np.float64, optimizer.learning_rate)  # of the update before
+        self.change: Array = shared((), np.float64, 1)
+        self.slope: Array = shared((), np.float64, 1)  # what the loss multiplies its gradient by
         self.clock: Array = shared((), np.int64)  # steps begun
         self.updates: Array = shared((), np.int64)  # of the weights
 
@@ -101,7 +105,8 @@ class Training:
 
     def begin(self, rate: float) -> None:
         """Set what a step's tasks read."""
-        self.rate[...] = rate
+        self.rate[...] = max(rate, LEAST_RATE)
+        self.change[...] = self.rate / self.last_rate
         self.updates[...] = self.clock // self.accumulate
         if self.average is not None:
             self.share[...] = max(1 - self.average, 10 / (9 + int(self.updates)))
@@ -109,8 +114,23 @@ class Training:
     def end(self) -> None:
         """What follows an update of the weights."""
         self.weights.version += 1
+        self.last_rate[...] = self.rate
         if self.average is not None:
             self._follow(self.statistics, self.weights.statistics, self.work)
+
+    @property
+    def scales(self) -> bool:
+        """Whether a step that ends with an update multiplies the loss's gradient by the rate, and so all gradients."""
+        return self.optimizer.linear and self.piecewise and self.clip.value is None
+
+    @contextmanager
+    def scaled(self) -> Iterator[None]:
+        """While such a step runs."""
+        self.slope[...] = self.rate if self.scales else 1
+        try:
+            yield
+        finally:
+            self.slope[...] = 1
 
     def _follow(self, average: Array, values: Array, work: Array) -> None:
         np.subtract(values, average, out=work)
@@ -161,7 +181,7 @@ class Training:
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
         }
-        return slots | self.averages()
+        return slots | {"last_rate": self.last_rate} | self.averages()
 
     def averages(self) -> dict[str, Array]:
         """The moving averages, as `arrays` names them; none where none are kept."""
@@ -174,20 +194,20 @@ class Training:
         """The phase of a step without an update: gradients are added to those before."""
         return [[self._accumulating(*stretch, shards) for stretch in self._stretches()]]
 
-    def phases(self, shards: int) -> list[list[Step]]:
-        """Sum the gradients of that many shards and apply them: tasks that touch no element twice.
+    def phases(self, shards: int, *, scaled: bool) -> list[list[Step]]:
+        """Sum the gradients of that many shards, `scaled` or not, and apply them: tasks that touch no element twice.
 
         Clipping by the norm needs the whole gradient before any of it is applied: two phases and a meeting.
         """
         stretches = list(self._stretches())
         if self.clip.norm is None:
-            return [[self._applying(*stretch, shards) for stretch in stretches]]
-        updates = [self._updating(*stretch) for stretch in stretches]
+            return [[self._applying(*stretch, shards, scaled) for stretch in stretches]]
+        updates = [self._updating(*stretch, scaled) for stretch in stretches]
         squares = shared((len(stretches),), np.float64)
         sums = [self._squaring(self._summing(*s, shards), s, squares, i) for i, s in enumerate(stretches)]
         factor = shared((), self.weights.values.dtype, 1)
-        scaled = [in_turn([self._scaling(s, factor), u]) for s, u in zip(stretches, updates, strict=True)]
-        return [sums, [self._measuring(squares, factor)], scaled]
+        applied = [in_turn([self._scaling(s, factor), u]) for s, u in zip(stretches, updates, strict=True)]
+        return [sums, [self._measuring(squares, factor)], applied]
 
     @property
     def piecewise(self) -> bool:
@@ -199,9 +219,9 @@ class Training:
         return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
 
     def updates_of(self, node: str, shards: int) -> list[Step]:
-        """The updates of one node's parameters by the sum of that many shards."""
+        """The updates of one node's parameters by the sum of that many shards' gradients, as the loss scales them."""
         return [
-            self._applying(*stretch, shards)
+            self._applying(*stretch, shards, self.scales)
             for segment in self.weights.segments
             for slot in self._slots(segment)
             if slot.node.name == node
@@ -216,7 +236,7 @@ class Training:
                 if left_out:
                     run = list(slots)
                     stretches = _cut(run[0].start, run[-1].stop, segment.weight_decay)
-                    steps += [self._applying(*stretch, shards) for stretch in stretches]
+                    steps += [self._applying(*stretch, shards, self.scales) for stretch in stretches]
         return steps
 
     def _slots(self, segment: Segment) -> list[Slot]:
@@ -227,8 +247,8 @@ class Training:
         for segment in self.weights.segments:
             yield from _cut(segment.start, segment.stop, segment.weight_decay)
 
-    def _applying(self, start: int, stop: int, decay: float, shards: int) -> Step:
-        update = self._updating(start, stop, decay)
+    def _applying(self, start: int, stop: int, decay: float, shards: int, scaled: bool) -> Step:
+        update = self._updating(start, stop, decay, scaled)
         if shards == self.accumulate == 1:
             return update
         return in_turn([self._summing(start, stop, decay, shards), update])
@@ -258,8 +278,9 @@ class Training:
 
         return step
 
-    def _updating(self, start: int, stop: int, weight_decay: float) -> Step:
+    def _updating(self, start: int, stop: int, weight_decay: float, scaled: bool) -> Step:
         weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
+        running, unscaled = Update(self.rate, self.change, self.updates), self.optimizer.linear and not scaled
         limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
         def bind() -> Step:
@@ -268,14 +289,15 @@ class Training:
                 gradient,
                 {name: slot[start:stop] for name, slot in self.slots.items()},
                 self._scratch.arrays(self.optimizer.scratch, weights),
-                self.rate,
-                self.updates,
+                running,
                 weight_decay,
             )
 
             def step() -> None:
                 if limit is not None:
                     np.clip(gradient, -limit, limit, out=gradient)
+                if unscaled:
+                    np.multiply(gradient, float(running.rate), out=gradient)
                 update()
                 if average is not None:
                     self._follow(average, weights, gradient)
@@ -314,6 +336,6 @@ class Training:
 def _cut(start: int, stop: int, weight_decay: float) -> Iterator[Stretch]:
     """Stretches of nearly the same length, so that two members finish together."""
     if start < stop:
-        length = ceil((stop - start) / ceil((stop - start) / STRETCH))
+        length = ceil((stop - start) / ceil((stop - start) / STRETCH) / ALIGNMENT) * ALIGNMENT
         for first in range(start, stop, length):
             yield first, min(first + length, stop), weight_decay

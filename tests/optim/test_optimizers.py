@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnspec.kernels.step import Array
-from cnnspec.optim import Optimizer
+from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.optimizers import Adam, Sgd
 
 STEPS, SIZE, RATE, DECAY = 100, 50, 0.01, 0.02
@@ -21,14 +21,14 @@ def gradient_at(weights: Array, step: int) -> Array:
 
 def trained(optimizer: Optimizer, weight_decay: float) -> Array:
     weights = np.random.default_rng(0).standard_normal(SIZE)
-    gradients, rate, count = np.empty(SIZE), np.array(RATE), np.array(0)
+    gradients, update = np.empty(SIZE), Update(np.array(RATE), np.array(1.0), np.array(0))
     slots = {name: np.zeros(SIZE) for name in optimizer.slots()}
     temporary = tuple(np.full(SIZE, np.nan) for _ in range(optimizer.scratch))
-    step = optimizer.bind(weights, gradients, slots, temporary, rate, count, weight_decay)
+    step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
     for number in range(1, STEPS + 1):
-        gradients[...] = gradient_at(weights, number)
-        count[...] = number
-        rate[...] = RATE / number**0.5
+        rate = RATE / number**0.5
+        update.count[...], update.change[...], update.rate[...] = number, rate / update.rate, rate
+        gradients[...] = gradient_at(weights, number) * (rate if optimizer.linear else 1)
         step()
     return weights
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cnnspec.kernels.step import Array
-from cnnspec.optim import Optimizer, Schedule
+from cnnspec.optim import Optimizer, Schedule, Update
 from cnnspec.optim.optimizers import Adagrad, Adam, AdamW, Lion, Momentum, Nesterov, RmsProp, Sgd
 from cnnspec.optim.schedules import (
     Constant,
@@ -71,13 +71,13 @@ def losses() -> list[float]:
 
 def ours(optimizer: Optimizer, weight_decay: float) -> Array:
     weights, gradients = np.array(START), np.empty(len(START))
-    rate, count = np.array(RATE), np.array(0)
+    update = Update(np.array(RATE), np.array(1.0), np.array(0))
     slots = {name: np.zeros(len(START)) for name in optimizer.slots()}
     temporary = tuple(np.full(len(START), np.nan) for _ in range(optimizer.scratch))
-    step = optimizer.bind(weights, gradients, slots, temporary, rate, count, weight_decay)
+    step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
     for number in range(1, STEPS + 1):
-        gradients[...] = np.sin(3 * weights + number) + weights
-        count[...] = number
+        gradients[...] = (np.sin(3 * weights + number) + weights) * (RATE if optimizer.linear else 1)
+        update.count[...] = number
         step()
     return weights
 

@@ -132,3 +132,41 @@ def test_threads_do_not_matter(more: str) -> None:
         kept = [*net.weights.arrays(), *net.training.arrays().items()]
         found.append({name: array.tobytes() for name, array in kept})
     assert found[0] == found[1] == found[2]
+
+
+SHARED = """
+  - {type: conv2d, filters: 4, kernel_size: 3, padding: same, id: one}
+  - {type: conv2d, filters: 4, kernel_size: 3, padding: same, share: one}
+  - tanh"""
+
+
+@pytest.mark.parametrize("count", [5, 40])
+@pytest.mark.parametrize("more", ["", "clip: {value: 0.01}", "clip: {norm: 0.1}", "shared"])
+def test_the_rate_may_change_and_be_0(more: str, count: int) -> None:
+    """v = momentum v + g, w -= rate v: what the rate was when v began to grow is not to be seen."""
+    clip = more if "clip" in more else ""
+    text = SPEC.format(more=f", {clip}" if clip else "", momentum="0.9, weight_decay: 0.1")
+    spec = loads(text.replace("\n  - tanh", SHARED) if more == "shared" else text)
+    net, twin = (Model(spec, build(spec), threads=1, dtype="float64") for _ in range(2))
+    assert net.training is not None
+    assert twin.training is not None
+    decay, velocity = np.zeros_like(net.weights.values), np.zeros_like(net.weights.values)
+    for segment in net.weights.segments:
+        decay[segment.start : segment.stop] = segment.weight_decay
+    assert set(decay) == {0, 0.1}
+    for number, rate in enumerate([0.5, 0.02, 0.0, 0.3, 0.3]):
+        before = net.weights.values.copy()
+        twin.weights.load(dict(net.weights.arrays()))
+        for one in (net, twin):
+            plan, random = one.plan(count, "train", "float64"), np.random.default_rng(number)
+            plan.images[...] = random.standard_normal(plan.images.shape)
+            plan.labels[...] = random.integers(0, 3, count)
+        twin.plan(count, "train", "float64").gradients()
+        gradient = np.sum(twin.training.gradients, axis=0)
+        if "value" in more:
+            gradient = np.clip(gradient, -0.01, 0.01)
+        elif "norm" in more:
+            gradient *= min(1, 0.1 / np.linalg.norm(gradient))
+        velocity = 0.9 * velocity + gradient + decay * before
+        net.plan(count, "train", "float64").step(rate)
+        np.testing.assert_allclose(net.weights.values, before - rate * velocity, rtol=1e-9, atol=1e-12)
