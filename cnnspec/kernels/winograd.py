@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 import numpy as np
@@ -36,7 +36,6 @@ from cnnspec.kernels.cases import (
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.kernels.taps import along
 
 FEW = 1 << 17  # elements of expanded columns up to which tiles are computed together
 SHALLOW = 10  # products of fewer taps and channels take as long as of so many
@@ -220,10 +219,11 @@ class Filtering:
     def scratch_of_transposed(self, case: Case, n: int) -> dict[str, Buffer]:
         """What `transposed` works with."""
         windows, p, ow = case.windows, self.positions, case.windows.output[1]
+        padded = windows.padding[2] + windows.width + windows.padding[3]
         return {
             **self.prepared(case),
             "gradients": Buffer((p, case.filters, ow * n), "backward"),
-            "products": Buffer((p, windows.kernel[1], case.channels, ow, n), "backward"),
+            "products": Buffer((p, windows.kernel[1], case.channels, padded, n), "backward"),
             "rows": Buffer((2, p, case.channels, windows.width, n), "backward"),
         }
 
@@ -232,27 +232,36 @@ class Filtering:
 
         Tile i reaches `positions` rows of dx, at most two tiles' height. So dx is made in blocks of a tile's height, by
         one product with what lies above each other in R: the first rows of tile i, and the last ones of tile i - 1.
+
+        A tap's products have zeros behind their columns, up to the width of the padded map. So each tap's rows, read
+        from an earlier place on than those of the tap before, hold at one place what belongs to one column, and zeros
+        where nothing does: one reduction adds all taps.
         """
         gradients, products, rows = (buffers[name] for name in ("gradients", "products", "rows"))
-        p, (oh, _), m, windows = self.positions, case.windows.output, self.rows, case.windows
+        p, (oh, ow), m, windows = self.positions, case.windows.output, self.rows, case.windows
         turned, there = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
         back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
         back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
         back[0, : p - m, 1] = back[1, : p - m, 0] = self.of_input.T[m:]
         width = block(gradients.shape[-1], NARROW, prod(turned.shape[1:]))
         right = column_blocks(gradients, width)
-        out = column_blocks(products.reshape(p, turned.shape[1], -1), width)
-        steps, tiles = clear([rows[1]]), self.count(case)  # above the first tile there is nothing
+        out = column_blocks(products.reshape(p, turned.shape[1], -1)[..., : gradients.shape[-1]], width)
+        of_point, of_tap, *places, n = products.strides
+        later = as_strided(products, strides=(of_point, of_tap - windows.dilation[1] * places[1], *places, n))
+        parts = later[:, :, :, windows.padding[2] : windows.padding[2] + windows.width]
+        steps, tiles = (
+            clear([rows[1], products[:, :, :, ow:]]),
+            self.count(case),
+        )  # above the first tile there is nothing
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
-            steps += clear([half])
             if tile < tiles:
                 source = dy[tile * m : (tile + 1) * m]
                 steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
                 steps.append(product(turned[:, None], right, out))
-                steps += [
-                    accumulate(half[:, :, read], products[:, kx, :, made]) for kx, read, made in along(windows, 1)
-                ]
+                steps.append(partial(np.add.reduce, parts, axis=1, out=half))
+            else:
+                steps += clear([half])
             start = tile * m - windows.padding[0]
             low, high = max(start, 0), min(start + m, windows.height)
             if high > low:
@@ -345,7 +354,7 @@ class Filtering:
         """The products of forward; what they make is added where forward copies it."""
         tiles, windows = self.count(case), case.windows
         work, added = self.work(case), tiles * self.positions * case.channels * windows.kernel[1] * windows.output[1]
-        return replace(work, transformed=work.transformed + added, calls=(CALLS + windows.kernel[1]) * tiles)
+        return replace(work, transformed=work.transformed + added, calls=(CALLS + 1) * tiles)
 
 
 def _flat(rows: Array) -> Array:

@@ -94,10 +94,12 @@ class Conv2d(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
         case = self.convolution(inputs[0])
+        chosen = choice.choose(case, n, mode, self.kernel)
         found = {
             f"{_part(kernel, direction)}.{name}": buffer
-            for direction, kernel in choice.choose(case, n, mode, self.kernel).items()
+            for direction, kernel in chosen.items()
             for name, buffer in kernel.scratch(case, n).items()
+            if buffer.lifetime != "prepare" or not _finds_prepared(direction, chosen)
         }
         if mode == "train" and self.bias == "channel":
             found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
@@ -113,10 +115,10 @@ class Conv2d(Layer):
 
     def prepare(self, o: Operands) -> Program:
         """Bring the weights into the forms that the chosen kernels multiply with."""
-        case, steps = self._case_of(o.x), list[Step]()
-        for direction, kernel in self._choice(o).items():
-            if direction != "input" or o.dx is not None:
-                steps += kernel.prepare(case, o.params["weight"], _buffers(kernel, direction, o))
+        case, chosen, steps = self._case_of(o.x), self._choice(o), list[Step]()
+        for direction, kernel in chosen.items():
+            if not _finds_prepared(direction, chosen) and (direction != "input" or o.dx is not None):
+                steps += kernel.prepare(case, o.params["weight"], self._buffers(direction, o))
         return [*steps, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
@@ -127,7 +129,7 @@ class Conv2d(Layer):
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
         kernel = self._choice(o)["weight"]
-        shared = kernel.share(self._case_of(o.x), o.dy, _buffers(kernel, "weight", o))
+        shared = kernel.share(self._case_of(o.x), o.dy, self._buffers("weight", o))
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
@@ -137,7 +139,14 @@ class Conv2d(Layer):
     def _bind(self, direction: choice.Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""
         kernel = self._choice(o)[direction]
-        return in_turn(kernel.bind(self._case_of(o.x), a, b, out, _buffers(kernel, direction, o)))
+        return in_turn(kernel.bind(self._case_of(o.x), a, b, out, self._buffers(direction, o)))
+
+    def _buffers(self, direction: choice.Direction, o: Operands) -> dict[str, Array]:
+        """A kernel's own, and what it finds prepared."""
+        chosen = self._choice(o)
+        own = within(o.buffers, _part(chosen[direction], direction))
+        found = within(o.buffers, _part(chosen["forward"], "forward")) if _finds_prepared(direction, chosen) else {}
+        return found | own
 
     def _choice(self, o: Operands) -> choice.Choice:
         return choice.choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
@@ -156,8 +165,9 @@ def _part(kernel: cases.Kernel, direction: choice.Direction) -> str:
     return kernel.name if kernel.joint else f"{kernel.name}.{direction}"
 
 
-def _buffers(kernel: cases.Kernel, direction: choice.Direction, o: Operands) -> dict[str, Array]:
-    return within(o.buffers, _part(kernel, direction))
+def _finds_prepared(direction: choice.Direction, chosen: choice.Choice) -> bool:
+    """Whether the input's gradient multiplies with the same form of the weights as the forward pass."""
+    return direction == "input" and chosen["input"].prepare == chosen["forward"].prepare
 
 
 def _largest_divisor(count: int, limit: int) -> int:
