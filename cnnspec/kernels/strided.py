@@ -142,9 +142,12 @@ def _supports(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    """Expanded columns, and all of dx, which is merged or cleared."""
-    copied = sum(moved(_over(case, columns)) for columns in _reached(case.windows)[1])
-    return Work(case.macs, copied + case.channels * case.windows.height * case.windows.width)
+    """Expanded columns, and all of dx; what taps reach of it goes to memory, by columns apart on a detour."""
+    windows, (rows, columns) = case.windows, _reached(case.windows)
+    copied = sum(moved(_over(case, phase)) for phase in columns)
+    reached = case.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)
+    whole = case.channels * windows.height * windows.width
+    return Work(case.macs, copied + whole + reached * min(windows.stride[1], 2))
 
 
 INPUT = Kernel("direct", _supports, _work, _scratch, _prepare, _input_gradient)
