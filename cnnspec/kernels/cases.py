@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.shapes import Shape, Windows
 
 FEWEST_ROWS = 6
@@ -118,11 +119,7 @@ def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) 
 def copy(source: Array, target: Array) -> Step:
     """target = source. What is contiguous in both goes as one element: for short runs up to six times as fast."""
     read, written = runs(source, target)
-
-    def step() -> None:
-        np.copyto(written, read)
-
-    return step
+    return partial(np.copyto, written, read)
 
 
 def runs(source: Array, target: Array) -> tuple[Array, Array]:
@@ -164,24 +161,19 @@ def clear(arrays: Iterable[Array]) -> list[Step]:
 
 def accumulate(total: Array, term: Array) -> Step:
     """total += term."""
-
-    def step() -> None:
-        np.add(total, term, out=total)
-
-    return step
+    return partial(np.add, total, term, total)
 
 
-def add_rows(products: Array, total: Array, partial: Array, *, first: bool) -> Step:
-    """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `partial`."""
+def sum_over(axis: int, array: Array, out: Array) -> Step:
+    """out = the sum over an axis."""
+    return partial(np.add.reduce, array, axis, None, out)
 
-    def write() -> None:
-        np.add.reduce(products, axis=1, out=total)
 
-    def add() -> None:
-        np.add.reduce(products, axis=1, out=partial)
-        np.add(total, partial, out=total)
-
-    return write if first else add
+def add_rows(products: Array, total: Array, spare: Array, *, first: bool) -> Step:
+    """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `spare`."""
+    if first:
+        return sum_over(1, products, total)
+    return in_turn([sum_over(1, products, spare), accumulate(total, spare)])
 
 
 def grouped_rows(array: Array, groups: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -60,10 +61,12 @@ def maximum_gradient(windows: Windows, dy: Array, dx: Array, winner: Array, work
 
 
 def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:
-    """What the two halving kernels work on."""
+    """What the two halving kernels work on; the columns of one image are compared where they lie."""
     (oh, ow), w = windows.output, windows.width
     high, small = (oh, channels, w, n), (oh, channels, ow, n)
-    found = {"high": Buffer(high), "sides": Buffer((2, *small))}
+    found = {"high": Buffer(high)}
+    if train or n > 1:
+        found |= {"sides": Buffer((2, *small))}
     if train:
         found |= {"below": Buffer(high, "kept", bool), "right": Buffer(small, "kept", bool)}
         found |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
@@ -78,7 +81,11 @@ def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Arr
     with the upper winner wins, and else the left one: so the first of equals in row-major order.
     """
     upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
-    high, (left, right) = work["high"], work["sides"]
+    high = work["high"]
+    if "sides" not in work:
+        left, right = (high[:, :, column : 2 * windows.output[1] : 2] for column in (0, 1))
+        return [partial(np.maximum, upper, lower, out=high), partial(np.maximum, left, right, out=y)]
+    left, right = work["sides"]
     pairs = _pairs(windows, high, work["sides"])
 
     def compete() -> None:

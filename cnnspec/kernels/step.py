@@ -2,7 +2,9 @@
 
 A kernel is called once, when the plan is made, with arrays that keep their place for the plan's whole life. It
 prepares every view that it needs and returns a step: a function without arguments that reads and writes those
-arrays. So a step runs NumPy calls and nothing else: no reshaping, no allocation, no decisions.
+arrays. So a step runs NumPy calls and nothing else: no reshaping, no allocation, no decisions. A single call is a
+`partial`, with its output as the last argument where NumPy lets it be: that begins 0.2 us earlier than `out=y` in a
+function of ours.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from cnnspec.shapes import Shape
 
 Array = NDArray[Any]
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 ITERATOR = 1024  # elements: what NumPy's iterators set aside for each of three or more strided operands
 
@@ -41,13 +43,21 @@ def step_state() -> Iterator[None]:
 
 
 def in_turn(steps: Sequence[Step]) -> Step:
-    """All steps as one."""
+    """All steps as one; those of steps that are such themselves are run without a call in between."""
+    single = [one for step in steps for one in (step.steps if isinstance(step, InTurn) else (step,))]
+    return single[0] if len(single) == 1 else InTurn(tuple(single))
 
-    def run() -> None:
-        for step in steps:
+
+@dataclass(frozen=True)
+class InTurn:
+    """Steps that are one."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(self) -> None:
+        """Run them."""
+        for step in self.steps:
             step()
-
-    return run
 
 
 Lifetime = Literal["prepare", "forward", "backward", "kept"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -32,6 +32,7 @@ from cnnspec.kernels.cases import (
     clear,
     copy,
     nothing_to_prepare,
+    sum_over,
 )
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_case
@@ -259,7 +260,7 @@ class Filtering:
                 source = dy[tile * m : (tile + 1) * m]
                 steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
                 steps.append(product(turned[:, None], right, out))
-                steps.append(partial(np.add.reduce, parts, axis=1, out=half))
+                steps.append(sum_over(1, parts, half))
             else:
                 steps += clear([half])
             start = tile * m - windows.padding[0]

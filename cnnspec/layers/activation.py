@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from math import pi, sqrt
 from typing import Annotated, ClassVar, Literal
 
@@ -57,12 +58,7 @@ class Relu(Activation):
         """One pass."""
         shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SHORT else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
-        nothing = sums.zeros(x.shape[-1], str(x.dtype))
-
-        def step() -> None:
-            np.maximum(x, nothing, out=y)
-
-        return [step]
+        return [partial(np.maximum, x, sums.zeros(x.shape[-1], str(x.dtype)), out=y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy where y > 0."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnspec.kernels import sums
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.cases import accumulate, copy, sum_over
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Mode, Operands
 from cnnspec.shapes import Shape, size
@@ -37,11 +37,7 @@ def add_bias(o: Operands) -> list[Step]:
         target, spread = sums.rows_of(o.y), given[:, None]
     else:
         spread = given.transpose(1, 0, 2)[..., None]
-
-    def step() -> None:
-        np.add(target, spread, out=target)
-
-    return [step]
+    return [accumulate(target, spread)]
 
 
 def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
@@ -49,8 +45,4 @@ def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
     if rows is not None:
         return sums.channel_sum(dy, dbias, rows)
     source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)
-
-    def step() -> None:
-        np.add.reduce(source, axis=-1, out=dbias)
-
-    return step
+    return sum_over(-1, source, dbias)

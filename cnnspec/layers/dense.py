@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
+from cnnspec.kernels.cases import accumulate
 from cnnspec.kernels.step import Buffer
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register
@@ -66,12 +65,7 @@ class Dense(Layer):
         multiply = blocks.narrow_product(o.params["weight"], o.x, o.y)
         if "bias" not in o.params:
             return [multiply]
-        y, bias = o.y, o.params["bias"][:, None]
-
-        def add_bias() -> None:
-            np.add(y, bias, out=y)
-
-        return [multiply, add_bias]
+        return [multiply, accumulate(o.y, o.params["bias"][:, None])]
 
     def backward(self, o: Operands) -> Backward:
         """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,12 +147,7 @@ def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:
 
 def _maxima(whole: Array, y: Array) -> Step:
     """y = the largest of two rows and two columns: they are fourths of what lies behind one another."""
-    fourths, largest = whole.reshape(len(y), 4, -1), y.reshape(len(y), -1)
-
-    def pool() -> None:
-        np.maximum.reduce(fourths, axis=1, out=largest)
-
-    return pool
+    return partial(np.maximum.reduce, whole.reshape(len(y), 4, -1), 1, None, y.reshape(len(y), -1))
 
 
 def _tournament(whole: Array, y: Array, marks: Mapping[str, Array]) -> Step:
