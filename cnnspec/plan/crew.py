@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from typing import NoReturn, Protocol
 
 from cnnspec.diagnostics import RunError
-from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.step import Step
 from cnnspec.plan.memory import shared
 
 Phase = Sequence[Step]
@@ -174,7 +174,7 @@ class Processes(Crew):
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         super().__init__(size, programs, member)
         self._caller = os.getpid()
-        self._failed: Array = shared((1,), "int64")
+        self._failed = shared((1,), "int64").data
         self._errors, self._reports = os.pipe()
         self._pids: list[int] = []
         self._end = weakref.finalize(self, _end, self._caller, self._pids, (self._errors, self._reports))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.cases import accumulate, copy
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public, to_public
 from cnnspec.optim import Loss
@@ -214,17 +216,12 @@ class Lowering(ABC):
             None if values is None else np.asarray(values, x.dtype).reshape(1, -1, 1, 1)
             for values in (self.entry.scale, self.entry.shift)
         )
-        if shift is not None and not shift.any():
-            shift = None
-
-        def step() -> None:
-            np.copyto(x, images, casting="unsafe")
-            if scale is not None:
-                np.multiply(x, scale, out=x)
-            if shift is not None:
-                np.add(x, shift, out=x)
-
-        return step
+        steps: list[Step] = [copy(images, x) if images.dtype == x.dtype else partial(np.copyto, x, images, "unsafe")]
+        if scale is not None:
+            steps.append(partial(np.multiply, x, scale, x))
+        if shift is not None and shift.any():
+            steps.append(accumulate(x, shift))
+        return in_turn(steps)
 
     def judge(self, shard: int) -> list[Step]:
         """What labelled images are for: the likeliest class of each, and its loss."""
