@@ -169,7 +169,7 @@ class Processes(Crew):
     They hold nothing that the caller has open, so that locks on files and the ends of pipes go when it goes.
     """
 
-    looks = 1000  # 100 us, about what it takes to be woken; a thread that makes batches may be waiting for the lock
+    looks = 5000  # 0.5 ms, five times what it takes to be woken: most waits at a meeting are shorter
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         super().__init__(size, programs, member)
@@ -219,7 +219,6 @@ class Processes(Crew):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             gc.disable()
-            self.looks = 5000  # 0.5 ms: nobody waits for this lock, and the caller is seldom away for longer
             nothing = os.open(os.devnull, os.O_RDWR)
             for standard in range(3):
                 os.dup2(nothing, standard)
