@@ -14,6 +14,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import accumulate
 from typing import NoReturn, Protocol
 
 from cnnspec.diagnostics import RunError
@@ -44,20 +45,25 @@ class Crew(ABC):
     looks: int  # at a semaphore before going to sleep
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
-        self._size, self._programs, self._member = size, programs, member
-        self._go, self._done = ([self.semaphore() for _ in range(size)] for _ in range(2))
-        self._command = shared((2,), "int64").data  # which phase of which program; its elements are plain numbers
+        self._size, self._member = size, member
+        self._phases = [phase for phases in programs for phase in phases]  # one after the other, and where each
+        self._starts = list(accumulate((len(phases) for phases in programs), initial=0))  # program begins
+        self._go, self._done = ([self.semaphore() for _ in range(size - 1)] for _ in range(2))
+        self._command = shared((1,), "int64").data  # which phase; its elements are plain numbers
         self._asleep = shared((size,), "int64").data
 
     def go(self, program: int, phase: int) -> None:
         """Let all members begin their tasks of a phase."""
-        self._command[0], self._command[1] = program, phase
-        for go in self._go[1:]:
+        self._let(self._starts[program] + phase)
+
+    def _let(self, command: int) -> None:
+        self._command[0] = command
+        for go in self._go:
             go.release()
 
     def wait(self) -> None:
         """Until all are done; an error of theirs is raised here."""
-        for done in self._done[1:]:
+        for done in self._done:
             self.pause(done)
         error = self._error()
         if error is not None:
@@ -109,23 +115,25 @@ class Crew(ABC):
         """Raise where a member has died; end where the caller has."""
 
     def _serve(self, index: int) -> None:
-        """What a member does, until `_command` names no program."""
+        """What a member does, until `_command` names no phase."""
+        go, done = self._go[index - 1], self._done[index - 1]
+        own = [phase[index :: self._size] for phase in self._phases]
         with self._member(index):
             while True:
-                if not self._seen(self._go[index]):
+                if not self._seen(go):
                     self._asleep[index] = 1
-                    self._sleep(self._go[index])
+                    self._sleep(go)
                     self._asleep[index] = 0
-                program, phase = self._command
-                if program < 0:
+                command = self._command[0]
+                if command < 0:
                     return
                 try:
-                    for task in self._programs[program][phase][index :: self._size]:
+                    for task in own[command]:
                         task()
                 except BaseException as error:
                     self._report(error)
                 finally:
-                    self._done[index].release()
+                    done.release()
 
 
 class Threads(Crew):
@@ -149,7 +157,7 @@ class Threads(Crew):
 
     def end(self) -> None:
         """Each looks at the command when it is let go."""
-        self.go(-1, 0)
+        self._let(-1)
 
     def _error(self) -> BaseException | None:
         return self._errors.pop() if self._errors else None
