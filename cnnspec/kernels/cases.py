@@ -91,8 +91,9 @@ def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> lis
 class Kernel:
     """One way to compute one direction of a convolution.
 
-    `prepare(case, weight, buffers)` binds what depends on the weights alone. `bind(case, a, b, out, buffers)` binds
-    the work: (x, weight, y) forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
+    `prepare(case, weight, buffers)` binds what depends on the weights alone; where the input's gradient has the same
+    one as the forward pass, it is done once for both. `bind(case, a, b, out, buffers)` binds the work: (x, weight, y)
+    forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
     `share(case, dy, buffers)` binds what both gradients read. A kernel that shares is one of three, with one name and
     one set of buffers, that compute all directions of a convolution or none.
     """

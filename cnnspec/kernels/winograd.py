@@ -250,10 +250,8 @@ class Filtering:
         of_point, of_tap, *places, n = products.strides
         later = as_strided(products, strides=(of_point, of_tap - windows.dilation[1] * places[1], *places, n))
         parts = later[:, :, :, windows.padding[2] : windows.padding[2] + windows.width]
-        steps, tiles = (
-            clear([rows[1], products[:, :, :, ow:]]),
-            self.count(case),
-        )  # above the first tile there is nothing
+        steps, tiles = clear([rows[1]]), self.count(case)  # above the first tile there is nothing
+        steps += clear([products[:, :, :, ow:]])
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
             if tile < tiles:
