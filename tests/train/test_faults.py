@@ -310,8 +310,8 @@ def interrupted_twice(spec: Path, out: Path, number: int) -> tuple[int, str]:
         while not (out / "net" / LAST).exists():
             assert process.poll() is None
             time.sleep(0.02)
-        for _ in range(2):
-            computed(process, 0.3)
+        for seconds in (1.2, 0.3):  # the plan is made by then, and a step is on its way
+            computed(process, seconds)
             process.send_signal(number)
         _, error = process.communicate(timeout=60)
     return process.returncode, error
