@@ -18,7 +18,7 @@ class Update:
     """What every update reads anew, zero-dimensional arrays."""
 
     rate: Array  # the learning rate
-    change: Array  # it divided by that of the update before
+    last_rate: Array  # that of the update before
     count: Array  # the update's number, from 1
 
 
@@ -78,7 +78,7 @@ class Sgd(Optimizer):
     ) -> Step:
         """Decay, momentum, step."""
         (spare,), velocity, momentum, nesterov = temporary, slots.get("velocity"), self.momentum, self.nesterov
-        rate, change = update.rate, update.change
+        rate, last_rate = update.rate, update.last_rate
 
         def step() -> None:
             if weight_decay:
@@ -86,7 +86,7 @@ class Sgd(Optimizer):
                 np.add(gradients, spare, out=gradients)
             direction = gradients
             if velocity is not None:
-                np.multiply(velocity, momentum * float(change), out=velocity)
+                np.multiply(velocity, momentum * float(rate / last_rate), out=velocity)
                 np.add(velocity, gradients, out=velocity)
                 direction = velocity
                 if nesterov:

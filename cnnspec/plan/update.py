@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from math import ceil
 
@@ -85,7 +86,6 @@ class Training:
         self.share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self.rate: Array = shared((), np.float64, optimizer.learning_rate)
         self.last_rate: Array = shared((), np.float64, optimizer.learning_rate)  # of the update before
-        self.change: Array = shared((), np.float64, 1)
         self.slope: Array = shared((), np.float64, 1)  # what the loss multiplies its gradient by
         self.clock: Array = shared((), np.int64)  # steps begun
         self.updates: Array = shared((), np.int64)  # of the weights
@@ -106,7 +106,6 @@ class Training:
     def begin(self, rate: float) -> None:
         """Set what a step's tasks read."""
         self.rate[...] = max(rate, LEAST_RATE)
-        self.change[...] = self.rate / self.last_rate
         self.updates[...] = self.clock // self.accumulate
         if self.average is not None:
             self.share[...] = max(1 - self.average, 10 / (9 + int(self.updates)))
@@ -280,7 +279,7 @@ class Training:
 
     def _updating(self, start: int, stop: int, weight_decay: float, scaled: bool) -> Step:
         weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
-        running, unscaled = Update(self.rate, self.change, self.updates), self.optimizer.linear and not scaled
+        running, unscaled = Update(self.rate, self.last_rate, self.updates), self.optimizer.linear and not scaled
         limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
         def bind() -> Step:
@@ -326,11 +325,7 @@ class Training:
 
     def _scaling(self, stretch: Stretch, factor: Array) -> Step:
         part = self.gradients[0][stretch[0] : stretch[1]]
-
-        def step() -> None:
-            np.multiply(part, factor, out=part)
-
-        return step
+        return partial(np.multiply, part, factor, part)
 
 
 def _cut(start: int, stop: int, weight_decay: float) -> Iterator[Stretch]:

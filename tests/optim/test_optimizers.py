@@ -21,13 +21,13 @@ def gradient_at(weights: Array, step: int) -> Array:
 
 def trained(optimizer: Optimizer, weight_decay: float) -> Array:
     weights = np.random.default_rng(0).standard_normal(SIZE)
-    gradients, update = np.empty(SIZE), Update(np.array(RATE), np.array(1.0), np.array(0))
+    gradients, update = np.empty(SIZE), Update(np.array(RATE), np.array(RATE), np.array(0))
     slots = {name: np.zeros(SIZE) for name in optimizer.slots()}
     temporary = tuple(np.full(SIZE, np.nan) for _ in range(optimizer.scratch))
     step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
     for number in range(1, STEPS + 1):
         rate = RATE / number**0.5
-        update.count[...], update.change[...], update.rate[...] = number, rate / update.rate, rate
+        update.count[...], update.last_rate[...], update.rate[...] = number, update.rate, rate
         gradients[...] = gradient_at(weights, number) * (rate if optimizer.linear else 1)
         step()
     return weights

@@ -71,7 +71,7 @@ def losses() -> list[float]:
 
 def ours(optimizer: Optimizer, weight_decay: float) -> Array:
     weights, gradients = np.array(START), np.empty(len(START))
-    update = Update(np.array(RATE), np.array(1.0), np.array(0))
+    update = Update(np.array(RATE), np.array(RATE), np.array(0))
     slots = {name: np.zeros(len(START)) for name in optimizer.slots()}
     temporary = tuple(np.full(len(START), np.nan) for _ in range(optimizer.scratch))
     step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
