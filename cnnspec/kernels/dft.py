@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -119,15 +120,12 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
     matrices = buffers["matrices"].reshape(-1, 2, channels, 2, filters)
     upper, lower, imaginary = matrices[:, 0, :, 1], matrices[:, 1, :, 1], parts[:, 1]
 
-    def negate() -> None:
-        np.negative(imaginary, out=upper)
-
     return [
         copy(source, target),
         *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], spectrum),
         copy(parts, matrices[:, :, :, 0]),
         copy(parts[:, 0], lower),
-        negate,
+        partial(np.negative, imaginary, upper),
     ]
 
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from cnnspec.kernels.cases import runs
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.cases import copy, runs
+from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.kernels.taps import overlap, taps
 from cnnspec.shapes import Windows
 
@@ -82,18 +82,10 @@ def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Arr
     """
     upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
     high = work["high"]
-    if "sides" not in work:
-        left, right = (high[:, :, column : 2 * windows.output[1] : 2] for column in (0, 1))
-        return [partial(np.maximum, upper, lower, out=high), partial(np.maximum, left, right, out=y)]
-    left, right = work["sides"]
-    pairs = _pairs(windows, high, work["sides"])
-
-    def compete() -> None:
-        np.maximum(upper, lower, out=high)
-        for part, side in pairs:
-            np.copyto(side, part)
-        np.maximum(left, right, out=y)
-
+    columns = _columns(windows, high)
+    left, right = sides = work.get("sides", columns)
+    apart = [copy(part, side) for part, side in zip(columns, sides, strict=True) if part is not side]
+    compete = in_turn([partial(np.maximum, upper, lower, out=high), *apart, partial(np.maximum, left, right, out=y)])
     if "below" not in work:
         return [compete]
     below, right_won, side_below, tie = (work[name] for name in ("below", "right", "side_below", "tie"))
@@ -135,8 +127,12 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
 
 def _pairs(windows: Windows, high: Array, sides: Array) -> list[tuple[Array, Array]]:
     """The left and the right columns of all windows among all columns, each with where they lie by themselves."""
-    stop = 2 * windows.output[1]
-    return [runs(high[:, :, column:stop:2], side) for column, side in enumerate(sides)]
+    return [runs(part, side) for part, side in zip(_columns(windows, high), sides, strict=True)]
+
+
+def _columns(windows: Windows, high: Array) -> list[Array]:
+    """The left and the right columns of all windows, views."""
+    return [high[:, :, column : 2 * windows.output[1] : 2] for column in (0, 1)]
 
 
 def inverse_counts(windows: Windows, dtype: np.dtype[np.generic], padding: tuple[int, int, int, int]) -> Array:

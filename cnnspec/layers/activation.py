@@ -121,12 +121,7 @@ class Sigmoid(Activation):
 
     def forward(self, o: Operands) -> Program:
         """Without overflow at either end."""
-        x, y = o.x, o.y
-
-        def step() -> None:
-            curves.sigmoid(x, y)
-
-        return [step]
+        return [partial(curves.sigmoid, o.x, o.y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy y (1 - y)."""
@@ -152,12 +147,7 @@ class Tanh(Activation):
 
     def forward(self, o: Operands) -> Program:
         """One pass."""
-        x, y = o.x, o.y
-
-        def step() -> None:
-            np.tanh(x, out=y)
-
-        return [step]
+        return [partial(np.tanh, o.x, o.y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy (1 - y^2)."""
@@ -200,14 +190,7 @@ class Gated(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dx = dy times the slope."""
-        dy, dx, slope = o.dy, o.dx, o.buffers["slope"]
-        if dx is None:
-            return Backward()
-
-        def step() -> None:
-            np.multiply(dy, slope, out=dx)
-
-        return Backward([step])
+        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
 
 
 @register("silu")

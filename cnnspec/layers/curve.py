@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated
 
@@ -46,23 +47,11 @@ class Curve(Layer):
 
     def forward(self, o: Operands) -> Program:
         """y = f(x)."""
-        x, y, work, slope = o.x, o.y, o.buffers["work"], o.buffers.get("slope")
-
-        def step() -> None:
-            self.curve(x, y, work, slope)
-
-        return [step]
+        return [partial(self.curve, o.x, o.y, o.buffers["work"], o.buffers.get("slope"))]
 
     def backward(self, o: Operands) -> Backward:
         """dx = dy f'(x)."""
-        dy, dx, slope = o.dy, o.dx, o.buffers["slope"]
-        if dx is None:
-            return Backward()
-
-        def step() -> None:
-            np.multiply(dy, slope, out=dx)
-
-        return Backward([step])
+        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
 
 
 @register("relu6")

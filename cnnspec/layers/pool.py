@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -120,11 +121,7 @@ class AvgPool2d(Pool2d):
         """The sum of each window, then its mean."""
         laid, y = _windows_of(self, o.x), o.y
         inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
-
-        def mean() -> None:
-            np.multiply(y, inverse, out=y)
-
-        return [*pooling.gather(laid, o.x, y), mean]
+        return [*pooling.gather(laid, o.x, y), partial(np.multiply, y, inverse, y)]
 
     def backward(self, o: Operands) -> Backward:
         """Each element of a window gets dy / count."""
@@ -132,11 +129,7 @@ class AvgPool2d(Pool2d):
             return Backward()
         laid, dy, share = _windows_of(self, o.dx), o.dy, o.buffers["share"]
         inverse = pooling.inverse_counts(laid, dy.dtype, self._counted(o.dx))
-
-        def divide() -> None:
-            np.multiply(dy, inverse, out=share)
-
-        return Backward(input=[divide, *pooling.spread(laid, share, o.dx)])
+        return Backward(input=[partial(np.multiply, dy, inverse, share), *pooling.spread(laid, share, o.dx)])
 
     def _counted(self, x: Array) -> tuple[int, int, int, int]:
         """The padding that counts: none, or all but what ceil_mode adds."""
@@ -234,12 +227,7 @@ class GlobalAvgPool2d(Layer):
         if o.dx is None:
             return Backward()
         dx, dy = o.dx, o.dy.reshape(1, o.dy.shape[0], 1, o.dy.shape[1])
-        scale = 1 / (dx.shape[0] * dx.shape[2])
-
-        def step() -> None:
-            np.multiply(dy, scale, out=dx)
-
-        return Backward(input=[step])
+        return Backward(input=[partial(np.multiply, dy, 1 / (dx.shape[0] * dx.shape[2]), dx)])
 
 
 @register("global_max_pool2d")

@@ -124,10 +124,8 @@ class PooledConvolution(Layer):
             np.multiply(left, right_won, out=right)
             np.subtract(left, right, out=left)
 
-        def add() -> None:
-            np.add(of_left, of_right, out=dweight)
-
-        params = [spread, self._bind("weight", o, o.x, whole, pairs), add]
+        add = partial(np.add, of_left, of_right, dweight)
+        params: list[Step] = [spread, self._bind("weight", o, o.x, whole, pairs), add]
         if "bias" in o.grads:
             params.append(bias_gradient(dy, o.grads["bias"], o.buffers["bias_rows"]))
         return Backward(params=params)

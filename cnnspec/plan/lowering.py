@@ -231,12 +231,7 @@ class Lowering(ABC):
     def predict(self, shard: int, predictions: Array) -> Step:
         """The likeliest class of each image."""
         start, stop = self.bounds[shard : shard + 2]
-        y, chosen = self.arrays[shard][value_key(self.graph.output.name)], predictions[start:stop]
-
-        def step() -> None:
-            y.argmax(0, chosen)
-
-        return step
+        return partial(self.arrays[shard][value_key(self.graph.output.name)].argmax, 0, predictions[start:stop])
 
     def target(self, loss: Loss, shard: int, images: slice) -> Array:
         """What the outputs are compared with."""
