@@ -164,6 +164,7 @@ class Layer(Declaration):
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
     scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y
     selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
+    gathers: ClassVar[str | None] = None  # the parameter whose gradient `gathered` makes for the images of all shards
     by_row: ClassVar[bool] = False  # a row of y depends on the same row of every input and on nothing else
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -204,7 +205,11 @@ class Layer(Declaration):
         raise NotImplementedError
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx and the parameters' gradients to their arrays."""
+        """Bind dx and the parameters' gradients, those that `o.grads` has a place for, to their arrays."""
+        raise NotImplementedError
+
+    def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
+        """Bind some rows of a parameter's gradient to the same rows of dy (rows, n) and to all of x (features, n)."""
         raise NotImplementedError
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
 from cnnspec.kernels.cases import accumulate
-from cnnspec.kernels.step import Buffer
+from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
@@ -29,6 +29,7 @@ class Dense(Layer):
 
     retains = frozenset({"x"})
     scales = "weight"
+    gathers = "weight"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(units,)."""
@@ -69,7 +70,11 @@ class Dense(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
-        params = [blocks.product(o.dy, o.x.T, o.grads["weight"])]
+        params = [*self.gathered(o.dy, o.x, o.grads["weight"])] if "weight" in o.grads else []
         if "bias" in o.grads:
             params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
         return Backward([] if o.dx is None else [blocks.narrow_product(o.params["weight"].T, o.dy, o.dx)], params)
+
+    def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
+        """dW = dy x^T, some rows of it."""
+        return [blocks.product(dy, x.T, gradient)]

@@ -62,6 +62,15 @@ class Backlog:
         tasks, ends = zip(*(self.awaited(step) for step in steps), strict=True)
         return [*tasks, self.task(in_turn([*ends, then]))]
 
+    def leaving(self, tasks: Sequence[tuple[Step, Sequence[Step]]], then: Step | None) -> list[int]:
+        """Tasks in any order, each of which leaves steps, and one when all of these are done."""
+        count = sum(len(steps) for _, steps in tasks)
+        end = [] if then is None else [self.passed(count, partial(self.last, [self.task(then)]))]
+        return [
+            self.task(in_turn([step, partial(self.last, [self.task(in_turn([left, *end])) for left in steps])]))
+            for step, steps in tasks
+        ]
+
     def chain(self, ended: Step, steps: Sequence[Step], then: Step | None) -> int:
         """A task that waits for the end of another, then leaves steps in any order, and one when they are done."""
         return self.task(in_turn([ended, partial(self.last, self.followed(steps, then))]))

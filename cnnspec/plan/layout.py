@@ -15,6 +15,7 @@ from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Mode, batch_shape
 from cnnspec.optim import Loss
+from cnnspec.plan.gathered import gathered, gathered_shapes
 from cnnspec.plan.memory import Claim, Placement, place, view
 from cnnspec.plan.stages import Stage
 from cnnspec.shapes import Shape
@@ -72,6 +73,11 @@ def has_gradients(node: Node) -> bool:
     return bool(node.params) and node.trainable
 
 
+def gathered_key(node: str, name: str) -> Key:
+    """The x or dy of all shards, side by side."""
+    return ("gathered", node, name)
+
+
 def echo_key(node: str, name: str) -> Key:
     """The gradient that a node has for a parameter of the node that it shares with."""
     return ("echo", node, name)
@@ -103,14 +109,23 @@ def lay_out(
     return timeline.layout()
 
 
-def lay_out_prepared(graph: Graph, n: int, mode: Mode, dtype: str) -> Layout:
-    """The layout of what all shards share: arrays that depend on parameters alone."""
+def lay_out_shared(graph: Graph, sizes: Sequence[int], mode: Mode, dtype: str) -> Layout:
+    """The layout of what all shards share: arrays that depend on parameters alone, and what several shards gather."""
+    n = sizes[0]
     claims = {
         buffer_key(node.name, name): Claim(buffer.shape, np.dtype(buffer.dtype or dtype), 0, 0)
         for node in graph.nodes
         for name, buffer in node.layer.scratch(*node.input_shapes, n=n, mode=mode).items()
         if buffer.lifetime == "prepare"
     }
+    if mode == "train" and len(sizes) > 1:
+        names = gathered(graph)
+        claims |= {
+            gathered_key(node.name, name): Claim(shape, np.dtype(dtype), 0, 0)
+            for node in graph.nodes
+            if node.name in names
+            for name, shape in gathered_shapes(node, sum(sizes)).items()
+        }
     return _placed(n, claims, place(list(claims.values())))
 
 

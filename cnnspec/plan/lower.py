@@ -22,8 +22,8 @@ from cnnspec.plan.weights import Weights
 def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
     """The size of the arena that `lower` would allocate, without allocating it."""
     graph = optimise(graph, PASSES[mode])
-    prepared, shards = layouts(graph, batch, mode, dtype, loss, stages_of(graph, batch, mode))
-    return prepared.size + sum(layout.size for layout in shards)
+    common, shards = layouts(graph, batch, mode, dtype, loss, stages_of(graph, batch, mode))
+    return common.size + sum(layout.size for layout in shards)
 
 
 def lower(

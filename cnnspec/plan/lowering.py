@@ -26,7 +26,7 @@ from cnnspec.plan.layout import (
     gradient_key,
     has_gradients,
     lay_out,
-    lay_out_prepared,
+    lay_out_shared,
     value_key,
 )
 from cnnspec.plan.memory import Pool, shared
@@ -78,7 +78,7 @@ def layouts(
     """Where what all shards share lies, and the arrays of each; `cut` are the batch's stages."""
     sizes = shards_of(batch)
     by_size = {n: lay_out(graph, n, mode, dtype, loss, overlapped=bool(cut), stages=cut) for n in set(sizes)}
-    return lay_out_prepared(graph, sizes[0], mode, dtype), [by_size[n] for n in sizes]
+    return lay_out_shared(graph, sizes, mode, dtype), [by_size[n] for n in sizes]
 
 
 class Lowering(ABC):
@@ -102,13 +102,13 @@ class Lowering(ABC):
         dtype = weights.values.dtype
         self.wanted = differentiated(graph) if mode == "train" else frozenset[str]()
         self.stages = stages_of(graph, batch, mode)
-        prepared, self.layouts = layouts(graph, batch, mode, str(dtype), loss, self.stages)
-        size = prepared.size + sum(layout.size for layout in self.layouts)
+        common, self.layouts = layouts(graph, batch, mode, str(dtype), loss, self.stages)
+        size = common.size + sum(layout.size for layout in self.layouts)
         self.block = pool.take(size)
         self.arena = self.block.data[:size]
-        self.prepared = prepared.bind(self.arena[: prepared.size])
+        self.common = common.bind(self.arena[: common.size])
         self.arrays: list[dict[Key, Array]] = []
-        start = prepared.size
+        start = common.size
         for layout in self.layouts:
             self.arrays.append(layout.bind(self.arena[start : start + layout.size]))
             start += layout.size
@@ -169,7 +169,7 @@ class Lowering(ABC):
     def operands(self, node: Node, position: int, shard: int) -> Operands:
         """The arrays of a node in a shard."""
         arrays = self.arrays[shard]
-        own = self.prepared | arrays
+        own = self.common | arrays
         buffers = {  # a node that is cut has some for each part instead
             name: own[key]
             for name in node.layer.scratch(*node.input_shapes, n=self.layouts[shard].n, mode=self.mode)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from cnnspec.graph import Node
 from cnnspec.kernels import cases
-from cnnspec.kernels.step import Step, in_turn
+from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Operands, Reduce
 from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
-from cnnspec.plan.layout import LOSS, echo_key
+from cnnspec.plan.gathered import Gathered, gathered
+from cnnspec.plan.layout import LOSS, echo_key, gathered_key
 from cnnspec.plan.lowering import Lowering
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.update import Training
@@ -33,12 +34,38 @@ class Sharded(Lowering):
     ) -> tuple[list[Phase], list[Phase]]:
         """Cut at the meetings."""
         programs = [self.program(shard, operands) for shard in range(len(self.layouts))]
+        products = {name: list(one.tasks()) for name, one in self.gathered.items()}
         phases = self.phases(programs, {})
+        if products:
+            phases.append([step for tasks in products.values() for _, step in tasks])
         if self.training is None or self.training.accumulate > 1:
             return phases, []
         if self.training.piecewise and not any(node.share for node in self.graph.nodes):
-            return phases, self.updating(programs, self.training, prepare)
+            return phases, self.updating(programs, products, self.training, prepare)
         return phases, [*phases, *self.update(self.training, prepare)]
+
+    @cached_property
+    def gathered(self) -> dict[str, Gathered]:
+        """The gradients that all shards make together, by node; none where a shard is alone."""
+        names = gathered(self.graph) if self.training and len(self.layouts) > 1 else {}
+        return {
+            node.name: Gathered(
+                node,
+                parameter,
+                x=self.common[gathered_key(node.name, "x")],
+                dy=self.common[gathered_key(node.name, "dy")],
+                gradient=super(Sharded, self).gradients(node, 0)[parameter],
+            )
+            for node in self.graph.nodes
+            if (parameter := names.get(node.name))
+        }
+
+    def gradients(self, node: Node, shard: int) -> dict[str, Array]:
+        """Those that a shard makes by itself."""
+        found = super().gradients(node, shard)
+        if node.name in self.gathered:
+            del found[self.gathered[node.name].parameter]
+        return found
 
     def program(self, shard: int, operands: Sequence[Sequence[Operands]]) -> list[Step | Reduce | Passed]:
         """Everything that one shard does in a step, in order."""
@@ -52,32 +79,47 @@ class Sharded(Lowering):
                     backward = node.layer.backward(of_shards[shard])
                     program += [*backward.shared, *backward.input]
                     if self.owner(node).trainable:
-                        program += [*backward.params, *self.echoes(node, shard), Passed(node.name)]
+                        program += [*backward.params, *self.echoes(node, shard)]
+                        if node.name in self.gathered:
+                            images = slice(*self.bounds[shard : shard + 2])
+                            program.append(self.gathered[node.name].entry(of_shards[shard], images))
+                        program.append(Passed(node.name))
         return program
 
     def updating(
         self,
         programs: Sequence[Sequence[Step | Reduce | Passed]],
+        products: Mapping[str, Sequence[tuple[slice, Step]]],
         training: Training,
         prepare: Mapping[str, Step],
     ) -> list[Phase]:
         """The pass, and what a member does that has come to its end: the updates of large parameters all of whose
-        gradients are there, each followed by what the next step wants of it; small ones when all have come to the end.
+        gradients are there, or can be made, each followed by what the next step wants of it; small ones when all have
+        come to the end.
 
         A loss that is no number leaves everything as it was.
         """
         count, left = len(programs), dict(prepare)
         backlog, gate = Backlog(self.team, self.team.size), self.gate
         places = {LOSS: backlog.passed(count, gate.find)}
-        large = [name for name in self.learning() if training.large(name)]
+        large = [name for name in self.learning() if name in self.gathered or training.large(name)]
         for name in large:
-            updates = gate.guarded(training.updates_of(name, count))
+            parameter = self.gathered[name].parameter if name in self.gathered else None
+            updates = gate.guarded(training.updates_of(name, count, but=parameter))
             behind = gate.guarded([left.pop(name)])[0] if name in left else None
-            places[name] = backlog.passed(count, partial(backlog.last, backlog.followed(updates, behind)))
+            if parameter is None:
+                last = backlog.followed(updates, behind)
+            else:
+                made = [
+                    (step, gate.guarded(training.updates_within(name, parameter, part)))
+                    for part, step in products[name]
+                ]
+                last = backlog.leaving([*made, (in_turn([]), updates)], behind)
+            places[name] = backlog.passed(count, partial(backlog.last, last))
         tasks = [backlog.task(step) for step in gate.guarded(list(left.values()))]
         rest = backlog.followed(gate.guarded(training.rest(large, count)), partial(backlog.last, tasks, over=True))
-        *phases, last = self.phases(programs, places)
-        return [[backlog.reset], *phases, backlog.ending(last, backlog.passed(count, partial(backlog.last, rest)))]
+        *phases, end = self.phases(programs, places)
+        return [[backlog.reset], *phases, backlog.ending(end, backlog.passed(count, partial(backlog.last, rest)))]
 
     def phases(self, programs: Sequence[Sequence[Step | Reduce | Passed]], places: Mapping[str, Step]) -> list[Phase]:
         """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.

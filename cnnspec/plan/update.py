@@ -14,13 +14,13 @@ import numpy as np
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip
+from cnnspec.plan.gathered import LARGE
 from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import ALIGNMENT, Segment, Slot, Weights
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
 LEAST_RATE = 1e-15  # counts as 0: a velocity times 0 would be lost
-LARGE = 1 << 14  # elements of a parameter that makes its node worth updates of its own
 
 AVERAGE = "average/"  # before the names of what is averaged
 
@@ -217,14 +217,22 @@ class Training:
         """Whether any of a node's parameters is worth updates of its own."""
         return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
 
-    def updates_of(self, node: str, shards: int) -> list[Step]:
-        """The updates of one node's parameters by the sum of that many shards' gradients, as the loss scales them."""
+    def updates_of(self, node: str, shards: int, *, but: str | None = None) -> list[Step]:
+        """The updates of a node's parameters, but for one, by the sum of so many shards' gradients as they come."""
         return [
             self._applying(*stretch, shards, self.scales)
-            for segment in self.weights.segments
-            for slot in self._slots(segment)
-            if slot.node.name == node
+            for segment, slot in self._slots_of(node)
+            if slot.name != but
             for stretch in _cut(slot.start, slot.stop, segment.weight_decay)
+        ]
+
+    def updates_within(self, node: str, name: str, part: slice) -> list[Step]:
+        """The updates of some elements of a parameter whose gradient, in the first shard's place, is that of all."""
+        return [
+            self._applying(*stretch, 1, self.scales)
+            for segment, slot in self._slots_of(node)
+            if slot.name == name
+            for stretch in _cut(slot.start + part.start, slot.start + part.stop, segment.weight_decay)
         ]
 
     def rest(self, nodes: Collection[str], shards: int) -> list[Step]:
@@ -237,6 +245,11 @@ class Training:
                     stretches = _cut(run[0].start, run[-1].stop, segment.weight_decay)
                     steps += [self._applying(*stretch, shards, self.scales) for stretch in stretches]
         return steps
+
+    def _slots_of(self, node: str) -> Iterator[tuple[Segment, Slot]]:
+        """The parameters of a node that are trained."""
+        for segment in self.weights.segments:
+            yield from ((segment, slot) for slot in self._slots(segment) if slot.node.name == node)
 
     def _slots(self, segment: Segment) -> list[Slot]:
         """The parameters of a segment, as they lie."""

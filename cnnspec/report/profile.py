@@ -104,18 +104,26 @@ class TimedLayer:
         """Timed; what both gradients share counts for the input's, where somebody wants it."""
         found, n = self.layer.backward(o), o.output.shape[-1]
         wanted = [gradient for gradient in o.input_grads if gradient is not None]
+        apart = self.layer.gathers is not None and self.layer.gathers not in o.grads
         first: Direction = "input" if wanted else "weight"
         return Backward(
             shared=self._timed(first, found.shared, 0, []),
             input=self._timed("input", found.input, n, [*o.output_grads, *wanted, *o.params.values()]),
-            params=self._timed("weight", found.params, n, [*o.inputs, *o.output_grads, *o.grads.values()]),
+            params=self._timed(
+                "weight", found.params, 0 if apart else n, [*o.inputs, *o.output_grads, *o.grads.values()]
+            ),
         )
 
-    def _timed(self, direction: Direction, program: Program, n: int, arrays: list[Array]) -> Program:
+    def gathered(self, dy: Array, x: Array, gradient: Array) -> Program:
+        """Timed, as what it is of the whole."""
+        program, images = self.layer.gathered(dy, x, gradient), x.shape[-1]
+        return self._timed("weight", program, images * len(dy) / self.rows, [dy, x, gradient])
+
+    def _timed(self, direction: Direction, program: Program, n: float, arrays: list[Array]) -> Program:
         if not program:
             return program
         cell = self.cells.setdefault(direction, Cell())
-        cell.macs += self.macs * n
+        cell.macs += round(self.macs * n)
         cell.bytes += sum(array.nbytes for array in arrays)
         return cell.wrap(program)
 

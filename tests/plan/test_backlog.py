@@ -81,9 +81,15 @@ def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made:
     team.close()
 
 
+LEFT = ["half", "early", "too", "behind", "makes", "left", "makes too", "left too", "all left", "rest", "over"]
+
+
 def programs(backlog: Backlog, count: int, step: Callable[[str], Step]) -> list[Phase]:
     """Several programs side by side, the first of them the slowest, that leave tasks half way and at the end."""
-    half = backlog.followed([step("early"), step("too")], step("behind"))
+    half = [
+        *backlog.followed([step("early"), step("too")], step("behind")),
+        *backlog.leaving([(step("makes"), [step("left")]), (step("makes too"), [step("left too")])], step("all left")),
+    ]
     rest = backlog.followed([step("rest")], partial(backlog.last, [backlog.task(step("over"))], over=True))
     place = backlog.passed(count, in_turn([step("half"), partial(backlog.last, half)]))
     slow = partial(time.sleep, 0.001)
@@ -96,7 +102,7 @@ def programs(backlog: Backlog, count: int, step: Callable[[str], Step]) -> list[
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: type[Crew]) -> None:
     team, names = Team(size, made), [f"program {i}" for i in range(count)]
-    events = Events(*names, "half", "early", "too", "behind", "rest", "over")
+    events = Events(*names, *LEFT)
     phases = programs(Backlog(team, size), count, events.step)
     for _ in range(100):
         events.clear()
@@ -104,6 +110,8 @@ def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: 
         assert events.counts() == dict.fromkeys(events.times, 1)
         assert events.in_order("half", "early", "behind")
         assert events.in_order("half", "too", "behind")
+        assert events.in_order("half", "makes", "left", "all left")
+        assert events.in_order("half", "makes too", "left too", "all left")
         for name in names:
             assert events.in_order(name, "rest", "over")
     team.close()
@@ -124,10 +132,10 @@ def fails_and_is_whole_again(team: Team, phases: Phases, broken: Array, events: 
 
 @pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("place", ["half", "early", "behind", "rest", "over", "program 0", "program 1"])
+@pytest.mark.parametrize("place", [*LEFT, "program 0", "program 1"])
 def test_a_failure_of_what_programs_leave_is_raised(place: str, size: int, made: type[Crew]) -> None:
     team, broken = Team(size, made), shared((1,), "int64")
-    events = Events("program 0", "program 1", "half", "early", "too", "behind", "rest", "over")
+    events = Events("program 0", "program 1", *LEFT)
 
     def step(name: str) -> Step:
         def run() -> None:

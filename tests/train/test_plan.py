@@ -39,7 +39,7 @@ layers:
   - {type: dropout, rate: 0.3}
   - {id: twice, type: add, from: [dropout_1, dropout_1]}
   - flatten
-  - {type: dense, units: 12, activation: silu}
+  - {id: large, type: dense, units: 320, activation: silu}
   - {type: dense, units: 4}
 train: {epochs: 1, batch_size: 70, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01}}
 """
