@@ -36,7 +36,7 @@ class Alone(Lowering):
         phases: list[Phase] = []
         for stage in self.stages:
             if stage.cuts:
-                phases += [[in_turn(steps)], self.side_by_side(stage, operands)]
+                phases += [*([[in_turn(steps)]] if steps else []), self.side_by_side(stage, operands)]
                 steps = []
             else:
                 steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
