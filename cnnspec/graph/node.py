@@ -64,6 +64,11 @@ class Graph:
         """Multiply-accumulates of one image's forward pass."""
         return sum(node.macs for node in self.nodes)
 
+    @property
+    def sharing(self) -> frozenset[str]:
+        """The nodes that use the parameters of others, and those others."""
+        return frozenset(name for node in self.nodes if node.share for name in (node.name, node.share))
+
     def reads(self, name: str) -> tuple[tuple[Node, int], ...]:
         """Who reads a value, and as which of its inputs."""
         return tuple((node, i) for node in self.nodes for i, read in enumerate(node.inputs) if read == name)

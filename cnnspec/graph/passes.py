@@ -84,7 +84,7 @@ def pooling_in_convolution(graph: Graph) -> Graph:
 
     The same numbers win and their gradients are the same, unless the bias rounds two numbers of a window to one.
     """
-    shared = {name for node in graph.nodes if node.share for name in (node.name, node.share)}
+    sharing = graph.sharing
     renamed: dict[str, str] = {}
     kept: list[Node] = []
     for node in graph.nodes:
@@ -92,7 +92,7 @@ def pooling_in_convolution(graph: Graph) -> Graph:
         if (
             first is not None
             and first.inputs == (INPUT,)
-            and first.name not in shared
+            and first.name not in sharing
             and graph.consumers(first.name) == (node,)
             and node is not graph.output
             and can_pool(first.layer, node.layer, first.input_shapes[0])

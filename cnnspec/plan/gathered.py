@@ -23,11 +23,11 @@ ALIGNED_ROWS = 16  # so that whatever is updated begins at a cache line
 
 def gathered(graph: Graph) -> Mapping[str, str]:
     """The parameter of each node whose gradient all shards make together: a large one, used by that node alone."""
-    shared = {name for node in graph.nodes if node.share for name in (node.name, node.share)}
+    sharing = graph.sharing
     return {
         node.name: node.layer.gathers
         for node in graph.nodes
-        if node.layer.gathers and node.trainable and node.name not in shared
+        if node.layer.gathers and node.trainable and node.name not in sharing
         if size(node.params[node.layer.gathers].shape) >= LARGE
     }
 

@@ -64,7 +64,7 @@ def overlapped(graph: Graph, batch: int) -> bool:
 
     Layers that share parameters add up their gradients in turn, so there all runs in turn.
     """
-    return len(shards_of(batch)) == 1 and not any(node.share for node in graph.nodes)
+    return len(shards_of(batch)) == 1 and not graph.sharing
 
 
 def stages_of(graph: Graph, batch: int, mode: Mode) -> list[Stage]:

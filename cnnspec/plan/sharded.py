@@ -40,7 +40,7 @@ class Sharded(Lowering):
             phases.append([step for tasks in products.values() for _, step in tasks])
         if self.training is None or self.training.accumulate > 1:
             return phases, []
-        if self.training.piecewise and not any(node.share for node in self.graph.nodes):
+        if self.training.piecewise and not self.graph.sharing:
             return phases, self.updating(programs, products, self.training, prepare)
         return phases, [*phases, *self.update(self.training, prepare)]
 

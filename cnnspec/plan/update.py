@@ -220,19 +220,19 @@ class Training:
     def updates_of(self, node: str, shards: int, *, but: str | None = None) -> list[Step]:
         """The updates of a node's parameters, but for one, by the sum of so many shards' gradients as they come."""
         return [
-            self._applying(*stretch, shards, self.scales)
+            step
             for segment, slot in self._slots_of(node)
             if slot.name != but
-            for stretch in _cut(slot.start, slot.stop, segment.weight_decay)
+            for step in self._updates(segment, slot.start, slot.stop, shards)
         ]
 
     def updates_within(self, node: str, name: str, part: slice) -> list[Step]:
         """The updates of some elements of a parameter whose gradient, in the first shard's place, is that of all."""
         return [
-            self._applying(*stretch, 1, self.scales)
+            step
             for segment, slot in self._slots_of(node)
             if slot.name == name
-            for stretch in _cut(slot.start + part.start, slot.start + part.stop, segment.weight_decay)
+            for step in self._updates(segment, slot.start + part.start, slot.start + part.stop, 1)
         ]
 
     def rest(self, nodes: Collection[str], shards: int) -> list[Step]:
@@ -242,9 +242,13 @@ class Training:
             for left_out, slots in groupby(self._slots(segment), lambda slot: slot.node.name not in nodes):
                 if left_out:
                     run = list(slots)
-                    stretches = _cut(run[0].start, run[-1].stop, segment.weight_decay)
-                    steps += [self._applying(*stretch, shards, self.scales) for stretch in stretches]
+                    steps += self._updates(segment, run[0].start, run[-1].stop, shards)
         return steps
+
+    def _updates(self, segment: Segment, start: int, stop: int, shards: int) -> Iterator[Step]:
+        """The updates of some elements of a segment, as the loss scales their gradients."""
+        for stretch in _cut(start, stop, segment.weight_decay):
+            yield self._applying(*stretch, shards, self.scales)
 
     def _slots_of(self, node: str) -> Iterator[tuple[Segment, Slot]]:
         """The parameters of a node that are trained."""
