@@ -76,7 +76,7 @@ class Alone(Lowering):
             if has_gradients(node):
                 steps.append(partial(backlog.next, backlog.task(in_turn(steps_of(backward.params)))))
             steps += steps_of(backward.input)
-        return [backlog.phase(steps, lambda: True)]
+        return backlog.phases(steps, lambda: True)
 
     def back_with_updates(
         self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
@@ -102,7 +102,7 @@ class Alone(Lowering):
                 task = backlog.task(in_turn([gradient, *updates, *([then] if then else [])]))
                 steps += [*steps_of(backward.input), partial(backlog.next, task)]
         rest = [training.rest(self.learning(), 1), list(left.values())]
-        return [backlog.phase(steps, self.gate.check), *(self.gate.guarded(phase) for phase in rest if phase)]
+        return [*backlog.phases(steps, self.gate.check), *(self.gate.guarded(phase) for phase in rest if phase)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""

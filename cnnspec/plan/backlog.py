@@ -92,12 +92,11 @@ class Backlog:
 
         return step
 
-    def phase(self, steps: Sequence[Step], wanted: Callable[[], bool]) -> Phase:
+    def phases(self, steps: Sequence[Step], wanted: Callable[[], bool]) -> list[Phase]:
         """The first member's way, if it is to be gone, and the help beside it; one member alone does it all."""
         self._settle()
 
         def way() -> None:
-            self.reset()
             try:
                 if wanted():
                     for step in steps:
@@ -107,12 +106,12 @@ class Backlog:
             finally:
                 self.last((), over=True)
 
-        return [way, partial(self._help, self._more[0])]
+        return [[self.reset], [way, partial(self._help, self._more[0])]]
 
     def ending(self, tasks: Phase, end: Step) -> Phase:
         """Tasks each of which comes to an `end` in the sense of `passed`, and behind them the help of every member.
 
-        One of them must say that it is over, and `reset` must have come before all that leave something.
+        One of them must say that it is over, and `reset` must have come in a phase before all that leave something.
         """
         self._settle()
         return [
@@ -184,22 +183,15 @@ class Backlog:
             while self._take():
                 pass
             over = bool(self._state[OVER])
-        self._team.pause(self._free)  # who says that it is over has released `more` before the queue
-        _empty(more)
-        self._free.release()
 
     def reset(self) -> None:
-        """Begin anew, whatever a run has left that failed. A helper sleeps until there is more."""
-        for end in (*self._ends, self._free):
-            _empty(end)
+        """Begin anew, whatever a run has left that failed: in a phase of its own, as nobody may be at the queue."""
+        for semaphore in (*self._ends, *self._more, self._free):
+            while semaphore.acquire(False):
+                pass
         middle = len(self._tasks)
         self._state[FIRST] = self._state[END] = middle
         self._state[OVER] = False
         for place in range(len(self._passed)):
             self._passed[place] = 0
         self._free.release()
-
-
-def _empty(counter: Semaphore) -> None:
-    while counter.acquire(False):
-        pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made:
         partial(backlog.next, gradient),
         partial(backlog.last, [behind]),
     ]
-    phases = [backlog.phase(steps, lambda: True)]
+    phases = backlog.phases(steps, lambda: True)
     for _ in range(100):
         events.clear()
         team.run(phases)
@@ -153,7 +155,7 @@ def test_a_helper_shares_the_work(made: type[Crew]) -> None:
     team = Team(2, made)
     backlog = Backlog(team)
     tasks = [backlog.task(lambda: time.sleep(0.02)) for _ in range(10)]
-    phases = [backlog.phase([partial(backlog.last, tasks)], lambda: True)]
+    phases = backlog.phases([partial(backlog.last, tasks)], lambda: True)
     taken = []
     for _ in range(4):
         started = time.monotonic()
@@ -167,7 +169,7 @@ def test_a_helper_shares_the_work(made: type[Crew]) -> None:
 def test_the_way_is_gone_only_if_wanted(wanted: bool) -> None:
     team = Team(1)
     backlog, events = Backlog(team), Events("back")
-    team.run([backlog.phase([events.step("back")], lambda: wanted)])
+    team.run(backlog.phases([events.step("back")], lambda: wanted))
     assert events.counts() == ({"back": 1} if wanted else {})
 
 
@@ -184,7 +186,49 @@ def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, ma
         events.record(where)
 
     task, wait = backlog.awaited(partial(fail, "task"))
-    phases = [backlog.phase([partial(backlog.last, [task]), partial(fail, "way"), wait], lambda: True)]
+    phases = backlog.phases([partial(backlog.last, [task]), partial(fail, "way"), wait], lambda: True)
+    fails_and_is_whole_again(team, phases, broken, events)
+
+
+class Slow:
+    """Memory that helpers read slowly."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.caller = data, os.getpid()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: int) -> int:
+        if os.getpid() != self.caller:
+            time.sleep(0.002)
+        return int(self.data[place])
+
+    def __setitem__(self, place: int, value: int) -> None:
+        self.data[place] = value
+
+
+@pytest.mark.skipif(not FORKS, reason="no processes here that share memory")
+def test_a_helper_that_failed_waits_for_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was called for in the failed run must not bring it to a queue that is about to begin anew."""
+    monkeypatch.setattr(
+        "cnnspec.plan.backlog.shared", lambda shape, dtype: SimpleNamespace(data=Slow(shared(shape, dtype).data))
+    )
+    team, broken, events = Team(2, Processes), shared((1,), "int64"), Events("task", "way")
+    backlog, caller = Backlog(team), os.getpid()
+
+    def task() -> None:
+        if broken[0] and os.getpid() != caller:
+            raise ValueError("broken step")
+        events.record("task")
+
+    def way() -> None:
+        time.sleep(0.02 if broken[0] else 0.003)  # when broken, the helper takes the task
+        events.record("way")
+
+    for _ in range(300):
+        backlog.awaited(task)  # to begin anew takes longer than to come
+    phases = backlog.phases([partial(backlog.last, [backlog.task(task)]), way], lambda: True)
     fails_and_is_whole_again(team, phases, broken, events)
 
 
