@@ -56,20 +56,19 @@ class Backlog:
         return self.task(run), wait
 
     def followed(self, steps: Sequence[Step], then: Step | None) -> list[int]:
-        """Tasks in any order, and one when they are done."""
-        if then is None or not steps:
-            return [self.task(step) for step in (*steps, then) if step is not None]
-        tasks, ends = zip(*(self.awaited(step) for step in steps), strict=True)
-        return [*tasks, self.task(in_turn([*ends, then]))]
+        """Tasks in any order, behind the last of which comes `then`."""
+        return self.leaving([(step, ()) for step in steps], then)
 
     def leaving(self, tasks: Sequence[tuple[Step, Sequence[Step]]], then: Step | None) -> list[int]:
-        """Tasks in any order, each of which leaves steps, and one when all of these are done."""
-        count = sum(len(steps) for _, steps in tasks)
-        end = [] if then is None else [self.passed(count, partial(self.last, [self.task(then)]))]
-        return [
-            self.task(in_turn([step, partial(self.last, [self.task(in_turn([left, *end])) for left in steps])]))
-            for step, steps in tasks
-        ]
+        """Tasks in any order, each of which leaves more of them, behind the last of which comes `then`."""
+        if not tasks:
+            return [] if then is None else [self.task(then)]
+        end = [] if then is None else [self.passed(sum(1 + len(left) for _, left in tasks), then)]
+        numbers = []
+        for step, left in tasks:
+            leave = [partial(self.last, [self.task(in_turn([one, *end])) for one in left])] if left else []
+            numbers.append(self.task(in_turn([step, *leave, *end])))
+        return numbers
 
     def chain(self, ended: Step, steps: Sequence[Step], then: Step | None) -> int:
         """A task that waits for the end of another, then leaves steps in any order, and one when they are done."""

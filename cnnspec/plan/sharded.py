@@ -114,7 +114,7 @@ class Sharded(Lowering):
                     (step, gate.guarded(training.updates_within(name, parameter, part)))
                     for part, step in products[name]
                 ]
-                last = backlog.leaving([*made, (in_turn([]), updates)], behind)
+                last = backlog.leaving([*made, (in_turn(updates), ())], behind)
             places[name] = backlog.passed(count, partial(backlog.last, last))
         tasks = [backlog.task(step) for step in gate.guarded(list(left.values()))]
         rest = backlog.followed(gate.guarded(training.rest(large, count)), partial(backlog.last, tasks, over=True))
