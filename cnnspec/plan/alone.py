@@ -69,40 +69,43 @@ class Alone(Lowering):
         return whole.of_part(cut.rows, cut.part, buffers)
 
     def back(self, operands: Mapping[str, Operands]) -> list[Phase]:
-        """One shard's way back on two members: the parameters' gradients are a backlog of what nobody waits for."""
+        """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for."""
         backlog, steps = Backlog(self.team), list[Step]()
+        end = backlog.passed(1 + len(self.learning()), partial(backlog.last, (), over=True))
         for node, backward in self.backward(operands):
             steps += steps_of(backward.shared)
             if has_gradients(node):
-                steps.append(partial(backlog.next, backlog.task(in_turn(steps_of(backward.params)))))
+                steps.append(partial(backlog.next, backlog.task(in_turn([*steps_of(backward.params), end]))))
             steps += steps_of(backward.input)
-        return backlog.phases(steps, lambda: True)
+        return [[backlog.reset], backlog.ending([in_turn(steps)], end)]
 
     def back_with_updates(
         self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
     ) -> list[Phase]:
         """The same, each gradient followed by the update that it allows, and that by what the next step wants.
 
-        They wait for the input's gradient too, which reads the weights as they were. A loss that is no number leaves
+        They come behind the input's gradient too, which reads the weights as they were. A loss that is no number leaves
         everything as it was.
         """
-        backlog, left, steps = Backlog(self.team), dict(prepare), list[Step]()
+        backlog, gate, learning, steps = Backlog(self.team), self.gate, self.learning(), list[Step]()
+        others = [backlog.task(step) for name, step in prepare.items() if name not in learning]
+        rest = backlog.followed(gate.guarded(training.rest(learning, 1)), partial(backlog.last, others, over=True))
+        end = backlog.passed(1 + len(learning), partial(backlog.last, rest))
         for node, backward in self.backward(operands):
             steps += steps_of(backward.shared)
             if not has_gradients(node):
                 steps += steps_of(backward.input)
                 continue
-            gradient, updates = in_turn(steps_of(backward.params)), training.updates_of(node.name, 1)
-            then = left.pop(node.name, None)
+            gradient, updates = steps_of(backward.params), gate.guarded(training.updates_of(node.name, 1))
+            behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
-                task, ended = backlog.awaited(gradient)
-                behind = backlog.chain(ended, updates, then)
-                steps += [partial(backlog.next, task), *steps_of(backward.input), partial(backlog.last, [behind])]
+                both = backlog.passed(2, partial(backlog.last, backlog.followed(updates, in_turn(behind))))
+                task = backlog.task(in_turn([*gradient, both]))
+                steps += [partial(backlog.next, task), *steps_of(backward.input), both]
             else:
-                task = backlog.task(in_turn([gradient, *updates, *([then] if then else [])]))
+                task = backlog.task(in_turn([*gradient, *updates, *behind]))
                 steps += [*steps_of(backward.input), partial(backlog.next, task)]
-        rest = [training.rest(self.learning(), 1), list(left.values())]
-        return [*backlog.phases(steps, self.gate.check), *(self.gate.guarded(phase) for phase in rest if phase)]
+        return [[in_turn([backlog.reset, gate.find])], backlog.ending([in_turn(steps)], end)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from cnnspec.kernels.step import Step, in_turn
@@ -20,12 +20,11 @@ class Backlog:
     before the team begins, and known by their numbers; the queue of those that wait lies in shared memory.
     """
 
-    def __init__(self, team: Team, helpers: int = 1) -> None:
+    def __init__(self, team: Team) -> None:
         self._team = team
         self._tasks: list[Step] = []
-        self._ends: list[Semaphore] = []  # of awaited tasks
         self._free = team.semaphore(1)  # whether nobody is at the queue
-        self._more = [team.semaphore() for _ in range(helpers)]  # released when a helper may find something
+        self._more = [team.semaphore() for _ in range(team.size)]  # released when a member may find something
         self._state = shared((3,), "int64").data  # its elements are plain numbers, at a third of the time
         self._queue = shared((0,), "int64").data
         self._programs: list[int] = []  # that pass each place
@@ -35,25 +34,6 @@ class Backlog:
         """Make a task that can be left, of which this is the number."""
         self._tasks.append(step)
         return len(self._tasks) - 1
-
-    def awaited(self, step: Step) -> tuple[int, Step]:
-        """A task, and the step that waits for its end and takes what there is meanwhile."""
-        done = self._team.semaphore()
-        self._ends.append(done)
-
-        def run() -> None:
-            try:
-                step()
-            finally:
-                done.release()
-
-        def wait() -> None:
-            while not done.acquire(False):
-                if not self._take():
-                    self._team.pause(done)
-                    return
-
-        return self.task(run), wait
 
     def followed(self, steps: Sequence[Step], then: Step | None) -> list[int]:
         """Tasks in any order, behind the last of which comes `then`."""
@@ -69,10 +49,6 @@ class Backlog:
             leave = [partial(self.last, [self.task(in_turn([one, *end])) for one in left])] if left else []
             numbers.append(self.task(in_turn([step, *leave, *end])))
         return numbers
-
-    def chain(self, ended: Step, steps: Sequence[Step], then: Step | None) -> int:
-        """A task that waits for the end of another, then leaves steps in any order, and one when they are done."""
-        return self.task(in_turn([ended, partial(self.last, self.followed(steps, then))]))
 
     def passed(self, programs: int, then: Step) -> Step:
         """The step with which each of some programs says that it has come so far; the last one goes on with `then`."""
@@ -91,28 +67,13 @@ class Backlog:
 
         return step
 
-    def phases(self, steps: Sequence[Step], wanted: Callable[[], bool]) -> list[Phase]:
-        """The first member's way, if it is to be gone, and the help beside it; one member alone does it all."""
-        self._settle()
-
-        def way() -> None:
-            try:
-                if wanted():
-                    for step in steps:
-                        step()
-                while self._take():
-                    pass
-            finally:
-                self.last((), over=True)
-
-        return [[self.reset], [way, partial(self._help, self._more[0])]]
-
     def ending(self, tasks: Phase, end: Step) -> Phase:
         """Tasks each of which comes to an `end` in the sense of `passed`, and behind them the help of every member.
 
         One of them must say that it is over, and `reset` must have come in a phase before all that leave something.
         """
-        self._settle()
+        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data  # all tasks and places are known
+        self._passed = shared((len(self._programs),), "int64").data
         return [
             *(partial(self._ended, task, end) for task in tasks),
             *(partial(self._help, more) for more in self._more),
@@ -125,11 +86,6 @@ class Backlog:
         except BaseException:
             self.last((), over=True)
             raise
-
-    def _settle(self) -> None:
-        """All tasks and places are known."""
-        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
-        self._passed = shared((len(self._programs),), "int64").data
 
     def last(self, tasks: Sequence[int], *, over: bool = False) -> None:
         """Leave tasks that come after all others, maybe the last ones."""
@@ -185,7 +141,7 @@ class Backlog:
 
     def reset(self) -> None:
         """Begin anew, whatever a run has left that failed: in a phase of its own, as nobody may be at the queue."""
-        for semaphore in (*self._ends, *self._more, self._free):
+        for semaphore in (*self._more, self._free):
             while semaphore.acquire(False):
                 pass
         middle = len(self._tasks)

@@ -100,7 +100,7 @@ class Sharded(Lowering):
         A loss that is no number leaves everything as it was.
         """
         count, left = len(programs), dict(prepare)
-        backlog, gate = Backlog(self.team, self.team.size), self.gate
+        backlog, gate = Backlog(self.team), self.gate
         places = {LOSS: backlog.passed(count, gate.find)}
         large = [name for name in self.learning() if name in self.gathered or training.large(name)]
         for name in large:

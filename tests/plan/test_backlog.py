@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -54,32 +55,36 @@ class Events:
 
 @pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_all_that_is_left_runs_once_and_what_is_awaited_in_time(size: int, made: type[Crew]) -> None:
+@pytest.mark.parametrize("slow", ["gradient", "input"])
+def test_what_waits_for_two_comes_behind_both(slow: str, size: int, made: type[Crew]) -> None:
     team = Team(size, made)
-    backlog, events = Backlog(team), Events("first", "needed", "there", "gradient", "update", "another", "then")
+    backlog, events = Backlog(team), Events("gradient", "input", "update", "another", "then", "small", "over")
 
-    def slow() -> None:
-        time.sleep(0.001)
-        events.record("needed")
+    def step(name: str) -> Step:
+        def run() -> None:
+            time.sleep(0.001 * (name == slow))
+            events.record(name)
 
-    needed, wait = backlog.awaited(slow)
-    gradient, ended = backlog.awaited(events.step("gradient"))
-    behind = backlog.chain(ended, [events.step("update"), events.step("another")], events.step("then"))
+        return run
+
+    end = backlog.passed(3, in_turn([events.step("over"), partial(backlog.last, (), over=True)]))
+    behind = backlog.followed([step("update"), step("another")], in_turn([step("then"), end]))
+    both = backlog.passed(2, partial(backlog.last, behind))
     steps: list[Step] = [
-        partial(backlog.last, [backlog.task(events.step("first")), needed]),
-        wait,
-        events.step("there"),
-        partial(backlog.next, gradient),
-        partial(backlog.last, [behind]),
+        partial(backlog.next, backlog.task(in_turn([step("gradient"), both]))),
+        step("input"),
+        both,
+        partial(backlog.next, backlog.task(in_turn([step("small"), end]))),
     ]
-    phases = backlog.phases(steps, lambda: True)
+    phases = [[backlog.reset], backlog.ending([in_turn(steps)], end)]
     for _ in range(100):
         events.clear()
         team.run(phases)
         assert events.counts() == dict.fromkeys(events.times, 1)
-        assert events.in_order("needed", "there")
-        assert events.in_order("gradient", "update", "then")
-        assert events.in_order("gradient", "another", "then")
+        for gradient in ("gradient", "input"):
+            for update in ("update", "another"):
+                assert events.in_order(gradient, update, "then", "over")
+        assert events.in_order("input", "small", "over")
     team.close()
 
 
@@ -105,7 +110,7 @@ def programs(backlog: Backlog, count: int, step: Callable[[str], Step]) -> list[
 def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: type[Crew]) -> None:
     team, names = Team(size, made), [f"program {i}" for i in range(count)]
     events = Events(*names, *LEFT)
-    phases = programs(Backlog(team, size), count, events.step)
+    phases = programs(Backlog(team), count, events.step)
     for _ in range(100):
         events.clear()
         team.run(phases)
@@ -147,15 +152,16 @@ def test_a_failure_of_what_programs_leave_is_raised(place: str, size: int, made:
 
         return run
 
-    fails_and_is_whole_again(team, programs(Backlog(team, size), 2, step), broken, events)
+    fails_and_is_whole_again(team, programs(Backlog(team), 2, step), broken, events)
 
 
 @pytest.mark.parametrize("made", CREWS)
 def test_a_helper_shares_the_work(made: type[Crew]) -> None:
     team = Team(2, made)
     backlog = Backlog(team)
-    tasks = [backlog.task(lambda: time.sleep(0.02)) for _ in range(10)]
-    phases = backlog.phases([partial(backlog.last, tasks)], lambda: True)
+    end = backlog.passed(11, partial(backlog.last, (), over=True))
+    tasks = [backlog.task(in_turn([partial(time.sleep, 0.02), end])) for _ in range(10)]
+    phases = [[backlog.reset], backlog.ending([partial(backlog.last, tasks)], end)]
     taken = []
     for _ in range(4):
         started = time.monotonic()
@@ -165,18 +171,10 @@ def test_a_helper_shares_the_work(made: type[Crew]) -> None:
     team.close()
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_the_way_is_gone_only_if_wanted(wanted: bool) -> None:
-    team = Team(1)
-    backlog, events = Backlog(team), Events("back")
-    team.run(backlog.phases([events.step("back")], lambda: wanted))
-    assert events.counts() == ({"back": 1} if wanted else {})
-
-
 @pytest.mark.parametrize("made", CREWS)
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("place", ["way", "task"])
-def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, made: type[Crew]) -> None:
+def test_a_failure_is_raised_and_the_next_run_is_whole(place: str, size: int, made: type[Crew]) -> None:
     team = Team(size, made)
     backlog, broken, events = Backlog(team), shared((1,), "int64"), Events("way", "task")
 
@@ -185,50 +183,10 @@ def test_a_failure_is_raised_and_the_next_run_is_whole(size: int, place: str, ma
             raise ValueError("broken step")
         events.record(where)
 
-    task, wait = backlog.awaited(partial(fail, "task"))
-    phases = backlog.phases([partial(backlog.last, [task]), partial(fail, "way"), wait], lambda: True)
-    fails_and_is_whole_again(team, phases, broken, events)
-
-
-class Slow:
-    """Memory that helpers read slowly."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.caller = data, os.getpid()
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, place: int) -> int:
-        if os.getpid() != self.caller:
-            time.sleep(0.002)
-        return int(self.data[place])
-
-    def __setitem__(self, place: int, value: int) -> None:
-        self.data[place] = value
-
-
-@pytest.mark.skipif(not FORKS, reason="no processes here that share memory")
-def test_a_helper_that_failed_waits_for_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it was called for in the failed run must not bring it to a queue that is about to begin anew."""
-    monkeypatch.setattr(
-        "cnnspec.plan.backlog.shared", lambda shape, dtype: SimpleNamespace(data=Slow(shared(shape, dtype).data))
-    )
-    team, broken, events = Team(2, Processes), shared((1,), "int64"), Events("task", "way")
-    backlog, caller = Backlog(team), os.getpid()
-
-    def task() -> None:
-        if broken[0] and os.getpid() != caller:
-            raise ValueError("broken step")
-        events.record("task")
-
-    def way() -> None:
-        time.sleep(0.02 if broken[0] else 0.003)  # when broken, the helper takes the task
-        events.record("way")
-
-    for _ in range(300):
-        backlog.awaited(task)  # to begin anew takes longer than to come
-    phases = backlog.phases([partial(backlog.last, [backlog.task(task)]), way], lambda: True)
+    end = backlog.passed(2, partial(backlog.last, (), over=True))
+    task = backlog.task(in_turn([partial(fail, "task"), end]))
+    way = in_turn([partial(backlog.last, [task]), partial(fail, "way")])
+    phases = [[backlog.reset], backlog.ending([way], end)]
     fails_and_is_whole_again(team, phases, broken, events)
 
 
@@ -251,8 +209,8 @@ train:
 """
 
 
-def model(threads: int) -> Model:
-    spec = loads(NET)
+def model(threads: int, text: str = NET) -> Model:
+    spec = loads(text)
     return Model(spec, build(spec), threads=threads)
 
 
@@ -299,6 +257,59 @@ def test_no_update_overtakes_who_reads_the_weights(slow: str, count: int, monkey
             plan.step(0.1)
         results.append(net.weights.values.copy())
     np.testing.assert_array_equal(results[0], results[1])
+
+
+class Slow:
+    """Memory that helpers read slowly."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.caller = data, os.getpid()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: int) -> int:
+        if os.getpid() != self.caller:
+            time.sleep(0.001)
+        return int(self.data[place])
+
+    def __setitem__(self, place: int, value: int) -> None:
+        self.data[place] = value
+
+
+@pytest.mark.skipif(not FORKS, reason="no processes here that share memory")
+@pytest.mark.parametrize("count", [5, 40])
+def test_a_step_behind_one_that_failed_in_a_helper_is_whole(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was called for in the failed step must not bring it to a queue that is about to begin anew."""
+    backward, caller, broken = Dense.backward, os.getpid(), shared((1,), "int64")
+
+    def fail() -> None:
+        if broken[0] and os.getpid() != caller:
+            raise ValueError("broken step")
+        time.sleep(0.02 if broken[0] else 0.003)
+
+    def failing(layer: Dense, o: Operands) -> Backward:
+        found = backward(layer, o)
+        return replace(found, params=[fail, *found.params], input=[fail, *found.input])
+
+    monkeypatch.setattr(Dense, "backward", failing)
+    monkeypatch.setattr(
+        "cnnspec.plan.backlog.shared", lambda shape, dtype: SimpleNamespace(data=Slow(shared(shape, dtype).data))
+    )
+    net = model(2, NET.replace("momentum: 0.9, ", ""))
+    plan, random, start = net.plan(count, "train", "float32"), np.random.default_rng(1), net.weights.values.copy()
+    plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, count)
+    results = []
+    for failures in [0, *[1] * 10]:
+        for value in [1] * failures + [0]:
+            net.weights.values[...] = start
+            net.weights.version += 1
+            broken.fill(value)
+            with pytest.raises(ValueError, match="broken step") if value else nullcontext():
+                plan.step(0.1)
+        results.append(net.weights.values.copy())
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 @pytest.mark.parametrize("count", [5, 40])
