@@ -41,45 +41,73 @@ _SCALED_TAIL = (
 def sigmoid(x: Array, out: Array) -> None:
     """1 / (1 + exp(-x)); `out` may be `x`."""
     limit = math.floor(math.log(np.finfo(x.dtype).max))  # beyond it exp(-x) overflows
-    np.maximum(x, -limit, out=out)
+    np.clip(x, -limit, limit, out=out)
     np.negative(out, out=out)
     np.exp(out, out=out)
     np.add(out, 1, out=out)
     np.reciprocal(out, out=out)
 
 
-def normal_density(x: Array, out: Array) -> None:
-    """exp(-x^2/2) / sqrt(2 pi); `out` may be `x`."""
-    np.square(x, out=out)
-    np.multiply(out, -0.5, out=out)
-    np.exp(out, out=out)
-    np.multiply(out, 1 / math.sqrt(2 * math.pi), out=out)
+def exponential_below(x: Array, out: Array, work: Array) -> None:
+    """exp(min(x, 0)) - 1; `out` may be `x`, and `work` is another array.
+
+    As 2t / (1 - t) with t = tanh(x/2), as exact near 0: NumPy has tanh, but not expm1, for several numbers at once.
+    """
+    np.clip(x, -100, 0, out=out)
+    np.multiply(out, 0.5, out=out)
+    np.tanh(out, out=out)
+    np.subtract(1, out, out=work)
+    np.divide(out, work, out=out)
+    np.multiply(out, 2, out=out)
 
 
-def normal_distribution(x: Array, out: Array, work: Array) -> None:
-    """(1 + erf(x / sqrt(2))) / 2, within two units of rounding; x, out and work are three arrays."""
-    highest, *lower = _tail_polynomial(x.dtype)
+def softplus(x: Array, out: Array, work: Array) -> None:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); x, out and work are three arrays.
+
+    With u = 1 + e as it is rounded, log(1 + e) = log(u) + (e - (u - 1)) / u, where the last u may be left out.
+    """
     np.absolute(x, out=work)
-    np.multiply(work, math.sqrt(1 / 8), out=work)
-    np.add(work, 1, out=work)
-    np.divide(2, work, out=work)
-    np.subtract(work, 1, out=work)
-    out.fill(highest)
-    for coefficient in lower:
-        np.multiply(out, work, out=out)
-        np.add(out, coefficient, out=out)
-    np.square(x, out=work)
-    np.multiply(work, -0.5, out=work)
+    np.negative(work, out=work)
     np.exp(work, out=work)
-    np.multiply(out, work, out=out)  # the tail beyond |x|
-    np.copysign(out, x, out=out)
+    np.add(work, 1, out=out)
+    np.subtract(out, 1, out=out)
+    np.subtract(work, out, out=work)
+    np.add(out, 1, out=out)
+    np.log(out, out=out)
+    np.add(work, out, out=work)
+    np.clip(x, 0, np.inf, out=out)
+    np.add(out, work, out=out)
+
+
+def normal(x: Array, distribution: Array, density: Array, work: Array) -> None:
+    """(1 + erf(x / sqrt(2))) / 2, within two units of rounding, and exp(-x^2/2) / sqrt(2 pi), all in their own arrays.
+
+    Where the density is not wanted, `work` may lie in its place.
+    """
+    highest, *middle, lowest = _tail_polynomial(x.dtype)
+    np.absolute(x, out=density)
+    np.multiply(density, math.sqrt(1 / 8), out=density)
+    np.add(density, 1, out=density)
+    np.divide(2, density, out=density)
+    np.subtract(density, 1, out=density)
+    np.multiply(density, highest, out=distribution)
+    for coefficient in middle:
+        np.add(distribution, coefficient, out=distribution)
+        np.multiply(distribution, density, out=distribution)
+    np.add(distribution, lowest, out=distribution)
+    np.square(x, out=density)
+    np.multiply(density, -0.5, out=density)
+    np.exp(density, out=density)
+    np.multiply(distribution, density, out=distribution)  # the tail beyond |x|
+    np.multiply(density, 1 / math.sqrt(2 * math.pi), out=density)
+    np.copysign(distribution, x, out=distribution)
     np.copysign(0.5, x, out=work)
     np.add(work, 0.5, out=work)
-    np.subtract(work, out, out=out)
+    np.subtract(work, distribution, out=distribution)
 
 
 @cache
 def _tail_polynomial(dtype: np.dtype[np.generic]) -> tuple[float, ...]:
-    # Highest power first; float32 cannot see more than twelve terms.
-    terms = 12 if dtype == np.float32 else len(_SCALED_TAIL)
+    # Highest power first; float32 cannot see more than ten terms.
+    terms = 10 if dtype == np.float32 else len(_SCALED_TAIL)
     return tuple(float(c) for c in np.polynomial.chebyshev.cheb2poly(_SCALED_TAIL[:terms])[::-1])

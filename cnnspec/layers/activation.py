@@ -77,36 +77,81 @@ class LeakyRelu(Activation):
 
     negative_slope: Annotated[NonNegativeNumber, "slope below 0"] = 0.01
 
-    retains = frozenset({"x"})
+    retains = frozenset({"y"})
+    in_place = True
+    gradient_place = "dy"
     increasing = True
     forward_scratch = ("sloped",)
     backward_scratch = ("factor",)
-    masks = ("positive",)
 
     def forward(self, o: Operands) -> Program:
-        """max(x, 0) + slope min(x, 0)."""
+        """max(x, slope x), or where the slope is above 1 the smaller of them."""
         x, y, sloped, slope = o.x, o.y, o.buffers["sloped"], self.negative_slope
-
-        def step() -> None:
-            np.minimum(x, 0, out=sloped)
-            np.multiply(sloped, slope, out=sloped)
-            np.maximum(x, 0, out=y)
-            np.add(y, sloped, out=y)
-
-        return [step]
+        choose = np.maximum if slope <= 1 else np.minimum
+        return [partial(np.multiply, x, slope, sloped), partial(choose, x, sloped, out=y)]
 
     def derivative(self, o: Operands) -> Step:
-        """dx = dy for x > 0, else slope dy."""
-        x, dy, dx, slope = o.x, o.dy, o.dx, self.negative_slope
-        positive, factor = o.buffers["positive"], o.buffers["factor"]
+        """dx = dy for y > 0, else slope dy."""
+        y, dy, dx, factor, slope = o.y, o.dy, o.dx, o.buffers["factor"], self.negative_slope
 
         def step() -> None:
-            np.greater(x, 0, out=positive)
-            np.multiply(positive, 1 - slope, out=factor, dtype=factor.dtype)
+            np.greater(y, 0, out=factor)
+            np.multiply(factor, 1 - slope, out=factor)
             np.add(factor, slope, out=factor)
             np.multiply(dy, factor, out=dx)
 
         return step
+
+
+class Clipped(Activation):
+    """Base of y = min(max(scale x + shift, 0), top)."""
+
+    retains = frozenset({"y"})
+    in_place = True
+    gradient_place = "dy"
+    increasing = True
+    masks = ("inside", "below")
+    scale: ClassVar[float] = 1
+    shift: ClassVar[float] = 0
+    top: ClassVar[float]
+
+    def forward(self, o: Operands) -> Program:
+        """Scale, shift and clip."""
+        x, y, top = o.x, o.y, self.top
+        line: list[Step] = []
+        if self.scale != 1:
+            line, x = [partial(np.multiply, x, self.scale, y), partial(np.add, y, self.shift, y)], y
+        return [*line, partial(np.clip, x, 0, top, out=y)]
+
+    def derivative(self, o: Operands) -> Step:
+        """dx = scale dy where 0 < y < top."""
+        y, dy, dx, inside, below = o.y, o.dy, o.dx, o.buffers["inside"], o.buffers["below"]
+        scale, top = self.scale, self.top
+        assert dx is not None
+
+        def step() -> None:
+            np.greater(y, 0, out=inside)
+            np.less(y, top, out=below)
+            np.logical_and(inside, below, out=inside)
+            np.multiply(dy, inside, out=dx)
+            if scale != 1:
+                np.multiply(dx, scale, out=dx)
+
+        return step
+
+
+@register("relu6")
+class Relu6(Clipped):
+    """y = min(max(x, 0), 6). Source: Krizhevsky (2010)."""
+
+    top = 6
+
+
+@register("hard_sigmoid")
+class HardSigmoid(Clipped):
+    """y = min(max(x / 6 + 1/2, 0), 1), as Keras 3 and PyTorch have it. Source: Howard et al. (2019)."""
+
+    scale, shift, top = 1 / 6, 0.5, 1
 
 
 @register("sigmoid")
@@ -223,9 +268,8 @@ class Gelu(Gated):
 
 
 def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    curves.normal_distribution(x, gate, work)
+    curves.normal(x, gate, work if slope is None else slope, work)
     if slope is not None:
-        curves.normal_density(x, slope)
         np.multiply(slope, x, out=slope)
         np.add(slope, gate, out=slope)
 

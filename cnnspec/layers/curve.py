@@ -1,10 +1,8 @@
-"""Further activations: straight pieces, exponentials, and a learned slope."""
+"""Further activations: gates, exponentials, and a learned slope."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Annotated
 
@@ -12,8 +10,8 @@ import numpy as np
 
 from cnnspec.fields import PositiveNumber
 from cnnspec.kernels import curves, sums
-from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.activation import Gated
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.activation import Activation, Gated
 from cnnspec.layers.base import (
     Backward,
     InitializerField,
@@ -27,69 +25,7 @@ from cnnspec.layers.base import (
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
-
-class Curve(Layer):
-    """Base of non-decreasing activations that write value and slope at once, so that x need not stay."""
-
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
-    by_row = True
-
-    @abstractmethod
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Write f'(x) to `slope` where one is given, then f(x) to y, which may be x; `work` is scratch."""
-
-    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The slope, kept for backward."""
-        shape = batch_shape(inputs[0], n)
-        return {"work": Buffer(shape)} | ({"slope": Buffer(shape, "kept")} if mode == "train" else {})
-
-    def forward(self, o: Operands) -> Program:
-        """y = f(x)."""
-        return [partial(self.curve, o.x, o.y, o.buffers["work"], o.buffers.get("slope"))]
-
-    def backward(self, o: Operands) -> Backward:
-        """dx = dy f'(x)."""
-        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
-
-
-@register("relu6")
-class Relu6(Curve):
-    """y = min(max(x, 0), 6). Source: Krizhevsky (2010)."""
-
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Slope 1 between 0 and 6."""
-        if slope is not None:
-            np.greater(x, 0, out=slope)
-            np.less(x, 6, out=work)
-            np.multiply(slope, work, out=slope)
-        np.maximum(x, 0, out=y)
-        np.minimum(y, 6, out=y)
-
-
-def _hard_sigmoid(x: Array, out: Array) -> None:
-    np.multiply(x, 1 / 6, out=out)
-    np.add(out, 0.5, out=out)
-    np.maximum(out, 0, out=out)
-    np.minimum(out, 1, out=out)
-
-
-def _hard_slope(x: Array, work: Array, slope: Array) -> None:
-    np.absolute(x, out=work)
-    np.less(work, 3, out=slope)
-    np.multiply(slope, 1 / 6, out=slope)
-
-
-@register("hard_sigmoid")
-class HardSigmoid(Curve):
-    """y = min(max(x / 6 + 1/2, 0), 1), as Keras 3 and PyTorch have it. Source: Howard et al. (2019)."""
-
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Slope 1/6 between -3 and 3."""
-        if slope is not None:
-            _hard_slope(x, work, slope)
-        _hard_sigmoid(x, y)
+ONE = 20  # above it tanh(log(1 + exp(x))) is 1 in float64
 
 
 @register("hard_swish")
@@ -97,67 +33,114 @@ class HardSwish(Gated):
     """y = x min(max(x / 6 + 1/2, 0), 1). Source: Howard et al. (2019)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = hard_sigmoid(x)."""
-        _hard_sigmoid(x, gate)
+        """P = min(max(x / 6 + 1/2, 0), 1), of slope 1/6 between -3 and 3."""
+        np.multiply(x, 1 / 6, out=gate)
+        np.add(gate, 0.5, out=gate)
+        np.clip(gate, 0, 1, out=gate)
         if slope is not None:
-            _hard_slope(x, work, slope)
+            np.absolute(x, out=work)
+            np.less(work, 3, out=slope)
+            np.multiply(slope, 1 / 6, out=slope)
             np.multiply(slope, x, out=slope)
             np.add(slope, gate, out=slope)
 
 
-def _exponential_linear(x: Array, y: Array, work: Array, slope: Array | None, alpha: float, scale: float) -> None:
-    # scale x above 0, scale alpha (exp(x) - 1) below
-    np.minimum(x, 0, out=work)
-    np.expm1(work, out=work)
-    np.multiply(work, scale * alpha, out=work)
-    if slope is not None:
-        np.greater(x, 0, out=slope)
-        np.multiply(slope, scale * (1 - alpha), out=slope)
-        np.add(slope, work, out=slope)
-        np.add(slope, scale * alpha, out=slope)
-    np.maximum(x, 0, out=y)
-    np.multiply(y, scale, out=y)
-    np.add(y, work, out=y)
+class ExponentialLinear(Activation):
+    """Base of y = scale x for x > 0, else scale alpha (exp(x) - 1)."""
+
+    retains = frozenset({"y"})
+    in_place = True
+    gradient_place = "dy"
+    increasing = True
+    forward_scratch = ("below", "work")
+    backward_scratch = ("factor", "above")
+
+    def constants(self) -> tuple[float, float]:
+        """Scale and alpha."""
+        raise NotImplementedError
+
+    def forward(self, o: Operands) -> Program:
+        """Both parts."""
+        x, y, below, work = o.x, o.y, o.buffers["below"], o.buffers["work"]
+        scale, alpha = self.constants()
+
+        def step() -> None:
+            curves.exponential_below(x, below, work)
+            np.multiply(below, scale * alpha, out=below)
+            np.clip(x, 0, np.inf, out=y)
+            np.multiply(y, scale, out=y)
+            np.add(y, below, out=y)
+
+        return [step]
+
+    def derivative(self, o: Operands) -> Step:
+        """dx = scale dy for y > 0, else (y + scale alpha) dy."""
+        y, dy, dx, factor, above = o.y, o.dy, o.dx, o.buffers["factor"], o.buffers["above"]
+        scale, alpha = self.constants()
+
+        def step() -> None:
+            np.clip(y, -np.inf, 0, out=factor)
+            np.add(factor, scale * alpha, out=factor)
+            np.greater(y, 0, out=above)
+            np.multiply(above, scale * (1 - alpha), out=above)
+            np.add(factor, above, out=factor)
+            np.multiply(dy, factor, out=dx)
+
+        return step
 
 
 @register("elu")
-class Elu(Curve):
+class Elu(ExponentialLinear):
     """y = x for x > 0, else alpha (exp(x) - 1). Source: Clevert et al. (2015)."""
 
     alpha: Annotated[PositiveNumber, "how far below 0 it falls"] = 1.0
 
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Slope 1 above 0, alpha exp(x) below."""
-        _exponential_linear(x, y, work, slope, self.alpha, 1.0)
+    def constants(self) -> tuple[float, float]:
+        """1 and the spec's."""
+        return 1.0, self.alpha
 
 
 @register("selu")
-class Selu(Curve):
+class Selu(ExponentialLinear):
     """y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (exp(x) - 1). Source: Klambauer et al. (2017)."""
 
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """The scale and alpha that keep mean 0 and variance 1."""
-        _exponential_linear(x, y, work, slope, 1.6732632423543772, 1.0507009873554805)
-
-
-def _softplus(x: Array, out: Array, work: Array) -> None:
-    np.absolute(x, out=work)
-    np.negative(work, out=work)
-    np.exp(work, out=work)
-    np.log1p(work, out=work)
-    np.maximum(x, 0, out=out)
-    np.add(out, work, out=out)
+    def constants(self) -> tuple[float, float]:
+        """Those that keep mean 0 and variance 1."""
+        return 1.0507009873554805, 1.6732632423543772
 
 
 @register("softplus")
-class Softplus(Curve):
+class Softplus(Activation):
     """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
-    def curve(self, x: Array, y: Array, work: Array, slope: Array | None) -> None:
-        """Slope curves.sigmoid(x)."""
-        if slope is not None:
-            curves.sigmoid(x, slope)
-        _softplus(x, y, work)
+    retains = frozenset({"y"})
+    in_place = True
+    gradient_place = "dy"
+    increasing = True
+    forward_scratch = ("out", "work")
+    backward_scratch = ("factor", "work_again")
+
+    def forward(self, o: Operands) -> Program:
+        """Without overflow at either end."""
+        x, y, out, work = o.x, o.y, o.buffers["out"], o.buffers["work"]
+
+        def step() -> None:
+            curves.softplus(x, out, work)
+            np.copyto(y, out)
+
+        return [step]
+
+    def derivative(self, o: Operands) -> Step:
+        """dx = dy (1 - exp(-y))."""
+        y, dy, dx, factor, work = o.y, o.dy, o.dx, o.buffers["factor"], o.buffers["work_again"]
+
+        def step() -> None:
+            np.negative(y, out=factor)
+            curves.exponential_below(factor, factor, work)
+            np.multiply(factor, dy, out=factor)
+            np.negative(factor, out=dx)
+
+        return step
 
 
 @register("mish")
@@ -165,14 +148,20 @@ class Mish(Gated):
     """y = x tanh(log(1 + exp(x))). Source: Misra (2019)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = tanh(softplus(x)), P' = (1 - P^2) curves.sigmoid(x)."""
-        _softplus(x, gate, work)
-        np.tanh(gate, out=gate)
+        """With e = exp(x) and n = e (e + 2): P = n / (n + 2), P' = 4 e (e + 1) / (n + 2)^2."""
+        np.clip(x, -np.inf, ONE, out=work)
+        np.exp(work, out=work)
+        np.add(work, 2, out=gate)
+        np.multiply(gate, work, out=gate)
         if slope is not None:
-            np.square(gate, out=work)
-            np.subtract(1, work, out=work)
-            curves.sigmoid(x, slope)
+            np.add(work, 1, out=slope)
             np.multiply(slope, work, out=slope)
+        np.add(gate, 2, out=work)
+        np.divide(gate, work, out=gate)
+        if slope is not None:
+            np.divide(slope, work, out=slope)
+            np.divide(slope, work, out=slope)
+            np.multiply(slope, 4, out=slope)
             np.multiply(slope, x, out=slope)
             np.add(slope, gate, out=slope)
 
@@ -208,9 +197,9 @@ class Prelu(Layer):
         )
 
         def step() -> None:
-            np.minimum(x, 0, out=negative)
+            np.clip(x, -np.inf, 0, out=negative)
             np.multiply(negative, weight[:, None], out=negative)
-            np.maximum(x, 0, out=y)
+            np.clip(x, 0, np.inf, out=y)
             np.add(y, negative, out=y)
 
         return [step]
@@ -226,7 +215,7 @@ class Prelu(Layer):
         add_up = sums.channel_sum(o.buffers["product"], o.grads["weight"], o.buffers["partial"])
 
         def multiply() -> None:
-            np.minimum(x, 0, out=product)
+            np.clip(x, -np.inf, 0, out=product)
             np.multiply(product, dy, out=product)
 
         if o.dx is None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cnnspec import registry
-from cnnspec.kernels.curves import normal_distribution
-from cnnspec.kernels.step import Array
+from cnnspec.kernels import curves
 from tests.layers.harness import Bench
 from tests.layers.onnx_oracle import evaluate
 
@@ -62,20 +61,43 @@ def test_slope_of_relu_is_zero_at_zero() -> None:
     np.testing.assert_array_equal(bench.input_grads[0] != 0, [[False], [False], [True]])
 
 
-def distribution(x: Array) -> Array:
-    out, work = np.empty_like(x), np.empty_like(x)
-    normal_distribution(x, out, work)
-    return out
+POINTS = np.linspace(-9, 9, 4001)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_normal_distribution_is_that_of_the_standard_library(dtype: Any) -> None:
-    x = np.linspace(-9, 9, 4001).astype(dtype)
+@pytest.mark.parametrize("alone", [False, True])
+def test_normal_distribution_is_that_of_the_standard_library(alone: bool, dtype: Any) -> None:
+    x = np.append(POINTS, [0.0, -0.0]).astype(dtype)
     expected = np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in x.tolist()])
-    found = distribution(x)
+    found, density, work = (np.empty_like(x) for _ in range(3))
+    curves.normal(x, found, work if alone else density, work)
     epsilon = np.finfo(dtype).eps
     np.testing.assert_allclose(found, expected, rtol=0, atol=2 * epsilon)
     np.testing.assert_allclose(found[x > -5], expected[x > -5], rtol=40 * epsilon)
+    if not alone:
+        exact = np.exp(-np.square(x.astype(np.float64)) / 2) / math.sqrt(2 * math.pi)
+        np.testing.assert_allclose(density, exact, rtol=40 * epsilon, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponentials_are_those_of_the_standard_library_near_zero_and_far_from_it(dtype: Any) -> None:
+    near = np.geomspace(1e-30, 80, 2000)
+    x = np.concatenate([-near, near, [0.0]]).astype(dtype)
+    out, work, rtol = np.empty_like(x), np.empty_like(x), 8 * np.finfo(dtype).eps
+    curves.exponential_below(x, out, work)
+    np.testing.assert_allclose(out, [math.expm1(min(value, 0)) for value in x.tolist()], rtol=rtol)
+    curves.softplus(x, out, work)
+    expected = [max(value, 0) + math.log1p(math.exp(-abs(value))) for value in x.tolist()]
+    np.testing.assert_allclose(out, expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0, 1.5])
+def test_leaky_relu_takes_any_slope(slope: float) -> None:
+    bench = bench_of("leaky_relu", {"negative_slope": slope})
+    x = bench.inputs[0].copy()
+    np.testing.assert_array_equal(bench.forward(), np.where(x > 0, x, slope * x))
+    bench.backward()
+    np.testing.assert_allclose(bench.input_grads[0], np.where(x > 0, 1, slope) * bench.output_grads[0], rtol=1e-15)
 
 
 def test_softmax_sums_to_one_over_channels() -> None:
