@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from cnnspec.fields import PositiveInt, PositiveNumber
+from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
 from cnnspec.registry import register
@@ -33,82 +34,109 @@ class ImageNorm(Layer):
         return {"weight": Parameter(shape, self.weight_init), "bias": Parameter(shape, self.bias_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The normalised input and the inverse deviations, kept for backward."""
-        shape, statistics = batch_shape(inputs[0], n), (self.count(inputs[0][0]), n)
+        """The centred input and the inverse deviations, kept for backward; sums; what is the same in every row."""
+        c, h, w = inputs[0] if len(inputs[0]) == 3 else (inputs[0][0], 1, 1)
+        shape, groups = batch_shape(inputs[0], n), self.count(c)
         found = {
-            "normalised": Buffer(shape, "kept"),
-            "inverse": Buffer(statistics, "kept"),
-            "mean": Buffer(statistics),
+            "centred": Buffer(shape, "kept"),
+            "inverse": Buffer((groups, n), "kept"),
+            "mean": Buffer((groups, n)),
+            "partial": Buffer((h, groups, n)),
+            "repeated": Buffer((2, c, w, n)),
         }
         if mode == "train":
-            found |= {"product": Buffer(shape, "backward"), "scaled": Buffer(shape, "backward")}
-            found |= {"offset": Buffer(statistics, "backward"), "slope": Buffer(statistics, "backward")}
+            found |= {
+                "product": Buffer(shape, "backward"),
+                "partial_gradients": Buffer((h, c, n), "backward"),
+                "totals": Buffer((2, c, n), "backward"),
+                "means": Buffer((2, groups, n), "backward"),
+                "repeated_factors": Buffer((3, c, w, n), "backward"),
+            }
         return found
 
-    def grouped(self, array: Array) -> Array:
-        """A map or a vector as (h, groups, c/groups, w, n)."""
-        h, c, w, n = array.shape if array.ndim == 4 else (1, array.shape[0], 1, array.shape[1])
-        groups = self.count(c)
-        return array.reshape(h, groups, c // groups, w, n)
-
     def forward(self, o: Operands) -> Program:
-        """Mean, centred squares, scale and shift."""
-        x, y, normalised = self.grouped(o.x), self.grouped(o.y), self.grouped(o.buffers["normalised"])
-        mean, inverse = (o.buffers[name][None, :, None, None] for name in ("mean", "inverse"))
-        weight, bias = (_by_channel(o.params[name], x) for name in ("weight", "bias"))
-        share, epsilon = mean.size / x.size, self.epsilon
+        """Mean, centred squares, scale and shift: what is the same in every row of the map is repeated along one."""
+        mean, inverse, partial, repeated = (o.buffers[name] for name in ("mean", "inverse", "partial", "repeated"))
+        x, y, centred = (array.reshape(len(partial), -1) for array in self._maps(o.x, o.y, o.buffers["centred"]))
+        groups, n = inverse.shape
+        by_group = (len(partial), groups, -1, n)
+        summed = sums.image_sum(x.reshape(by_group), mean, partial)
+        squared = sums.image_sum(y.reshape(by_group), inverse, partial)
+        spread = repeated[0].reshape(by_group[1:])
+        scale, shift = repeated.reshape(2, -1)
+        weight, bias = (o.params[name] for name in ("weight", "bias"))
+        share, epsilon = inverse.size / x.size, self.epsilon
 
         def step() -> None:
-            np.add.reduce(x, axis=(0, 2, 3), keepdims=True, out=mean)
+            summed()
             np.multiply(mean, share, out=mean)
-            np.subtract(x, mean, out=normalised)
-            np.square(normalised, out=y)
-            np.add.reduce(y, axis=(0, 2, 3), keepdims=True, out=inverse)
+            np.copyto(spread, mean[:, None])
+            np.subtract(x, scale, out=centred)
+            np.square(centred, out=y)
+            squared()
             np.multiply(inverse, share, out=inverse)
             np.add(inverse, epsilon, out=inverse)
             np.sqrt(inverse, out=inverse)
             np.reciprocal(inverse, out=inverse)
-            np.multiply(normalised, inverse, out=normalised)
-            np.multiply(normalised, weight, out=y)
-            np.add(y, bias, out=y)
+            np.copyto(spread, inverse[:, None])
+            np.multiply(repeated[0], weight[:, None, None], out=repeated[0])
+            np.copyto(repeated[1], bias[:, None, None])
+            np.multiply(centred, scale, out=y)
+            np.add(y, shift, out=y)
 
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """With z the normalised input and g = weight dy: dx = inverse (g - mean(g) - z mean(g z))."""
-        dy, normalised = self.grouped(o.dy), self.grouped(o.buffers["normalised"])
-        product, scaled = self.grouped(o.buffers["product"]), self.grouped(o.buffers["scaled"])
-        weight = _by_channel(o.params["weight"], dy)
-        dweight, dbias = (o.grads[name].reshape(dy.shape[1:3]) for name in ("weight", "bias"))
-        inverse, offset, slope = (o.buffers[name][None, :, None, None] for name in ("inverse", "offset", "slope"))
-        share = inverse.size / dy.size
+        """With z the normalised input and g = weight dy: dx = inverse (g - mean(g) - z mean(g z)).
 
-        def sums() -> None:
-            np.multiply(dy, normalised, out=product)
-            np.add.reduce(product, axis=(0, 3, 4), out=dweight)
-            np.add.reduce(dy, axis=(0, 3, 4), out=dbias)
+        Sums of dy and dy z over an image's rows and columns are all that is needed for these means, dweight and dbias.
+        """
+        inverse, partial, totals = o.buffers["inverse"], o.buffers["partial_gradients"], o.buffers["totals"]
+        dy, centred, product = self._maps(o.dy, o.buffers["centred"], o.buffers["product"])
+        groups, n = inverse.shape
+        sum_dy, sum_product = (
+            sums.image_sum(array, out, partial) for array, out in zip((dy, product), totals, strict=True)
+        )
+        by_group = totals.reshape(2, groups, -1, n)
+        weight, dweight, dbias = o.params["weight"], o.grads["weight"], o.grads["bias"]
+
+        def add_up() -> None:
+            sum_dy()
+            np.multiply(dy, centred, out=product)
+            sum_product()
+            np.multiply(by_group[1], inverse[:, None], out=by_group[1])
+
+        def gradients() -> None:
+            np.add.reduce(totals[0], axis=1, out=dbias)
+            np.add.reduce(totals[1], axis=1, out=dweight)
 
         if o.dx is None:
-            return Backward(params=[sums])
-        dx = self.grouped(o.dx)
+            return Backward(shared=[add_up], params=[gradients])
+        dx = o.dx.reshape(dy.shape)
+        means, repeated = o.buffers["means"], o.buffers["repeated_factors"]
+        spread = repeated.reshape(3, groups, -1, n)
+        share = inverse.size / dy.size
 
         def step() -> None:
-            np.multiply(dy, weight, out=scaled)
-            np.add.reduce(scaled, axis=(0, 2, 3), keepdims=True, out=offset)
-            np.multiply(scaled, normalised, out=product)
-            np.add.reduce(product, axis=(0, 2, 3), keepdims=True, out=slope)
-            np.multiply(offset, share, out=offset)
-            np.multiply(slope, share, out=slope)
-            np.multiply(normalised, slope, out=product)
-            np.subtract(scaled, product, out=scaled)
-            np.subtract(scaled, offset, out=scaled)
-            np.multiply(scaled, inverse, out=dx)
+            np.matmul(weight.reshape(groups, 1, -1), by_group, out=means[:, :, None])
+            np.multiply(means, -share, out=means)
+            np.multiply(means, inverse, out=means)
+            np.copyto(spread[0], inverse[:, None])
+            np.multiply(repeated[0], weight[:, None, None], out=repeated[0])
+            np.copyto(spread[1], means[0][:, None])
+            np.multiply(means[1], inverse, out=means[1])
+            np.copyto(spread[2], means[1][:, None])
+            np.multiply(centred, repeated[2], out=product)
+            np.multiply(dy, repeated[0], out=dx)
+            np.add(dx, product, out=dx)
+            np.add(dx, repeated[1], out=dx)
 
-        return Backward(input=[step], params=[sums])
+        return Backward(shared=[add_up], input=[step], params=[gradients])
 
-
-def _by_channel(vector: Array, grouped: Array) -> Array:
-    return vector.reshape(grouped.shape[1], grouped.shape[2], 1, 1)
+    @staticmethod
+    def _maps(*arrays: Array) -> list[Array]:
+        """Maps as they are, vectors as maps of one pixel."""
+        return [array if array.ndim == 4 else array[None, :, None] for array in arrays]
 
 
 @register("group_norm")
