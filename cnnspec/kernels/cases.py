@@ -52,7 +52,8 @@ class Work:
 
     `once` are elements copied or added once for all images, such as those of transformed weights; `calls` are calls of
     NumPy, also for all images. What machines differ in has a price of its own: elements `transformed` to other
-    coordinates and back, and multiply-accumulates in products of `bands` as narrow as a filter, or of bands `turned`.
+    coordinates and back, and multiply-accumulates in products with matrices as `small` as a map's rows, or of `bands`
+    as narrow as a filter, or of bands `turned`.
     """
 
     macs: int = 0
@@ -60,6 +61,7 @@ class Work:
     once: int = 0
     calls: int = 4
     transformed: int = 0
+    small: int = 0
     bands: int = 0
     turned: int = 0
 
@@ -72,12 +74,13 @@ class Prices:
     moved: float
     call: float
     transformed: float
+    small: float
     band: float
     turned: float
 
     def of_image(self, work: Work, n: int) -> float:
         """The time of one image among n."""
-        products = work.macs * self.mac + work.bands * self.band + work.turned * self.turned
+        products = work.macs * self.mac + work.small * self.small + work.bands * self.band + work.turned * self.turned
         once = work.once * self.moved + work.calls * self.call
         return products + work.moved * self.moved + work.transformed * self.transformed + once / n
 

@@ -52,9 +52,10 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
 # as measured on servers with AVX-512 and without
-WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, band=0.021, turned=0.021)
-OTHER = Prices(mac=0.0255, moved=0.2, call=1300, transformed=0.3, band=0.09, turned=0.18)
+WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, small=0.021, band=0.021, turned=0.021)
+OTHER = Prices(mac=0.0255, moved=0.2, call=1300, transformed=0.3, small=0.034, band=0.09, turned=0.18)
 PRICES = WIDE if AVX512 else OTHER
+IMAGE = 4  # channels up to which a map is taken for the network's input, whose gradient nobody wants
 FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
 
 
@@ -86,4 +87,5 @@ def choose(case: Case, n: int, mode: Literal["train", "infer"], pinned: str | No
         if all(kernel.supports(case) for kernel in joint.values()):
             found.append({direction: joint[direction] for direction in directions})
     named = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
-    return min(named or found, key=lambda choice: sum(nanoseconds(k, case, n) for k in choice.values()))
+    counted = [direction for direction in directions if direction != "input" or case.channels > IMAGE]
+    return min(named or found, key=lambda choice: sum(nanoseconds(choice[d], case, n) for d in counted))

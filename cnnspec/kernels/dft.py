@@ -202,30 +202,36 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
 def _transform(case: Case, height: int, width: int, channels: int) -> Work:
     circle = _circle(case)
     macs = height * circle.columns * width + 4 * height * circle.frequencies
-    return Work(macs * channels, (height * width + circle.frequencies) * channels)
+    return Work(small=macs * channels, moved=(height * width + circle.frequencies) * channels)
 
 
 def _products(case: Case) -> int:
     return 4 * _circle(case).frequencies * case.filters * case.channels
 
 
+def _of_map(case: Case) -> Work:
+    return _transform(case, case.windows.height, case.windows.width, case.channels)
+
+
+def _of_result(case: Case) -> Work:
+    return _transform(case, *case.windows.output, case.filters)
+
+
 def _forward_work(case: Case) -> Work:
-    products = _products(case)
-    x = _transform(case, case.windows.height, case.windows.width, case.channels)
-    y = _transform(case, *case.windows.output, case.filters)
+    products, x, y = _products(case), _of_map(case), _of_result(case)
     # products as narrow as the batch take a fifth longer; once: the weights' spectra, M made of them, and M read
-    return Work(x.macs + y.macs + products * 6 // 5, x.moved + y.moved, once=3 * products)
+    return Work(products * 6 // 5, x.moved + y.moved, small=x.small + y.small, once=3 * products)
 
 
 def _input_work(case: Case) -> Work:
-    return replace(_forward_work(case), once=2 * _products(case))
+    return replace(_of_map(case), macs=_products(case) * 6 // 5, once=2 * _products(case))
 
 
 def _weight_work(case: Case) -> Work:
-    products = _products(case)
-    # products sum over the images alone, which are as few, and read both spectra
+    products, dy = _products(case), _of_result(case)
+    # the spectrum of dy, which the input's gradient finds; products sum over the images alone, which are as few
     read = 2 * _circle(case).frequencies * (case.channels + case.filters)
-    return Work(products * 6 // 5, read, once=4 * products)
+    return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products)
 
 
 FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)
