@@ -1,15 +1,15 @@
-"""Pooling over maps of (h, c, w, n): one elementwise pass for each position inside a window."""
+"""Pooling over maps of (h, c, w, n): elementwise passes for each position inside a window, or each of its axes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
 
 from cnnspec.kernels.cases import copy, runs
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.kernels.taps import overlap, taps
+from cnnspec.kernels.taps import along, overlap, taps
 from cnnspec.shapes import Windows
 
 
@@ -18,46 +18,130 @@ def is_halving(windows: Windows) -> bool:
     return windows.kernel == windows.stride == (2, 2) and not any(windows.padding)
 
 
-def maximum(windows: Windows, x: Array, y: Array, winner: Array | None, work: Mapping[str, Array]) -> list[Step]:
-    """y = the largest of each window; `winner` gets its row-major position, the first of equals.
+def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:
+    """What `maximum` and its gradient work on: `high` is the map's columns by the windows' rows."""
+    (oh, ow), w = windows.output, windows.width
+    high, small = (oh, channels, w, n), (oh, channels, ow, n)
+    position = np.uint8 if max(windows.kernel) <= 256 else np.uint16
+    found = {"high": Buffer(high)}
+    if train or n > 1:
+        found |= {"side": Buffer(small)}
+    if train:
+        found |= {"row": Buffer(high, "kept", position), "column": Buffer(small, "kept", position)}
+        found |= {"high_place": Buffer(high, "forward", position), "high_better": Buffer(high, "forward", bool)}
+        found |= {name: Buffer(small, "forward", position) for name in ("side_row", "leader", "place")}
+        found |= {name: Buffer(small, "forward", bool) for name in ("better", "tie")}
+        found |= {"high_gradient": Buffer(high, "backward"), "high_share": Buffer(high, "backward")}
+        found |= {"high_won": Buffer(high, "backward", bool)}
+        found |= {"share": Buffer(small, "backward"), "won": Buffer(small, "backward", bool)}
+    return found
 
-    A candidate wins where it is greater than all before it, so the winner is the last position to have won, and a
-    maximum over positions finds it: cheaper than a masked copy. Needs `work` "better" (bool) and "place" like winner.
+
+def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
+    """y = the largest of each window: first down the columns, whole rows of x at a time, then along the rows.
+
+    In training `row` says for each column of a row of windows, and `column` for each window, who won: a candidate wins
+    where it is greater than all before it, so the winner is the last to have won, and a maximum over numbers finds it:
+    cheaper than a masked copy. Of equal columns the one whose winner lies higher wins, and else the first: so the first
+    of equals in row-major order.
     """
-    passes = []
-    for tap in taps(windows):
-        best = y[tap.write]
-        marks = () if winner is None else (winner[tap.write], work["place"][tap.write], work["better"][tap.write])
-        passes.append((tap.position, x[tap.read], best, marks))
+    high = work["high"]
+    if "row" not in work:
+        return [_compete(windows, x, y, work)]
+    row, place, better = (work[name] for name in ("row", "high_place", "high_better"))
+    down = [
+        (row.dtype.type(i), x[read], high[write], row[write], place[write], better[write])
+        for i, read, write in along(windows, 0)
+    ]
 
-    def step() -> None:
-        y.fill(-np.inf)
-        if winner is not None:
-            winner.fill(0)
-        for position, candidate, best, marks in passes:
-            if marks:
-                leader, place, better = marks
-                np.greater(candidate, best, out=better)
-                np.multiply(better.view(np.uint8), leader.dtype.type(position), out=place)
-                np.maximum(leader, place, out=leader)
+    def rows() -> None:
+        high.fill(-np.inf)
+        row.fill(0)
+        for i, candidate, best, winner, number, greater in down:
+            np.greater(candidate, best, out=greater)
+            np.multiply(greater.view(np.uint8), i, out=number)
+            np.maximum(winner, number, out=winner)
             np.maximum(best, candidate, out=best)
 
-    return [step]
+    side, side_row, column, leader = (work[name] for name in ("side", "side_row", "column", "leader"))
+    number, greater, tie = (work[name] for name in ("place", "better", "tie"))
+    across = [
+        (column.dtype.type(j), _apart(windows, high, side, read, write), copy(row[:, :, read], side_row[:, :, write]))
+        for j, read, write in along(windows, 1)
+    ]
+
+    def columns() -> None:
+        y.fill(-np.inf)
+        column.fill(0)
+        leader.fill(0)
+        for j, values, positions in across:
+            values()
+            positions()
+            np.equal(side, y, out=tie)
+            np.less(side_row, leader, out=greater)
+            np.logical_and(tie, greater, out=tie)
+            np.greater(side, y, out=greater)
+            np.logical_or(greater, tie, out=greater)
+            np.subtract(side_row, leader, out=side_row)  # modulo 256, as is the sum
+            np.multiply(side_row, greater.view(np.uint8), out=side_row)
+            np.add(leader, side_row, out=leader)
+            np.multiply(greater.view(np.uint8), j, out=number)
+            np.maximum(column, number, out=column)
+            np.maximum(y, side, out=y)
+
+    return [rows, columns]
 
 
-def maximum_gradient(windows: Windows, dy: Array, dx: Array, winner: Array, work: Mapping[str, Array]) -> list[Step]:
-    """dx gets dy at the winner of each window and 0 elsewhere. Needs `work` "won" (bool) and "share" like dy."""
-    won, share = work["won"], work["share"]
-    passes = [(tap.position, share[tap.write], dx[tap.read]) for tap in taps(windows)]
+def _compete(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> Step:
+    """The values alone; columns of one image are compared where they lie."""
+    high = work["high"]
+    down = [(x[read], high[write]) for _, read, write in along(windows, 0)]
+    line: list[Step] = [partial(high.fill, -np.inf)]
+    line += [partial(np.maximum, best, candidate, out=best) for candidate, best in down]
+    line.append(partial(y.fill, -np.inf))
+    for _, read, write in along(windows, 1):
+        if "side" in work:
+            side = work["side"]
+            line += [_apart(windows, high, side, read, write), partial(np.maximum, y, side, out=y)]
+        else:
+            best = y[:, :, write]
+            line.append(partial(np.maximum, best, high[:, :, read], out=best))
+    return in_turn(line)
 
-    def step() -> None:
-        dx.fill(0)
-        for position, part, target in passes:
-            np.equal(winner, position, out=won)
-            np.multiply(dy, won, out=share)
-            np.add(target, part, out=target)
 
-    return [step]
+def _apart(windows: Windows, high: Array, side: Array, read: slice, write: slice) -> Step:
+    """One column of every window by itself, nothing where it lies in the padding."""
+    covered = copy(high[:, :, read], side[:, :, write])
+    whole = write == slice(0, windows.output[1])
+    return covered if whole else in_turn([partial(side.fill, -np.inf), covered])
+
+
+def maximum_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, Array]) -> list[Step]:
+    """dx gets dy at the winner of each window and 0 elsewhere: first to its column, then to its row."""
+    high, share, won, column = (work[name] for name in ("high_gradient", "share", "won", "column"))
+    line: list[Step] = [partial(high.fill, 0)]
+    for j, read, write, fresh in _fresh(windows, 1):
+        part, target = share[:, :, write], high[:, :, read]
+        line += [partial(np.equal, column, j, won), partial(np.multiply, dy, won, share)]
+        line.append(copy(part, target) if fresh else partial(np.add, target, part, target))
+    line.append(partial(dx.fill, 0))
+    for i, read, write, fresh in _fresh(windows, 0):
+        winner, equal, gradient, part = (
+            work[name][write] for name in ("row", "high_won", "high_gradient", "high_share")
+        )
+        target = dx[read]
+        line += [partial(np.equal, winner, i, equal), partial(np.multiply, gradient, equal, target if fresh else part)]
+        line += [] if fresh else [partial(np.add, target, part, target)]
+    return [in_turn(line)]
+
+
+def _fresh(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, bool]]:
+    """The taps of an axis, and whether no tap before touches the same places of the map."""
+    seen = set[int]()
+    for tap, read, write in along(windows, axis):
+        phase = read.start % windows.stride[axis]
+        yield tap, read, write, phase not in seen
+        seen.add(phase)
 
 
 def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:

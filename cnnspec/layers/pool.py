@@ -75,27 +75,17 @@ class MaxPool2d(Pool2d):
     selects_maximum: ClassVar[bool] = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Who won, kept for backward: marks for 2x2 windows, else a position."""
-        laid, shape = self.windows(inputs[0]), batch_shape(self.infer_shape(*inputs), n)
-        if pooling.is_halving(laid):
-            return pooling.halving_scratch(laid, inputs[0][0], n, train=mode == "train")
-        if mode == "infer":
-            return {}
-        position = np.uint8 if laid.kernel[0] * laid.kernel[1] <= 256 else np.uint16
-        return {
-            "winner": Buffer(shape, "kept", position),
-            "place": Buffer(shape, "forward", position),
-            "better": Buffer(shape, "forward", bool),
-            "won": Buffer(shape, "backward", bool),
-            "share": Buffer(shape, "backward"),
-        }
+        """Who won, kept for backward: marks for 2x2 windows, else positions."""
+        laid = self.windows(inputs[0])
+        kind = pooling.halving_scratch if pooling.is_halving(laid) else pooling.maximum_scratch
+        return kind(laid, inputs[0][0], n, train=mode == "train")
 
     def forward(self, o: Operands) -> Program:
         """Maxima, and in training the winners."""
         laid = _windows_of(self, o.x)
         if pooling.is_halving(laid):
             return pooling.halving_maximum(laid, o.x, o.y, o.buffers)
-        return pooling.maximum(laid, o.x, o.y, o.buffers.get("winner"), o.buffers)
+        return pooling.maximum(laid, o.x, o.y, o.buffers)
 
     def backward(self, o: Operands) -> Backward:
         """dx = dy at the winners, 0 elsewhere."""
@@ -104,7 +94,7 @@ class MaxPool2d(Pool2d):
         laid = _windows_of(self, o.dx)
         if pooling.is_halving(laid):
             return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, o.buffers))
-        return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers["winner"], o.buffers))
+        return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers))
 
 
 @register("avg_pool2d")
