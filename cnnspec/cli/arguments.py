@@ -47,5 +47,5 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 def count(text: str) -> int:
     """A whole number from 1 on, within reason."""
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 100,000, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100,000, got '{text}'")
     return int(text)

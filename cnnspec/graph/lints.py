@@ -65,7 +65,8 @@ def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
             for axis, after in ((0, laid.padding[1]), (1, laid.padding[3]))
         ]
         if any(dropped):
-            message = f"leaves out {dropped[0]} rows and {dropped[1]} columns of its {laid.height}x{laid.width} input"
+            counts = [f"{n} {what}{'s' * (n > 1)}" for n, what in zip(dropped, ("row", "column"), strict=True) if n]
+            message = f"leaves out {' and '.join(counts)} of its {laid.height}x{laid.width} input"
             yield from at(
                 node, "rows-dropped", message, "use padding: same, or another kernel_size or stride", "stride"
             )

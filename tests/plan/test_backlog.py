@@ -77,7 +77,7 @@ def test_what_waits_for_two_comes_behind_both(slow: str, size: int, made: type[C
         partial(backlog.next, backlog.task(in_turn([step("small"), end]))),
     ]
     phases = [[backlog.reset], backlog.ending([in_turn(steps)], end)]
-    for _ in range(100):
+    for _ in range(40):
         events.clear()
         team.run(phases)
         assert events.counts() == dict.fromkeys(events.times, 1)
@@ -111,7 +111,7 @@ def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: 
     team, names = Team(size, made), [f"program {i}" for i in range(count)]
     events = Events(*names, *LEFT)
     phases = programs(Backlog(team), count, events.step)
-    for _ in range(100):
+    for _ in range(40):
         events.clear()
         team.run(phases)
         assert events.counts() == dict.fromkeys(events.times, 1)
@@ -126,7 +126,7 @@ def test_what_programs_leave_waits_for_all_of_them(count: int, size: int, made: 
 
 def fails_and_is_whole_again(team: Team, phases: Phases, broken: Array, events: Events) -> None:
     """A run with a broken step raises its error, and in the one behind it everything happens once."""
-    for _ in range(20):
+    for _ in range(10):
         broken.fill(1)
         with pytest.raises(ValueError, match="broken step"):
             team.run(phases)

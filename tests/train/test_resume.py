@@ -209,7 +209,7 @@ def version(path: Path) -> int | None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_kills_leave_no_trace(number: int, spec: Path, tmp_path: Path) -> None:
-    spec.write_text(SPEC.replace("epochs: 4", "epochs: 20"))
+    spec.write_text(SPEC.replace("epochs: 4", "epochs: 12"))
     kills_leave_no_trace(spec, tmp_path, number, most=4)
 
 

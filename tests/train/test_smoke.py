@@ -17,7 +17,11 @@ from cnnspec.spec import load
 from cnnspec.train.gradcheck import STEP, WHOLE, _error, gradcheck
 
 ROOT = Path(__file__).parents[2]
-SMALL = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
+TRAINED = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
+LIKE_RESNET20 = {"resnet20-a", "resnet20-fashion"}  # which is among the others
+SMALL = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem in LIKE_RESNET20 else [], id=path.stem) for path in TRAINED
+]
 SPEC = """
 cnnspec: 1
 name: net
@@ -33,7 +37,7 @@ train: {epochs: 1, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9}}
 """
 
 
-@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SMALL)
 def test_small_specs_pass_both(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", str(path)]) == 0
     assert main(["smoke", str(path)]) == 0
