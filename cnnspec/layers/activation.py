@@ -19,8 +19,15 @@ from cnnspec.shapes import Shape
 
 
 class Activation(Layer):
-    """Base of the activations; a subclass names the arrays of x's shape that its two steps use."""
+    """Base of non-decreasing activations whose slope is a function of y: y may take x's place, and dx that of dy.
 
+    A subclass names the arrays of x's shape that its two steps use.
+    """
+
+    retains = frozenset({"y"})
+    in_place = True
+    gradient_place = "dy"
+    increasing = True
     by_row = True
     forward_scratch: ClassVar[tuple[str, ...]] = ()
     backward_scratch: ClassVar[tuple[str, ...]] = ()
@@ -48,10 +55,6 @@ class Activation(Layer):
 class Relu(Activation):
     """y = max(x, 0); the derivative at 0 is 0. Source: Nair and Hinton (2010)."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     masks = ("positive",)
 
     def forward(self, o: Operands) -> Program:
@@ -77,10 +80,6 @@ class LeakyRelu(Activation):
 
     negative_slope: Annotated[NonNegativeNumber, "slope below 0"] = 0.01
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     forward_scratch = ("sloped",)
     backward_scratch = ("factor",)
 
@@ -106,10 +105,6 @@ class LeakyRelu(Activation):
 class Clipped(Activation):
     """Base of y = min(max(scale x + shift, 0), top)."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     masks = ("inside", "below")
     scale: ClassVar[float] = 1
     shift: ClassVar[float] = 0
@@ -158,10 +153,6 @@ class HardSigmoid(Clipped):
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
@@ -184,10 +175,6 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """y = tanh(x)."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:

@@ -48,10 +48,6 @@ class HardSwish(Gated):
 class ExponentialLinear(Activation):
     """Base of y = scale x for x > 0, else scale alpha (exp(x) - 1)."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     forward_scratch = ("below", "work")
     backward_scratch = ("factor", "above")
 
@@ -113,10 +109,6 @@ class Selu(ExponentialLinear):
 class Softplus(Activation):
     """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-    increasing = True
     forward_scratch = ("out", "work")
     backward_scratch = ("factor", "work_again")
 

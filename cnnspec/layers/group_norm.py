@@ -63,7 +63,7 @@ class ImageNorm(Layer):
         summed = sums.image_sum(x.reshape(by_group), mean, partial)
         squared = sums.image_sum(y.reshape(by_group), inverse, partial)
         spread = repeated[0].reshape(by_group[1:])
-        scale, shift = repeated.reshape(2, -1)
+        first, second = repeated.reshape(2, -1)  # the means, then scale and shift
         weight, bias = (o.params[name] for name in ("weight", "bias"))
         share, epsilon = inverse.size / x.size, self.epsilon
 
@@ -71,7 +71,7 @@ class ImageNorm(Layer):
             summed()
             np.multiply(mean, share, out=mean)
             np.copyto(spread, mean[:, None])
-            np.subtract(x, scale, out=centred)
+            np.subtract(x, first, out=centred)
             np.square(centred, out=y)
             squared()
             np.multiply(inverse, share, out=inverse)
@@ -81,8 +81,8 @@ class ImageNorm(Layer):
             np.copyto(spread, inverse[:, None])
             np.multiply(repeated[0], weight[:, None, None], out=repeated[0])
             np.copyto(repeated[1], bias[:, None, None])
-            np.multiply(centred, scale, out=y)
-            np.add(y, shift, out=y)
+            np.multiply(centred, first, out=y)
+            np.add(y, second, out=y)
 
         return [step]
 
