@@ -61,20 +61,20 @@ def exponential_below(x: Array, out: Array, work: Array) -> None:
     np.multiply(out, 2, out=out)
 
 
-def softplus(x: Array, out: Array, work: Array) -> None:
-    """log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); x, out and work are three arrays.
+def softplus(x: Array, out: Array, rounded: Array, work: Array) -> None:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); `out` may be `x`, the others are arrays of their own.
 
     With u = 1 + e as it is rounded, log(1 + e) = log(u) + (e - (u - 1)) / u, where the last u may be left out.
     """
     np.absolute(x, out=work)
     np.negative(work, out=work)
     np.exp(work, out=work)
-    np.add(work, 1, out=out)
-    np.subtract(out, 1, out=out)
-    np.subtract(work, out, out=work)
-    np.add(out, 1, out=out)
-    np.log(out, out=out)
-    np.add(work, out, out=work)
+    np.add(work, 1, out=rounded)
+    np.subtract(rounded, 1, out=rounded)
+    np.subtract(work, rounded, out=work)
+    np.add(rounded, 1, out=rounded)
+    np.log(rounded, out=rounded)
+    np.add(work, rounded, out=work)
     np.clip(x, 0, np.inf, out=out)
     np.add(out, work, out=out)
 

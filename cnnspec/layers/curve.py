@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated
 
@@ -64,7 +65,8 @@ class ExponentialLinear(Activation):
             curves.exponential_below(x, below, work)
             np.multiply(below, scale * alpha, out=below)
             np.clip(x, 0, np.inf, out=y)
-            np.multiply(y, scale, out=y)
+            if scale != 1:
+                np.multiply(y, scale, out=y)
             np.add(y, below, out=y)
 
         return [step]
@@ -77,9 +79,10 @@ class ExponentialLinear(Activation):
         def step() -> None:
             np.clip(y, -np.inf, 0, out=factor)
             np.add(factor, scale * alpha, out=factor)
-            np.greater(y, 0, out=above)
-            np.multiply(above, scale * (1 - alpha), out=above)
-            np.add(factor, above, out=factor)
+            if alpha != 1:
+                np.greater(y, 0, out=above)
+                np.multiply(above, scale * (1 - alpha), out=above)
+                np.add(factor, above, out=factor)
             np.multiply(dy, factor, out=dx)
 
         return step
@@ -109,18 +112,12 @@ class Selu(ExponentialLinear):
 class Softplus(Activation):
     """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
-    forward_scratch = ("out", "work")
+    forward_scratch = ("rounded", "work")
     backward_scratch = ("factor", "work_again")
 
     def forward(self, o: Operands) -> Program:
         """Without overflow at either end."""
-        x, y, out, work = o.x, o.y, o.buffers["out"], o.buffers["work"]
-
-        def step() -> None:
-            curves.softplus(x, out, work)
-            np.copyto(y, out)
-
-        return [step]
+        return [partial(curves.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy (1 - exp(-y))."""
