@@ -6,6 +6,7 @@ to a tenth of the time of a weights' gradient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from math import prod
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.machine import AVX512
-from cnnspec.kernels.step import Array, Step
+from cnnspec.kernels.step import Array, Buffer, Step
 
 WIDE, OTHER = (1_000_000, 1200, 1), (1 << 60, 1 << 60, 5)  # with AVX-512, and without
 # m*n*k of the largest such product, elements of a @ b.T up to which that is as fast as a @ b, and the most columns of
@@ -23,6 +24,7 @@ DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
 SHORT = 8  # the same for both sides of a block of a @ b.T
+REUSED = 100_000  # elements of a matrix that stay in the second-level cache from one column to the next
 SMALL_PRODUCT = 1 << 12  # elements that are set to zero in less than half a microsecond
 
 
@@ -42,8 +44,12 @@ def block(length: int, fewest: int, each: int) -> int:
 
     `each` are the multiply-accumulates for one row or column of it.
     """
-    most = min(length, SMALL // each)
-    return max((part for part in range(fewest, most + 1) if length % part == 0), default=length)
+    return _divisor(length, fewest, SMALL // each)
+
+
+def _divisor(length: int, fewest: int, most: int) -> int:
+    """The largest divisor of a side within bounds, the whole side where there is none."""
+    return max((part for part in range(fewest, min(length, most) + 1) if length % part == 0), default=length)
 
 
 def column_blocks(matrices: Array, width: int) -> Array:
@@ -61,10 +67,36 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
 
 
 def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
-    """out = matrix @ columns for a matrix (m, k) and (k, n), n small: column by column, or in blocks of rows."""
+    """out = matrix @ columns for a matrix (m, k) and (k, n), n small, in blocks of rows: few columns one by one."""
     if columns.shape[-1] > FEW:
         return tall_product(matrix, columns, out)
-    return product(matrix, columns.T[:, :, None], out.T[:, :, None])
+    m, k = matrix.shape
+    rows = _reused_rows(m, k, columns.shape[-1])
+    left, result = row_blocks(matrix, rows)[:, None], row_blocks(out, rows).swapaxes(1, 2)
+    return product(left, columns.T[:, :, None], result[..., None])
+
+
+def turned_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
+    """What `turned_product` works with: the results of blocks of rows of a matrix (rows, length), where it is cut."""
+    parts = rows // _reused_rows(rows, length, columns)
+    return {"parts": Buffer((parts, columns, length), "backward")} if parts > 1 else {}
+
+
+def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str, Array]) -> list[Step]:
+    """out = matrix^T @ columns for a matrix (m, k) and (m, n), n small: few one by one, in blocks of rows, added up."""
+    if columns.shape[-1] > FEW:
+        return [tall_product(matrix.T, columns, out)]
+    if "parts" not in work:
+        return [product(matrix.T, columns.T[:, :, None], out.T[:, :, None])]
+    parts = work["parts"]
+    rows = len(matrix) // len(parts)
+    left, right = row_blocks(matrix, rows)[:, None].swapaxes(-1, -2), row_blocks(columns, rows).swapaxes(1, 2)
+    return [product(left, right[..., None], parts[..., None]), partial(np.add.reduce, parts, 0, None, out.T)]
+
+
+def _reused_rows(rows: int, length: int, columns: int) -> int:
+    """Rows of a matrix (rows, length) that are multiplied with all of some columns before the next rows are read."""
+    return _divisor(rows, FEWEST_ROWS, REUSED // length) if 1 < columns <= FEW else rows
 
 
 def tall_product(matrices: Array, columns: Array, out: Array) -> Step:

@@ -54,8 +54,11 @@ class Dense(Layer):
         return self.units * size(inputs[0])
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The bias gradient's partial sums."""
-        return {"bias_rows": Buffer((1, self.units), "backward")} if mode == "train" and self.bias != "none" else {}
+        """Parts of the input's gradient, and the bias gradient's partial sums."""
+        if mode == "infer":
+            return {}
+        bias = {"bias_rows": Buffer((1, self.units), "backward")} if self.bias != "none" else {}
+        return bias | blocks.turned_scratch(self.units, size(inputs[0]), n)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """Those units, of all features."""
@@ -73,7 +76,9 @@ class Dense(Layer):
         params = [*self.gathered(o.dy, o.x, o.grads["weight"])] if "weight" in o.grads else []
         if "bias" in o.grads:
             params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
-        return Backward([] if o.dx is None else [blocks.narrow_product(o.params["weight"].T, o.dy, o.dx)], params)
+        if o.dx is None:
+            return Backward(params=params)
+        return Backward(blocks.turned_product(o.params["weight"], o.dy, o.dx, o.buffers), params)
 
     def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
         """dW = dy x^T, some rows of it."""

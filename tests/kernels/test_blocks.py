@@ -8,7 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.kernels import blocks
-from cnnspec.kernels.blocks import block, gradient_block, gradient_product, narrow_product
+from cnnspec.kernels.blocks import (
+    block,
+    gradient_block,
+    gradient_product,
+    narrow_product,
+    turned_product,
+    turned_scratch,
+)
+from cnnspec.kernels.step import in_turn
 
 
 @pytest.mark.usefixtures("machine")
@@ -29,14 +37,15 @@ def test_the_largest_divisor_is_taken(machine: str) -> None:
 
 
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize("shape", [(500, 800), (10, 3), (1, 7), (64, 1)])
+@pytest.mark.parametrize("shape", [(500, 800), (10, 3), (1, 7), (64, 1), (499, 800), (40, 90_000)])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 33])
 def test_products_of_few_columns(shape: tuple[int, int], n: int) -> None:
     random = np.random.default_rng(0)
     matrix, columns, rows = (random.standard_normal(size) for size in (shape, (shape[1], n), (shape[0], n)))
     out, back = np.full((shape[0], n), np.nan), np.full((shape[1], n), np.nan)
     narrow_product(matrix, columns, out)()
-    narrow_product(matrix.T, rows, back)()
+    work = {name: np.full(buffer.shape, np.nan) for name, buffer in turned_scratch(*shape, n).items()}
+    in_turn(turned_product(matrix, rows, back, work))()
     np.testing.assert_allclose(out, matrix @ columns, atol=1e-11)
     np.testing.assert_allclose(back, matrix.T @ rows, atol=1e-11)
 
