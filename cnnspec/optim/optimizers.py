@@ -12,14 +12,19 @@ from cnnspec.fields import Declaration, Fraction, NonNegativeNumber, PositiveNum
 from cnnspec.kernels.step import Array, Step
 from cnnspec.registry import register
 
+PULL, FACTORS = 3, 3  # numbers that an `Update` has room for
+
 
 @dataclass(frozen=True)
 class Update:
-    """What every update reads anew, zero-dimensional arrays."""
+    """What every update of the weights that one decay applies to reads anew."""
 
-    rate: Array  # the learning rate
+    rate: Array  # the learning rate, zero-dimensional as are the next two
     last_rate: Array  # that of the update before
     count: Array  # the update's number, from 1
+    pull: Array  # (PULL,) in float64: what an optimizer remembers of the update before
+    next_pull: Array  # (PULL,): what it will remember of this one, once it is through
+    factors: Array  # (FACTORS,) of the weights' type: what it multiplies all weights, or their slots, by
 
 
 class Optimizer(Declaration):
@@ -36,6 +41,9 @@ class Optimizer(Declaration):
         """The names of the arrays that it keeps from step to step, each as long as the parameters."""
         return ()
 
+    def begin(self, update: Update, weight_decay: float) -> None:
+        """Compute what is the same for all stretches, before any of them."""
+
     def bind(
         self,
         weights: Array,
@@ -49,11 +57,21 @@ class Optimizer(Declaration):
         raise NotImplementedError
 
 
+SMALLEST_PULL = 2**-16  # of weights: of a smaller one too much would be lost where single precision rounds 1 - x
+LARGEST_PULL = 2**-4  # a larger one would leave too little of the velocity
+
+
 @register("sgd")
 class Sgd(Optimizer):
     """g = dw + decay w; v = momentum v + g; w -= rate v, or with nesterov w -= rate (g + momentum v).
 
-    What is kept is rate v: five passes, and three without decay. A change of the rate changes it too.
+    Decay needs no pass over the gradients: of v a share x of the weights is left out. With s = rate v - x w, where w
+    is from before the update, and r the rate by that of the update before, the same weights come from
+
+        x' = rate decay + momentum r x / (1 - x),    s' = momentum r / (1 - x) s + rate dw,    w' = (1 - x') w - s'.
+
+    What is lost where 1 - x' is rounded is made up for in the next update. Where x' would be too small or too large, or
+    with nesterov, it is added to s' instead: one pass more.
     Sources: Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013); Goyal et al.,
     "Accurate, large minibatch SGD" (2017), section 3, for the change of the rate.
     """
@@ -64,8 +82,22 @@ class Sgd(Optimizer):
     nesterov: Annotated[bool, "look ahead along the momentum"] = False
 
     def slots(self) -> tuple[str, ...]:
-        """The velocity times the rate, with momentum."""
+        """s, with momentum."""
         return ("velocity",) if self.momentum else ()
+
+    def begin(self, update: Update, weight_decay: float) -> None:
+        """The factors of s, of w beside s, and of w in s; to remember: x, what 1 - x took away, and what it owes."""
+        x, taken, owed = update.pull.tolist()
+        rate = float(update.rate)
+        momentum, decay = self.momentum * rate / float(update.last_rate), rate * weight_decay
+        of_s, x = momentum * (1 + x / (1 - taken)), decay + momentum * x / (1 - taken)
+        if self.nesterov or decay < SMALLEST_PULL * (1 - self.momentum) or x > LARGEST_PULL:
+            update.factors[:] = of_s, 1, x
+            update.next_pull[:] = 0
+        else:
+            update.factors[:] = of_s, 1 - x - owed, 0
+            taken = 1 - float(update.factors[1])
+            update.next_pull[:] = x, taken, owed + x - taken
 
     def bind(
         self,
@@ -76,21 +108,23 @@ class Sgd(Optimizer):
         update: Update,
         weight_decay: float,
     ) -> Step:
-        """Decay, momentum, step."""
-        (spare,), velocity, momentum, nesterov = temporary, slots.get("velocity"), self.momentum, self.nesterov
-        rate, last_rate = update.rate, update.last_rate
+        """Momentum, decay, step: four passes, two of which are cheap, and three without decay."""
+        (spare,), velocity, nesterov = temporary, slots.get("velocity"), self.nesterov
+        of_s, keep, rest = (update.factors[i : i + 1].reshape(()) for i in range(FACTORS))
 
         def step() -> None:
-            if weight_decay:
-                np.multiply(weights, float(rate) * weight_decay, out=spare)
+            if rest:
+                np.multiply(weights, rest, out=spare)
                 np.add(gradients, spare, out=gradients)
+            elif weight_decay:
+                np.multiply(weights, keep, out=weights)
             direction = gradients
             if velocity is not None:
-                np.multiply(velocity, momentum * float(rate / last_rate), out=velocity)
+                np.multiply(velocity, of_s, out=velocity)
                 np.add(velocity, gradients, out=velocity)
                 direction = velocity
                 if nesterov:
-                    np.multiply(velocity, momentum, out=spare)
+                    np.multiply(velocity, self.momentum, out=spare)
                     np.add(gradients, spare, out=gradients)
                     direction = gradients
             np.subtract(weights, direction, out=weights)

@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.optim import Optimizer, Update
+from cnnspec.optim import FACTORS, PULL, Optimizer, Update
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.gathered import LARGE
 from cnnspec.plan.memory import shared
@@ -89,6 +89,13 @@ class Training:
         self.slope: Array = shared((), np.float64, 1)  # what the loss multiplies its gradient by
         self.clock: Array = shared((), np.int64)  # steps begun
         self.updates: Array = shared((), np.int64)  # of the weights
+        self.pulls: Array = shared((len(weights.segments), PULL), np.float64)  # what the optimizer remembers
+        self._next_pulls: Array = shared(self.pulls.shape, np.float64)
+        factors = shared((len(weights.segments), FACTORS), weights.values.dtype)
+        self._running = {
+            segment.weight_decay: Update(self.rate, self.last_rate, self.updates, *numbers)
+            for segment, *numbers in zip(weights.segments, self.pulls, self._next_pulls, factors, strict=True)
+        }
 
     @property
     def due(self) -> bool:
@@ -107,6 +114,8 @@ class Training:
         """Set what a step's tasks read."""
         self.rate[...] = max(rate, LEAST_RATE)
         self.updates[...] = self.clock // self.accumulate
+        for weight_decay, update in self._running.items():
+            self.optimizer.begin(update, weight_decay)
         if self.average is not None:
             self.share[...] = max(1 - self.average, 10 / (9 + int(self.updates)))
 
@@ -114,6 +123,7 @@ class Training:
         """What follows an update of the weights."""
         self.weights.version += 1
         self.last_rate[...] = self.rate
+        self.pulls[...] = self._next_pulls
         if self.average is not None:
             self._follow(self.statistics, self.weights.statistics, self.work)
 
@@ -180,7 +190,7 @@ class Training:
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
         }
-        return slots | {"last_rate": self.last_rate} | self.averages()
+        return slots | {"last_rate": self.last_rate, "pulls": self.pulls} | self.averages()
 
     def averages(self) -> dict[str, Array]:
         """The moving averages, as `arrays` names them; none where none are kept."""
@@ -296,7 +306,7 @@ class Training:
 
     def _updating(self, start: int, stop: int, weight_decay: float, scaled: bool) -> Step:
         weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
-        running, unscaled = Update(self.rate, self.last_rate, self.updates), self.optimizer.linear and not scaled
+        running, unscaled = self._running[weight_decay], self.optimizer.linear and not scaled
         limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
         def bind() -> Step:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Optimizer, Update
-from cnnspec.optim.optimizers import Adam, Sgd
+from cnnspec.optim.optimizers import LARGEST_PULL, Adam, Sgd
+from tests.optim.following import followed
 
 STEPS, SIZE, RATE, DECAY = 100, 50, 0.01, 0.02
 
@@ -20,17 +23,8 @@ def gradient_at(weights: Array, step: int) -> Array:
 
 
 def trained(optimizer: Optimizer, weight_decay: float) -> Array:
-    weights = np.random.default_rng(0).standard_normal(SIZE)
-    gradients, update = np.empty(SIZE), Update(np.array(RATE), np.array(RATE), np.array(0))
-    slots = {name: np.zeros(SIZE) for name in optimizer.slots()}
-    temporary = tuple(np.full(SIZE, np.nan) for _ in range(optimizer.scratch))
-    step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
-    for number in range(1, STEPS + 1):
-        rate = RATE / number**0.5
-        update.count[...], update.last_rate[...], update.rate[...] = number, update.rate, rate
-        gradients[...] = gradient_at(weights, number) * (rate if optimizer.linear else 1)
-        step()
-    return weights
+    start = np.random.default_rng(0).standard_normal(SIZE)
+    return followed(optimizer, start, [RATE / t**0.5 for t in range(1, STEPS + 1)], gradient_at, weight_decay)
 
 
 def sgd(momentum: float, nesterov: bool, decay: float) -> Array:
@@ -66,6 +60,68 @@ def adam(decay: float) -> Array:
 )
 def test_a_hundred_steps(optimizer: Optimizer, oracle: Callable[[float], Array], decay: float) -> None:
     np.testing.assert_allclose(trained(optimizer, decay), oracle(decay), rtol=1e-9, atol=1e-12)
+
+
+def velocities(start: Array, rates: Sequence[float], momentum: float, decay: float) -> Array:
+    """SGD as it is defined, in double precision."""
+    w, v = start.astype(np.float64), np.zeros(len(start))
+    for t, rate in enumerate(rates, start=1):
+        v = momentum * v + gradient_at(w, t) + decay * w
+        w = w - rate * v
+    return w
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.3, 0.1, 0.03, 1e-3, 1e-6, 1e-15]), min_size=1, max_size=60),
+    st.sampled_from([0.0, 0.5, 0.9, 0.99]),
+    st.sampled_from([1e-6, 1e-4, 1e-2, 0.3]),
+)
+def test_decay_beside_the_velocity_follows_any_rates(rates: list[float], momentum: float, decay: float) -> None:
+    start = np.random.default_rng(0).standard_normal(SIZE)
+    found = followed(Sgd(momentum=momentum), start, rates, gradient_at, decay)
+    np.testing.assert_allclose(found, velocities(start, rates, momentum, decay), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("decay", [2e-4, 1e-3, 0.05, 0.4, 2.0])
+def test_decay_of_single_precision_is_not_lost(momentum: float, decay: float) -> None:
+    """Though 1 - x is rounded, and a large x is not left out."""
+    rates, start = [0.1] * 400, np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
+    found = followed(Sgd(momentum=momentum), start, rates, lambda w, _: 0 * w, decay) / start
+    w, v = 1.0, 0.0
+    for rate in rates:
+        v = momentum * v + decay * w
+        w -= rate * v
+    assert abs(found.mean() - w) < (1 - w) / 1000
+    assert abs(found - w).max() < (1 - w) / 256
+
+
+@pytest.mark.parametrize(
+    ("momentum", "decay", "whole"),
+    [
+        (0.0, 1e-4, 40),
+        (0.0, 2e-4, 0),
+        (0.9, 1e-5, 40),
+        (0.9, 2e-5, 0),
+        (0.99, 0.03, 2),
+        (0.5, 2.0, 40),
+        (0.99, 9.0, 40),
+    ],
+)
+def test_which_decay_is_added_to_the_gradient(momentum: float, decay: float, whole: int) -> None:
+    """All that are too small or too large, and one now and then where x would grow for long."""
+    seen = []
+
+    class Watched(Sgd):
+        def begin(self, update: Update, weight_decay: float) -> None:
+            super().begin(update, weight_decay)
+            seen.append((float(update.next_pull[0]), float(update.factors[2])))
+
+    followed(Watched(momentum=momentum), np.ones(1), [0.1] * 40, lambda w, _: 0 * w, decay)
+    assert max(x for x, _ in seen) <= LARGEST_PULL
+    assert all((x == 0) == (rest > 0) for x, rest in seen)
+    assert sum(rest > 0 for _, rest in seen) == whole
 
 
 @pytest.mark.parametrize(

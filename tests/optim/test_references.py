@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cnnspec.kernels.step import Array
-from cnnspec.optim import Optimizer, Schedule, Update
+from cnnspec.optim import Optimizer, Schedule
 from cnnspec.optim.optimizers import Adagrad, Adam, AdamW, Lion, Momentum, Nesterov, RmsProp, Sgd
 from cnnspec.optim.schedules import (
     Constant,
@@ -28,6 +28,7 @@ from cnnspec.optim.schedules import (
     Polynomial,
     Step,
 )
+from tests.optim.following import followed
 
 STORED = Path(__file__).parent / "references.json"
 STEPS, RATE = 100, 0.01
@@ -70,16 +71,10 @@ def losses() -> list[float]:
 
 
 def ours(optimizer: Optimizer, weight_decay: float) -> Array:
-    weights, gradients = np.array(START), np.empty(len(START))
-    update = Update(np.array(RATE), np.array(RATE), np.array(0))
-    slots = {name: np.zeros(len(START)) for name in optimizer.slots()}
-    temporary = tuple(np.full(len(START), np.nan) for _ in range(optimizer.scratch))
-    step = optimizer.bind(weights, gradients, slots, temporary, update, weight_decay)
-    for number in range(1, STEPS + 1):
-        gradients[...] = (np.sin(3 * weights + number) + weights) * (RATE if optimizer.linear else 1)
-        update.count[...] = number
-        step()
-    return weights
+    def gradient_at(weights: Array, number: int) -> Array:
+        return np.asarray(np.sin(3 * weights + number) + weights)
+
+    return followed(optimizer, np.array(START), [RATE] * STEPS, gradient_at, weight_decay)
 
 
 def torch_weights(name: str) -> list[float]:

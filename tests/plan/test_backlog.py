@@ -299,11 +299,13 @@ def test_a_step_behind_one_that_failed_in_a_helper_is_whole(count: int, monkeypa
     net = model(2, NET.replace("momentum: 0.9, ", ""))
     plan, random, start = net.plan(count, "train", "float32"), np.random.default_rng(1), net.weights.values.copy()
     plan.images[...], plan.labels[...] = random.random(plan.images.shape), random.integers(0, 3, count)
+    assert net.training is not None
     results = []
     for failures in [0, *[1] * 10]:
         for value in [1] * failures + [0]:
             net.weights.values[...] = start
             net.weights.version += 1
+            net.training.pulls.fill(0)
             broken.fill(value)
             with pytest.raises(ValueError, match="broken step") if value else nullcontext():
                 plan.step(0.1)
