@@ -32,6 +32,7 @@ from cnnspec.kernels.cases import (
     clear,
     copy,
     nothing_to_prepare,
+    part,
     sum_over,
 )
 from cnnspec.kernels.columns import edges
@@ -115,10 +116,8 @@ class Filtering:
 
     def together(self, case: Case, n: int) -> int:
         """Tiles that are computed at once: more than one where a call takes as long as its work."""
-        return max(1, min(case.windows.output[0] // self.rows, FEW // self._columns(case, n)))
-
-    def _columns(self, case: Case, n: int) -> int:
-        return self.positions * case.windows.kernel[1] * case.channels * case.windows.output[1] * n
+        columns = self.positions * case.windows.kernel[1] * case.channels * case.windows.output[1] * n
+        return max(1, min(case.windows.output[0] // self.rows, FEW // columns))
 
     def prepared(self, case: Case) -> dict[str, Buffer]:
         """What `prepare` writes, and works with."""
@@ -128,9 +127,9 @@ class Filtering:
             "transformed": Buffer((self.positions, filters, kw * channels), "prepare"),
         }
 
-    def columns(self, case: Case, n: int, lifetime: Lifetime, most: int = 1) -> dict[str, Buffer]:
+    def columns(self, case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
         """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
-        windows, p = case.windows, self.positions
+        windows, p, most = case.windows, self.positions, self.together(case, n)
         length = (windows.padding[2] + case.channels * windows.width + windows.padding[3]) * n
         return {
             "rows": Buffer((most, p, length), lifetime),
@@ -142,7 +141,7 @@ class Filtering:
         most = self.together(case, n)
         return {
             **self.prepared(case),
-            **self.columns(case, n, lifetime, most),
+            **self.columns(case, n, lifetime),
             "products": Buffer((most, self.positions, case.filters, case.windows.output[1] * n), lifetime),
         }
 
@@ -155,14 +154,13 @@ class Filtering:
             product(matrix, taps.reshape(self.taps, -1), transformed.reshape(self.positions, -1)),
         ]
 
-    def expand(self, case: Case, x: Array, buffers: Mapping[str, Array], tile: Tile) -> list[Step]:
-        """B^T d of tiles, and their columns, one tap beside the other.
+    def expand(self, case: Case, x: Array, rows: Array, columns: Array, tile: Tile) -> list[Step]:
+        """B^T d of tiles, and their columns (count, points, kw, c, ow, n), one tap beside the other.
 
         All taps are one copy: a tap is the same rows from another column on. It reads its neighbour channel's columns
         where the padding should be, which become zero.
         """
-        rows, columns = buffers["rows"][: tile.count], buffers["columns"][: tile.count]
-        windows, n, size = case.windows, x.shape[-1], x[0].size
+        rows, windows, n, size = rows[: tile.count], case.windows, x.shape[-1], x[0].size
         start, item = windows.padding[2] * n, rows.itemsize
         shifted = as_strided(
             rows,
@@ -184,18 +182,18 @@ class Filtering:
 
     def forward(self, case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """y = A^T [U E], some tiles at a time."""
-        transformed, products = buffers["transformed"], buffers["products"]
+        transformed, products, columns = buffers["transformed"], buffers["products"], buffers["columns"]
         most, p, filters, length = products.shape
         depth = transformed.shape[-1]
         width = block(length, NARROW, filters * depth)
-        right = column_blocks(buffers["columns"].reshape(most, p, depth, length), width)
+        right = column_blocks(columns.reshape(most, p, depth, length), width)
         out, back = column_blocks(products, width), self.of_output.T.astype(x.dtype)
         steps: list[Step] = []
         for tile in self.tiles(case, most):
             rows = self._stack(y[tile.rows], tile.count)
             made = products[: tile.count].reshape(tile.count, p, -1)
             steps += [
-                *self.expand(case, x, buffers, tile),
+                *self.expand(case, x, buffers["rows"], columns[: tile.count], tile),
                 product(transformed[:, None], right[: tile.count], out[: tile.count]),
                 product(back[: rows.shape[1]], made, rows),
             ]
@@ -272,11 +270,12 @@ class Filtering:
 
     def scratch_of_weight(self, case: Case, n: int) -> dict[str, Buffer]:
         """What `weight_gradient` works with."""
-        p, kw, ow = self.positions, case.windows.kernel[1], case.windows.output[1]
-        matrix = (kw * case.channels, case.filters)
+        p, kw, most = self.positions, case.windows.kernel[1], self.together(case, n)
+        length, matrix = most * case.windows.output[1] * n, (kw * case.channels, case.filters)
         return {
             **self.columns(case, n, "backward"),
-            "gradients": Buffer((p, case.filters, ow * n), "backward"),
+            **({"beside": Buffer((self.rows, case.filters, length), "backward")} if most > 1 else {}),
+            "gradients": Buffer((p, case.filters, length), "backward"),
             "total": Buffer((p, *matrix), "backward"),
             "partial": Buffer((p, *matrix), "backward"),
             "taps": Buffer((self.taps, *matrix), "backward"),
@@ -285,24 +284,38 @@ class Filtering:
     def weight_gradient(
         self, case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """dg = G^T sum over tiles of E (A dy)^T."""
-        gradients, total, partial, taps = (buffers[name] for name in ("gradients", "total", "partial", "taps"))
+        """dg = G^T sum over tiles of E (A dy)^T; what tiles have that are computed together lies in one row."""
+        total, partial, taps = (buffers[name] for name in ("total", "partial", "taps"))
         filters, channels, _, kw = dweight.shape
         p, depth, _ = total.shape
-        columns, there = buffers["columns"].reshape(p, depth, -1), self.of_output.astype(dy.dtype)
+        ow, n = dy.shape[-2:]
         steps: list[Step] = []
-        for tile in self.tiles(case):
-            rows, target = dy[tile.rows], total if tile.rows.start == 0 else partial
+        for tile in self.tiles(case, self.together(case, n)):
+            columns = part(buffers["columns"].reshape(-1), (p, kw, channels, tile.count, ow, n))
+            gradients = part(buffers["gradients"].reshape(-1), (p, filters, tile.count * ow * n))
+            target = total if tile.rows.start == 0 else partial
             steps += [
-                *self.expand(case, x, buffers, tile),
-                product(there[:, : len(rows)], _flat(rows), gradients.reshape(p, -1)),
-                gradient_product(columns, gradients, target),
+                *self.expand(case, x, buffers["rows"], columns.transpose(3, 0, 1, 2, 4, 5), tile),
+                *self._transform_gradient(dy[tile.rows], tile, gradients, buffers),
+                gradient_product(columns.reshape(p, depth, -1), gradients, target),
             ]
             if target is partial:
                 steps.append(accumulate(total, partial))
         back = self.of_filter.T.astype(dy.dtype)
         by_tap = taps.reshape(self.taps, kw, channels, filters).transpose(3, 2, 0, 1)
         return [*steps, product(back, total.reshape(p, -1), taps.reshape(self.taps, -1)), copy(by_tap, dweight)]
+
+    def _transform_gradient(
+        self, rows: Array, tile: Tile, gradients: Array, buffers: Mapping[str, Array]
+    ) -> list[Step]:
+        """A dy of tiles, beside each other."""
+        there, flat = self.of_output.astype(rows.dtype), gradients.reshape(self.positions, -1)
+        if tile.count == 1:
+            return [product(there[:, : len(rows)], _flat(rows), flat)]
+        _, filters, ow, n = rows.shape
+        beside = part(buffers["beside"].reshape(-1), (self.rows, filters, tile.count, ow, n))
+        apart = rows.reshape(tile.count, self.rows, filters, ow, n).transpose(1, 2, 0, 3, 4)
+        return [copy(apart, beside), product(there, beside.reshape(self.rows, -1), flat)]
 
     # what it can do
 
