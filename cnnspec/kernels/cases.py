@@ -85,6 +85,11 @@ class Prices:
         return products + work.moved * self.moved + work.transformed * self.transformed + once / n
 
 
+def nothing_ahead(case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """For kernels that do nothing with x before dy is there."""
+    return []
+
+
 def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """For kernels that read dy as it is."""
     return []
@@ -99,6 +104,7 @@ class Kernel:
     forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
     `share(case, dy, buffers)` binds what both gradients read. A kernel that shares is one of three, with one name and
     one set of buffers, that compute all directions of a convolution or none.
+    `ahead(case, x, buffers)` binds what the weights' gradient makes of x alone, which must be done before.
     """
 
     name: str
@@ -108,6 +114,7 @@ class Kernel:
     prepare: Callable[[Case, Array, Mapping[str, Array]], list[Step]]
     bind: Callable[[Case, Array, Array, Array, Mapping[str, Array]], list[Step]]
     share: Callable[[Case, Array, Mapping[str, Array]], list[Step]] = nothing_to_share
+    ahead: Callable[[Case, Array, Mapping[str, Array]], list[Step]] = nothing_ahead
 
     @property
     def joint(self) -> bool:

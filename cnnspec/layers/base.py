@@ -92,11 +92,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Backward:
-    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers."""
+    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers.
+
+    `ahead` comes before `params`, and reads no gradient: it may be done as soon as the forward pass is over.
+    """
 
     input: Program = ()
     params: Program = ()
     shared: Program = ()
+    ahead: Program = ()
 
 
 @dataclass(frozen=True, kw_only=True)

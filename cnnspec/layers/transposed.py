@@ -134,7 +134,8 @@ class ConvTranspose2d(Layer):
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
         case = self._case_of(o.x)
         kernel = self._kernels(case, o.x.shape[-1], o.mode)[direction]
-        return in_turn(kernel.bind(case, a, b, out, within(o.buffers, direction)))
+        buffers = within(o.buffers, direction)
+        return in_turn([*kernel.ahead(case, a, buffers), *kernel.bind(case, a, b, out, buffers)])
 
     def _kernels(self, case: cases.Case, n: int, mode: Mode) -> Mapping[str, cases.Kernel]:
         directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array, Step, in_turn
@@ -12,12 +13,17 @@ from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import has_gradients, part_key
 from cnnspec.plan.lowering import Lowering, steps_of
-from cnnspec.plan.stages import MEMBERS, Cut, Stage
+from cnnspec.plan.stages import MEMBERS, Cut, Stage, beside_the_loss
 from cnnspec.plan.update import Training
 
 
 class Alone(Lowering):
     """On the way there each member computes its rows of a layer; on the way back one leaves work to the other."""
+
+    @cached_property
+    def ready(self) -> list[Node]:
+        """The nodes whose gradients are made ready beside the loss."""
+        return beside_the_loss(self.graph, self.stages, self.layouts[0].n) if self.mode == "train" else []
 
     def programs(
         self, operands: Sequence[Sequence[Operands]], prepare: Mapping[str, Step]
@@ -42,7 +48,13 @@ class Alone(Lowering):
                 steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
         if self.mode == "train":
             steps += self.judge(0)
-        return [*phases, [in_turn(steps)]]
+        last = [in_turn(part) for part in (steps, self.beside(operands)) if part]
+        return [*phases, last if self.team.forks else [in_turn(last)]]
+
+    def beside(self, operands: Mapping[str, Operands]) -> list[Step]:
+        """What a second member does beside the loss."""
+        programs = [node.layer.backward(operands[node.name]).ahead for node in self.ready]
+        return [step for program in programs for step in steps_of(program)]
 
     def side_by_side(self, stage: Stage, operands: Mapping[str, Operands]) -> Phase:
         """The tasks of the members in a stage that is cut; one after the other where meetings take too long."""
@@ -75,7 +87,8 @@ class Alone(Lowering):
         for node, backward in self.backward(operands):
             steps += steps_of(backward.shared)
             if has_gradients(node):
-                steps.append(partial(backlog.next, backlog.task(in_turn([*steps_of(backward.params), end]))))
+                gradient = [*steps_of(backward.ahead), *steps_of(backward.params)]
+                steps.append(partial(backlog.next, backlog.task(in_turn([*gradient, end]))))
             steps += steps_of(backward.input)
         return [[backlog.reset], backlog.ending([in_turn(steps)], end)]
 
@@ -96,7 +109,8 @@ class Alone(Lowering):
             if not has_gradients(node):
                 steps += steps_of(backward.input)
                 continue
-            gradient, updates = steps_of(backward.params), gate.guarded(training.updates_of(node.name, 1))
+            gradient = [*steps_of(backward.ahead), *steps_of(backward.params)]
+            updates = gate.guarded(training.updates_of(node.name, 1))
             behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
                 both = backlog.passed(2, partial(backlog.last, backlog.followed(updates, in_turn(behind))))
@@ -108,7 +122,8 @@ class Alone(Lowering):
         return [[in_turn([backlog.reset, gate.find])], backlog.ending([in_turn(steps)], end)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
-        """The nodes that want gradients, from the loss on, with their programs."""
+        """The nodes that want gradients, from the loss on, with their programs, without what was done beside it."""
         for node in reversed(self.graph.nodes):
             if node.name in self.wanted:
-                yield node, node.layer.backward(operands[node.name])
+                backward = node.layer.backward(operands[node.name])
+                yield node, replace(backward, ahead=()) if node in self.ready else backward
