@@ -111,17 +111,16 @@ class Team:
         """A crew that knows all programs."""
         if self._owner != os.getpid():  # this process has itself forked from the one whose crew that is
             self._crew, self._owner = None, os.getpid()
-        if self._crew is None:
-            self._crew = self._new()
-        return self._crew
+        return self._crew or self._begin()
 
-    def _new(self) -> Crew:
+    def _begin(self) -> Crew:
+        """A new crew, which its members find here too when they have forked: they pause as it does."""
         settings = self.size, tuple(self._programs), partial(_member, self._shares)
-        crew = self._made(*settings)
+        self._crew = crew = self._made(*settings)
         try:
             crew.begin()
         except OSError:  # no room for one more process
-            crew = Threads(*settings)
+            self._crew = crew = Threads(*settings)
             crew.begin()
         return crew
 

@@ -180,13 +180,31 @@ print(int(found[0]), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+WAITING = """
+import os, signal
+from cnnspec.plan.memory import shared
+from cnnspec.plan.team import Team
+team, found = Team(2), shared((1,), "int64")
+never = team.semaphore()
+def wait():
+    found.fill(os.getpid())
+    team.pause(never)
+def die():
+    while not found[0]:
+        pass
+    print(int(found[0]), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+team.run([[die, wait]])
+"""
+
 
 @FORKED
-def test_members_end_soon_after_a_caller_that_was_killed_and_hold_nothing_of_its(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [KILLED, WAITING], ids=["between runs", "waiting in a task"])
+def test_members_end_soon_after_a_caller_that_was_killed_and_hold_nothing_of_its(program: str, tmp_path: Path) -> None:
     """Its output would not end here, if a member kept it open."""
     started = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "held")], capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", program, str(tmp_path / "held")], capture_output=True, text=True, timeout=20
     )
     assert ended.returncode == -signal.SIGKILL
     member = int(ended.stdout)
