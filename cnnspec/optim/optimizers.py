@@ -88,16 +88,16 @@ class Sgd(Optimizer):
     def begin(self, update: Update, weight_decay: float) -> None:
         """The factors of s, of w beside s, and of w in s; to remember: x, what 1 - x took away, and what it owes."""
         x, taken, owed = update.pull.tolist()
-        rate = float(update.rate)
-        momentum, decay = self.momentum * rate / float(update.last_rate), rate * weight_decay
-        of_s, x = momentum * (1 + x / (1 - taken)), decay + momentum * x / (1 - taken)
+        rate, following, factors = update.rate.item(), update.next_pull, update.factors
+        momentum, decay = self.momentum * rate / update.last_rate.item(), rate * weight_decay
+        factors[0], x = momentum * (1 + x / (1 - taken)), decay + momentum * x / (1 - taken)
         if self.nesterov or decay < SMALLEST_PULL * (1 - self.momentum) or x > LARGEST_PULL:
-            update.factors[:] = of_s, 1, x
-            update.next_pull[:] = 0
+            factors[1], factors[2] = 1, x
+            following.fill(0)
         else:
-            update.factors[:] = of_s, 1 - x - owed, 0
-            taken = 1 - float(update.factors[1])
-            update.next_pull[:] = x, taken, owed + x - taken
+            factors[1], factors[2] = 1 - x - owed, 0
+            taken = 1 - factors.item(1)
+            following[0], following[1], following[2] = x, taken, owed + x - taken
 
     def bind(
         self,

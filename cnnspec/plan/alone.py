@@ -30,14 +30,16 @@ class Alone(Lowering):
     ) -> tuple[list[Phase], list[Phase]]:
         """There, and in training back."""
         alone = {node.name: shards[0] for node, shards in zip(self.graph.nodes, operands, strict=True)}
-        there = self.there(alone)
+        there, last = self.there(alone)
+        if self.mode == "train":
+            last += self.judge(0)
         if self.mode == "infer" or self.training is None:
-            return there, []
-        updating = self.back_with_updates(alone, self.training, prepare) if self.training.piecewise else []
-        return [*there, *self.back(alone)], [*there, *updating] if updating else []
+            return [*there, [in_turn(last)]], []
+        updating = self.back_with_updates(alone, last, self.training, prepare) if self.training.piecewise else []
+        return [*there, *self.back(alone, last)], [*there, *updating] if updating else []
 
-    def there(self, operands: Mapping[str, Operands]) -> list[Phase]:
-        """One shard's way to the outputs, and in training to the loss: a phase for each stage."""
+    def there(self, operands: Mapping[str, Operands]) -> tuple[list[Phase], list[Step]]:
+        """One shard's way to the outputs: a phase for each stage, and what is left for the first member."""
         steps = [self.enter(0)]
         phases: list[Phase] = []
         for stage in self.stages:
@@ -46,15 +48,14 @@ class Alone(Lowering):
                 steps = []
             else:
                 steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
-        if self.mode == "train":
-            steps += self.judge(0)
-        last = [in_turn(part) for part in (steps, self.beside(operands)) if part]
-        return [*phases, last if self.team.forks else [in_turn(last)]]
+        return phases, steps
 
-    def beside(self, operands: Mapping[str, Operands]) -> list[Step]:
-        """What a second member does beside the loss."""
+    def turning(self, last: Sequence[Step], backlog: Backlog, operands: Mapping[str, Operands]) -> Phase:
+        """The last steps before the way back, and beside them what makes a second member ready for it."""
         programs = [node.layer.backward(operands[node.name]).ahead for node in self.ready]
-        return [step for program in programs for step in steps_of(program)]
+        beside = [backlog.reset, *(step for program in programs for step in steps_of(program))]
+        tasks = [in_turn(last), in_turn(beside)]
+        return tasks if self.team.forks else [in_turn(tasks)]
 
     def side_by_side(self, stage: Stage, operands: Mapping[str, Operands]) -> Phase:
         """The tasks of the members in a stage that is cut; one after the other where meetings take too long."""
@@ -80,7 +81,7 @@ class Alone(Lowering):
                 buffers[name] = self.arrays[0][part_key(node.name, member, name)]
         return whole.of_part(cut.rows, cut.part, buffers)
 
-    def back(self, operands: Mapping[str, Operands]) -> list[Phase]:
+    def back(self, operands: Mapping[str, Operands], last: Sequence[Step]) -> list[Phase]:
         """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for."""
         backlog, steps = Backlog(self.team), list[Step]()
         end = backlog.passed(1 + len(self.learning()), partial(backlog.last, (), over=True))
@@ -90,10 +91,10 @@ class Alone(Lowering):
                 gradient = [*steps_of(backward.ahead), *steps_of(backward.params)]
                 steps.append(partial(backlog.next, backlog.task(in_turn([*gradient, end]))))
             steps += steps_of(backward.input)
-        return [[backlog.reset], backlog.ending([in_turn(steps)], end)]
+        return [self.turning(last, backlog, operands), backlog.ending([in_turn(steps)], end)]
 
     def back_with_updates(
-        self, operands: Mapping[str, Operands], training: Training, prepare: Mapping[str, Step]
+        self, operands: Mapping[str, Operands], last: Sequence[Step], training: Training, prepare: Mapping[str, Step]
     ) -> list[Phase]:
         """The same, each gradient followed by the update that it allows, and that by what the next step wants.
 
@@ -113,13 +114,13 @@ class Alone(Lowering):
             updates = gate.guarded(training.updates_of(node.name, 1))
             behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
-                both = backlog.passed(2, partial(backlog.last, backlog.followed(updates, in_turn(behind))))
+                both = backlog.passed(2, partial(backlog.next, *backlog.followed(updates, in_turn(behind))))
                 task = backlog.task(in_turn([*gradient, both]))
                 steps += [partial(backlog.next, task), *steps_of(backward.input), both]
             else:
                 task = backlog.task(in_turn([*gradient, *updates, *behind]))
                 steps += [*steps_of(backward.input), partial(backlog.next, task)]
-        return [[in_turn([backlog.reset, gate.find])], backlog.ending([in_turn(steps)], end)]
+        return [self.turning([*last, gate.find], backlog, operands), backlog.ending([in_turn(steps)], end)]
 
     def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
         """The nodes that want gradients, from the loss on, with their programs, without what was done beside it."""

@@ -100,12 +100,13 @@ class Backlog:
         finally:
             self._free.release()
 
-    def next(self, task: int) -> None:
-        """Leave a task that comes before all others."""
+    def next(self, *tasks: int) -> None:
+        """Leave tasks that come before all others."""
         self._team.pause(self._free)
         try:
-            self._state[FIRST] -= 1
-            self._queue[self._state[FIRST]] = task
+            for task in reversed(tasks):
+                self._state[FIRST] -= 1
+                self._queue[self._state[FIRST]] = task
         finally:
             self._free.release()
         self._call()
@@ -140,7 +141,7 @@ class Backlog:
             over = bool(self._state[OVER])
 
     def reset(self) -> None:
-        """Begin anew, whatever a run has left that failed: in a phase of its own, as nobody may be at the queue."""
+        """Begin anew, whatever a run has left that failed: in a phase before, while nobody is at the queue."""
         for semaphore in (*self._more, self._free):
             while semaphore.acquire(False):
                 pass

@@ -53,6 +53,8 @@ class Plan:
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
+        if self.training is not None:
+            self.training.slope.fill(1)
         self._ready()
         self.team.run(self.phases)
 
@@ -77,11 +79,11 @@ class Plan:
                 self.apply(rate)
             return
         assert self.training is not None
-        self.training.clock += 1
+        self.training.tick()
         self.training.begin(rate)
+        self.training.slope.fill(self.training.rate.item() if self.training.scales else 1)
         self._ready()
-        with self.training.scaled():
-            self.team.run(self.eager)
+        self.team.run(self.eager)
         if self.gate.good:
             self.training.end()
             self._prepared = self.weights.version
@@ -89,7 +91,7 @@ class Plan:
     def gradients(self) -> None:
         """The first half of a step: losses and gradients; the clock moves on."""
         assert self.training is not None
-        self.training.clock += 1
+        self.training.tick()
         self.compute()
 
     def apply(self, rate: float) -> None:

@@ -110,20 +110,24 @@ class Training:
     def _like_weights(self) -> Array:
         return shared(self.weights.values.shape, self.weights.values.dtype)
 
+    def tick(self) -> None:
+        """A step begins."""
+        self.clock.fill(self.clock.item() + 1)
+
     def begin(self, rate: float) -> None:
         """Set what a step's tasks read."""
-        self.rate[...] = max(rate, LEAST_RATE)
-        self.updates[...] = self.clock // self.accumulate
+        self.rate.fill(max(rate, LEAST_RATE))
+        self.updates.fill(self.clock.item() // self.accumulate)
         for weight_decay, update in self._running.items():
             self.optimizer.begin(update, weight_decay)
         if self.average is not None:
-            self.share[...] = max(1 - self.average, 10 / (9 + int(self.updates)))
+            self.share.fill(max(1 - self.average, 10 / (9 + self.updates.item())))
 
     def end(self) -> None:
         """What follows an update of the weights."""
         self.weights.version += 1
-        self.last_rate[...] = self.rate
-        self.pulls[...] = self._next_pulls
+        np.copyto(self.last_rate, self.rate)
+        np.copyto(self.pulls, self._next_pulls)
         if self.average is not None:
             self._follow(self.statistics, self.weights.statistics, self.work)
 
@@ -131,15 +135,6 @@ class Training:
     def scales(self) -> bool:
         """Whether a step that ends with an update multiplies the loss's gradient by the rate, and so all gradients."""
         return self.optimizer.linear and self.piecewise and self.clip.value is None
-
-    @contextmanager
-    def scaled(self) -> Iterator[None]:
-        """While such a step runs."""
-        self.slope[...] = self.rate if self.scales else 1
-        try:
-            yield
-        finally:
-            self.slope[...] = 1
 
     def _follow(self, average: Array, values: Array, work: Array) -> None:
         np.subtract(values, average, out=work)
