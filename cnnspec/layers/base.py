@@ -7,7 +7,7 @@ steps that run again and again on the same arrays. Inside a plan maps are (h, c,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -78,11 +78,13 @@ class Part:
 
     It reads the rows `reads` of every input, all that the other one has prepared and, of what that keeps for the way
     back, the rows that it computes; `by_row` says that its parameters are those rows of the other's, not all of them.
+    Where the output's rows lie apart, `view` shows it so that they are along the first axis.
     """
 
     layer: Layer
     reads: slice
     by_row: bool = False
+    view: Callable[[Array], Array] | None = None
 
     def shapes(self, *inputs: Shape) -> list[Shape]:
         """What it sees of the inputs."""
@@ -126,7 +128,7 @@ class Operands:
         return replace(
             self,
             inputs=tuple(x[part.reads] for x in self.inputs),
-            output=self.output[rows],
+            output=(self.output if part.view is None else part.view(self.output))[rows],
             input_grads=(),
             output_grads=(),
             params=params,
@@ -194,6 +196,10 @@ class Layer(Declaration):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The further arrays that the programs of a shard of `n` images use."""
         return {}
+
+    def height(self, *inputs: Shape) -> int:
+        """How many rows there are for parts: those of the output."""
+        return batch_shape(self.infer_shape(*inputs), 1)[0]
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """What computes those rows of y in a forward pass of n images; None where nothing can."""

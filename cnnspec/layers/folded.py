@@ -41,6 +41,11 @@ class Folded(Layer):
         """The algorithm that the first layer pins."""
         return getattr(self.first, "kernel", None)
 
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """The first layer's."""
+        found: Shape = self.first.infer_shape(*inputs)
+        return found
+
     def convolution(self, *inputs: Shape) -> Any:
         """The first layer's."""
         return self.first.convolution(*inputs)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cnnspec.fields import PositiveInt
 from cnnspec.kernels.cases import copy
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
@@ -34,11 +34,11 @@ class Rearrangement(Layer):
         return Backward([copy(source, target)])
 
 
-def _channels_first(features: Array, like: Array) -> Array:
+def _channels_first(features: Array, like: Shape) -> Array:
     # (c*h*w, n) seen with the axes of a map, (h, c, w, n)
-    if like.ndim == 2:
+    if len(like) == 2:
         return features
-    h, c, w, n = like.shape
+    h, c, w, n = like
     return features.reshape(c, h, w, n).transpose(1, 0, 2, 3)
 
 
@@ -51,8 +51,16 @@ class Flatten(Rearrangement):
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The vector seen as a map."""
-        return x, _channels_first(y, x)
+        """The vector seen as a map; a part is given it so."""
+        return x, y if y.ndim == x.ndim else _channels_first(y, x.shape)
+
+    def height(self, *inputs: Shape) -> int:
+        """The rows of the map, whose features lie apart."""
+        return batch_shape(inputs[0], 1)[0]
+
+    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+        """The features of those rows."""
+        return Part(self, rows, view=lambda y: _channels_first(y, batch_shape(inputs[0], n)))
 
 
 @register("reshape")
@@ -80,19 +88,23 @@ class Reshape(Layer):
     def forward(self, o: Operands) -> Program:
         """Into public order and out of it."""
         features = o.buffers["features"]
-        return [copy(o.x, _channels_first(features, o.x)), copy(_channels_first(features, o.y), o.y)]
+        return [copy(o.x, _channels_first(features, o.x.shape)), copy(_channels_first(features, o.y.shape), o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """The way back."""
         if o.dx is None:
             return Backward()
         gradient = o.buffers["gradient"]
-        return Backward([copy(o.dy, _channels_first(gradient, o.dy)), copy(_channels_first(gradient, o.dx), o.dx)])
+        return Backward(
+            [copy(o.dy, _channels_first(gradient, o.dy.shape)), copy(_channels_first(gradient, o.dx.shape), o.dx)]
+        )
 
 
 @register("channel_shuffle")
 class ChannelShuffle(Rearrangement):
     """Deals the channels of `groups` groups out in turn: (groups, c/groups) transposed (Zhang et al. 2017)."""
+
+    by_row = True
 
     groups: Annotated[PositiveInt, "groups that the channels come in"]
 

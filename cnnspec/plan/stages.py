@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.choice import PRICES
-from cnnspec.layers.base import Mode, Part, batch_shape
+from cnnspec.layers.base import Mode, Part
 from cnnspec.shapes import size
 
 MEMBERS = 2
@@ -38,7 +38,7 @@ class Stage:
         """Whether no member reads of this stage's values what the other one computes."""
         made = [self.cuts[name] for name in node.inputs if name in self.cuts]
         return all(
-            own.rows.start <= cut.part.reads.start and cut.part.reads.stop <= own.rows.stop
+            own.part.view is None and own.rows.start <= cut.part.reads.start and cut.part.reads.stop <= own.rows.stop
             for pair in made
             for own, cut in zip(pair, cuts, strict=True)
         )
@@ -84,7 +84,7 @@ def beside_the_loss(graph: Graph, found: Sequence[Stage], n: int) -> list[Node]:
 
 def _cuts(node: Node, n: int, mode: Mode) -> Iterator[tuple[Cut, ...]]:
     """Ways to cut a node's rows in two, the most even ones first."""
-    count = batch_shape(node.shape, n)[0]
+    count = node.layer.height(*node.input_shapes)
     for distance in range(count // 4 + 1):
         for first in sorted({count // 2 - distance, -(-count // 2) + distance}):
             if 0 < first < count:
