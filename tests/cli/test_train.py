@@ -198,7 +198,7 @@ def test_summary_explains_how_a_small_batch_is_shared(capsys: Captured) -> None:
     assert main(["summary", path, "--explain-plan", "--batch", "5", "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
     assert stages[0] == {"conv2d_1": [6, 6], "max_pool2d_1": [6, 6]}  # pooled, and its relu
-    assert {"flatten_1": []} in stages
+    assert {"logits": []} in stages
     assert main(["summary", path, "--explain-plan", "--batch", "5"]) == 0
     assert "  conv2d_1 6 + 6, max_pool2d_1 6 + 6\n" in capsys.readouterr().out
     assert main(["summary", path, "--explain-plan", "--batch", "64"]) == 0
