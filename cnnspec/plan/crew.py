@@ -14,7 +14,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from itertools import accumulate
+from itertools import chain, count, groupby, permutations
 from typing import NoReturn, Protocol
 
 from cnnspec.diagnostics import RunError
@@ -40,21 +40,48 @@ class Semaphore(Protocol):
 
 
 class Crew(ABC):
-    """Members 1 to size - 1. They know `programs` and no others, and end when told so, or with the caller."""
+    """Members 1 to size - 1. They know `programs` and no others, and end when told so, or with the caller.
+
+    A phase of one task is the caller's. Neighbouring phases of more are a stretch, which all begin when the caller says
+    so; from one phase of it to the next each tells all others, which takes half as long as by way of the caller.
+    """
 
     looks: int  # at a semaphore before going to sleep
 
     def __init__(self, size: int, programs: Sequence[Phases], member: Member) -> None:
         self._size, self._member = size, member
-        self._phases = [phase for phases in programs for phase in phases]  # one after the other, and where each
-        self._starts = list(accumulate((len(phases) for phases in programs), initial=0))  # program begins
+        self._stretches: list[list[Phase]] = []  # of all programs
+        self._courses: list[list[tuple[int | None, list[Phase]]]] = []  # of each, its stretches by their numbers
+        for phases in programs:
+            parts = [(several, list(part)) for several, part in groupby(phases, lambda phase: len(phase) > 1)]
+            numbers = count(len(self._stretches))
+            self._courses.append([(next(numbers) if several else None, part) for several, part in parts])
+            self._stretches += [part for several, part in parts if several]
+        self._own = self._tasks_of(0)
         self._go, self._done = ([self.semaphore() for _ in range(size - 1)] for _ in range(2))
-        self._command = shared((1,), "int64").data  # which phase; its elements are plain numbers
+        arrivals = {pair: self.semaphore() for pair in permutations(range(size), 2)}  # of the first, for the second
+        self._told = [[arrivals[own, other] for other in range(size) if other != own] for own in range(size)]
+        self._heard = [[arrivals[other, own] for other in range(size) if other != own] for own in range(size)]
+        self._command = shared((1,), "int64").data  # which stretch; its elements are plain numbers
+        self._broken = shared((1,), "int64").data  # whether a task of the stretch has failed
         self._asleep = shared((size,), "int64").data
 
-    def go(self, program: int, phase: int) -> None:
-        """Let all members begin their tasks of a phase."""
-        self._let(self._starts[program] + phase)
+    def _tasks_of(self, index: int) -> list[list[Phase]]:
+        return [[phase[index :: self._size] for phase in stretch] for stretch in self._stretches]
+
+    def run(self, program: int) -> None:
+        """All phases of a program, in order; an exception in any task is raised here, and no phase comes after it."""
+        for number, phases in self._courses[program]:
+            if number is None:
+                for phase in phases:
+                    for task in phase:
+                        task()
+                continue
+            self._let(number)
+            try:
+                self._work(0, self._own[number])
+            finally:
+                self.wait()
 
     def _let(self, command: int) -> None:
         self._command[0] = command
@@ -65,9 +92,47 @@ class Crew(ABC):
         """Until all are done; an error of theirs is raised here."""
         for done in self._done:
             self.pause(done)
+        if self._broken[0]:
+            self._mend()
         error = self._error()
         if error is not None:
             raise error
+
+    def _work(self, index: int, phases: Sequence[Phase]) -> None:
+        """A member's tasks of a stretch. Where one failed, all others leave when they next meet."""
+        try:
+            for position, tasks in enumerate(phases):
+                if position and not self._meet(index):
+                    return
+                for task in tasks:
+                    task()
+        except BaseException:
+            self._leave(index)
+            raise
+
+    def _meet(self, index: int) -> bool:
+        """Tell all others and hear from all; whether to go on."""
+        for told in self._told[index]:
+            told.release()
+        for heard in self._heard[index]:
+            self.pause(heard)
+        if self._broken[0]:
+            self._leave(index)
+            return False
+        return True
+
+    def _leave(self, index: int) -> None:
+        """Let nobody wait for a member that is no longer there: it tells all others once more."""
+        self._broken[0] = 1
+        for told in self._told[index]:
+            told.release()
+
+    def _mend(self) -> None:
+        """Forget what was told too often, when all are done."""
+        for told in chain.from_iterable(self._told):
+            while told.acquire(False):
+                pass
+        self._broken[0] = 0
 
     @property
     def awake(self) -> bool:
@@ -117,7 +182,7 @@ class Crew(ABC):
     def _serve(self, index: int) -> None:
         """What a member does, until `_command` names no phase."""
         go, done = self._go[index - 1], self._done[index - 1]
-        own = [phase[index :: self._size] for phase in self._phases]
+        own = self._tasks_of(index)
         with self._member(index):
             while True:
                 if not self._seen(go):
@@ -128,8 +193,7 @@ class Crew(ABC):
                 if command < 0:
                     return
                 try:
-                    for task in own[command]:
-                        task()
+                    self._work(index, own[command])
                 except BaseException as error:
                     self._report(error)
                 finally:
@@ -157,6 +221,7 @@ class Threads(Crew):
 
     def end(self) -> None:
         """Each looks at the command when it is let go."""
+        self._leave(0)
         self._let(-1)
 
     def _error(self) -> BaseException | None:

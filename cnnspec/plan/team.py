@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
@@ -48,7 +48,7 @@ class Team:
             self._numbers = {id(phases): number for number, phases in enumerate(self._programs)}
 
     def run(self, phases: Phases) -> None:
-        """Run all phases, in order; an exception in any task is raised here after its phase."""
+        """Run all phases, in order; an exception in any task is raised here, behind its phase."""
         number = self._numbers.get(id(phases))
         if number is None:
             if not self._together(phases):
@@ -58,26 +58,21 @@ class Team:
             number = self._numbers[id(phases)]
         crew = self._ready()
         pace, started = self._paces[number], time.perf_counter()
-        if pace.together:
-            # nobody moves while all are at work for a moment, and to say so would take as long as a small layer
-            with nullcontext() if pace.brief and crew.awake else _kept(self._shares, 0):
-                self._context.run(self._all, phases, number, crew)
-        else:
+        if not pace.together:
             self._context.run(_alone, phases)
+        elif pace.brief and crew.awake:  # nobody moves them meanwhile, and to keep one takes as long as a small layer
+            self._run(crew, number)
+        else:
+            with _kept(self._shares, 0):
+                self._run(crew, number)
         pace.note(time.perf_counter() - started)
 
-    def _all(self, phases: Phases, number: int, crew: Crew) -> None:
-        for index, phase in enumerate(phases):
-            if len(phase) < 2:
-                for task in phase:
-                    task()
-                continue
-            crew.go(number, index)
-            try:
-                for task in phase[:: self.size]:
-                    task()
-            finally:
-                self._wait(crew)
+    def _run(self, crew: Crew, number: int) -> None:
+        try:
+            self._context.run(crew.run, number)
+        except (KeyboardInterrupt, RunError):  # nobody knows where the members are
+            self.close()
+            raise
 
     @property
     def forks(self) -> bool:
@@ -123,13 +118,6 @@ class Team:
             self._crew = crew = Threads(*settings)
             crew.begin()
         return crew
-
-    def _wait(self, crew: Crew) -> None:
-        try:
-            crew.wait()
-        except (KeyboardInterrupt, RunError):  # nobody knows where the members are
-            self.close()
-            raise
 
 
 def _alone(phases: Phases) -> None:

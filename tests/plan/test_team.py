@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -60,6 +61,37 @@ def test_an_exception_in_a_member_is_raised_and_the_team_goes_on(made: type[Crew
     team.run([[partial(ran.__setitem__, 0, 2), partial(ran.__setitem__, 1, 2)]])
     team.close()
     assert ran.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("made", CREWS)
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_failure_ends_all_phases_and_the_next_run_is_whole(size: int, made: type[Crew]) -> None:
+    """Whoever fails, early or late: nobody goes on, nobody waits for one that has left."""
+    team, done, broken, random = Team(size, made), shared((9, 6), "int64"), shared((3,), "int64"), Random(size)
+
+    def task(phase: int, number: int) -> None:
+        if number == broken[2]:
+            time.sleep(1e-3)
+        if broken[:2].tolist() == [phase, number]:
+            raise ValueError("broken task")
+        done[phase, number] += 1
+
+    counts = [6, 5, 4, 1, 2, 3, 6, 1, 6]
+    phases = [[partial(task, phase, number) for number in range(count)] for phase, count in enumerate(counts)]
+    expected = np.array([[number < count for number in range(6)] for count in counts])
+    for _ in range(25):
+        phase = random.randrange(9)
+        broken[:] = phase, random.randrange(counts[phase]), random.randrange(6)
+        done.fill(0)
+        with pytest.raises(ValueError, match="broken task"):
+            team.run(phases)
+        np.testing.assert_array_equal(done[:phase], expected[:phase])
+        assert not done[phase + 1 :].any()
+        broken.fill(-1)
+        done.fill(0)
+        team.run(phases)
+        np.testing.assert_array_equal(done, expected)
+    team.close()
 
 
 def look(found: Array) -> Phases:
