@@ -40,7 +40,7 @@ class Alone(Lowering):
 
     def there(self, operands: Mapping[str, Operands]) -> tuple[list[Phase], list[Step]]:
         """One shard's way to the outputs: a phase for each stage, and what is left for the first member."""
-        steps = [self.enter(0)]
+        steps = self.enter(0)
         phases: list[Phase] = []
         for stage in self.stages:
             if stage.cuts:

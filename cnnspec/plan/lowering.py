@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -114,6 +114,8 @@ class Lowering(ABC):
             start += layout.size
         self.bounds = np.cumsum([0, *(layout.n for layout in self.layouts)]).tolist()
         self.images: Array = shared((batch, *graph.input_shape), entry.dtype)
+        if self.enters_as_it_is:
+            self.arrays[0][value_key(INPUT)] = from_public(self.images)
         classifies = len(graph.output.shape) == 1 and not (loss and loss.reads_input)
         self.labels: Array = shared((batch,), np.int64)
         self.shares: Array | None = shared((*graph.output.shape, batch), np.float32) if self.entry.shares else None
@@ -207,8 +209,18 @@ class Lowering(ABC):
         """The nodes whose parameters get gradients."""
         return [node.name for node in self.graph.nodes if node.name in self.wanted and has_gradients(node)]
 
-    def enter(self, shard: int) -> Step:
+    @cached_property
+    def enters_as_it_is(self) -> bool:
+        """Whether images lie as the plan wants them, as a single one of one channel does, and nobody writes there."""
+        readers = [node.layer for node in self.graph.consumers(INPUT)]
+        read_only = not any(layer.in_place or "x" in layer.passes_on for layer in readers)
+        plain = self.images.dtype == self.weights.values.dtype and self.entry.scale is None is self.entry.shift
+        return plain and read_only and len(self.layouts) == 1 and from_public(self.images).flags.c_contiguous
+
+    def enter(self, shard: int) -> list[Step]:
         """Images become the plan's type and layout: the one place where n, c, h, w turns into (h, c, w, n)."""
+        if self.enters_as_it_is:
+            return []
         start, stop = self.bounds[shard : shard + 2]
         x = self.arrays[shard][value_key(INPUT)]
         images = from_public(self.images[start:stop])
@@ -221,7 +233,7 @@ class Lowering(ABC):
             steps.append(partial(np.multiply, x, scale, x))
         if shift is not None and shift.any():
             steps.append(accumulate(x, shift))
-        return in_turn(steps)
+        return [in_turn(steps)]
 
     def judge(self, shard: int) -> list[Step]:
         """What labelled images are for: the likeliest class of each, and its loss."""

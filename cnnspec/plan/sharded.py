@@ -69,7 +69,7 @@ class Sharded(Lowering):
 
     def program(self, shard: int, operands: Sequence[Sequence[Operands]]) -> list[Step | Reduce | Passed]:
         """Everything that one shard does in a step, in order."""
-        program: list[Step | Reduce | Passed] = [self.enter(shard)]
+        program: list[Step | Reduce | Passed] = [*self.enter(shard)]
         for node, of_shards in zip(self.graph.nodes, operands, strict=True):
             program += node.layer.forward(of_shards[shard])
         if self.mode == "train":

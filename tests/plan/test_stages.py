@@ -17,7 +17,7 @@ from cnnspec.layers.merge import Add
 from cnnspec.layers.pool import MaxPool2d
 from cnnspec.optim.losses import SoftmaxCrossEntropy
 from cnnspec.optim.optimizers import Sgd
-from cnnspec.plan import Team, Training, Weights, lower, stages
+from cnnspec.plan import Entry, Team, Training, Weights, lower, stages
 from cnnspec.plan.crew import Phases
 from cnnspec.spec import loads
 from tests.plan.test_sharing import SHAPE, graphs, node
@@ -146,3 +146,21 @@ def test_gradients_that_are_made_ready_are_the_same() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "BESIDE", 0)
         assert beside == (results(graph, "train", Team(1)),) * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "batch", "copied"), [("- relu", 1, True), ("- sigmoid", 1, True), ("", 1, False), ("", 2, True)]
+)
+def test_one_image_that_lies_as_it_should_is_read_where_it_is(first: str, batch: int, copied: bool) -> None:
+    """And only where nobody writes to it."""
+    graph = optimise(build(loads(LENET.replace("layers:\n", f"layers:\n  {first}\n"))), PASSES["infer"])
+    weights, random = Weights(graph, dtype="float64"), np.random.default_rng(0)
+    weights.values[...] = random.standard_normal(weights.values.shape)
+    plan, pair = (lower(graph, n, "infer", weights, Team(1), entry=Entry("float64")) for n in (batch, 2))
+    images = random.standard_normal((2, 1, 28, 28))
+    for one in (plan, pair):
+        one.images[...] = images[: one.batch]
+        one.compute()
+    assert (plan.images == images[:batch]).all()
+    np.testing.assert_allclose(plan.output, pair.output[:batch], rtol=1e-10)
+    assert len(pair.phases) - len(plan.phases) == (0 if copied else 1)
