@@ -288,8 +288,10 @@ class Filtering:
     def ahead(self, case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """The columns of all tiles, where there is room."""
         n = x.shape[-1]
-        tiles = self.tiles(case, self.together(case, n)) if self._at_once(case, n) else ()
-        return [step for tile in tiles for step in self._expand_beside(case, x, tile, buffers)]
+        if not self._at_once(case, n):
+            return []
+        (tile,) = self.tiles(case, self.together(case, n))
+        return self._expand_beside(case, x, tile, buffers)
 
     def _columns_beside(self, case: Case, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:
         """The columns of tiles, beside each other."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 
 from cnnspec.graph import Node
@@ -35,8 +34,13 @@ class Alone(Lowering):
             last += self.judge(0)
         if self.mode == "infer" or self.training is None:
             return [*there, [in_turn(last)]], []
-        updating = self.back_with_updates(alone, last, self.training, prepare) if self.training.piecewise else []
-        return [*there, *self.back(alone, last)], [*there, *updating] if updating else []
+        backward = [
+            (node, node.layer.backward(alone[node.name]))
+            for node in reversed(self.graph.nodes)
+            if node.name in self.wanted
+        ]
+        updating = self.back_with_updates(last, backward, self.training, prepare) if self.training.piecewise else []
+        return [*there, *self.back(last, backward)], [*there, *updating] if updating else []
 
     def there(self, operands: Mapping[str, Operands]) -> tuple[list[Phase], list[Step]]:
         """One shard's way to the outputs: a phase for each stage, and what is left for the first member."""
@@ -50,10 +54,10 @@ class Alone(Lowering):
                 steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
         return phases, steps
 
-    def turning(self, last: Sequence[Step], backlog: Backlog, operands: Mapping[str, Operands]) -> Phase:
+    def turning(self, last: Sequence[Step], backlog: Backlog, backward: Sequence[tuple[Node, Backward]]) -> Phase:
         """The last steps before the way back, and beside them what makes a second member ready for it."""
-        programs = [node.layer.backward(operands[node.name]).ahead for node in self.ready]
-        beside = [backlog.reset, *(step for program in programs for step in steps_of(program))]
+        ahead = [step for node, found in backward if node in self.ready for step in steps_of(found.ahead)]
+        beside = [backlog.reset, *ahead]
         tasks = [in_turn(last), in_turn(beside)]
         return tasks if self.team.forks else [in_turn(tasks)]
 
@@ -81,20 +85,30 @@ class Alone(Lowering):
                 buffers[name] = self.arrays[0][part_key(node.name, member, name)]
         return whole.of_part(cut.rows, cut.part, buffers)
 
-    def back(self, operands: Mapping[str, Operands], last: Sequence[Step]) -> list[Phase]:
-        """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for."""
+    def gradient(self, node: Node, backward: Backward) -> list[Step]:
+        """What was not done beside the loss for the parameters' gradients."""
+        return [*(() if node in self.ready else steps_of(backward.ahead)), *steps_of(backward.params)]
+
+    def back(self, last: Sequence[Step], backward: Sequence[tuple[Node, Backward]]) -> list[Phase]:
+        """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for.
+
+        `last` are the steps before it, `backward` the nodes that want gradients, from the loss on, with their programs.
+        """
         backlog, steps = Backlog(self.team), list[Step]()
         end = backlog.passed(1 + len(self.learning()), partial(backlog.last, (), over=True))
-        for node, backward in self.backward(operands):
-            steps += steps_of(backward.shared)
+        for node, found in backward:
+            steps += steps_of(found.shared)
             if has_gradients(node):
-                gradient = [*steps_of(backward.ahead), *steps_of(backward.params)]
-                steps.append(partial(backlog.next, backlog.task(in_turn([*gradient, end]))))
-            steps += steps_of(backward.input)
-        return [self.turning(last, backlog, operands), backlog.ending([in_turn(steps)], end)]
+                steps.append(partial(backlog.next, backlog.task(in_turn([*self.gradient(node, found), end]))))
+            steps += steps_of(found.input)
+        return [self.turning(last, backlog, backward), backlog.ending([in_turn(steps)], end)]
 
     def back_with_updates(
-        self, operands: Mapping[str, Operands], last: Sequence[Step], training: Training, prepare: Mapping[str, Step]
+        self,
+        last: Sequence[Step],
+        backward: Sequence[tuple[Node, Backward]],
+        training: Training,
+        prepare: Mapping[str, Step],
     ) -> list[Phase]:
         """The same, each gradient followed by the update that it allows, and that by what the next step wants.
 
@@ -105,26 +119,18 @@ class Alone(Lowering):
         others = [backlog.task(step) for name, step in prepare.items() if name not in learning]
         rest = backlog.followed(gate.guarded(training.rest(learning, 1)), partial(backlog.last, others, over=True))
         end = backlog.passed(1 + len(learning), partial(backlog.last, rest))
-        for node, backward in self.backward(operands):
-            steps += steps_of(backward.shared)
+        for node, found in backward:
+            steps += steps_of(found.shared)
             if not has_gradients(node):
-                steps += steps_of(backward.input)
+                steps += steps_of(found.input)
                 continue
-            gradient = [*steps_of(backward.ahead), *steps_of(backward.params)]
-            updates = gate.guarded(training.updates_of(node.name, 1))
+            gradient, updates = self.gradient(node, found), gate.guarded(training.updates_of(node.name, 1))
             behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
                 both = backlog.passed(2, partial(backlog.next, *backlog.followed(updates, in_turn(behind))))
                 task = backlog.task(in_turn([*gradient, both]))
-                steps += [partial(backlog.next, task), *steps_of(backward.input), both]
+                steps += [partial(backlog.next, task), *steps_of(found.input), both]
             else:
                 task = backlog.task(in_turn([*gradient, *updates, *behind]))
-                steps += [*steps_of(backward.input), partial(backlog.next, task)]
-        return [self.turning([*last, gate.find], backlog, operands), backlog.ending([in_turn(steps)], end)]
-
-    def backward(self, operands: Mapping[str, Operands]) -> Iterator[tuple[Node, Backward]]:
-        """The nodes that want gradients, from the loss on, with their programs, without what was done beside it."""
-        for node in reversed(self.graph.nodes):
-            if node.name in self.wanted:
-                backward = node.layer.backward(operands[node.name])
-                yield node, replace(backward, ahead=()) if node in self.ready else backward
+                steps += [*steps_of(found.input), partial(backlog.next, task)]
+        return [self.turning([*last, gate.find], backlog, backward), backlog.ending([in_turn(steps)], end)]

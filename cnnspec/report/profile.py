@@ -19,13 +19,11 @@ from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, 
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
 from cnnspec.plan.crew import Phase
-from cnnspec.plan.lowering import overlapped
 from cnnspec.plan.memory import shared
 from cnnspec.plan.stages import MEMBERS
 from cnnspec.shapes import Shape
 
 Direction = Literal["prepare", "forward", "input", "weight", "loss"]
-BACK: tuple[Direction, ...] = ("input", "weight")
 SIDE = 512  # rows and columns of the matrices whose product is the peak
 RATE = 1e-4  # of learning, so that weights stay numbers
 TURN = 4  # steps with clocks, as many without, then a large product, and so on
@@ -55,9 +53,9 @@ class Cell:
         for clock in self.clocks:
             clock[0] = 0
 
-    def figures(self, busy: int, programs: int) -> tuple[float, int, int]:
-        """Seconds of the team, multiply-accumulates and bytes of one of the programs that were bound."""
-        return statistics.median(self.seconds) / busy, self.macs // programs, self.bytes // programs
+    def figures(self, busy: int) -> tuple[float, int, int]:
+        """Seconds of the team, multiply-accumulates and bytes."""
+        return statistics.median(self.seconds) / busy, self.macs, self.bytes
 
 
 def _clocked(step: Step, clock: Array) -> Step:
@@ -237,16 +235,15 @@ def profile(
     turns = _turns(plan, plain, team, cells, seconds)
     team.close()
     busy = min(threads, max(len(shards_of(batch)), MEMBERS))
-    ways = 2 if plan.eager and overlapped(graph, batch) else 1  # back: one with updates, and one without
     rows = [
-        Row(name, layer.type_name, direction, *cell.figures(busy, ways if direction in BACK else 1))
+        Row(name, layer.type_name, direction, *cell.figures(busy))
         for name, (layer, _) in timed.items()
         for direction, cell in layer.cells.items()
     ]
     kernels = {name: kernels_of(alone, shards_of(batch)[0], mode) for name, (_, alone) in timed.items()}
     rows = [_foretold(row, kernels[row.layer], batch / busy) for row in rows]
     if timed_loss and loss:
-        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy, 1)))
+        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy)))
     return Profile(
         mode=mode,
         batch=batch,

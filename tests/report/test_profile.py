@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from cnnspec.cli import main
 from cnnspec.graph import build
 from cnnspec.report.profile import Profile, profile
-from cnnspec.spec import loads
+from cnnspec.spec import load, loads
 
 Captured = pytest.CaptureFixture[str]
 
@@ -69,6 +69,23 @@ def test_work_is_that_of_the_whole_batch() -> None:
     assert convolution.bytes >= 4 * 48 * (2 * 144 + 8 * 100)
     assert convolution.kernel
     assert convolution.predicted
+
+
+@pytest.mark.parametrize("batch", [5, 40])
+def test_work_is_counted_once_however_a_batch_is_shared(batch: int) -> None:
+    """Also where gradients are made ready beside the loss."""
+    spec = load(Path(__file__).parents[2] / "specs" / "lenet.yaml")
+    graph = build(spec)
+    assert spec.train is not None
+    with threadpool_limits(1, user_api="blas"):
+        found = profile(
+            graph, batch, "train", loss=spec.train.loss, optimizer=spec.train.optimizer, threads=2, seconds=0.1
+        )
+    work = {node.name: node.macs * batch for node in graph.nodes}
+    rows = [row for row in found.rows if row.direction in ("forward", "input", "weight") and work[row.layer]]
+    directions = [(name, direction) for name in work if work[name] for direction in ("forward", "input", "weight")]
+    assert {(row.layer, row.direction) for row in rows} == {*directions} - {("conv2d_1", "input")}
+    assert all(row.macs == work[row.layer] for row in rows)
 
 
 def test_the_verb(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
