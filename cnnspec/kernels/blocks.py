@@ -25,18 +25,18 @@ NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
 SHORT = 8  # the same for both sides of a block of a @ b.T
 REUSED = 100_000  # elements of a matrix that stay in the second-level cache from one column to the next
-SMALL_PRODUCT = 1 << 12  # elements that are set to zero in less than half a microsecond
+SMALL_PRODUCT = 1 << 14  # elements that are set to zero in less than a microsecond
 
 
 def product(a: Array, b: Array, out: Array) -> Step:
-    """out = a @ b, stacked; a small one by `dot`, which begins half a microsecond earlier.
+    """out = a @ b, stacked; a small one by `a.dot`, which begins 0.7 us earlier.
 
     It writes zeros to `out` first, and copies what has gaps, so that it loses where products are large.
     """
     if prod(out.shape[:-2]) == 1:
         a, b, out = (array.reshape(array.shape[-2:]) for array in (a, b, out))
     small = out.ndim == 2 and out.size <= SMALL_PRODUCT and out.flags.c_contiguous and a.flags.forc and b.flags.forc
-    return partial(np.dot if small else np.matmul, a, b, out)
+    return partial(a.dot, b, out) if small else partial(np.matmul, a, b, out)
 
 
 def block(length: int, fewest: int, each: int) -> int:

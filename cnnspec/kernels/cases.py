@@ -128,9 +128,12 @@ def nothing_to_prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) 
 
 
 def copy(source: Array, target: Array) -> Step:
-    """target = source. What is contiguous in both goes as one element: for short runs up to six times as fast."""
+    """target = source. What is contiguous in both goes as one element: for short runs up to six times as fast.
+
+    An assignment begins 0.2 us earlier than `copyto`.
+    """
     read, written = runs(source, target)
-    return partial(np.copyto, written, read)
+    return partial(written.__setitem__, ..., read)
 
 
 def runs(source: Array, target: Array) -> tuple[Array, Array]:
@@ -173,6 +176,16 @@ def clear(arrays: Iterable[Array]) -> list[Step]:
 def accumulate(total: Array, term: Array) -> Step:
     """total += term."""
     return partial(np.add, total, term, total)
+
+
+def larger(a: Array, b: Array, out: Array) -> Step:
+    """out = max(a, b). It takes its output by name alone, which costs a `partial` 0.1 us more than a function."""
+    maximum, place = np.maximum, (out,)
+
+    def step() -> None:
+        maximum(a, b, out=place)
+
+    return step
 
 
 def sum_over(axis: int, array: Array, out: Array) -> Step:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnspec.kernels.cases import copy, runs
+from cnnspec.kernels.cases import copy, larger, runs
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.kernels.taps import along, overlap, taps
 from cnnspec.shapes import Windows
@@ -97,15 +97,15 @@ def _compete(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) ->
     high = work["high"]
     down = [(x[read], high[write]) for _, read, write in along(windows, 0)]
     line: list[Step] = [partial(high.fill, -np.inf)]
-    line += [partial(np.maximum, best, candidate, out=best) for candidate, best in down]
+    line += [larger(best, candidate, best) for candidate, best in down]
     line.append(partial(y.fill, -np.inf))
     for _, read, write in along(windows, 1):
         if "side" in work:
             side = work["side"]
-            line += [_apart(windows, high, side, read, write), partial(np.maximum, y, side, out=y)]
+            line += [_apart(windows, high, side, read, write), larger(y, side, y)]
         else:
             best = y[:, :, write]
-            line.append(partial(np.maximum, best, high[:, :, read], out=best))
+            line.append(larger(best, high[:, :, read], best))
     return in_turn(line)
 
 
@@ -166,10 +166,13 @@ def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Arr
     """
     upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
     high = work["high"]
+    if "sides" not in work and windows.width == 2 * windows.output[1]:  # even and odd numbers of one line
+        line = high.reshape(-1)
+        return [in_turn([larger(upper, lower, high), larger(line[::2], line[1::2], y.reshape(-1))])]
     columns = _columns(windows, high)
     left, right = sides = work.get("sides", columns)
     apart = [copy(part, side) for part, side in zip(columns, sides, strict=True) if part is not side]
-    compete = in_turn([partial(np.maximum, upper, lower, out=high), *apart, partial(np.maximum, left, right, out=y)])
+    compete = in_turn([larger(upper, lower, high), *apart, larger(left, right, y)])
     if "below" not in work:
         return [compete]
     below, right_won, side_below, tie = (work[name] for name in ("below", "right", "side_below", "tie"))

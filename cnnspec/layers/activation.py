@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnspec.fields import NonNegativeNumber
 from cnnspec.kernels import curves, sums
+from cnnspec.kernels.cases import larger
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
@@ -61,7 +62,7 @@ class Relu(Activation):
         """One pass."""
         shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SHORT else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
-        return [partial(np.maximum, x, sums.zeros(x.shape[-1], str(x.dtype)), out=y)]
+        return [larger(x, sums.zeros(x.shape[-1], str(x.dtype)), y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy where y > 0."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.kernels import direct, pooling
+from cnnspec.kernels import direct, pooled, pooling
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import MANY, choose
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
@@ -40,8 +40,8 @@ class PooledConvolution(Layer):
     """y[f,i,j] = b[f] + max over u, v in {0, 1} of (w x)[f, 2i + u, 2j + v].
 
     Neighbouring columns are two filters of one convolution of stride 2 along the width, the second with its taps one
-    column to the right: as products are as wide, fewer columns are expanded, and pooling compares whole rows.
-    Passes add it, specs do not.
+    column to the right: as products are as wide, fewer columns are expanded, and pooling compares whole rows. At
+    inference a single image of one channel is one product (`kernels.pooled`). Passes add it, specs do not.
     """
 
     first: Any
@@ -74,6 +74,8 @@ class PooledConvolution(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the kernels ask for, the pairs of filters, the map that is pooled, and who won, for the way back."""
         case, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
+        if mode == "infer" and n == case.channels == 1:
+            return pooled.scratch(self.first.convolution(*inputs))
         taps = (case.filters, case.channels, *case.windows.kernel)
         whole, side = (2 * rows, case.filters, columns, n), (rows, 2, filters, columns, n)
         found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
@@ -92,8 +94,12 @@ class PooledConvolution(Layer):
         return Part(PooledConvolution(self.first.but(padding=windows.padding)), reads) if windows.height else None
 
     def prepare(self, o: Operands) -> Program:
-        """The pairs of filters, then what the kernel makes of them."""
-        weight, pairs = o.params["weight"], o.buffers["pairs"]
+        """The pairs of filters, then what the kernel makes of them; or the filters of all places."""
+        weight = o.params["weight"]
+        if "places" in o.buffers:
+            case = self.first.convolution(map_shape(o.x))
+            return [pooled.prepare(case, weight, o.params.get("bias", 0.0), o.buffers)]
+        pairs = o.buffers["pairs"]
         left, right = _sides(pairs, weight)
 
         def pair() -> None:
@@ -106,6 +112,8 @@ class PooledConvolution(Layer):
 
     def forward(self, o: Operands) -> Program:
         """The map, then the maxima."""
+        if "places" in o.buffers:
+            return pooled.forward(self.first.convolution(map_shape(o.x)), o.x, o.y, o.buffers)
         whole = o.buffers["map"]
         pool = _tournament(whole, o.y, o.buffers) if o.mode == "train" else _maxima(whole, o.y)
         return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *add_bias(o)]
