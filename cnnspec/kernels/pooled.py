@@ -1,7 +1,7 @@
 """A convolution of one image with the 2x2 max pooling behind it, as a single product.
 
-The four places (u, v) of a window are four filters of one convolution of stride 2, W_uv: the same taps, u rows lower and
-v columns further right among (kh + 1, kw + 1), and zeros elsewhere. With P the patches that the windows of a map read,
+The four places (u, v) of a window are four filters of one convolution of stride 2, W_uv: the same taps, u rows lower
+and v columns further right among (kh + 1, kw + 1), zeros elsewhere. With P the patches that the windows of a map read,
 (c*(kh+1)*(kw+1), rows*columns), and a last row of ones for the bias,
 
     y = max over u, v of (W_uv, b) P.
@@ -61,7 +61,7 @@ def forward(case: Case, x: Array, y: Array, buffers: Mapping[str, Array]) -> lis
     """y (rows, filters, columns, 1) of x (h, c, w, 1)."""
     places, patches, products = buffers["places"], buffers["patches"], buffers["products"]
     (left, right), below = products
-    source, steps = x[..., 0], [partial(patches[-1].fill, 1)]
+    source, steps = x[..., 0], list[Step]([partial(patches[-1].fill, 1)])
     if "padded" in buffers:
         windows, source = case.windows, buffers["padded"]
         top, _, left_of, _ = windows.padding
