@@ -106,6 +106,74 @@ def test_two_members_compute_what_one_does(count: int) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+INFERRED = """
+cnnspec: 1
+name: net
+input: {input}
+layers:
+  - {{id: c, type: conv2d, filters: 3, {conv}}}
+  - {{id: p, type: max_pool2d, kernel_size: 2}}
+  - relu
+"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 2),
+    st.tuples(SIDES, SIDES),
+    st.tuples(*[st.integers(0, 2)] * 4),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from(["channel", "none"]),
+    st.integers(1, 2),
+    st.integers(0, 1000),
+)
+def test_inference_is_convolution_maximum_and_activation(
+    channels: int,
+    kernel: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    halves: tuple[int, int],
+    bias: str,
+    count: int,
+    seed: int,
+) -> None:
+    rows, columns = (2 * half + side - 1 for half, side in zip(halves, kernel, strict=True))
+    shape = (channels, rows - padding[0] - padding[1], columns - padding[2] - padding[3])
+    assume(min(shape) > 0)
+    conv = f"kernel_size: {list(kernel)}, padding: {list(padding)}, kernel: direct, bias: {bias}"
+    graph, random = build(loads(INFERRED.format(input=list(shape), conv=conv))), np.random.default_rng(seed)
+    assert pooled(graph, "infer")
+    weights = Weights(graph, dtype="float64")
+    for array in weights.params.values():
+        array[...] = random.standard_normal(array.shape)
+    plan = lower(graph, count, "infer", weights, Team(1))
+    given_bias = weights.params["c.bias"] if bias == "channel" else np.zeros(3)
+    for _ in range(2):  # what the first images left in the arena does not matter
+        images = random.standard_normal(plan.images.shape).astype("float32").astype("float64")
+        plan.images[...] = images
+        plan.compute()
+        padded = np.pad(images, [(0, 0), (0, 0), padding[:2], padding[2:]])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))
+        whole = np.einsum("nchwij,fcij->nfhw", windows, weights.params["c.weight"]) + given_bias[:, None, None]
+        maxima = whole.reshape(count, 3, halves[0], 2, halves[1], 2).max((3, 5))
+        np.testing.assert_allclose(plan.output, np.maximum(maxima, 0), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_two_members_infer_what_one_does(count: int) -> None:
+    graph, _ = net((1, 28, 28), "kernel_size: 5, padding: [1, 1, 2, 0]")
+    assert pooled(graph, "infer")
+    weights, outputs = Weights(graph), list[Array]()
+    weights.initialise(0)
+    for threads in (1, 2):
+        team = Team(threads)
+        plan = lower(graph, count, "infer", weights, team)
+        plan.images[...] = np.random.default_rng(0).standard_normal(plan.images.shape)
+        plan.compute()
+        outputs.append(plan.output)
+        team.close()
+    np.testing.assert_array_equal(*outputs)
+
+
 def test_inference_follows_the_weights() -> None:
     graph, _ = net((1, 12, 12), "kernel_size: 5")
     follows_the_weights(graph, passes("infer", pooling=False))
