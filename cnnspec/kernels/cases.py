@@ -12,7 +12,7 @@ import numpy as np
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.shapes import Shape, Windows
 
-FEWEST_ROWS = 6
+FEWEST_ROWS, OF_ONE_ROW = 6, 2
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ class Case:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image by the definition; products of fewer rows take as long as of six."""
-        rows = max(self.filters_of_group, FEWEST_ROWS)
+        """Multiply-accumulates of one image by the definition.
+
+        Products of fewer rows take as long as of six; of a single row, which read the other matrix once, as of two.
+        """
+        rows = max(self.filters_of_group, FEWEST_ROWS) if self.filters_of_group > 1 else OF_ONE_ROW
         return self.groups * rows * self.depth * prod(self.windows.output)
 
 

@@ -1,8 +1,9 @@
 """Expanded columns: what makes the windows of a convolution matrices without a copy.
 
-For a tile of output rows, the kw column taps of the rows that it reads are copied side by side, padding included:
-E (groups, rows, kw, c, ow*n). Row r of the output then reads kh*kw*c consecutive, uniformly spaced rows of E: a matrix
-that is a view and overlaps its neighbours. A tile stays in the cache until the products have read it.
+For a tile of groups and output rows, the kw column taps of the rows that it reads are copied side by side, padding
+included: E (groups, rows, kw, c, ow*n). Row r of the output then reads kh*kw*c consecutive, uniformly spaced rows of E:
+a matrix that is a view and overlaps its neighbours. A tile stays in the cache until the products have read it: it is
+some of the groups with all rows, and only where one group is too much for that, some of its rows.
 A 1x1 kernel at stride 1 reads the map itself.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from numpy.lib.stride_tricks import as_strided
 
@@ -24,11 +26,16 @@ LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
 
 @dataclass(frozen=True)
 class Tile:
-    """Output rows, the steps that expand what they read, and their windows (groups, rows, K, ow*n)."""
+    """Groups and output rows, the steps that expand what they read, and their windows (groups, rows, K, ow*n)."""
 
+    groups: slice
     rows: slice
     fill: list[Step]
     windows: Array
+
+    def maps(self, each: int) -> slice:
+        """The channels, or the filters, of its groups, so many each."""
+        return slice(self.groups.start * each, self.groups.stop * each)
 
 
 def reads_map(windows: Windows) -> bool:
@@ -41,10 +48,26 @@ def _down(windows: Windows) -> int:
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 
+def groups_of_tile(case: Case, n: int) -> int:
+    """As many groups as a tile can hold with all their rows."""
+    most = TILE // (_height(case.windows, case.windows.output[0]) * _row(case, n))
+    return max(count for count in range(1, case.groups + 1) if case.groups % count == 0 and count <= max(1, most))
+
+
+def _height(windows: Windows, rows: int) -> int:
+    """Rows of E that so many output rows read."""
+    return (rows - 1) * _down(windows) + windows.extent[0]
+
+
+def _row(case: Case, n: int) -> int:
+    """Elements of a row of E of one group."""
+    return case.windows.kernel[1] * case.channels_of_group * case.windows.output[1] * n
+
+
 def rows_of_tile(case: Case, n: int) -> int:
     """Output rows of a tile; the tiles of a map are about equally high."""
-    windows, (oh, ow) = case.windows, case.windows.output
-    row = windows.kernel[1] * case.channels * ow * n
+    windows, oh = case.windows, case.windows.output[0]
+    row = groups_of_tile(case, n) * _row(case, n)
     most = max(LOWEST, (TILE // row - windows.extent[0]) // _down(windows) + 1)
     return -(-oh // -(-oh // most))
 
@@ -54,8 +77,8 @@ def expanded(case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
     windows = case.windows
     if reads_map(windows):
         return {}
-    rows = (rows_of_tile(case, n) - 1) * _down(windows) + windows.extent[0]
-    shape = (case.groups, rows, windows.kernel[1], case.channels_of_group, windows.output[1], n)
+    groups, rows = groups_of_tile(case, n), _height(windows, rows_of_tile(case, n))
+    shape = (groups, rows, windows.kernel[1], case.channels_of_group, windows.output[1], n)
     return {"columns": Buffer(shape, lifetime)}
 
 
@@ -74,23 +97,23 @@ def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iter
     if "columns" not in buffers:
         for first in range(0, oh, most):
             rows = slice(first, min(first + most, oh))
-            yield Tile(rows, [], grouped_rows(x[rows], case.groups))
+            yield Tile(slice(0, case.groups), rows, [], grouped_rows(x[rows], case.groups))
         return
     columns, source, n = buffers["columns"], grouped_map(x, case.groups), x.shape[-1]
     item, down, height = columns.itemsize, _down(case.windows), min(most, rows_of_tile(case, n))
     fill = clear(edges(case.windows, columns))
-    for first in range(0, oh, height):
-        rows = slice(first, min(first + height, oh))
+    for group, first in product(range(0, case.groups, len(columns)), range(0, oh, height)):
+        groups, rows = slice(group, group + len(columns)), slice(first, min(first + height, oh))
         count = rows.stop - rows.start
         view = as_strided(
             columns,
-            (case.groups, count, case.depth, ow * n),
+            (len(columns), count, case.depth, ow * n),
             (columns.strides[0], down * columns.strides[1], ow * n * item, item),
             writeable=False,
         )
-        read = columns[:, : (count - 1) * down + case.windows.extent[0]]
-        fill += _expand(case.windows, source, read, first * case.windows.stride[0] - case.windows.padding[0])
-        yield Tile(rows, fill, view)
+        read, start = columns[:, : _height(case.windows, count)], first * case.windows.stride[0]
+        fill += _expand(case.windows, source[groups], read, start - case.windows.padding[0])
+        yield Tile(groups, rows, fill, view)
         fill = []
 
 

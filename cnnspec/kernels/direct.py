@@ -12,7 +12,7 @@ from math import prod
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
 from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
-from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
+from cnnspec.kernels.columns import expanded, groups_of_tile, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
@@ -45,7 +45,8 @@ def _pack(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     steps: list[Step] = []
     for tile in tiles(case, x, buffers, case.windows.output[0]):
-        steps += [*tile.fill, correlate(tile.windows, buffers["packed"], y[tile.rows])]
+        out = y[tile.rows, tile.maps(case.filters_of_group)]
+        steps += [*tile.fill, correlate(tile.windows, buffers["packed"][tile.groups], out)]
     return steps
 
 
@@ -87,8 +88,9 @@ def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
 
 
 def _at_once(case: Case, n: int) -> bool:
-    """Whether one tile holds all rows of a map that must be expanded, so that this may be done before dy is there."""
-    return _rows_of_products(case, n) == case.windows.output[0] and not reads_map(case.windows)
+    """Whether one tile holds all of a map that must be expanded, so that this may be done before dy is there."""
+    whole = _rows_of_products(case, n) == case.windows.output[0] and groups_of_tile(case, n) == case.groups
+    return whole and not reads_map(case.windows)
 
 
 def _expanded_ahead(case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -108,11 +110,11 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
     expanded_before, steps = _at_once(case, x.shape[-1]), list[Step]()
     for tile in tiles(case, x, buffers, products.shape[1]):
-        part = products[:, : tile.windows.shape[1]]
+        part, groups = products[tile.groups, : tile.windows.shape[1]], tile.groups
         steps += [
             *([] if expanded_before else tile.fill),
-            gradient_product(tile.windows, gradients[:, tile.rows], part),
-            add_rows(part, total, partial, first=tile.rows.start == 0),
+            gradient_product(tile.windows, gradients[groups, tile.rows], part),
+            add_rows(part, total[groups], partial[groups], first=tile.rows.start == 0),
         ]
     return [*steps, copy(summed, target)]
 

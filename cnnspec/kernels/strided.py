@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, part
-from cnnspec.kernels.columns import LOWEST, TILE, expanded, moved, rows_of_tile, tiles
+from cnnspec.kernels.columns import LOWEST, TILE, expanded, groups_of_tile, moved, rows_of_tile, tiles
 from cnnspec.kernels.direct import correlate
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape, Windows
@@ -63,8 +63,9 @@ def _over(case: Case, columns: Phase) -> Case:
 def _products(case: Case, columns: Phase, n: int) -> Shape:
     """Where the products of a tile lie before they are merged into dx: (rows, c, columns of the phase, n)."""
     over = _over(case, columns)
-    most = max(LOWEST, TILE // (case.channels * columns.length * n))
-    return (min(rows_of_tile(over, n), most), case.channels, columns.length, n)
+    channels = groups_of_tile(over, n) * case.channels_of_group
+    most = max(LOWEST, TILE // (channels * columns.length * n))
+    return (min(rows_of_tile(over, n), most), channels, columns.length, n)
 
 
 def _packed(rows: Phase, columns: Phase) -> str:
@@ -113,14 +114,14 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
             steps += tile.fill
             for rows in reached_rows:
                 places = slice(tile.rows.start, min(tile.rows.stop, rows.length))
-                place = dx[rows.first :: sh, :, columns.first :: sw][places]
+                place = dx[rows.first :: sh, tile.maps(case.channels_of_group), columns.first :: sw][places]
                 if not place.size:
                     continue
                 row = columns.count * over.channels_of_group
                 read = slice((rows.low - lowest) * row, (rows.low - lowest + rows.count) * row)
                 windows = tile.windows[:, : place.shape[0], read]
                 target = place if sw == 1 else part(buffers["products"], place.shape)
-                steps.append(correlate(windows, buffers[_packed(rows, columns)], target))
+                steps.append(correlate(windows, buffers[_packed(rows, columns)][tile.groups], target))
                 if sw > 1:
                     steps.append(copy(target, place))
     return steps

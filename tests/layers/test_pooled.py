@@ -172,7 +172,7 @@ def test_two_members_infer_what_one_does(count: int) -> None:
         plan.compute()
         outputs.append(plan.output)
         team.close()
-    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 def test_inference_follows_the_weights() -> None:
