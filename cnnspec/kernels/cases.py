@@ -13,6 +13,7 @@ from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.shapes import Shape, Windows
 
 FEWEST_ROWS, OF_ONE_ROW = 6, 2
+COLUMNS = 32  # of a product, from which on it costs what its multiplications do
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Work:
     `once` are elements copied or added once for all images, such as those of transformed weights; `calls` are calls of
     NumPy, also for all images. What machines differ in has a price of its own: elements `transformed` to other
     coordinates and back, and multiply-accumulates in products with matrices as `small` as a map's rows, or of `bands`
-    as narrow as a filter, or of bands `turned`.
+    as narrow as a filter, or of bands `turned`. `columns` are those that one image has in a product of `macs`.
     """
 
     macs: int = 0
@@ -67,6 +68,7 @@ class Work:
     small: int = 0
     bands: int = 0
     turned: int = 0
+    columns: int = COLUMNS
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,22 @@ class Prices:
     small: float
     band: float
     turned: float
+    begun: float  # columns that a product could have had in the time that it takes to begin
+    rest: float  # the same for every column that is left over when they are taken by eights
 
     def of_image(self, work: Work, n: int) -> float:
         """The time of one image among n."""
-        products = work.macs * self.mac + work.small * self.small + work.bands * self.band + work.turned * self.turned
+        products = work.macs * self.mac * self._of_columns(work.columns * n)
+        products += work.small * self.small + work.bands * self.band + work.turned * self.turned
         once = work.once * self.moved + work.calls * self.call
         return products + work.moved * self.moved + work.transformed * self.transformed + once / n
+
+    def _of_columns(self, columns: int) -> float:
+        """How much longer products of few columns take than those that the price is for, of as many multiplications."""
+        if columns >= COLUMNS:
+            return 1
+        eights, rest = divmod(columns, 8)
+        return (self.begun + 8 * eights + self.rest * rest) / columns / (self.begun / COLUMNS + 1)
 
 
 def nothing_ahead(case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:

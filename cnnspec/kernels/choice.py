@@ -52,8 +52,10 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
 # as measured on servers with AVX-512 and without
-WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, small=0.021, band=0.021, turned=0.021)
-OTHER = Prices(mac=0.0255, moved=0.2, call=1300, transformed=0.3, small=0.034, band=0.09, turned=0.18)
+WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, small=0.021, band=0.021, turned=0.021, begun=0, rest=1)
+OTHER = Prices(
+    mac=0.0255, moved=0.2, call=1300, transformed=0.3, small=0.034, band=0.09, turned=0.18, begun=4, rest=2.2
+)
 PRICES = WIDE if AVX512 else OTHER
 IMAGE = 4  # channels up to which a map is taken for the network's input, whose gradient nobody wants
 FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many

@@ -30,6 +30,7 @@ from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
 
 CACHE = 1 << 17  # elements of a map that are transformed at a time
+PARTS = 2  # real and imaginary: products are so many times as high, which for the price is as good as columns
 LARGEST = 1 << 22  # products an image: beyond, the weights' spectra cost more memory than their products save time
 
 
@@ -220,18 +221,18 @@ def _of_result(case: Case) -> Work:
 def _forward_work(case: Case) -> Work:
     products, x, y = _products(case), _of_map(case), _of_result(case)
     # products as narrow as the batch take a fifth longer; once: the weights' spectra, M made of them, and M read
-    return Work(products * 6 // 5, x.moved + y.moved, small=x.small + y.small, once=3 * products)
+    return Work(products * 6 // 5, x.moved + y.moved, small=x.small + y.small, once=3 * products, columns=PARTS)
 
 
 def _input_work(case: Case) -> Work:
-    return replace(_of_map(case), macs=_products(case) * 6 // 5, once=2 * _products(case))
+    return replace(_of_map(case), macs=_products(case) * 6 // 5, once=2 * _products(case), columns=PARTS)
 
 
 def _weight_work(case: Case) -> Work:
     products, dy = _products(case), _of_result(case)
     # the spectrum of dy, which the input's gradient finds; products sum over the images alone, which are as few
     read = 2 * _circle(case).frequencies * (case.channels + case.filters)
-    return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products)
+    return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products, columns=PARTS)
 
 
 FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
-from cnnspec.kernels.cases import Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
+from cnnspec.kernels.cases import COLUMNS, Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
 from cnnspec.kernels.columns import expanded, groups_of_tile, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
@@ -135,7 +135,9 @@ def _supports_input(case: Case) -> bool:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, moved(case) + 2 * case.filters * prod(case.windows.output))  # results go to memory
+    moved_in_all = moved(case) + 2 * case.filters * prod(case.windows.output)  # results go to memory
+    columns = case.windows.output[1] if case.filters_of_group > 1 else COLUMNS  # a single row is not packed for
+    return Work(case.macs, moved_in_all, columns=columns)
 
 
 def _weight_work(case: Case) -> Work:

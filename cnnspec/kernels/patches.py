@@ -3,6 +3,9 @@
 Patches are gathered for a tile of output rows at a time, (groups, rows, K, ow*n) with K = c*kh*kw in the order of the
 weights, so that the weights are used as they are and a tile stays in the cache:
 y = W P, dW = sum over rows of P dy^T, and dx adds W^T dy tap by tap (col2im).
+
+Where a row has few columns, because images are small and few, a product for each row would mostly be its preparation.
+There y is a single product with the patches of all rows of a tile side by side, (groups, K, rows*ow*n), and a copy.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 
 from cnnspec.kernels.blocks import block, product
 from cnnspec.kernels.cases import (
+    COLUMNS,
     Case,
     Kernel,
     Work,
@@ -25,6 +29,7 @@ from cnnspec.kernels.cases import (
     grouped_rows,
     inside,
     nothing_to_prepare,
+    part,
     read_by,
 )
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
@@ -62,15 +67,20 @@ def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tu
         for kx in range(kw):
             left, right = inside(windows, 1, kx)
             if bottom > top and right > left:
-                part = by_tap[:, top - rows.start : bottom - rows.start, :, ky, kx, left:right]
+                of_tap = by_tap[:, top - rows.start : bottom - rows.start, :, ky, kx, left:right]
                 down, across = read_by(windows, 0, ky, top, bottom), read_by(windows, 1, kx, left, right)
-                yield part, source[:, down, :, across]
+                yield of_tap, source[:, down, :, across]
+
+
+def _joined(case: Case, n: int) -> bool:
+    """Whether the rows of a tile are one product."""
+    return case.windows.output[1] * n < COLUMNS
 
 
 def _gather(case: Case, rows: slice, patches: Array, source: Array) -> list[Step]:
     moves = list(_taps(case, rows, patches, source))
-    padded = sum(part.size for part, _ in moves) < patches.size
-    return [*clear([patches] if padded else []), *(copy(origin, part) for part, origin in moves)]
+    padded = sum(of_tap.size for of_tap, _ in moves) < patches.size
+    return [*clear([patches] if padded else []), *(copy(origin, of_tap) for of_tap, origin in moves)]
 
 
 def _grouped_weight(case: Case, weight: Array) -> Array:
@@ -79,10 +89,31 @@ def _grouped_weight(case: Case, weight: Array) -> Array:
 
 def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     source, target, matrix = grouped_map(x, case.groups), grouped_rows(y, case.groups), _grouped_weight(case, weight)
+    n = x.shape[-1]
     steps: list[Step] = []
-    for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
-        steps += [*_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
+    for rows, patches in _tiles(case, buffers["patches"], n):
+        if _joined(case, n):
+            steps += _side_by_side(case, rows, source, matrix[:, 0], target[:, rows], buffers)
+        else:
+            steps += [*_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
     return steps
+
+
+def _side_by_side(
+    case: Case, rows: slice, source: Array, matrix: Array, target: Array, buffers: Mapping[str, Array]
+) -> list[Step]:
+    """All rows of a tile as one product, (groups, filters, rows*ow*n)."""
+    groups, count, _, columns = target.shape
+    patches, products = (
+        part(buffers[name].reshape(-1), (groups, length, count, columns))
+        for name, length in (("patches", case.depth), ("products", case.filters_of_group))
+    )
+    wide, made = (array.reshape(groups, -1, count * columns) for array in (patches, products))
+    return [
+        *_gather(case, rows, patches.swapaxes(1, 2), source),
+        product(matrix, wide, made),
+        copy(products.swapaxes(1, 2), target),
+    ]
 
 
 def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -104,8 +135,8 @@ def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
     moves = list(_taps(case, rows, patches, target))
 
     def step() -> None:
-        for part, place in moves:
-            np.add(place, part, out=place)
+        for share, place in moves:
+            np.add(place, share, out=place)
 
     return step
 
@@ -116,11 +147,11 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     steps: list[Step] = []
     for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
-        part = products[:, : rows.stop - rows.start]
+        of_rows = products[:, : rows.stop - rows.start]
         steps += [
             *_gather(case, rows, patches, source),
-            product(patches, transposed[:, rows], part),
-            add_rows(part, total, partial, first=rows.start == 0),
+            product(patches, transposed[:, rows], of_rows),
+            add_rows(of_rows, total, partial, first=rows.start == 0),
         ]
     target = dweight.reshape(case.groups, case.filters_of_group, case.depth)
     summed = total.transpose(0, 2, 1)
@@ -133,7 +164,11 @@ def _patches(lifetime: Lifetime, case: Case, n: int) -> dict[str, Buffer]:
 
 
 def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    return _patches("forward", case, n)
+    found = _patches("forward", case, n)
+    if _joined(case, n):
+        groups, rows, _, columns = found["patches"].shape
+        found["products"] = Buffer((groups, case.filters_of_group, rows, columns))
+    return found
 
 
 def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
@@ -163,17 +198,19 @@ def _calls(case: Case) -> int:
 
 
 def _work(case: Case) -> Work:
-    return Work(case.macs, _gathered(case) + 2 * case.filters * prod(case.windows.output), calls=_calls(case))
+    moved = _gathered(case) + 2 * case.filters * prod(case.windows.output)
+    return Work(case.macs, moved, calls=_calls(case), columns=prod(case.windows.output))
 
 
 def _weight_work(case: Case) -> Work:
     rows = case.windows.output[0]
-    return replace(_work(case), once=2 * rows * case.depth * case.filters)  # one product an output row, then their sum
+    once = 2 * rows * case.depth * case.filters  # one product an output row, then their sum
+    return replace(_work(case), once=once, columns=case.windows.output[1])
 
 
 def _input_work(case: Case) -> Work:
     # products are written, then read with what they are added to
-    return Work(case.macs, 5 * _gathered(case) // 2, calls=_calls(case))
+    return Work(case.macs, 5 * _gathered(case) // 2, calls=_calls(case), columns=case.windows.output[1])
 
 
 FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)

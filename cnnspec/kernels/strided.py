@@ -148,7 +148,8 @@ def _work(case: Case) -> Work:
     copied = sum(moved(_over(case, phase)) for phase in columns)
     reached = case.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)
     whole = case.channels * windows.height * windows.width
-    return Work(case.macs, copied + whole + reached * min(windows.stride[1], 2))
+    moved_in_all = copied + whole + reached * min(windows.stride[1], 2)
+    return Work(case.macs, moved_in_all, columns=windows.output[1])
 
 
 INPUT = Kernel("direct", _supports, _work, _scratch, _prepare, _input_gradient)

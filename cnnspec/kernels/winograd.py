@@ -371,7 +371,7 @@ class Filtering:
         moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
         results = case.filters * prod(windows.output)
         calls = CALLS * -(-tiles // self.together(case, 1))
-        return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls)
+        return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls, columns=ow)
 
     def work_of_weight(self, case: Case) -> Work:
         """The same products, and one sum of weights for every tile."""

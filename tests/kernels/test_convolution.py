@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.fields import options
-from cnnspec.kernels import columns, depthwise, direct, strided, winograd
+from cnnspec.kernels import columns, depthwise, direct, patches, strided, winograd
 from cnnspec.kernels.cases import Case
 from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.machine import AVX512
@@ -63,6 +63,7 @@ def results(case: Case, direction: Direction, n: int, dtype: Any) -> dict[str, A
     st.tuples(st.integers(1, 2), st.integers(1, 3)),
     st.tuples(*[st.integers(0, 4)] * 4),
     st.sampled_from(DIRECTIONS),
+    st.sampled_from([1, 3, 17]),
 )
 def test_kernels_agree(
     shape: tuple[int, int, int],
@@ -73,6 +74,7 @@ def test_kernels_agree(
     dilation: tuple[int, int],
     padding: tuple[int, int, int, int],
     direction: Direction,
+    n: int,
 ) -> None:
     whole = (shape[0] * groups, *shape[1:])
     try:
@@ -80,7 +82,7 @@ def test_kernels_agree(
         case = case_of(whole, filters * groups, groups, **laid)
     except ShapeError:
         assume(False)
-    found = results(case, direction, 3, np.float64)
+    found = results(case, direction, n, np.float64)
     for result in found.values():
         np.testing.assert_allclose(result, found["patches"], atol=1e-11)
 
@@ -158,6 +160,16 @@ def test_kernels_agree_where_rows_are_cut_into_tiles(direction: Direction, strid
     np.testing.assert_allclose(found["direct"], found["patches"], atol=1e-9)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_rows_side_by_side_are_cut_into_tiles(groups: int) -> None:
+    case = case_of((512, 14, 14), 4, groups, kernel=(3, 3), stride=(1, 1), padding="same")
+    buffers = patches.FORWARD.scratch(case, 1)
+    assert "products" in buffers
+    assert 1 < buffers["patches"].shape[1] < 14
+    found = results(case, "forward", 1, np.float64)
+    np.testing.assert_allclose(found["patches"], found["direct"], atol=1e-10)
+
+
 def names(case: Case, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
     return [kernel.name for kernel in choose(case, n, mode, pinned).values()]
 
@@ -176,6 +188,9 @@ def test_the_cheapest_kernels_are_chosen(machine: str) -> None:
     assert names(lenet, 5) == ["winograd4"] * 3
     separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
     assert names(separable, 32) == (["depthwise"] * 3 if machine == "wide" else ["direct", "depthwise", "direct"])
+    small = case_of((128, 7, 7), 128, 1, **same)  # of whose rows a product would be mostly its beginning
+    assert names(small, 1, "infer") == (["direct"] if machine == "wide" else ["patches"])
+    assert names(small, 32) == ["dft"] * 3
     colours = case_of((3, 32, 32), 16, 1, **same)  # transforms take as long as the products that they save
     assert names(colours, 32, "infer") == (["winograd4"] if machine == "wide" else ["direct"])
 
