@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -64,33 +66,39 @@ def trained(
     return [plan.losses.copy(), *(gradient.copy() for gradient in training.gradients)]
 
 
+@dataclass(frozen=True)
+class Laid:
+    """A map, a convolution over it, and how many windows of 2x2 cover what that gives."""
+
+    shape: tuple[int, int, int]
+    kernel: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    halves: tuple[int, int]
+    bias: str
+
+    @property
+    def conv(self) -> str:
+        kernel, padding = list(self.kernel), list(self.padding)
+        return f"kernel_size: {kernel}, padding: {padding}, kernel: direct, bias: {self.bias}"
+
+
 SIDES = st.integers(1, 4)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 2),
-    st.tuples(SIDES, SIDES),
-    st.tuples(*[st.integers(0, 2)] * 4),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.sampled_from(["channel", "none"]),
-    st.sampled_from([1, 5, 33]),
-    st.booleans(),
-)
-def test_results_are_those_of_two_layers(
-    channels: int,
-    kernel: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    halves: tuple[int, int],
-    bias: str,
-    count: int,
-    whole: bool,
-) -> None:
+@st.composite
+def laid(draw: st.DrawFn) -> Laid:
+    channels, kernel = draw(st.integers(1, 2)), draw(st.tuples(SIDES, SIDES))
+    padding, halves = draw(st.tuples(*[st.integers(0, 2)] * 4)), draw(st.tuples(SIDES, SIDES))
     rows, columns = (2 * half + side - 1 for half, side in zip(halves, kernel, strict=True))
     shape = (channels, rows - padding[0] - padding[1], columns - padding[2] - padding[3])
     assume(min(shape) > 0)
-    conv = f"kernel_size: {list(kernel)}, padding: {list(padding)}, kernel: direct, bias: {bias}"
-    graph, train = net(shape, conv)
+    return Laid(shape, kernel, padding, halves, draw(st.sampled_from(["channel", "none"])))
+
+
+@settings(max_examples=60, deadline=None)
+@given(laid(), st.sampled_from([1, 5, 33]), st.booleans())
+def test_results_are_those_of_two_layers(laid: Laid, count: int, whole: bool) -> None:
+    graph, train = net(laid.shape, laid.conv)
     assert pooled(graph)
     apart, together = (trained(graph, train, count, 1, pooling=pooling, whole=whole) for pooling in (True, False))
     for one, other in zip(apart, together, strict=True):
@@ -118,33 +126,14 @@ layers:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 2),
-    st.tuples(SIDES, SIDES),
-    st.tuples(*[st.integers(0, 2)] * 4),
-    st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    st.sampled_from(["channel", "none"]),
-    st.integers(1, 2),
-    st.integers(0, 1000),
-)
-def test_inference_is_convolution_maximum_and_activation(
-    channels: int,
-    kernel: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    halves: tuple[int, int],
-    bias: str,
-    count: int,
-    seed: int,
-) -> None:
-    rows, columns = (2 * half + side - 1 for half, side in zip(halves, kernel, strict=True))
-    shape = (channels, rows - padding[0] - padding[1], columns - padding[2] - padding[3])
-    assume(min(shape) > 0)
-    conv = f"kernel_size: {list(kernel)}, padding: {list(padding)}, kernel: direct, bias: {bias}"
-    graph, random = build(loads(INFERRED.format(input=list(shape), conv=conv))), np.random.default_rng(seed)
+@given(laid(), st.integers(1, 2), st.integers(0, 1000))
+def test_inference_is_convolution_maximum_and_activation(laid: Laid, count: int, seed: int) -> None:
+    spec = INFERRED.format(input=list(laid.shape), conv=laid.conv)
+    graph, random = build(loads(spec)), np.random.default_rng(seed)
     assert pooled(graph, "infer")
     weights = Weights(graph, dtype="float64")
     plan = lower(graph, count, "infer", weights, Team(1))
-    given_bias = weights.params["c.bias"] if bias == "channel" else np.zeros(3)
+    given_bias = weights.params["c.bias"] if laid.bias == "channel" else np.zeros(3)
     for _ in range(2):  # what the first images left in the arena does not matter
         for array in weights.params.values():
             array[...] = random.standard_normal(array.shape)
@@ -152,10 +141,10 @@ def test_inference_is_convolution_maximum_and_activation(
         images = random.standard_normal(plan.images.shape).astype("float32").astype("float64")
         plan.images[...] = images
         plan.compute()
-        padded = np.pad(images, [(0, 0), (0, 0), padding[:2], padding[2:]])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))
+        padded = np.pad(images, [(0, 0), (0, 0), laid.padding[:2], laid.padding[2:]])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, laid.kernel, (2, 3))
         whole = np.einsum("nchwij,fcij->nfhw", windows, weights.params["c.weight"]) + given_bias[:, None, None]
-        maxima = whole.reshape(count, 3, halves[0], 2, halves[1], 2).max((3, 5))
+        maxima = whole.reshape(count, 3, laid.halves[0], 2, laid.halves[1], 2).max((3, 5))
         np.testing.assert_allclose(plan.output, np.maximum(maxima, 0), rtol=1e-10, atol=1e-12)
 
 
