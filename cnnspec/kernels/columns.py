@@ -112,7 +112,8 @@ def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iter
             writeable=False,
         )
         read, start = columns[:, : _height(case.windows, count)], first * case.windows.stride[0]
-        fill += _expand(case.windows, source[groups], read, start - case.windows.padding[0])
+        cleared = group > 0 and height == oh  # other groups have their rows in the same places
+        fill += _expand(case.windows, source[groups], read, start - case.windows.padding[0], cleared=cleared)
         yield Tile(groups, rows, fill, view)
         fill = []
 
@@ -123,13 +124,13 @@ def edges(windows: Windows, columns: Array) -> list[Array]:
     return [edge for kx in taps for edge in outside(columns[:, :, kx], slice(*inside(windows, 1, kx)))]
 
 
-def _expand(windows: Windows, source: Array, columns: Array, start: int) -> list[Step]:
-    """Copy every column tap of the rows from `start` on; those above and below the map become zero."""
+def _expand(windows: Windows, source: Array, columns: Array, start: int, *, cleared: bool) -> list[Step]:
+    """Copy every column tap of the rows from `start` on; those above and below the map become zero, or are it."""
     step = windows.stride[0] // _down(windows)
     low = max(0, -(start // step))
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
-    steps = clear([columns[:, :low], columns[:, high:]])
+    steps = [] if cleared else clear([columns[:, :low], columns[:, high:]])
     if high == low:
         return steps
     if not any(windows.padding[2:]):

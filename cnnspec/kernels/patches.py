@@ -199,7 +199,8 @@ def _calls(case: Case) -> int:
 
 def _work(case: Case) -> Work:
     moved = _gathered(case) + 2 * case.filters * prod(case.windows.output)
-    return Work(case.macs, moved, calls=_calls(case), columns=prod(case.windows.output))
+    columns = prod(case.windows.output)  # all, as rows of few are joined, and those of many have no other price
+    return Work(case.macs, moved, calls=_calls(case), columns=columns)
 
 
 def _weight_work(case: Case) -> Work:
