@@ -100,11 +100,6 @@ class Prices:
         return (self.begun + 8 * eights + self.rest * rest) / columns / (self.begun / COLUMNS + 1)
 
 
-def nothing_ahead(case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """For kernels that do nothing with x before dy is there."""
-    return []
-
-
 def nothing_to_share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """For kernels that read dy as it is."""
     return []
@@ -119,7 +114,6 @@ class Kernel:
     forward, (dy, weight, dx) for the input's gradient, (x, dy, dweight) for the weights'.
     `share(case, dy, buffers)` binds what both gradients read. A kernel that shares is one of three, with one name and
     one set of buffers, that compute all directions of a convolution or none.
-    `ahead(case, x, buffers)` binds what the weights' gradient makes of x alone, which must be done before.
     """
 
     name: str
@@ -129,7 +123,6 @@ class Kernel:
     prepare: Callable[[Case, Array, Mapping[str, Array]], list[Step]]
     bind: Callable[[Case, Array, Array, Array, Mapping[str, Array]], list[Step]]
     share: Callable[[Case, Array, Mapping[str, Array]], list[Step]] = nothing_to_share
-    ahead: Callable[[Case, Array, Mapping[str, Array]], list[Step]] = nothing_ahead
 
     @property
     def joint(self) -> bool:

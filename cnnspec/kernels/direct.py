@@ -12,7 +12,7 @@ from math import prod
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
 from cnnspec.kernels.cases import COLUMNS, Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
-from cnnspec.kernels.columns import expanded, groups_of_tile, moved, reads_map, rows_of_tile, tiles
+from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Windows
 
@@ -80,25 +80,11 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
 def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
     matrix = (case.depth, case.filters_of_group)
     return {
-        **expanded(case, n, "ahead" if _at_once(case, n) else "backward"),
+        **expanded(case, n, "backward"),
         "products": Buffer((case.groups, _rows_of_products(case, n), *matrix), "backward"),
         "total": Buffer((case.groups, *matrix), "backward"),
         "partial": Buffer((case.groups, *matrix), "backward"),
     }
-
-
-def _at_once(case: Case, n: int) -> bool:
-    """Whether one tile holds all of a map that must be expanded, so that this may be done before dy is there."""
-    whole = _rows_of_products(case, n) == case.windows.output[0] and groups_of_tile(case, n) == case.groups
-    return whole and not reads_map(case.windows)
-
-
-def _expanded_ahead(case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """The columns, where there is room for all."""
-    if not _at_once(case, x.shape[-1]):
-        return []
-    (tile,) = tiles(case, x, buffers, case.windows.output[0])
-    return tile.fill
 
 
 def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -108,11 +94,11 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     filters, c, kh, kw = dweight.shape
     target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
     summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
-    expanded_before, steps = _at_once(case, x.shape[-1]), list[Step]()
+    steps: list[Step] = []
     for tile in tiles(case, x, buffers, products.shape[1]):
         part, groups = products[tile.groups, : tile.windows.shape[1]], tile.groups
         steps += [
-            *([] if expanded_before else tile.fill),
+            *tile.fill,
             gradient_product(tile.windows, gradients[groups, tile.rows], part),
             add_rows(part, total[groups], partial[groups], first=tile.rows.start == 0),
         ]
@@ -151,6 +137,4 @@ def _input_work(case: Case) -> Work:
 
 FORWARD = Kernel("direct", _supports, _work, _forward_scratch, _pack, _forward)
 INPUT = Kernel("direct", _supports_input, _input_work, _input_scratch, _pack_turned, _input_gradient)
-WEIGHT = Kernel(
-    "direct", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient, ahead=_expanded_ahead
-)
+WEIGHT = Kernel("direct", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient)

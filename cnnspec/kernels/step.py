@@ -60,15 +60,14 @@ class InTurn:
             step()
 
 
-Lifetime = Literal["prepare", "forward", "ahead", "backward", "kept"]
+Lifetime = Literal["prepare", "forward", "backward", "kept"]
 
 
 @dataclass(frozen=True)
 class Buffer:
     """An array that a layer, a kernel or a loss asks the plan for.
 
-    Lifetime: `forward` and `backward` live during that program only, `kept` from the forward to the backward one,
-    `ahead` from the loss to the end of the backward one.
+    Lifetime: `forward` and `backward` live during that program only, `kept` from the forward to the backward one.
     `prepare` is shared by all shards, written once a step, by `Layer.prepare` or at a meeting, and lives throughout.
     A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
     """

@@ -273,25 +273,13 @@ class Filtering:
         p, kw, most = self.positions, case.windows.kernel[1], self.together(case, n)
         length, matrix = most * case.windows.output[1] * n, (kw * case.channels, case.filters)
         return {
-            **self.columns(case, n, "ahead" if self._at_once(case, n) else "backward"),
+            **self.columns(case, n, "backward"),
             **({"beside": Buffer((self.rows, case.filters, length), "backward")} if most > 1 else {}),
             "gradients": Buffer((p, case.filters, length), "backward"),
             "total": Buffer((p, *matrix), "backward"),
             "partial": Buffer((p, *matrix), "backward"),
             "taps": Buffer((self.taps, *matrix), "backward"),
         }
-
-    def _at_once(self, case: Case, n: int) -> bool:
-        """Whether all tiles are computed together, so that their columns may be expanded before dy is there."""
-        return sum(1 for _ in self.tiles(case, self.together(case, n))) == 1
-
-    def ahead(self, case: Case, x: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """The columns of all tiles, where there is room."""
-        n = x.shape[-1]
-        if not self._at_once(case, n):
-            return []
-        (tile,) = self.tiles(case, self.together(case, n))
-        return self._expand_beside(case, x, tile, buffers)
 
     def _columns_beside(self, case: Case, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:
         """The columns of tiles, beside each other."""
@@ -310,14 +298,13 @@ class Filtering:
         filters, channels, _, kw = dweight.shape
         p, depth, _ = total.shape
         ow, n = dy.shape[-2:]
-        expanded = self._at_once(case, n)
         steps: list[Step] = []
         for tile in self.tiles(case, self.together(case, n)):
             columns = self._columns_beside(case, tile, n, buffers)
             gradients = part(buffers["gradients"].reshape(-1), (p, filters, tile.count * ow * n))
             target = total if tile.rows.start == 0 else partial
             steps += [
-                *([] if expanded else self._expand_beside(case, x, tile, buffers)),
+                *self._expand_beside(case, x, tile, buffers),
                 *self._transform_gradient(dy[tile.rows], tile, gradients, buffers),
                 gradient_product(columns.reshape(p, depth, -1), gradients, target),
             ]
@@ -402,15 +389,7 @@ def _kernels(name: str, taps: int, points: tuple[float, ...]) -> tuple[Kernel, K
         Kernel(name, f.supports, f.work, f.scratch, f.prepare, f.forward),
         Kernel(name, f.supports_input, f.work_of_input, f.scratch_of_input, f.prepare_turned, f.input_gradient),
         Kernel(name, f.supports_transposed, f.work_of_transposed, f.scratch_of_transposed, f.prepare, f.transposed),
-        Kernel(
-            name,
-            f.supports,
-            f.work_of_weight,
-            f.scratch_of_weight,
-            nothing_to_prepare,
-            f.weight_gradient,
-            ahead=f.ahead,
-        ),
+        Kernel(name, f.supports, f.work_of_weight, f.scratch_of_weight, nothing_to_prepare, f.weight_gradient),
     )
 
 

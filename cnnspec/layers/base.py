@@ -94,15 +94,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Backward:
-    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers.
-
-    `ahead` comes before `params`, and reads no gradient: it may be done as soon as the forward pass is over.
-    """
+    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers."""
 
     input: Program = ()
     params: Program = ()
     shared: Program = ()
-    ahead: Program = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,12 +129,12 @@ class Conv2d(Layer):
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
         kernel, case, buffers = self._choice(o)["weight"], self._case_of(o.x), self._buffers("weight", o)
-        shared, ahead = kernel.share(case, o.dy, buffers), kernel.ahead(case, o.x, buffers)
+        shared = kernel.share(case, o.dy, buffers)
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
         dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
-        return Backward(dx, params, shared=[in_turn(shared)], ahead=[in_turn(ahead)])
+        return Backward(dx, params, shared=[in_turn(shared)])
 
     def _bind(self, direction: choice.Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""

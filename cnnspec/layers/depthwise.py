@@ -188,8 +188,7 @@ class SeparableConv2d(Layer):
         (depthwise, first), (pointwise, second) = self._bound(o)
         upper, lower = pointwise.backward(second), depthwise.backward(first)
         shared = [*upper.shared, *upper.input, *lower.shared]
-        ahead = [*upper.ahead, *lower.ahead]
-        return Backward(lower.input, [*upper.params, *lower.params], shared=shared, ahead=ahead)
+        return Backward(lower.input, [*upper.params, *lower.params], shared=shared)
 
     def _bound(self, o: Operands) -> tuple[tuple[Conv2d, Operands], tuple[Conv2d, Operands]]:
         depthwise, pointwise = self.parts(o.x.shape[1])

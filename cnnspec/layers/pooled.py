@@ -133,11 +133,10 @@ class PooledConvolution(Layer):
             np.subtract(left, right, out=left)
 
         add = partial(np.add, of_left, of_right, dweight)
-        ahead = KERNELS["weight"].ahead(self._case_of(o.x), o.x, within(o.buffers, "weight"))
         params: list[Step] = [spread, self._bind("weight", o, o.x, whole, pairs), add]
         if "bias" in o.grads:
             params.append(bias_gradient(dy, o.grads["bias"], o.buffers["bias_rows"]))
-        return Backward(params=params, ahead=[in_turn(ahead)])
+        return Backward(params=params)
 
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
         return in_turn(KERNELS[direction].bind(self._case_of(o.x), a, b, out, within(o.buffers, direction)))

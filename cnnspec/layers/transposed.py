@@ -135,7 +135,7 @@ class ConvTranspose2d(Layer):
         case = self._case_of(o.x)
         kernel = self._kernels(case, o.x.shape[-1], o.mode)[direction]
         buffers = within(o.buffers, direction)
-        return in_turn([*kernel.ahead(case, a, buffers), *kernel.bind(case, a, b, out, buffers)])
+        return in_turn(kernel.bind(case, a, b, out, buffers))
 
     def _kernels(self, case: cases.Case, n: int, mode: Mode) -> Mapping[str, cases.Kernel]:
         directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array, Step, in_turn
@@ -12,17 +12,12 @@ from cnnspec.plan.backlog import Backlog
 from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import has_gradients, part_key
 from cnnspec.plan.lowering import Lowering, steps_of
-from cnnspec.plan.stages import MEMBERS, Cut, Stage, beside_the_loss
+from cnnspec.plan.stages import MEMBERS, Cut, Stage
 from cnnspec.plan.update import Training
 
 
 class Alone(Lowering):
     """On the way there each member computes its rows of a layer; on the way back one leaves work to the other."""
-
-    @cached_property
-    def ready(self) -> list[Node]:
-        """The nodes whose gradients are made ready beside the loss."""
-        return beside_the_loss(self.graph, self.stages, self.layouts[0].n) if self.mode == "train" else []
 
     def programs(
         self, operands: Sequence[Sequence[Operands]], prepare: Mapping[str, Step]
@@ -54,13 +49,6 @@ class Alone(Lowering):
                 steps += [step for node in stage.nodes for step in steps_of(node.layer.forward(operands[node.name]))]
         return phases, steps
 
-    def turning(self, last: Sequence[Step], backlog: Backlog, backward: Sequence[tuple[Node, Backward]]) -> Phase:
-        """The last steps before the way back, and beside them what makes a second member ready for it."""
-        ahead = [step for node, found in backward if node in self.ready for step in steps_of(found.ahead)]
-        beside = [backlog.reset, *ahead]
-        tasks = [in_turn(last), in_turn(beside)]
-        return tasks if self.team.forks else [in_turn(tasks)]
-
     def side_by_side(self, stage: Stage, operands: Mapping[str, Operands]) -> Phase:
         """The tasks of the members in a stage that is cut; one after the other where meetings take too long."""
         tasks = []
@@ -85,10 +73,6 @@ class Alone(Lowering):
                 buffers[name] = self.arrays[0][part_key(node.name, member, name)]
         return whole.of_part(cut.rows, cut.part, buffers)
 
-    def gradient(self, node: Node, backward: Backward) -> list[Step]:
-        """What was not done beside the loss for the parameters' gradients."""
-        return [*(() if node in self.ready else steps_of(backward.ahead)), *steps_of(backward.params)]
-
     def back(self, last: Sequence[Step], backward: Sequence[tuple[Node, Backward]]) -> list[Phase]:
         """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for.
 
@@ -99,9 +83,9 @@ class Alone(Lowering):
         for node, found in backward:
             steps += steps_of(found.shared)
             if has_gradients(node):
-                steps.append(partial(backlog.next, backlog.task(in_turn([*self.gradient(node, found), end]))))
+                steps.append(partial(backlog.next, backlog.task(in_turn([*steps_of(found.params), end]))))
             steps += steps_of(found.input)
-        return [self.turning(last, backlog, backward), backlog.ending([in_turn(steps)], end)]
+        return [[in_turn([*last, backlog.reset])], backlog.ending([in_turn(steps)], end)]
 
     def back_with_updates(
         self,
@@ -124,7 +108,7 @@ class Alone(Lowering):
             if not has_gradients(node):
                 steps += steps_of(found.input)
                 continue
-            gradient, updates = self.gradient(node, found), gate.guarded(training.updates_of(node.name, 1))
+            gradient, updates = steps_of(found.params), gate.guarded(training.updates_of(node.name, 1))
             behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
                 both = backlog.passed(2, partial(backlog.next, *backlog.followed(updates, in_turn(behind))))
@@ -133,4 +117,4 @@ class Alone(Lowering):
             else:
                 task = backlog.task(in_turn([*gradient, *updates, *behind]))
                 steps += [*steps_of(found.input), partial(backlog.next, task)]
-        return [self.turning([*last, gate.find], backlog, backward), backlog.ending([in_turn(steps)], end)]
+        return [[in_turn([*last, gate.find, backlog.reset])], backlog.ending([in_turn(steps)], end)]

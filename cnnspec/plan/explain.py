@@ -58,8 +58,6 @@ def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple
 
 
 def _tile(kernel: Kernel, case: Case, n: int) -> str:
-    working = [
-        (name, b.shape) for name, b in kernel.scratch(case, n).items() if b.lifetime in ("forward", "ahead", "backward")
-    ]
+    working = [(name, b.shape) for name, b in kernel.scratch(case, n).items() if b.lifetime in ("forward", "backward")]
     name, shape = max(working, key=lambda entry: prod(entry[1]), default=("", ()))
     return f"{name} {text(shape)}" if name else ""

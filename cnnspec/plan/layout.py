@@ -17,7 +17,7 @@ from cnnspec.layers.base import Mode, batch_shape
 from cnnspec.optim import Loss
 from cnnspec.plan.gathered import gathered, gathered_shapes
 from cnnspec.plan.memory import Claim, Placement, place, view
-from cnnspec.plan.stages import Stage, beside_the_loss
+from cnnspec.plan.stages import Stage
 from cnnspec.shapes import Shape
 
 LOSS = "loss"  # the reader of the output, among the readers that are nodes
@@ -157,10 +157,6 @@ class _Timeline:
             for name, stage in self.stages.items()
         }
 
-        last = max((last for _, last in self.spans.values()), default=-1)  # of all stages that are cut
-        ready = beside_the_loss(graph, stages, n) if mode == "train" else []
-        self.beside = {node.name: last + 1 for node in ready}  # when gradients are made ready before their turn
-
     def overlap(self) -> None:
         """Let layers with parameters end with the whole pass."""
         self.until |= {name: 2 * self.end for name in self.wanted if has_gradients(self.node(name))}
@@ -213,7 +209,6 @@ class _Timeline:
         for node in self.graph.nodes:
             forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
             lives = {"forward": (forward, forward), "backward": (backward, end), "kept": (forward, end)}
-            lives["ahead"] = (self.beside.get(node.name, backward), end)
             cuts = self.stages[node.name].cuts[node.name] if node.name in self.stages else ()
             for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
                 if buffer.lifetime != "prepare" and not (cuts and buffer.lifetime == "forward"):

@@ -79,7 +79,7 @@ class Sharded(Lowering):
                     backward = node.layer.backward(of_shards[shard])
                     program += [*backward.shared, *backward.input]
                     if self.owner(node).trainable:
-                        program += [*backward.ahead, *backward.params, *self.echoes(node, shard)]
+                        program += [*backward.params, *self.echoes(node, shard)]
                         if node.name in self.gathered:
                             images = slice(*self.bounds[shard : shard + 2])
                             program.append(self.gathered[node.name].entry(of_shards[shard], images))

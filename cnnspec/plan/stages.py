@@ -15,7 +15,6 @@ from cnnspec.layers.base import Mode, Part
 from cnnspec.shapes import size
 
 MEMBERS = 2
-BESIDE = 100_000  # elements of columns, which take about as long to expand as a loss
 LEAST = 5_000  # nanoseconds: layers that take less are not worth the calls that are made twice, and a meeting
 
 
@@ -63,23 +62,6 @@ def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
         else:
             found.append(Stage([node]))
     return found
-
-
-def beside_the_loss(graph: Graph, found: Sequence[Stage], n: int) -> list[Node]:
-    """The nodes whose gradients are made ready by a second member while the first one finds the loss.
-
-    Those before the last stage that is cut, as what comes behind it is computed at that time; as many, from the last
-    one on, as that member is thought to have time for.
-    """
-    last = max((i for i, stage in enumerate(found) if stage.cuts), default=-1)
-    nodes, elements = list[Node](), 0
-    for node in reversed([node for stage in found[: last + 1] for node in stage.nodes]):
-        buffers = node.layer.scratch(*node.input_shapes, n=n, mode="train").values()
-        own = sum(size(buffer.shape) for buffer in buffers if buffer.lifetime == "ahead")
-        if node.trainable and own and elements + own <= BESIDE:
-            nodes.append(node)
-            elements += own
-    return nodes
 
 
 def _cuts(node: Node, n: int, mode: Mode) -> Iterator[tuple[Cut, ...]]:

@@ -106,7 +106,6 @@ class TimedLayer:
         first: Direction = "input" if wanted else "weight"
         return Backward(
             shared=self._timed(first, found.shared, 0, []),
-            ahead=self._timed("weight", found.ahead, 0, []),
             input=self._timed("input", found.input, n, [*o.output_grads, *wanted, *o.params.values()]),
             params=self._timed(
                 "weight", found.params, 0 if apart else n, [*o.inputs, *o.output_grads, *o.grads.values()]

@@ -68,7 +68,7 @@ class _Alone:
         )
         self.forward = [*layer.prepare(self.operands), *layer.forward(self.operands)]
         backward = layer.backward(self.operands)
-        self.backward: Program = [*backward.ahead, *backward.shared, *backward.input, *backward.params]
+        self.backward: Program = [*backward.shared, *backward.input, *backward.params]
 
     def normal(self, *shape: int) -> Array:
         return self.random.standard_normal(shape)

@@ -46,7 +46,7 @@ def results(case: Case, direction: Direction, n: int, dtype: Any) -> dict[str, A
         steps = [step for other in others for step in other.prepare(case, weight, buffers)]
         if kernel.joint and direction != "forward":
             steps += others[0].bind(case, x, weight, np.empty_like(y), buffers)
-        steps += [*kernel.share(case, y, buffers), *kernel.ahead(case, a, buffers)]
+        steps += kernel.share(case, y, buffers)
         for step in [*steps, *kernel.bind(case, a, b, result, buffers)]:
             step()
         found[kernel.name] = result

@@ -42,7 +42,6 @@ class Shard:
     shared: Program
     input: Program
     params: Program
-    ahead: Program
 
 
 class Bench:
@@ -112,9 +111,9 @@ class Bench:
         )
         forward = self.layer.forward(operands)
         if self.mode == "infer":
-            return Shard(operands, forward, (), (), (), ())
+            return Shard(operands, forward, (), (), ())
         backward = self.layer.backward(operands)
-        return Shard(operands, forward, backward.shared, backward.input, backward.params, backward.ahead)
+        return Shard(operands, forward, backward.shared, backward.input, backward.params)
 
     def _input_grads(
         self, inputs: tuple[Array, ...], output_grads: tuple[Array, ...], in_place: bool
@@ -150,18 +149,7 @@ class Bench:
         """The gradients of inputs, then of parameters, as a plan runs them."""
         self.run(lambda shard: shard.shared)
         self.run(lambda shard: shard.input)
-        self.run(lambda shard: shard.ahead)
         self.run(lambda shard: shard.params)
-
-    def make_ready(self) -> None:
-        """What may be done before there is any gradient."""
-        gradients = [array for shard in self.shards for array in shard.operands.output_grads]
-        kept = [array.copy() for array in gradients]
-        for array in gradients:
-            poison(array)
-        self.run(lambda shard: shard.ahead)
-        for array, values in zip(gradients, kept, strict=True):
-            array[...] = values
 
     def forget(self) -> None:
         """Poison what backward must not read: inputs and outputs that are not retained, buffers of the forward pass."""
@@ -174,7 +162,7 @@ class Bench:
             ):
                 poison(array)
             for name, array in o.buffers.items():
-                if lifetimes[name].lifetime in ("forward", "ahead", "backward"):
+                if lifetimes[name].lifetime in ("forward", "backward"):
                     poison(array)
 
     @property
@@ -216,5 +204,5 @@ def slopes(bench: Bench, array: Array, places: Array, step: float = 1e-5) -> Arr
 
 def steps_of(bench: Bench) -> list[Step]:
     """Every step that a plan would run, in order."""
-    programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.shared, s.input, s.ahead, s.params))]
+    programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.shared, s.input, s.params))]
     return [item.then if isinstance(item, Reduce) else item for program in programs for item in program]

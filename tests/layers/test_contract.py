@@ -213,7 +213,6 @@ def test_what_shards_share_is_written_by_prepare_and_at_meetings_alone(
             shared=watched(shard.shared, shared),
             input=watched(shard.input, shared),
             params=watched(shard.params, shared),
-            ahead=watched(shard.ahead, shared),
         )
         for shard in bench.shards
     ]
@@ -229,7 +228,6 @@ def test_gradients_of_parameters_and_inputs_come_in_any_order(layer: Layer, shap
     for bench in (one, other):
         bench.forward()
     one.backward()
-    other.make_ready()
     other.run(lambda shard: shard.shared)
     other.run(lambda shard: shard.params)
     other.run(lambda shard: shard.input)

@@ -131,23 +131,6 @@ LENET = (
 )
 
 
-@pytest.mark.parametrize(("n", "names"), [(2, ["conv2d_2", "conv2d_1"]), (8, ["conv2d_1"]), (31, ["conv2d_1"])])
-def test_which_gradients_are_made_ready_beside_the_loss(n: int, names: list[str]) -> None:
-    """As many as a member has time for, and none that are computed at that time."""
-    graph = optimise(build(loads(LENET)), PASSES["train"])
-    found = stages.stages(graph, n, "train")
-    assert [node.name for node in stages.beside_the_loss(graph, found, n)] == names
-    assert stages.beside_the_loss(graph, [stage for stage in found if not stage.cuts], n) == []
-
-
-def test_gradients_that_are_made_ready_are_the_same() -> None:
-    graph = optimise(build(loads(LENET)), PASSES["train"])
-    beside = results(graph, "train", Team(1)), results(graph, "train", Backwards(1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "BESIDE", 0)
-        assert beside == (results(graph, "train", Team(1)),) * 2
-
-
 @pytest.mark.parametrize(
     ("first", "batch", "copied"), [("- relu", 1, True), ("- sigmoid", 1, True), ("", 1, False), ("", 2, True)]
 )

@@ -73,7 +73,6 @@ def test_work_is_that_of_the_whole_batch() -> None:
 
 @pytest.mark.parametrize("batch", [5, 40])
 def test_work_is_counted_once_however_a_batch_is_shared(batch: int) -> None:
-    """Also where gradients are made ready beside the loss."""
     spec = load(Path(__file__).parents[2] / "specs" / "lenet.yaml")
     graph = build(spec)
     assert spec.train is not None
