@@ -14,7 +14,11 @@ from cnnspec.shapes import Windows
 
 
 def is_halving(windows: Windows) -> bool:
-    """Whether windows are 2x2, side by side, and without padding."""
+    """Whether windows are 2x2, side by side, and without padding: `halving_maximum` computes what `maximum` does.
+
+    Some rows of a map may be such where the whole map is not, so both write the same marks: `row` (oh, c, w, n) holds the
+    winner's row within its window for each column, `column` (oh, c, ow, n) the winner's column for each window.
+    """
     return windows.kernel == windows.stride == (2, 2) and not any(windows.padding)
 
 
@@ -152,7 +156,7 @@ def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
     if train or n > 1:
         found |= {"sides": Buffer((2, *small))}
     if train:
-        found |= {"below": Buffer(high, "kept", bool), "right": Buffer(small, "kept", bool)}
+        found |= {"row": Buffer(high, "kept", np.uint8), "column": Buffer(small, "kept", np.uint8)}
         found |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
         found |= {"high_gradient": Buffer(high, "backward"), "side_gradients": Buffer((2, *small), "backward")}
     return found
@@ -161,8 +165,8 @@ def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
 def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
     """Maxima of 2x2 windows as a tournament, first down the columns: whole rows of x against whole rows.
 
-    In training `below` says where the lower row won, `right` where the right column did. Of two equal columns that
-    with the upper winner wins, and else the left one: so the first of equals in row-major order.
+    In training `row` is 1 where the lower row won, `column` where the right column did. Of two equal columns that with
+    the upper winner wins, and else the left one: so the first of equals in row-major order.
     """
     upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
     high = work["high"]
@@ -173,9 +177,10 @@ def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Arr
     left, right = sides = work.get("sides", columns)
     apart = [copy(part, side) for part, side in zip(columns, sides, strict=True) if part is not side]
     compete = in_turn([larger(upper, lower, high), *apart, larger(left, right, y)])
-    if "below" not in work:
+    if "row" not in work:
         return [compete]
-    below, right_won, side_below, tie = (work[name] for name in ("below", "right", "side_below", "tie"))
+    below, right_won = (work[name].view(bool) for name in ("row", "column"))
+    side_below, tie = work["side_below"], work["tie"]
     below_pairs = _pairs(windows, below, side_below)
 
     def mark() -> None:
@@ -196,7 +201,7 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
     (oh, ow), high, (left, right) = windows.output, work["high_gradient"], work["side_gradients"]
     upper, lower = (dx[row : 2 * oh : 2] for row in (0, 1))
     pairs = _pairs(windows, high, work["side_gradients"])
-    below, won = work["below"], work["right"]
+    below, won = (work[name].view(bool) for name in ("row", "column"))
     uncovered = [high[:, :, 2 * ow :], dx[2 * oh :]]
 
     def step() -> None:

@@ -24,6 +24,7 @@ _ANYWHERE: Sequence[Example] = [({}, [ODD]), ({}, [VECTOR])]
 _POOLS: Sequence[Example] = [
     ({"kernel_size": 2}, [MAP]),
     ({"kernel_size": 2}, [ODD]),
+    ({"kernel_size": 2, "padding": "same"}, [(2, 7, 6)]),
     ({"kernel_size": 3, "stride": 2}, [ODD]),
     ({"kernel_size": [3, 2], "stride": 1, "padding": 1}, [MAP]),
     ({"kernel_size": 3, "stride": 2, "padding": "same"}, [MAP]),
