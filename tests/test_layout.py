@@ -19,8 +19,11 @@ RANKS = (
     ("layers", "optim", "data"),
     ("spec",),
     ("graph",),
+    ("lints",),
     ("plan",),
-    ("train", "report", "export"),
+    ("train",),
+    ("report", "export"),
+    ("compare",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

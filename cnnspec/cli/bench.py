@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from cnnspec.cli.arguments import add_spec, add_threads, count
 from cnnspec.cli.check import checked
-from cnnspec.cli.duel import RIVALS, against
+from cnnspec.cli.race import RIVALS, against
 from cnnspec.cli.summary import bytes_text
+from cnnspec.compare.profile import Profile, Row, profile
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
-from cnnspec.report.profile import Profile, Row, profile
 from cnnspec.spec import load
 from cnnspec.train.model import available_cores
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.graph import Graph, build
-from cnnspec.graph.compare import Change, compare
+from cnnspec.graph.difference import Change, difference
 from cnnspec.plan import inference_footprint, training_footprint
 from cnnspec.spec import Spec, load
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     after = load(arguments.after)
     before = _revision(arguments.before, Path(arguments.after)) if arguments.git else load(arguments.before)
     graphs = build(before), build(after)
-    changes = compare(*graphs)
+    changes = difference(*graphs)
     rows = [_row(change) for change in changes]
     totals = _totals(before, after, *graphs)
     print(_markdown(rows, totals) if arguments.markdown else _text(rows, totals))

@@ -21,7 +21,7 @@ from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained, summary
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.diagnostics.source import GIVEN, given
-from cnnspec.graph.lints import lint
+from cnnspec.lints import lint
 from cnnspec.spec import load, loads
 from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend

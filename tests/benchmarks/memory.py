@@ -32,7 +32,7 @@ def train_here(folder: Path) -> None:
 
 def train_in_pytorch(folder: Path, steps: int = 100) -> None:
     """All images as bytes, as here, and so many steps: the peak does not grow with their number."""
-    from cnnspec.export import pytorch
+    from cnnspec.compare import pytorch
     from cnnspec.graph import build
     from cnnspec.plan import Weights
     from cnnspec.spec import load

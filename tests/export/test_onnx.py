@@ -13,7 +13,7 @@ from cnnspec.export import onnx
 from cnnspec.graph import build
 from cnnspec.plan import Team, Weights, lower
 from cnnspec.spec import load, loads
-from tests.export.test_pytorch import RARE, SMALL
+from tests.compare.test_pytorch import RARE, SMALL
 
 runtime = pytest.importorskip("onnxruntime")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnnspec.cli.check import checked
-from cnnspec.graph.lints import lint
+from cnnspec.lints import lint
 from cnnspec.spec import load
 
 FILES = sorted((Path(__file__).parent / "architectures").glob("*.yaml"))

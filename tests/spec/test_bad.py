@@ -12,7 +12,7 @@ from cnnspec.cli.check import checked
 from cnnspec.diagnostics import SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.source import source_lines
-from cnnspec.graph.lints import lint
+from cnnspec.lints import lint
 from cnnspec.spec import load
 
 FOLDER = Path(__file__).parent / "bad"

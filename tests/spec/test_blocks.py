@@ -8,7 +8,7 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
-from cnnspec.graph.lints import lint
+from cnnspec.lints import lint
 from cnnspec.plan import Team, Weights, lower
 from cnnspec.spec import loads
 from cnnspec.spec.blocks import shipped

@@ -7,7 +7,7 @@ import pytest
 
 from cnnspec.spec import loads
 from cnnspec.train import Model, compile, model
-from tests.report.test_profile import SPEC
+from tests.compare.test_profile import SPEC
 
 
 @pytest.fixture(name="network")

@@ -29,7 +29,7 @@ class Change:
         return (self.after.macs if self.after else 0) - (self.before.macs if self.before else 0)
 
 
-def compare(before: Graph, after: Graph) -> tuple[Change, ...]:
+def difference(before: Graph, after: Graph) -> tuple[Change, ...]:
     """The changes in the order of the new graph, then what was removed."""
     old = {node.name: node for node in before.nodes}
     new = {node.name: node for node in after.nodes}

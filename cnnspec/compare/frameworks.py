@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cnnspec.compare import pytorch
 from cnnspec.diagnostics import RunError
-from cnnspec.export import pytorch
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode

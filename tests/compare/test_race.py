@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cnnspec.cli import main
-from cnnspec.report import load
-from cnnspec.report.race import Race, race
-from tests.report.test_profile import SPEC
+from cnnspec.compare import load
+from cnnspec.compare.race import Race, race
+from tests.compare.test_profile import SPEC
 
 Captured = pytest.CaptureFixture[str]
 
@@ -92,7 +92,7 @@ def test_against_what_is_installed(spec: str, rival: str, programs: set[str], mo
 def test_a_crowded_machine_is_said(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that the verb leaves no trace in this process
-    monkeypatch.setattr("cnnspec.cli.duel.others_share", lambda: 0.9)
+    monkeypatch.setattr("cnnspec.cli.race.others_share", lambda: 0.9)
     assert main(["bench", spec, "--against", "onnxruntime", "--inference", "--seconds", "1", "--threads", "1"]) == 0
     assert "other programs used 90% of the processors" in capsys.readouterr().out
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_raced_is_one_clear_error(
 
 
 def test_a_missing_package_is_one_clear_error(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnspec.export import pytorch
+    from cnnspec.compare import pytorch
 
     monkeypatch.delitem(pytorch.LOADED, "torch", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from cnnspec import registry
+from cnnspec.compare import channels_last, jax, keras
 from cnnspec.diagnostics import RunError
-from cnnspec.export import channels_last, jax, keras
 from cnnspec.graph import Graph, build
 from cnnspec.graph.passes import remove_train_only
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, shards_of
 from cnnspec.spec import load, loads
-from tests.export.test_pytorch import BATCH, RARE, SPECS, Pair
+from tests.compare.test_pytorch import BATCH, RARE, SPECS, Pair
 
 NETWORKS = {
     "lenet": load(SPECS / "lenet.yaml"),

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from cnnspec.compare.frameworks import Program, onnxruntime_programs, pytorch_programs
+from cnnspec.compare.load import BUSY, others_share
+from cnnspec.compare.profile import fill
+from cnnspec.compare.race import Race, race
 from cnnspec.diagnostics import RunError
-from cnnspec.export.rivals import Program, onnxruntime_programs, pytorch_programs
 from cnnspec.graph import Graph
 from cnnspec.layers.base import Mode
 from cnnspec.plan import Team, Training, Weights, lower, shards_of
-from cnnspec.report.load import BUSY, others_share
-from cnnspec.report.profile import fill
-from cnnspec.report.race import Race, race
 from cnnspec.spec import Spec
 
 RIVALS = ("torch", "keras", "jax", "onnxruntime")
@@ -57,7 +57,7 @@ def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, argu
                 graph, values, images, threads=threads, spin=not crowded
             )
         elif arguments.against in ("jax", "keras"):
-            translation = importlib.import_module(f"cnnspec.export.{arguments.against}")
+            translation = importlib.import_module(f"cnnspec.compare.{arguments.against}")
             _say(f"compiling with {arguments.against}")
             rivals = translation.programs(
                 graph,

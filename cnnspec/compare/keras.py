@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cnnspec.compare import channels_last
+from cnnspec.compare.channels_last import Tensor
+from cnnspec.compare.frameworks import Program
 from cnnspec.diagnostics import RunError
-from cnnspec.export import channels_last
-from cnnspec.export.channels_last import Tensor
-from cnnspec.export.rivals import Program
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Optimizer

@@ -9,8 +9,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from cnnspec.cli import main
+from cnnspec.compare.profile import Profile, profile
 from cnnspec.graph import build
-from cnnspec.report.profile import Profile, profile
 from cnnspec.spec import load, loads
 
 Captured = pytest.CaptureFixture[str]

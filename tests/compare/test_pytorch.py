@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnspec import registry
+from cnnspec.compare import pytorch
 from cnnspec.diagnostics import RunError
-from cnnspec.export import pytorch
 from cnnspec.graph import Graph, build
 from cnnspec.graph.passes import remove_train_only
 from cnnspec.plan import Entry, Plan, Team, Training, Weights, lower, shards_of

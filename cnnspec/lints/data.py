@@ -1,0 +1,45 @@
+"""Preprocessing and augmentation that spoil the images they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cnnspec.data import data_shape
+from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph import Graph
+from cnnspec.lints.warning import warning
+from cnnspec.spec.model import Spec
+
+CHIRAL = ("digits", "mnist")  # what is mirrored is something else, or nothing
+
+
+def scales(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Means and deviations of bytes, where pixels are 0..1."""
+    for i, transform in enumerate(spec.data.preprocess if spec.data else ()):
+        if transform.type_name == "scale":
+            return
+        if transform.type_name == "normalize" and max(*transform.mean, *transform.std) > 1:
+            place = spec.sections.get("data", spec.place)
+            message = "normalize: mean and std are those of bytes, but pixels enter as 0..1"
+            help = "divide both by 255, or put {type: scale, maximum: 255} before it"
+            yield warning("normalize-scale", message, place.of("preprocess"), place, help, f"data.preprocess[{i}]")
+
+
+def augmentations(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Mirrored digits, and changes that leave little of an image."""
+    if spec.data is None:
+        return
+    place, shape = spec.sections.get("data", spec.place), data_shape(spec.data)
+    for i, augmentation in enumerate(spec.data.augment):
+        kind, path = augmentation.type_name, f"data.augment[{i}]"
+        if kind == "flip" and spec.data.source.type_name in CHIRAL:
+            message = "flip: a mirrored digit is another one, or none"
+            yield warning("flip-of-digits", message, place.of("augment"), place, "use shift or rotate", path)
+        reach = {"shift": "pixels", "crop": "padding", "cutout": "size"}.get(kind)
+        if reach is None or shape is None:
+            continue
+        side, most = getattr(augmentation, reach), min(shape[1:]) // (1 if kind == "cutout" else 2)
+        if side >= most:
+            message = f"{kind}: {reach} {side} leaves little of images of {shape[1]}x{shape[2]}"
+            help = f"use {reach} below {most}"
+            yield warning("augmentation-too-strong", message, place.of("augment"), place, help, path)

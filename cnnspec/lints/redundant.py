@@ -1,0 +1,68 @@
+"""Layers and ids without which the network would be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph import Graph
+from cnnspec.graph.passes import remove_dead_nodes
+from cnnspec.lints.warning import at, readers, warning
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
+
+
+def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Layers that the output does not depend on."""
+    alive = {node.name for node in remove_dead_nodes(graph).nodes} | {node.share for node in graph.nodes}
+    for node in graph.nodes:
+        if node.name not in alive:
+            message, help = "the output does not depend on it", "read it with `from`, or remove it"
+            yield from at(node, "dead-layer", message, help)
+
+
+def linear_chains(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Two dense layers with nothing between them are one, unless the first is a bottleneck."""
+    reads = readers(graph)
+    for node in graph.nodes:
+        chain = [node, *reads[node.name]]
+        if [link.layer.type_name for link in chain] != ["dense", "dense"]:
+            continue
+        if node.shape[0] >= min(node.input_shapes[0][0], chain[1].shape[0]):
+            message = f"no activation stands between it and {chain[1].name}: together they are one dense layer"
+            yield from at(node, "linear-chain", message, "put an activation between them")
+
+
+def no_effect(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Layers that give back what they get."""
+    nodes = {node.name: node for node in graph.nodes}
+    for node in graph.nodes:
+        kind, before = node.layer.type_name, nodes.get(node.inputs[0])
+        if kind == "relu" and before is not None and before.layer.type_name in ("relu", "relu6", "sigmoid"):
+            yield from at(node, "no-effect", f"its input comes from {before.name} and is never negative", "remove it")
+        elif kind.startswith("global_") and node.input_shapes[0][1:] == (1, 1):
+            yield from at(node, "no-effect", "its input has one pixel", "use flatten")
+
+
+def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Ids that nothing refers to; the last layer's names the output."""
+    entries = list(_all(spec.layers))
+    read = {name for entry in entries for name in entry.inputs or ()}
+    read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
+    # an id in a block is of use where one instance of the block is referred into
+    written = {entry.place.of("id") for entry in entries if entry.name in read}
+    for entry in entries:
+        named = isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1]
+        if named and entry.name not in read and entry.place.of("id") not in written:
+            message = f"nothing refers to the id '{entry.name}'"
+            yield warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
+
+
+def _all(entries: tuple[Entry, ...]) -> Iterator[Entry]:
+    for entry in entries:
+        yield entry
+        match entry:
+            case ResidualEntry() | BlockEntry():
+                yield from _all(entry.body)
+            case ParallelEntry():
+                for branch in entry.branches:
+                    yield from _all(branch)

@@ -1,0 +1,56 @@
+"""Windows that do not lie over their map as their author may think."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph import Graph, Node
+from cnnspec.lints.warning import at
+from cnnspec.shapes import Windows
+from cnnspec.spec.model import Spec
+
+
+def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Rows or columns at the map's end, and not of its padding, that no window reaches."""
+    for node in graph.nodes:
+        laid = windows_over(node)
+        # Windows smaller than their stride leave places out on purpose.
+        if laid is None or laid.extent < laid.stride:
+            continue
+        dropped = [
+            max(0, laid.padded[axis] - laid.extent[axis] - (laid.output[axis] - 1) * laid.stride[axis] - after)
+            for axis, after in ((0, laid.padding[1]), (1, laid.padding[3]))
+        ]
+        if any(dropped):
+            counts = [f"{n} {what}{'s' * (n > 1)}" for n, what in zip(dropped, ("row", "column"), strict=True) if n]
+            message = f"leaves out {' and '.join(counts)} of its {laid.height}x{laid.width} input"
+            yield from at(
+                node, "rows-dropped", message, "use padding: same, or another kernel_size or stride", "stride"
+            )
+
+
+def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Pooling that is global pooling."""
+    for node in graph.nodes:
+        laid = windows_over(node)
+        if laid and not node.params and laid.kernel == (laid.height, laid.width) and laid.kernel != (1, 1):
+            message = f"its window covers the whole {laid.height}x{laid.width} map"
+            name = "global_max_pool2d" if node.layer.selects_maximum else "global_avg_pool2d"
+            yield from at(node, "window-covers-map", message, f"use {name}", "kernel_size")
+
+
+def even_kernels(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """An even kernel has no centre: with `same` every layer moves the picture by half a pixel."""
+    for node in graph.nodes:
+        fields = (getattr(node.layer, name, None) for name in ("kernel_size", "padding", "stride"))
+        match tuple(fields):
+            case ((int(height), int(width)), "same", (1, 1)) if not (height % 2 and width % 2) and node.params:
+                message = f"a kernel of {height}x{width} with padding: same moves the map by half a pixel"
+                yield from at(node, "even-kernel", message, "use an odd kernel_size", "kernel_size")
+
+
+def windows_over(node: Node) -> Windows | None:
+    """How a layer's windows lie over its input, where it has windows."""
+    laid = getattr(node.layer, "windows", None)
+    return laid(node.input_shapes[0]) if callable(laid) else None
