@@ -16,8 +16,8 @@ from cnnspec.shapes import Windows
 def is_halving(windows: Windows) -> bool:
     """Whether windows are 2x2, side by side, and without padding: `halving_maximum` computes what `maximum` does.
 
-    Some rows of a map may be such where the whole map is not, so both write the same marks: `row` (oh, c, w, n) holds the
-    winner's row within its window for each column, `column` (oh, c, ow, n) the winner's column for each window.
+    Some rows of a map may have no padding where the whole map has some, so both write the same marks: `row`
+    (oh, c, w, n) holds each column's winner within its window, `column` (oh, c, ow, n) each window's winning column.
     """
     return windows.kernel == windows.stride == (2, 2) and not any(windows.padding)
 

@@ -71,14 +71,16 @@ def image_sum(array: Array, out: Array, partial: Array) -> Step:
 CLOSE = 0.01  # of the sum of squares: where the variance is less, what is left of the difference is too inexact
 
 
-def channel_moments(array: Array, totals: Array, partial: Array, work: Array, spare: Array) -> Step:
+def channel_moments(array: Array, totals: Array, partial: Array, work: Array, centred: Array) -> Step:
     """Write the sum and the sum of squares of every channel to `totals`, (2, c) in float64.
 
     One reading: rows are summed in the array's own type, `partial` (2, h, c), and the rows' sums in float64. A mean of
     ten deviations or more leaves too little of sum(x^2) - sum(x)^2 / n, so squares are then summed about the mean:
-    sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is like totals, `spare` like the array.
+    sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is scratch like totals, `centred` is scratch
+    for one row of the map, (c, w*n).
     """
-    rows, centred = rows_of(array), rows_of(spare)
+    rows = rows_of(array)
+    by_row = list(zip(rows, partial[1], strict=True))
     vector, count = ones(rows.shape[-1], str(array.dtype)), rows.shape[0] * rows.shape[-1]
     (total, squares), mean = totals, partial[0, 0]  # of the array's type, free once rows are summed
 
@@ -94,8 +96,9 @@ def channel_moments(array: Array, totals: Array, partial: Array, work: Array, sp
 
     def about_mean() -> None:
         np.divide(total, count, out=mean, casting="same_kind")
-        np.subtract(rows, mean[:, None], out=centred)
-        np.vecdot(centred, centred, out=partial[1])
+        for row, of_row in by_row:
+            np.subtract(row, mean[:, None], out=centred)
+            np.vecdot(centred, centred, out=of_row)
         np.add.reduce(partial[1], axis=0, dtype=totals.dtype, out=squares)
         np.multiply(total, 2, out=work[0])
         np.multiply(mean, -count, out=work[1], dtype=work.dtype)

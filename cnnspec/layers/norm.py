@@ -59,7 +59,7 @@ class BatchNorm(Layer):
         return {"running_mean": State(shape, 0.0), "running_variance": State(shape, 1.0)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Sums and statistics by channel in float64, partial sums by row, and the coefficients of both directions.
+        """Sums and statistics by channel in float64, partial sums by row, one row, the coefficients of both directions.
 
         Coefficients are repeated along a row of the map: elementwise passes then run through rows without a break.
         """
@@ -79,6 +79,7 @@ class BatchNorm(Layer):
             found |= {
                 "totals": exact(2, "forward"),
                 "partial": Buffer((2, h, c)),
+                "centred": Buffer((c, w * n)),
                 "total_gradients": exact(2, "backward"),
                 "spare": exact(1, "backward"),
                 "partial_gradients": Buffer((2, h, c), "backward"),
@@ -133,7 +134,7 @@ class BatchNorm(Layer):
             keep()
             coefficients(mean, variance)
 
-        moments = sums.channel_moments(o.x, totals, o.buffers["partial"], work, o.y)
+        moments = sums.channel_moments(o.x, totals, o.buffers["partial"], work, o.buffers["centred"])
         return [moments, Reduce(totals, statistics), affine]
 
     def _keep(self, o: Operands) -> Step:

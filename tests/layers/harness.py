@@ -59,10 +59,12 @@ class Bench:
         seed: int = 0,
         readers: int = 1,
         wants_input_grads: bool = True,
+        differentiated: bool = True,
     ) -> None:
+        """`differentiated`: whether anybody wants gradients; else a layer that retains x may write over it."""
         self.layer, self.shapes, self.sizes, self.dtype, self.mode = layer, tuple(shapes), tuple(sizes), dtype, mode
         self.shape = layer.infer_shape(*shapes)
-        self.batch, self.wants_input_grads = sum(sizes), wants_input_grads
+        self.batch, self.wants_input_grads, self.differentiated = sum(sizes), wants_input_grads, differentiated
         random = np.random.default_rng(seed)
 
         def normal(shape: Shape) -> Array:
@@ -92,7 +94,7 @@ class Bench:
         n = stop - start
         inputs = tuple(np.ascontiguousarray(x[..., start:stop]) for x in self.inputs)
         output_grads = tuple(np.ascontiguousarray(dy[..., start:stop]) for dy in self.output_grads)
-        kept = self.mode == "train" and "x" in self.layer.retains
+        kept = self.mode == "train" and self.differentiated and "x" in self.layer.retains
         over = in_place and self.layer.in_place and not kept
         output = inputs[0].view() if over else np.full(batch_shape(self.shape, n), np.nan, self.dtype)
         operands = Operands(
@@ -110,7 +112,7 @@ class Bench:
             random=Repeating(index),
         )
         forward = self.layer.forward(operands)
-        if self.mode == "infer":
+        if self.mode == "infer" or not self.differentiated:
             return Shard(operands, forward, (), (), ())
         backward = self.layer.backward(operands)
         return Shard(operands, forward, backward.shared, backward.input, backward.params)

@@ -253,6 +253,21 @@ def test_in_place_gives_the_same(layer: Layer, shapes: Sequence[Shape], mode: An
             np.testing.assert_array_equal(together.grads[name], expected)
 
 
+@_cases(lambda layer, shapes: layer.in_place and len(shapes) == 1)
+@pytest.mark.parametrize("offset", [0, 11, 1000])
+def test_in_place_in_training_gives_the_same_where_nobody_wants_gradients(
+    layer: Layer, shapes: Sequence[Shape], offset: float
+) -> None:
+    """A frozen layer with nothing trainable before it: also what it retains for backward may be overwritten."""
+    benches = [Bench(layer, shapes, in_place=in_place, differentiated=False) for in_place in (False, True)]
+    for bench in benches:
+        for shard in bench.shards:
+            np.add(shard.operands.x, offset, out=shard.operands.x)
+        bench.forward()
+    apart, together = benches
+    np.testing.assert_array_equal(together.y, apart.y)
+
+
 @every_layer
 def test_what_is_read_stays(layer: Layer, shapes: Sequence[Shape]) -> None:
     """Values and gradients have other readers: several arrays of a plan may be one."""
