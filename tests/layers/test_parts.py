@@ -18,8 +18,8 @@ from cnnspec.layers.norm import BatchNorm
 from cnnspec.layers.pool import AvgPool2d, LpPool2d, MaxPool2d
 from cnnspec.shapes import Shape, ShapeError
 from tests.layers.draws import paddings, pairs
+from tests.layers.examples import EXAMPLES
 from tests.layers.harness import Bench, poison
-from tests.layers.test_contract import EXAMPLES
 
 LAYERS = [
     pytest.param(registry.find("layer", name)(**fields), shapes, id=f"{name}-{number}")
