@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
-from cnnspec.kernels import blocks, choice
+from cnnspec.kernels import blocks, cost
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
@@ -330,10 +330,8 @@ def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str
     case = node.layer.convolution(*node.input_shapes)
     if case is None:
         return {}
-    chosen = choice.choose(case, n, mode, getattr(node.layer, "kernel", None))
-    return {
-        direction: (kernel.name, choice.nanoseconds(kernel, case, n) * 1e-9) for direction, kernel in chosen.items()
-    }
+    chosen = cost.choose(case, n, mode, getattr(node.layer, "kernel", None))
+    return {direction: (kernel.name, cost.nanoseconds(kernel, case, n) * 1e-9) for direction, kernel in chosen.items()}
 
 
 def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float]], images: float) -> Row:

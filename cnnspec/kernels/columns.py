@@ -15,9 +15,11 @@ from itertools import product
 
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.cases import Case, clear, copy, grouped_map, grouped_rows, inside, outside
+from cnnspec.kernels.elementwise import clear, copy
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.kernels.taps import along
+from cnnspec.kernels.taps import along, inside
+from cnnspec.kernels.views import grouped_map, grouped_rows, outside
 from cnnspec.shapes import Shape, Windows
 
 TILE = 1 << 18  # elements of the expanded columns of a tile
@@ -48,10 +50,10 @@ def _down(windows: Windows) -> int:
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 
-def groups_of_tile(case: Case, n: int) -> int:
+def groups_of_tile(problem: Problem, n: int) -> int:
     """As many groups as a tile can hold with all their rows."""
-    most = TILE // (_height(case.windows, case.windows.output[0]) * _row(case, n))
-    return max(count for count in range(1, case.groups + 1) if case.groups % count == 0 and count <= max(1, most))
+    most = TILE // (_height(problem.windows, problem.windows.output[0]) * _row(problem, n))
+    return max(count for count in range(1, problem.groups + 1) if problem.groups % count == 0 and count <= max(1, most))
 
 
 def _height(windows: Windows, rows: int) -> int:
@@ -59,61 +61,61 @@ def _height(windows: Windows, rows: int) -> int:
     return (rows - 1) * _down(windows) + windows.extent[0]
 
 
-def _row(case: Case, n: int) -> int:
+def _row(problem: Problem, n: int) -> int:
     """Elements of a row of E of one group."""
-    return case.windows.kernel[1] * case.channels_of_group * case.windows.output[1] * n
+    return problem.windows.kernel[1] * problem.channels_of_group * problem.windows.output[1] * n
 
 
-def rows_of_tile(case: Case, n: int) -> int:
+def rows_of_tile(problem: Problem, n: int) -> int:
     """Output rows of a tile; the tiles of a map are about equally high."""
-    windows, oh = case.windows, case.windows.output[0]
-    row = groups_of_tile(case, n) * _row(case, n)
+    windows, oh = problem.windows, problem.windows.output[0]
+    row = groups_of_tile(problem, n) * _row(problem, n)
     most = max(LOWEST, (TILE // row - windows.extent[0]) // _down(windows) + 1)
     return -(-oh // -(-oh // most))
 
 
-def expanded(case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
+def expanded(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
     """The expanded columns of a tile, (groups, rows, kw, c, ow, n) of n images, where they are needed."""
-    windows = case.windows
+    windows = problem.windows
     if reads_map(windows):
         return {}
-    groups, rows = groups_of_tile(case, n), _height(windows, rows_of_tile(case, n))
-    shape = (groups, rows, windows.kernel[1], case.channels_of_group, windows.output[1], n)
+    groups, rows = groups_of_tile(problem, n), _height(windows, rows_of_tile(problem, n))
+    shape = (groups, rows, windows.kernel[1], problem.channels_of_group, windows.output[1], n)
     return {"columns": Buffer(shape, lifetime)}
 
 
-def moved(case: Case) -> int:
+def moved(problem: Problem) -> int:
     """Elements that the expansion copies for one image."""
-    windows = case.windows
+    windows = problem.windows
     if reads_map(windows):
         return 0
     (oh, ow), (kh, kw) = windows.output, windows.kernel
-    return (oh if kh == 1 else windows.padded[0]) * kw * case.channels * ow
+    return (oh if kh == 1 else windows.padded[0]) * kw * problem.channels * ow
 
 
-def tiles(case: Case, x: Array, buffers: Mapping[str, Array], most: int) -> Iterator[Tile]:
+def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -> Iterator[Tile]:
     """All windows of a map, of at most `most` output rows at a time."""
-    oh, ow = case.windows.output
+    oh, ow = problem.windows.output
     if "columns" not in buffers:
         for first in range(0, oh, most):
             rows = slice(first, min(first + most, oh))
-            yield Tile(slice(0, case.groups), rows, [], grouped_rows(x[rows], case.groups))
+            yield Tile(slice(0, problem.groups), rows, [], grouped_rows(x[rows], problem.groups))
         return
-    columns, source, n = buffers["columns"], grouped_map(x, case.groups), x.shape[-1]
-    item, down, height = columns.itemsize, _down(case.windows), min(most, rows_of_tile(case, n))
-    fill = clear(edges(case.windows, columns))
-    for group, first in product(range(0, case.groups, len(columns)), range(0, oh, height)):
+    columns, source, n = buffers["columns"], grouped_map(x, problem.groups), x.shape[-1]
+    item, down, height = columns.itemsize, _down(problem.windows), min(most, rows_of_tile(problem, n))
+    fill = clear(edges(problem.windows, columns))
+    for group, first in product(range(0, problem.groups, len(columns)), range(0, oh, height)):
         groups, rows = slice(group, group + len(columns)), slice(first, min(first + height, oh))
         count = rows.stop - rows.start
         view = as_strided(
             columns,
-            (len(columns), count, case.depth, ow * n),
+            (len(columns), count, problem.depth, ow * n),
             (columns.strides[0], down * columns.strides[1], ow * n * item, item),
             writeable=False,
         )
-        read, start = columns[:, : _height(case.windows, count)], first * case.windows.stride[0]
+        read, start = columns[:, : _height(problem.windows, count)], first * problem.windows.stride[0]
         cleared = group > 0 and height == oh  # other groups have their rows in the same places
-        fill += _expand(case.windows, source[groups], read, start - case.windows.padding[0], cleared=cleared)
+        fill += _expand(problem.windows, source[groups], read, start - problem.windows.padding[0], cleared=cleared)
         yield Tile(groups, rows, fill, view)
         fill = []
 

@@ -22,9 +22,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.cases import Case, Kernel, Work, accumulate, clear, copy, nothing_to_prepare, outside
+from cnnspec.kernels.elementwise import accumulate, clear, copy
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
+from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.kernels.views import outside
 from cnnspec.shapes import Windows
 
 HEIGHT = 4  # rows of a band
@@ -111,17 +113,17 @@ def _fill(weight: Array, matrices: Array, diagonals: list[Array]) -> Step:
     return step
 
 
-def _channels_of_tile(case: Case, elements: int, most: int) -> int:
+def _channels_of_tile(problem: Problem, elements: int, most: int) -> int:
     """As many channels as give tiles of about equal size that hold at most `most` elements, of so many a channel."""
-    tiles = -(-case.channels * elements // most)
-    return -(-case.channels // min(tiles, case.channels))
+    tiles = -(-problem.channels * elements // most)
+    return -(-problem.channels // min(tiles, problem.channels))
 
 
-def _tiles(case: Case, count: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(problem: Problem, count: int) -> Iterator[tuple[slice, slice]]:
     """Channels, and the filters that see them."""
-    m = case.filters_of_group
-    for first in range(0, case.channels, count):
-        last = min(first + count, case.channels)
+    m = problem.filters_of_group
+    for first in range(0, problem.channels, count):
+        last = min(first + count, problem.channels)
         yield slice(first, last), slice(first * m, last * m)
 
 
@@ -166,62 +168,62 @@ def _phases(reaches: list[Reach]) -> list[int]:
     return sorted({reach.phase for reach in reaches if reach.last > reach.first})
 
 
-def _forward_matrices(case: Case) -> tuple[int, ...]:
-    bands = _forward_bands(case.windows)
-    return (case.windows.kernel[1], case.channels, case.filters_of_group, bands.height, bands.depth)
+def _forward_matrices(problem: Problem) -> tuple[int, ...]:
+    bands = _forward_bands(problem.windows)
+    return (problem.windows.kernel[1], problem.channels, problem.filters_of_group, bands.height, bands.depth)
 
 
-def _planes(case: Case, n: int, channels: int, lifetime: Lifetime) -> dict[str, Buffer]:
+def _planes(problem: Problem, n: int, channels: int, lifetime: Lifetime) -> dict[str, Buffer]:
     """Where the columns of a map are split into phases: nowhere at stride 1."""
-    windows, bands = case.windows, _forward_bands(case.windows)
+    windows, bands = problem.windows, _forward_bands(problem.windows)
     if windows.stride[1] == 1:
         return {}
     count = len(_phases(reads(windows)))
     return {"planes": Buffer((count, bands.depth, channels, width_of_phase(windows, 0), n), lifetime)}
 
 
-def _split(case: Case, part: Array, buffers: Mapping[str, Array]) -> tuple[dict[int, Array], list[Step]]:
+def _split(problem: Problem, part: Array, buffers: Mapping[str, Array]) -> tuple[dict[int, Array], list[Step]]:
     """The phases of a part (rows, c, w, n) of the map, and the steps that copy them."""
     if "planes" not in buffers:
         return {0: part}, []
     planes, steps = {}, []
-    for phase, plane in zip(_phases(reads(case.windows)), buffers["planes"], strict=True):
-        source = part[:, :, phase :: case.windows.stride[1]]
+    for phase, plane in zip(_phases(reads(problem.windows)), buffers["planes"], strict=True):
+        source = part[:, :, phase :: problem.windows.stride[1]]
         planes[phase] = plane[: part.shape[0], : part.shape[1], : source.shape[2]]
         steps.append(copy(source, planes[phase]))
     return planes, steps
 
 
-def _forward_channels(case: Case, n: int) -> int:
-    windows, taps = case.windows, max(1, case.windows.kernel[1] - 1)
-    rows = max(taps * case.filters_of_group * HEIGHT, _forward_bands(windows).depth if windows.stride[1] > 1 else 0)
-    return _channels_of_tile(case, rows * windows.output[1] * n, CACHE)
+def _forward_channels(problem: Problem, n: int) -> int:
+    windows, taps = problem.windows, max(1, problem.windows.kernel[1] - 1)
+    rows = max(taps * problem.filters_of_group * HEIGHT, _forward_bands(windows).depth if windows.stride[1] > 1 else 0)
+    return _channels_of_tile(problem, rows * windows.output[1] * n, CACHE)
 
 
-def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    count, bands = _forward_channels(case, n), _forward_bands(case.windows)
-    taps = max(1, case.windows.kernel[1] - 1)
-    shape = (taps, bands.height, count * case.filters_of_group, case.windows.output[1], n)
+def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    count, bands = _forward_channels(problem, n), _forward_bands(problem.windows)
+    taps = max(1, problem.windows.kernel[1] - 1)
+    shape = (taps, bands.height, count * problem.filters_of_group, problem.windows.output[1], n)
     return {
-        "matrices": Buffer(_forward_matrices(case), "prepare"),
+        "matrices": Buffer(_forward_matrices(problem), "prepare"),
         "held": Buffer(shape),
-        **_planes(case, n, count, "forward"),
+        **_planes(problem, n, count, "forward"),
     }
 
 
-def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices = buffers["matrices"]
-    return [_fill(weight, matrices, _forward_diagonals(case.windows, matrices))]
+    return [_fill(weight, matrices, _forward_diagonals(problem.windows, matrices))]
 
 
-def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
-    reaches = _widest_first(reads(case.windows))
+    reaches = _widest_first(reads(problem.windows))
     unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in outside(array, reach.write)]
     steps = clear(unreached)
-    for rows, read, part in _forward_bands(case.windows):
-        for maps, filters in _tiles(case, _forward_channels(case, x.shape[-1])):
-            planes, split = _split(case, x[read, maps], buffers)
+    for rows, read, part in _forward_bands(problem.windows):
+        for maps, filters in _tiles(problem, _forward_channels(problem, x.shape[-1])):
+            planes, split = _split(problem, x[read, maps], buffers)
             place = y[rows, filters]
             terms = [
                 _Term(reach, matrices[reach.tap, maps, :, : place.shape[0], part], planes[reach.phase])
@@ -231,28 +233,28 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
     return steps
 
 
-def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    windows, bands, m = case.windows, _input_bands(case.windows), case.filters_of_group
-    matrices = (windows.kernel[1], case.channels, m, bands.height, bands.depth)
+def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    windows, bands, m = problem.windows, _input_bands(problem.windows), problem.filters_of_group
+    matrices = (windows.kernel[1], problem.channels, m, bands.height, bands.depth)
     terms = max(1, windows.kernel[1] * m - (windows.stride[1] == 1))
-    held = (terms, bands.height, _input_channels(case, n), width_of_phase(windows, 0), n)
+    held = (terms, bands.height, _input_channels(problem, n), width_of_phase(windows, 0), n)
     return {"matrices": Buffer(matrices, "prepare"), "held": Buffer(held, "backward")}
 
 
-def _input_channels(case: Case, n: int) -> int:
-    windows, terms = case.windows, max(1, case.windows.kernel[1] - 1) * case.filters_of_group
-    return _channels_of_tile(case, terms * _input_bands(windows).height * width_of_phase(windows, 0) * n, CACHE)
+def _input_channels(problem: Problem, n: int) -> int:
+    windows, terms = problem.windows, max(1, problem.windows.kernel[1] - 1) * problem.filters_of_group
+    return _channels_of_tile(problem, terms * _input_bands(windows).height * width_of_phase(windows, 0) * n, CACHE)
 
 
-def _prepare_transposed(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _prepare_transposed(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices = buffers["matrices"]
-    return [_fill(weight, matrices, _input_diagonals(case.windows, matrices))]
+    return [_fill(weight, matrices, _input_diagonals(problem.windows, matrices))]
 
 
-def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    windows, m, matrices, held = case.windows, case.filters_of_group, buffers["matrices"], iter(buffers["held"])
+def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    windows, m, matrices, held = problem.windows, problem.filters_of_group, buffers["matrices"], iter(buffers["held"])
     oh, _, ow, n = dy.shape
-    source = dy.reshape(oh, case.channels, m, ow, n)
+    source = dy.reshape(oh, problem.channels, m, ow, n)
     edges: list[Array] = []
     steps: list[Step] = []
     for phase in range(min(windows.stride[1], windows.width)):
@@ -262,7 +264,7 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
         others = [next(held)[:, :, :width] for _ in alone]
         edges += [edge for array, (r, _) in zip(others, alone, strict=True) for edge in outside(array, r.write)]
         for rows, read, part in _input_bands(windows):
-            for maps, _ in _tiles(case, _input_channels(case, n)):
+            for maps, _ in _tiles(problem, _input_channels(problem, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]
                 height, count = place.shape[:2]
                 terms = [
@@ -276,34 +278,34 @@ def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Ma
     return [*clear(edges), *steps]
 
 
-def _weight_channels(case: Case, n: int) -> int:
-    windows, bands = case.windows, _forward_bands(case.windows)
-    return (
-        _channels_of_tile(case, bands.depth * windows.output[1] * n, CACHE) if windows.stride[1] > 1 else case.channels
-    )
+def _weight_channels(problem: Problem, n: int) -> int:
+    windows, bands = problem.windows, _forward_bands(problem.windows)
+    if windows.stride[1] == 1:
+        return problem.channels
+    return _channels_of_tile(problem, bands.depth * windows.output[1] * n, CACHE)
 
 
-def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    matrices = _forward_matrices(case)
+def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    matrices = _forward_matrices(problem)
     return {
-        "products": Buffer((_forward_bands(case.windows).count, *matrices), "backward"),
+        "products": Buffer((_forward_bands(problem.windows).count, *matrices), "backward"),
         "total": Buffer(matrices, "backward"),
-        **_planes(case, n, _weight_channels(case, n), "backward"),
+        **_planes(problem, n, _weight_channels(problem, n), "backward"),
     }
 
 
-def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    windows, m, products, total = case.windows, case.filters_of_group, buffers["products"], buffers["total"]
+def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    windows, m, products, total = problem.windows, problem.filters_of_group, buffers["products"], buffers["total"]
     steps = clear([products])
     for (rows, read, part), by_tap in zip(_forward_bands(windows), products, strict=True):
-        for maps, filters in _tiles(case, _weight_channels(case, x.shape[-1])):
-            planes, split = _split(case, x[read, maps], buffers)
+        for maps, filters in _tiles(problem, _weight_channels(problem, x.shape[-1])):
+            planes, split = _split(problem, x[read, maps], buffers)
             steps += split
             for reach in _widest_first(reads(windows)):
                 left = _matrix_of(dy[rows, filters], reach.write, (maps.stop - maps.start, m))
                 right = _matrix_of(planes[reach.phase], reach.read, (maps.stop - maps.start, 1)).swapaxes(-1, -2)
                 steps.append(product(left, right, by_tap[reach.tap, maps, :, : left.shape[-2], part]))
-    taps = dweight.reshape(case.channels, m, *windows.kernel).transpose(2, 3, 0, 1)  # (kh, kw, c, m)
+    taps = dweight.reshape(problem.channels, m, *windows.kernel).transpose(2, 3, 0, 1)  # (kh, kw, c, m)
     return [*steps, _sum_bands(products, total, _forward_diagonals(windows, total), taps)]
 
 
@@ -318,34 +320,36 @@ def _sum_bands(products: Array, total: Array, diagonals: list[Array], taps: Arra
     return step
 
 
-def _supports(case: Case) -> bool:
-    return case.channels == case.groups and case.channels > 1
+def _supports(problem: Problem) -> bool:
+    return problem.channels == problem.groups and problem.channels > 1
 
 
-def _work_of(case: Case, bands: Bands, columns: int, added: int) -> Work:
+def _work_of(problem: Problem, bands: Bands, columns: int, added: int) -> Work:
     """Products of every column tap; `added` are the elements that are summed or copied besides."""
-    macs = case.windows.kernel[1] * case.filters * bands.height * bands.depth * bands.count * columns
+    macs = problem.windows.kernel[1] * problem.filters * bands.height * bands.depth * bands.count * columns
     return Work(bands=macs, moved=added)
 
 
-def _split_elements(case: Case) -> int:
-    windows = case.windows
-    return 0 if windows.stride[1] == 1 else case.channels * windows.height * windows.width
+def _split_elements(problem: Problem) -> int:
+    windows = problem.windows
+    return 0 if windows.stride[1] == 1 else problem.channels * windows.height * windows.width
 
 
-def _forward_work(case: Case) -> Work:
-    summed = (case.windows.kernel[1] - 1) * case.filters * prod(case.windows.output)
-    return _work_of(case, _forward_bands(case.windows), case.windows.output[1], summed + _split_elements(case))
+def _forward_work(problem: Problem) -> Work:
+    windows = problem.windows
+    summed = (windows.kernel[1] - 1) * problem.filters * prod(windows.output)
+    return _work_of(problem, _forward_bands(windows), windows.output[1], summed + _split_elements(problem))
 
 
-def _input_work(case: Case) -> Work:
-    alone = len(_phases(writes(case.windows)))  # the first tap of a phase has nothing to be added to
-    summed = (case.windows.kernel[1] - alone) * case.filters * case.windows.height * case.windows.output[1]
-    return _work_of(case, _input_bands(case.windows), case.windows.output[1], summed + _split_elements(case))
+def _input_work(problem: Problem) -> Work:
+    windows = problem.windows
+    firsts = len(_phases(writes(windows)))  # the first tap of a phase has nothing to be added to
+    summed = (windows.kernel[1] - firsts) * problem.filters * windows.height * windows.output[1]
+    return _work_of(problem, _input_bands(windows), windows.output[1], summed + _split_elements(problem))
 
 
-def _weight_work(case: Case) -> Work:
-    work = _work_of(case, _forward_bands(case.windows), case.windows.output[1], _split_elements(case))
+def _weight_work(problem: Problem) -> Work:
+    work = _work_of(problem, _forward_bands(problem.windows), problem.windows.output[1], _split_elements(problem))
     return replace(work, bands=0, turned=work.bands)
 
 

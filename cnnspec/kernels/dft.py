@@ -25,37 +25,39 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import gradient_product, tall_product
-from cnnspec.kernels.cases import Case, Kernel, Work, copy, nothing_to_prepare, part
+from cnnspec.kernels.elementwise import copy
+from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.views import part
 
 CACHE = 1 << 17  # elements of a map that are transformed at a time
 PARTS = 2  # real and imaginary: products are so many times as high, which for the price is as good as columns
 LARGEST = 1 << 22  # products an image: beyond, the weights' spectra cost more memory than their products save time
 
 
-def _circle(case: Case) -> Circle:
-    windows = case.windows
+def _circle(problem: Problem) -> Circle:
+    windows = problem.windows
     top, bottom, left, right = windows.padding
     return Circle(windows.height + max(top, bottom), windows.width + max(left, right))
 
 
-def _taps(case: Case) -> Places:
+def _taps(problem: Problem) -> Places:
     """Where the taps lie on the circle when the window of the first output has its corner in the padding."""
-    windows = case.windows
+    windows = problem.windows
     (kh, kw), (dh, dw) = windows.kernel, windows.dilation
     return Places([i * dh - windows.padding[0] for i in range(kh)], [j * dw - windows.padding[2] for j in range(kw)])
 
 
-def _supports(case: Case) -> bool:
-    plain = case.groups == 1 and case.windows.stride == (1, 1) and prod(case.windows.kernel) > 1
-    return plain and _circle(case).frequencies * 4 * case.filters * case.channels <= LARGEST
+def _supports(problem: Problem) -> bool:
+    plain = problem.groups == 1 and problem.windows.stride == (1, 1) and prod(problem.windows.kernel) > 1
+    return plain and _circle(problem).frequencies * 4 * problem.filters * problem.channels <= LARGEST
 
 
-def _sizes(case: Case, n: int) -> tuple[int, int]:
+def _sizes(problem: Problem, n: int) -> tuple[int, int]:
     """Elements of the channels transformed at a time, turned, and half transformed: the larger of map and result."""
-    windows, columns = case.windows, _circle(case).columns
-    sides = ((windows.height, windows.width, case.channels), (*windows.output, case.filters))
+    windows, columns = problem.windows, _circle(problem).columns
+    sides = ((windows.height, windows.width, problem.channels), (*windows.output, problem.filters))
     tiles = [(h, w, _channels_of_tile(h * w * n, c) * n) for h, w, c in sides]
     return max(prod(tile) for tile in tiles), max(h * columns * q for h, _, q in tiles)
 
@@ -96,23 +98,23 @@ def _synthesise(circle: Circle, spectrum: Array, target: Array, turned: Array, m
     return steps
 
 
-def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    circle, (kh, kw) = _circle(case), case.windows.kernel
-    frequencies, weights = circle.frequencies, case.filters * case.channels
-    turned, middle = _sizes(case, n)
+def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    circle, (kh, kw) = _circle(problem), problem.windows.kernel
+    frequencies, weights = circle.frequencies, problem.filters * problem.channels
+    turned, middle = _sizes(problem, n)
     return {
         "taps": Buffer((kw, kh, weights), "prepare"),
         "taps_middle": Buffer((circle.columns, kh, weights), "prepare"),
         "taps_spectrum": Buffer((frequencies, 2, weights), "prepare"),
-        "matrices": Buffer((frequencies, 2 * case.channels, 2 * case.filters), "prepare"),
+        "matrices": Buffer((frequencies, 2 * problem.channels, 2 * problem.filters), "prepare"),
         "turned": Buffer((turned,), "forward"),
         "middle": Buffer((middle,), "forward"),
-        "x_spectrum": Buffer((frequencies, 2 * case.channels, n), "kept"),
-        "y_spectrum": Buffer((frequencies, 2 * case.filters, n), "forward"),
+        "x_spectrum": Buffer((frequencies, 2 * problem.channels, n), "kept"),
+        "y_spectrum": Buffer((frequencies, 2 * problem.filters, n), "forward"),
     }
 
 
-def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """M of every frequency, channels by filters."""
     filters, channels, kh, kw = weight.shape
     taps, spectrum = buffers["taps"], buffers["taps_spectrum"]
@@ -123,15 +125,15 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
 
     return [
         copy(source, target),
-        *analysis(_circle(case), _taps(case), taps, buffers["taps_middle"], spectrum),
+        *analysis(_circle(problem), _taps(problem), taps, buffers["taps_middle"], spectrum),
         copy(parts, matrices[:, :, :, 0]),
         copy(parts[:, 0], lower),
         partial(np.negative, imaginary, upper),
     ]
 
 
-def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    circle, turned, middle = _circle(case), buffers["turned"], buffers["middle"]
+def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    circle, turned, middle = _circle(problem), buffers["turned"], buffers["middle"]
     x_spectrum, y_spectrum = buffers["x_spectrum"], buffers["y_spectrum"]
     return [
         *_analyse(circle, x, x_spectrum, turned, middle),
@@ -140,46 +142,46 @@ def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str
     ]
 
 
-def _shared_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    turned, middle = _sizes(case, n)
+def _shared_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    turned, middle = _sizes(problem, n)
     return {
         "dy_turned": Buffer((turned,), "backward"),
         "dy_middle": Buffer((middle,), "backward"),
-        "dy_spectrum": Buffer((_circle(case).frequencies, 2 * case.filters, n), "backward"),
+        "dy_spectrum": Buffer((_circle(problem).frequencies, 2 * problem.filters, n), "backward"),
     }
 
 
-def _share(case: Case, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _prepare_gradient(problem: Problem, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
     spectrum = buffers["dy_spectrum"]
-    return _analyse(_circle(case), dy, spectrum, buffers["dy_turned"], buffers["dy_middle"])
+    return _analyse(_circle(problem), dy, spectrum, buffers["dy_turned"], buffers["dy_middle"])
 
 
-def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    spectrum = Buffer((_circle(case).frequencies, 2 * case.channels, n), "backward")
-    return {**_shared_scratch(case, n), "dx_spectrum": spectrum}
+def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    spectrum = Buffer((_circle(problem).frequencies, 2 * problem.channels, n), "backward")
+    return {**_shared_scratch(problem, n), "dx_spectrum": spectrum}
 
 
-def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
     spectrum = buffers["dx_spectrum"]
     return [
         tall_product(buffers["matrices"], buffers["dy_spectrum"], spectrum),
-        *_synthesise(_circle(case), spectrum, dx, buffers["dy_turned"], buffers["dy_middle"]),
+        *_synthesise(_circle(problem), spectrum, dx, buffers["dy_turned"], buffers["dy_middle"]),
     ]
 
 
-def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    circle, (kh, kw) = _circle(case), case.windows.kernel
-    weights = case.filters * case.channels
+def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    circle, (kh, kw) = _circle(problem), problem.windows.kernel
+    weights = problem.filters * problem.channels
     return {
-        **_shared_scratch(case, n),
-        "dmatrices": Buffer((circle.frequencies, 2, 2 * case.channels, case.filters), "backward"),
+        **_shared_scratch(problem, n),
+        "dmatrices": Buffer((circle.frequencies, 2, 2 * problem.channels, problem.filters), "backward"),
         "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "backward"),
         "dweight_middle": Buffer((circle.columns, kh, weights), "backward"),
         "dweight": Buffer((kw, kh, weights), "backward"),
     }
 
 
-def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """dM, its left and its right half apart, so that what is added of them lies in long runs."""
     filters, channels, kh, kw = dweight.shape
     halves, spectrum, taps = buffers["dmatrices"], buffers["dweight_spectrum"], buffers["dweight"]
@@ -195,46 +197,48 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     return [
         gradient_product(buffers["x_spectrum"][:, None], by_parts, halves),
         add,
-        *synthesis(_circle(case), _taps(case), spectrum, buffers["dweight_middle"], taps),
+        *synthesis(_circle(problem), _taps(problem), spectrum, buffers["dweight_middle"], taps),
         copy(origin, target),
     ]
 
 
-def _transform(case: Case, height: int, width: int, channels: int) -> Work:
-    circle = _circle(case)
+def _transform(problem: Problem, height: int, width: int, channels: int) -> Work:
+    circle = _circle(problem)
     macs = height * circle.columns * width + 4 * height * circle.frequencies
     return Work(small=macs * channels, moved=(height * width + circle.frequencies) * channels)
 
 
-def _products(case: Case) -> int:
-    return 4 * _circle(case).frequencies * case.filters * case.channels
+def _products(problem: Problem) -> int:
+    return 4 * _circle(problem).frequencies * problem.filters * problem.channels
 
 
-def _of_map(case: Case) -> Work:
-    return _transform(case, case.windows.height, case.windows.width, case.channels)
+def _of_map(problem: Problem) -> Work:
+    return _transform(problem, problem.windows.height, problem.windows.width, problem.channels)
 
 
-def _of_result(case: Case) -> Work:
-    return _transform(case, *case.windows.output, case.filters)
+def _of_result(problem: Problem) -> Work:
+    return _transform(problem, *problem.windows.output, problem.filters)
 
 
-def _forward_work(case: Case) -> Work:
-    products, x, y = _products(case), _of_map(case), _of_result(case)
+def _forward_work(problem: Problem) -> Work:
+    products, x, y = _products(problem), _of_map(problem), _of_result(problem)
     # products as narrow as the batch take a fifth longer; once: the weights' spectra, M made of them, and M read
     return Work(products * 6 // 5, x.moved + y.moved, small=x.small + y.small, once=3 * products, columns=PARTS)
 
 
-def _input_work(case: Case) -> Work:
-    return replace(_of_map(case), macs=_products(case) * 6 // 5, once=2 * _products(case), columns=PARTS)
+def _input_work(problem: Problem) -> Work:
+    return replace(_of_map(problem), macs=_products(problem) * 6 // 5, once=2 * _products(problem), columns=PARTS)
 
 
-def _weight_work(case: Case) -> Work:
-    products, dy = _products(case), _of_result(case)
+def _weight_work(problem: Problem) -> Work:
+    products, dy = _products(problem), _of_result(problem)
     # the spectrum of dy, which the input's gradient finds; products sum over the images alone, which are as few
-    read = 2 * _circle(case).frequencies * (case.channels + case.filters)
+    read = 2 * _circle(problem).frequencies * (problem.channels + problem.filters)
     return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products, columns=PARTS)
 
 
-FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _share)
-INPUT = Kernel("dft", _supports, _input_work, _input_scratch, nothing_to_prepare, _input_gradient, _share)
-WEIGHT = Kernel("dft", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient, _share)
+FORWARD = Kernel("dft", _supports, _forward_work, _forward_scratch, _prepare, _forward, _prepare_gradient)
+INPUT = Kernel("dft", _supports, _input_work, _input_scratch, nothing_to_prepare, _input_gradient, _prepare_gradient)
+WEIGHT = Kernel(
+    "dft", _supports, _weight_work, _weight_scratch, nothing_to_prepare, _weight_gradient, _prepare_gradient
+)

@@ -11,9 +11,11 @@ from dataclasses import replace
 from math import prod
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
-from cnnspec.kernels.cases import COLUMNS, Case, Kernel, Work, add_rows, copy, grouped_rows, nothing_to_prepare
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
+from cnnspec.kernels.elementwise import add_rows, copy
+from cnnspec.kernels.problem import COLUMNS, Kernel, Problem, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.views import grouped_rows
 from cnnspec.shapes import Windows
 
 PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
@@ -29,73 +31,73 @@ def correlate(windows: Array, packed: Array, y: Array) -> Step:
     return product(weight, right, out)
 
 
-def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    packed = Buffer((case.groups, case.filters_of_group, case.depth), "prepare")
-    return {"packed": packed, **expanded(case, n, "forward")}
+def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    packed = Buffer((problem.groups, problem.filters_of_group, problem.depth), "prepare")
+    return {"packed": packed, **expanded(problem, n, "forward")}
 
 
-def _pack(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _pack(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """(filters, c, kh, kw) into (groups, filters, kh*kw*c), the order of the windows."""
     filters, c, kh, kw = weight.shape
-    target = buffers["packed"].reshape(case.groups, filters // case.groups, kh, kw, c)
-    source = weight.reshape(case.groups, filters // case.groups, c, kh, kw).transpose(0, 1, 3, 4, 2)
+    target = buffers["packed"].reshape(problem.groups, filters // problem.groups, kh, kw, c)
+    source = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw).transpose(0, 1, 3, 4, 2)
     return [copy(source, target)]
 
 
-def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     steps: list[Step] = []
-    for tile in tiles(case, x, buffers, case.windows.output[0]):
-        out = y[tile.rows, tile.maps(case.filters_of_group)]
+    for tile in tiles(problem, x, buffers, problem.windows.output[0]):
+        out = y[tile.rows, tile.maps(problem.filters_of_group)]
         steps += [*tile.fill, correlate(tile.windows, buffers["packed"][tile.groups], out)]
     return steps
 
 
-def gradient_case(case: Case) -> Case:
+def gradient_problem(problem: Problem) -> Problem:
     """The convolution of dy that gives dx at stride 1: padding e - 1 - p, channels and filters exchanged."""
-    windows = case.windows
+    windows = problem.windows
     (eh, ew), (top, bottom, left, right) = windows.extent, windows.padding
     padding = (eh - 1 - top, eh - 1 - bottom, ew - 1 - left, ew - 1 - right)
     over = Windows(*windows.output, windows.kernel, (1, 1), windows.dilation, padding)
-    return Case(over, case.filters, case.channels, case.groups)
+    return Problem(over, problem.filters, problem.channels, problem.groups)
 
 
-def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    above = gradient_case(case)
+def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    above = gradient_problem(problem)
     packed = Buffer((above.groups, above.filters_of_group, above.depth), "prepare")
     return {"packed": packed, **expanded(above, n, "backward")}
 
 
-def _pack_turned(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _pack_turned(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """(filters, c, kh, kw) into (groups, c, kh*kw*filters), turned by 180 degrees."""
     filters, c, kh, kw = weight.shape
-    target = buffers["packed"].reshape(case.groups, c, kh, kw, filters // case.groups)
-    source = weight.reshape(case.groups, filters // case.groups, c, kh, kw)[..., ::-1, ::-1].transpose(0, 2, 3, 4, 1)
-    return [copy(source, target)]
+    target = buffers["packed"].reshape(problem.groups, c, kh, kw, filters // problem.groups)
+    grouped = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw)
+    return [copy(grouped[..., ::-1, ::-1].transpose(0, 2, 3, 4, 1), target)]
 
 
-def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    return _forward(gradient_case(case), dy, weight, dx, buffers)
+def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    return _forward(gradient_problem(problem), dy, weight, dx, buffers)
 
 
-def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    matrix = (case.depth, case.filters_of_group)
+def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    matrix = (problem.depth, problem.filters_of_group)
     return {
-        **expanded(case, n, "backward"),
-        "products": Buffer((case.groups, _rows_of_products(case, n), *matrix), "backward"),
-        "total": Buffer((case.groups, *matrix), "backward"),
-        "partial": Buffer((case.groups, *matrix), "backward"),
+        **expanded(problem, n, "backward"),
+        "products": Buffer((problem.groups, _rows_of_products(problem, n), *matrix), "backward"),
+        "total": Buffer((problem.groups, *matrix), "backward"),
+        "partial": Buffer((problem.groups, *matrix), "backward"),
     }
 
 
-def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """dW^T = T dy^T for each output row, then their sum."""
-    gradients = grouped_rows(dy, case.groups)
+    gradients = grouped_rows(dy, problem.groups)
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     filters, c, kh, kw = dweight.shape
-    target = dweight.reshape(case.groups, filters // case.groups, c, kh, kw)
-    summed = total.reshape(case.groups, kh, kw, c, filters // case.groups).transpose(0, 4, 3, 1, 2)
+    target = dweight.reshape(problem.groups, filters // problem.groups, c, kh, kw)
+    summed = total.reshape(problem.groups, kh, kw, c, filters // problem.groups).transpose(0, 4, 3, 1, 2)
     steps: list[Step] = []
-    for tile in tiles(case, x, buffers, products.shape[1]):
+    for tile in tiles(problem, x, buffers, products.shape[1]):
         part, groups = products[tile.groups, : tile.windows.shape[1]], tile.groups
         steps += [
             *tile.fill,
@@ -105,34 +107,36 @@ def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: M
     return [*steps, copy(summed, target)]
 
 
-def _rows_of_products(case: Case, n: int) -> int:
+def _rows_of_products(problem: Problem, n: int) -> int:
     """Output rows whose products are held at a time: those of a tile, fewer where the weights are large."""
-    rows = case.windows.output[0] if reads_map(case.windows) else rows_of_tile(case, n)
-    return max(1, min(rows, PRODUCTS // (case.groups * case.depth * case.filters_of_group)))
+    rows = problem.windows.output[0] if reads_map(problem.windows) else rows_of_tile(problem, n)
+    return max(1, min(rows, PRODUCTS // (problem.groups * problem.depth * problem.filters_of_group)))
 
 
-def _supports(case: Case) -> bool:
-    return case.windows.dilation[0] == 1 or case.windows.kernel[0] == 1  # else a window's rows are not uniformly spaced
+def _supports(problem: Problem) -> bool:
+    # else a window's rows are not uniformly spaced
+    return problem.windows.dilation[0] == 1 or problem.windows.kernel[0] == 1
 
 
-def _supports_input(case: Case) -> bool:
-    # negative padding would crop dy
-    return _supports(case) and case.windows.stride == (1, 1) and min(gradient_case(case).windows.padding) >= 0
+def _supports_input(problem: Problem) -> bool:
+    if not _supports(problem) or problem.windows.stride != (1, 1):
+        return False
+    return min(gradient_problem(problem).windows.padding) >= 0  # negative padding would crop dy
 
 
-def _work(case: Case) -> Work:
-    moved_in_all = moved(case) + 2 * case.filters * prod(case.windows.output)  # results go to memory
-    columns = case.windows.output[1] if case.filters_of_group > 1 else COLUMNS  # a single row is not packed for
-    return Work(case.macs, moved_in_all, columns=columns)
+def _work(problem: Problem) -> Work:
+    moved_in_all = moved(problem) + 2 * problem.filters * prod(problem.windows.output)  # results go to memory
+    columns = problem.windows.output[1] if problem.filters_of_group > 1 else COLUMNS  # a single row is not packed for
+    return Work(problem.macs, moved_in_all, columns=columns)
 
 
-def _weight_work(case: Case) -> Work:
-    rows = case.windows.output[0]
-    return replace(_work(case), once=2 * rows * case.depth * case.filters)  # one product an output row, then their sum
+def _weight_work(problem: Problem) -> Work:
+    once = 2 * problem.windows.output[0] * problem.depth * problem.filters  # one product an output row, then their sum
+    return replace(_work(problem), once=once)
 
 
-def _input_work(case: Case) -> Work:
-    return _work(gradient_case(case))
+def _input_work(problem: Problem) -> Work:
+    return _work(gradient_problem(problem))
 
 
 FORWARD = Kernel("direct", _supports, _work, _forward_scratch, _pack, _forward)

@@ -17,50 +17,39 @@ from math import prod
 import numpy as np
 
 from cnnspec.kernels.blocks import block, product
-from cnnspec.kernels.cases import (
-    COLUMNS,
-    Case,
-    Kernel,
-    Work,
-    add_rows,
-    clear,
-    copy,
-    grouped_map,
-    grouped_rows,
-    inside,
-    nothing_to_prepare,
-    part,
-    read_by,
-)
+from cnnspec.kernels.elementwise import add_rows, clear, copy
+from cnnspec.kernels.problem import COLUMNS, Kernel, Problem, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.kernels.taps import inside, read_by
+from cnnspec.kernels.views import grouped_map, grouped_rows, part
 from cnnspec.shapes import Shape
 
 TILE = 1 << 19  # elements: 2 MiB of float32; smaller tiles save memory and lose to the calls that they add
 SHORT = 16  # rows of a block of dx's products: fewer lose more than packing costs
 
 
-def _rows_of_tile(case: Case, n: int) -> int:
-    oh, ow = case.windows.output
-    return max(1, min(oh, TILE // (case.groups * case.depth * ow * n)))
+def _rows_of_tile(problem: Problem, n: int) -> int:
+    oh, ow = problem.windows.output
+    return max(1, min(oh, TILE // (problem.groups * problem.depth * ow * n)))
 
 
-def _tile_shape(case: Case, n: int) -> Shape:
-    return (case.groups, _rows_of_tile(case, n), case.depth, case.windows.output[1] * n)
+def _tile_shape(problem: Problem, n: int) -> Shape:
+    return (problem.groups, _rows_of_tile(problem, n), problem.depth, problem.windows.output[1] * n)
 
 
-def _tiles(case: Case, tile: Array, n: int) -> Iterator[tuple[slice, Array]]:
+def _tiles(problem: Problem, tile: Array, n: int) -> Iterator[tuple[slice, Array]]:
     """Output rows, and the part of the tile that holds their patches."""
-    oh, count = case.windows.output[0], tile.shape[1]
+    oh, count = problem.windows.output[0], tile.shape[1]
     for first in range(0, oh, count):
         rows = slice(first, min(first + count, oh))
         yield rows, tile[:, : rows.stop - rows.start]
 
 
-def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tuple[Array, Array]]:
+def _taps(problem: Problem, rows: slice, patches: Array, source: Array) -> Iterator[tuple[Array, Array]]:
     """For every tap, its part of the patches and the part of the map that it reads: equal shapes, views."""
-    windows, n = case.windows, source.shape[-1]
+    windows, n = problem.windows, source.shape[-1]
     (kh, kw), ow = windows.kernel, windows.output[1]
-    by_tap = patches.reshape(*patches.shape[:2], case.channels_of_group, kh, kw, ow, n)
+    by_tap = patches.reshape(*patches.shape[:2], problem.channels_of_group, kh, kw, ow, n)
     for ky in range(kh):
         top, bottom = inside(windows, 0, ky)
         top, bottom = max(top, rows.start), min(bottom, rows.stop)
@@ -72,67 +61,67 @@ def _taps(case: Case, rows: slice, patches: Array, source: Array) -> Iterator[tu
                 yield of_tap, source[:, down, :, across]
 
 
-def _joined(case: Case, n: int) -> bool:
+def _joined(problem: Problem, n: int) -> bool:
     """Whether the rows of a tile are one product."""
-    return case.windows.output[1] * n < COLUMNS
+    return problem.windows.output[1] * n < COLUMNS
 
 
-def _gather(case: Case, rows: slice, patches: Array, source: Array) -> list[Step]:
-    moves = list(_taps(case, rows, patches, source))
+def _gather(problem: Problem, rows: slice, patches: Array, source: Array) -> list[Step]:
+    moves = list(_taps(problem, rows, patches, source))
     padded = sum(of_tap.size for of_tap, _ in moves) < patches.size
     return [*clear([patches] if padded else []), *(copy(origin, of_tap) for of_tap, origin in moves)]
 
 
-def _grouped_weight(case: Case, weight: Array) -> Array:
-    return weight.reshape(case.groups, 1, case.filters_of_group, case.depth)
+def _grouped_weight(problem: Problem, weight: Array) -> Array:
+    return weight.reshape(problem.groups, 1, problem.filters_of_group, problem.depth)
 
 
-def _forward(case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    source, target, matrix = grouped_map(x, case.groups), grouped_rows(y, case.groups), _grouped_weight(case, weight)
-    n = x.shape[-1]
+def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source, target = grouped_map(x, problem.groups), grouped_rows(y, problem.groups)
+    matrix, n = _grouped_weight(problem, weight), x.shape[-1]
     steps: list[Step] = []
-    for rows, patches in _tiles(case, buffers["patches"], n):
-        if _joined(case, n):
-            steps += _side_by_side(case, rows, source, matrix[:, 0], target[:, rows], buffers)
+    for rows, patches in _tiles(problem, buffers["patches"], n):
+        if _joined(problem, n):
+            steps += _side_by_side(problem, rows, source, matrix[:, 0], target[:, rows], buffers)
         else:
-            steps += [*_gather(case, rows, patches, source), product(matrix, patches, target[:, rows])]
+            steps += [*_gather(problem, rows, patches, source), product(matrix, patches, target[:, rows])]
     return steps
 
 
 def _side_by_side(
-    case: Case, rows: slice, source: Array, matrix: Array, target: Array, buffers: Mapping[str, Array]
+    problem: Problem, rows: slice, source: Array, matrix: Array, target: Array, buffers: Mapping[str, Array]
 ) -> list[Step]:
     """All rows of a tile as one product, (groups, filters, rows*ow*n)."""
     groups, count, _, columns = target.shape
     patches, products = (
         part(buffers[name].reshape(-1), (groups, length, count, columns))
-        for name, length in (("patches", case.depth), ("products", case.filters_of_group))
+        for name, length in (("patches", problem.depth), ("products", problem.filters_of_group))
     )
     wide, made = (array.reshape(groups, -1, count * columns) for array in (patches, products))
     return [
-        *_gather(case, rows, patches.swapaxes(1, 2), source),
+        *_gather(problem, rows, patches.swapaxes(1, 2), source),
         product(matrix, wide, made),
         copy(products.swapaxes(1, 2), target),
     ]
 
 
-def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    source, target = grouped_rows(dy, case.groups), grouped_map(dx, case.groups)
+def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source, target = grouped_rows(dy, problem.groups), grouped_map(dx, problem.groups)
     n = dx.shape[-1]
-    columns = case.windows.output[1] * n
-    short = block(case.depth, SHORT, case.filters_of_group * columns)
-    outer = (case.groups, 1, case.depth // short, short)
-    transposed = _grouped_weight(case, weight).transpose(0, 1, 3, 2).reshape(*outer, case.filters_of_group)
+    columns = problem.windows.output[1] * n
+    short = block(problem.depth, SHORT, problem.filters_of_group * columns)
+    outer = (problem.groups, 1, problem.depth // short, short)
+    transposed = _grouped_weight(problem, weight).transpose(0, 1, 3, 2).reshape(*outer, problem.filters_of_group)
 
     steps = clear([dx])
-    for rows, patches in _tiles(case, buffers["patches"], n):
-        blocks = patches.reshape(case.groups, -1, *outer[2:], columns)
-        steps += [product(transposed, source[:, rows, None], blocks), _scatter(case, rows, patches, target)]
+    for rows, patches in _tiles(problem, buffers["patches"], n):
+        blocks = patches.reshape(problem.groups, -1, *outer[2:], columns)
+        steps += [product(transposed, source[:, rows, None], blocks), _scatter(problem, rows, patches, target)]
     return steps
 
 
-def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
-    moves = list(_taps(case, rows, patches, target))
+def _scatter(problem: Problem, rows: slice, patches: Array, target: Array) -> Step:
+    moves = list(_taps(problem, rows, patches, target))
 
     def step() -> None:
         for share, place in moves:
@@ -141,77 +130,77 @@ def _scatter(case: Case, rows: slice, patches: Array, target: Array) -> Step:
     return step
 
 
-def _weight_gradient(case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    source = grouped_map(x, case.groups)
-    transposed = grouped_rows(dy, case.groups).transpose(0, 1, 3, 2)  # (groups, oh, ow*n, filters)
+def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    source = grouped_map(x, problem.groups)
+    transposed = grouped_rows(dy, problem.groups).transpose(0, 1, 3, 2)  # (groups, oh, ow*n, filters)
     products, total, partial = buffers["products"], buffers["total"], buffers["partial"]
     steps: list[Step] = []
-    for rows, patches in _tiles(case, buffers["patches"], x.shape[-1]):
+    for rows, patches in _tiles(problem, buffers["patches"], x.shape[-1]):
         of_rows = products[:, : rows.stop - rows.start]
         steps += [
-            *_gather(case, rows, patches, source),
+            *_gather(problem, rows, patches, source),
             product(patches, transposed[:, rows], of_rows),
             add_rows(of_rows, total, partial, first=rows.start == 0),
         ]
-    target = dweight.reshape(case.groups, case.filters_of_group, case.depth)
+    target = dweight.reshape(problem.groups, problem.filters_of_group, problem.depth)
     summed = total.transpose(0, 2, 1)
 
     return [*steps, copy(summed, target)]
 
 
-def _patches(lifetime: Lifetime, case: Case, n: int) -> dict[str, Buffer]:
-    return {"patches": Buffer(_tile_shape(case, n), lifetime)}
+def _patches(lifetime: Lifetime, problem: Problem, n: int) -> dict[str, Buffer]:
+    return {"patches": Buffer(_tile_shape(problem, n), lifetime)}
 
 
-def _forward_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    found = _patches("forward", case, n)
-    if _joined(case, n):
+def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    found = _patches("forward", problem, n)
+    if _joined(problem, n):
         groups, rows, _, columns = found["patches"].shape
-        found["products"] = Buffer((groups, case.filters_of_group, rows, columns))
+        found["products"] = Buffer((groups, problem.filters_of_group, rows, columns))
     return found
 
 
-def _input_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    return _patches("backward", case, n)
+def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    return _patches("backward", problem, n)
 
 
-def _weight_scratch(case: Case, n: int) -> dict[str, Buffer]:
-    matrix = (case.depth, case.filters_of_group)
+def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+    matrix = (problem.depth, problem.filters_of_group)
     return {
-        **_patches("backward", case, n),
-        "products": Buffer((case.groups, _rows_of_tile(case, n), *matrix), "backward"),
-        "total": Buffer((case.groups, *matrix), "backward"),
-        "partial": Buffer((case.groups, *matrix), "backward"),
+        **_patches("backward", problem, n),
+        "products": Buffer((problem.groups, _rows_of_tile(problem, n), *matrix), "backward"),
+        "total": Buffer((problem.groups, *matrix), "backward"),
+        "partial": Buffer((problem.groups, *matrix), "backward"),
     }
 
 
-def _supports(case: Case) -> bool:
+def _supports(problem: Problem) -> bool:
     return True
 
 
-def _gathered(case: Case) -> int:
-    return case.groups * case.depth * prod(case.windows.output)
+def _gathered(problem: Problem) -> int:
+    return problem.groups * problem.depth * prod(problem.windows.output)
 
 
-def _calls(case: Case) -> int:
-    return prod(case.windows.kernel) + 4  # if there is one tile
+def _calls(problem: Problem) -> int:
+    return prod(problem.windows.kernel) + 4  # if there is one tile
 
 
-def _work(case: Case) -> Work:
-    moved = _gathered(case) + 2 * case.filters * prod(case.windows.output)
-    columns = prod(case.windows.output)  # all, as rows of few are joined, and those of many have no other price
-    return Work(case.macs, moved, calls=_calls(case), columns=columns)
+def _work(problem: Problem) -> Work:
+    moved = _gathered(problem) + 2 * problem.filters * prod(problem.windows.output)
+    columns = prod(problem.windows.output)  # all, as rows of few are joined, and those of many have no other price
+    return Work(problem.macs, moved, calls=_calls(problem), columns=columns)
 
 
-def _weight_work(case: Case) -> Work:
-    rows = case.windows.output[0]
-    once = 2 * rows * case.depth * case.filters  # one product an output row, then their sum
-    return replace(_work(case), once=once, columns=case.windows.output[1])
+def _weight_work(problem: Problem) -> Work:
+    rows = problem.windows.output[0]
+    once = 2 * rows * problem.depth * problem.filters  # one product an output row, then their sum
+    return replace(_work(problem), once=once, columns=problem.windows.output[1])
 
 
-def _input_work(case: Case) -> Work:
+def _input_work(problem: Problem) -> Work:
     # products are written, then read with what they are added to
-    return Work(case.macs, 5 * _gathered(case) // 2, calls=_calls(case), columns=case.windows.output[1])
+    return Work(problem.macs, 5 * _gathered(problem) // 2, calls=_calls(problem), columns=problem.windows.output[1])
 
 
 FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)

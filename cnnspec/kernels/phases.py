@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnspec.kernels.cases import inside
+from cnnspec.kernels.taps import inside
 from cnnspec.shapes import Windows
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnspec.kernels.cases import copy, larger, runs
+from cnnspec.kernels.elementwise import copy, larger, runs
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.kernels.taps import along, overlap, taps
 from cnnspec.shapes import Windows

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from cnnspec.kernels.cases import Case, Kernel, Work, clear, copy, part
 from cnnspec.kernels.columns import LOWEST, TILE, expanded, groups_of_tile, moved, rows_of_tile, tiles
 from cnnspec.kernels.direct import correlate
+from cnnspec.kernels.elementwise import clear, copy
+from cnnspec.kernels.problem import Kernel, Problem, Work
 from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.views import part
 from cnnspec.shapes import Shape, Windows
 
 
@@ -49,21 +51,21 @@ def _reached(windows: Windows) -> tuple[list[Phase], list[Phase]]:
     return (rows, columns) if rows and columns else ([], [])
 
 
-def _over(case: Case, columns: Phase) -> Case:
+def _over(problem: Problem, columns: Phase) -> Problem:
     """The correlation of dy whose windows hold those of all phases of rows."""
-    windows, (rows, _) = case.windows, _reached(case.windows)
+    windows, (rows, _) = problem.windows, _reached(problem.windows)
     (oh, ow), length, width = windows.output, max(phase.length for phase in rows), columns.length
     low = min(phase.low for phase in rows)
     height = max(phase.low + phase.count for phase in rows) - low
     below, right = length - 1 + low + height - oh, width - 1 + columns.low + columns.count - ow
     over = Windows(oh, ow, (height, columns.count), (1, 1), (1, 1), (-low, below, -columns.low, right))
-    return Case(over, case.filters, case.channels, case.groups)
+    return Problem(over, problem.filters, problem.channels, problem.groups)
 
 
-def _products(case: Case, columns: Phase, n: int) -> Shape:
+def _products(problem: Problem, columns: Phase, n: int) -> Shape:
     """Where the products of a tile lie before they are merged into dx: (rows, c, columns of the phase, n)."""
-    over = _over(case, columns)
-    channels = groups_of_tile(over, n) * case.channels_of_group
+    over = _over(problem, columns)
+    channels = groups_of_tile(over, n) * problem.channels_of_group
     most = max(LOWEST, TILE // (channels * columns.length * n))
     return (min(rows_of_tile(over, n), most), channels, columns.length, n)
 
@@ -72,29 +74,29 @@ def _packed(rows: Phase, columns: Phase) -> str:
     return f"packed.{rows.first}.{columns.first}"
 
 
-def _scratch(case: Case, n: int) -> dict[str, Buffer]:
+def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     """Of the phases of columns, which take turns, the largest."""
     found, sizes = dict[str, Buffer](), {"columns": 0, "products": 0}
-    reached_rows, reached_columns = _reached(case.windows)
+    reached_rows, reached_columns = _reached(problem.windows)
     for columns in reached_columns:
-        over = _over(case, columns)
+        over = _over(problem, columns)
         shapes = {name: buffer.shape for name, buffer in expanded(over, n, "backward").items()}
-        if case.windows.stride[1] > 1:
-            shapes["products"] = _products(case, columns, n)
+        if problem.windows.stride[1] > 1:
+            shapes["products"] = _products(problem, columns, n)
         for name, shape in shapes.items():
             sizes[name] = max(sizes[name], prod(shape))
         for rows in reached_rows:
             depth = rows.count * columns.count * over.channels_of_group
-            found[_packed(rows, columns)] = Buffer((case.groups, over.filters_of_group, depth), "prepare")
+            found[_packed(rows, columns)] = Buffer((problem.groups, over.filters_of_group, depth), "prepare")
     return found | {name: Buffer((size,), "backward") for name, size in sizes.items() if size}
 
 
-def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """(filters, c, kh, kw) into (groups, c, taps*filters) for every phase, the last tap first."""
     filters, c, kh, kw = weight.shape
-    grouped = weight.reshape(case.groups, filters // case.groups, c, kh, kw)
+    grouped = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw)
     steps: list[Step] = []
-    reached_rows, reached_columns = _reached(case.windows)
+    reached_rows, reached_columns = _reached(problem.windows)
     for columns in reached_columns:
         for rows in reached_rows:
             source = grouped[..., rows.taps, columns.taps][..., ::-1, ::-1].transpose(0, 2, 3, 4, 1)
@@ -102,19 +104,19 @@ def _prepare(case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[St
     return steps
 
 
-def _input_gradient(case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    (sh, sw), n = case.windows.stride, dx.shape[-1]
-    reached_rows, reached_columns = _reached(case.windows)
+def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    (sh, sw), n = problem.windows.stride, dx.shape[-1]
+    reached_rows, reached_columns = _reached(problem.windows)
     steps = _clear_rest(dx, sh, sw, reached_rows, reached_columns)
     for columns in reached_columns:
-        over, shape = _over(case, columns), _products(case, columns, n)
+        over, shape = _over(problem, columns), _products(problem, columns, n)
         held = {name: part(buffers["columns"], buffer.shape) for name, buffer in expanded(over, n, "backward").items()}
         lowest = -over.windows.padding[0]
         for tile in tiles(over, dy, held, shape[0]):
             steps += tile.fill
             for rows in reached_rows:
                 places = slice(tile.rows.start, min(tile.rows.stop, rows.length))
-                place = dx[rows.first :: sh, tile.maps(case.channels_of_group), columns.first :: sw][places]
+                place = dx[rows.first :: sh, tile.maps(problem.channels_of_group), columns.first :: sw][places]
                 if not place.size:
                     continue
                 row = columns.count * over.channels_of_group
@@ -136,20 +138,20 @@ def _clear_rest(dx: Array, sh: int, sw: int, rows: list[Phase], columns: list[Ph
     return clear(rest)
 
 
-def _supports(case: Case) -> bool:
-    windows = case.windows
+def _supports(problem: Problem) -> bool:
+    windows = problem.windows
     dense = all(d == 1 or k == 1 for d, k in zip(windows.dilation, windows.kernel, strict=True))
     return dense and windows.stride != (1, 1)
 
 
-def _work(case: Case) -> Work:
+def _work(problem: Problem) -> Work:
     """Expanded columns, and all of dx; what taps reach of it goes to memory, by columns apart on a detour."""
-    windows, (rows, columns) = case.windows, _reached(case.windows)
-    copied = sum(moved(_over(case, phase)) for phase in columns)
-    reached = case.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)
-    whole = case.channels * windows.height * windows.width
+    windows, (rows, columns) = problem.windows, _reached(problem.windows)
+    copied = sum(moved(_over(problem, phase)) for phase in columns)
+    reached = problem.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)
+    whole = problem.channels * windows.height * windows.width
     moved_in_all = copied + whole + reached * min(windows.stride[1], 2)
-    return Work(case.macs, moved_in_all, columns=windows.output[1])
+    return Work(problem.macs, moved_in_all, columns=windows.output[1])
 
 
 INPUT = Kernel("direct", _supports, _work, _scratch, _prepare, _input_gradient)

@@ -44,3 +44,20 @@ def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
 def overlap(windows: Windows) -> bool:
     """Whether some element of the map lies in two windows."""
     return any(extent > stride for extent, stride in zip(windows.extent, windows.stride, strict=True))
+
+
+def inside(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
+    """The output positions [first, last) along an axis for which a tap lies in the map and not in its padding."""
+    length = (windows.height, windows.width)[axis]
+    before, stride = windows.padding[2 * axis], windows.stride[axis]
+    shift = before - tap * windows.dilation[axis]
+    first = max(0, -(-shift // stride))
+    last = min(windows.output[axis], (length - 1 + shift) // stride + 1)
+    return first, max(last, first)
+
+
+def read_by(windows: Windows, axis: int, tap: int, first: int, last: int) -> slice:
+    """The input positions that a tap reads for output positions [first, last)."""
+    stride = windows.stride[axis]
+    start = first * stride + tap * windows.dilation[axis] - windows.padding[2 * axis]
+    return slice(start, start + (last - first - 1) * stride + 1, stride)

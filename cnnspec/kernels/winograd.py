@@ -24,20 +24,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
-from cnnspec.kernels.cases import (
-    Case,
-    Kernel,
-    Work,
-    accumulate,
-    clear,
-    copy,
-    nothing_to_prepare,
-    part,
-    sum_over,
-)
 from cnnspec.kernels.columns import edges
-from cnnspec.kernels.direct import gradient_case
+from cnnspec.kernels.direct import gradient_problem
+from cnnspec.kernels.elementwise import accumulate, clear, copy, sum_over
+from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
+from cnnspec.kernels.views import part
 
 FEW = 1 << 17  # elements of expanded columns up to which tiles are computed together
 SHALLOW = 10  # products of fewer taps and channels take as long as of so many
@@ -94,13 +86,13 @@ class Filtering:
         """A (positions, rows)."""
         return self._evaluation(self.rows)
 
-    def count(self, case: Case) -> int:
+    def count(self, problem: Problem) -> int:
         """Tiles of a map."""
-        return -(-case.windows.output[0] // self.rows)
+        return -(-problem.windows.output[0] // self.rows)
 
-    def tiles(self, case: Case, most: int = 1) -> Iterator[Tile]:
+    def tiles(self, problem: Problem, most: int = 1) -> Iterator[Tile]:
         """All tiles, from the top; up to `most` neighbours at once where they lie in the map."""
-        windows, first = case.windows, 0
+        windows, first = problem.windows, 0
         height = windows.output[0]
         while first < height:
             start = first - windows.padding[0]
@@ -114,38 +106,38 @@ class Filtering:
 
     # forward and the input's gradient
 
-    def together(self, case: Case, n: int) -> int:
+    def together(self, problem: Problem, n: int) -> int:
         """Tiles that are computed at once: more than one where a call takes as long as its work."""
-        columns = self.positions * case.windows.kernel[1] * case.channels * case.windows.output[1] * n
-        return max(1, min(case.windows.output[0] // self.rows, FEW // columns))
+        columns = self.positions * problem.windows.kernel[1] * problem.channels * problem.windows.output[1] * n
+        return max(1, min(problem.windows.output[0] // self.rows, FEW // columns))
 
-    def prepared(self, case: Case) -> dict[str, Buffer]:
+    def prepared(self, problem: Problem) -> dict[str, Buffer]:
         """What `prepare` writes, and works with."""
-        filters, kw, channels = case.filters, case.windows.kernel[1], case.channels
+        filters, kw, channels = problem.filters, problem.windows.kernel[1], problem.channels
         return {
             "taps": Buffer((self.taps, filters, kw, channels), "prepare"),
             "transformed": Buffer((self.positions, filters, kw * channels), "prepare"),
         }
 
-    def columns(self, case: Case, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
+    def columns(self, problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
         """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
-        windows, p, most = case.windows, self.positions, self.together(case, n)
-        length = (windows.padding[2] + case.channels * windows.width + windows.padding[3]) * n
+        windows, p, most = problem.windows, self.positions, self.together(problem, n)
+        length = (windows.padding[2] + problem.channels * windows.width + windows.padding[3]) * n
         return {
             "rows": Buffer((most, p, length), lifetime),
-            "columns": Buffer((most, p, windows.kernel[1], case.channels, windows.output[1], n), lifetime),
+            "columns": Buffer((most, p, windows.kernel[1], problem.channels, windows.output[1], n), lifetime),
         }
 
-    def scratch(self, case: Case, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
+    def scratch(self, problem: Problem, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
         """What `forward` works with."""
-        most = self.together(case, n)
+        most = self.together(problem, n)
         return {
-            **self.prepared(case),
-            **self.columns(case, n, lifetime),
-            "products": Buffer((most, self.positions, case.filters, case.windows.output[1] * n), lifetime),
+            **self.prepared(problem),
+            **self.columns(problem, n, lifetime),
+            "products": Buffer((most, self.positions, problem.filters, problem.windows.output[1] * n), lifetime),
         }
 
-    def prepare(self, case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    def prepare(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """G g of (filters, c, taps, kw), as (positions, filters, kw*c)."""
         taps, transformed = buffers["taps"], buffers["transformed"]
         matrix = self.of_filter.astype(weight.dtype)
@@ -154,13 +146,13 @@ class Filtering:
             product(matrix, taps.reshape(self.taps, -1), transformed.reshape(self.positions, -1)),
         ]
 
-    def expand(self, case: Case, x: Array, rows: Array, columns: Array, tile: Tile) -> list[Step]:
+    def expand(self, problem: Problem, x: Array, rows: Array, columns: Array, tile: Tile) -> list[Step]:
         """B^T d of tiles, and their columns (count, points, kw, c, ow, n), one tap beside the other.
 
         All taps are one copy: a tap is the same rows from another column on. It reads its neighbour channel's columns
         where the padding should be, which become zero.
         """
-        rows, windows, n, size = rows[: tile.count], case.windows, x.shape[-1], x[0].size
+        rows, windows, n, size = rows[: tile.count], problem.windows, x.shape[-1], x[0].size
         start, item = windows.padding[2] * n, rows.itemsize
         shifted = as_strided(
             rows,
@@ -180,7 +172,7 @@ class Filtering:
         height, (row, item) = len(rows) - (count - 1) * self.rows, (rows.strides[0], rows.itemsize)
         return as_strided(rows, (count, height, rows[0].size), (self.rows * row, row, item))
 
-    def forward(self, case: Case, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    def forward(self, problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """y = A^T [U E], some tiles at a time."""
         transformed, products, columns = buffers["transformed"], buffers["products"], buffers["columns"]
         most, p, filters, length = products.shape
@@ -189,44 +181,46 @@ class Filtering:
         right = column_blocks(columns.reshape(most, p, depth, length), width)
         out, back = column_blocks(products, width), self.of_output.T.astype(x.dtype)
         steps: list[Step] = []
-        for tile in self.tiles(case, most):
+        for tile in self.tiles(problem, most):
             rows = self._stack(y[tile.rows], tile.count)
             made = products[: tile.count].reshape(tile.count, p, -1)
             steps += [
-                *self.expand(case, x, buffers["rows"], columns[: tile.count], tile),
+                *self.expand(problem, x, buffers["rows"], columns[: tile.count], tile),
                 product(transformed[:, None], right[: tile.count], out[: tile.count]),
                 product(back[: rows.shape[1]], made, rows),
             ]
         return steps
 
-    def scratch_of_input(self, case: Case, n: int) -> dict[str, Buffer]:
+    def scratch_of_input(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """What `input_gradient` works with."""
-        return self.scratch(gradient_case(case), n, "backward")
+        return self.scratch(gradient_problem(problem), n, "backward")
 
-    def prepare_turned(self, case: Case, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    def prepare_turned(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """The same of the filters turned by 180 degrees, channels and filters exchanged."""
-        return self.prepare(gradient_case(case), weight[..., ::-1, ::-1].swapaxes(0, 1), buffers)
+        return self.prepare(gradient_problem(problem), weight[..., ::-1, ::-1].swapaxes(0, 1), buffers)
 
     def input_gradient(
-        self, case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]
+        self, problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
         """dx is the same correlation of dy with the turned filters."""
-        return self.forward(gradient_case(case), dy, weight, dx, buffers)
+        return self.forward(gradient_problem(problem), dy, weight, dx, buffers)
 
     # the input's gradient where the map shrinks
 
-    def scratch_of_transposed(self, case: Case, n: int) -> dict[str, Buffer]:
+    def scratch_of_transposed(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """What `transposed` works with."""
-        windows, p, ow = case.windows, self.positions, case.windows.output[1]
+        windows, p, ow = problem.windows, self.positions, problem.windows.output[1]
         padded = windows.padding[2] + windows.width + windows.padding[3]
         return {
-            **self.prepared(case),
-            "gradients": Buffer((p, case.filters, ow * n), "backward"),
-            "products": Buffer((p, windows.kernel[1], case.channels, padded, n), "backward"),
-            "rows": Buffer((2, p, case.channels, windows.width, n), "backward"),
+            **self.prepared(problem),
+            "gradients": Buffer((p, problem.filters, ow * n), "backward"),
+            "products": Buffer((p, windows.kernel[1], problem.channels, padded, n), "backward"),
+            "rows": Buffer((2, p, problem.channels, windows.width, n), "backward"),
         }
 
-    def transposed(self, case: Case, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    def transposed(
+        self, problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]
+    ) -> list[Step]:
         """dx = B R with R the sum over column taps of U^T (A dy), each at its columns.
 
         Tile i reaches `positions` rows of dx, at most two tiles' height. So dx is made in blocks of a tile's height, by
@@ -237,7 +231,7 @@ class Filtering:
         where nothing does: one reduction adds all taps.
         """
         gradients, products, rows = (buffers[name] for name in ("gradients", "products", "rows"))
-        p, (oh, ow), m, windows = self.positions, case.windows.output, self.rows, case.windows
+        p, (oh, ow), m, windows = self.positions, problem.windows.output, self.rows, problem.windows
         turned, there = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
         back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
         back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
@@ -248,7 +242,7 @@ class Filtering:
         of_point, of_tap, *places, n = products.strides
         later = as_strided(products, strides=(of_point, of_tap - windows.dilation[1] * places[1], *places, n))
         parts = later[:, :, :, windows.padding[2] : windows.padding[2] + windows.width]
-        steps, tiles = clear([rows[1]]), self.count(case)  # above the first tile there is nothing
+        steps, tiles = clear([rows[1]]), self.count(problem)  # above the first tile there is nothing
         steps += clear([products[:, :, :, ow:]])
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
@@ -268,30 +262,30 @@ class Filtering:
 
     # the weights' gradient
 
-    def scratch_of_weight(self, case: Case, n: int) -> dict[str, Buffer]:
+    def scratch_of_weight(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """What `weight_gradient` works with."""
-        p, kw, most = self.positions, case.windows.kernel[1], self.together(case, n)
-        length, matrix = most * case.windows.output[1] * n, (kw * case.channels, case.filters)
+        p, kw, most = self.positions, problem.windows.kernel[1], self.together(problem, n)
+        length, matrix = most * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
         return {
-            **self.columns(case, n, "backward"),
-            **({"beside": Buffer((self.rows, case.filters, length), "backward")} if most > 1 else {}),
-            "gradients": Buffer((p, case.filters, length), "backward"),
+            **self.columns(problem, n, "backward"),
+            **({"beside": Buffer((self.rows, problem.filters, length), "backward")} if most > 1 else {}),
+            "gradients": Buffer((p, problem.filters, length), "backward"),
             "total": Buffer((p, *matrix), "backward"),
             "partial": Buffer((p, *matrix), "backward"),
             "taps": Buffer((self.taps, *matrix), "backward"),
         }
 
-    def _columns_beside(self, case: Case, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:
+    def _columns_beside(self, problem: Problem, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:
         """The columns of tiles, beside each other."""
-        shape = (self.positions, case.windows.kernel[1], case.channels, tile.count, case.windows.output[1], n)
+        shape = (self.positions, problem.windows.kernel[1], problem.channels, tile.count, problem.windows.output[1], n)
         return part(buffers["columns"].reshape(-1), shape)
 
-    def _expand_beside(self, case: Case, x: Array, tile: Tile, buffers: Mapping[str, Array]) -> list[Step]:
-        columns = self._columns_beside(case, tile, x.shape[-1], buffers)
-        return self.expand(case, x, buffers["rows"], columns.transpose(3, 0, 1, 2, 4, 5), tile)
+    def _expand_beside(self, problem: Problem, x: Array, tile: Tile, buffers: Mapping[str, Array]) -> list[Step]:
+        columns = self._columns_beside(problem, tile, x.shape[-1], buffers)
+        return self.expand(problem, x, buffers["rows"], columns.transpose(3, 0, 1, 2, 4, 5), tile)
 
     def weight_gradient(
-        self, case: Case, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]
+        self, problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
         """dg = G^T sum over tiles of E (A dy)^T; what tiles have that are computed together lies in one row."""
         total, partial, taps = (buffers[name] for name in ("total", "partial", "taps"))
@@ -299,12 +293,12 @@ class Filtering:
         p, depth, _ = total.shape
         ow, n = dy.shape[-2:]
         steps: list[Step] = []
-        for tile in self.tiles(case, self.together(case, n)):
-            columns = self._columns_beside(case, tile, n, buffers)
+        for tile in self.tiles(problem, self.together(problem, n)):
+            columns = self._columns_beside(problem, tile, n, buffers)
             gradients = part(buffers["gradients"].reshape(-1), (p, filters, tile.count * ow * n))
             target = total if tile.rows.start == 0 else partial
             steps += [
-                *self._expand_beside(case, x, tile, buffers),
+                *self._expand_beside(problem, x, tile, buffers),
                 *self._transform_gradient(dy[tile.rows], tile, gradients, buffers),
                 gradient_product(columns.reshape(p, depth, -1), gradients, target),
             ]
@@ -328,53 +322,52 @@ class Filtering:
 
     # what it can do
 
-    def supports(self, case: Case) -> bool:
+    def supports(self, problem: Problem) -> bool:
         """Whether filters have so many rows; more padding would make rows of outputs that no row of the map reaches."""
-        windows = case.windows
-        plain = case.groups == 1 and windows.stride == (1, 1) and windows.dilation[0] == 1
+        windows = problem.windows
+        plain = problem.groups == 1 and windows.stride == (1, 1) and windows.dilation[0] == 1
         return plain and windows.kernel[0] == self.taps and max(windows.padding[:2]) < self.taps
 
-    def supports_input(self, case: Case) -> bool:
+    def supports_input(self, problem: Problem) -> bool:
         """The same where the map does not shrink, as products would be for more rows and columns than dy has.
 
         Negative padding would crop dy.
         """
-        windows = case.windows
+        windows = problem.windows
         shrinks = prod(windows.output) < windows.height * windows.width
-        return self.supports(case) and not shrinks and min(gradient_case(case).windows.padding) >= 0
+        return self.supports(problem) and not shrinks and min(gradient_problem(problem).windows.padding) >= 0
 
-    def supports_transposed(self, case: Case) -> bool:
+    def supports_transposed(self, problem: Problem) -> bool:
         """Where correlation does not."""
-        return self.supports(case) and not self.supports_input(case)
+        return self.supports(problem) and not self.supports_input(problem)
 
     # prices
 
-    def work(self, case: Case) -> Work:
+    def work(self, problem: Problem) -> Work:
         """Products, what is transformed, expanded and transformed back, and the weights' transform."""
-        windows, p = case.windows, self.positions
-        tiles, ow = self.count(case), windows.output[1]
-        weights, depth = case.filters * case.channels * windows.kernel[1], case.channels * windows.kernel[1]
-        products = tiles * p * case.filters * max(depth, SHALLOW) * ow
-        moved = tiles * p * (case.channels * windows.kernel[1] + case.filters) * ow
-        results = case.filters * prod(windows.output)
-        calls = CALLS * -(-tiles // self.together(case, 1))
+        windows, p = problem.windows, self.positions
+        tiles, ow = self.count(problem), windows.output[1]
+        weights, depth = problem.filters * problem.channels * windows.kernel[1], problem.channels * windows.kernel[1]
+        products = tiles * p * problem.filters * max(depth, SHALLOW) * ow
+        moved = tiles * p * (problem.channels * windows.kernel[1] + problem.filters) * ow
+        results = problem.filters * prod(windows.output)
+        calls = CALLS * -(-tiles // self.together(problem, 1))
         return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls, columns=ow)
 
-    def work_of_weight(self, case: Case) -> Work:
+    def work_of_weight(self, problem: Problem) -> Work:
         """The same products, and one sum of weights for every tile."""
-        tiles = self.count(case)
-        return replace(
-            self.work(case), once=2 * tiles * self.positions * case.filters * case.channels * case.windows.kernel[1]
-        )
+        weights = problem.filters * problem.channels * problem.windows.kernel[1]
+        return replace(self.work(problem), once=2 * self.count(problem) * self.positions * weights)
 
-    def work_of_input(self, case: Case) -> Work:
+    def work_of_input(self, problem: Problem) -> Work:
         """The same as forward, of dy."""
-        return self.work(gradient_case(case))
+        return self.work(gradient_problem(problem))
 
-    def work_of_transposed(self, case: Case) -> Work:
+    def work_of_transposed(self, problem: Problem) -> Work:
         """The products of forward; what they make is added where forward copies it."""
-        tiles, windows = self.count(case), case.windows
-        work, added = self.work(case), tiles * self.positions * case.channels * windows.kernel[1] * windows.output[1]
+        tiles, windows = self.count(problem), problem.windows
+        work, depth = self.work(problem), problem.channels * windows.kernel[1]
+        added = tiles * self.positions * depth * windows.output[1]
         return replace(work, transformed=work.transformed + added, calls=(CALLS + 1) * tiles)
 
 

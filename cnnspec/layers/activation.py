@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from cnnspec.fields import NonNegativeNumber
-from cnnspec.kernels import curves, sums
-from cnnspec.kernels.cases import larger
+from cnnspec.kernels import special_functions, sums
+from cnnspec.kernels.elementwise import larger
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
@@ -158,7 +158,7 @@ class Sigmoid(Activation):
 
     def forward(self, o: Operands) -> Program:
         """Without overflow at either end."""
-        return [partial(curves.sigmoid, o.x, o.y)]
+        return [partial(special_functions.sigmoid, o.x, o.y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy y (1 - y)."""
@@ -231,8 +231,8 @@ class Silu(Gated):
     """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = curves.sigmoid(x), the slope P (1 + x (1 - P))."""
-        curves.sigmoid(x, gate)
+        """P = special_functions.sigmoid(x), the slope P (1 + x (1 - P))."""
+        special_functions.sigmoid(x, gate)
         if slope is not None:
             np.subtract(1, gate, out=slope)
             np.multiply(slope, x, out=slope)
@@ -256,20 +256,20 @@ class Gelu(Gated):
 
 
 def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    curves.normal(x, gate, work if slope is None else slope, work)
+    special_functions.normal(x, gate, work if slope is None else slope, work)
     if slope is not None:
         np.multiply(slope, x, out=slope)
         np.add(slope, gate, out=slope)
 
 
 def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    # (1 + tanh(u)) / 2 is curves.sigmoid(2u), and P' = 2 u' P (1 - P).
+    # (1 + tanh(u)) / 2 is special_functions.sigmoid(2u), and P' = 2 u' P (1 - P).
     rate = 2 * sqrt(2 / pi)
     np.square(x, out=work)
     np.multiply(work, rate * 0.044715, out=gate)
     np.add(gate, rate, out=gate)
     np.multiply(gate, x, out=gate)
-    curves.sigmoid(gate, gate)
+    special_functions.sigmoid(gate, gate)
     if slope is not None:
         np.multiply(work, rate * 3 * 0.044715, out=work)
         np.add(work, rate, out=work)

@@ -18,7 +18,7 @@ from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape
 
 if TYPE_CHECKING:
-    from cnnspec.kernels.cases import Case
+    from cnnspec.kernels.problem import Problem
 
 Mode = Literal["train", "infer"]
 
@@ -185,7 +185,7 @@ class Layer(Declaration):
         """Multiply-accumulates of the forward pass for one image; 0 for elementwise work."""
         return 0
 
-    def convolution(self, *inputs: Shape) -> Case | None:
+    def convolution(self, *inputs: Shape) -> Problem | None:
         """The convolution that kernels are chosen for, where the layer is one."""
         return None
 

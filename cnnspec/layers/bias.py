@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnspec.kernels import sums
-from cnnspec.kernels.cases import accumulate, copy, sum_over
+from cnnspec.kernels.elementwise import accumulate, copy, sum_over
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Mode, Operands
 from cnnspec.shapes import Shape, size

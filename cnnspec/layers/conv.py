@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd, prod
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
-from cnnspec.kernels import cases, choice
+from cnnspec.kernels import cost
+from cnnspec.kernels.problem import Kernel, Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import (
     Backward,
@@ -24,6 +25,9 @@ from cnnspec.layers.base import (
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
+
+if TYPE_CHECKING:
+    from cnnspec.kernels.cost import Choice, Direction
 
 
 @register("conv2d")
@@ -93,21 +97,21 @@ class Conv2d(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
-        case = self.convolution(inputs[0])
-        chosen = choice.choose(case, n, mode, self.kernel)
+        problem = self.convolution(inputs[0])
+        chosen = cost.choose(problem, n, mode, self.kernel)
         found = {
             f"{_part(kernel, direction)}.{name}": buffer
             for direction, kernel in chosen.items()
-            for name, buffer in kernel.scratch(case, n).items()
+            for name, buffer in kernel.scratch(problem, n).items()
             if buffer.lifetime != "prepare" or not _finds_prepared(direction, chosen)
         }
         if mode == "train" and self.bias == "channel":
-            found["bias_rows"] = Buffer((case.windows.output[0], self.filters), "backward")
+            found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "backward")
         return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """The same kernel over the rows of x that those of y read; a joint one transforms the whole map."""
-        kernel = choice.choose(self.convolution(*inputs), n, mode, self.kernel)["forward"]
+        kernel = cost.choose(self.convolution(*inputs), n, mode, self.kernel)["forward"]
         reads, windows = self.windows(inputs[0]).part(rows)
         if kernel.joint or self.bias == "untied" or not windows.height:
             return None
@@ -115,10 +119,10 @@ class Conv2d(Layer):
 
     def prepare(self, o: Operands) -> Program:
         """Bring the weights into the forms that the chosen kernels multiply with."""
-        case, chosen, steps = self._case_of(o.x), self._choice(o), list[Step]()
+        problem, chosen, steps = self._problem_of(o.x), self._choice(o), list[Step]()
         for direction, kernel in chosen.items():
             if not _finds_prepared(direction, chosen) and (direction != "input" or o.dx is not None):
-                steps += kernel.prepare(case, o.params["weight"], self._buffers(direction, o))
+                steps += kernel.prepare(problem, o.params["weight"], self._buffers(direction, o))
         return [*steps, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
@@ -128,44 +132,44 @@ class Conv2d(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """dx, unless nobody wants it, dweight, and dbias by sums."""
-        kernel, case, buffers = self._choice(o)["weight"], self._case_of(o.x), self._buffers("weight", o)
-        shared = kernel.share(case, o.dy, buffers)
+        kernel, problem, buffers = self._choice(o)["weight"], self._problem_of(o.x), self._buffers("weight", o)
+        shared = kernel.prepare_gradient(problem, o.dy, buffers)
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
         dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
         return Backward(dx, params, shared=[in_turn(shared)])
 
-    def _bind(self, direction: choice.Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
+    def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """One step, as the number of tiles depends on n and all shards need programs of one length."""
         kernel = self._choice(o)[direction]
-        return in_turn(kernel.bind(self._case_of(o.x), a, b, out, self._buffers(direction, o)))
+        return in_turn(kernel.bind(self._problem_of(o.x), a, b, out, self._buffers(direction, o)))
 
-    def _buffers(self, direction: choice.Direction, o: Operands) -> dict[str, Array]:
+    def _buffers(self, direction: Direction, o: Operands) -> dict[str, Array]:
         """A kernel's own, and what it finds prepared."""
         chosen = self._choice(o)
         own = within(o.buffers, _part(chosen[direction], direction))
         found = within(o.buffers, _part(chosen["forward"], "forward")) if _finds_prepared(direction, chosen) else {}
         return found | own
 
-    def _choice(self, o: Operands) -> choice.Choice:
-        return choice.choose(self._case_of(o.x), o.x.shape[-1], o.mode, self.kernel)
+    def _choice(self, o: Operands) -> Choice:
+        return cost.choose(self._problem_of(o.x), o.x.shape[-1], o.mode, self.kernel)
 
-    def convolution(self, *inputs: Shape) -> cases.Case:
+    def convolution(self, *inputs: Shape) -> Problem:
         """How its windows lie, and how channels and filters are grouped."""
         shape = inputs[0]
-        return cases.Case(self.windows(shape), shape[0], self.filters, self.groups)
+        return Problem(self.windows(shape), shape[0], self.filters, self.groups)
 
-    def _case_of(self, x: Array) -> cases.Case:
+    def _problem_of(self, x: Array) -> Problem:
         return self.convolution(map_shape(x))
 
 
-def _part(kernel: cases.Kernel, direction: choice.Direction) -> str:
+def _part(kernel: Kernel, direction: Direction) -> str:
     """What the names of a kernel's buffers begin with; a joint one's are those of all directions."""
     return kernel.name if kernel.joint else f"{kernel.name}.{direction}"
 
 
-def _finds_prepared(direction: choice.Direction, chosen: choice.Choice) -> bool:
+def _finds_prepared(direction: Direction, chosen: Choice) -> bool:
     """Whether the input's gradient multiplies with the same form of the weights as the forward pass."""
     return direction == "input" and chosen["input"].prepare == chosen["forward"].prepare
 

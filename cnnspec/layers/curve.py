@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.fields import PositiveNumber
-from cnnspec.kernels import curves, sums
+from cnnspec.kernels import special_functions, sums
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.activation import Activation, Gated
 from cnnspec.layers.base import (
@@ -62,7 +62,7 @@ class ExponentialLinear(Activation):
         scale, alpha = self.constants()
 
         def step() -> None:
-            curves.exponential_below(x, below, work)
+            special_functions.exponential_below(x, below, work)
             np.multiply(below, scale * alpha, out=below)
             np.clip(x, 0, np.inf, out=y)
             if scale != 1:
@@ -117,7 +117,7 @@ class Softplus(Activation):
 
     def forward(self, o: Operands) -> Program:
         """Without overflow at either end."""
-        return [partial(curves.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
+        return [partial(special_functions.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy (1 - exp(-y))."""
@@ -125,7 +125,7 @@ class Softplus(Activation):
 
         def step() -> None:
             np.negative(y, out=factor)
-            curves.exponential_below(factor, factor, work)
+            special_functions.exponential_below(factor, factor, work)
             np.multiply(factor, dy, out=factor)
             np.negative(factor, out=dx)
 

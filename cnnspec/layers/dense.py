@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
-from cnnspec.kernels.cases import accumulate
+from cnnspec.kernels.elementwise import accumulate
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
 from cnnspec.registry import register

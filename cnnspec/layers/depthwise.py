@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from cnnspec.fields import Padding, Pair, PositiveInt
-from cnnspec.kernels import cases
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import (
     Backward,
@@ -59,7 +59,7 @@ class DepthwiseConv2d(Layer):
             bias_init=self.bias_init,
         )
 
-    def convolution(self, *inputs: Shape) -> cases.Case:
+    def convolution(self, *inputs: Shape) -> Problem:
         """How its windows lie, one group a channel."""
         return self.grouped(inputs[0][0]).convolution(*inputs)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.fields import Fraction
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register

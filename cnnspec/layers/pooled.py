@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.kernels import direct, pooled, pooling
-from cnnspec.kernels.cases import Case
-from cnnspec.kernels.choice import MANY, choose
+from cnnspec.kernels import direct, pooled_convolution, pooling
+from cnnspec.kernels.cost import MANY, choose
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
@@ -26,12 +26,12 @@ def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
     """Whether a convolution of maps of this shape is direct, with one bias a filter, and windows of 2x2 cover all."""
     if not isinstance(first, Conv2d) or not isinstance(second, MaxPool2d) or first.bias == "untied":
         return False
-    laid, case = first.windows(shape), first.convolution(shape)
+    laid, problem = first.windows(shape), first.convolution(shape)
     halves = pooling.is_halving(second.windows(first.infer_shape(shape)))
-    plain = laid.stride == laid.dilation == (1, 1) and case.groups == 1
+    plain = laid.stride == laid.dilation == (1, 1) and problem.groups == 1
     if not halves or not plain or any(length % 2 for length in laid.output):
         return False
-    many, one = choose(case, MANY, "train", first.kernel), choose(case, 1, "infer", first.kernel)
+    many, one = choose(problem, MANY, "train", first.kernel), choose(problem, 1, "infer", first.kernel)
     chosen = (many["forward"], many["weight"], one["forward"])
     return all(kernel.name == direct.FORWARD.name for kernel in chosen)
 
@@ -41,7 +41,7 @@ class PooledConvolution(Layer):
 
     Neighbouring columns are two filters of one convolution of stride 2 along the width, the second with its taps one
     column to the right: as products are as wide, fewer columns are expanded, and pooling compares whole rows. At
-    inference a single image of one channel is one product (`kernels.pooled`). Passes add it, specs do not.
+    inference a single image of one channel is one product (`kernels.pooled_convolution`). Passes add it, specs do not.
     """
 
     first: Any
@@ -62,9 +62,9 @@ class PooledConvolution(Layer):
         laid: Windows = self.first.windows(shape)
         return replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
 
-    def convolution(self, *inputs: Shape) -> Case:
+    def convolution(self, *inputs: Shape) -> Problem:
         """That of the pairs of filters."""
-        return Case(self.windows(inputs[0]), inputs[0][0], 2 * self.first.filters, 1)
+        return Problem(self.windows(inputs[0]), inputs[0][0], 2 * self.first.filters, 1)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(filters, oh / 2, ow / 2)."""
@@ -73,11 +73,11 @@ class PooledConvolution(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the kernels ask for, the pairs of filters, the map that is pooled, and who won, for the way back."""
-        case, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
-        if mode == "infer" and n == case.channels == 1:
-            return pooled.scratch(self.first.convolution(*inputs))
-        taps = (case.filters, case.channels, *case.windows.kernel)
-        whole, side = (2 * rows, case.filters, columns, n), (rows, 2, filters, columns, n)
+        problem, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
+        if mode == "infer" and n == problem.channels == 1:
+            return pooled_convolution.scratch(self.first.convolution(*inputs))
+        taps = (problem.filters, problem.channels, *problem.windows.kernel)
+        whole, side = (2 * rows, problem.filters, columns, n), (rows, 2, filters, columns, n)
         found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
         if mode == "train":
             found |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
@@ -85,7 +85,7 @@ class PooledConvolution(Layer):
             found |= {"bias_rows": Buffer((rows, filters), "backward")}
         for direction, kernel in KERNELS.items():
             if direction == "forward" or mode == "train":
-                found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(case, n).items()}
+                found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}
         return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
@@ -97,8 +97,8 @@ class PooledConvolution(Layer):
         """The pairs of filters, then what the kernel makes of them; or the filters of all places."""
         weight = o.params["weight"]
         if "places" in o.buffers:
-            case = self.first.convolution(map_shape(o.x))
-            return [pooled.prepare(case, weight, o.params.get("bias", 0.0), o.buffers)]
+            problem = self.first.convolution(map_shape(o.x))
+            return [pooled_convolution.prepare(problem, weight, o.params.get("bias", 0.0), o.buffers)]
         pairs = o.buffers["pairs"]
         left, right = _sides(pairs, weight)
 
@@ -107,13 +107,13 @@ class PooledConvolution(Layer):
             np.copyto(left, weight)
             np.copyto(right, weight)
 
-        packed = KERNELS["forward"].prepare(self._case_of(o.x), pairs, within(o.buffers, "forward"))
+        packed = KERNELS["forward"].prepare(self._problem_of(o.x), pairs, within(o.buffers, "forward"))
         return [pair, *packed, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
         """The map, then the maxima."""
         if "places" in o.buffers:
-            return pooled.forward(self.first.convolution(map_shape(o.x)), o.x, o.y, o.buffers)
+            return pooled_convolution.forward(self.first.convolution(map_shape(o.x)), o.x, o.y, o.buffers)
         whole = o.buffers["map"]
         pool = _tournament(whole, o.y, o.buffers) if o.mode == "train" else _maxima(whole, o.y)
         return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *add_bias(o)]
@@ -139,9 +139,9 @@ class PooledConvolution(Layer):
         return Backward(params=params)
 
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
-        return in_turn(KERNELS[direction].bind(self._case_of(o.x), a, b, out, within(o.buffers, direction)))
+        return in_turn(KERNELS[direction].bind(self._problem_of(o.x), a, b, out, within(o.buffers, direction)))
 
-    def _case_of(self, x: Array) -> Case:
+    def _problem_of(self, x: Array) -> Problem:
         return self.convolution(map_shape(x))
 
 

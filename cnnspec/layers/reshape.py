@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from cnnspec.fields import PositiveInt
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
 from cnnspec.registry import register

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from cnnspec.fields import Schema
-from cnnspec.kernels.cases import clear, copy
+from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Backward, Layer, Operands, Program
 from cnnspec.registry import register

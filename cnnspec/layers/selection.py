@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from cnnspec.fields import Declaration, NonNegativeInt, PositiveInt, Schema
-from cnnspec.kernels.cases import clear, copy
+from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Backward, Layer, Operands, Program, map_shape, to_public
 from cnnspec.registry import register

@@ -8,7 +8,8 @@ from math import prod
 from typing import Annotated, Literal
 
 from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
-from cnnspec.kernels import cases, choice
+from cnnspec.kernels import cost
+from cnnspec.kernels.problem import Kernel, Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient
@@ -16,7 +17,7 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 
 # the convolution's direction that does the work of each of this layer's
-ROLES: Mapping[str, choice.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
+ROLES: Mapping[str, cost.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
 
 
 @register("conv_transpose2d")
@@ -100,23 +101,23 @@ class ConvTranspose2d(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """What the kernels of the convolution ask for, by this layer's directions, and the bias gradient's sums."""
-        case = self._case(inputs[0])
+        problem = self._problem(inputs[0])
         found = {}
-        for direction, kernel in self._kernels(case, n, mode).items():
-            for name, buffer in kernel.scratch(case, n).items():
+        for direction, kernel in self._kernels(problem, n, mode).items():
+            for name, buffer in kernel.scratch(problem, n).items():
                 while_running: Lifetime = "forward" if direction == "forward" else "backward"
                 lifetime = "prepare" if buffer.lifetime == "prepare" else while_running
                 found[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
         if mode == "train" and self.bias != "none":
-            found["bias_rows"] = Buffer((case.windows.height, self.filters), "backward")
+            found["bias_rows"] = Buffer((problem.windows.height, self.filters), "backward")
         return found
 
     def prepare(self, o: Operands) -> Program:
         """Bring the weights into the forms that the chosen kernels multiply with."""
-        case, steps = self._case_of(o.x), list[Step]()
-        for direction, kernel in self._kernels(case, o.x.shape[-1], o.mode).items():
+        problem, steps = self._problem_of(o.x), list[Step]()
+        for direction, kernel in self._kernels(problem, o.x.shape[-1], o.mode).items():
             if direction != "input" or o.dx is not None:
-                steps += kernel.prepare(case, o.params["weight"], within(o.buffers, direction))
+                steps += kernel.prepare(problem, o.params["weight"], within(o.buffers, direction))
         return steps
 
     def forward(self, o: Operands) -> Program:
@@ -132,17 +133,17 @@ class ConvTranspose2d(Layer):
         return Backward([] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)], params)
 
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
-        case = self._case_of(o.x)
-        kernel = self._kernels(case, o.x.shape[-1], o.mode)[direction]
+        problem = self._problem_of(o.x)
+        kernel = self._kernels(problem, o.x.shape[-1], o.mode)[direction]
         buffers = within(o.buffers, direction)
-        return in_turn(kernel.bind(case, a, b, out, buffers))
+        return in_turn(kernel.bind(problem, a, b, out, buffers))
 
-    def _kernels(self, case: cases.Case, n: int, mode: Mode) -> Mapping[str, cases.Kernel]:
+    def _kernels(self, problem: Problem, n: int, mode: Mode) -> Mapping[str, Kernel]:
         directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}
-        return {direction: choice.cheapest(role, case, n) for direction, role in directions.items()}
+        return {direction: cost.cheapest(role, problem, n) for direction, role in directions.items()}
 
-    def _case(self, shape: Shape) -> cases.Case:
-        return cases.Case(self.windows(shape), self.filters, shape[0], self.groups)
+    def _problem(self, shape: Shape) -> Problem:
+        return Problem(self.windows(shape), self.filters, shape[0], self.groups)
 
-    def _case_of(self, x: Array) -> cases.Case:
-        return self._case(map_shape(x))
+    def _problem_of(self, x: Array) -> Problem:
+        return self._problem(map_shape(x))

@@ -8,8 +8,8 @@ from math import prod
 
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES, optimise
-from cnnspec.kernels.cases import Case, Kernel
-from cnnspec.kernels.choice import candidates, choose, nanoseconds
+from cnnspec.kernels.cost import candidates, choose, nanoseconds
+from cnnspec.kernels.problem import Kernel, Problem
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
 from cnnspec.plan.lowering import shards_of, stages_of
@@ -33,17 +33,17 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
     n, graph = shards_of(batch)[0], optimise(graph, PASSES[mode])
     wanted = differentiated(graph)
     for node in graph.nodes:
-        case = node.layer.convolution(*node.input_shapes)
-        if case is None:
+        problem = node.layer.convolution(*node.input_shapes)
+        if problem is None:
             continue
         pinned = getattr(node.layer, "kernel", None)
-        for direction, kernel in choose(case, n, mode, pinned).items():
+        for direction, kernel in choose(problem, n, mode, pinned).items():
             if direction == "input" and node.inputs[0] not in wanted:
                 continue
-            able = candidates(direction, case, n)
-            prices = {other.name: nanoseconds(other, case, n) * batch / 1000 for other in able}
+            able = candidates(direction, problem, n)
+            prices = {other.name: nanoseconds(other, problem, n) * batch / 1000 for other in able}
             own = prices.pop(kernel.name)
-            yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, case, n), tuple(prices.items()))
+            yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, problem, n), tuple(prices.items()))
 
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
@@ -57,7 +57,8 @@ def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple
     ]
 
 
-def _tile(kernel: Kernel, case: Case, n: int) -> str:
-    working = [(name, b.shape) for name, b in kernel.scratch(case, n).items() if b.lifetime in ("forward", "backward")]
+def _tile(kernel: Kernel, problem: Problem, n: int) -> str:
+    scratch = kernel.scratch(problem, n).items()
+    working = [(name, b.shape) for name, b in scratch if b.lifetime in ("forward", "backward")]
     name, shape = max(working, key=lambda entry: prod(entry[1]), default=("", ()))
     return f"{name} {text(shape)}" if name else ""

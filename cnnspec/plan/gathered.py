@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cnnspec.graph import Graph, Node
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Operands, batch_shape
 from cnnspec.shapes import Shape, size

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
-from cnnspec.kernels.cases import accumulate, copy
+from cnnspec.kernels.elementwise import accumulate, copy
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public, to_public
 from cnnspec.optim import Loss

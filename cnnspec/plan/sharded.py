@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from cnnspec.graph import Node
-from cnnspec.kernels import cases
+from cnnspec.kernels.elementwise import accumulate
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Operands, Reduce
 from cnnspec.plan.backlog import Backlog
@@ -153,7 +153,7 @@ class Sharded(Lowering):
         for other in self.graph.nodes:
             if other.share == node.name and other.name in self.wanted:
                 for name, total in self.gradients(node, shard).items():
-                    yield cases.accumulate(total, self.arrays[shard][echo_key(other.name, name)])
+                    yield accumulate(total, self.arrays[shard][echo_key(other.name, name)])
 
 
 def _stretches(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cnnspec.graph import Graph, Node
-from cnnspec.kernels.choice import PRICES
+from cnnspec.kernels.cost import PRICES
 from cnnspec.layers.base import Mode, Part
 from cnnspec.shapes import size
 

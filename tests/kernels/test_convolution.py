@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cnnspec.fields import options
 from cnnspec.kernels import columns, depthwise, direct, patches, strided, winograd
-from cnnspec.kernels.cases import Case
-from cnnspec.kernels.choice import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
+from cnnspec.kernels.cost import DIRECTIONS, JOINT, KERNELS, Direction, candidates, choose
 from cnnspec.kernels.machine import AVX512
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array
 from cnnspec.layers.conv import Conv2d
 from cnnspec.layers.pool import MaxPool2d
@@ -22,32 +22,32 @@ from cnnspec.layers.pooled import can_pool
 from cnnspec.shapes import ShapeError, windows
 
 
-def case_of(shape: tuple[int, int, int], filters: int, groups: int, **laid: Any) -> Case:
-    return Case(windows(shape, "conv2d", **laid), shape[0], filters, groups)
+def problem_of(shape: tuple[int, int, int], filters: int, groups: int, **laid: Any) -> Problem:
+    return Problem(windows(shape, "conv2d", **laid), shape[0], filters, groups)
 
 
-def results(case: Case, direction: Direction, n: int, dtype: Any) -> dict[str, Array]:
-    """The result of every kernel that supports the case, by name, with all that it writes full of NaN before."""
+def results(problem: Problem, direction: Direction, n: int, dtype: Any) -> dict[str, Array]:
+    """The result of every kernel that supports the problem, by name, with all that it writes full of NaN before."""
     random = np.random.default_rng(0)
-    laid = case.windows
+    laid = problem.windows
     arrays = {
-        "x": (laid.height, case.channels, laid.width, n),
-        "y": (laid.output[0], case.filters, laid.output[1], n),
-        "weight": (case.filters, case.channels_of_group, *laid.kernel),
+        "x": (laid.height, problem.channels, laid.width, n),
+        "y": (laid.output[0], problem.filters, laid.output[1], n),
+        "weight": (problem.filters, problem.channels_of_group, *laid.kernel),
     }
     x, y, weight = (random.standard_normal(shape).astype(dtype) for shape in arrays.values())
     a, b, out = {"forward": (x, weight, y), "input": (y, weight, x), "weight": (x, y, weight)}[direction]
     found = {}
-    for kernel in candidates(direction, case, n):
+    for kernel in candidates(direction, problem, n):
         result = np.full_like(out, np.nan)
         others = next((list(joint.values()) for joint in JOINT if kernel in joint.values()), [kernel])
-        wanted = {name: b.shape for other in others for name, b in other.scratch(case, n).items()}
+        wanted = {name: b.shape for other in others for name, b in other.scratch(problem, n).items()}
         buffers = {name: np.full(shape, np.nan, dtype) for name, shape in wanted.items()}
-        steps = [step for other in others for step in other.prepare(case, weight, buffers)]
+        steps = [step for other in others for step in other.prepare(problem, weight, buffers)]
         if kernel.joint and direction != "forward":
-            steps += others[0].bind(case, x, weight, np.empty_like(y), buffers)
-        steps += kernel.share(case, y, buffers)
-        for step in [*steps, *kernel.bind(case, a, b, result, buffers)]:
+            steps += others[0].bind(problem, x, weight, np.empty_like(y), buffers)
+        steps += kernel.prepare_gradient(problem, y, buffers)
+        for step in [*steps, *kernel.bind(problem, a, b, result, buffers)]:
             step()
         found[kernel.name] = result
     return found
@@ -79,10 +79,10 @@ def test_kernels_agree(
     whole = (shape[0] * groups, *shape[1:])
     try:
         laid = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
-        case = case_of(whole, filters * groups, groups, **laid)
+        problem = problem_of(whole, filters * groups, groups, **laid)
     except ShapeError:
         assume(False)
-    found = results(case, direction, n, np.float64)
+    found = results(problem, direction, n, np.float64)
     for result in found.values():
         np.testing.assert_allclose(result, found["patches"], atol=1e-11)
 
@@ -91,8 +91,8 @@ def test_kernels_agree(
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("n", [5, 32, 33])
 def test_kernels_agree_where_products_are_cut_into_blocks_and_tiles(direction: Direction, n: int) -> None:
-    case = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
-    found = results(case, direction, n, np.float32)
+    problem = problem_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    found = results(problem, direction, n, np.float32)
     assert set(found) == {"direct", "dft", "patches", "winograd4"}
     scale = np.abs(found["patches"]).max()
     for name in ("direct", "dft", "winograd4"):
@@ -102,11 +102,11 @@ def test_kernels_agree_where_products_are_cut_into_blocks_and_tiles(direction: D
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("laid", [{"stride": (1, 1)}, {"stride": (2, 2)}, {"stride": (3, 1), "dilation": (2, 2)}])
 def test_kernels_agree_where_channels_are_cut_into_tiles(direction: Direction, laid: dict[str, Any]) -> None:
-    case = case_of((121, 10, 9), 242, 121, kernel=(3, 3), padding=(2, 1, 0, 2), **laid)
-    buffers = depthwise.INPUT.scratch(case, 33)
-    assert buffers["held"].shape[2] < case.channels
-    assert 1 < columns.groups_of_tile(case, 33) < case.groups
-    found = results(case, direction, 33, np.float64)
+    problem = problem_of((121, 10, 9), 242, 121, kernel=(3, 3), padding=(2, 1, 0, 2), **laid)
+    buffers = depthwise.INPUT.scratch(problem, 33)
+    assert buffers["held"].shape[2] < problem.channels
+    assert 1 < columns.groups_of_tile(problem, 33) < problem.groups
+    found = results(problem, direction, 33, np.float64)
     for result in found.values():
         np.testing.assert_allclose(result, found["patches"], atol=1e-10)
 
@@ -125,11 +125,11 @@ def test_winograd_at_the_edges_and_in_single_precision(
     direction: Direction, height: int, padding: Any, kernel: tuple[int, int], limits: dict[str, float]
 ) -> None:
     try:
-        case = case_of((16, height, 8), 24, 1, kernel=kernel, stride=(1, 1), padding=padding)
+        problem = problem_of((16, height, 8), 24, 1, kernel=kernel, stride=(1, 1), padding=padding)
     except ShapeError:
         assert height < kernel[0]
         return
-    exact, found = results(case, direction, 32, np.float64)["patches"], results(case, direction, 32, np.float32)
+    exact, found = results(problem, direction, 32, np.float64)["patches"], results(problem, direction, 32, np.float32)
     looser = 1 if AVX512 else 1.5  # where sums are made in another order, with an error up to two fifths larger
     for name, limit in ((name, looser * limit) for name, limit in limits.items()):
         assert np.linalg.norm(found[name] - exact) < limit * np.linalg.norm(exact)
@@ -153,44 +153,44 @@ def test_winograd_by_its_definition(taps: int, points: tuple[float, ...], tile: 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3), (3, 1)])
 def test_kernels_agree_where_rows_are_cut_into_tiles(direction: Direction, stride: tuple[int, int]) -> None:
-    case = case_of((24, 61, 19), 20, 2, kernel=(3, 4), stride=stride, padding=(1, 2, 0, 3))
+    problem = problem_of((24, 61, 19), 20, 2, kernel=(3, 4), stride=stride, padding=(1, 2, 0, 3))
     for kernel in (direct.FORWARD, strided.INPUT if stride != (1, 1) else direct.INPUT, direct.WEIGHT):
-        assert prod(kernel.scratch(case, 33)["columns"].shape) < 24 * 61 * 19 * 33
-    found = results(case, direction, 33, np.float64)
+        assert prod(kernel.scratch(problem, 33)["columns"].shape) < 24 * 61 * 19 * 33
+    found = results(problem, direction, 33, np.float64)
     np.testing.assert_allclose(found["direct"], found["patches"], atol=1e-9)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_rows_side_by_side_are_cut_into_tiles(groups: int) -> None:
-    case = case_of((512, 14, 14), 4, groups, kernel=(3, 3), stride=(1, 1), padding="same")
-    buffers = patches.FORWARD.scratch(case, 1)
+    problem = problem_of((512, 14, 14), 4, groups, kernel=(3, 3), stride=(1, 1), padding="same")
+    buffers = patches.FORWARD.scratch(problem, 1)
     assert "products" in buffers
     assert 1 < buffers["patches"].shape[1] < 14
-    found = results(case, "forward", 1, np.float64)
+    found = results(problem, "forward", 1, np.float64)
     np.testing.assert_allclose(found["patches"], found["direct"], atol=1e-10)
 
 
-def names(case: Case, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
-    return [kernel.name for kernel in choose(case, n, mode, pinned).values()]
+def names(problem: Problem, n: int, mode: Literal["train", "infer"] = "train", pinned: str | None = None) -> list[str]:
+    return [kernel.name for kernel in choose(problem, n, mode, pinned).values()]
 
 
 def test_the_cheapest_kernels_are_chosen(machine: str) -> None:
     same: dict[str, Any] = {"kernel": (3, 3), "stride": (1, 1), "padding": "same"}
-    many = case_of((16, 32, 32), 16, 1, **same)
+    many = problem_of((16, 32, 32), 16, 1, **same)
     assert names(many, 32) == ["winograd4"] * 3
     assert names(many, 1, "infer") == ["winograd4"]
-    first = case_of((1, 28, 28), 20, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    first = problem_of((1, 28, 28), 20, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
     assert names(first, 1, "infer") == ["direct"]  # products of one channel are too shallow
-    low = case_of((32, 2, 64), 32, 1, **same)
+    low = problem_of((32, 2, 64), 32, 1, **same)
     assert names(low, 32) == ["winograd2"] * 3
-    lenet = case_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+    lenet = problem_of((20, 12, 12), 50, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
     assert names(lenet, 32) == ["dft"] * 3
     assert names(lenet, 5) == ["winograd4"] * 3
-    separable = case_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
+    separable = problem_of((32, 16, 16), 32, 32, kernel=(3, 3), stride=(2, 2), padding="same")
     assert names(separable, 32) == (["depthwise"] * 3 if machine == "wide" else ["direct", "depthwise", "direct"])
-    small = case_of((128, 7, 7), 128, 1, **same)  # of whose rows a product would be mostly its beginning
+    small = problem_of((128, 7, 7), 128, 1, **same)  # of whose rows a product would be mostly its beginning
     assert names(small, 1, "infer") == (["direct"] if machine == "wide" else ["patches"])
-    colours = case_of((3, 32, 32), 16, 1, **same)  # transforms take as long as the products that they save
+    colours = problem_of((3, 32, 32), 16, 1, **same)  # transforms take as long as the products that they save
     assert names(colours, 32, "infer") == (["winograd4"] if machine == "wide" else ["direct"])
 
 
@@ -204,16 +204,16 @@ def test_a_first_layer_of_one_channel_pools() -> None:
 def test_shards_that_differ_by_an_image_choose_alike() -> None:
     random = np.random.default_rng(0)
     for c, size, filters in random.integers(1, 40, (50, 3)).tolist():
-        case = case_of((c, size + 4, size + 4), filters, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
-        assert len({tuple(names(case, n)) for n in (16, 31, 32, 33, 63)}) == 1
+        problem = problem_of((c, size + 4, size + 4), filters, 1, kernel=(5, 5), stride=(1, 1), padding="valid")
+        assert len({tuple(names(problem, n)) for n in (16, 31, 32, 33, 63)}) == 1
 
 
 def test_a_pinned_kernel_gives_way_where_it_cannot() -> None:
-    halving = case_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(2, 2), padding="same")
+    halving = problem_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(2, 2), padding="same")
     assert names(halving, 32, pinned="patches") == ["patches"] * 3
     assert names(halving, 32, pinned="depthwise") == ["direct"] * 3
     assert names(halving, 32, pinned="dft") == names(halving, 32)
-    small = case_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(1, 1), padding="same")
+    small = problem_of((4, 8, 8), 8, 1, kernel=(3, 3), stride=(1, 1), padding="same")
     assert names(small, 1, pinned="dft") == ["dft"] * 3
 
 
@@ -226,8 +226,8 @@ def test_every_kernel_can_be_pinned_in_a_spec() -> None:
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_kernels_agree_where_weights_are_large(direction: Direction) -> None:
-    case = case_of((64, 9, 5), 512, 1, kernel=(3, 3), stride=(1, 1), padding="same")
-    found = results(case, direction, 4, np.float64)
-    assert direct.WEIGHT.scratch(case, 4)["products"].shape[1] == 3  # of 9 rows
+    problem = problem_of((64, 9, 5), 512, 1, kernel=(3, 3), stride=(1, 1), padding="same")
+    found = results(problem, direction, 4, np.float64)
+    assert direct.WEIGHT.scratch(problem, 4)["products"].shape[1] == 3  # of 9 rows
     for result in found.values():
         np.testing.assert_allclose(result, found["patches"], atol=1e-10)

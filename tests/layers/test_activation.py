@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnspec import registry
-from cnnspec.kernels import curves
+from cnnspec.kernels import special_functions
 from tests.layers.harness import Bench
 from tests.layers.onnx_oracle import evaluate
 
@@ -70,7 +70,7 @@ def test_normal_distribution_is_that_of_the_standard_library(alone: bool, dtype:
     x = np.append(POINTS, [0.0, -0.0]).astype(dtype)
     expected = np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in x.tolist()])
     found, density, work = (np.empty_like(x) for _ in range(3))
-    curves.normal(x, found, work if alone else density, work)
+    special_functions.normal(x, found, work if alone else density, work)
     epsilon = np.finfo(dtype).eps
     np.testing.assert_allclose(found, expected, rtol=0, atol=2 * epsilon)
     np.testing.assert_allclose(found[x > -5], expected[x > -5], rtol=40 * epsilon)
@@ -84,9 +84,9 @@ def test_exponentials_are_those_of_the_standard_library_near_zero_and_far_from_i
     near = np.geomspace(1e-30, 80, 2000)
     x = np.concatenate([-near, near, [0.0]]).astype(dtype)
     (out, rounded, work), rtol = (np.empty_like(x) for _ in range(3)), 8 * np.finfo(dtype).eps
-    curves.exponential_below(x, out, work)
+    special_functions.exponential_below(x, out, work)
     np.testing.assert_allclose(out, [math.expm1(min(value, 0)) for value in x.tolist()], rtol=rtol)
-    curves.softplus(x, out, rounded, work)
+    special_functions.softplus(x, out, rounded, work)
     expected = [max(value, 0) + math.log1p(math.exp(-abs(value))) for value in x.tolist()]
     np.testing.assert_allclose(out, expected, rtol=rtol)
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from cnnspec.kernels import depthwise, dft, direct, patches, strided, winograd
-from cnnspec.kernels.cases import Case, Kernel, Prices
 from cnnspec.kernels.machine import AVX512
+from cnnspec.kernels.problem import Kernel, Prices, Problem
 
 Direction = Literal["forward", "input", "weight"]
 Choice = Mapping[Direction, Kernel]
@@ -61,33 +61,33 @@ IMAGE = 4  # channels up to which a map is taken for the network's input, whose 
 FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
 
 
-def nanoseconds(kernel: Kernel, case: Case, n: int) -> float:
+def nanoseconds(kernel: Kernel, problem: Problem, n: int) -> float:
     """The estimated time of one image among n."""
-    return PRICES.of_image(kernel.work(case), n if n < FEW else MANY)
+    return PRICES.of_image(kernel.work(problem), n if n < FEW else MANY)
 
 
-def candidates(direction: Direction, case: Case, n: int) -> list[Kernel]:
-    """All kernels that support the case, the cheapest first."""
+def candidates(direction: Direction, problem: Problem, n: int) -> list[Kernel]:
+    """All kernels that support the problem, the cheapest first."""
     kernels = [*KERNELS[direction], *(joint[direction] for joint in JOINT)]
-    return sorted((kernel for kernel in kernels if kernel.supports(case)), key=lambda k: nanoseconds(k, case, n))
+    return sorted((kernel for kernel in kernels if kernel.supports(problem)), key=lambda k: nanoseconds(k, problem, n))
 
 
 @lru_cache(maxsize=4096)
-def cheapest(direction: Direction, case: Case, n: int, pinned: str | None = None) -> Kernel:
+def cheapest(direction: Direction, problem: Problem, n: int, pinned: str | None = None) -> Kernel:
     """The cheapest kernel of those that stand alone; the pinned one where it can."""
-    able = [kernel for kernel in KERNELS[direction] if kernel.supports(case)]
+    able = [kernel for kernel in KERNELS[direction] if kernel.supports(problem)]
     named = [kernel for kernel in able if kernel.name == pinned]
-    return min(named or able, key=lambda kernel: nanoseconds(kernel, case, n))
+    return min(named or able, key=lambda kernel: nanoseconds(kernel, problem, n))
 
 
 @lru_cache(maxsize=4096)
-def choose(case: Case, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
+def choose(problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
     """The cheapest kernels for the directions of a mode; the pinned ones where they can, for tests and measurements."""
     directions = DIRECTIONS if mode == "train" else DIRECTIONS[:1]
-    found: list[Choice] = [{direction: cheapest(direction, case, n, pinned) for direction in directions}]
+    found: list[Choice] = [{direction: cheapest(direction, problem, n, pinned) for direction in directions}]
     for joint in JOINT:
-        if all(kernel.supports(case) for kernel in joint.values()):
+        if all(kernel.supports(problem) for kernel in joint.values()):
             found.append({direction: joint[direction] for direction in directions})
     named = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
-    counted = [direction for direction in directions if direction != "input" or case.channels > IMAGE]
-    return min(named or found, key=lambda choice: sum(nanoseconds(choice[d], case, n) for d in counted))
+    counted = [direction for direction in directions if direction != "input" or problem.channels > IMAGE]
+    return min(named or found, key=lambda choice: sum(nanoseconds(choice[d], problem, n) for d in counted))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.cases import copy
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array
 
 

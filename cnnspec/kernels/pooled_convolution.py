@@ -21,31 +21,32 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.cases import Case, clear, copy, larger
+from cnnspec.kernels.elementwise import clear, copy, larger
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape
 
 WINDOW = 2, 2
 
 
-def scratch(case: Case) -> dict[str, Buffer]:
+def scratch(problem: Problem) -> dict[str, Buffer]:
     """What `prepare` and `forward` work with."""
-    windows, (rows, columns) = case.windows, _pooled(case)
-    depth = prod(_taps(case)) + 1
+    windows, (rows, columns) = problem.windows, _pooled(problem)
+    depth = prod(_taps(problem)) + 1
     found = {
-        "places": Buffer((*WINDOW, case.filters, depth), "prepare"),
+        "places": Buffer((*WINDOW, problem.filters, depth), "prepare"),
         "patches": Buffer((depth, rows * columns)),
-        "products": Buffer((*WINDOW, case.filters, rows, columns)),
+        "products": Buffer((*WINDOW, problem.filters, rows, columns)),
     }
     if any(windows.padding):
-        found["padded"] = Buffer((windows.padded[0], case.channels, windows.padded[1]))
+        found["padded"] = Buffer((windows.padded[0], problem.channels, windows.padded[1]))
     return found
 
 
-def prepare(case: Case, weight: Array, bias: Array | float, buffers: Mapping[str, Array]) -> Step:
+def prepare(problem: Problem, weight: Array, bias: Array | float, buffers: Mapping[str, Array]) -> Step:
     """The filters of the four places, from (filters, c, kh, kw), and their bias."""
-    places, (kh, kw) = buffers["places"], case.windows.kernel
-    taps = places[..., :-1].reshape(*places.shape[:-1], *_taps(case))
+    places, (kh, kw) = buffers["places"], problem.windows.kernel
+    taps = places[..., :-1].reshape(*places.shape[:-1], *_taps(problem))
     targets = [taps[u, v, ..., u : u + kh, v : v + kw] for u, v in pairs(*map(range, WINDOW))]
 
     def step() -> None:
@@ -57,18 +58,18 @@ def prepare(case: Case, weight: Array, bias: Array | float, buffers: Mapping[str
     return step
 
 
-def forward(case: Case, x: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
+def forward(problem: Problem, x: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     """y (rows, filters, columns, 1) of x (h, c, w, 1)."""
     places, patches, products = buffers["places"], buffers["patches"], buffers["products"]
     (left, right), below = products
     source, steps = x[..., 0], list[Step]([partial(patches[-1].fill, 1)])
     if "padded" in buffers:
-        windows, source = case.windows, buffers["padded"]
+        windows, source = problem.windows, buffers["padded"]
         top, _, left_of, _ = windows.padding
         inner = source[top : top + windows.height, :, left_of : left_of + windows.width]
         steps += [*clear([source]), copy(x[..., 0], inner)]
     row, channel, column = source.strides
-    made = patches[:-1].reshape(*_taps(case), *products.shape[-2:])
+    made = patches[:-1].reshape(*_taps(problem), *products.shape[-2:])
     read = as_strided(source, made.shape, (channel, row, column, 2 * row, 2 * column), writeable=False)
     of_places = places.reshape(-1, len(patches))
     return [
@@ -81,12 +82,12 @@ def forward(case: Case, x: Array, y: Array, buffers: Mapping[str, Array]) -> lis
     ]
 
 
-def _taps(case: Case) -> Shape:
+def _taps(problem: Problem) -> Shape:
     """Of a filter of a place: channels, rows and columns."""
-    kh, kw = case.windows.kernel
-    return (case.channels, kh + 1, kw + 1)
+    kh, kw = problem.windows.kernel
+    return (problem.channels, kh + 1, kw + 1)
 
 
-def _pooled(case: Case) -> Shape:
+def _pooled(problem: Problem) -> Shape:
     """Rows and columns of windows."""
-    return tuple(length // size for length, size in zip(case.windows.output, WINDOW, strict=True))
+    return tuple(length // size for length, size in zip(problem.windows.output, WINDOW, strict=True))

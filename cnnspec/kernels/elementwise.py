@@ -1,0 +1,79 @@
+"""Copies, sums and maxima of arrays as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from cnnspec.kernels.step import Array, Step, in_turn
+
+
+def copy(source: Array, target: Array) -> Step:
+    """target = source. What is contiguous in both goes as one element: for short runs up to six times as fast.
+
+    An assignment begins 0.2 us earlier than `copyto`.
+    """
+    read, written = runs(source, target)
+    return partial(written.__setitem__, ..., read)
+
+
+def runs(source: Array, target: Array) -> tuple[Array, Array]:
+    """Views of two arrays that can be copied as they are, whose elements are what is contiguous in both."""
+    axes = min(_contiguous_axes(source), _contiguous_axes(target))
+    length = prod(source.shape[source.ndim - axes :])
+    if source.dtype != target.dtype or length < 2:
+        return source, target
+    outer, run = source.shape[: source.ndim - axes], np.dtype((np.void, length * source.itemsize))
+    read, written = (array.reshape(*outer, length).view(run)[..., 0] for array in (source, target))
+    return read, written
+
+
+def _contiguous_axes(array: Array) -> int:
+    """How many of the last axes lie in memory as one run."""
+    length = array.itemsize
+    for count, (size, stride) in enumerate(zip(reversed(array.shape), reversed(array.strides), strict=True)):
+        if size != 1 and stride != length:
+            return count
+        length *= size
+    return array.ndim
+
+
+def clear(arrays: Iterable[Array]) -> list[Step]:
+    """All become zero, in one step where there are any."""
+    filled = [array for array in arrays if array.size]
+
+    def step() -> None:
+        for array in filled:
+            array.fill(0)
+
+    return [step] if filled else []
+
+
+def accumulate(total: Array, term: Array) -> Step:
+    """total += term."""
+    return partial(np.add, total, term, total)
+
+
+def larger(a: Array, b: Array, out: Array) -> Step:
+    """out = max(a, b). It takes its output by name alone, which costs a `partial` 0.1 us more than a function."""
+    maximum, place = np.maximum, (out,)
+
+    def step() -> None:
+        maximum(a, b, out=place)
+
+    return step
+
+
+def sum_over(axis: int, array: Array, out: Array) -> Step:
+    """out = the sum over an axis."""
+    return partial(np.add.reduce, array, axis, None, out)
+
+
+def add_rows(products: Array, total: Array, spare: Array, *, first: bool) -> Step:
+    """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `spare`."""
+    if first:
+        return sum_over(1, products, total)
+    return in_turn([sum_over(1, products, spare), accumulate(total, spare)])

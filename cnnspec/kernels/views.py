@@ -1,0 +1,30 @@
+"""Views of arrays that several kernels take."""
+
+from __future__ import annotations
+
+from math import prod
+
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
+
+
+def part(array: Array, shape: Shape) -> Array:
+    """The beginning of a flat array, in a shape."""
+    return array[: prod(shape)].reshape(shape)
+
+
+def grouped_rows(array: Array, groups: int) -> Array:
+    """A map (h, c, w, n) as (groups, h, c, w*n), a view."""
+    h, c, w, n = array.shape
+    return array.reshape(h, groups, c // groups, w * n).transpose(1, 0, 2, 3)
+
+
+def grouped_map(array: Array, groups: int) -> Array:
+    """A map (h, c, w, n) as (groups, h, c, w, n), a view."""
+    h, c, w, n = array.shape
+    return array.reshape(h, groups, c // groups, w, n).transpose(1, 0, 2, 3, 4)
+
+
+def outside(array: Array, reached: slice) -> list[Array]:
+    """The columns (..., w, n) that a tap does not reach, views."""
+    return [array[..., : reached.start, :], array[..., reached.stop :, :]]
