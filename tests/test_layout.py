@@ -16,6 +16,7 @@ RANKS = (
     ("registry",),
     ("fields",),
     ("kernels",),
+    ("workers",),
     ("layers", "optim", "data"),
     ("spec",),
     ("graph",),

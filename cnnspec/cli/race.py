@@ -23,8 +23,9 @@ from cnnspec.compare.race import Race, race
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph
 from cnnspec.layers.base import Mode
-from cnnspec.plan import Team, Training, Weights, lower, shards_of
+from cnnspec.plan import Training, Weights, lower, shards_of
 from cnnspec.spec import Spec
+from cnnspec.workers import WorkerPool
 
 RIVALS = ("torch", "keras", "jax", "onnxruntime")
 OWN = "cnnspec"
@@ -42,7 +43,7 @@ def against(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, argu
         _say(f"other programs use {busy:.0%} of the processors: rivals are made to wait without spinning")
         # Threads that spin while they wait lose whole time slices to others: PyTorch took ten times as long so.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch loads its OpenMP
-    weights, team = Weights(graph, getattr(train and train.optimizer, "weight_decay", 0.0)), Team(threads)
+    weights, team = Weights(graph, getattr(train and train.optimizer, "weight_decay", 0.0)), WorkerPool(threads)
     weights.initialise(spec.seed)
     training = Training(weights, train.optimizer, len(shards_of(batch))) if mode == "train" and train else None
     with threadpool_limits(1, user_api="blas"):

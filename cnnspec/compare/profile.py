@@ -17,11 +17,10 @@ from cnnspec.kernels import blocks, cost
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
 from cnnspec.optim import Loss, Optimizer
-from cnnspec.plan import Plan, Team, Training, Weights, lower, shards_of
-from cnnspec.plan.crew import Phase
-from cnnspec.plan.memory import shared
+from cnnspec.plan import Plan, Training, Weights, lower, shards_of
 from cnnspec.plan.stages import MEMBERS
 from cnnspec.shapes import Shape
+from cnnspec.workers import Phase, WorkerPool, shared
 
 Direction = Literal["prepare", "forward", "input", "weight", "loss"]
 SIDE = 512  # rows and columns of the matrices whose product is the peak
@@ -219,7 +218,7 @@ def profile(
             nodes.append(dataclasses.replace(node, layer=cast(Layer, layer)))
         return dataclasses.replace(optimised, nodes=tuple(nodes))
 
-    team, weights = Team(threads), Weights(graph)
+    team, weights = WorkerPool(threads), Weights(graph)
     weights.initialise(0)
     training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
     timed_loss = TimedLoss(loss) if training and loss else None
@@ -266,7 +265,7 @@ class _Turns:
     products: list[float] = field(default_factory=list)
 
 
-def _turns(timed: Plan, plain: Plan, team: Team, cells: Sequence[Cell], seconds: float) -> _Turns:
+def _turns(timed: Plan, plain: Plan, team: WorkerPool, cells: Sequence[Cell], seconds: float) -> _Turns:
     """Run both plans and the large products in turn; the cells get the times of the layers."""
     product, found = large_products(team), _Turns()
     _turn(timed, plain, team, product, cells, found)  # warms up
@@ -278,7 +277,9 @@ def _turns(timed: Plan, plain: Plan, team: Team, cells: Sequence[Cell], seconds:
     return found
 
 
-def _turn(timed: Plan, plain: Plan, team: Team, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns) -> None:
+def _turn(
+    timed: Plan, plain: Plan, team: WorkerPool, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns
+) -> None:
     for _ in range(TURN):
         started = time.perf_counter()
         middle = _halves(timed)
@@ -317,7 +318,7 @@ def fill(plan: Plan, graph: Graph) -> None:
     plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
 
 
-def large_products(team: Team) -> list[Phase]:
+def large_products(team: WorkerPool) -> list[Phase]:
     """A phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
     pairs = random.random((team.size, 2, SIDE, SIDE), np.float32)

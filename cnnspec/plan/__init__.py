@@ -5,7 +5,6 @@ from cnnspec.plan.lower import arena_bytes, lower
 from cnnspec.plan.lowering import Entry, shards_of
 from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
-from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
 
@@ -14,7 +13,6 @@ __all__ = [
     "Footprint",
     "Plan",
     "Pool",
-    "Team",
     "Training",
     "Weights",
     "arena_bytes",

@@ -8,12 +8,11 @@ from functools import partial
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Backward, Operands
-from cnnspec.plan.backlog import Backlog
-from cnnspec.plan.crew import Phase
 from cnnspec.plan.layout import has_gradients, part_key
-from cnnspec.plan.lowering import Lowering, steps_of
+from cnnspec.plan.lowering import Lowering, followed, steps_of
 from cnnspec.plan.stages import MEMBERS, Cut, Stage
 from cnnspec.plan.update import Training
+from cnnspec.workers import Phase, WorkQueue
 
 
 class Alone(Lowering):
@@ -74,18 +73,18 @@ class Alone(Lowering):
         return whole.of_part(cut.rows, cut.part, buffers)
 
     def back(self, last: Sequence[Step], backward: Sequence[tuple[Node, Backward]]) -> list[Phase]:
-        """One shard's way back on all members: the parameters' gradients are a backlog of what nobody waits for.
+        """One shard's way back on all members: the parameters' gradients are a queue of what nobody waits for.
 
         `last` are the steps before it, `backward` the nodes that want gradients, from the loss on, with their programs.
         """
-        backlog, steps = Backlog(self.team), list[Step]()
-        end = backlog.passed(1 + len(self.learning()), partial(backlog.last, (), over=True))
+        queue, steps = WorkQueue(self.team), list[Step]()
+        end = queue.countdown(1 + len(self.learning()), queue.finish)
         for node, found in backward:
             steps += steps_of(found.shared)
             if has_gradients(node):
-                steps.append(partial(backlog.next, backlog.task(in_turn([*steps_of(found.params), end]))))
+                steps.append(partial(queue.first, queue.add(in_turn([*steps_of(found.params), end]))))
             steps += steps_of(found.input)
-        return [[in_turn([*last, backlog.reset])], backlog.ending([in_turn(steps)], end)]
+        return [[in_turn([*last, queue.reset])], queue.phase([in_turn([*steps, end])])]
 
     def back_with_updates(
         self,
@@ -99,10 +98,12 @@ class Alone(Lowering):
         They come behind the input's gradient too, which reads the weights as they were. A loss that is no number leaves
         everything as it was.
         """
-        backlog, gate, learning, steps = Backlog(self.team), self.gate, self.learning(), list[Step]()
-        others = [backlog.task(step) for name, step in prepare.items() if name not in learning]
-        rest = backlog.followed(gate.guarded(training.rest(learning, 1)), partial(backlog.last, others, over=True))
-        end = backlog.passed(1 + len(learning), partial(backlog.last, rest))
+        queue, gate, learning, steps = WorkQueue(self.team), self.gate, self.learning(), list[Step]()
+        others = [queue.add(step) for name, step in prepare.items() if name not in learning]
+        rest = followed(
+            queue, gate.guarded(training.rest(learning, 1)), in_turn([partial(queue.last, *others), queue.finish])
+        )
+        end = queue.countdown(1 + len(learning), partial(queue.last, *rest))
         for node, found in backward:
             steps += steps_of(found.shared)
             if not has_gradients(node):
@@ -111,10 +112,10 @@ class Alone(Lowering):
             gradient, updates = steps_of(found.params), gate.guarded(training.updates_of(node.name, 1))
             behind = [*([prepare[node.name]] if node.name in prepare else []), end]
             if training.large(node.name):
-                both = backlog.passed(2, partial(backlog.next, *backlog.followed(updates, in_turn(behind))))
-                task = backlog.task(in_turn([*gradient, both]))
-                steps += [partial(backlog.next, task), *steps_of(found.input), both]
+                both = queue.countdown(2, partial(queue.first, *followed(queue, updates, in_turn(behind))))
+                task = queue.add(in_turn([*gradient, both]))
+                steps += [partial(queue.first, task), *steps_of(found.input), both]
             else:
-                task = backlog.task(in_turn([*gradient, *updates, *behind]))
-                steps += [*steps_of(found.input), partial(backlog.next, task)]
-        return [[in_turn([*last, gate.find, backlog.reset])], backlog.ending([in_turn(steps)], end)]
+                task = queue.add(in_turn([*gradient, *updates, *behind]))
+                steps += [*steps_of(found.input), partial(queue.first, task)]
+        return [[in_turn([*last, gate.find, queue.reset])], queue.phase([in_turn([*steps, end])])]

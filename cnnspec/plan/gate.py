@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step
-from cnnspec.plan.crew import Phase
-from cnnspec.plan.memory import shared
+from cnnspec.workers import Phase, shared
 
 
 class Gate:

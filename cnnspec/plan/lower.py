@@ -14,9 +14,9 @@ from cnnspec.plan.lowering import Entry, layouts, overlapped, stages_of
 from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.sharded import Sharded
-from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
+from cnnspec.workers import WorkerPool
 
 
 def arena_bytes(graph: Graph, batch: int, mode: Mode, *, dtype: str = "float32", loss: Loss | None = None) -> int:
@@ -31,7 +31,7 @@ def lower(
     batch: int,
     mode: Mode,
     weights: Weights,
-    team: Team,
+    team: WorkerPool,
     *,
     entry: Entry | None = None,
     loss: Loss | None = None,

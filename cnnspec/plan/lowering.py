@@ -14,7 +14,6 @@ from cnnspec.kernels.elementwise import accumulate, copy
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode, Operands, Program, Reduce, from_public, to_public
 from cnnspec.optim import Loss
-from cnnspec.plan.crew import Phase
 from cnnspec.plan.gate import Gate
 from cnnspec.plan.layout import (
     LOSS,
@@ -29,13 +28,13 @@ from cnnspec.plan.layout import (
     lay_out_shared,
     value_key,
 )
-from cnnspec.plan.memory import Pool, shared
+from cnnspec.plan.memory import Pool
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.random import Stream
 from cnnspec.plan.stages import Stage, stages
-from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
+from cnnspec.workers import Phase, WorkerPool, WorkQueue, shared
 
 SHARD = 32  # images: smaller shards cost more calls than they gain in cache hits
 
@@ -81,6 +80,23 @@ def layouts(
     return lay_out_shared(graph, sizes, mode, dtype), [by_size[n] for n in sizes]
 
 
+def followed(queue: WorkQueue, steps: Sequence[Step], then: Step | None) -> list[int]:
+    """Add tasks for a queue, in any order, after the last of which comes `then`."""
+    return leaving(queue, [(step, ()) for step in steps], then)
+
+
+def leaving(queue: WorkQueue, tasks: Sequence[tuple[Step, Sequence[Step]]], then: Step | None) -> list[int]:
+    """Add tasks each of which puts more of them into the queue, after the last of which comes `then`."""
+    if not tasks:
+        return [] if then is None else [queue.add(then)]
+    end = [] if then is None else [queue.countdown(sum(1 + len(left) for _, left in tasks), then)]
+    numbers = []
+    for step, left in tasks:
+        put = [partial(queue.last, *(queue.add(in_turn([one, *end])) for one in left))] if left else []
+        numbers.append(queue.add(in_turn([step, *put, *end])))
+    return numbers
+
+
 class Lowering(ABC):
     """A graph, a batch size and a mode, and the arrays of their plan."""
 
@@ -90,7 +106,7 @@ class Lowering(ABC):
         batch: int,
         mode: Mode,
         weights: Weights,
-        team: Team,
+        team: WorkerPool,
         entry: Entry,
         loss: Loss | None,
         training: Training | None,

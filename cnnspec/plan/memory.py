@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from mmap import mmap
-from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
+from cnnspec.workers import shared
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 
@@ -62,16 +61,6 @@ def place(claims: Sequence[Claim]) -> Placement:
         placed.append(index)
     size = max((offset + claim.size for offset, claim in zip(offsets, claims, strict=True)), default=0)
     return Placement(tuple(offsets), size)
-
-
-def shared(shape: Shape, dtype: Any = np.uint8, fill: float = 0) -> Array:
-    """An array full of one number, at the beginning of a page that stays the same for processes that fork."""
-    count = prod(shape)
-    pages = mmap(-1, max(1, count * np.dtype(dtype).itemsize))
-    array = np.frombuffer(pages, dtype, count).reshape(shape)
-    if fill:
-        array.fill(fill)
-    return array
 
 
 @dataclass(eq=False, slots=True)

@@ -9,12 +9,11 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
-from cnnspec.plan.crew import Phase
 from cnnspec.plan.gate import Gate
 from cnnspec.plan.memory import Block
-from cnnspec.plan.team import Team
 from cnnspec.plan.update import Training
 from cnnspec.plan.weights import Weights
+from cnnspec.workers import Phase, WorkerPool
 
 
 @dataclass(kw_only=True)
@@ -44,7 +43,7 @@ class Plan:
     gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
     update: Sequence[Phase]
     weights: Weights
-    team: Team
+    team: WorkerPool
     training: Training | None
     _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
 

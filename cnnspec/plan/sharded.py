@@ -10,13 +10,12 @@ from cnnspec.graph import Node
 from cnnspec.kernels.elementwise import accumulate
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Operands, Reduce
-from cnnspec.plan.backlog import Backlog
-from cnnspec.plan.crew import Phase
 from cnnspec.plan.gathered import Gathered, gathered
 from cnnspec.plan.layout import LOSS, echo_key, gathered_key
-from cnnspec.plan.lowering import Lowering
+from cnnspec.plan.lowering import Lowering, followed, leaving
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.update import Training
+from cnnspec.workers import Phase, WorkQueue
 
 
 @dataclass(frozen=True)
@@ -100,26 +99,29 @@ class Sharded(Lowering):
         A loss that is no number leaves everything as it was.
         """
         count, left = len(programs), dict(prepare)
-        backlog, gate = Backlog(self.team), self.gate
-        places = {LOSS: backlog.passed(count, gate.find)}
+        queue, gate = WorkQueue(self.team), self.gate
+        places = {LOSS: queue.countdown(count, gate.find)}
         large = [name for name in self.learning() if name in self.gathered or training.large(name)]
         for name in large:
             parameter = self.gathered[name].parameter if name in self.gathered else None
             updates = gate.guarded(training.updates_of(name, count, but=parameter))
             behind = gate.guarded([left.pop(name)])[0] if name in left else None
             if parameter is None:
-                last = backlog.followed(updates, behind)
+                last = followed(queue, updates, behind)
             else:
                 made = [
                     (step, gate.guarded(training.updates_within(name, parameter, part)))
                     for part, step in products[name]
                 ]
-                last = backlog.leaving([*made, (in_turn(updates), ())], behind)
-            places[name] = backlog.passed(count, partial(backlog.last, last))
-        tasks = [backlog.task(step) for step in gate.guarded(list(left.values()))]
-        rest = backlog.followed(gate.guarded(training.rest(large, count)), partial(backlog.last, tasks, over=True))
+                last = leaving(queue, [*made, (in_turn(updates), ())], behind)
+            places[name] = queue.countdown(count, partial(queue.last, *last))
+        tasks = [queue.add(step) for step in gate.guarded(list(left.values()))]
+        rest = followed(
+            queue, gate.guarded(training.rest(large, count)), in_turn([partial(queue.last, *tasks), queue.finish])
+        )
         *phases, end = self.phases(programs, places)
-        return [[backlog.reset], *phases, backlog.ending(end, backlog.passed(count, partial(backlog.last, rest)))]
+        done = queue.countdown(count, partial(queue.last, *rest))
+        return [[queue.reset], *phases, queue.phase([in_turn([task, done]) for task in end])]
 
     def phases(self, programs: Sequence[Sequence[Step | Reduce | Passed]], places: Mapping[str, Step]) -> list[Phase]:
         """Cut the shards' programs at their meetings: each phase has one task a shard, each meeting one in all.

@@ -15,9 +15,9 @@ from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import FACTORS, PULL, Optimizer, Update
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.gathered import LARGE
-from cnnspec.plan.memory import shared
 from cnnspec.plan.reduce import tree_sum
 from cnnspec.plan.weights import ALIGNMENT, Segment, Slot, Weights
+from cnnspec.workers import shared
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
 LEAST_RATE = 1e-15  # counts as 0: a velocity times 0 would be lost

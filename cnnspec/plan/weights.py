@@ -11,8 +11,8 @@ import numpy as np
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.folded import FIRST
-from cnnspec.plan.memory import shared
 from cnnspec.shapes import Shape
+from cnnspec.workers import shared
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
 

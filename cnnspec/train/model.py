@@ -15,11 +15,12 @@ from cnnspec.data import Dataset, affine, open_data
 from cnnspec.graph import Graph, build
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
-from cnnspec.plan import Entry, Plan, Pool, Team, Training, Weights, lower, shards_of
+from cnnspec.plan import Entry, Plan, Pool, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
+from cnnspec.workers import WorkerPool
 
 INFERENCE_BATCH = 128  # images that one inference plan takes at a time
 INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
@@ -40,7 +41,7 @@ class Model:
         self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype)
         self.weights.initialise(spec.seed)
         self.threads = threads or available_cores()
-        self.team = Team(self.threads)
+        self.team = WorkerPool(self.threads)
         self.training: Training | None = None
         if settings is not None:
             self.training = Training(

@@ -12,8 +12,9 @@ from cnnspec.compare import pytorch
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.passes import remove_train_only
-from cnnspec.plan import Entry, Plan, Team, Training, Weights, lower, shards_of
+from cnnspec.plan import Entry, Plan, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load, loads
+from cnnspec.workers import WorkerPool
 
 torch = pytest.importorskip("torch")
 
@@ -105,7 +106,7 @@ class Pair:
         self.labels = random.integers(0, graph.output.shape[0], BATCH)
 
     def plan(self, mode: Any, **settings: Any) -> Plan:
-        plan = lower(self.graph, BATCH, mode, self.weights, Team(1), entry=Entry("float64"), **settings)
+        plan = lower(self.graph, BATCH, mode, self.weights, WorkerPool(1), entry=Entry("float64"), **settings)
         plan.images[...] = self.images
         plan.labels[...] = self.labels
         return plan

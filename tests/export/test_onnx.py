@@ -10,8 +10,9 @@ import pytest
 from cnnspec.diagnostics import RunError
 from cnnspec.export import onnx
 from cnnspec.graph import build
-from cnnspec.plan import Team, Weights, lower
+from cnnspec.plan import Weights, lower
 from cnnspec.spec import load, loads
+from cnnspec.workers import WorkerPool
 from tests.compare.test_pytorch import RARE, SMALL
 
 runtime = pytest.importorskip("onnxruntime")
@@ -29,7 +30,7 @@ def test_outputs_agree(spec: Path | str) -> None:
     model = onnx.model(graph, dict(weights.arrays())).SerializeToString()
     session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for count in (1, 3):
-        plan = lower(graph, count, "infer", weights, Team(1))
+        plan = lower(graph, count, "infer", weights, WorkerPool(1))
         plan.images[...] = random.random(plan.images.shape, np.float32)
         plan.compute()
         (found,) = session.run(None, {"input": plan.images})

@@ -7,8 +7,9 @@ import pytest
 
 from cnnspec.graph import build
 from cnnspec.layers import bias
-from cnnspec.plan import Team, Weights, lower
+from cnnspec.plan import Weights, lower
 from cnnspec.spec import loads
+from cnnspec.workers import WorkerPool
 
 SPEC = """
 cnnspec: 1
@@ -31,7 +32,7 @@ LAYERS = {
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_one_image_gets_what_it_gets_among_others(layers: str, threads: int) -> None:
     graph, random = build(loads(SPEC.format(layers=layers))), np.random.default_rng(0)
-    weights, team = Weights(graph, dtype="float64"), Team(threads)
+    weights, team = Weights(graph, dtype="float64"), WorkerPool(threads)
     one, three = (lower(graph, count, "infer", weights, team) for count in (1, 3))
     for _ in range(2):  # weights that change are prepared anew
         for array in [*weights.params.values(), *weights.state.values()]:

@@ -14,8 +14,9 @@ from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
 from cnnspec.optim.settings import TrainSettings
-from cnnspec.plan import Team, Training, Weights, lower
+from cnnspec.plan import Training, Weights, lower
 from cnnspec.spec import loads
+from cnnspec.workers import WorkerPool
 from tests.graph.test_passes import follows_the_weights
 
 NAME = "pooling-in-convolution"
@@ -56,7 +57,7 @@ def trained(
     weights.initialise(0)
     if whole:
         weights.values[...] = random.integers(-1, 2, weights.values.shape)
-    training, team = Training(weights, settings.optimizer, 2), Team(threads)
+    training, team = Training(weights, settings.optimizer, 2), WorkerPool(threads)
     chosen = passes("train", pooling=pooling)
     plan = lower(graph, count, "train", weights, team, loss=settings.loss, training=training, passes=chosen)
     drawn = random.integers(-1, 2, plan.images.shape) if whole else random.standard_normal(plan.images.shape)
@@ -132,7 +133,7 @@ def test_inference_is_convolution_maximum_and_activation(laid: Laid, count: int,
     graph, random = build(loads(spec)), np.random.default_rng(seed)
     assert pooled(graph, "infer")
     weights = Weights(graph, dtype="float64")
-    plan = lower(graph, count, "infer", weights, Team(1))
+    plan = lower(graph, count, "infer", weights, WorkerPool(1))
     given_bias = weights.params["c.bias"] if laid.bias == "channel" else np.zeros(3)
     for _ in range(2):  # what the first images left in the arena does not matter
         for array in weights.params.values():
@@ -155,7 +156,7 @@ def test_two_members_infer_what_one_does(count: int) -> None:
     weights, outputs = Weights(graph), list[Array]()
     weights.initialise(0)
     for threads in (1, 2):
-        team = Team(threads)
+        team = WorkerPool(threads)
         plan = lower(graph, count, "infer", weights, team)
         plan.images[...] = np.random.default_rng(0).standard_normal(plan.images.shape)
         plan.compute()

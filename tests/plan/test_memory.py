@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cnnspec.graph import build
 from cnnspec.plan.footprint import training_footprint
-from cnnspec.plan.memory import ALIGNMENT, Claim, place, shared, view
+from cnnspec.plan.memory import ALIGNMENT, Claim, place, view
 from cnnspec.spec import loads
 from cnnspec.train import Model
+from cnnspec.workers import shared
 
 FLOAT = np.dtype(np.float32)
 

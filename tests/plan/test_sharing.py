@@ -22,8 +22,9 @@ from cnnspec.layers.norm import BatchNorm
 from cnnspec.layers.pool import GlobalAvgPool2d, MaxPool2d
 from cnnspec.optim.losses import SoftmaxCrossEntropy
 from cnnspec.optim.optimizers import Sgd
-from cnnspec.plan import Team, Training, Weights, lower, shards_of
+from cnnspec.plan import Training, Weights, lower, shards_of
 from cnnspec.plan.layout import Key, _Timeline, gradient_key, lay_out, value_key
+from cnnspec.workers import WorkerPool
 
 SHAPE = (2, 3, 2)
 LAYERS: list[Layer] = [
@@ -77,7 +78,7 @@ def step(graph: Graph, count: int) -> list[bytes]:
     weights, random = Weights(graph, dtype="float64"), np.random.default_rng(0)
     weights.values[...] = random.standard_normal(weights.values.shape)
     training = Training(weights, Sgd(learning_rate=0.1), len(shards_of(count)))
-    plan = lower(graph, count, "train", weights, Team(1), loss=SoftmaxCrossEntropy(), training=training)
+    plan = lower(graph, count, "train", weights, WorkerPool(1), loss=SoftmaxCrossEntropy(), training=training)
     plan.images[...] = random.standard_normal(plan.images.shape)
     plan.arena.view(np.float64).fill(np.nan)
     plan.compute()

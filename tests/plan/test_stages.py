@@ -17,9 +17,9 @@ from cnnspec.layers.merge import Add
 from cnnspec.layers.pool import MaxPool2d
 from cnnspec.optim.losses import SoftmaxCrossEntropy
 from cnnspec.optim.optimizers import Sgd
-from cnnspec.plan import Entry, Team, Training, Weights, lower, stages
-from cnnspec.plan.crew import Phases
+from cnnspec.plan import Entry, Training, Weights, lower, stages
 from cnnspec.spec import loads
+from cnnspec.workers import Program, WorkerPool
 from tests.plan.test_sharing import SHAPE, graphs, node
 
 NET = """
@@ -41,12 +41,12 @@ layers:
 """
 
 
-class Backwards(Team):
+class Backwards(WorkerPool):
     """Runs the members' tasks of every stage one after the other, the last one first."""
 
     forks = True
 
-    def run(self, phases: Phases) -> None:
+    def run(self, phases: Program) -> None:
         """All but the last phase in that order."""
         super().run([list(reversed(phase)) for phase in phases[:-1]])
         super().run(phases[-1:])
@@ -83,7 +83,7 @@ def test_statistics_of_the_batch_are_one_members_work() -> None:
     assert any("batch_norm_1" in names for names, rows in cut_of("train", 5) if not rows)
 
 
-def results(graph: Graph, mode: Mode, team: Team) -> list[bytes]:
+def results(graph: Graph, mode: Mode, team: WorkerPool) -> list[bytes]:
     """What three images give, in an arena full of NaN."""
     weights, random = Weights(graph, dtype="float64"), np.random.default_rng(0)
     weights.values[...] = random.standard_normal(weights.values.shape)
@@ -104,7 +104,7 @@ def results(graph: Graph, mode: Mode, team: Team) -> list[bytes]:
 @given(graphs())
 def test_the_order_of_members_changes_no_bit(mode: Mode, graph: Graph) -> None:
     """Whoever is first, nothing that the other one reads was overwritten, and nothing read that is not there yet."""
-    assert results(graph, mode, Backwards(1)) == results(graph, mode, Team(1))
+    assert results(graph, mode, Backwards(1)) == results(graph, mode, WorkerPool(1))
 
 
 @pytest.mark.usefixtures("however_small")
@@ -121,7 +121,7 @@ def test_nobody_works_in_place_where_another_member_still_reads() -> None:
         "relu",
         "add",
     ]
-    assert results(graph, "infer", Backwards(1)) == results(graph, "infer", Team(1))
+    assert results(graph, "infer", Backwards(1)) == results(graph, "infer", WorkerPool(1))
 
 
 LENET = (
@@ -139,7 +139,7 @@ def test_one_image_that_lies_as_it_should_is_read_where_it_is(first: str, batch:
     graph = optimise(build(loads(LENET.replace("layers:\n", f"layers:\n  {first}\n"))), PASSES["infer"])
     weights, random = Weights(graph, dtype="float64"), np.random.default_rng(0)
     weights.values[...] = random.standard_normal(weights.values.shape)
-    plan, pair = (lower(graph, n, "infer", weights, Team(1), entry=Entry("float64")) for n in (batch, 2))
+    plan, pair = (lower(graph, n, "infer", weights, WorkerPool(1), entry=Entry("float64")) for n in (batch, 2))
     images = random.standard_normal((2, 1, 28, 28))
     for one in (plan, pair):
         one.images[...] = images[: one.batch]

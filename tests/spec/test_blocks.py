@@ -9,9 +9,10 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.lints import lint
-from cnnspec.plan import Team, Weights, lower
+from cnnspec.plan import Weights, lower
 from cnnspec.spec import loads
 from cnnspec.spec.blocks import shipped
+from cnnspec.workers import WorkerPool
 
 HEAD = "cnnspec: 1\ninput: [4, 6, 6]\n"
 UNIT = """
@@ -42,7 +43,7 @@ def test_squeeze_excite_is_there_without_being_defined() -> None:
     weights.initialise(0)
     for array in weights.params.values():
         array[...] = random.normal(0, 1, array.shape)
-    plan = lower(made, 3, "infer", weights, Team(1))
+    plan = lower(made, 3, "infer", weights, WorkerPool(1))
     x = random.normal(0, 1, (3, 4, 6, 6))
     plan.images[...] = x
     plan.compute()

@@ -10,9 +10,10 @@ import pytest
 
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
-from cnnspec.plan import Entry, Team, Training, Weights, arena_bytes, lower, shards_of
+from cnnspec.plan import Entry, Training, Weights, arena_bytes, lower, shards_of
 from cnnspec.spec import Spec, load, loads
 from cnnspec.train import Model
+from cnnspec.workers import WorkerPool
 
 ROOT = Path(__file__).parents[2]
 SPECS = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
@@ -54,7 +55,7 @@ def _computed(spec: Spec, weights: Weights, count: int) -> tuple[Training, float
     assert spec.train is not None
     training = Training(weights, spec.train.optimizer)
     training.grow(len(shards_of(count)))
-    plan = lower(build(spec), count, "train", weights, Team(1), loss=spec.train.loss, training=training, seed=1)
+    plan = lower(build(spec), count, "train", weights, WorkerPool(1), loss=spec.train.loss, training=training, seed=1)
     plan.images[...], plan.labels[...] = batch(spec, count)
     plan.compute()
     return training, float(plan.losses.mean())
@@ -146,7 +147,7 @@ def test_plans_take_turns_in_one_block_without_a_trace(count: int) -> None:
             model.predict(images[:size].astype(np.float32))
     assert model.plan(1, "infer", "float32").block is model.plan(count, "train", "float32").block
     assert np.array_equal(model.weights.values, apart.weights.values)
-    expected = lower(model.graph, count, "infer", model.weights, Team(1), entry=Entry("float32"))
+    expected = lower(model.graph, count, "infer", model.weights, WorkerPool(1), entry=Entry("float32"))
     expected.images[...] = images
     expected.compute()
     for _ in range(2):

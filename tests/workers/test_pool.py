@@ -16,10 +16,7 @@ import pytest
 
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array, Step
-from cnnspec.plan.crew import Crew, Phases, Processes, Semaphore, Threads
-from cnnspec.plan.memory import shared
-from cnnspec.plan.reduce import tree_sum
-from cnnspec.plan.team import Team
+from cnnspec.workers import Processes, Program, Semaphore, Threads, WorkerPool, Workers, shared
 
 FORKS = Processes.supported()
 CREWS = [Threads, *([Processes] if FORKS else [])]
@@ -35,8 +32,8 @@ def raised(error: BaseException) -> Step:
 
 @pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_every_phase_ends_before_the_next_begins(size: int, made: type[Crew]) -> None:
-    team, done, late = Team(size, made), shared((50, 7), "int64"), shared((50, 7), "int64")
+def test_every_phase_ends_before_the_next_begins(size: int, made: type[Workers]) -> None:
+    team, done, late = WorkerPool(size, made), shared((50, 7), "int64"), shared((50, 7), "int64")
 
     def task(phase: int, number: int) -> None:
         late[phase, number] = phase and (done[phase - 1] == 0).sum() + done[phase + 1 :].sum()
@@ -49,8 +46,8 @@ def test_every_phase_ends_before_the_next_begins(size: int, made: type[Crew]) ->
 
 
 @pytest.mark.parametrize("made", CREWS)
-def test_an_exception_in_a_member_is_raised_and_the_team_goes_on(made: type[Crew]) -> None:
-    team, ran = Team(2, made), shared((2,), "int64")
+def test_an_exception_in_a_member_is_raised_and_the_team_goes_on(made: type[Workers]) -> None:
+    team, ran = WorkerPool(2, made), shared((2,), "int64")
     with pytest.raises(ValueError, match="broken task"):
         team.run([[lambda: None, raised(ValueError("broken task"))]])
     with pytest.raises(Exception, match="no message"):
@@ -65,9 +62,9 @@ def test_an_exception_in_a_member_is_raised_and_the_team_goes_on(made: type[Crew
 
 @pytest.mark.parametrize("made", CREWS)
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_a_failure_ends_all_phases_and_the_next_run_is_whole(size: int, made: type[Crew]) -> None:
+def test_a_failure_ends_all_phases_and_the_next_run_is_whole(size: int, made: type[Workers]) -> None:
     """Whoever fails, early or late: nobody goes on, nobody waits for one that has left."""
-    team, done, broken, random = Team(size, made), shared((9, 6), "int64"), shared((3,), "int64"), Random(size)
+    team, done, broken, random = WorkerPool(size, made), shared((9, 6), "int64"), shared((3,), "int64"), Random(size)
 
     def task(phase: int, number: int) -> None:
         if number == broken[2]:
@@ -94,7 +91,7 @@ def test_a_failure_ends_all_phases_and_the_next_run_is_whole(size: int, made: ty
     team.close()
 
 
-def look(found: Array) -> Phases:
+def look(found: Array) -> Program:
     """Has the second member say who it is."""
     return [[lambda: None, lambda: found.fill(os.getpid())]]
 
@@ -109,7 +106,7 @@ def alive(pid: int) -> bool:
 
 @FORKED
 def test_members_are_other_processes_and_go_with_the_team() -> None:
-    team, found = Team(2), shared((1,), "int64")
+    team, found = WorkerPool(2), shared((1,), "int64")
     team.run(look(found))
     first = int(found[0])
     assert first != os.getpid()
@@ -124,7 +121,7 @@ def test_where_no_process_can_be_made_there_are_threads(monkeypatch: pytest.Monk
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refuse)
-    team, found = Team(2), shared((1,), "int64")
+    team, found = WorkerPool(2), shared((1,), "int64")
     team.run(look(found))
     team.close()
     assert found[0] == os.getpid()
@@ -135,7 +132,7 @@ def test_where_the_system_has_no_semaphores_there_are_threads(monkeypatch: pytes
         raise FileNotFoundError("no /dev/shm")
 
     monkeypatch.setattr(Processes, "semaphore", staticmethod(refuse))
-    team, found = Team(2), shared((1,), "int64")
+    team, found = WorkerPool(2), shared((1,), "int64")
     team.run(look(found))
     team.close()
     assert found[0] == os.getpid()
@@ -143,7 +140,7 @@ def test_where_the_system_has_no_semaphores_there_are_threads(monkeypatch: pytes
 
 @FORKED
 def test_what_was_announced_needs_no_new_crew() -> None:
-    team, found = Team(2), shared((3, 1), "int64")
+    team, found = WorkerPool(2), shared((3, 1), "int64")
     programs = [look(place) for place in found]
     team.learn(*programs[:2])
     for program in programs:
@@ -157,7 +154,7 @@ def test_what_was_announced_needs_no_new_crew() -> None:
 
 @FORKED
 def test_a_member_that_was_ended_from_outside_is_an_error_and_replaced() -> None:
-    team, ran = Team(2), shared((1,), "int64")
+    team, ran = WorkerPool(2), shared((1,), "int64")
     phases = [[lambda: None, lambda: os.kill(os.getpid(), signal.SIGKILL) if not ran[0] else ran.fill(2)]]
     with pytest.raises(RunError, match="ended from outside"):
         team.run(phases)
@@ -169,13 +166,13 @@ def test_a_member_that_was_ended_from_outside_is_an_error_and_replaced() -> None
 
 @FORKED
 def test_an_interruption_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    team, ran = Team(2), shared((1,), "int64")
+    team, ran = WorkerPool(2), shared((1,), "int64")
 
-    def interrupted(crew: Crew) -> None:
+    def interrupted(crew: Workers) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Processes, "wait", interrupted)
+        patch.setattr(Processes, "_join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             team.run([[lambda: None, lambda: time.sleep(10)]])
     team.run([[lambda: None, lambda: ran.fill(1)]])
@@ -185,7 +182,7 @@ def test_an_interruption_leaves_a_team_that_works(monkeypatch: pytest.MonkeyPatc
 
 @FORKED
 def test_a_process_that_forks_gets_a_crew_of_its_own() -> None:
-    team, found = Team(2), shared((1,), "int64")
+    team, found = WorkerPool(2), shared((1,), "int64")
     phases = look(found)
     team.run(phases)
     before = int(found[0])
@@ -203,9 +200,8 @@ def test_a_process_that_forks_gets_a_crew_of_its_own() -> None:
 
 KILLED = """
 import os, signal, sys
-from cnnspec.plan.memory import shared
-from cnnspec.plan.team import Team
-team, found = Team(2), shared((1,), "int64")
+from cnnspec.workers import WorkerPool, shared
+team, found = WorkerPool(2), shared((1,), "int64")
 held = open(sys.argv[1], "w")
 team.run([[lambda: None, lambda: found.fill(os.getpid())]])
 print(int(found[0]), flush=True)
@@ -214,13 +210,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 WAITING = """
 import os, signal
-from cnnspec.plan.memory import shared
-from cnnspec.plan.team import Team
-team, found = Team(2), shared((1,), "int64")
+from cnnspec.workers import WorkerPool, shared
+team, found = WorkerPool(2), shared((1,), "int64")
 never = team.semaphore()
 def wait():
     found.fill(os.getpid())
-    team.pause(never)
+    team.wait(never)
 def die():
     while not found[0]:
         pass
@@ -246,11 +241,3 @@ def test_members_end_soon_after_a_caller_that_was_killed_and_hold_nothing_of_its
             assert not [link for link in files.iterdir() if "held" in os.readlink(link)]
         time.sleep(0.05)
     assert not alive(member)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-def test_tree_sum_adds_all_in_a_fixed_order(count: int) -> None:
-    parts = np.random.default_rng(count).standard_normal((count, 100)).astype(np.float32)
-    expected = parts.astype(np.float64).sum(0)
-    tree_sum(list(parts))()
-    np.testing.assert_allclose(parts[0], expected, rtol=1e-5, atol=1e-6)

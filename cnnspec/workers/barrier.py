@@ -1,0 +1,64 @@
+"""The barrier between two phases: no worker begins the next phase before all have ended the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Protocol
+
+from cnnspec.workers.memory import shared
+
+
+class Semaphore(Protocol):
+    """What the semaphores of `threading` and of `multiprocessing` have in common."""
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None, /) -> bool:
+        """Take one unit and return True; return False where none came in time."""
+
+    def release(self) -> None:
+        """Give one unit."""
+
+
+class Barrier:
+    """A dissemination barrier of semaphores for a fixed number of workers, which a worker that fails can break.
+
+    In round r, worker i tells worker i + 2^r that it has come, and waits to be told by worker i - 2^r (modulo the
+    number of workers). After ceil(log2 n) rounds each worker has heard of all others, directly or not. Two workers
+    need one semaphore each, which takes half as long as a barrier by way of the caller.
+
+    Source: Hensgen, Finkel and Manber, "Two Algorithms for Barrier Synchronization" (1988).
+    """
+
+    def __init__(self, size: int, semaphore: Callable[[], Semaphore]) -> None:
+        rounds = range((size - 1).bit_length())
+        arrived = [[semaphore() for _ in range(size)] for _ in rounds]  # of each round, by the worker that is told
+        self._rounds = [[(arrived[r][(i + 2**r) % size], arrived[r][i]) for r in rounds] for i in range(size)]
+        self._semaphores = list(chain.from_iterable(arrived))
+        self._broken = shared((1,), "int64").data  # the elements of a memoryview are plain numbers
+
+    def wait(self, index: int, until: Callable[[Semaphore], None]) -> bool:
+        """Wait as worker `index` for all others, by `until` for each semaphore; False where the barrier is broken."""
+        for next_arrived, own_arrived in self._rounds[index]:
+            next_arrived.release()
+            until(own_arrived)
+            if self._broken[0]:
+                self.break_(index)
+                return False
+        return True
+
+    def break_(self, index: int) -> None:
+        """Say that worker `index` will come to no further barrier, so that nobody waits for it.
+
+        Whoever it tells leaves in the same way, so that all come to know it.
+        """
+        self._broken[0] = 1
+        for next_arrived, _ in self._rounds[index]:
+            next_arrived.release()
+
+    def mend(self) -> None:
+        """Make a broken barrier whole again, when no worker is at it."""
+        if self._broken[0]:
+            for semaphore in self._semaphores:
+                while semaphore.acquire(False):
+                    pass
+            self._broken[0] = 0

@@ -1,0 +1,146 @@
+"""The work queue: tasks that become ready while a program runs, each for the next worker that is free."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from cnnspec.workers.base import Semaphore
+from cnnspec.workers.memory import shared
+from cnnspec.workers.pool import WorkerPool
+from cnnspec.workers.program import Phase, Step
+
+FRONT, END, FINISHED = range(3)  # the places of the queue's state
+
+
+class WorkQueue:
+    """A queue of tasks that whoever is free takes, so that tasks of unequal length cost no waiting at a barrier.
+
+    Tasks and countdowns are registered before `phase` is called, as workers know a task only by its number; while the
+    program runs, steps put these numbers into the queue, each at most once in a run. The queue lies in shared memory.
+
+        queue = WorkQueue(pool)
+        update = queue.add(update_step)
+        both = queue.countdown(2, in_turn([partial(queue.last, update), queue.finish]))
+        program = [[queue.reset], queue.phase([in_turn([first, both]), in_turn([second, both])])]
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._tasks: list[Step] = []
+        self._counts: list[int] = []  # of the countdowns, at the beginning of a run
+        self._free = pool.semaphore(1)  # 0 while a worker changes the queue
+        self._lock = _Lock(pool, self._free)
+        self._more = [pool.semaphore() for _ in range(pool.size)]  # released when a worker may find something
+        self._state = shared((3,), "int64").data  # the elements of a memoryview are plain numbers, three times as fast
+        self._queue = shared((0,), "int64").data
+        self._left = shared((0,), "int64").data  # of each countdown
+
+    def add(self, step: Step) -> int:
+        """Register a task and return its number."""
+        self._tasks.append(step)
+        return len(self._tasks) - 1
+
+    def countdown(self, count: int, then: Step) -> Step:
+        """Return a step that counts one down; in each run, the worker that comes to zero runs `then`."""
+        place = len(self._counts)
+        self._counts.append(count)
+
+        def step() -> None:
+            with self._lock:
+                self._left[place] -= 1
+                last = not self._left[place]
+            if last:
+                then()
+
+        return step
+
+    def phase(self, tasks: Phase) -> Phase:
+        """Return a phase that runs `tasks`, after which every worker takes tasks from the queue until it is finished.
+
+        A step of them, or of a task in the queue, must call `finish`; a task that raises finishes the queue too.
+        `reset` must have run in an earlier phase. Call this when all tasks and countdowns are registered.
+        """
+        self._queue = shared((2 * len(self._tasks) + 1,), "int64").data
+        self._left = shared((len(self._counts),), "int64").data
+        return [
+            *(partial(self._finish_if_it_fails, task) for task in tasks),
+            *(partial(self._help, more) for more in self._more),
+        ]
+
+    def reset(self) -> None:
+        """Begin a run with an empty queue and full countdowns, whatever a run that failed has left."""
+        for semaphore in (*self._more, self._free):
+            while semaphore.acquire(False):
+                pass
+        self._state[FRONT] = self._state[END] = len(self._tasks)  # the middle: the queue grows to both sides
+        self._state[FINISHED] = False
+        for place, count in enumerate(self._counts):
+            self._left[place] = count
+        self._free.release()
+
+    def first(self, *tasks: int) -> None:
+        """Put tasks before all others, in their order."""
+        with self._lock:
+            for task in reversed(tasks):
+                self._state[FRONT] -= 1
+                self._queue[self._state[FRONT]] = task
+        self._call()
+
+    def last(self, *tasks: int) -> None:
+        """Put tasks after all others, in their order."""
+        with self._lock:
+            for task in tasks:
+                self._queue[self._state[END]] = task
+                self._state[END] += 1
+        self._call()
+
+    def finish(self) -> None:
+        """Say that nothing will be put into the queue any more: workers leave it when it is empty."""
+        with self._lock:
+            self._state[FINISHED] = True
+        self._call()
+
+    def _call(self) -> None:
+        for more in self._more:
+            more.release()
+
+    def _take(self) -> bool:
+        """Take the first task and run it; return whether there was one."""
+        with self._lock:
+            front = self._state[FRONT]
+            if front == self._state[END]:
+                return False
+            task = self._tasks[self._queue[front]]
+            self._state[FRONT] = front + 1
+        self._finish_if_it_fails(task)
+        return True
+
+    def _finish_if_it_fails(self, task: Step) -> None:
+        try:
+            task()
+        except KeyboardInterrupt:  # maybe at the lock: the pool ends all workers
+            raise
+        except BaseException:
+            self.finish()
+            raise
+
+    def _help(self, more: Semaphore) -> None:
+        finished = False
+        while not finished:
+            self._pool.wait(more)
+            while self._take():
+                pass
+            finished = bool(self._state[FINISHED])
+
+
+class _Lock:
+    """A lock that is not waited for in vain: a generator for it would take four times as long."""
+
+    def __init__(self, pool: WorkerPool, free: Semaphore) -> None:
+        self._pool, self._free = pool, free
+
+    def __enter__(self) -> None:
+        self._pool.wait(self._free)
+
+    def __exit__(self, *error: object) -> None:
+        self._free.release()
