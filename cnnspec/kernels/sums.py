@@ -76,8 +76,8 @@ def channel_moments(array: Array, totals: Array, partial: Array, work: Array, ce
 
     One reading: rows are summed in the array's own type, `partial` (2, h, c), and the rows' sums in float64. A mean of
     ten deviations or more leaves too little of sum(x^2) - sum(x)^2 / n, so squares are then summed about the mean:
-    sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is scratch like totals, `centred` is scratch
-    for one row of the map, (c, w*n).
+    sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is scratch like totals, and `centred` is
+    scratch for one row of the map, (c, w*n).
     """
     rows = rows_of(array)
     by_row = list(zip(rows, partial[1], strict=True))
