@@ -2,8 +2,8 @@
 
 from cnnspec.optim.initializers import Initializer
 from cnnspec.optim.losses import Loss
-from cnnspec.optim.optimizers import FACTORS, PULL, Optimizer, Update
+from cnnspec.optim.optimizers import Optimizer, Update
 from cnnspec.optim.schedules import Schedule
 from cnnspec.optim.settings import TrainSettings
 
-__all__ = ["FACTORS", "PULL", "Initializer", "Loss", "Optimizer", "Schedule", "TrainSettings", "Update"]
+__all__ = ["Initializer", "Loss", "Optimizer", "Schedule", "TrainSettings", "Update"]

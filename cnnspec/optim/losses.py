@@ -49,11 +49,9 @@ class Loss(Declaration):
         losses: Array,
         buffers: Mapping[str, Array],
         batch: int,
-        slope: Array,
     ) -> Step:
         """Bind losses (n,) and the gradient of the mean over `batch` images to prediction (features, n).
 
-        The gradient is multiplied by `slope`, zero-dimensional: by the learning rate, if all that follows wants it so.
         `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the classes,
         or the network's input where `reads_input`.
         """
@@ -108,7 +106,6 @@ class SoftmaxCrossEntropy(Loss):
         losses: Array,
         buffers: Mapping[str, Array],
         batch: int,
-        slope: Array,
     ) -> Step:
         """Shifted by the largest logit: L = log sum exp(s) - sum t s, s = z - max z."""
         shifted, softmax, wanted, row = (buffers[k] for k in ("shifted", "softmax", "target", "row"))
@@ -140,7 +137,7 @@ class SoftmaxCrossEntropy(Loss):
                 np.multiply(losses, counts, out=losses)
             if gradient is not None:
                 np.subtract(softmax, wanted, out=gradient)
-                np.multiply(gradient, float(slope) / batch, out=gradient)
+                np.multiply(gradient, 1 / batch, out=gradient)
                 if weights is not None:
                     np.multiply(gradient, counts, out=gradient)
 
@@ -199,7 +196,6 @@ class Elementwise(Loss):
         losses: Array,
         buffers: Mapping[str, Array],
         batch: int,
-        slope: Array,
     ) -> Step:
         """The target, the loss of every output, the mean; then the gradient from the same arrays."""
         difference, loss, hits = buffers["difference"], buffers["loss"], buffers.get("hits")
@@ -215,7 +211,7 @@ class Elementwise(Loss):
             np.divide(losses, count, out=losses)
             if gradient is not None:
                 self.slope(difference, gradient)
-                np.multiply(gradient, float(slope) / (count * batch), out=gradient)
+                np.multiply(gradient, 1 / (count * batch), out=gradient)
 
         return step
 

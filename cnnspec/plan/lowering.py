@@ -169,7 +169,7 @@ class Lowering(ABC):
             eager=eager,
             gate=self.gate,
             gather=self.training.gather(len(self.layouts)) if self.training and self.training.accumulate > 1 else [],
-            update=self.training.phases(len(self.layouts), scaled=False) if self.training else [],
+            update=self.training.phases(len(self.layouts)) if self.training else [],
             weights=self.weights,
             team=self.team,
             training=self.training,
@@ -278,7 +278,6 @@ class Lowering(ABC):
             self.losses[start:stop],
             {name: arrays[buffer_key(LOSS, name)] for name in loss.scratch(output.shape, self.layouts[shard].n)},
             self.batch,
-            self.training.slope if self.training else np.array(1.0),
         )
 
 

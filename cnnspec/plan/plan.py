@@ -52,8 +52,6 @@ class Plan:
 
     def compute(self) -> None:
         """One pass: forward, and in a training plan the loss and the gradient of every shard."""
-        if self.training is not None:
-            self.training.slope.fill(1)
         self._ready()
         self.team.run(self.phases)
 
@@ -80,7 +78,6 @@ class Plan:
         assert self.training is not None
         self.training.tick()
         self.training.begin(rate)
-        self.training.slope.fill(self.training.rate.item() if self.training.scales else 1)
         self._ready()
         self.team.run(self.eager)
         if self.gate.good:

@@ -143,7 +143,7 @@ class Sharded(Lowering):
 
     def update(self, training: Training, prepare: Mapping[str, Step]) -> list[Phase]:
         """The update by all shards' gradients, and what the next step wants, unless a loss is no number."""
-        phases = [*training.phases(len(self.layouts), scaled=training.scales), list(prepare.values())]
+        phases = [*training.phases(len(self.layouts)), list(prepare.values())]
         return [[self.gate.find], *(self.gate.guarded(phase) for phase in phases if phase)]
 
     def owner(self, node: Node) -> Node:

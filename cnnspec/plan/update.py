@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.optim import FACTORS, PULL, Optimizer, Update
+from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.gathered import LARGE
 from cnnspec.plan.reduce import tree_sum
@@ -20,7 +20,6 @@ from cnnspec.plan.weights import ALIGNMENT, Segment, Slot, Weights
 from cnnspec.workers import shared
 
 STRETCH = 1 << 16  # elements that one task updates: parameters, gradients and slots stay in the second-level cache
-LEAST_RATE = 1e-15  # counts as 0: a velocity times 0 would be lost
 
 AVERAGE = "average/"  # before the names of what is averaged
 
@@ -85,17 +84,8 @@ class Training:
         self._scratch = Scratch()
         self.share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self.rate: Array = shared((), np.float64, optimizer.learning_rate)
-        self.last_rate: Array = shared((), np.float64, optimizer.learning_rate)  # of the update before
-        self.slope: Array = shared((), np.float64, 1)  # what the loss multiplies its gradient by
         self.clock: Array = shared((), np.int64)  # steps begun
         self.updates: Array = shared((), np.int64)  # of the weights
-        self.pulls: Array = shared((len(weights.segments), PULL), np.float64)  # what the optimizer remembers
-        self._next_pulls: Array = shared(self.pulls.shape, np.float64)
-        factors = shared((len(weights.segments), FACTORS), weights.values.dtype)
-        self._running = {
-            segment.weight_decay: Update(self.rate, self.last_rate, self.updates, *numbers)
-            for segment, *numbers in zip(weights.segments, self.pulls, self._next_pulls, factors, strict=True)
-        }
 
     @property
     def due(self) -> bool:
@@ -116,25 +106,16 @@ class Training:
 
     def begin(self, rate: float) -> None:
         """Set what a step's tasks read."""
-        self.rate.fill(max(rate, LEAST_RATE))
+        self.rate.fill(rate)
         self.updates.fill(self.clock.item() // self.accumulate)
-        for weight_decay, update in self._running.items():
-            self.optimizer.begin(update, weight_decay)
         if self.average is not None:
             self.share.fill(max(1 - self.average, 10 / (9 + self.updates.item())))
 
     def end(self) -> None:
         """What follows an update of the weights."""
         self.weights.version += 1
-        np.copyto(self.last_rate, self.rate)
-        np.copyto(self.pulls, self._next_pulls)
         if self.average is not None:
             self._follow(self.statistics, self.weights.statistics, self.work)
-
-    @property
-    def scales(self) -> bool:
-        """Whether a step that ends with an update multiplies the loss's gradient by the rate, and so all gradients."""
-        return self.optimizer.linear and self.piecewise and self.clip.value is None
 
     def _follow(self, average: Array, values: Array, work: Array) -> None:
         np.subtract(values, average, out=work)
@@ -185,7 +166,7 @@ class Training:
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
         }
-        return slots | {"last_rate": self.last_rate, "pulls": self.pulls} | self.averages()
+        return slots | self.averages()
 
     def averages(self) -> dict[str, Array]:
         """The moving averages, as `arrays` names them; none where none are kept."""
@@ -198,15 +179,15 @@ class Training:
         """The phase of a step without an update: gradients are added to those before."""
         return [[self._accumulating(*stretch, shards) for stretch in self._stretches()]]
 
-    def phases(self, shards: int, *, scaled: bool) -> list[list[Step]]:
-        """Sum the gradients of that many shards, `scaled` or not, and apply them: tasks that touch no element twice.
+    def phases(self, shards: int) -> list[list[Step]]:
+        """Sum the gradients of that many shards and apply them: tasks that touch no element twice.
 
         Clipping by the norm needs the whole gradient before any of it is applied: two phases and a meeting.
         """
         stretches = list(self._stretches())
         if self.clip.norm is None:
-            return [[self._applying(*stretch, shards, scaled) for stretch in stretches]]
-        updates = [self._updating(*stretch, scaled) for stretch in stretches]
+            return [[self._applying(*stretch, shards) for stretch in stretches]]
+        updates = [self._updating(*stretch) for stretch in stretches]
         squares = shared((len(stretches),), np.float64)
         sums = [self._squaring(self._summing(*s, shards), s, squares, i) for i, s in enumerate(stretches)]
         factor = shared((), self.weights.values.dtype, 1)
@@ -251,9 +232,9 @@ class Training:
         return steps
 
     def _updates(self, segment: Segment, start: int, stop: int, shards: int) -> Iterator[Step]:
-        """The updates of some elements of a segment, as the loss scales their gradients."""
+        """The updates of some elements of a segment."""
         for stretch in _cut(start, stop, segment.weight_decay):
-            yield self._applying(*stretch, shards, self.scales)
+            yield self._applying(*stretch, shards)
 
     def _slots_of(self, node: str) -> Iterator[tuple[Segment, Slot]]:
         """The parameters of a node that are trained."""
@@ -268,8 +249,8 @@ class Training:
         for segment in self.weights.segments:
             yield from _cut(segment.start, segment.stop, segment.weight_decay)
 
-    def _applying(self, start: int, stop: int, decay: float, shards: int, scaled: bool) -> Step:
-        update = self._updating(start, stop, decay, scaled)
+    def _applying(self, start: int, stop: int, decay: float, shards: int) -> Step:
+        update = self._updating(start, stop, decay)
         if shards == self.accumulate == 1:
             return update
         return in_turn([self._summing(start, stop, decay, shards), update])
@@ -299,27 +280,25 @@ class Training:
 
         return step
 
-    def _updating(self, start: int, stop: int, weight_decay: float, scaled: bool) -> Step:
+    def _updating(self, start: int, stop: int, weight_decay: float) -> Step:
         weights, gradient = self.weights.values[start:stop], self.gradients[0][start:stop]
-        running, unscaled = self._running[weight_decay], self.optimizer.linear and not scaled
+        update = Update(self.rate, self.updates)
         limit, average = self.clip.value, None if self.average is None else self.slots["average"][start:stop]
 
         def bind() -> Step:
-            update = self.optimizer.bind(
+            apply = self.optimizer.bind(
                 weights,
                 gradient,
                 {name: slot[start:stop] for name, slot in self.slots.items()},
                 self._scratch.arrays(self.optimizer.scratch, weights),
-                running,
+                update,
                 weight_decay,
             )
 
             def step() -> None:
                 if limit is not None:
                     np.clip(gradient, -limit, limit, out=gradient)
-                if unscaled:
-                    np.multiply(gradient, float(running.rate), out=gradient)
-                update()
+                apply()
                 if average is not None:
                     self._follow(average, weights, gradient)
 

@@ -23,7 +23,7 @@ from cnnspec.plan.update import AVERAGE
 from cnnspec.plan.weights import fill
 from cnnspec.train.fingerprint import fingerprint
 
-FORMAT = 4
+FORMAT = 5
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 

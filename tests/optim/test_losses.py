@@ -20,14 +20,14 @@ LOSSES: list[Loss] = [
 ]
 
 
-def run(loss: Loss, prediction: Array, target: Array, batch: int, slope: float = 1.0) -> tuple[Array, Array]:
+def run(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
     count = prediction.shape[1]
     losses, gradient = np.full(count, np.nan), np.full_like(prediction, np.nan)
     buffers = {
         name: np.full(buffer.shape, np.nan).astype(buffer.dtype or np.float64)
         for name, buffer in loss.scratch(prediction.shape[:1], count).items()
     }
-    loss.bind(prediction, target, gradient, losses, buffers, batch, np.array(slope))()
+    loss.bind(prediction, target, gradient, losses, buffers, batch)()
     return losses, gradient
 
 
@@ -40,16 +40,6 @@ def test_gradient_is_the_derivative_of_the_mean(loss: Loss) -> None:
     above = run(loss, prediction + small * direction, labels, 14)[0].sum() / 14
     below = run(loss, prediction - small * direction, labels, 14)[0].sum() / 14
     np.testing.assert_allclose((gradient * direction).sum(), (above - below) / (2 * small), rtol=1e-7)
-
-
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_the_slope_multiplies_the_gradient_alone(loss: Loss) -> None:
-    random = np.random.default_rng(6)
-    prediction, labels = random.standard_normal((5, 7)), random.integers(0, 5, 7)
-    losses, gradient = run(loss, prediction, labels, 7)
-    same, scaled = run(loss, prediction, labels, 7, slope=0.02)
-    np.testing.assert_array_equal(same, losses)
-    np.testing.assert_allclose(scaled, 0.02 * gradient, rtol=1e-12)
 
 
 def test_cross_entropy_is_minus_the_log_of_the_labels_probability() -> None:
@@ -153,7 +143,7 @@ def test_the_input_can_be_the_target(loss: type[MeanSquaredError | Huber | Binar
     prediction, given = random.random((4, 1, 5, 3)), random.random((4, 1, 5, 3))
     losses, gradient = np.empty(3), np.empty_like(prediction)
     buffers = {name: np.empty(buffer.shape) for name, buffer in reading.scratch((1, 4, 5), 3).items()}
-    reading.bind(prediction, given, gradient, losses, buffers, 3, np.array(1.0))()
+    reading.bind(prediction, given, gradient, losses, buffers, 3)()
     if loss is MeanSquaredError:
         np.testing.assert_allclose(losses, ((prediction - given) ** 2).mean((0, 1, 2)))
         np.testing.assert_allclose(gradient, 2 * (prediction - given) / 60)

@@ -1,8 +1,10 @@
-"""Optimizers against their formulas, written again as plainly as can be, over 100 steps in float64."""
+"""Optimizers against their formulas, written again for one number at a time, and against PyTorch, in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from math import copysign, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,136 +12,202 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnspec.kernels.step import Array
-from cnnspec.optim import Optimizer, Update
-from cnnspec.optim.optimizers import LARGEST_PULL, Adam, Sgd
+from cnnspec.optim import Optimizer
+from cnnspec.optim.optimizers import Adagrad, Adam, AdamW, Lion, Momentum, Nesterov, RmsProp, Sgd
+from cnnspec.registry import table
 from tests.optim.following import followed
 
-STEPS, SIZE, RATE, DECAY = 100, 50, 0.01, 0.02
+SIZE = 20
+START = np.random.default_rng(0).standard_normal(SIZE)
+
+Apply = Callable[[float, float, float, int], float]  # the weight after an update, of weight, gradient, rate and number
 
 
-def gradient_at(weights: Array, step: int) -> Array:
-    """A gradient that depends on the weights and on the step."""
-    return np.asarray(np.sin(3 * weights + step) + weights)
+def gradient_at(weights: Array, number: int) -> Array:
+    """A gradient that depends on the weights and on the update."""
+    return np.asarray(np.sin(3 * weights + number) + weights)
 
 
-def trained(optimizer: Optimizer, weight_decay: float) -> Array:
-    start = np.random.default_rng(0).standard_normal(SIZE)
-    return followed(optimizer, start, [RATE / t**0.5 for t in range(1, STEPS + 1)], gradient_at, weight_decay)
+def sgd(o: Sgd, decay: float) -> Apply:
+    v = 0.0
+
+    def apply(w: float, g: float, rate: float, t: int) -> float:
+        nonlocal v
+        g += decay * w
+        v = o.momentum * v + g
+        return w - rate * (g + o.momentum * v if o.nesterov else v)
+
+    return apply
 
 
-def sgd(momentum: float, nesterov: bool, decay: float) -> Array:
-    w = np.random.default_rng(0).standard_normal(SIZE)
-    v = np.zeros(SIZE)
-    for t in range(1, STEPS + 1):
-        g = gradient_at(w, t) + decay * w
-        v = momentum * v + g
-        w = w - RATE / t**0.5 * (g + momentum * v if nesterov else v)
-    return w
+def adam(o: Adam, decay: float) -> Apply:
+    m = v = 0.0
+
+    def apply(w: float, g: float, rate: float, t: int) -> float:
+        nonlocal m, v
+        g += decay * w
+        m, v = o.beta1 * m + (1 - o.beta1) * g, o.beta2 * v + (1 - o.beta2) * g * g
+        return w - rate * (m / (1 - o.beta1**t)) / (sqrt(v / (1 - o.beta2**t)) + o.epsilon)
+
+    return apply
 
 
-def adam(decay: float) -> Array:
-    w = np.random.default_rng(0).standard_normal(SIZE)
-    m, v = np.zeros(SIZE), np.zeros(SIZE)
-    for t in range(1, STEPS + 1):
-        g = gradient_at(w, t) + decay * w
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        w = w - RATE / t**0.5 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-    return w
+def adamw(o: AdamW, decay: float) -> Apply:
+    step = adam(o, 0.0)
+    return lambda w, g, rate, t: step(w, g, rate, t) - rate * decay * w
 
 
-@pytest.mark.parametrize("decay", [0.0, DECAY])
-@pytest.mark.parametrize(
-    ("optimizer", "oracle"),
-    [
-        (Sgd(), lambda decay: sgd(0.0, False, decay)),
-        (Sgd(momentum=0.9), lambda decay: sgd(0.9, False, decay)),
-        (Sgd(momentum=0.9, nesterov=True), lambda decay: sgd(0.9, True, decay)),
-        (Adam(), adam),
-    ],
-    ids=["sgd", "momentum", "nesterov", "adam"],
+def rmsprop(o: RmsProp, decay: float) -> Apply:
+    v = b = 0.0
+
+    def apply(w: float, g: float, rate: float, t: int) -> float:
+        nonlocal v, b
+        g += decay * w
+        v = o.memory * v + (1 - o.memory) * g * g
+        b = o.momentum * b + g / (sqrt(v) + o.epsilon)
+        return w - rate * b
+
+    return apply
+
+
+def adagrad(o: Adagrad, decay: float) -> Apply:
+    v = 0.0
+
+    def apply(w: float, g: float, rate: float, t: int) -> float:
+        nonlocal v
+        g += decay * w
+        v += g * g
+        return w - rate * g / (sqrt(v) + o.epsilon)
+
+    return apply
+
+
+def lion(o: Lion, decay: float) -> Apply:
+    """Chen et al. (2023), program 1."""
+    m = 0.0
+
+    def apply(w: float, g: float, rate: float, t: int) -> float:
+        nonlocal m
+        way = o.beta1 * m + (1 - o.beta1) * g
+        m = o.beta2 * m + (1 - o.beta2) * g
+        return w - rate * ((copysign(1, way) if way else 0.0) + decay * w)
+
+    return apply
+
+
+ORACLES: dict[str, Callable[[Any, float], Apply]] = {
+    "sgd": sgd,
+    "momentum": sgd,
+    "nesterov": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "lion": lion,
+}
+
+
+def expected(optimizer: Optimizer, start: Array, rates: list[float], decay: float) -> Array:
+    """The weights after an update at each of the rates, one after the other."""
+
+    def last(w: float) -> float:
+        apply = ORACLES[optimizer.type_name](optimizer, decay)
+        for number, rate in enumerate(rates, start=1):
+            w = apply(w, float(gradient_at(np.array(w), number)), rate, number)
+        return w
+
+    return np.array([last(float(w)) for w in start])
+
+
+def test_every_optimizer_has_an_oracle() -> None:
+    ours = {name for name, cls in table("optimizer").items() if cls.__module__.startswith("cnnspec.")}
+    assert ours == set(ORACLES)
+
+
+memories = st.sampled_from([0.0, 0.3, 0.9, 0.999])
+epsilons = st.sampled_from([1e-12, 1e-8, 1e-3, 1.0])
+OPTIMIZERS: st.SearchStrategy[Optimizer] = st.one_of(
+    st.builds(Sgd, momentum=memories, nesterov=st.booleans()),
+    st.builds(Momentum, momentum=memories),
+    st.builds(Nesterov, momentum=memories),
+    st.builds(Adam, beta1=memories, beta2=memories, epsilon=epsilons),
+    st.builds(AdamW, beta1=memories, beta2=memories, epsilon=epsilons),
+    st.builds(RmsProp, memory=memories, epsilon=epsilons, momentum=memories),
+    st.builds(Adagrad, epsilon=epsilons),
+    st.builds(Lion, beta1=memories, beta2=memories),
 )
-def test_a_hundred_steps(optimizer: Optimizer, oracle: Callable[[float], Array], decay: float) -> None:
-    np.testing.assert_allclose(trained(optimizer, decay), oracle(decay), rtol=1e-9, atol=1e-12)
+RATES = st.lists(st.sampled_from([0.3, 0.1, 0.03, 1e-3, 1e-6, 1e-15, 0.0]), min_size=1, max_size=30)
+DECAYS = st.sampled_from([0.0, 1e-6, 1e-4, 1e-2, 0.3])
 
 
-def velocities(start: Array, rates: Sequence[float], momentum: float, decay: float) -> Array:
-    """SGD as it is defined, in double precision."""
-    w, v = start.astype(np.float64), np.zeros(len(start))
-    for t, rate in enumerate(rates, start=1):
-        v = momentum * v + gradient_at(w, t) + decay * w
-        w = w - rate * v
-    return w
+@settings(max_examples=300, deadline=None)
+@given(OPTIMIZERS, RATES, DECAYS)
+def test_any_settings_rates_and_decay(optimizer: Optimizer, rates: list[float], decay: float) -> None:
+    found = followed(optimizer, START, rates, gradient_at, decay)
+    np.testing.assert_allclose(found, expected(optimizer, START, rates, decay), rtol=1e-8, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.sampled_from([0.3, 0.1, 0.03, 1e-3, 1e-6, 1e-15]), min_size=1, max_size=60),
-    st.sampled_from([0.0, 0.5, 0.9, 0.99]),
-    st.sampled_from([1e-6, 1e-4, 1e-2, 0.3]),
-)
-def test_decay_beside_the_velocity_follows_any_rates(rates: list[float], momentum: float, decay: float) -> None:
-    start = np.random.default_rng(0).standard_normal(SIZE)
-    found = followed(Sgd(momentum=momentum), start, rates, gradient_at, decay)
-    np.testing.assert_allclose(found, velocities(start, rates, momentum, decay), rtol=1e-9, atol=1e-10)
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_rate_of_0_moves_nothing_and_is_remembered(name: str) -> None:
+    optimizer = table("optimizer")[name]()
+    np.testing.assert_array_equal(followed(optimizer, START, [0.0] * 5, gradient_at, 0.1), START)
+    rates = [0.1, 0.0, 0.0, 0.1]
+    found = followed(optimizer, START, rates, gradient_at, 0.1)
+    np.testing.assert_allclose(found, expected(optimizer, START, rates, 0.1), rtol=1e-10)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
-@pytest.mark.parametrize("decay", [2e-4, 1e-3, 0.05, 0.4, 2.0])
-def test_decay_of_single_precision_is_not_lost(momentum: float, decay: float) -> None:
-    """Though 1 - x is rounded, and a large x is not left out."""
-    rates, start = [0.1] * 400, np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
-    found = followed(Sgd(momentum=momentum), start, rates, lambda w, _: 0 * w, decay) / start
-    w, v = 1.0, 0.0
-    for rate in rates:
-        v = momentum * v + decay * w
-        w -= rate * v
-    assert abs(found.mean() - w) < (1 - w) / 1000
-    assert abs(found - w).max() < (1 - w) / 256
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("decay", [1e-5, 1e-2])
+def test_single_precision_loses_no_decay(name: str, decay: float) -> None:
+    """Whatever the weight, the mean of many weights shrinks as it would in double precision."""
+    optimizer, rates = table("optimizer")[name](), [0.1] * 100
+    start = np.random.default_rng(0).uniform(1, 2, 2000)
+    single, double = (
+        followed(optimizer, start.astype(dtype), rates, lambda w, _: 0 * w, decay).astype(np.float64)
+        for dtype in ("float32", "float64")
+    )
+    whole = float((start - double).mean())
+    assert whole > 0
+    assert abs(float((start - single).mean()) - whole) < whole / 50
 
 
-@pytest.mark.parametrize(
-    ("momentum", "decay", "whole"),
-    [
-        (0.0, 1e-4, 40),
-        (0.0, 2e-4, 0),
-        (0.9, 1e-5, 40),
-        (0.9, 2e-5, 0),
-        (0.99, 0.03, 2),
-        (0.5, 2.0, 40),
-        (0.99, 9.0, 40),
-    ],
-)
-def test_which_decay_is_added_to_the_gradient(momentum: float, decay: float, whole: int) -> None:
-    """All that are too small or too large, and one now and then where x would grow for long."""
-    seen = []
-
-    class Watched(Sgd):
-        def begin(self, update: Update, weight_decay: float) -> None:
-            super().begin(update, weight_decay)
-            seen.append((float(update.next_pull[0]), float(update.factors[2])))
-
-    followed(Watched(momentum=momentum), np.ones(1), [0.1] * 40, lambda w, _: 0 * w, decay)
-    assert max(x for x, _ in seen) <= LARGEST_PULL
-    assert all((x == 0) == (rest > 0) for x, rest in seen)
-    assert sum(rest > 0 for _, rest in seen) == whole
+@pytest.mark.parametrize("name", ORACLES)
+def test_without_gradient_and_decay_nothing_moves(name: str) -> None:
+    found = followed(table("optimizer")[name](), START, [0.1] * 3, lambda w, _: 0 * w, 0.0)
+    np.testing.assert_array_equal(found, START)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "name", "settings"),
-    [
-        (Sgd(), "SGD", {}),
-        (Sgd(momentum=0.9), "SGD", {"momentum": 0.9}),
-        (Sgd(momentum=0.9, nesterov=True), "SGD", {"momentum": 0.9, "nesterov": True}),
-        (Adam(), "Adam", {}),
-    ],
-    ids=["sgd", "momentum", "nesterov", "adam"],
-)
-def test_a_hundred_steps_of_pytorch(optimizer: Optimizer, name: str, settings: dict[str, float]) -> None:
+def counterpart(torch: Any, optimizer: Optimizer, weights: Any, decay: float) -> Any:
+    """PyTorch's optimizer of the same settings; None where it has none."""
+    match optimizer:
+        case Sgd():
+            nesterov = optimizer.nesterov and optimizer.momentum > 0  # PyTorch refuses nesterov without momentum
+            more: dict[str, Any] = {"momentum": optimizer.momentum, "nesterov": nesterov}
+            return torch.optim.SGD([weights], lr=0.1, weight_decay=decay, **more)
+        case Adam():
+            cls = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
+            betas = (optimizer.beta1, optimizer.beta2)
+            return cls([weights], lr=0.1, betas=betas, eps=optimizer.epsilon, weight_decay=decay)
+        case RmsProp():
+            more = {"alpha": optimizer.memory, "eps": optimizer.epsilon, "momentum": optimizer.momentum}
+            return torch.optim.RMSprop([weights], lr=0.1, weight_decay=decay, **more)
+        case Adagrad():
+            return torch.optim.Adagrad([weights], lr=0.1, eps=optimizer.epsilon, weight_decay=decay)
+    return None
+
+
+@pytest.mark.filterwarnings("default")
+@settings(max_examples=200, deadline=None)
+@given(OPTIMIZERS, RATES, DECAYS)
+def test_any_settings_rates_and_decay_of_pytorch(optimizer: Optimizer, rates: list[float], decay: float) -> None:
     torch = pytest.importorskip("torch")
-    w = torch.tensor(np.random.default_rng(0).standard_normal(SIZE), requires_grad=True)
-    theirs = getattr(torch.optim, name)([w], lr=RATE, weight_decay=DECAY, **settings)
-    for t in range(1, STEPS + 1):
-        w.grad = torch.tensor(gradient_at(w.detach().numpy(), t))
-        theirs.param_groups[0]["lr"] = RATE / t**0.5
+    weights = torch.tensor(START, requires_grad=True)
+    theirs = counterpart(torch, optimizer, weights, decay)
+    if theirs is None:
+        return
+    for number, rate in enumerate(rates, start=1):
+        weights.grad = torch.tensor(gradient_at(weights.detach().numpy(), number))
+        theirs.param_groups[0]["lr"] = rate
         theirs.step()
-    np.testing.assert_allclose(trained(optimizer, DECAY), w.detach().numpy(), rtol=1e-9, atol=1e-12)
+    found = followed(optimizer, START, rates, gradient_at, decay)
+    np.testing.assert_allclose(found, weights.detach().numpy(), rtol=1e-8, atol=1e-9)
