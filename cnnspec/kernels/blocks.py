@@ -79,7 +79,7 @@ def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
 def turned_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
     """What `turned_product` works with: the results of blocks of rows of a matrix (rows, length), where it is cut."""
     parts = rows // _reused_rows(rows, length, columns)
-    return {"parts": Buffer((parts, columns, length), "backward")} if parts > 1 else {}
+    return {"parts": Buffer((parts, columns, length), "input")} if parts > 1 else {}
 
 
 def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str, Array]) -> list[Step]:

@@ -238,7 +238,7 @@ def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     matrices = (windows.kernel[1], problem.channels, m, bands.height, bands.depth)
     terms = max(1, windows.kernel[1] * m - (windows.stride[1] == 1))
     held = (terms, bands.height, _input_channels(problem, n), width_of_phase(windows, 0), n)
-    return {"matrices": Buffer(matrices, "prepare"), "held": Buffer(held, "backward")}
+    return {"matrices": Buffer(matrices, "prepare"), "held": Buffer(held, "input")}
 
 
 def _input_channels(problem: Problem, n: int) -> int:
@@ -288,9 +288,9 @@ def _weight_channels(problem: Problem, n: int) -> int:
 def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     matrices = _forward_matrices(problem)
     return {
-        "products": Buffer((_forward_bands(problem.windows).count, *matrices), "backward"),
-        "total": Buffer(matrices, "backward"),
-        **_planes(problem, n, _weight_channels(problem, n), "backward"),
+        "products": Buffer((_forward_bands(problem.windows).count, *matrices), "params"),
+        "total": Buffer(matrices, "params"),
+        **_planes(problem, n, _weight_channels(problem, n), "params"),
     }
 
 

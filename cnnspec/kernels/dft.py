@@ -145,9 +145,9 @@ def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mappi
 def _shared_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     turned, middle = _sizes(problem, n)
     return {
-        "dy_turned": Buffer((turned,), "backward"),
-        "dy_middle": Buffer((middle,), "backward"),
-        "dy_spectrum": Buffer((_circle(problem).frequencies, 2 * problem.filters, n), "backward"),
+        "dy_turned": Buffer((turned,), "input"),
+        "dy_middle": Buffer((middle,), "input"),
+        "dy_spectrum": Buffer((_circle(problem).frequencies, 2 * problem.filters, n), "shared"),
     }
 
 
@@ -157,7 +157,7 @@ def _prepare_gradient(problem: Problem, dy: Array, buffers: Mapping[str, Array])
 
 
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
-    spectrum = Buffer((_circle(problem).frequencies, 2 * problem.channels, n), "backward")
+    spectrum = Buffer((_circle(problem).frequencies, 2 * problem.channels, n), "input")
     return {**_shared_scratch(problem, n), "dx_spectrum": spectrum}
 
 
@@ -174,10 +174,10 @@ def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     weights = problem.filters * problem.channels
     return {
         **_shared_scratch(problem, n),
-        "dmatrices": Buffer((circle.frequencies, 2, 2 * problem.channels, problem.filters), "backward"),
-        "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "backward"),
-        "dweight_middle": Buffer((circle.columns, kh, weights), "backward"),
-        "dweight": Buffer((kw, kh, weights), "backward"),
+        "dmatrices": Buffer((circle.frequencies, 2, 2 * problem.channels, problem.filters), "params"),
+        "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "params"),
+        "dweight_middle": Buffer((circle.columns, kh, weights), "params"),
+        "dweight": Buffer((kw, kh, weights), "params"),
     }
 
 

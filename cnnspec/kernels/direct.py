@@ -64,7 +64,7 @@ def gradient_problem(problem: Problem) -> Problem:
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     above = gradient_problem(problem)
     packed = Buffer((above.groups, above.filters_of_group, above.depth), "prepare")
-    return {"packed": packed, **expanded(above, n, "backward")}
+    return {"packed": packed, **expanded(above, n, "input")}
 
 
 def _pack_turned(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -82,10 +82,10 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
 def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     matrix = (problem.depth, problem.filters_of_group)
     return {
-        **expanded(problem, n, "backward"),
-        "products": Buffer((problem.groups, _rows_of_products(problem, n), *matrix), "backward"),
-        "total": Buffer((problem.groups, *matrix), "backward"),
-        "partial": Buffer((problem.groups, *matrix), "backward"),
+        **expanded(problem, n, "params"),
+        "products": Buffer((problem.groups, _rows_of_products(problem, n), *matrix), "params"),
+        "total": Buffer((problem.groups, *matrix), "params"),
+        "partial": Buffer((problem.groups, *matrix), "params"),
     }
 
 

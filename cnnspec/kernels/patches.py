@@ -161,16 +161,16 @@ def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
-    return _patches("backward", problem, n)
+    return _patches("input", problem, n)
 
 
 def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     matrix = (problem.depth, problem.filters_of_group)
     return {
-        **_patches("backward", problem, n),
-        "products": Buffer((problem.groups, _rows_of_tile(problem, n), *matrix), "backward"),
-        "total": Buffer((problem.groups, *matrix), "backward"),
-        "partial": Buffer((problem.groups, *matrix), "backward"),
+        **_patches("params", problem, n),
+        "products": Buffer((problem.groups, _rows_of_tile(problem, n), *matrix), "params"),
+        "total": Buffer((problem.groups, *matrix), "params"),
+        "partial": Buffer((problem.groups, *matrix), "params"),
     }
 
 

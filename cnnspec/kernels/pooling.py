@@ -35,9 +35,9 @@ def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
         found |= {"high_place": Buffer(high, "forward", position), "high_better": Buffer(high, "forward", bool)}
         found |= {name: Buffer(small, "forward", position) for name in ("side_row", "leader", "place")}
         found |= {name: Buffer(small, "forward", bool) for name in ("better", "tie")}
-        found |= {"high_gradient": Buffer(high, "backward"), "high_share": Buffer(high, "backward")}
-        found |= {"high_won": Buffer(high, "backward", bool)}
-        found |= {"share": Buffer(small, "backward"), "won": Buffer(small, "backward", bool)}
+        found |= {"high_gradient": Buffer(high, "input"), "high_share": Buffer(high, "input")}
+        found |= {"high_won": Buffer(high, "input", bool)}
+        found |= {"share": Buffer(small, "input"), "won": Buffer(small, "input", bool)}
     return found
 
 
@@ -158,7 +158,7 @@ def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
     if train:
         found |= {"row": Buffer(high, "kept", np.uint8), "column": Buffer(small, "kept", np.uint8)}
         found |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
-        found |= {"high_gradient": Buffer(high, "backward"), "side_gradients": Buffer((2, *small), "backward")}
+        found |= {"high_gradient": Buffer(high, "input"), "side_gradients": Buffer((2, *small), "input")}
     return found
 
 

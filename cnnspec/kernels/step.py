@@ -60,15 +60,22 @@ class InTurn:
             step()
 
 
-Lifetime = Literal["prepare", "forward", "backward", "kept"]
+Lifetime = Literal["prepare", "forward", "kept", "shared", "input", "params"]
 
 
 @dataclass(frozen=True)
 class Buffer:
     """An array that a layer, a kernel or a loss asks the plan for.
 
-    Lifetime: `forward` and `backward` live during that program only, `kept` from the forward to the backward one.
-    `prepare` is shared by all shards, written once a step, by `Layer.prepare` or at a meeting, and lives throughout.
+    The lifetime says when it holds something, and which program may write it:
+
+    - `prepare`: throughout, one array for all shards, written once a step by `Layer.prepare` or by a `Reduce`;
+    - `forward`: during the forward program;
+    - `kept`: written by the forward program, read by the backward programs;
+    - `shared`: written by `Backward.shared`, read by all three backward programs;
+    - `input`, `params`: used by that backward program, and by `shared` before it, but not by the other one, which may
+      run at the same time.
+
     A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
     """
 

@@ -80,7 +80,7 @@ def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     reached_rows, reached_columns = _reached(problem.windows)
     for columns in reached_columns:
         over = _over(problem, columns)
-        shapes = {name: buffer.shape for name, buffer in expanded(over, n, "backward").items()}
+        shapes = {name: buffer.shape for name, buffer in expanded(over, n, "input").items()}
         if problem.windows.stride[1] > 1:
             shapes["products"] = _products(problem, columns, n)
         for name, shape in shapes.items():
@@ -88,7 +88,7 @@ def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
         for rows in reached_rows:
             depth = rows.count * columns.count * over.channels_of_group
             found[_packed(rows, columns)] = Buffer((problem.groups, over.filters_of_group, depth), "prepare")
-    return found | {name: Buffer((size,), "backward") for name, size in sizes.items() if size}
+    return found | {name: Buffer((size,), "input") for name, size in sizes.items() if size}
 
 
 def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -110,7 +110,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
     steps = _clear_rest(dx, sh, sw, reached_rows, reached_columns)
     for columns in reached_columns:
         over, shape = _over(problem, columns), _products(problem, columns, n)
-        held = {name: part(buffers["columns"], buffer.shape) for name, buffer in expanded(over, n, "backward").items()}
+        held = {name: part(buffers["columns"], buffer.shape) for name, buffer in expanded(over, n, "input").items()}
         lowest = -over.windows.padding[0]
         for tile in tiles(over, dy, held, shape[0]):
             steps += tile.fill

@@ -193,7 +193,7 @@ class Filtering:
 
     def scratch_of_input(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """What `input_gradient` works with."""
-        return self.scratch(gradient_problem(problem), n, "backward")
+        return self.scratch(gradient_problem(problem), n, "input")
 
     def prepare_turned(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """The same of the filters turned by 180 degrees, channels and filters exchanged."""
@@ -213,9 +213,9 @@ class Filtering:
         padded = windows.padding[2] + windows.width + windows.padding[3]
         return {
             **self.prepared(problem),
-            "gradients": Buffer((p, problem.filters, ow * n), "backward"),
-            "products": Buffer((p, windows.kernel[1], problem.channels, padded, n), "backward"),
-            "rows": Buffer((2, p, problem.channels, windows.width, n), "backward"),
+            "gradients": Buffer((p, problem.filters, ow * n), "input"),
+            "products": Buffer((p, windows.kernel[1], problem.channels, padded, n), "input"),
+            "rows": Buffer((2, p, problem.channels, windows.width, n), "input"),
         }
 
     def transposed(
@@ -267,12 +267,12 @@ class Filtering:
         p, kw, most = self.positions, problem.windows.kernel[1], self.together(problem, n)
         length, matrix = most * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
         return {
-            **self.columns(problem, n, "backward"),
-            **({"beside": Buffer((self.rows, problem.filters, length), "backward")} if most > 1 else {}),
-            "gradients": Buffer((p, problem.filters, length), "backward"),
-            "total": Buffer((p, *matrix), "backward"),
-            "partial": Buffer((p, *matrix), "backward"),
-            "taps": Buffer((self.taps, *matrix), "backward"),
+            **self.columns(problem, n, "params"),
+            **({"beside": Buffer((self.rows, problem.filters, length), "params")} if most > 1 else {}),
+            "gradients": Buffer((p, problem.filters, length), "params"),
+            "total": Buffer((p, *matrix), "params"),
+            "partial": Buffer((p, *matrix), "params"),
+            "taps": Buffer((self.taps, *matrix), "params"),
         }
 
     def _columns_beside(self, problem: Problem, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:

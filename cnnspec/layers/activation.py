@@ -39,8 +39,8 @@ class Activation(Layer):
         shape = batch_shape(inputs[0], n)
         found = {name: Buffer(shape) for name in self.forward_scratch}
         if mode == "train":
-            found |= {name: Buffer(shape, "backward") for name in self.backward_scratch}
-            found |= {name: Buffer(shape, "backward", bool) for name in self.masks}
+            found |= {name: Buffer(shape, "input") for name in self.backward_scratch}
+            found |= {name: Buffer(shape, "input", bool) for name in self.masks}
         return found
 
     def backward(self, o: Operands) -> Backward:
@@ -294,7 +294,7 @@ class Softmax(Layer):
         row = batch_shape((1, *inputs[0][1:]), n)
         found = {"row": Buffer(row)}
         if mode == "train":
-            found |= {"weighted": Buffer(shape, "backward"), "row_again": Buffer(row, "backward")}
+            found |= {"weighted": Buffer(shape, "input"), "row_again": Buffer(row, "input")}
         return found
 
     def forward(self, o: Operands) -> Program:

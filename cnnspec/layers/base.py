@@ -94,7 +94,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Backward:
-    """The tasks of a backward pass: `shared` comes before both others; `params` is not on the way to earlier layers."""
+    """The programs of a backward pass: `shared` runs first, then `input` and `params`, perhaps at the same time.
+
+    `input` writes the inputs' gradients, `params` the parameters'; neither writes what the other one reads or writes,
+    so what both need is made by `shared`. The lifetime of each buffer (`kernels.step`) says whose it is.
+    """
 
     input: Program = ()
     params: Program = ()

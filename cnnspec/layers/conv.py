@@ -106,7 +106,7 @@ class Conv2d(Layer):
             if buffer.lifetime != "prepare" or not _finds_prepared(direction, chosen)
         }
         if mode == "train" and self.bias == "channel":
-            found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "backward")
+            found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "params")
         return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:

@@ -170,10 +170,11 @@ class Prelu(Layer):
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The negative part, and its products with dy."""
+        """The negative part; in backward what passes below 0, its products with dy, and their sums by row."""
         shape = batch_shape(inputs[0], n)
         rows = (inputs[0][1] if len(inputs[0]) == 3 else 1, inputs[0][0])
-        backward = {"product": Buffer(shape, "backward"), "partial": Buffer(rows, "backward")}
+        backward = {"below": Buffer(shape, "input")}
+        backward |= {"product": Buffer(shape, "params"), "partial": Buffer(rows, "params")}
         return {"negative": Buffer(shape)} | (backward if mode == "train" else {})
 
     def forward(self, o: Operands) -> Program:
@@ -209,13 +210,13 @@ class Prelu(Layer):
 
         if o.dx is None:
             return Backward(params=[multiply, add_up])
-        dx = sums.rows_of(o.dx)
+        dx, below = sums.rows_of(o.dx), sums.rows_of(o.buffers["below"])
 
         def step() -> None:
-            np.greater(x, 0, out=product)
-            np.multiply(dy, product, out=dx)
-            np.subtract(dy, dx, out=product)
-            np.multiply(product, weight[:, None], out=product)
-            np.add(dx, product, out=dx)
+            np.greater(x, 0, out=below)
+            np.multiply(dy, below, out=dx)
+            np.subtract(dy, dx, out=below)
+            np.multiply(below, weight[:, None], out=below)
+            np.add(dx, below, out=dx)
 
         return Backward(input=[step], params=[multiply, add_up])

@@ -57,7 +57,7 @@ class Dense(Layer):
         """Parts of the input's gradient, and the bias gradient's partial sums."""
         if mode == "infer":
             return {}
-        bias = {"bias_rows": Buffer((1, self.units), "backward")} if self.bias != "none" else {}
+        bias = {"bias_rows": Buffer((1, self.units), "params")} if self.bias != "none" else {}
         return bias | blocks.turned_scratch(self.units, size(inputs[0]), n)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:

@@ -167,10 +167,12 @@ class SeparableConv2d(Layer):
         depthwise, pointwise = self.parts(inputs[0][0])
         middle = depthwise.infer_shape(*inputs)
         found = {f"depthwise.{key}": value for key, value in depthwise.scratch(*inputs, n=n, mode=mode).items()}
-        found |= {f"pointwise.{key}": value for key, value in pointwise.scratch(middle, n=n, mode=mode).items()}
+        for key, value in pointwise.scratch(middle, n=n, mode=mode).items():
+            lifetime = "shared" if value.lifetime == "input" else value.lifetime
+            found[f"pointwise.{key}"] = replace(value, lifetime=lifetime)
         found["middle"] = Buffer(batch_shape(middle, n), "kept")
         if mode == "train":
-            found["middle_gradient"] = Buffer(batch_shape(middle, n), "backward")
+            found["middle_gradient"] = Buffer(batch_shape(middle, n), "shared")
         return found
 
     def prepare(self, o: Operands) -> Program:

@@ -46,11 +46,11 @@ class ImageNorm(Layer):
         }
         if mode == "train":
             found |= {
-                "product": Buffer(shape, "backward"),
-                "partial_gradients": Buffer((h, c, n), "backward"),
-                "totals": Buffer((2, c, n), "backward"),
-                "means": Buffer((2, groups, n), "backward"),
-                "repeated_factors": Buffer((3, c, w, n), "backward"),
+                "product": Buffer(shape, "input"),
+                "partial_gradients": Buffer((h, c, n), "shared"),
+                "totals": Buffer((2, c, n), "shared"),
+                "means": Buffer((2, groups, n), "input"),
+                "repeated_factors": Buffer((3, c, w, n), "input"),
             }
         return found
 

@@ -117,7 +117,7 @@ class Multiply(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The product that is summed over repeated axes."""
-        return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "backward")} if mode == "train" else {}
+        return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
     def forward(self, o: Operands) -> Program:
         """One multiplication for each further input."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnspec.fields import Fraction, PositiveNumber
 from cnnspec.kernels import sums
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.layers.base import (
     Backward,
@@ -80,11 +81,12 @@ class BatchNorm(Layer):
                 "totals": exact(2, "forward"),
                 "partial": Buffer((2, h, c)),
                 "centred": Buffer((c, w * n)),
-                "total_gradients": exact(2, "backward"),
-                "spare": exact(1, "backward"),
-                "partial_gradients": Buffer((2, h, c), "backward"),
+                "total_gradients": exact(2, "shared"),
+                "spare": exact(1, "shared"),
+                "partial_gradients": Buffer((2, h, c), "shared"),
+                "met": exact(2, "input"),
                 "factors": Buffer((3, c), "prepare"),
-                "repeated_factors": Buffer((3, c, length), "backward"),
+                "repeated_factors": Buffer((3, c, length), "input"),
             }
         return found
 
@@ -160,26 +162,28 @@ class BatchNorm(Layer):
         products = sums.channel_products(o.dy, o.x, totals, o.buffers["partial_gradients"])
         spare = o.buffers["spare"][0]
 
-        def gradients() -> None:
+        def add_up() -> None:
             products()
             np.multiply(mean, totals[0], out=spare)
             np.subtract(totals[1], spare, out=totals[1])
+
+        def gradients() -> None:
             np.copyto(dbias, totals[0], casting="same_kind")
             np.multiply(totals[1], inverse, out=dweight, casting="same_kind")
 
         if o.dx is None:
-            return Backward(params=[gradients])
+            return Backward(shared=[add_up], params=[gradients])
         x, dy, dx = (sums.rows_of(array) for array in (o.x, o.dy, o.dx))
         slope, offset, scale = factors = o.buffers["factors"]
-        repeated = o.buffers["repeated_factors"]
+        repeated, met = o.buffers["repeated_factors"], o.buffers["met"]
 
         def meet() -> None:
-            np.divide(totals, -count, out=totals)
-            np.multiply(totals[1], inverse, out=totals[1])
-            np.multiply(totals[1], inverse, out=totals[1])
-            np.copyto(slope, totals[1], casting="same_kind")
-            np.multiply(totals[1], mean, out=totals[1])
-            np.subtract(totals[0], totals[1], out=offset, casting="same_kind")
+            np.divide(met, -count, out=met)
+            np.multiply(met[1], inverse, out=met[1])
+            np.multiply(met[1], inverse, out=met[1])
+            np.copyto(slope, met[1], casting="same_kind")
+            np.multiply(met[1], mean, out=met[1])
+            np.subtract(met[0], met[1], out=offset, casting="same_kind")
             np.multiply(weight, inverse, out=scale, casting="same_kind")
 
         def spread() -> None:
@@ -189,7 +193,7 @@ class BatchNorm(Layer):
             np.add(dx, repeated[1], out=dx)
             np.multiply(dx, repeated[2], out=dx)
 
-        return Backward([gradients, Reduce(totals, meet), spread])
+        return Backward([copy(totals, met), Reduce(met, meet), spread], [gradients], shared=[add_up])
 
 
 def _affine(x: Array, y: Array, coefficients: Array, repeated: Array) -> Step:

@@ -105,7 +105,7 @@ class AvgPool2d(Pool2d):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Each output's share of the gradient."""
-        return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "backward")} if mode == "train" else {}
+        return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
     def forward(self, o: Operands) -> Program:
         """The sum of each window, then its mean."""
@@ -140,8 +140,8 @@ class LpPool2d(Pool2d):
         """The powers, and each output's share of the gradient."""
         x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
         forward = {"powers": Buffer(x)}
-        backward = {name: Buffer(y, "backward") for name in ("share", "ratio", "scale")}
-        return forward | backward | {"signs": Buffer(x, "backward")} if mode == "train" else forward
+        backward = {name: Buffer(y, "input") for name in ("share", "ratio", "scale")}
+        return forward | backward | {"signs": Buffer(x, "input")} if mode == "train" else forward
 
     def forward(self, o: Operands) -> Program:
         """The root of the mean of powers."""
@@ -236,8 +236,8 @@ class GlobalMaxPool2d(Layer):
         c, h, w = inputs[0]
         found = {"columns": Buffer((c, w, n))}
         if mode == "train":
-            found |= {"pixels": Buffer((c, n, h, w), "backward")}
-            found |= {name: Buffer((c, n), "backward", np.intp) for name in ("row", "column")}
+            found |= {"pixels": Buffer((c, n, h, w), "input")}
+            found |= {name: Buffer((c, n), "input", np.intp) for name in ("row", "column")}
         return found
 
     def forward(self, o: Operands) -> Program:

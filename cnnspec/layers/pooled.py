@@ -81,8 +81,8 @@ class PooledConvolution(Layer):
         found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
         if mode == "train":
             found |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
-            found |= {"map_gradient": Buffer(whole, "backward"), "pairs_gradient": Buffer(taps, "backward")}
-            found |= {"bias_rows": Buffer((rows, filters), "backward")}
+            found |= {"map_gradient": Buffer(whole, "params"), "pairs_gradient": Buffer(taps, "params")}
+            found |= {"bias_rows": Buffer((rows, filters), "params")}
         for direction, kernel in KERNELS.items():
             if direction == "forward" or mode == "train":
                 found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}

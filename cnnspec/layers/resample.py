@@ -37,7 +37,7 @@ class Resampling(Layer):
         channels, _, width = inputs[0]
         shape = (self.infer_shape(*inputs)[1], channels, width, n)
         found = {"middle": Buffer(shape)}
-        return found | {"middle_gradient": Buffer(shape, "backward")} if mode == "train" else found
+        return found | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else found
 
     def forward(self, o: Operands) -> Program:
         """Rows, then columns."""

@@ -83,7 +83,7 @@ class Reshape(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """The elements in public order, between the two layouts."""
         shape = (size(inputs[0]), n)
-        return {"features": Buffer(shape), "gradient": Buffer(shape, "backward")}
+        return {"features": Buffer(shape), "gradient": Buffer(shape, "input")}
 
     def forward(self, o: Operands) -> Program:
         """Into public order and out of it."""

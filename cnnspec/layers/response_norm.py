@@ -38,7 +38,7 @@ class LocalResponseNorm(Layer):
         shape = batch_shape(inputs[0], n)
         found = {"square": Buffer(shape), "base": Buffer(shape, "kept")}
         if mode == "train":
-            found |= {name: Buffer(shape, "backward") for name in ("inverse", "share", "spread")}
+            found |= {name: Buffer(shape, "input") for name in ("inverse", "share", "spread")}
         return found
 
     def forward(self, o: Operands) -> Program:

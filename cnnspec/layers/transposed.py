@@ -18,6 +18,8 @@ from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 
 # the convolution's direction that does the work of each of this layer's
 ROLES: Mapping[str, cost.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
+# the program of this layer in which each of its directions is computed
+PROGRAMS: Mapping[str, Lifetime] = {"forward": "forward", "input": "input", "weight": "params"}
 
 
 @register("conv_transpose2d")
@@ -105,11 +107,10 @@ class ConvTranspose2d(Layer):
         found = {}
         for direction, kernel in self._kernels(problem, n, mode).items():
             for name, buffer in kernel.scratch(problem, n).items():
-                while_running: Lifetime = "forward" if direction == "forward" else "backward"
-                lifetime = "prepare" if buffer.lifetime == "prepare" else while_running
+                lifetime = "prepare" if buffer.lifetime == "prepare" else PROGRAMS[direction]
                 found[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
         if mode == "train" and self.bias != "none":
-            found["bias_rows"] = Buffer((problem.windows.height, self.filters), "backward")
+            found["bias_rows"] = Buffer((problem.windows.height, self.filters), "params")
         return found
 
     def prepare(self, o: Operands) -> Program:

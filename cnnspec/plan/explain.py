@@ -59,6 +59,6 @@ def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple
 
 def _tile(kernel: Kernel, problem: Problem, n: int) -> str:
     scratch = kernel.scratch(problem, n).items()
-    working = [(name, b.shape) for name, b in scratch if b.lifetime in ("forward", "backward")]
+    working = [(name, b.shape) for name, b in scratch if b.lifetime not in ("prepare", "kept")]
     name, shape = max(working, key=lambda entry: prod(entry[1]), default=("", ()))
     return f"{name} {text(shape)}" if name else ""

@@ -208,7 +208,8 @@ class _Timeline:
     def buffers(self) -> None:
         for node in self.graph.nodes:
             forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
-            lives = {"forward": (forward, forward), "backward": (backward, end), "kept": (forward, end)}
+            lives = {"forward": (forward, forward), "kept": (forward, end)}
+            lives |= dict.fromkeys(("shared", "input", "params"), (backward, end))
             cuts = self.stages[node.name].cuts[node.name] if node.name in self.stages else ()
             for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
                 if buffer.lifetime != "prepare" and not (cuts and buffer.lifetime == "forward"):

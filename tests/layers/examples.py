@@ -39,6 +39,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ({"filters": 4, "kernel_size": [3, 2], "stride": 2, "padding": "same", "bias": "none"}, [MAP]),
         ({"filters": 4, "kernel_size": 3, "padding": 1, "groups": 2, "dilation": 2}, [MAP]),
         ({"filters": 5, "kernel_size": 1}, [ODD]),
+        *(
+            ({"filters": 2 * groups, "kernel_size": 3, "padding": 1, "groups": groups, "kernel": kernel}, [MAP])
+            for kernel in ("direct", "winograd2", "winograd4", "dft", "patches", "depthwise")
+            for groups in ((2,) if kernel == "depthwise" else (1,))
+        ),
     ],
     "conv_transpose2d": [
         ({"filters": 3, "kernel_size": 3}, [MAP]),

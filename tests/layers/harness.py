@@ -5,15 +5,15 @@ Public arrays here are the plan's: maps (h, c, w, n), vectors (features, n).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Layer, Mode, Operands, Program, Reduce, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, Reduce, batch_shape
 from cnnspec.shapes import Shape
 
 
@@ -31,6 +31,17 @@ class Repeating:
 def poison(array: Array) -> None:
     """Fill with what shows up in every result that reads it: NaN, or the largest value of a type without one."""
     array.fill(np.nan if array.dtype.kind == "f" else True if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
+
+
+def read_only(array: Array) -> Array:
+    """A view that can't be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _read_only(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: read_only(array) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,54 @@ class Bench:
         self.run(lambda shard: shard.input)
         self.run(lambda shard: shard.params)
 
+    def backward_apart(self) -> None:
+        """The same, each program bound to arrays of which it can write its own alone, and with the other's poisoned."""
+        self.run(lambda shard: self._separate(shard, "shared").shared)
+        for program, other in (("input", "params"), ("params", "input")):
+            kept = [[array.copy() for array in self._of(shard, other)] for shard in self.shards]
+            for shard in self.shards:
+                for array in self._of(shard, other):
+                    poison(array)
+            self.run(lambda shard: getattr(self._separate(shard, program), program))  # noqa: B023
+            for shard, arrays in zip(self.shards, kept, strict=True):
+                for array, values in zip(self._of(shard, other), arrays, strict=True):
+                    array[...] = values
+
+    def _of(self, shard: Shard, program: str) -> list[Array]:
+        """What a backward program writes: gradients, and the buffers that are its own."""
+        o, lifetimes = (
+            shard.operands,
+            self.layer.scratch(*self.shapes, n=self.sizes[shard.operands.shard], mode="train"),
+        )
+        own = [array for name, array in o.buffers.items() if lifetimes[name].lifetime == program]
+        return [*own, *(o.grads.values() if program == "params" else [dx for dx in o.input_grads if dx is not None])]
+
+    def _separate(self, shard: Shard, program: str) -> Backward:
+        """The programs of a shard bound anew, all read-only that this one must not write.
+
+        It may write what shards share, at a `Reduce`.
+        """
+        o, lifetimes = (
+            shard.operands,
+            self.layer.scratch(*self.shapes, n=self.sizes[shard.operands.shard], mode="train"),
+        )
+        writable = {"shared", "input", "params"} if program == "shared" else {program, "prepare"}
+        separate = replace(
+            o,
+            inputs=tuple(map(read_only, o.inputs)),
+            output=read_only(o.output),
+            output_grads=tuple(map(read_only, o.output_grads)),
+            params=_read_only(o.params),
+            state=_read_only(o.state),
+            input_grads=tuple(dx if dx is None or program == "input" else read_only(dx) for dx in o.input_grads),
+            grads=o.grads if program == "params" else _read_only(o.grads),
+            buffers={
+                name: array if lifetimes[name].lifetime in writable else read_only(array)
+                for name, array in o.buffers.items()
+            },
+        )
+        return self.layer.backward(separate)
+
     def forget(self) -> None:
         """Poison what backward must not read: inputs and outputs that are not retained, buffers of the forward pass."""
         lifetimes = self.layer.scratch(*self.shapes, n=self.sizes[0], mode=self.mode)
@@ -164,7 +223,7 @@ class Bench:
             ):
                 poison(array)
             for name, array in o.buffers.items():
-                if lifetimes[name].lifetime in ("forward", "backward"):
+                if lifetimes[name].lifetime not in ("prepare", "kept"):
                     poison(array)
 
     @property

@@ -157,6 +157,20 @@ def test_gradients_of_parameters_and_inputs_come_in_any_order(layer: Layer, shap
         np.testing.assert_array_equal(other.grads[name], expected)
 
 
+@every_layer
+def test_backward_programs_write_nothing_that_the_other_one_uses(layer: Layer, shapes: Sequence[Shape]) -> None:
+    """The gradients of inputs and of parameters may be computed at the same time: only `shared` comes before both."""
+    together, apart = (Bench(layer, shapes, sizes=[2, 2]) for _ in range(2))
+    for bench in (together, apart):
+        bench.forward()
+    together.backward()
+    apart.backward_apart()
+    for found, expected in zip(apart.input_grads, together.input_grads, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for name, expected in together.grads.items():
+        np.testing.assert_array_equal(apart.grads[name], expected)
+
+
 @_cases(lambda layer, shapes: (layer.in_place or layer.gradient_place is not None) and len(shapes) == 1)
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_in_place_gives_the_same(layer: Layer, shapes: Sequence[Shape], mode: Any) -> None:

@@ -55,7 +55,7 @@ def gradients(windows: Windows, images: Array, labels: Array, first: Array, last
     dlogits = (odds / odds.sum(axis=1, keepdims=True) - np.eye(4)[labels]) / len(images)
     dy, dx = (dlogits @ last).reshape(y.shape), np.zeros_like(x)
     for i, j, rows, columns, share in parts:
-        np.add.at(dx, (slice(None), slice(None), rows, columns), dy[:, :, i, j, None] * share)
+        dx[:, :, rows, columns] += dy[:, :, i, j, None] * share
     return [np.einsum("nfhw,nchw->fc", dx, images)[..., None, None], dlogits.T @ features]
 
 
