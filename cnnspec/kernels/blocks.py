@@ -13,13 +13,9 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from cnnspec.kernels.machine import AVX512
+from cnnspec.kernels.machine import current
 from cnnspec.kernels.step import Array, Buffer, Step
 
-WIDE, OTHER = (1_000_000, 1200, 1), (1 << 60, 1 << 60, 5)  # with AVX-512, and without
-# m*n*k of the largest such product, elements of a @ b.T up to which that is as fast as a @ b, and the most columns of
-# a product that is made one column at a time: to pack a matrix takes longer than to read it so often
-SMALL, SMALL_OUTPUT, FEW = WIDE if AVX512 else OTHER
 DEEP = 128  # the sum's length that it needs for that
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: the same for rows
@@ -44,7 +40,7 @@ def block(length: int, fewest: int, each: int) -> int:
 
     `each` are the multiply-accumulates for one row or column of it.
     """
-    return _divisor(length, fewest, SMALL // each)
+    return _divisor(length, fewest, current().unpacked // each)
 
 
 def _divisor(length: int, fewest: int, most: int) -> int:
@@ -68,7 +64,7 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
 
 def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
     """out = matrix @ columns for a matrix (m, k) and (k, n), n small, in blocks of rows: few columns one by one."""
-    if columns.shape[-1] > FEW:
+    if columns.shape[-1] > current().few_columns:
         return tall_product(matrix, columns, out)
     m, k = matrix.shape
     rows = _reused_rows(m, k, columns.shape[-1])
@@ -84,7 +80,7 @@ def turned_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
 
 def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str, Array]) -> list[Step]:
     """out = matrix^T @ columns for a matrix (m, k) and (m, n), n small: few one by one, in blocks of rows, added up."""
-    if columns.shape[-1] > FEW:
+    if columns.shape[-1] > current().few_columns:
         return [tall_product(matrix.T, columns, out)]
     if "parts" not in work:
         return [product(matrix.T, columns.T[:, :, None], out.T[:, :, None])]
@@ -96,7 +92,7 @@ def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str,
 
 def _reused_rows(rows: int, length: int, columns: int) -> int:
     """Rows of a matrix (rows, length) that are multiplied with all of some columns before the next rows are read."""
-    return _divisor(rows, FEWEST_ROWS, REUSED // length) if 1 < columns <= FEW else rows
+    return _divisor(rows, FEWEST_ROWS, REUSED // length) if 1 < columns <= current().few_columns else rows
 
 
 def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
@@ -119,7 +115,7 @@ def gradient_product(left: Array, right: Array, out: Array) -> Step:
 
 def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
     """Rows and columns of a block of a @ b.T: divisors with the largest fast product, the squarest of equals."""
-    most = min(SMALL // depth, SMALL_OUTPUT) if depth >= DEEP else 0
+    most = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
     heights, widths = ([k for k in range(min(SHORT, x), x + 1) if x % k == 0] for x in (rows, columns))
     blocks = [(height, width) for height in heights for width in widths if height * width <= most]
     return max(blocks, key=lambda block: (prod(block), -sum(block)), default=(rows, columns))

@@ -1,7 +1,9 @@
-"""Which kernel computes which direction of a convolution: a table, and prices to choose by.
+"""What a kernel costs, and which kernel computes which direction of a convolution: a table, and the cheapest of it.
 
 A new kernel is a file and its lines in the table. All shards of a batch must choose alike, as they share what a kernel
-prepares; they differ in size by one image at most, and only a single shard has fewer than 16 (`lower.shards_of`).
+prepares; they differ in size by one image at most, and only a single shard has fewer than 16 (`lowering.shards_of`).
+A choice does not depend on the rows of a map where it is pinned: no kernel's `supports` of the forward pass asks for
+the height, so some of a map's rows can be computed by the kernel that computes all of them.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from cnnspec.kernels import depthwise, dft, direct, patches, strided, winograd
-from cnnspec.kernels.machine import AVX512
-from cnnspec.kernels.problem import Kernel, Prices, Problem
+from cnnspec.kernels.kernel import FULL, Kernel
+from cnnspec.kernels.machine import MachineModel, current
+from cnnspec.kernels.problem import Problem
 
 Direction = Literal["forward", "input", "weight"]
 Choice = Mapping[Direction, Kernel]
@@ -48,46 +51,75 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
         patches.WEIGHT,
     ),
 }
-# these compute all directions or none, as they share what they transform
+# these compute all directions or none, as each reads what another one transforms
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
-# as measured on servers with AVX-512 and without
-WIDE = Prices(mac=0.021, moved=0.2, call=2000, transformed=0.2, small=0.021, band=0.021, turned=0.021, begun=0, rest=1)
-OTHER = Prices(
-    mac=0.0255, moved=0.2, call=1300, transformed=0.3, small=0.034, band=0.09, turned=0.18, begun=4, rest=2.2
-)
-PRICES = WIDE if AVX512 else OTHER
 IMAGE = 4  # channels up to which a map is taken for the network's input, whose gradient nobody wants
-FEW, MANY = 16, 32  # images: from so many on, any shard counts as so many
+FEW, MANY = 16, 32  # images: from FEW on, any shard is priced as one of MANY, so that all shards choose alike
 
 
 def nanoseconds(kernel: Kernel, problem: Problem, n: int) -> float:
-    """The estimated time of one image among n."""
-    return PRICES.of_image(kernel.work(problem), n if n < FEW else MANY)
+    """The estimated time of one image among n, on one thread in float32."""
+    return _nanoseconds(kernel, problem, n, current())
 
 
 def candidates(direction: Direction, problem: Problem, n: int) -> list[Kernel]:
     """All kernels that support the problem, the cheapest first."""
     kernels = [*KERNELS[direction], *(joint[direction] for joint in JOINT)]
-    return sorted((kernel for kernel in kernels if kernel.supports(problem)), key=lambda k: nanoseconds(k, problem, n))
+    able = [kernel for kernel in kernels if kernel.supports(problem)]
+    return sorted(able, key=lambda kernel: nanoseconds(kernel, problem, n))
+
+
+def cheapest(direction: Direction, problem: Problem, n: int, pinned: str | None = None) -> Kernel:
+    """The cheapest kernel that computes this direction by itself; the pinned one where it supports the problem."""
+    return _cheapest(direction, problem, n, pinned, current())
+
+
+def choose(problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
+    """The cheapest kernel for each direction of a mode; the pinned one where it supports the problem."""
+    return _choose(problem, n, mode, pinned, current())
+
+
+def _nanoseconds(kernel: Kernel, problem: Problem, n: int, machine: MachineModel) -> float:
+    images = n if n < FEW else MANY
+    work = kernel.work(problem)
+    products = work.macs * machine.mac * _narrowness(work.columns * images, machine)
+    products += work.small * machine.small + work.bands * machine.band + work.turned * machine.turned
+    once = work.once * machine.moved + work.calls * machine.call
+    return products + work.moved * machine.moved + work.transformed * machine.transformed + once / images
+
+
+def _narrowness(columns: int, machine: MachineModel) -> float:
+    """How many times as long a product of few columns takes as its multiply-accumulates in a wide one."""
+    if columns >= FULL:
+        return 1
+    eights, rest = divmod(columns, 8)
+    return (machine.begun + 8 * eights + machine.rest * rest) / columns / (machine.begun / FULL + 1)
 
 
 @lru_cache(maxsize=4096)
-def cheapest(direction: Direction, problem: Problem, n: int, pinned: str | None = None) -> Kernel:
-    """The cheapest kernel of those that stand alone; the pinned one where it can."""
+def _cheapest(direction: Direction, problem: Problem, n: int, pinned: str | None, machine: MachineModel) -> Kernel:
     able = [kernel for kernel in KERNELS[direction] if kernel.supports(problem)]
     named = [kernel for kernel in able if kernel.name == pinned]
-    return min(named or able, key=lambda kernel: nanoseconds(kernel, problem, n))
+    return min(named or able, key=lambda kernel: _nanoseconds(kernel, problem, n, machine))
 
 
 @lru_cache(maxsize=4096)
-def choose(problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
-    """The cheapest kernels for the directions of a mode; the pinned ones where they can, for tests and measurements."""
+def _choose(
+    problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None, machine: MachineModel
+) -> Choice:
     directions = DIRECTIONS if mode == "train" else DIRECTIONS[:1]
-    found: list[Choice] = [{direction: cheapest(direction, problem, n, pinned) for direction in directions}]
-    for joint in JOINT:
-        if all(kernel.supports(problem) for kernel in joint.values()):
-            found.append({direction: joint[direction] for direction in directions})
+    found: list[Choice] = [
+        {direction: _cheapest(direction, problem, n, pinned, machine) for direction in directions},
+        *({direction: joint[direction] for direction in directions} for joint in JOINT if _supported(joint, problem)),
+    ]
     named = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
     counted = [direction for direction in directions if direction != "input" or problem.channels > IMAGE]
-    return min(named or found, key=lambda choice: sum(nanoseconds(choice[d], problem, n) for d in counted))
+    return min(
+        named or found,
+        key=lambda choice: sum(_nanoseconds(choice[direction], problem, n, machine) for direction in counted),
+    )
+
+
+def _supported(choice: Choice, problem: Problem) -> bool:
+    return all(kernel.supports(problem) for kernel in choice.values())

@@ -23,8 +23,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import product
 from cnnspec.kernels.elementwise import accumulate, clear, copy
+from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
-from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import outside
 from cnnspec.shapes import Windows

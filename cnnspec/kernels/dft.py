@@ -26,7 +26,8 @@ import numpy as np
 
 from cnnspec.kernels.blocks import gradient_product, tall_product
 from cnnspec.kernels.elementwise import copy
-from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
+from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import part

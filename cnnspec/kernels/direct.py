@@ -13,7 +13,8 @@ from math import prod
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
 from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.elementwise import add_rows, copy
-from cnnspec.kernels.problem import COLUMNS, Kernel, Problem, Work, nothing_to_prepare
+from cnnspec.kernels.kernel import FULL, Kernel, Work, nothing_to_prepare, product_macs
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import grouped_rows
 from cnnspec.shapes import Windows
@@ -126,8 +127,8 @@ def _supports_input(problem: Problem) -> bool:
 
 def _work(problem: Problem) -> Work:
     moved_in_all = moved(problem) + 2 * problem.filters * prod(problem.windows.output)  # results go to memory
-    columns = problem.windows.output[1] if problem.filters_of_group > 1 else COLUMNS  # a single row is not packed for
-    return Work(problem.macs, moved_in_all, columns=columns)
+    columns = problem.windows.output[1] if problem.filters_of_group > 1 else FULL  # a single row is not packed for
+    return Work(product_macs(problem), moved_in_all, columns=columns)
 
 
 def _weight_work(problem: Problem) -> Work:

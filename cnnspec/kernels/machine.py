@@ -1,18 +1,110 @@
-"""What kernels must know of the processor."""
+"""The machine model: what matrix products and passes over arrays cost with one kind of BLAS kernel, as measured.
+
+`MODELS` has a row for each kind. OpenBLAS takes its kernels by the processor, or by the variable OPENBLAS_CORETYPE,
+when it is loaded, so the BLAS is asked and not the processor. `tests/benchmarks/machine_prices.py` measures a row anew.
+
+Kernels are chosen by the row of the loaded BLAS. What must be the same on every machine, such as a memory budget, is
+computed under each row in turn, with `assuming`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
 
-WIDE = {"X86_V4", "AVX512_SKX"}  # what NumPy calls AVX-512, since 2.4 and before
+
+@dataclass(frozen=True)
+class MachineModel:
+    """Prices on one thread in float32, and which products the BLAS multiplies without packing the matrices first."""
+
+    name: str
+    mac: float  # ns a multiply-accumulate of a large matrix product
+    moved: float  # ns an element that is copied or added, from memory
+    call: float  # ns for one NumPy call to begin and to end
+    transformed: float  # ns an element of Winograd's transforms, which are products of a depth of 4 to 8
+    small: float  # ns a multiply-accumulate in products with a matrix as small as a map's rows
+    band: float  # ns a multiply-accumulate in products of 4 rows with a band matrix, one for each channel
+    turned: float  # ns a multiply-accumulate in the products of a band matrix's gradient, a @ b.T with 4 rows in a
+    begun: float  # columns that a product could have had in the time that it takes to begin
+    rest: float  # the same for every column that is left over when a product takes its columns by eights
+    unpacked: int  # the largest m*n*k that is multiplied without packing; 0: the BLAS always packs
+    unpacked_output: int  # elements of a @ b.T up to which it is as fast as a @ b
+    few_columns: int  # columns up to which a product is fastest made one column at a time: packing costs more
+
+
+# A server with AVX-512. OpenBLAS has kernels for small products with it, which read the matrices where they lie.
+AVX512 = MachineModel(
+    name="avx512",
+    mac=0.021,
+    moved=0.2,
+    call=2000,
+    transformed=0.2,
+    small=0.021,
+    band=0.021,
+    turned=0.021,
+    begun=0,
+    rest=1,
+    unpacked=1_000_000,
+    unpacked_output=1200,
+    few_columns=1,
+)
+# A server with AVX2 (Zen 3). OpenBLAS packs both matrices of every product, which small and narrow products pay for.
+AVX2 = MachineModel(
+    name="avx2",
+    mac=0.0255,
+    moved=0.2,
+    call=1300,
+    transformed=0.3,
+    small=0.034,
+    band=0.09,
+    turned=0.18,
+    begun=4,
+    rest=2.2,
+    unpacked=0,
+    unpacked_output=0,
+    few_columns=5,
+)
+MODELS = (AVX512, AVX2)
+
+UNPACKING = {"skylakex", "cooperlake", "sapphirerapids"}  # OpenBLAS's names of the kinds that multiply so
+EXTENSIONS = {"X86_V4", "AVX512_SKX"}  # NumPy's names of AVX-512, from version 2.4 on and before
+
+_assumed: ContextVar[MachineModel | None] = ContextVar("assumed machine model", default=None)
+
+
+def current() -> MachineModel:
+    """The model that prices and blocks are taken from: the assumed one, else that of the loaded BLAS."""
+    return _assumed.get() or loaded()
+
+
+@contextmanager
+def assuming(model: MachineModel) -> Iterator[None]:
+    """Choose and cut as on a machine of that model, in this thread, for a while; results are right on any machine."""
+    token = _assumed.set(model)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
+
+
+@cache
+def loaded() -> MachineModel:
+    """The model of the loaded OpenBLAS; where NumPy has another BLAS, that of the processor."""
+    from threadpoolctl import threadpool_info  # late, as checking a spec asks no machine
+
+    found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")
+    architecture = next(found, None)
+    wide = EXTENSIONS & _extensions() if architecture is None else architecture.lower() in UNPACKING
+    return AVX512 if wide else AVX2
 
 
 def _extensions() -> set[str]:
     """The vector instructions that NumPy has found."""
     configuration = cast(dict[str, Any], np.show_config(mode="dicts"))
     return set(configuration.get("SIMD Extensions", {}).get("found", ()))
-
-
-AVX512 = bool(WIDE & _extensions())  # with it OpenBLAS multiplies small matrices without packing them first

@@ -18,7 +18,8 @@ import numpy as np
 
 from cnnspec.kernels.blocks import block, product
 from cnnspec.kernels.elementwise import add_rows, clear, copy
-from cnnspec.kernels.problem import COLUMNS, Kernel, Problem, Work, nothing_to_prepare
+from cnnspec.kernels.kernel import FULL, Kernel, Work, nothing_to_prepare, product_macs
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.taps import inside, read_by
 from cnnspec.kernels.views import grouped_map, grouped_rows, part
@@ -63,7 +64,7 @@ def _taps(problem: Problem, rows: slice, patches: Array, source: Array) -> Itera
 
 def _joined(problem: Problem, n: int) -> bool:
     """Whether the rows of a tile are one product."""
-    return problem.windows.output[1] * n < COLUMNS
+    return problem.windows.output[1] * n < FULL
 
 
 def _gather(problem: Problem, rows: slice, patches: Array, source: Array) -> list[Step]:
@@ -189,7 +190,7 @@ def _calls(problem: Problem) -> int:
 def _work(problem: Problem) -> Work:
     moved = _gathered(problem) + 2 * problem.filters * prod(problem.windows.output)
     columns = prod(problem.windows.output)  # all, as rows of few are joined, and those of many have no other price
-    return Work(problem.macs, moved, calls=_calls(problem), columns=columns)
+    return Work(product_macs(problem), moved, calls=_calls(problem), columns=columns)
 
 
 def _weight_work(problem: Problem) -> Work:
@@ -200,7 +201,8 @@ def _weight_work(problem: Problem) -> Work:
 
 def _input_work(problem: Problem) -> Work:
     # products are written, then read with what they are added to
-    return Work(problem.macs, 5 * _gathered(problem) // 2, calls=_calls(problem), columns=problem.windows.output[1])
+    moved = 5 * _gathered(problem) // 2
+    return Work(product_macs(problem), moved, calls=_calls(problem), columns=problem.windows.output[1])
 
 
 FORWARD = Kernel("patches", _supports, _work, _forward_scratch, nothing_to_prepare, _forward)

@@ -14,7 +14,8 @@ from math import prod
 from cnnspec.kernels.columns import LOWEST, TILE, expanded, groups_of_tile, moved, rows_of_tile, tiles
 from cnnspec.kernels.direct import correlate
 from cnnspec.kernels.elementwise import clear, copy
-from cnnspec.kernels.problem import Kernel, Problem, Work
+from cnnspec.kernels.kernel import Kernel, Work, product_macs
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import part
 from cnnspec.shapes import Shape, Windows
@@ -151,7 +152,7 @@ def _work(problem: Problem) -> Work:
     reached = problem.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)
     whole = problem.channels * windows.height * windows.width
     moved_in_all = copied + whole + reached * min(windows.stride[1], 2)
-    return Work(problem.macs, moved_in_all, columns=windows.output[1])
+    return Work(product_macs(problem), moved_in_all, columns=windows.output[1])
 
 
 INPUT = Kernel("direct", _supports, _work, _scratch, _prepare, _input_gradient)

@@ -27,7 +27,8 @@ from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_produc
 from cnnspec.kernels.columns import edges
 from cnnspec.kernels.direct import gradient_problem
 from cnnspec.kernels.elementwise import accumulate, clear, copy, sum_over
-from cnnspec.kernels.problem import Kernel, Problem, Work, nothing_to_prepare
+from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import part
 
@@ -376,8 +377,8 @@ def _flat(rows: Array) -> Array:
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
 
 
-def _kernels(name: str, taps: int, points: tuple[float, ...]) -> tuple[Kernel, Kernel, Kernel, Kernel]:
-    f = Filtering(taps, points)
+def kernels(name: str, f: Filtering) -> tuple[Kernel, Kernel, Kernel, Kernel]:
+    """The kernels of a filtering: forward, the input's gradient in its two forms, the weights' gradient."""
     return (
         Kernel(name, f.supports, f.work, f.scratch, f.prepare, f.forward),
         Kernel(name, f.supports_input, f.work_of_input, f.scratch_of_input, f.prepare_turned, f.input_gradient),
@@ -386,6 +387,9 @@ def _kernels(name: str, taps: int, points: tuple[float, ...]) -> tuple[Kernel, K
     )
 
 
-FORWARD_2, INPUT_2, TRANSPOSED_2, WEIGHT_2 = _kernels("winograd2", 3, (0, 1, -1))
-FORWARD_4, INPUT_4, TRANSPOSED_4, WEIGHT_4 = _kernels("winograd4", 3, (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2))
-FORWARD_4_5, INPUT_4_5, TRANSPOSED_4_5, WEIGHT_4_5 = _kernels("winograd4", 5, (0, 1, -1, 2, -2, 1 / 2, -1 / 2))
+F_2_3 = Filtering(3, (0, 1, -1))
+F_4_3 = Filtering(3, (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2))  # two thirds of the error of 0, +-1, +-2
+F_4_5 = Filtering(5, (0, 1, -1, 2, -2, 1 / 2, -1 / 2))
+FORWARD_2, INPUT_2, TRANSPOSED_2, WEIGHT_2 = kernels("winograd2", F_2_3)
+FORWARD_4, INPUT_4, TRANSPOSED_4, WEIGHT_4 = kernels("winograd4", F_4_3)
+FORWARD_4_5, INPUT_4_5, TRANSPOSED_4_5, WEIGHT_4_5 = kernels("winograd4", F_4_5)

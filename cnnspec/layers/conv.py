@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnspec.fields import Padding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cost
-from cnnspec.kernels.problem import Kernel, Problem
+from cnnspec.kernels.kernel import Kernel
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import (
     Backward,

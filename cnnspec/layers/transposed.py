@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
 from cnnspec.kernels import cost
-from cnnspec.kernels.problem import Kernel, Problem
+from cnnspec.kernels.kernel import Kernel
+from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient

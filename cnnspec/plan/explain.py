@@ -9,7 +9,8 @@ from math import prod
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels.cost import candidates, choose, nanoseconds
-from cnnspec.kernels.problem import Kernel, Problem
+from cnnspec.kernels.kernel import Kernel
+from cnnspec.kernels.problem import Problem
 from cnnspec.layers.base import Mode
 from cnnspec.plan.layout import differentiated
 from cnnspec.plan.lowering import shards_of, stages_of

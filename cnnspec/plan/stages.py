@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cnnspec.graph import Graph, Node
-from cnnspec.kernels.cost import PRICES
+from cnnspec.kernels.machine import current
 from cnnspec.layers.base import Mode, Part
 from cnnspec.shapes import size
 
@@ -80,4 +80,5 @@ def _cuts(node: Node, n: int, mode: Mode) -> Iterator[tuple[Cut, ...]]:
 def _nanoseconds(node: Node, n: int) -> float:
     """About how long a node takes on one member: its products, and what it reads and writes."""
     moved = sum(size(shape) for shape in (*node.input_shapes, node.shape)) * n + node.parameter_count
-    return node.macs * n * PRICES.mac + moved * PRICES.moved
+    machine = current()
+    return node.macs * n * machine.mac + moved * machine.moved

@@ -1,4 +1,4 @@
-"""Kernels as they are on either kind of machine, whatever this one is."""
+"""Kernels under every machine model, whatever this machine is."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnnspec.kernels import blocks, cost
+from cnnspec.kernels.machine import MODELS, MachineModel, assuming
 
 
-@pytest.fixture(params=["wide", "other"])
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Blocks and prices with AVX-512 ("wide") and without."""
-    limits, prices = (blocks.WIDE, cost.WIDE) if request.param == "wide" else (blocks.OTHER, cost.OTHER)
-    for name, limit in zip(("SMALL", "SMALL_OUTPUT", "FEW"), limits, strict=True):
-        monkeypatch.setattr(blocks, name, limit)
-    monkeypatch.setattr(cost, "PRICES", prices)
-    for cached in (cost.cheapest, cost.choose):
-        cached.cache_clear()
-    yield request.param
-    for cached in (cost.cheapest, cost.choose):
-        cached.cache_clear()
+@pytest.fixture(params=MODELS, ids=lambda model: model.name)
+def machine(request: pytest.FixtureRequest) -> Iterator[MachineModel]:
+    """Blocks and prices of one machine model."""
+    model: MachineModel = request.param
+    with assuming(model):
+        yield model

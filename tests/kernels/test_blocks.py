@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnspec.kernels import blocks
 from cnnspec.kernels.blocks import (
     block,
     gradient_block,
@@ -16,6 +15,7 @@ from cnnspec.kernels.blocks import (
     turned_product,
     turned_scratch,
 )
+from cnnspec.kernels.machine import AVX2, AVX512, MachineModel, current
 from cnnspec.kernels.step import in_turn
 
 
@@ -25,11 +25,11 @@ from cnnspec.kernels.step import in_turn
 def test_a_block_divides_and_keeps_the_bounds_or_is_whole(length: int, fewest: int, each: int) -> None:
     part = block(length, fewest, each)
     assert length % part == 0
-    assert part == length or (fewest <= part and part * each <= blocks.SMALL)
+    assert part == length or (fewest <= part and part * each <= current().unpacked)
 
 
-def test_the_largest_divisor_is_taken(machine: str) -> None:
-    if machine == "wide":
+def test_the_largest_divisor_is_taken(machine: MachineModel) -> None:
+    if machine is AVX512:
         assert block(500, 16, 4000) == 250
         assert block(500, 16, 25600) == 25
         assert block(500, 16, 60000) == 500
@@ -62,8 +62,8 @@ def test_products_of_gradients_in_blocks(m: int, n: int, k: int) -> None:
     np.testing.assert_allclose(out, left @ right.swapaxes(1, 2), atol=1e-11)
 
 
-def test_both_sides_of_a_gradient_are_cut(machine: str) -> None:
-    if machine == "other":  # where blocks gain nothing
+def test_both_sides_of_a_gradient_are_cut(machine: MachineModel) -> None:
+    if machine is AVX2:  # where blocks gain nothing
         assert gradient_block(256, 256, 256) == (256, 256)
         return
     assert gradient_block(256, 256, 256) == (32, 32)

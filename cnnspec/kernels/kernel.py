@@ -1,0 +1,78 @@
+"""What a convolution kernel is: the functions that bind it to arrays, and the work that its price is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from cnnspec.kernels.problem import Problem
+from cnnspec.kernels.step import Array, Buffer, Step
+
+FULL = 32  # columns from which on a product takes as long as its multiply-accumulates; OpenBLAS packs fewer in vain
+FEWEST_ROWS = 6  # products of fewer rows take as long as of six: the BLAS computes rows by so many
+ONE_ROW = 2  # a product of a single row takes as long as two rows: it reads the other matrix once and packs nothing
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel does for one image, by the prices that a machine model has for it.
+
+    `macs` are multiply-accumulates in matrix products, in which one image has `columns` columns; `small` are those in
+    products with a matrix as small as a map's rows, `bands` those with band matrices, `turned` those of a band matrix's
+    gradient. `moved` are elements copied or added, `transformed` those of Winograd's transforms. `once` are elements
+    copied or added once for all images, such as those of transformed weights, and `calls` are NumPy calls for all
+    images.
+    """
+
+    macs: int = 0
+    moved: int = 0
+    once: int = 0
+    calls: int = 4
+    transformed: int = 0
+    small: int = 0
+    bands: int = 0
+    turned: int = 0
+    columns: int = FULL
+
+
+def product_macs(problem: Problem) -> int:
+    """Multiply-accumulates of one image by the definition; few filters in a group count as the rows they take."""
+    rows = max(problem.filters_of_group, FEWEST_ROWS) if problem.filters_of_group > 1 else ONE_ROW
+    return problem.groups * rows * problem.depth * prod(problem.windows.output)
+
+
+def no_gradient_form(problem: Problem, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """For kernels that read dy as it is."""
+    return []
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to compute one direction of a convolution.
+
+    `prepare(problem, weight, buffers)` returns the steps that bring the weights into the form which the kernel reads;
+    where the input's gradient reads the same form as the forward pass, they run once for both.
+    `bind(problem, a, b, out, buffers)` returns the steps of the work itself: (x, weight, y) forward, (dy, weight, dx)
+    for the input's gradient, (x, dy, dweight) for the weights' gradient.
+    `prepare_gradient(problem, dy, buffers)` returns the steps that bring dy into a form which both gradients read.
+    Kernels that have one come in threes, with one name and one set of buffers: a convolution uses all three or none.
+    """
+
+    name: str
+    supports: Callable[[Problem], bool]
+    work: Callable[[Problem], Work]
+    scratch: Callable[[Problem, int], Mapping[str, Buffer]]
+    prepare: Callable[[Problem, Array, Mapping[str, Array]], list[Step]]
+    bind: Callable[[Problem, Array, Array, Array, Mapping[str, Array]], list[Step]]
+    prepare_gradient: Callable[[Problem, Array, Mapping[str, Array]], list[Step]] = no_gradient_form
+
+    @property
+    def joint(self) -> bool:
+        """Whether its buffers are those of all directions."""
+        return self.prepare_gradient is not no_gradient_form
+
+
+def nothing_to_prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
+    """For kernels that read the weights as they are."""
+    return []
