@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {"load": "cnnspec.spec", "build": "cnnspec.graph", "compile": "cnnspec.train", "Model": "cnnspec.train"}
+_HOMES = {"load": "cnnspec.spec", "build": "cnnspec.graph", "compile": "cnnspec.api", "Model": "cnnspec.api"}
 
 
 def __getattr__(name: str) -> Any:

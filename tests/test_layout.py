@@ -22,9 +22,11 @@ RANKS = (
     ("graph",),
     ("lints",),
     ("plan",),
+    ("check",),
     ("train",),
     ("report", "export"),
     ("compare",),
+    ("api",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, add_threads, count
-from cnnspec.cli.check import checked
 from cnnspec.cli.race import RIVALS, against
 from cnnspec.cli.summary import bytes_text
 from cnnspec.compare.profile import Profile, Row, profile
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
 from cnnspec.spec import load
-from cnnspec.train.model import available_cores
+from cnnspec.train.network import available_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
-from cnnspec.cli.check import opened
+from cnnspec.cli.opening import opened
 from cnnspec.cli.trained import data_folder, open_run
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array

@@ -8,8 +8,8 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, count
-from cnnspec.cli.check import checked
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
 from cnnspec.train.gradcheck import Check, gradcheck

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnspec.api import Model
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.trained import open_run, trained_classes
 from cnnspec.data import class_names, read_pictures
 from cnnspec.kernels.step import Array
-from cnnspec.train import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import json
 
+from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, count
-from cnnspec.cli.check import checked
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
 from cnnspec.train.smoke import smoke

@@ -11,8 +11,8 @@ from math import prod
 from rich.console import Console
 from rich.table import Table
 
+from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, count
-from cnnspec.cli.check import checked
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode

@@ -17,9 +17,11 @@ from typing import Any
 
 from rich.console import Console
 
+from cnnspec.api import Model
+from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
-from cnnspec.cli.check import checked, opened
+from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import data_folder, origin, with_epochs
 from cnnspec.cli.versions import versions
@@ -28,12 +30,12 @@ from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.report import Events, draw_curves
 from cnnspec.spec import Spec, load, render
-from cnnspec.train import Epoch, Model, Run, fit
+from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Position, Watcher
-from cnnspec.train.gates import unmet
-from cnnspec.train.keeper import Interruption, Keeper
+from cnnspec.train.requirements import unmet
 from cnnspec.train.run import LAST, SPEC
+from cnnspec.train.session import Interruption, Session
 
 CURVES, EVENTS = "loss.png", "tensorboard"
 REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last epoch is always drawn
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; 0, 4 where a gate of `require` is not met, 130 or 143 where a signal ended it."""
+    """Train; 0, 4 where a requirement of `require` is not met, 130 or 143 where a signal ended it."""
     if arguments.limit is not None:
         arguments.overrides.append(f"data.train.limit={arguments.limit}")
     spec = _spec(arguments)
@@ -135,7 +137,7 @@ class _Training:
         )
         self.epochs = spec.train.epochs
         self.voice = _Voice(arguments, spec)
-        self.keeper = Keeper(run, model, about)
+        self.session = Session(run, model, about)
 
     def run(self, position: Position) -> int:
         path, model, started = self.directory.path, self.model, time.perf_counter()
@@ -145,14 +147,14 @@ class _Training:
             f"{model.threads} threads; writing {path}/{begun}"
         )
         try:
-            with self.keeper.signals(), self.voice.progress(self.epochs) as show, self.events() as log:
+            with self.session.signals(), self.voice.progress(self.epochs) as show, self.events() as log:
                 epoch = self.loop(position, show, log)
         except Interruption as interruption:
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
-            return 128 + (self.keeper.signal or signal.SIGINT)
+            return 128 + (self.session.signal or signal.SIGINT)
         if epoch is None:
             self.voice.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
         else:
@@ -187,7 +189,7 @@ class _Training:
         """All epochs; the last one."""
 
         def watch(progress: Moment) -> None:
-            self.keeper.watch(progress)
+            self.session.watch(progress)
             if show is not None:
                 show(progress)
 
@@ -210,7 +212,7 @@ class _Training:
             if time.monotonic() - drawn > REDRAWN:
                 drawn = time.monotonic()
                 _draw(self.directory.rows, self.directory.path, self.spec.name)
-            self.keeper.rest(epoch.position, self.epochs)
+            self.session.between_epochs(epoch.position, self.epochs)
         return epoch
 
 

@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cnnspec.api import Model
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
 from cnnspec.spec import Spec, load, render
-from cnnspec.train import Model
 from cnnspec.train.run import ABOUT, SPEC
 
 

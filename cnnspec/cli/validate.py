@@ -12,9 +12,9 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE
-from cnnspec.cli.check import checked
 from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS, formatted

@@ -12,20 +12,22 @@ from typing import Any
 
 from rich.console import Console
 
+from cnnspec.api import Model
+from cnnspec.check import checked
 from cnnspec.cli.arguments import add_data, add_threads, count
-from cnnspec.cli.check import checked, opened
+from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import data_folder, origin
 from cnnspec.cli.versions import versions
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
-from cnnspec.train import Model, fit
 from cnnspec.train import Progress as Moment
+from cnnspec.train import fit
 from cnnspec.train.checkpoint import Checkpoint, read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.fit import Watcher
-from cnnspec.train.keeper import TRACED
 from cnnspec.train.run import BEST, LAST, SPEC, Run
+from cnnspec.train.session import TRACED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -79,7 +79,7 @@ class DataError(Exception):
 
 
 class RunError(Exception):
-    """A run that could not go on or did not reach its gates; one line and, in `help`, the cure."""
+    """A run that could not go on or did not reach what `require` names; one line and, in `help`, the cure."""
 
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cnnspec.data import class_count, data_shape
-from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Place, Spec
 
 
-def check(spec: Spec, graph: Graph) -> None:
-    """SpecError with everything that does not fit the data, the loss or `expect`."""
-    found = [
+def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
+    """One error for everything that does not fit the data, the loss, or what `expect` says but for memory."""
+    return [
         *_input(spec),
         *_splits(spec),
         *_loss(spec, graph),
@@ -23,8 +23,6 @@ def check(spec: Spec, graph: Graph) -> None:
             {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
         ),
     ]
-    if found:
-        raise SpecError(found)
 
 
 def _input(spec: Spec) -> list[Diagnostic]:
@@ -109,7 +107,7 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
     """What asks for figures of validation images where there are none."""
     if spec.data is None or spec.data.validation is not None:
         return []
-    named = [("require", gate.metric, gate.metric) for gate in spec.require]
+    named = [("require", required.metric, required.metric) for required in spec.require]
     if spec.train is not None:
         watching = {"early_stopping": spec.train.early_stopping, "schedule": spec.train.schedule}
         metrics = {key: getattr(what, "metric", None) for key, what in watching.items()}

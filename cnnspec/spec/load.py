@@ -29,7 +29,7 @@ from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.layers import LayersBuilder
 from cnnspec.spec.layers import Names as LayerNames
-from cnnspec.spec.model import Budget, Gate, Place, Spec
+from cnnspec.spec.model import Budget, Place, Requirement, Spec
 from cnnspec.spec.overrides import override
 from cnnspec.spec.reader import decode, read
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
@@ -260,9 +260,9 @@ class _Loader:
             raise self.findings.error("invalid-value", message, tree.span, where)
         return int(convert(Count, value))
 
-    def require(self, tree: Tree, where: Where) -> tuple[Gate, ...]:
+    def require(self, tree: Tree, where: Where) -> tuple[Requirement, ...]:
         mapping = self.mapping(tree, where)
-        gates = []
+        required = []
         for metric, value in mapping.values.items():
             if metric not in METRICS:
                 self.findings.unknown("unknown-metric", "metric", metric, METRICS, mapping.keys[metric], where)
@@ -272,5 +272,5 @@ class _Loader:
                 message = f'require.{metric}: expected a comparison such as ">= 0.98", got {got(plain(value))}'
                 self.findings.error("invalid-value", message, value.span, where.down(metric))
                 continue
-            gates.append(Gate(metric, match[1], float(match[2])))
-        return tuple(gates)
+            required.append(Requirement(metric, match[1], float(match[2])))
+        return tuple(required)

@@ -94,7 +94,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Requirement:
     """What `require` says of one metric, such as test.accuracy >= 0.98."""
 
     metric: str
@@ -115,6 +115,6 @@ class Spec:
     data: DataSettings | None = None
     train: TrainSettings | None = None
     expect: Mapping[str, Budget] = field(default_factory=dict)
-    require: tuple[Gate, ...] = ()
+    require: tuple[Requirement, ...] = ()
     path: str = ""
     warnings: tuple[Diagnostic, ...] = ()

@@ -10,12 +10,12 @@ from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array, step_state
 from cnnspec.layers.base import Operands, Reduce, batch_shape, from_public
 from cnnspec.plan.random import Stream
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 
 MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them; all are tried
 
 
-def guilty_layer(model: Model, images: Array) -> str | None:
+def guilty_layer(model: Network, images: Array) -> str | None:
     """`conv2d 'stem'`, found by running one layer after the other on arrays of their own; None where all is finite."""
     for node in model.graph.nodes:
         for name in node.params:
@@ -28,7 +28,7 @@ def guilty_layer(model: Model, images: Array) -> str | None:
     return None
 
 
-def values(model: Model, images: Array) -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
+def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
     """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
     dtype, n = model.weights.values.dtype, len(images)
     x = images.astype(dtype)

@@ -14,8 +14,9 @@ import numpy as np
 from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
+from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.train.diagnose import guilty_layer
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 from cnnspec.train.score import FIGURES, Score
 
 
@@ -86,7 +87,7 @@ Watcher = Callable[[Progress], None]
 
 
 def fit(
-    model: Model,
+    model: Network,
     data: Data,
     *,
     watch: Watcher | None = None,
@@ -116,7 +117,7 @@ def fit(
         position = epoch.position
 
 
-def _stands_still(model: Model, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _stands_still(model: Network, rows: Sequence[Mapping[str, Any]]) -> bool:
     assert model.spec.train is not None
     stopping = model.spec.train.early_stopping
     return stopping is not None and stopping.is_over([row[stopping.metric] for row in rows])
@@ -127,7 +128,7 @@ class _Pass:
 
     def __init__(
         self,
-        model: Model,
+        model: Network,
         data: Data,
         order: Order,
         position: Position,
@@ -141,6 +142,10 @@ class _Pass:
         self.judged = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
+        with one_blas_thread:
+            return self._run(rows)
+
+    def _run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
         started, before = time.perf_counter(), self.position
         fallen = self.settings.schedule.fallen(rows)
         with self.batches().epoch(before.epoch - 1, before.done) as batches:

@@ -17,7 +17,7 @@ from cnnspec.kernels.step import Array, step_state
 from cnnspec.layers.base import Operands, Program, Reduce, batch_shape
 from cnnspec.plan.random import Stream
 from cnnspec.spec import Spec
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 
 STEP = 1e-7  # short, so that few of many numbers cross a kink
 DIRECTIONS = 3
@@ -118,7 +118,7 @@ def _error(
 
 
 def _whole(spec: Spec, graph: Graph, images: int) -> Check:
-    model = Model(spec, graph, threads=1, dtype="float64")
+    model = Network(spec, graph, threads=1, dtype="float64")
     assert model.training is not None
     plan = model.plan(images, "train", "float64")
     random = np.random.default_rng(spec.seed)

@@ -17,7 +17,7 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 
 SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "spec.yaml",
@@ -70,13 +70,13 @@ class Run:
         finally:
             os.close(directory)
 
-    def begin(self, model: Model, spec: str, about: Mapping[str, Any]) -> None:
+    def begin(self, model: Network, spec: str, about: Mapping[str, Any]) -> None:
         """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""
         self._write(SPEC, spec)
         self.describe(about)
         self.checkpoint(model, Position())
 
-    def resume(self, model: Model) -> Position:
+    def resume(self, model: Network) -> Position:
         """Put the last checkpoint in place, and forget epochs that were recorded behind it.
 
         RunError where it was written with another spec or other data.
@@ -134,7 +134,7 @@ class Run:
             raise RunError(f"cannot read {self.path / ABOUT}: {error}") from error
         return found if isinstance(found, dict) else {}
 
-    def record(self, model: Model, epoch: Epoch) -> bool:
+    def record(self, model: Network, epoch: Epoch) -> bool:
         """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
 
         Best is the highest validation accuracy, or the lowest training loss where nothing was set apart to validate.
@@ -158,12 +158,12 @@ class Run:
             self.checkpoint(model, epoch.position)
         return better
 
-    def finish(self, model: Model, position: Position) -> None:
+    def finish(self, model: Network, position: Position) -> None:
         """Write the state at the end, unless that was done."""
         if self._saved != position:
             self.checkpoint(model, position)
 
-    def checkpoint(self, model: Model, position: Position) -> None:
+    def checkpoint(self, model: Network, position: Position) -> None:
         """Write `last`, the earlier ones becoming step-N.npz as far as they are kept."""
         last = self.path / LAST
         if self.keep > 1 and self._saved is not None:
@@ -179,7 +179,7 @@ class Run:
         for old in kept[: len(kept) - self.keep + 1]:
             old.unlink(missing_ok=True)
 
-    def _save(self, path: Path, model: Model, position: Position) -> None:
+    def _save(self, path: Path, model: Network, position: Position) -> None:
         overflown = next((name for name, array in model.weights.arrays() if not np.isfinite(array).all()), None)
         if overflown is not None:
             raise RunError(

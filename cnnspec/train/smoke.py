@@ -17,7 +17,7 @@ from cnnspec.optim.optimizers import Adam
 from cnnspec.plan import Plan
 from cnnspec.spec import Spec
 from cnnspec.train.diagnose import values
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 
 LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
 MOST_STEPS = 400
@@ -37,7 +37,7 @@ class Proof:
 def smoke(spec: Spec, graph: Graph, *, images: int = 8, seconds: float = 20.0) -> Iterator[Proof]:
     """The first loss, the gradients, and one batch learned by heart; the spec needs a train section."""
     assert spec.train is not None
-    model = Model(spec, graph)
+    model = Network(spec, graph)
     plan = model.plan(images, "train", "float32")
     random = np.random.default_rng(spec.seed)
     plan.images[...] = random.random(plan.images.shape, np.float32)
@@ -50,7 +50,7 @@ def smoke(spec: Spec, graph: Graph, *, images: int = 8, seconds: float = 20.0) -
     yield _learned(model, plan, first, seconds)
 
 
-def _first_loss(model: Model, plan: Plan, loss: float, classes: int | None) -> Proof:
+def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
     """Cross-entropy knows nothing at first, so it starts near ln(classes)."""
     name, settings = "first loss", model.spec.train
     assert settings is not None
@@ -67,7 +67,7 @@ def _first_loss(model: Model, plan: Plan, loss: float, classes: int | None) -> P
     return Proof(name, False, figure, _loudest(model, plan), advice)
 
 
-def _gradients(model: Model, plan: Plan) -> Proof:
+def _gradients(model: Network, plan: Plan) -> Proof:
     """Every parameter that is trained gets a finite gradient that is not all zeros."""
     name, training = "gradients", model.training
     assert training is not None
@@ -85,7 +85,7 @@ def _gradients(model: Model, plan: Plan) -> Proof:
     return Proof(name, True, f"{len(slots)} arrays, all finite and none zero")
 
 
-def _learned(model: Model, plan: Plan, first: float, seconds: float) -> Proof:
+def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
     """The loss of one batch falls to a fraction, with the spec's optimizer, or with adam where that one is slow."""
     name, spec = "one batch learned", model.spec
     assert spec.train is not None
@@ -114,10 +114,10 @@ def _learned(model: Model, plan: Plan, first: float, seconds: float) -> Proof:
     return Proof(name, False, figure, _moved(again, most=False), advice)
 
 
-def _with_adam(model: Model, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Model, float, int]:
+def _with_adam(model: Network, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Network, float, int]:
     """Another model that learns the same batch with adam; its last loss and the steps."""
     assert model.spec.train is not None
-    again = Model(dataclasses.replace(model.spec, train=model.spec.train.but(optimizer=Adam())), graph)
+    again = Network(dataclasses.replace(model.spec, train=model.spec.train.but(optimizer=Adam())), graph)
     other = again.plan(plan.batch, "train", "float32")
     other.images[...], other.labels[...] = plan.images, plan.labels
     return again, *_overfit(other, Adam().learning_rate, goal, seconds)
@@ -135,7 +135,7 @@ def _overfit(plan: Plan, rate: float, goal: float, seconds: float) -> tuple[floa
     return loss, MOST_STEPS
 
 
-def _silencer(model: Model, plan: Plan, of: Node) -> tuple[str, str]:
+def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
     """The layer because of which the gradient of a layer is zero, and what to do."""
     read = {of.name}
     for node in model.graph.nodes:
@@ -154,7 +154,7 @@ def _alike(array: Array) -> bool:
     return bool((array == array[..., :1]).all())
 
 
-def _loudest(model: Model, plan: Plan) -> str | None:
+def _loudest(model: Network, plan: Plan) -> str | None:
     """The layer with parameters that makes the largest numbers of what it reads."""
     gains: dict[str, float] = {}
     with np.errstate(all="ignore"):
@@ -167,9 +167,9 @@ def _loudest(model: Model, plan: Plan) -> str | None:
     return max(gains, key=lambda name: gains[name] if gains[name] == gains[name] else math.inf) if gains else None
 
 
-def _moved(model: Model, *, most: bool) -> str | None:
+def _moved(model: Network, *, most: bool) -> str | None:
     """The layer whose weights moved most, or least, for their size since the start."""
-    fresh = Model(model.spec, model.graph, threads=1)
+    fresh = Network(model.spec, model.graph, threads=1)
     with np.errstate(all="ignore"):
         moves = {
             slot.node.name: float(np.linalg.norm(model.params[slot.key] - fresh.params[slot.key]))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
+from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import set_step_state, step_state
 from cnnspec.workers.base import Semaphore, Workers
 from cnnspec.workers.processes import Processes
@@ -54,7 +55,14 @@ class WorkerPool:
             self._numbers = {id(program): number for number, program in enumerate(self._programs)}
 
     def run(self, program: Program) -> None:
-        """Run all phases in order; an exception in any task is raised here, after its phase."""
+        """Run all phases in order; an exception in any task is raised here, after its phase.
+
+        Every matrix product has one thread meanwhile. Workers that are processes start in that state and keep it.
+        """
+        with one_blas_thread:
+            self._run(program)
+
+    def _run(self, program: Program) -> None:
         if not self._shares(program):
             self._context.run(_run_alone, program)
             return

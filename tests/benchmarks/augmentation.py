@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnspec.api import Model, compile
 from cnnspec.data import Data, Dataset, Order, open_data
 from cnnspec.data.batches import Batches
 from cnnspec.spec import load
-from cnnspec.train import Model, compile
 
 VARIANTS = ("shift", "crop, flip", "cutout", "mixup", "rotate", "elastic", "shift, rotate, elastic")
 

@@ -20,8 +20,8 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import threadpool_info
 
+from cnnspec.api import compile
 from cnnspec.spec import loads
-from cnnspec.train import compile
 
 SYNTHETIC = "{{type: synthetic, shape: [{shape}], classes: 10, train: {train}, test: 10, noise: 0.4}}"
 

@@ -24,7 +24,7 @@ BATCH = 64
 
 def train_here(folder: Path) -> None:
     """One epoch by `Model.fit`."""
-    from cnnspec.train import compile
+    from cnnspec.api import compile
 
     overrides = ["train.epochs=1", f"train.batch_size={BATCH}"]
     compile(SPEC, overrides).fit(data_dir=folder)

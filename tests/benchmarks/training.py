@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from cnnspec.train import Model, compile
+from cnnspec.api import Model, compile
 
 
 def images_per_second(model: Model, batch: int, seconds: float) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnspec.api import compile
 from cnnspec.cli import main
 from cnnspec.diagnostics import SpecError
-from cnnspec.train import compile
 
 SPEC = """\
 cnnspec: 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnspec.cli.check import checked
+from cnnspec.check import checked
 from cnnspec.lints import lint
 from cnnspec.spec import load
 

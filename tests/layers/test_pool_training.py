@@ -7,12 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cnnspec.api import Model
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Windows
 from cnnspec.spec import loads
-from cnnspec.train import Model
 
 SPEC = """
 cnnspec: 1

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.graph import build
 from cnnspec.layers.base import Backward, Operands
 from cnnspec.layers.dense import Dense
 from cnnspec.spec import loads
-from cnnspec.train import Model
 
 NET = """
 cnnspec: 1

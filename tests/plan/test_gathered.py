@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.plan import shards_of
 from cnnspec.plan.gathered import Gathered, gathered
 from cnnspec.spec import loads
-from cnnspec.train import Model
 
 NET = """
 cnnspec: 1

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnspec.api import Model
 from cnnspec.graph import build
 from cnnspec.plan.footprint import training_footprint
 from cnnspec.plan.memory import ALIGNMENT, Claim, place, view
 from cnnspec.spec import loads
-from cnnspec.train import Model
 from cnnspec.workers import shared
 
 FLOAT = np.dtype(np.float32)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.spec import loads
-from cnnspec.train import Model
 
 SPEC = """
 cnnspec: 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnspec.check import checked
 from cnnspec.cli import main
-from cnnspec.cli.check import checked
 from cnnspec.diagnostics import SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.source import source_lines

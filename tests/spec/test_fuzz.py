@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
+from cnnspec.check import checked
 from cnnspec.cli import main
-from cnnspec.cli.check import checked
 from cnnspec.cli.init import TEMPLATES, template
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics import Diagnostic, Span, SpecError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnspec.train import compile
+from cnnspec.api import compile
 
 SPECS = Path(__file__).parents[2] / "specs"
 

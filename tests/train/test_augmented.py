@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnspec.api import Model, compile
 from cnnspec.data import open_data
 from cnnspec.kernels.step import Array
 from cnnspec.spec import loads
-from cnnspec.train import Epoch, Model, compile, fit
+from cnnspec.train import Epoch, fit
 
 SPEC = """
 cnnspec: 1

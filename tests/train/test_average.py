@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.cli import main
 from cnnspec.data import open_data
 from cnnspec.graph import build
 from cnnspec.spec import loads
-from cnnspec.train import Model, fit
+from cnnspec.train import fit
 from cnnspec.train.run import LAST
 
 SPEC = """

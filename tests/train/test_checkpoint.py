@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.spec import loads
-from cnnspec.train import Model
 from cnnspec.train.checkpoint import read_checkpoint, restore, write_checkpoint
 
 SPEC = """

@@ -285,7 +285,7 @@ def test_weights_that_overflowed_never_replace_the_last_good_checkpoint(
 def test_checkpoints_by_the_minute(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec.write_text(SPEC.replace("every: 7 steps", "every: 2 minutes, keep: 99").replace("epochs: 4", "epochs: 1"))
     moments = iter(range(0, 10_000, 15))  # every look at the clock is 15 s later
-    monkeypatch.setattr("cnnspec.train.keeper.time", SimpleNamespace(monotonic=lambda: float(next(moments))))
+    monkeypatch.setattr("cnnspec.train.session.time", SimpleNamespace(monotonic=lambda: float(next(moments))))
     assert main(["train", str(spec), "--quiet", "--out", str(tmp_path)]) == 0
     steps = sorted(int(path.stem.partition("-")[2]) for path in (tmp_path / "net").glob("step-*.npz"))
     assert steps[:4] == [0, 8, 16, 24]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnspec.api import Model
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Entry, Training, Weights, arena_bytes, lower, shards_of
 from cnnspec.spec import Spec, load, loads
-from cnnspec.train import Model
 from cnnspec.workers import WorkerPool
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnspec.api import Model, compile
 from cnnspec.spec import loads
-from cnnspec.train import Model, compile, model
+from cnnspec.train import network as inference
 from tests.compare.test_profile import SPEC
 
 
@@ -34,10 +35,10 @@ def test_plans_are_kept_by_size_and_type(network: Model) -> None:
 def test_the_plan_unused_for_longest_goes(network: Model) -> None:
     trained = network.plan(2, "train")
     first, second = network.plan(1, "infer"), network.plan(2, "infer")
-    for size in range(3, model.INFERENCE_PLANS + 1):
+    for size in range(3, inference.INFERENCE_PLANS + 1):
         network.plan(size, "infer")
     assert network.plan(1, "infer") is first
-    network.plan(model.INFERENCE_PLANS + 1, "infer")
+    network.plan(inference.INFERENCE_PLANS + 1, "infer")
     assert network.plan(1, "infer") is first
     assert network.plan(2, "train") is trained
     assert network.plan(2, "infer") is not second

@@ -20,8 +20,8 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.fit import Progress
-from cnnspec.train.keeper import Keeper
 from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL
+from cnnspec.train.session import Session
 
 ROOT = Path(__file__).parents[2]
 SPEC = """
@@ -118,15 +118,15 @@ def test_a_velocity_goes_on(tmp_path: Path) -> None:
 def test_a_signal_at_the_seam_of_two_epochs(
     step: int, spec: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = Keeper.watch
+    watch = Session.watch
 
-    def interrupted(keeper: Keeper, progress: Progress) -> None:
+    def interrupted(session: Session, progress: Progress) -> None:
         if progress.position.step == step:
             signal.raise_signal(signal.SIGTERM)
-        watch(keeper, progress)
+        watch(session, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "watch", interrupted)
+        patch.setattr(Session, "watch", interrupted)
         assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "cut")]) == 143
     run = tmp_path / "cut" / "net"
     assert read_checkpoint(run / LAST).progress["step"] == step

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnspec.api import compile
 from cnnspec.data import Images
 from cnnspec.data.synthetic import Synthetic
-from cnnspec.train import compile
 
 SPEC = """
 cnnspec: 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnspec.cli.check import checked
+from cnnspec.api import Model, compile
+from cnnspec.check import checked
 from cnnspec.graph import build
 from cnnspec.spec import load
-from cnnspec.train import Model, compile
 
 SPECS = Path(__file__).parents[2] / "specs"
 

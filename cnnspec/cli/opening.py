@@ -1,4 +1,4 @@
-"""What every verb that compiles a spec checks first, and how its data is opened."""
+"""The data of a spec, opened from where the arguments say."""
 
 from __future__ import annotations
 
@@ -6,20 +6,8 @@ import argparse
 import sys
 
 from cnnspec.data import Data, open_data
-from cnnspec.graph import Graph, build
-from cnnspec.graph.checks import check
+from cnnspec.graph import Graph
 from cnnspec.spec import Spec
-
-
-def checked(spec: Spec) -> Graph:
-    """The graph of a spec that is right in itself, fits its data and keeps its budgets; else SpecError."""
-    graph = build(spec)
-    check(spec, graph)
-    if {"train_memory", "infer_memory"} & set(spec.expect):
-        from cnnspec.plan.budget import check_budgets  # loads the engine, which nothing else here needs
-
-        check_budgets(spec, graph)
-    return graph
 
 
 def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace) -> Data:

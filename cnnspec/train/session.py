@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from cnnspec.train.fit import Position, Progress
-from cnnspec.train.model import Model
+from cnnspec.train.network import Network
 from cnnspec.train.run import Run
 
 TRACED = 20  # steps whose losses a run keeps, to be verified
@@ -24,13 +24,13 @@ class Interruption(Exception):  # noqa: N818
         self.number = number
 
 
-class Keeper:
-    """Watches a training: `watch` is called after every step, `rest` after every epoch.
+class Session:
+    """One run of `train`: `watch` is called after every step, `between_epochs` after every epoch.
 
     `about` is what run.json says; the first losses go there, as exact text by step, and the weights' fingerprint.
     """
 
-    def __init__(self, run: Run, model: Model, about: dict[str, Any]) -> None:
+    def __init__(self, run: Run, model: Network, about: dict[str, Any]) -> None:
         assert model.spec.train is not None
         self.run, self.model, self.about = run, model, about
         self.count, self.unit = model.spec.train.checkpoint.every
@@ -55,7 +55,7 @@ class Keeper:
         if self.signal is not None:
             raise Interruption(self.signal)
 
-    def rest(self, position: Position, epochs: int) -> None:
+    def between_epochs(self, position: Position, epochs: int) -> None:
         """Interruption where a signal came while an epoch was scored and another is left."""
         if self.signal is not None and position.epoch <= epochs:
             self.run.finish(self.model, position)

@@ -1,23 +1,20 @@
-"""A compiled network: its graph, its weights, and a plan for every batch size that was asked for."""
+"""A network with weights: its graph, and a plan for every batch size that was asked for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from cnnspec.data import Dataset, affine, open_data
-from cnnspec.graph import Graph, build
+from cnnspec.data import Dataset, affine
+from cnnspec.graph import Graph
+from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
 from cnnspec.plan import Entry, Plan, Pool, Training, Weights, lower, shards_of
-from cnnspec.spec import Spec, load
-from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.spec import Spec
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
 from cnnspec.workers import WorkerPool
@@ -26,7 +23,7 @@ INFERENCE_BATCH = 128  # images that one inference plan takes at a time
 INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
 
 
-class Model:
+class Network:
     """A network that can be trained, evaluated and asked; images in and out are n, c, h, w.
 
     uint8 images enter as the spec's `preprocess` scales pixels; floating-point images enter as they are.
@@ -39,7 +36,8 @@ class Model:
         self.loss = settings.loss if settings else None
         optimizer = settings.optimizer if settings else None
         self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype)
-        self.weights.initialise(spec.seed)
+        with one_blas_thread:
+            self.weights.initialise(spec.seed)
         self.threads = threads or available_cores()
         self.team = WorkerPool(self.threads)
         self.training: Training | None = None
@@ -56,7 +54,6 @@ class Model:
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
         self.pool = Pool()
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
-        threadpool_limits(1, user_api="blas")  # the plan's own threads share the work; more would only compete
 
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
         """The plan for a batch size, made at the first request; `images` is their type in memory."""
@@ -94,9 +91,10 @@ class Model:
     def predict(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it."""
         parts = []
-        for plan, _ in self._loaded(images):
-            plan.compute()
-            parts.append(plan.output)
+        with one_blas_thread:
+            for plan, _ in self._loaded(images):
+                plan.compute()
+                parts.append(plan.output)
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
@@ -104,10 +102,11 @@ class Model:
         classifies = len(self.graph.output.shape) == 1 and not (self.loss and self.loss.reads_input)
         k = self.spec.train.top_k if self.spec.train else 5
         tally = Tally(self.graph.output.shape[0] if classifies else None, k)
-        for plan, part in self._loaded(images):
-            plan.labels[...] = labels[part]
-            plan.score()
-            tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
+        with one_blas_thread:
+            for plan, part in self._loaded(images):
+                plan.labels[...] = labels[part]
+                plan.score()
+                tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
         return tally.score(has_loss=self.loss is not None)
 
     @contextmanager
@@ -124,40 +123,10 @@ class Model:
         """All figures on a data set."""
         return self.evaluate(dataset.pixels, dataset.labels)
 
-    def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
-        """Train as the spec says; the metrics of every epoch. The moving averages, if any, then are the network."""
-        from cnnspec.train.fit import fit
-
-        if self.spec.data is None:
-            raise ValueError("the spec has no data section")
-        data = open_data(
-            self.spec.data,
-            seed=self.spec.seed,
-            data_dir=data_dir,
-            download=download,
-            input=self.spec.input,
-            output=self.graph.output.shape,
-        )
-        rows = [epoch.metrics() for epoch in fit(self, data)]
-        if self.training is not None:
-            self.training.settle()
-        return rows
-
     @property
     def params(self) -> Mapping[str, Array]:
         """The parameters by name, as views: writing to them changes the network."""
         return self.weights.params
-
-    def save(self, path: str | Path) -> None:
-        """Write the weights to an .npz file."""
-        write_checkpoint(Path(path), self.weights, None, {})
-
-    def load(self, path: str | Path) -> None:
-        """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
-
-        RunError where they do not fit this network.
-        """
-        restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
 
     def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:
         """Inference plans with one part of the images after another in them, and which part it is."""
@@ -179,10 +148,3 @@ def available_cores() -> int:
     """The processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
-
-
-def compile(spec: Spec | str | Path, overrides: Sequence[str] = (), *, threads: int | None = None) -> Model:
-    """Read, check and build a spec into a model with fresh weights; SpecError with all that is wrong."""
-    if not isinstance(spec, Spec):
-        spec = load(spec, overrides)
-    return Model(spec, build(spec), threads=threads)

@@ -1,0 +1,63 @@
+"""The Python interface: `load` a spec, `compile` it into a `Model`, and train, ask, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnspec.check import checked
+from cnnspec.data import open_data
+from cnnspec.diagnostics import RunError
+from cnnspec.spec import Spec, load
+from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.fit import fit
+from cnnspec.train.network import Network
+
+__all__ = ["Model", "compile", "load"]
+
+
+class Model(Network):
+    """A network that trains as its spec says, and that files keep."""
+
+    def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
+        """Train on the spec's data; the metrics of every epoch. The moving averages, if any, become the network.
+
+        RunError where the spec has no data or train section or the loss stops being a number, DataError where the data
+        cannot be read.
+        """
+        if self.spec.data is None:
+            raise RunError("the spec has no data section", "add data: {source: digits}")
+        data = open_data(
+            self.spec.data,
+            seed=self.spec.seed,
+            data_dir=data_dir,
+            download=download,
+            input=self.spec.input,
+            output=self.graph.output.shape,
+        )
+        rows = [epoch.metrics() for epoch in fit(self, data)]
+        if self.training is not None:
+            self.training.settle()
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights to an .npz file."""
+        write_checkpoint(Path(path), self.weights, None, {})
+
+    def load(self, path: str | Path) -> None:
+        """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
+
+        RunError where they do not fit this network.
+        """
+        restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
+
+
+def compile(spec: Spec | str | Path, overrides: Sequence[str] = (), *, threads: int | None = None) -> Model:
+    """Read a spec, check all that `validate` checks, and make a model with fresh weights.
+
+    SpecError with every finding, each with its place.
+    """
+    if not isinstance(spec, Spec):
+        spec = load(spec, overrides)
+    return Model(spec, checked(spec), threads=threads)

@@ -1,0 +1,34 @@
+"""All that must be right before a spec becomes a network; `validate` and `compile` ask the same questions."""
+
+from __future__ import annotations
+
+from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.graph import Graph, build
+from cnnspec.graph.checks import check, over_budget
+from cnnspec.spec import Spec
+
+MEMORY = {"train_memory", "infer_memory"}
+
+
+def checked(spec: Spec) -> Graph:
+    """The graph of a spec that is right in itself, fits its data and loss and keeps its budgets; else SpecError."""
+    graph = build(spec)
+    found = check(spec, graph)
+    fits = all(diagnostic.code != "output-mismatch" for diagnostic in found)
+    if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
+        found += _memory(spec, graph)
+    if found:
+        raise SpecError(found)
+    return graph
+
+
+def _memory(spec: Spec, graph: Graph) -> list[Diagnostic]:
+    """What `expect` says of memory, against what training and inference at the spec's batch size would take."""
+    from cnnspec.plan import inference_footprint, training_footprint  # the engine, which no other check loads
+
+    figures: dict[str, int | tuple[int, ...]] = {}
+    if "infer_memory" in spec.expect:
+        figures["infer_memory"] = inference_footprint(graph, spec.train.batch_size if spec.train else 1).total
+    if "train_memory" in spec.expect and spec.train is not None:
+        figures["train_memory"] = training_footprint(graph, spec.train.batch_size, spec.train).total
+    return over_budget(spec, figures)
