@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
@@ -15,14 +16,38 @@ from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Pla
 def build(spec: Spec) -> Graph:
     """Compile a spec into a graph; SpecError with every shape that does not fit, at its line and column."""
     builder = _Builder(spec)
-    builder.sequence(spec.layers, INPUT)
+    output = builder.sequence(spec.layers, INPUT)
     if not builder.nodes and not builder.diagnostics:
         message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
         span = spec.place.of("layers")
         raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
     if builder.diagnostics:
         raise SpecError(builder.diagnostics)
-    return Graph(spec.name, spec.input, tuple(builder.nodes))
+    return Graph(spec.name, spec.input, _output_last(builder.nodes, output, spec), output)
+
+
+def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, ...]:
+    """The nodes with the output behind all others: an entry without layers makes the value of the entry it reads."""
+    place = spec.layers[-1].place
+    readers = [node.name for node in nodes if output in node.inputs]
+    if output == INPUT:
+        problem, help = "the network's output would be its input", "leave the entry out, or look at the `when` in it"
+    elif readers and nodes[-1].name != output:
+        problem = f"the network's output would be '{output}', which '{readers[0]}' reads"
+        help = f"remove '{readers[0]}', or end with a layer that reads what is meant, such as {{type: add, from: ...}}"
+    else:
+        return (*(node for node in nodes if node.name != output), *(node for node in nodes if node.name == output))
+    message = f"layers: the last entry makes no layer, so {problem}"
+    raise SpecError([Diagnostic("invalid-value", "error", message, place.span, place.path, help)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Who has a name: in words, where, and whether the file gives it as an id."""
+
+    what: str
+    place: Place
+    given: bool = False
 
 
 class _Builder:
@@ -31,6 +56,7 @@ class _Builder:
         self.diagnostics: list[Diagnostic] = []
         self.shapes: dict[str, Shape | None] = {INPUT: spec.input}  # by value; None: unknown after an error
         self.values: dict[str, str] = {INPUT: INPUT}  # from an entry's name to the value that it makes
+        self.claims: dict[str, _Claim] = {}  # who has each name: entries, and what they make besides
 
     def sequence(self, entries: Iterable[Entry], value: str) -> str:
         """Add entries that read one another from top to bottom; the value that the last one makes."""
@@ -43,10 +69,33 @@ class _Builder:
             )
             value = self.entry(entry, sources)
             self.values[entry.name] = value
+            if isinstance(entry, BlockEntry) and entry.alias is not None:
+                self.claim(entry.alias, _Claim(_kind(entry), entry.place))
+                self.values[entry.alias] = value
         return value
+
+    def claim(self, name: str, claim: _Claim) -> None:
+        """Give a name away; an error at the id that the file gives, where two want one name."""
+        other = self.claims.setdefault(name, claim)
+        if other is claim:
+            return
+        wrong, right = (claim, other) if claim.given or not other.given else (other, claim)
+        place = wrong.place
+        self.diagnostics.append(
+            Diagnostic(
+                code="duplicate-id",
+                severity="error",
+                message=f"id '{name}' is also the name of {right.what}",
+                span=place.of("id"),
+                path=f"{place.path}.id",
+                help="choose another id",
+                related=(Related("named here", right.place.of("id")), *place.uses),
+            )
+        )
 
     def entry(self, entry: Entry, sources: tuple[str, ...]) -> str:
         """Add one entry of any sort; the value that it makes."""
+        self.claim(entry.name, _Claim(_kind(entry), entry.place, entry.named))
         match entry:
             case LayerEntry():
                 return self.layer_entry(entry, sources)
@@ -63,7 +112,9 @@ class _Builder:
         if activation is None:
             return self.add(entry.name, entry.layer, sources, entry.place, entry)
         value = self.add(entry.name, entry.layer.but(activation=None), sources, entry.place, entry)
-        return self.add(f"{entry.name}.{activation.type_name}", activation, (value,), entry.place)
+        name = f"{entry.name}.{activation.type_name}"
+        self.claim(name, _Claim(f"the activation of {entry.layer.type_name} '{entry.name}'", entry.place))
+        return self.add(name, activation, (value,), entry.place)
 
     def residual(self, entry: ResidualEntry, source: str) -> str:
         value = self.sequence(entry.body, source)
@@ -100,9 +151,12 @@ class _Builder:
         bias = "none" if normalised else "channel"
         convolution = {"type": "conv2d", "filters": after[0], "kernel_size": 1, "stride": stride, "bias": bias}
         layer = create("layer", convolution if stride else {"type": "dense", "units": after[0], "bias": bias})
-        value = self.add(f"{entry.name}.shortcut", layer, (source,), entry.place, trainable=entry.trainable)
+        name = f"{entry.name}.shortcut"
+        self.claim(name, _Claim(f"the projection of residual '{entry.name}'", entry.place))
+        value = self.add(name, layer, (source,), entry.place, trainable=entry.trainable)
         if normalised:
-            name, norm = f"{entry.name}.shortcut.batch_norm", create("layer", "batch_norm")
+            name, norm = f"{name}.batch_norm", create("layer", "batch_norm")
+            self.claim(name, _Claim(f"the normalisation in the projection of residual '{entry.name}'", entry.place))
             value = self.add(name, norm, (value,), entry.place, trainable=entry.trainable)
         return value
 
@@ -222,6 +276,18 @@ class _Builder:
             if value not in by_name:
                 return steps[::-1]
             value = by_name[value].inputs[0]
+
+
+def _kind(entry: Entry) -> str:
+    match entry:
+        case LayerEntry():
+            return f"a layer of type {entry.layer.type_name}"
+        case BlockEntry():
+            return "a block"
+        case ResidualEntry():
+            return "a residual"
+        case ParallelEntry():
+            return "a parallel"
 
 
 def _shapes(shapes: Mapping[str, Shape]) -> str:

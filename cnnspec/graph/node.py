@@ -38,16 +38,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in topological order; the last one makes the output."""
+    """Nodes in topological order, and the name of the one that makes the network's output."""
 
     name: str
     input_shape: Shape
     nodes: tuple[Node, ...]
+    output_name: str
 
     @property
     def output(self) -> Node:
         """The node whose value is the network's output."""
-        return self.nodes[-1]
+        return next(node for node in reversed(self.nodes) if node.name == self.output_name)
 
     @property
     def parameter_count(self) -> int:

@@ -30,11 +30,12 @@ def remove_train_only(graph: Graph) -> Graph:
     kept: list[Node] = []
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        if node.layer.train_only and (node is not graph.output or inputs[0] != INPUT):
+        if node.layer.train_only and (node.name != graph.output_name or inputs[0] != INPUT):
             renamed[node.name] = inputs[0]
         else:
             kept.append(dataclasses.replace(node, inputs=inputs))
-    return dataclasses.replace(graph, nodes=tuple(kept)) if kept else graph
+    output = renamed.get(graph.output_name, graph.output_name)
+    return dataclasses.replace(graph, nodes=tuple(kept), output_name=output)
 
 
 def activation_behind_pooling(graph: Graph) -> Graph:
@@ -47,6 +48,8 @@ def activation_behind_pooling(graph: Graph) -> Graph:
         activation = nodes[first]
         readers = graph.consumers(activation.name)
         if not activation.layer.increasing or len(readers) != 1 or not readers[0].layer.selects_maximum:
+            continue
+        if activation.name == graph.output_name:
             continue
         second = next(i for i, node in enumerate(nodes) if node.name == readers[0].name)
         pooling = nodes[second]
@@ -69,7 +72,12 @@ def fold_batch_norm(graph: Graph) -> Graph:
     nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
     for node in graph.nodes:
         first = nodes.get(node.inputs[0])
-        if first is not None and can_fold(first.layer, node.layer) and len(graph.consumers(first.name)) == 1:
+        if (
+            first is not None
+            and can_fold(first.layer, node.layer)
+            and len(graph.consumers(first.name)) == 1
+            and first.name != graph.output_name
+        ):
             gone.add(first.name)
             layer, inputs, shapes = Folded(first.layer, node.layer), first.inputs, first.input_shapes
             found[node.name] = dataclasses.replace(
@@ -94,7 +102,7 @@ def pooling_in_convolution(graph: Graph) -> Graph:
             and first.inputs == (INPUT,)
             and first.name not in sharing
             and graph.consumers(first.name) == (node,)
-            and node is not graph.output
+            and graph.output_name not in (first.name, node.name)
             and can_pool(first.layer, node.layer, first.input_shapes[0])
         ):
             kept[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
@@ -111,7 +119,8 @@ def explicit_fan_out(graph: Graph) -> Graph:
     values = [(INPUT, graph.input_shape), *((node.name, node.shape) for node in graph.nodes)]
     for name, shape in values:
         if len(graph.consumers(name)) > 1:
-            forks[name] = Node(f"{name}.fork", Fork(), (name,), (shape,), shape)
+            # No id of a spec has a colon, so the name is free.
+            forks[name] = Node(f"{name}:fork", Fork(), (name,), (shape,), shape)
     nodes: list[Node] = [forks[INPUT]] if INPUT in forks else []
     for node in graph.nodes:
         inputs = tuple(forks[name].name if name in forks else name for name in node.inputs)

@@ -20,7 +20,7 @@ from cnnspec.plan.memory import Claim, Placement, place, view
 from cnnspec.plan.stages import Stage
 from cnnspec.shapes import Shape
 
-LOSS = "loss"  # the reader of the output, among the readers that are nodes
+LOSS = ":loss"  # the reader of the output, among the readers that are nodes: no id of a spec has a colon
 
 Key = tuple[str, str, str]  # ("value", name, ""), ("gradient", value, reader), ("buffer", node, name)
 

@@ -379,6 +379,7 @@ class LayersBuilder:
                 inputs if index == 0 else None,
                 spans if index == 0 else (),
                 named,
+                prefix if last and count > 1 else None,
             )
 
 

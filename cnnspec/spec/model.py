@@ -79,6 +79,7 @@ class BlockEntry:
     inputs: tuple[str, ...] | None = None
     input_spans: tuple[Span, ...] = ()
     named: bool = False
+    alias: str | None = None  # its number, where it is the last repetition, whose name is that of all
 
 
 Entry = LayerEntry | ResidualEntry | ParallelEntry | BlockEntry

@@ -7,6 +7,7 @@ import pytest
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.spec import loads
+from cnnspec.spec.render import render
 
 HEAD = "cnnspec: 1\nname: t\ninput: [3, 16, 16]\nlayers:\n"
 
@@ -93,3 +94,92 @@ def test_all_misfits_come_at_once() -> None:
         "  - {id: b, type: conv2d, filters: 4, kernel_size: 19, from: input}\n"
     ).diagnostics
     assert [d.span.line for d in found] == [5, 6]
+
+
+CONV = "type: conv2d, filters: 3, kernel_size: 3, padding: same"
+BLOCK = (
+    f"  - {{use: b, id: x, repeat: 3}}\n  - {{type: add, from: [x, x.1]}}\nblocks: {{b: {{layers: [{{{CONV}}}]}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("layers", "id", "line", "owner"),
+    [
+        (
+            f"  - {{id: a, {CONV}, activation: relu}}\n  - {{id: a.relu, type: tanh, from: input}}\n",
+            "a.relu",
+            6,
+            "the activation of conv2d 'a'",
+        ),
+        (
+            f"  - {{id: a.relu, type: tanh}}\n  - {{id: a, {CONV}, activation: relu}}\n",
+            "a.relu",
+            5,
+            "the activation of conv2d 'a'",
+        ),
+        (
+            f"  - {{id: r, type: residual, shortcut: projection, body: [{{id: shortcut, {CONV}}}]}}\n",
+            "r.shortcut",
+            5,
+            "the projection of residual 'r'",
+        ),
+        (
+            f"  - id: r\n    type: residual\n    shortcut: projection\n    body:\n      - {{{CONV}}}\n"
+            "      - {id: shortcut.batch_norm, type: batch_norm}\n",
+            "r.shortcut.batch_norm",
+            10,
+            "the normalisation in the projection of residual 'r'",
+        ),
+        (
+            f"  - {{id: r.conv2d_1, {CONV}}}\n  - {{id: r, type: residual, body: [{{{CONV}}}]}}\n",
+            "r.conv2d_1",
+            5,
+            "a layer of type conv2d",
+        ),
+        (
+            f"  - type: parallel\n    branches: [[{{{CONV}}}], []]\n  - {{id: parallel_1.1.conv2d_1, {CONV}}}\n",
+            "parallel_1.1.conv2d_1",
+            7,
+            "a layer of type conv2d",
+        ),
+        (f"  - {{id: x.1, {CONV}}}\n{BLOCK}", "x.1", 6, "a layer of type conv2d"),
+        (f"  - {{id: x.3, {CONV}}}\n{BLOCK}", "x.3", 5, "a block"),
+    ],
+)
+def test_an_id_that_something_else_has_is_an_error_at_its_place(layers: str, id: str, line: int, owner: str) -> None:
+    """Ids may hold dots, as the names do that activations, projections and what is nested get."""
+    (found,) = error(layers).diagnostics
+    assert (found.code, found.message) == ("duplicate-id", f"id '{id}' is also the name of {owner}")
+    assert found.span.line == line
+    assert found.related
+
+
+def test_the_last_repetition_has_the_name_of_all_and_its_number() -> None:
+    made = graph(BLOCK.replace("[x, x.1]", "[x, x.3, x.2]"))
+    assert made.output.inputs == ("x.3.conv2d_1", "x.3.conv2d_1", "x.2.conv2d_1")
+
+
+EXTRA = "blocks: {extra: {layers: [{type: relu, when: false}]}}\n"
+
+
+def test_the_output_is_what_the_last_entry_stands_for_even_without_a_layer() -> None:
+    made = graph(
+        f"  - {{id: head, {CONV}}}\n  - {{id: side, type: relu, from: input}}\n  - {{use: extra, from: head}}\n" + EXTRA
+    )
+    assert made.output.name == "head"
+    assert [node.name for node in made.nodes] == ["side", "head"]
+    read = build(loads(render(loads(HEAD + "  - relu\n"), made.nodes)))
+    assert read.output.name == "head"
+
+
+@pytest.mark.parametrize(
+    ("layers", "problem"),
+    [
+        (f"  - {{id: head, {CONV}}}\n  - relu\n  - {{use: extra, from: head}}\n", "'head', which 'relu_1' reads"),
+        ("  - relu\n  - {use: extra, from: input}\n", "its input"),
+    ],
+)
+def test_an_output_that_nobody_expects_is_an_error(layers: str, problem: str) -> None:
+    (found,) = error(layers + EXTRA).diagnostics
+    assert found.message == f"layers: the last entry makes no layer, so the network's output would be {problem}"
+    assert found.span.line == 4 + layers.count("\n")

@@ -77,7 +77,7 @@ def test_fan_out_is_made_explicit(graph: Graph) -> None:
     forked = explicit_fan_out(remove_dead_nodes(graph))
     for node in forked.nodes:
         readers = forked.consumers(node.name)
-        assert len(readers) <= 1 or node.name.endswith(".fork")
+        assert len(readers) <= 1 or node.name.endswith(":fork")
 
 
 NORMALISED = """

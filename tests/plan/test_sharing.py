@@ -59,7 +59,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 def classifier(nodes: list[Node]) -> Graph:
     """The graph that dead nodes are taken from and forks are put into, as training does."""
     output = Node("logits", GlobalAvgPool2d(), (nodes[-1].name,), (SHAPE,), SHAPE[:1])
-    return optimise(Graph("random", SHAPE, (*nodes, output)), TRAINING)
+    return optimise(Graph("random", SHAPE, (*nodes, output), "logits"), TRAINING)
 
 
 @contextmanager
@@ -104,8 +104,8 @@ def test_a_residual_block_copies_nothing() -> None:
     nodes = [node("a", LAYERS[-1], INPUT), node("relu", Relu(), "a"), node("b", LAYERS[-1], "relu")]
     nodes += [node("norm", BatchNorm(), "b"), node("add", Add(), "norm", "relu"), node("c", LAYERS[-1], "add")]
     at = places(classifier(nodes))
-    assert at[value_key("relu.fork")] == at[value_key("relu")]
+    assert at[value_key("relu:fork")] == at[value_key("relu")]
     assert at[value_key("add")] == at[value_key("norm")]
-    assert at[gradient_key("norm", "add", 0)] == at[gradient_key("relu.fork", "add", 1)] == at[gradient_key("add", "c")]
+    assert at[gradient_key("norm", "add", 0)] == at[gradient_key("relu:fork", "add", 1)] == at[gradient_key("add", "c")]
     assert at[gradient_key("b", "norm")] == at[value_key("b")]
-    assert at[gradient_key("relu", "relu.fork")] == at[gradient_key("relu.fork", "b")]
+    assert at[gradient_key("relu", "relu:fork")] == at[gradient_key("relu:fork", "b")]

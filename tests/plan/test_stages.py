@@ -115,7 +115,7 @@ def test_nobody_works_in_place_where_another_member_still_reads() -> None:
         node("relu", Relu(), "map"),
         node("add", Add(), "pool", "relu"),
     ]
-    graph = Graph("beside", SHAPE, tuple(nodes))
+    graph = Graph("beside", SHAPE, tuple(nodes), "add")
     assert [[each.name for each in stage.nodes] for stage in stages.stages(graph, 3, "infer")][1] == [
         "pool",
         "relu",
