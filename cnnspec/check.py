@@ -28,7 +28,8 @@ def _memory(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
     figures: dict[str, int | tuple[int, ...]] = {}
     if "infer_memory" in spec.expect:
-        figures["infer_memory"] = inference_footprint(graph, spec.train.batch_size if spec.train else 1).total
+        batch = spec.train.batch_size if spec.train else 1
+        figures["infer_memory"] = inference_footprint(graph, batch, spec.train).total
     if "train_memory" in spec.expect and spec.train is not None:
         figures["train_memory"] = training_footprint(graph, spec.train.batch_size, spec.train).total
     return over_budget(spec, figures)

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
     graph = checked(spec)
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
-    footprints = {"inference": inference_footprint(graph, batch)}
+    footprints = {"inference": inference_footprint(graph, batch, spec.train)}
     if spec.train is not None:
         footprints["training"] = training_footprint(graph, batch, spec.train)
     mode: Mode = "train" if spec.train else "infer"

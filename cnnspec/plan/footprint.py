@@ -1,4 +1,8 @@
-"""What a network takes in memory, known before anything is allocated."""
+"""What a network takes in memory, known before anything is allocated, and the same on every machine.
+
+Which kernels a plan takes, and with them its arena, follows from the machine model of the loaded BLAS. A footprint is
+the largest over all models, so that no plan on any machine takes more.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 from cnnspec.graph import Graph
+from cnnspec.kernels.machine import MODELS, assuming
+from cnnspec.layers.base import Mode
+from cnnspec.optim import Loss
 from cnnspec.optim.settings import TrainSettings
 from cnnspec.plan.lower import arena_bytes
 from cnnspec.plan.lowering import shards_of
@@ -15,7 +22,7 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one plan: `arena` is exact, the others leave out padding to cache lines."""
+    """Bytes of one plan: `arena` is that of the machine model that needs most; the others leave out padding."""
 
     arena: int  # activations, their gradients, scratch
     parameters: int
@@ -34,7 +41,7 @@ def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footpr
     parameters = FLOAT * graph.parameter_count
     slots = len(train.optimizer.slots()) + (train.accumulate > 1) + (train.ema is not None)
     return Footprint(
-        arena=arena_bytes(graph, batch, "train", loss=train.loss),
+        arena=_largest_arena(graph, batch, "train", train.loss),
         parameters=parameters,
         gradients=parameters * len(shards_of(batch)),
         slots=parameters * slots,
@@ -42,12 +49,20 @@ def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footpr
     )
 
 
-def inference_footprint(graph: Graph, batch: int) -> Footprint:
-    """What inference at a batch size takes."""
+def inference_footprint(graph: Graph, batch: int, train: TrainSettings | None = None) -> Footprint:
+    """What inference at a batch size takes, with the loss where there is one, as labelled images are evaluated."""
     return Footprint(
-        arena=arena_bytes(graph, batch, "infer"),
+        arena=_largest_arena(graph, batch, "infer", train.loss if train else None),
         parameters=FLOAT * graph.parameter_count,
         gradients=0,
         slots=0,
         images=batch * prod(graph.input_shape),
     )
+
+
+def _largest_arena(graph: Graph, batch: int, mode: Mode, loss: Loss | None) -> int:
+    sizes = []
+    for model in MODELS:
+        with assuming(model):
+            sizes.append(arena_bytes(graph, batch, mode, loss=loss))
+    return max(sizes)
