@@ -231,13 +231,16 @@ class Silu(Gated):
     """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = special_functions.sigmoid(x), the slope P (1 + x (1 - P))."""
+        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
         special_functions.sigmoid(x, gate)
         if slope is not None:
             np.subtract(1, gate, out=slope)
             np.multiply(slope, x, out=slope)
             np.add(slope, 1, out=slope)
             np.multiply(slope, gate, out=slope)
+
+
+SATURATED = 24.0  # sigmoid(2u) of it is 0 or 1 to the last bit of float64
 
 
 @register("gelu")
@@ -263,19 +266,21 @@ def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
 
 
 def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    # (1 + tanh(u)) / 2 is special_functions.sigmoid(2u), and P' = 2 u' P (1 - P).
+    # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P). Beyond SATURATED P is 0 or 1, and x^3 would overflow.
     rate = 2 * sqrt(2 / pi)
-    np.square(x, out=work)
-    np.multiply(work, rate * 0.044715, out=gate)
-    np.add(gate, rate, out=gate)
-    np.multiply(gate, x, out=gate)
+    np.clip(x, -SATURATED, SATURATED, out=gate)
+    np.square(gate, out=work)
+    if slope is not None:
+        np.multiply(work, rate * 3 * 0.044715, out=slope)
+        np.add(slope, rate, out=slope)
+        np.multiply(slope, gate, out=slope)
+    np.multiply(work, rate * 0.044715, out=work)
+    np.add(work, rate, out=work)
+    np.multiply(work, gate, out=gate)
     special_functions.sigmoid(gate, gate)
     if slope is not None:
-        np.multiply(work, rate * 3 * 0.044715, out=work)
-        np.add(work, rate, out=work)
-        np.multiply(work, x, out=work)
-        np.multiply(work, gate, out=work)
-        np.subtract(1, gate, out=slope)
+        np.multiply(slope, gate, out=slope)
+        np.subtract(1, gate, out=work)
         np.multiply(slope, work, out=slope)
         np.add(slope, gate, out=slope)
 

@@ -151,7 +151,8 @@ class Mish(Gated):
             np.divide(slope, work, out=slope)
             np.divide(slope, work, out=slope)
             np.multiply(slope, 4, out=slope)
-            np.multiply(slope, x, out=slope)
+            np.clip(x, -np.inf, ONE, out=work)  # where e was clipped P' is not 0, and would not outweigh x
+            np.multiply(slope, work, out=slope)
             np.add(slope, gate, out=slope)
 
 

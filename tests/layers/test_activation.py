@@ -53,6 +53,26 @@ def test_extremes_stay_finite_and_silent(name: str, dtype: Any) -> None:
     assert np.isfinite(bench.input_grads[0]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "fields"), [("silu", {}), ("mish", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"})]
+)
+def test_gated_activations_are_the_identity_far_above_zero_and_nothing_far_below(
+    name: str, fields: dict[str, Any], dtype: Any
+) -> None:
+    """There the slope is 1 and 0, though squares and cubes of x overflow."""
+    far = np.array([1e3, 1e6, 1e13, 1e15, 1e20, 1e30])
+    x = np.concatenate([far, -far]).astype(dtype)
+    bench = Bench(registry.find("layer", name)(**fields), [(len(x),)], sizes=[1], dtype=dtype)
+    bench.shards[0].operands.x[...] = x[:, None]
+    expected = np.where(x > 0, x, 0)[:, None]
+    with np.errstate(all="ignore"):  # as steps run
+        np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6, atol=1e-6)
+        bench.backward()
+    dy = bench.shards[0].operands.output_grads[0]
+    np.testing.assert_allclose(bench.input_grads[0], np.where(x[:, None] > 0, dy, 0), rtol=1e-6, atol=1e-6)
+
+
 def test_slope_of_relu_is_zero_at_zero() -> None:
     bench = Bench(registry.find("layer", "relu")(), [(3,)], sizes=[1])
     bench.shards[0].operands.x[...] = np.array([[-1.0], [0.0], [1.0]])
