@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
-from typing import Annotated, ClassVar, Literal
+from math import inf, log
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from cnnspec.fields import Declaration, Fraction, PerChannel, PositiveNumber
+from cnnspec.fields import Declaration, Fraction, PositiveNumber, Schema
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
@@ -18,6 +18,7 @@ class Loss(Declaration):
     """Base of all losses. The loss of a batch is the mean over its images."""
 
     kind: ClassVar[str] = "loss"
+    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = None  # what it makes probabilities of the outputs with
 
     @property
     def reads_input(self) -> bool:
@@ -39,7 +40,7 @@ class Loss(Declaration):
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
         """The arrays that a step on n images uses."""
-        raise NotImplementedError
+        return {}
 
     def bind(
         self,
@@ -50,10 +51,11 @@ class Loss(Declaration):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """Bind losses (n,) and the gradient of the mean over `batch` images to prediction (features, n).
+        """Bind the loss of every image, losses (n,), and the gradient of the mean over `batch` images.
 
-        `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the classes,
-        or the network's input where `reads_input`.
+        The gradient is by the prediction (features, n), or (h, c, w, n) where the network ends in a map; None at
+        inference. `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the
+        classes, or the network's input where `reads_input`.
         """
         raise NotImplementedError
 
@@ -61,9 +63,39 @@ class Loss(Declaration):
         """The mean loss of images with these labels (n,) where nothing is left to learn."""
         return 0.0
 
+    def unlearned(self, labels: Array, classes: int) -> float | None:
+        """The mean loss where the network finds all classes equally likely, as it should at first; None if unknown."""
+        return None
+
     def probabilities(self, output: Array) -> Array:
-        """One image's class probabilities from the network's output (features,)."""
-        raise NotImplementedError
+        """One image's class probabilities from the network's output (features,), cut to 0..1 where they are outputs."""
+        if self.applies == "softmax":
+            grown = np.exp(output - output.max())
+            return np.asarray(grown / grown.sum())
+        if self.applies == "sigmoid":
+            return np.asarray(0.5 + 0.5 * np.tanh(output / 2))
+        return np.clip(output, 0, 1)
+
+
+def _class_weights(value: Any) -> tuple[float, ...]:
+    weights = tuple(float(weight) for weight in value)
+    if not all(0 <= weight < inf for weight in weights) or not any(weights):
+        raise ValueError(f"class_weights: expected numbers of at least 0, one of them above 0, got {list(weights)}")
+    return weights
+
+
+ClassWeights = Annotated[
+    tuple[float, ...],
+    Schema(
+        {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0},
+            "minItems": 1,
+            "contains": {"type": "number", "exclusiveMinimum": 0},
+        },
+        _class_weights,
+    ),
+]
 
 
 @register("softmax_cross_entropy")
@@ -75,8 +107,10 @@ class SoftmaxCrossEntropy(Loss):
     Source of the smoothing: Szegedy et al., "Rethinking the Inception architecture" (2016).
     """
 
+    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "softmax"
+
     label_smoothing: Annotated[Fraction, "share of the target that is spread over all classes"] = 0.0
-    class_weights: Annotated[PerChannel | None, "how much an image of each class counts"] = None
+    class_weights: Annotated[ClassWeights | None, "how much an image of each class counts"] = None
 
     def check(self, output: Shape, classes: int | None, given: Shape) -> None:
         """ShapeError too where the weights are not as many as the classes."""
@@ -111,7 +145,7 @@ class SoftmaxCrossEntropy(Loss):
         shifted, softmax, wanted, row = (buffers[k] for k in ("shifted", "softmax", "target", "row"))
         counts = buffers["counts"]
         weights = None if self.class_weights is None else np.array(self.class_weights, prediction.dtype)
-        classes = np.arange(len(prediction))[:, None]
+        classes, lowest = np.arange(len(prediction))[:, None], np.finfo(prediction.dtype).min
         smoothing, spread = self.label_smoothing, self.label_smoothing / len(prediction)
 
         def step() -> None:
@@ -126,6 +160,7 @@ class SoftmaxCrossEntropy(Loss):
                 np.add(wanted, spread, out=wanted)
             np.maximum.reduce(prediction, axis=0, out=row)
             np.subtract(prediction, row, out=shifted)
+            np.maximum(shifted, lowest, out=shifted)  # 0 times -inf is not a number
             np.exp(shifted, out=softmax)
             np.add.reduce(softmax, axis=0, out=row)
             np.divide(softmax, row, out=softmax)
@@ -150,13 +185,14 @@ class SoftmaxCrossEntropy(Loss):
             return 0.0
         top = 1 - self.label_smoothing + spread
         entropy = -top * log(top) - (classes - 1) * spread * log(spread)
-        weights = np.ones(classes) if self.class_weights is None else np.array(self.class_weights)
-        return entropy * float(weights[labels].mean())
+        return entropy * self._mean_weight(labels)
 
-    def probabilities(self, output: Array) -> Array:
-        """softmax(z)."""
-        grown = np.exp(output - output.max())
-        return np.asarray(grown / grown.sum())
+    def unlearned(self, labels: Array, classes: int) -> float:
+        """-log(1 / K) for K classes, times the classes' weights."""
+        return log(classes) * self._mean_weight(labels)
+
+    def _mean_weight(self, labels: Array) -> float:
+        return 1.0 if self.class_weights is None else float(np.array(self.class_weights)[labels].mean())
 
 
 class Elementwise(Loss):
@@ -183,10 +219,10 @@ class Elementwise(Loss):
             )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The difference to the target, what each output loses, and which class is right."""
+        """The loss of every output, its derivative, and which class is right."""
         shape = (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
         hits = {} if self.reads_input else {"hits": Buffer(shape, dtype=bool)}
-        return {"difference": Buffer(shape), "loss": Buffer(shape), **hits}
+        return {"loss": Buffer(shape), "derivative": Buffer(shape), **hits}
 
     def bind(
         self,
@@ -198,48 +234,36 @@ class Elementwise(Loss):
         batch: int,
     ) -> Step:
         """The target, the loss of every output, the mean; then the gradient from the same arrays."""
-        difference, loss, hits = buffers["difference"], buffers["loss"], buffers.get("hits")
+        loss, derivative, hits = buffers["loss"], buffers["derivative"], buffers.get("hits")
         count = prediction.size // prediction.shape[-1]
         axes = tuple(range(prediction.ndim - 1))
         classes = np.arange(len(prediction))[:, None]
-        shared = target.ndim == prediction.ndim
+        dense = target.ndim == prediction.ndim  # a number for every output, not a label for every image
 
         def step() -> None:
-            wanted = target if shared else np.equal(classes, target, out=hits)
-            self.compare(prediction, wanted, difference, loss)
+            wanted = target if dense else np.equal(classes, target, out=hits)
+            self.compare(prediction, wanted, loss, derivative)
             np.add.reduce(loss, axis=axes, out=losses)
             np.divide(losses, count, out=losses)
             if gradient is not None:
-                self.slope(difference, gradient)
-                np.multiply(gradient, 1 / (count * batch), out=gradient)
+                np.multiply(derivative, 1 / (count * batch), out=gradient)
 
         return step
 
-    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
-        """Write l(y, t) to `loss`, and to `difference` what the slope is made of."""
+    def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
+        """Write l(y, t) to `loss` and dl/dy to `derivative`, for every output of every image."""
         raise NotImplementedError
-
-    def slope(self, difference: Array, gradient: Array) -> None:
-        """Write dl/dy."""
-        raise NotImplementedError
-
-    def probabilities(self, output: Array) -> Array:
-        """The outputs, cut to 0..1."""
-        return np.clip(output, 0, 1)
 
 
 @register("mean_squared_error")
 class MeanSquaredError(Elementwise):
     """L = 1/K sum_k (y_k - t_k)^2 on K outputs. dL/dy = 2 (y - t) / K. The target is the label's class or the input."""
 
-    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
-        """(y - t)^2."""
-        np.subtract(prediction, wanted, out=difference)
-        np.multiply(difference, difference, out=loss)
-
-    def slope(self, difference: Array, gradient: Array) -> None:
-        """2 (y - t)."""
-        np.multiply(difference, 2, out=gradient)
+    def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
+        """(y - t)^2, 2 (y - t)."""
+        np.subtract(prediction, target, out=derivative)
+        np.multiply(derivative, derivative, out=loss)
+        np.multiply(derivative, 2, out=derivative)
 
 
 @register("huber")
@@ -251,18 +275,14 @@ class Huber(Elementwise):
 
     delta: Annotated[PositiveNumber, "where the square ends"] = 1.0
 
-    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
-        """With c the difference d cut to +-delta: h = (2 d - c) c / 2."""
-        np.subtract(prediction, wanted, out=loss)
-        np.clip(loss, -self.delta, self.delta, out=difference)
-        np.multiply(loss, 2, out=loss)
-        np.subtract(loss, difference, out=loss)
-        np.multiply(loss, difference, out=loss)
-        np.multiply(loss, 0.5, out=loss)
-
-    def slope(self, difference: Array, gradient: Array) -> None:
-        """The difference, cut."""
-        np.copyto(gradient, difference)
+    def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
+        """With c the difference d cut to +-delta: h = (d - c/2) c, dh/dd = c."""
+        np.subtract(prediction, target, out=loss)
+        np.clip(loss, -self.delta, self.delta, out=derivative)
+        np.multiply(derivative, 0.5, out=derivative)
+        np.subtract(loss, derivative, out=loss)
+        np.multiply(derivative, 2, out=derivative)
+        np.multiply(loss, derivative, out=loss)
 
 
 @register("binary_cross_entropy")
@@ -272,26 +292,20 @@ class BinaryCrossEntropy(Elementwise):
     Written max(z, 0) - z t + log(1 + e^-|z|), which does not overflow. dL/dz = (s(z) - t) / K.
     """
 
-    def compare(self, prediction: Array, wanted: Array, difference: Array, loss: Array) -> None:
-        """The stable form; s(z) - t."""
-        np.abs(prediction, out=difference)
-        np.negative(difference, out=difference)
-        np.exp(difference, out=difference)
-        np.log1p(difference, out=loss)
-        np.maximum(prediction, 0, out=difference)
-        np.add(loss, difference, out=loss)
-        np.multiply(prediction, wanted, out=difference)
-        np.subtract(loss, difference, out=loss)
-        np.multiply(prediction, 0.5, out=difference)
-        np.tanh(difference, out=difference)  # s(z) = (1 + tanh(z / 2)) / 2
-        np.multiply(difference, 0.5, out=difference)
-        np.add(difference, 0.5, out=difference)
-        np.subtract(difference, wanted, out=difference)
+    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "sigmoid"
 
-    def slope(self, difference: Array, gradient: Array) -> None:
-        """s(z) - t."""
-        np.copyto(gradient, difference)
-
-    def probabilities(self, output: Array) -> Array:
-        """s(z)."""
-        return np.asarray(0.5 + 0.5 * np.tanh(output / 2))
+    def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
+        """The stable form, whose first difference is 0 where a 0 or a 1 is met; s(z) - t."""
+        np.maximum(prediction, 0, out=loss)
+        np.multiply(prediction, target, out=derivative)
+        np.subtract(loss, derivative, out=loss)
+        np.abs(prediction, out=derivative)
+        np.negative(derivative, out=derivative)
+        np.exp(derivative, out=derivative)
+        np.log1p(derivative, out=derivative)
+        np.add(loss, derivative, out=loss)
+        np.negative(prediction, out=derivative)
+        np.exp(derivative, out=derivative)  # infinite for a large -z, of which s is 0
+        np.add(derivative, 1, out=derivative)
+        np.divide(1, derivative, out=derivative)
+        np.subtract(derivative, target, out=derivative)

@@ -29,6 +29,7 @@ class Optimizer(Declaration):
     """
 
     kind: ClassVar[str] = "optimizer"
+    adaptive: ClassVar[bool] = False  # whether a weight moves by about the rate, whatever the size of its gradient
     decoupled: ClassVar[bool] = False  # whether weight decay leaves the gradient as it is
     scratch: ClassVar[int] = 1  # temporary arrays that an update is given, at least 1
 
@@ -127,11 +128,13 @@ class Nesterov(Momentum):
 
 @register("adam")
 class Adam(Optimizer):
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate m' / (sqrt(v') + epsilon).
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= rate m' / (sqrt(v') + epsilon), m' = m / (1 - b1^t).
 
-    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) at update t: m and v are 0 at first, which draws them towards 0.
+    Likewise v' = v / (1 - b2^t), at update t: both start at 0, which the divisions make up for.
     Weight decay is part of the gradient. Source: Kingma and Ba, "Adam" (2014).
     """
+
+    adaptive: ClassVar[bool] = True
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
     beta1: Annotated[Fraction, "memory of the mean"] = 0.9
@@ -179,6 +182,8 @@ class RmsProp(Optimizer):
 
     Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning" (2012).
     """
+
+    adaptive: ClassVar[bool] = True
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
     memory: Annotated[Fraction, "of the squares"] = 0.99
@@ -240,6 +245,7 @@ class Lion(Optimizer):
     Source: Chen et al., "Symbolic discovery of optimization algorithms" (2023).
     """
 
+    adaptive: ClassVar[bool] = True
     decoupled: ClassVar[bool] = True
     scratch: ClassVar[int] = 2
 

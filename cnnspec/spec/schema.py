@@ -83,7 +83,7 @@ def _or_variable(part: Json) -> Json:
         return {**part, "anyOf": [*nested, VARIABLE]}
     match part.get("type"):
         case "array":
-            return {**part, "items": _or_variable(part["items"])}
+            return {**part, **{key: _or_variable(part[key]) for key in ("items", "contains") if key in part}}
         case "object":
             return {**part, "properties": {name: _or_variable(inner) for name, inner in part["properties"].items()}}
     return {"anyOf": [part, VARIABLE]}

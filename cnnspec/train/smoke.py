@@ -51,16 +51,17 @@ def smoke(spec: Spec, graph: Graph, *, images: int = 8, seconds: float = 20.0) -
 
 
 def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
-    """Cross-entropy knows nothing at first, so it starts near ln(classes)."""
+    """The loss starts near that of a network which finds all classes equally likely, where that is known."""
     name, settings = "first loss", model.spec.train
     assert settings is not None
     if not math.isfinite(loss):
         overflow = "numbers overflow in the forward pass: add batch_norm, or start with smaller weights"
         return Proof(name, False, f"{loss}", _loudest(model, plan), overflow)
-    if classes is None or settings.loss.type_name != "softmax_cross_entropy":
+    expected = None if classes is None else settings.loss.unlearned(plan.labels, classes)
+    if classes is None or expected is None:
         return Proof(name, True, f"{loss:.4g}")
-    expected = math.log(classes)
-    figure = f"{loss:.4f}, ln({classes}) = {expected:.4f}" if loss < 1e4 else f"{loss:.4g}, ln({classes})"
+    origin = f"ln({classes})" if math.isclose(expected, math.log(classes)) else f"that of {classes} equal scores"
+    figure = f"{loss:.4f}, {origin} = {expected:.4f}" if loss < 1e4 else f"{loss:.4g}, {origin}"
     if 0.5 * expected <= loss <= 2 * expected:
         return Proof(name, True, figure)
     advice = "the logits start too large: check weight_init, or add batch_norm before the last layer"

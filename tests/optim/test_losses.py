@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from cnnspec.kernels.step import Array
+from cnnspec.kernels.step import Array, step_state
 from cnnspec.optim import Loss
 from cnnspec.optim.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 from cnnspec.shapes import ShapeError
@@ -22,12 +25,13 @@ LOSSES: list[Loss] = [
 
 def run(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
     count = prediction.shape[1]
-    losses, gradient = np.full(count, np.nan), np.full_like(prediction, np.nan)
+    losses, gradient = np.full(count, np.nan, prediction.dtype), np.full_like(prediction, np.nan)
     buffers = {
-        name: np.full(buffer.shape, np.nan).astype(buffer.dtype or np.float64)
+        name: np.ones(buffer.shape, buffer.dtype or prediction.dtype)
         for name, buffer in loss.scratch(prediction.shape[:1], count).items()
     }
-    loss.bind(prediction, target, gradient, losses, buffers, batch)()
+    with step_state():
+        loss.bind(prediction, target, gradient, losses, buffers, batch)()
     return losses, gradient
 
 
@@ -106,6 +110,12 @@ def test_cross_entropy_of_mixed_targets() -> None:
     np.testing.assert_allclose(gradient, (np.exp(logs) - shares) / 3, rtol=1e-12)
 
 
+@pytest.mark.parametrize("weights", [[], [0, 0.0], [1, -1], [1, float("nan")], [float("inf"), 1]])
+def test_class_weights_are_0_or_more_and_not_all_0(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="class_weights: expected numbers of at least 0, one of them above 0"):
+        SoftmaxCrossEntropy.of(class_weights=weights)
+
+
 def test_class_weights_count_images() -> None:
     logits, labels = np.random.default_rng(3).standard_normal((3, 4)), np.array([0, 2, 1, 2])
     plain, _ = run(SoftmaxCrossEntropy(), logits, labels, 4)
@@ -143,8 +153,103 @@ def test_the_input_can_be_the_target(loss: type[MeanSquaredError | Huber | Binar
     prediction, given = random.random((4, 1, 5, 3)), random.random((4, 1, 5, 3))
     losses, gradient = np.empty(3), np.empty_like(prediction)
     buffers = {name: np.empty(buffer.shape) for name, buffer in reading.scratch((1, 4, 5), 3).items()}
-    reading.bind(prediction, given, gradient, losses, buffers, 3)()
+    with step_state():
+        reading.bind(prediction, given, gradient, losses, buffers, 3)()
     if loss is MeanSquaredError:
         np.testing.assert_allclose(losses, ((prediction - given) ** 2).mean((0, 1, 2)))
         np.testing.assert_allclose(gradient, 2 * (prediction - given) / 60)
     assert np.isfinite(gradient).all()
+
+
+WEIGHTS = st.one_of(st.none(), st.lists(st.floats(0, 5), min_size=5, max_size=5).filter(any))
+RANDOM: st.SearchStrategy[Loss] = st.one_of(
+    st.builds(SoftmaxCrossEntropy, label_smoothing=st.floats(0, 0.999), class_weights=WEIGHTS),
+    st.builds(MeanSquaredError),
+    st.builds(Huber, delta=st.floats(1e-3, 1e3)),
+    st.builds(BinaryCrossEntropy),
+)
+
+
+@pytest.mark.filterwarnings("default")
+@settings(max_examples=500, deadline=None)
+@drawn(RANDOM, st.sampled_from([1e-9, 0.1, 1.0, 30.0, 1e3, 1e8]), st.booleans(), st.integers(0, 1000))
+def test_pytorch_agrees(loss: Loss, scale: float, mixed: bool, seed: int) -> None:
+    """On scores of any size, and on labels and mixed targets alike."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(seed)
+    prediction, labels = scale * random.standard_normal((5, 6)), random.integers(0, 5, 6)
+    target = random.dirichlet(np.ones(5), 6).T if mixed else labels
+    shares = target if mixed else (np.arange(5)[:, None] == labels).astype(float)
+    z, t = torch.tensor(prediction.T.copy(), requires_grad=True), torch.tensor(shares.T.copy())
+    functional = torch.nn.functional
+    match loss:
+        case SoftmaxCrossEntropy():
+            each = functional.cross_entropy(z, t, reduction="none", label_smoothing=loss.label_smoothing)
+            if loss.class_weights is not None:
+                each = each * (t @ torch.tensor(loss.class_weights, dtype=torch.float64))
+        case Huber():
+            each = functional.huber_loss(z, t, reduction="none", delta=loss.delta).mean(1)
+        case BinaryCrossEntropy():
+            each = functional.binary_cross_entropy_with_logits(z, t, reduction="none").mean(1)
+        case _:
+            each = functional.mse_loss(z, t, reduction="none").mean(1)
+    each.mean().backward()
+    losses, gradient = run(loss, prediction, target, 6)
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(gradient, z.grad.numpy().T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), BinaryCrossEntropy()], ids=str)
+def test_the_largest_scores_on_the_right_side_lose_nothing(loss: Loss, dtype: str) -> None:
+    largest = np.finfo(dtype).max
+    losses, gradient = run(loss, np.array([[largest], [-largest], [-largest]], dtype), np.array([0]), 1)
+    np.testing.assert_array_equal(losses, 0)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_the_largest_scores_on_the_wrong_side_have_a_finite_gradient() -> None:
+    largest = np.finfo("float32").max
+    prediction = np.array([[largest], [-largest], [-largest]], "float32")
+    losses, gradient = run(SoftmaxCrossEntropy(), prediction, np.array([1]), 1)
+    assert losses[0] >= largest
+    np.testing.assert_array_equal(gradient, [[1], [-1], [0]])
+    losses, gradient = run(BinaryCrossEntropy(), prediction / 4, np.array([1]), 1)
+    np.testing.assert_allclose(losses, np.array([largest / 6]), rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.array([[1 / 3], [-1 / 3], [0]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_a_score_that_is_no_number_shows_in_the_loss(loss: Loss, score: float) -> None:
+    prediction = np.zeros((5, 2))
+    prediction[3, 1] = score
+    losses, _ = run(loss, prediction, np.array([1, 1]), 2)
+    assert np.isfinite(losses[0])
+    assert not np.isfinite(losses[1])
+
+
+def test_a_yes_of_which_the_network_is_sure_loses_little_but_not_nothing() -> None:
+    """log(1 + e^-z) is far below the rounding of z in single precision."""
+    losses, gradient = run(BinaryCrossEntropy(), np.array([[12.0], [-12.0]], "float32"), np.array([0]), 1)
+    np.testing.assert_allclose(losses, [np.log1p(np.exp(-12.0))], rtol=1e-6)
+    np.testing.assert_allclose(gradient[1], 0.5 / (1 + np.exp(12.0)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_probabilities_are_those_that_the_loss_compares(loss: Loss) -> None:
+    scores = np.array([-3.0, 0.2, 0.9, 5.0, -1000.0])
+    found = loss.probabilities(scores)
+    expected = {
+        "softmax": np.exp(scores) / np.exp(scores).sum(),
+        "sigmoid": 1 / (1 + np.exp(np.minimum(-scores, 700))),
+        None: np.array([0, 0.2, 0.9, 1, 0]),
+    }[loss.applies]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", LOSSES[:3], ids=str)
+def test_equal_scores_lose_what_is_not_learned(loss: Loss) -> None:
+    labels = np.array([0, 1, 1, 3])
+    losses, _ = run(loss, np.full((5, 4), 0.3), labels, 4)
+    assert loss.unlearned(labels, 5) == pytest.approx(losses.mean(), rel=1e-12)
