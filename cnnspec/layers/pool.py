@@ -130,6 +130,7 @@ class AvgPool2d(Pool2d):
 class LpPool2d(Pool2d):
     """y = (sum |x|^p / |P|)^(1/p) over each window P, whose padding does not count; p = 1 is the mean of |x|.
 
+    Powers are of |x| / m, m the largest of the window: neither small nor large numbers leave the range of the type.
     ONNX's LpPool is the same without the division by |P|. The gradient at x = 0 is 0.
     """
 
@@ -137,26 +138,37 @@ class LpPool2d(Pool2d):
     retains: ClassVar[frozenset[str]] = frozenset({"x", "y"})
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The powers, and each output's share of the gradient."""
+        """Magnitudes, the largest of each window, and powers; in backward what makes each output's share of dx."""
         x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
-        forward = {"powers": Buffer(x)}
+        forward = {"magnitudes": Buffer(x), "largest": Buffer(y), "powers": Buffer(y)}
         backward = {name: Buffer(y, "input") for name in ("share", "ratio", "scale")}
         return forward | backward | {"signs": Buffer(x, "input")} if mode == "train" else forward
 
     def forward(self, o: Operands) -> Program:
-        """The root of the mean of powers."""
-        laid, x, y, powers, p = _windows_of(self, o.x), o.x, o.y, o.buffers["powers"], self.p
+        """m times the root of the mean of powers."""
+        laid, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
+        magnitudes, largest, powers = (o.buffers[name] for name in ("magnitudes", "largest", "powers"))
+        smallest = np.finfo(y.dtype).tiny  # of a window of zeros
+        passes = [
+            (magnitudes[tap.read], *(array[tap.write] for array in (largest, powers, y))) for tap in taps.taps(laid)
+        ]
 
-        def raise_to_p() -> None:
-            np.absolute(x, out=powers)
-            np.power(powers, p, out=powers)
-
-        def take_root() -> None:
+        def step() -> None:
+            np.absolute(x, out=magnitudes)
+            largest.fill(smallest)
+            for element, most, _, _ in passes:
+                np.maximum(most, element, out=most)
+            y.fill(0)
+            for element, most, power, total in passes:
+                np.divide(element, most, out=power)
+                np.power(power, p, out=power)
+                np.add(total, power, out=total)
             np.multiply(y, inverse, out=y)
             np.power(y, 1 / p, out=y)
+            np.multiply(y, largest, out=y)
 
-        return [raise_to_p, *pooling.gather(laid, powers, y), take_root]
+        return [step]
 
     def backward(self, o: Operands) -> Backward:
         """dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
@@ -165,7 +177,7 @@ class LpPool2d(Pool2d):
         laid, x, y, dy, dx, p = _windows_of(self, o.x), o.x, o.y, o.dy, o.dx, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
         share, ratio, scale, signs = (o.buffers[name] for name in ("share", "ratio", "scale", "signs"))
-        smallest = np.finfo(y.dtype).tiny  # where y is 0, so is every x of its window, and 0 / smallest is 0
+        smallest = np.finfo(y.dtype).tiny  # |x| is at most |P|^(1/p) y, so where y is 0 the ratio is at most 1
         passes = [
             (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale)))
             for tap in taps.taps(laid)

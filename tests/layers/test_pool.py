@@ -157,3 +157,16 @@ def test_what_ceil_mode_adds_is_not_counted() -> None:
     x = bench.inputs[0][:, 0, :, 0]
     expected = [[x[:2, :2].mean(), x[:2, 2].mean()], [x[2, :2].mean(), x[2, 2]]]
     np.testing.assert_allclose(bench.forward()[:, 0, :, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e10, 1e30])
+@pytest.mark.parametrize("p", [2, 3.5, 8])
+def test_lp_pool_scales_with_its_input(scale: float, p: float) -> None:
+    """The norm of c x is c times that of x, and the gradient is the same, though powers leave the range of float32."""
+    reference, bench = (Bench(LpPool2d.of(kernel_size=2, p=p), [(2, 6, 6)], dtype=t) for t in (np.float64, np.float32))
+    bench.shards[0].operands.x[...] = scale * reference.inputs[0]
+    for each in (reference, bench):
+        each.forward()
+        each.backward()
+    np.testing.assert_allclose(bench.y / np.float32(scale), reference.y, rtol=1e-5)
+    np.testing.assert_allclose(bench.input_grads[0], reference.input_grads[0], rtol=2e-4, atol=1e-6)
