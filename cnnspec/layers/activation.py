@@ -87,6 +87,8 @@ class LeakyRelu(Activation):
     def forward(self, o: Operands) -> Program:
         """max(x, slope x), or where the slope is above 1 the smaller of them."""
         x, y, sloped, slope = o.x, o.y, o.buffers["sloped"], self.negative_slope
+        if slope == 0:  # 0 times infinity is no number
+            return [partial(np.clip, x, 0, np.inf, out=y)]
         choose = np.maximum if slope <= 1 else np.minimum
         return [partial(np.multiply, x, slope, sloped), partial(choose, x, sloped, out=y)]
 

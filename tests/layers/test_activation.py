@@ -10,6 +10,7 @@ import pytest
 
 from cnnspec import registry
 from cnnspec.kernels import special_functions
+from tests.layers.draws import new
 from tests.layers.harness import Bench
 from tests.layers.onnx_oracle import evaluate
 
@@ -122,3 +123,10 @@ def test_leaky_relu_takes_any_slope(slope: float) -> None:
 
 def test_softmax_sums_to_one_over_channels() -> None:
     np.testing.assert_allclose(bench_of("softmax", {}).forward().sum(axis=1), 1, rtol=1e-14)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 2.0])
+def test_leaky_relu_of_infinity(slope: float) -> None:
+    bench = Bench(new("leaky_relu", negative_slope=slope), [(2,)], sizes=[1])
+    bench.shards[0].operands.x[:, 0] = np.inf, -np.inf
+    np.testing.assert_array_equal(bench.forward()[:, 0], [np.inf, -np.inf if slope else 0])
