@@ -139,7 +139,7 @@ class Network:
             yield plan, part
 
     def _check(self, images: Array) -> None:
-        if images.ndim != 4 or images.shape[1:] != self.graph.input_shape:
+        if images.shape[1:] != self.graph.input_shape:
             expected = ", ".join(map(str, self.graph.input_shape))
             raise ValueError(f"expected images of shape (n, {expected}), got {images.shape}")
 

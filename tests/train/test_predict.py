@@ -42,3 +42,14 @@ def test_the_plan_unused_for_longest_goes(network: Model) -> None:
     assert network.plan(1, "infer") is first
     assert network.plan(2, "train") is trained
     assert network.plan(2, "infer") is not second
+
+
+def test_inputs_without_rows_and_columns() -> None:
+    text = "cnnspec: 1\nname: vector\ninput: [7]\nlayers: [{type: dense, units: 3}]\n"
+    model = compile(loads(f"{text}train: {{epochs: 1, batch_size: 4, optimizer: {{type: sgd, learning_rate: 0.1}}}}"))
+    x = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
+    weight, bias = (model.params[f"dense_1.{name}"] for name in ("weight", "bias"))
+    np.testing.assert_allclose(model.predict(x), x @ weight.T + bias, rtol=1e-5, atol=1e-6)
+    assert model.evaluate(x, np.zeros(5, int)).loss is not None
+    with pytest.raises(ValueError, match=r"expected images of shape \(n, 7\), got \(5, 6\)"):
+        model.predict(x[:, :6])
