@@ -29,7 +29,8 @@ class ConvTranspose2d(Layer):
 
     (c, h, w) -> (filters, oh, ow), oh = (h - 1) sh - top - bottom + dh (kh - 1) + 1 + output_padding. Its forward pass
     is the input's gradient of the convolution that maps y to x, its input's gradient that convolution. `padding: same`
-    gives oh = h sh. Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+    cuts the output down to oh = h sh; where the kernel is smaller than the stride it is smaller than that, and stays.
+    Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
     """
 
     filters: Annotated[PositiveInt, "output channels"]

@@ -90,7 +90,10 @@ class Weights:
         return self.segments[-1].stop if self.segments else 0
 
     def initialise(self, seed: int) -> None:
-        """Fill every parameter from the seed and the parameter's position in the graph, and nothing else."""
+        """Fill every parameter from the seed and its place in the alphabetical order of all, and nothing else.
+
+        So the order of layers and their weight decay change nothing, but an id that sorts elsewhere does.
+        """
         order = sorted(range(len(self.slots)), key=lambda i: self.slots[i].key)
         for index, position in enumerate(order):
             slot = self.slots[position]
