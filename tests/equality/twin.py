@@ -1,0 +1,275 @@
+"""The same trainings by PyTorch in float64: layers as `cnnspec.compare.pytorch` has them, the rest by its formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnspec.compare import pytorch
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.step import Array
+from tests.equality import values
+from tests.equality.result import Result, Setup
+
+Tensor = Any
+Tensors = dict[str, Tensor]
+
+
+def _lp_pool(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    """With the gradient 0 where all of a window is 0, for which PyTorch has none."""
+    t, layer = pytorch.torch(), node.layer
+    powers = pytorch._mean_of_windows(node, inputs[0].abs() ** layer.p, whole=False)  # type: ignore[attr-defined]
+    positive = powers > 0
+    return t.where(positive, t.where(positive, powers, 1.0) ** (1 / layer.p), 0.0)  # type: ignore[attr-defined]
+
+
+def _softplus(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    return pytorch.torch().nn.functional.softplus(inputs[0], threshold=60)
+
+
+def _hard_sigmoid(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    """PyTorch's own gradient multiplies by 1/6 in single precision."""
+    return (inputs[0] / 6 + 0.5).clamp(0, 1)
+
+
+def _hard_swish(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    return inputs[0] * _hard_sigmoid(node, arrays, inputs, training)
+
+
+def _batch_norm(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    """PyTorch's own gradient is wrong for a single image whose channels lie together (seen in 2.13)."""
+    layer: Any = node.layer
+    x, running = inputs[0], (arrays["running_mean"], arrays["running_variance"])
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    mean, variance = running
+    if training:
+        count = x.numel() // x.shape[1]
+        mean, variance = x.mean(axes), x.var(axes, unbiased=False)
+        for kept, found in zip(running, (mean, variance * count / max(count - 1, 1)), strict=True):
+            kept.mul_(layer.momentum).add_(found.detach(), alpha=1 - layer.momentum)
+    normal = (x - mean.reshape(shape)) / (variance.reshape(shape) + layer.epsilon).sqrt()
+    return normal * arrays["weight"].reshape(shape) + arrays["bias"].reshape(shape)
+
+
+# where PyTorch's own is less exact than float64 or wrong, or has no gradient
+OWN: Mapping[str, pytorch.Function] = {
+    "batch_norm": _batch_norm,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "lp_pool2d": _lp_pool,
+    "softplus": _softplus,
+}
+FUNCTIONS: Mapping[str, pytorch.Function] = {**pytorch.FUNCTIONS, **OWN}
+
+
+def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: bool) -> Tensor:
+    """The network's output."""
+    found = {INPUT: x}
+    for node in graph.nodes:
+        owner = node.share or node.name
+        arrays = {name: params[f"{owner}.{name}"] for name in node.params}
+        arrays |= {name: state[f"{node.name}.{name}"] for name in node.state}
+        inputs = [found[name] for name in node.inputs]
+        found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, training)
+    return found[graph.output.name]
+
+
+def loss_of(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    """The mean loss of a batch by the formulas of the losses."""
+    t = pytorch.torch()
+    functional = t.nn.functional
+    if settings.type_name == "softmax_cross_entropy":
+        hot = functional.one_hot(classes, y.shape[1]).to(y.dtype)
+        counts = 1.0
+        if settings.class_weights is not None:
+            counts = (hot * t.tensor(settings.class_weights, dtype=y.dtype)).sum(1)
+        e = settings.label_smoothing
+        target = hot * (1 - e) + e / y.shape[1]
+        return (counts * -(target * functional.log_softmax(y, 1)).sum(1)).mean()
+    target = x if settings.reads_input else functional.one_hot(classes, y.shape[1]).to(y.dtype)
+    if settings.type_name == "mean_squared_error":
+        return functional.mse_loss(y, target)
+    if settings.type_name == "huber":
+        return functional.huber_loss(y, target, delta=settings.delta)
+    assert settings.type_name == "binary_cross_entropy", f"write {settings.type_name} here"
+    return functional.binary_cross_entropy_with_logits(y, target)
+
+
+Update = Callable[[Any, dict[str, Array], Array, Array, float, float, int], Array]
+
+
+def _sgd(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    g = g + decay * w
+    s["v"] = o.momentum * s.get("v", 0.0) + g
+    return np.asarray(w - rate * (g + o.momentum * s["v"] if o.nesterov else s["v"]))
+
+
+def _adam(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    g = g + decay * w
+    s["m"] = o.beta1 * s.get("m", 0.0) + (1 - o.beta1) * g
+    s["v"] = o.beta2 * s.get("v", 0.0) + (1 - o.beta2) * g * g
+    mean, square = s["m"] / (1 - o.beta1**t), s["v"] / (1 - o.beta2**t)
+    return np.asarray(w - rate * mean / (np.sqrt(square) + o.epsilon))
+
+
+def _adamw(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    return _adam(o, s, w - rate * decay * w, g, rate, 0.0, t)
+
+
+def _rmsprop(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    g = g + decay * w
+    s["v"] = o.memory * s.get("v", 0.0) + (1 - o.memory) * g * g
+    s["b"] = o.momentum * s.get("b", 0.0) + g / (np.sqrt(s["v"]) + o.epsilon)
+    return np.asarray(w - rate * s["b"])
+
+
+def _adagrad(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    g = g + decay * w
+    s["v"] = s.get("v", 0.0) + g * g
+    return np.asarray(w - rate * g / (np.sqrt(s["v"]) + o.epsilon))
+
+
+def _lion(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    mean = s.get("m", np.zeros_like(g))
+    s["m"] = o.beta2 * mean + (1 - o.beta2) * g
+    return np.asarray(w - rate * (np.sign(o.beta1 * mean + (1 - o.beta1) * g) + decay * w))
+
+
+UPDATES: Mapping[str, Update] = {
+    "sgd": _sgd,
+    "momentum": _sgd,
+    "nesterov": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+    "lion": _lion,
+}
+
+
+class Twin:
+    """A training as PyTorch computes it; `shaken` changes every weight by that share, to see what rounding may do."""
+
+    def __init__(self, setup: Setup, shaken: float = 0.0) -> None:
+        self.setup, self.graph = setup, setup.graph
+        self.torch = pytorch.torch()
+        settings = setup.spec.train
+        assert settings is not None
+        self.settings = settings
+        self.params: dict[str, Array] = {}
+        self.state: Tensors = {}
+        self.decays: dict[str, float] = {}  # of what is trained
+        for node in self.graph.nodes:
+            for name, parameter in () if node.share else node.params.items():
+                key = f"{node.name}.{name}"
+                start = values.weights(key, parameter.shape)
+                self.params[key] = start * (1 + shaken * values.noise(f"shaken {key}", parameter.shape))
+                if node.trainable:
+                    own = settings.optimizer.weight_decay if node.weight_decay is None else node.weight_decay
+                    self.decays[key] = own if parameter.decays else 0.0
+            for name, state in node.state.items():
+                self.state[f"{node.name}.{name}"] = self.torch.full(state.shape, state.fill, dtype=self.torch.float64)
+        self.unreached: set[str] = set()
+        self.vague: dict[str, Array] = {}  # which elements ever had a gradient that is rounding alone
+
+    def predict(self) -> Array:
+        images = self.torch.tensor(values.images(0, self.setup.batch, self.graph.input_shape))
+        tensors = {key: self.torch.tensor(array) for key, array in self.params.items()}
+        with self.torch.no_grad():
+            return np.asarray(forward(self.graph, tensors, self.state, images, False).numpy())
+
+    def gradients(self, step: int) -> tuple[float, dict[str, Array]]:
+        """The loss of a step and its gradient."""
+        t, setup = self.torch, self.setup
+        x = t.tensor(values.images(step, setup.batch, self.graph.input_shape))
+        classes = t.tensor(setup.labels(step))
+        tensors = {key: t.tensor(array, requires_grad=key in self.decays) for key, array in self.params.items()}
+        loss = loss_of(self.settings.loss, forward(self.graph, tensors, self.state, x, True), x, classes)
+        keys = list(self.decays)
+        found = (
+            t.autograd.grad(loss, [tensors[key] for key in keys], allow_unused=True)
+            if loss.requires_grad
+            else [None] * len(keys)
+        )
+        self.unreached = {key for key, gradient in zip(keys, found, strict=True) if gradient is None}
+        return loss.item(), {
+            key: np.zeros_like(self.params[key]) if gradient is None else gradient.numpy()
+            for key, gradient in zip(keys, found, strict=True)
+        }
+
+    def run(self) -> Result:
+        """All steps."""
+        settings, optimizer = self.settings, self.settings.optimizer
+        before, losses, first = self.predict(), [], dict[str, Array]()
+        total = {key: np.zeros_like(self.params[key]) for key in self.decays}
+        slots: dict[str, dict[str, Array]] = {key: {} for key in self.decays}
+        averages, updates = {key: array.copy() for key, array in self.params.items()}, 0
+        self.vague = {key: np.zeros(self.params[key].shape, bool) for key in self.decays}
+        for step in range(self.setup.steps):
+            loss, found = self.gradients(step)
+            losses.append(loss)
+            first = first or found
+            total = {key: total[key] + found[key] for key in total}
+            if (step + 1) % settings.accumulate:
+                continue
+            updates += 1
+            mean = {key: array / settings.accumulate for key, array in total.items()}
+            total = {key: np.zeros_like(array) for key, array in total.items()}
+            largest = max((abs(array).max() for array in mean.values()), default=0.0)
+            for key, array in mean.items():
+                self.vague[key] |= abs(array) <= 1e-10 * largest
+            norm = np.sqrt(sum(float((array**2).sum()) for array in mean.values()))
+            if settings.clip.norm is not None and norm > settings.clip.norm:
+                mean = {key: array * (settings.clip.norm / norm) for key, array in mean.items()}
+            if settings.clip.value is not None:
+                mean = {key: np.clip(array, -settings.clip.value, settings.clip.value) for key, array in mean.items()}
+            rate = values.rate(step, optimizer.learning_rate)
+            for key, decay in self.decays.items():
+                update = UPDATES[optimizer.type_name]
+                self.params[key] = update(optimizer, slots[key], self.params[key], mean[key], rate, decay, updates)
+            if settings.ema is not None:
+                share = max(1 - settings.ema, 10 / (9 + updates))
+                for key in self.decays:
+                    averages[key] = averages[key] + share * (self.params[key] - averages[key])
+        if settings.ema is None or not updates:
+            averages = dict(self.params)
+        return Result(before, np.array(losses), first, self.params, averages, self.predict())
+
+
+def compared(found: Result, setup: Setup, tolerance: float = 1e-9) -> str | None:
+    """What of a result differs from PyTorch's by more than rounding explains, in one line; None where nothing does.
+
+    What rounding explains is asked of PyTorch itself, on weights that differ in the twelfth digit. Elements whose
+    gradient is rounding alone, such as that of a bias before a normalisation, are left out where the optimizer divides
+    by the gradient's length or takes its sign. So are parameters that the loss does not depend on.
+    """
+    twin, shaken = Twin(setup), Twin(setup, 1e-12)
+    expected, moved = twin.run(), shaken.run()
+    adaptive = twin.settings.optimizer.type_name not in ("sgd", "momentum", "nesterov")
+    for what, arrays in expected.arrays().items():
+        largest = max((abs(array).max() for array in arrays.values() if array.size), default=0.0)
+        for name, right in arrays.items():
+            if name in twin.unreached:
+                continue
+            if name not in found.arrays()[what] and what == "gradients":
+                return f"{what} of {name} are missing"
+            own = found.arrays()[what][name]
+            near = abs(moved.arrays()[what][name] - right)
+            difference = abs(own - right)
+            if adaptive and what in ("weights", "averages") and name in twin.vague:
+                difference = np.where(twin.vague[name], 0.0, difference)
+            bound = tolerance * abs(right).max() + 1e-3 * tolerance * largest + 100 * near.max()
+            if not (difference <= bound).all():
+                place = (
+                    np.unravel_index(int(np.nanargmax(difference)), difference.shape)
+                    if np.isfinite(difference).any()
+                    else ()
+                )
+                return (
+                    f"{what} {name} {[int(i) for i in place]}: {own[place]!r} for PyTorch's {right[place]!r} "
+                    f"(off by {difference.max():.3g}, allowed {bound:.3g})"
+                )
+    return None
