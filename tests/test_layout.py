@@ -30,7 +30,7 @@ RANKS = (
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-ONLY_IN = {"yaml": ("spec/reader.py", "spec/render.py"), "jsonschema": ("spec/check.py",), "rich": ("cli/",)}
+ONLY_IN = {"yaml": ("spec/reader.py", "graph/render.py"), "jsonschema": ("spec/check.py",), "rich": ("cli/",)}
 VAGUE = {"utils", "common", "core", "misc", "helpers"}
 
 

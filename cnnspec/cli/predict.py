@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.api import Model
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.trained import open_run, trained_classes
-from cnnspec.data import class_names, read_pictures
+from cnnspec.data import read_pictures
 from cnnspec.kernels.step import Array
 
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     settings = model.spec.data
-    names = trained_classes(arguments.run) or (class_names(settings) if settings else ())
+    names = trained_classes(arguments.run) or (settings.class_names if settings else ())
     for path in arguments.files:
         pixels = read_pictures([path], settings, model.graph.input_shape)
         for index, output in enumerate(model.predict(pixels)):

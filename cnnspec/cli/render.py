@@ -6,7 +6,8 @@ import argparse
 
 from cnnspec.cli.arguments import add_spec
 from cnnspec.graph import build
-from cnnspec.spec import load, render
+from cnnspec.graph.render import render
+from cnnspec.spec import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,5 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print it."""
     spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
-    print(render(spec, build(spec).nodes, origins=arguments.origins), end="")
+    print(render(spec, build(spec), origins=arguments.origins), end="")
     return 0

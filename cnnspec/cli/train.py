@@ -28,8 +28,9 @@ from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
+from cnnspec.graph.render import render
 from cnnspec.report import Events, draw_curves
-from cnnspec.spec import Spec, load, render
+from cnnspec.spec import Spec, load
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Position, Watcher
@@ -81,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
         with run.held():
             if arguments.resume is None:
                 about, position = _about(spec, model, data, arguments), Position()
-                run.begin(model, render(spec, graph.nodes), about)
+                run.begin(model, render(spec, graph), about)
             else:
                 about, position = run.about(), run.resume(model)
-                run.rewrite(render(spec, graph.nodes))
+                run.rewrite(render(spec, graph))
             return _Training(arguments, spec, model, data, run, about).run(position)
     except BrokenPipeError:
         raise
@@ -108,7 +109,7 @@ def _spec(arguments: argparse.Namespace) -> Spec:
     overrides = [*arguments.overrides]
     after = load(arguments.spec or stored, overrides, allow_outside=arguments.allow_outside)
     alike = (with_epochs(spec, 1) for spec in (before, after))
-    old, new = (render(spec, build(spec).nodes).splitlines() for spec in alike)
+    old, new = (render(spec, build(spec)).splitlines() for spec in alike)
     if old != new:
         changes = difflib.unified_diff(old, new, "the run", "now", lineterm="", n=0)
         shown = "\n".join(line for line in changes if not line.startswith("@@"))

@@ -12,7 +12,8 @@ from cnnspec.api import Model
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
-from cnnspec.spec import Spec, load, render
+from cnnspec.graph.render import render
+from cnnspec.spec import Spec, load
 from cnnspec.train.run import ABOUT, SPEC
 
 
@@ -29,7 +30,7 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
 
 def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
     """What a run's checkpoints were made from: the SHA-256 of the resolved spec but for its epochs, and the data's."""
-    text = render(with_epochs(spec, 1), graph.nodes)
+    text = render(with_epochs(spec, 1), graph)
     return {"spec": hashlib.sha256(text.encode()).hexdigest(), "data": dict(data.checksums)}
 
 

@@ -1,7 +1,7 @@
 """Sources, transforms, augmentations and the order of batches."""
 
 from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
-from cnnspec.data.open import Data, Dataset, class_count, class_names, data_shape, open_data
+from cnnspec.data.open import Data, Dataset, open_data
 from cnnspec.data.order import Order
 from cnnspec.data.pictures import read_pictures
 from cnnspec.data.published import Published, cache_folder
@@ -22,9 +22,6 @@ __all__ = [
     "augmentation",
     "cache_folder",
     "cifar",
-    "class_count",
-    "class_names",
-    "data_shape",
     "digits",
     "folder",
     "mixing",

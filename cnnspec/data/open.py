@@ -45,32 +45,6 @@ class Data:
         return {name: split for name, split in named.items() if split is not None}
 
 
-def data_shape(settings: DataSettings) -> Shape | None:
-    """The shape of an image behind the transforms, without reading a file; ShapeError where one does not fit.
-
-    None where only the files tell the shape.
-    """
-    source: Source = settings.source
-    return None if source.image_shape is None else _transformed(settings, source.image_shape)
-
-
-def _transformed(settings: DataSettings, shape: Shape) -> Shape:
-    for transform in settings.preprocess:
-        shape = transform.infer_shape(shape)
-    return shape
-
-
-def class_names(settings: DataSettings) -> tuple[str, ...]:
-    """The names of the classes, by label; none where only the files tell them."""
-    source: Source = settings.source
-    return source.class_names
-
-
-def class_count(settings: DataSettings) -> int | None:
-    """How many classes the source has, or None where only the files tell."""
-    return len(class_names(settings)) or None
-
-
 def open_data(
     settings: DataSettings,
     *,
@@ -107,7 +81,7 @@ def open_data(
 def _check(settings: DataSettings, found: Found, input: Shape | None, output: Shape | None) -> None:
     shape = found.splits["train"].pixels.shape[1:]
     try:
-        behind = _transformed(settings, shape)
+        behind = settings.transformed(shape)
     except ShapeError as error:
         raise DataError(f"data.preprocess: {error}", error.help) from error
     if input is not None and behind != input:

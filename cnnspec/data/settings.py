@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, Fraction, PositiveInt, Registered
+from cnnspec.shapes import Shape
 
 
 class Limit(Declaration):
@@ -33,3 +34,28 @@ class DataSettings(Declaration):
     test: Annotated[Limit, "the test split"] = Limit()
     preprocess: Annotated[tuple[Annotated[Any, Registered("transform")], ...], "done to every image"] = ()
     augment: Annotated[tuple[Annotated[Any, Registered("augmentation")], ...], "done to training images"] = ()
+
+    def image_shape(self) -> Shape | None:
+        """The shape of an image after the transforms, without reading a file; ShapeError where one does not fit.
+
+        None where only the files tell the shape.
+        """
+        shape: Shape | None = self.source.image_shape
+        return None if shape is None else self.transformed(shape)
+
+    def transformed(self, shape: Shape) -> Shape:
+        """The shape that the transforms make of an image's; ShapeError where one does not fit."""
+        for transform in self.preprocess:
+            shape = transform.infer_shape(shape)
+        return shape
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by label; none where only the files tell them."""
+        names: tuple[str, ...] = self.source.class_names
+        return names
+
+    @property
+    def class_count(self) -> int | None:
+        """How many classes the source has; None where only the files tell."""
+        return len(self.class_names) or None

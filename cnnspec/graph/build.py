@@ -10,7 +10,8 @@ from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
 from cnnspec.shapes import Shape, ShapeError, text
-from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Place, ResidualEntry, Spec
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
+from cnnspec.spec.place import Place
 
 
 def build(spec: Spec) -> Graph:

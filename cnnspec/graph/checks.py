@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cnnspec.data import class_count, data_shape
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
-from cnnspec.spec.model import Budget, Place, Spec
+from cnnspec.spec.model import Budget, Spec
+from cnnspec.spec.place import Place
 
 
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
@@ -29,7 +29,7 @@ def _input(spec: Spec) -> list[Diagnostic]:
     if spec.data is None:
         return []
     try:
-        shape = data_shape(spec.data)
+        shape = spec.data.image_shape()
     except ShapeError as error:
         place = _section(spec, "data")
         return [
@@ -86,7 +86,7 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
     if spec.train is None:
         return []
     try:
-        spec.train.loss.check(graph.output.shape, class_count(spec.data) if spec.data else None, spec.input)
+        spec.train.loss.check(graph.output.shape, spec.data.class_count if spec.data else None, spec.input)
     except ShapeError as error:
         place = graph.output.place or spec.place
         return [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cnnspec.layers.base import Layer, Parameter, State
 from cnnspec.shapes import Shape, size
-from cnnspec.spec.model import Place
+from cnnspec.spec.place import Place
 
 INPUT = "input"
 

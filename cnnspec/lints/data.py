@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnspec.data import data_shape
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph import Graph
 from cnnspec.lints.warning import warning
@@ -29,7 +28,7 @@ def augmentations(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Mirrored digits, and changes that leave little of an image."""
     if spec.data is None:
         return
-    place, shape = spec.sections.get("data", spec.place), data_shape(spec.data)
+    place, shape = spec.sections.get("data", spec.place), spec.data.image_shape()
     for i, augmentation in enumerate(spec.data.augment):
         kind, path = augmentation.type_name, f"data.augment[{i}]"
         if kind == "flip" and spec.data.source.type_name in CHIRAL:

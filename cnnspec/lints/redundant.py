@@ -6,16 +6,19 @@ from collections.abc import Iterator
 
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph import Graph
-from cnnspec.graph.passes import remove_dead_nodes
 from cnnspec.lints.warning import at, readers, warning
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 
 
 def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Layers that the output does not depend on."""
-    alive = {node.name for node in remove_dead_nodes(graph).nodes} | {node.share for node in graph.nodes}
+    alive = {graph.output.name}
+    for node in reversed(graph.nodes):
+        if node.name in alive:
+            alive.update(node.inputs, [node.share] if node.share else [])
+    tied = {node.share for node in graph.nodes}
     for node in graph.nodes:
-        if node.name not in alive:
+        if node.name not in alive | tied:
             message, help = "the output does not depend on it", "read it with `from`, or remove it"
             yield from at(node, "dead-layer", message, help)
 

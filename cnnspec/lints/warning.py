@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from cnnspec.diagnostics import Diagnostic, Span
 from cnnspec.graph.node import Graph, Node
-from cnnspec.spec.model import Place
+from cnnspec.spec.place import Place
 
 
 def readers(graph: Graph) -> Mapping[str, list[Node]]:

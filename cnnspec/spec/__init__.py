@@ -1,7 +1,7 @@
 """From a YAML file to a typed Spec in which everything knows its place."""
 
 from cnnspec.spec.load import load, loads
-from cnnspec.spec.model import Place, Requirement, Spec
-from cnnspec.spec.render import render
+from cnnspec.spec.model import Requirement, Spec
+from cnnspec.spec.place import Place
 
-__all__ = ["Place", "Requirement", "Spec", "load", "loads", "render"]
+__all__ = ["Place", "Requirement", "Spec", "load", "loads"]

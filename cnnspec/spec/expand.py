@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Names
+from collections import abc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,15 +16,15 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
 class Scope:
     """Values by name, and which of them were used."""
 
-    values: Names[str, Any]
+    values: abc.Mapping[str, Any]
     used: set[str] = field(default_factory=set)
-    places: Names[str, Span] = field(default_factory=dict)  # where values are given
+    places: abc.Mapping[str, Span] = field(default_factory=dict)  # where values are given
 
-    def apart(self, names: Names[str, Any], used: set[str]) -> Scope:
+    def apart(self, names: abc.Mapping[str, Any], used: set[str]) -> Scope:
         """A scope in which further names are known and which notes elsewhere what is used, as inside a block."""
         return Scope({**self.values, **names}, used, self.places)
 
-    def inside(self, names: Names[str, Any], places: Names[str, Span] | None = None) -> Scope:
+    def inside(self, names: abc.Mapping[str, Any], places: abc.Mapping[str, Span] | None = None) -> Scope:
         """A scope in which further names are known."""
         return Scope({**self.values, **names}, self.used, {**self.places, **(places or {})})
 

@@ -31,12 +31,12 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
 @dataclass
-class Names:
+class LayerNames:
     """The names that layers of one scope have, under a prefix."""
 
     prefix: str = ""
     ids: dict[str, Span | None] = field(default_factory=dict)  # local name; None where it was generated
-    outer: Names | None = None
+    outer: LayerNames | None = None
     counts: Counter[str] = field(default_factory=Counter)
     below: dict[str, Span] = field(default_factory=dict)  # the ids that the file gives in this scope, read or not
 
@@ -71,7 +71,7 @@ class LayersBuilder:
         self.full_names: set[str] = set()
 
     def entries(
-        self, tree: Tree, scope: Scope, names: Names, where: Where, chain: tuple[str, ...] = ()
+        self, tree: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...] = ()
     ) -> tuple[Entry, ...]:
         """The entries of one list."""
         if not isinstance(tree, Items):
@@ -87,14 +87,14 @@ class LayersBuilder:
                 self.claim_anyway(item, names)
         return tuple(made)
 
-    def claim_anyway(self, item: Tree, names: Names) -> None:
+    def claim_anyway(self, item: Tree, names: LayerNames) -> None:
         """A layer that is wrong still has its name, so that references to it are not wrong too."""
         given = item.get("id") if isinstance(item, Mapping) else None
         if isinstance(given, Scalar) and isinstance(given.value, str):
             names.ids.setdefault(given.value, given.span)
             self.full_names.add(names.prefix + given.value)
 
-    def item(self, item: Tree, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> list[Entry]:
+    def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
         """The entries that one item makes: none, one, or one for each repetition."""
         item = filled(item, scope, self.findings, where, skip=(*NESTED, "with", "first", "last"))
         if isinstance(item, Mapping):
@@ -113,7 +113,7 @@ class LayersBuilder:
         return [self.layer(item, names, where)]
 
     def nested(
-        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+        self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> list[Entry] | None:
         """The entries of a block, a residual or branches; None for a layer."""
         if "use" in item.values:
@@ -130,7 +130,7 @@ class LayersBuilder:
         given = item.get("trainable")
         return True if given is None else bool(self.typing.value(bool, given, where.down("trainable")))
 
-    def layer(self, item: Tree, names: Names, where: Where) -> LayerEntry:
+    def layer(self, item: Tree, names: LayerNames, where: Where) -> LayerEntry:
         """One layer."""
         self.layers += 1
         if self.layers > MOST_LAYERS:
@@ -174,7 +174,7 @@ class LayersBuilder:
             share=share,
         )
 
-    def shared(self, item: Mapping, names: Names, where: Where) -> str | None:
+    def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:
         """The full name of the layer whose parameters this one uses."""
         given = item.get("share")
         if given is None:
@@ -190,7 +190,7 @@ class LayersBuilder:
         (name,), _ = self.references(given, names, where.down("share"))
         return name
 
-    def name(self, item: Mapping, kind: str, names: Names, where: Where) -> tuple[str, bool]:
+    def name(self, item: Mapping, kind: str, names: LayerNames, where: Where) -> tuple[str, bool]:
         """The full name, and whether the file gave it."""
         given = item.get("id")
         if given is None:
@@ -220,12 +220,12 @@ class LayersBuilder:
         self.full_names.add(names.prefix + local)
         return names.prefix + local, True
 
-    def inputs(self, item: Mapping, names: Names, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+    def inputs(self, item: Mapping, names: LayerNames, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
         """The full names in `from`; None where a layer reads the one above."""
         given = item.get("from")
         return (None, ()) if given is None else self.references(given, names, where.down("from"))
 
-    def single(self, item: Mapping, names: Names, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+    def single(self, item: Mapping, names: LayerNames, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
         """The full name in the `from` of what reads one value: a residual, branches, a block."""
         given = item.get("from")
         if isinstance(given, Items) and len(given.items) > 1:
@@ -238,7 +238,7 @@ class LayersBuilder:
             )
         return self.inputs(item, names, where)
 
-    def references(self, given: Tree, names: Names, where: Where) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+    def references(self, given: Tree, names: LayerNames, where: Where) -> tuple[tuple[str, ...], tuple[Span, ...]]:
         """The full names of layers above."""
         key = where.path.rpartition(".")[2]
         words = given.items if isinstance(given, Items) else (given,)
@@ -277,7 +277,7 @@ class LayersBuilder:
         return sorted(name.removeprefix(prefix) for name in self.full_names if name.startswith(prefix))
 
     def residual(
-        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+        self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
         """A body and its shortcut."""
         keys = ("type", "id", "from", "body", "shortcut", "trainable")
@@ -289,7 +289,7 @@ class LayersBuilder:
         if isinstance(body, Items) and not body.items:
             message = "body: expected at least one layer, got none"
             raise self.findings.error("invalid-value", message, body.span, where.down("body"))
-        inner = Names(f"{name}.", outer=names)
+        inner = LayerNames(f"{name}.", outer=names)
         return ResidualEntry(
             name,
             self.entries(body, scope, inner, where.down("body"), chain),
@@ -301,7 +301,7 @@ class LayersBuilder:
         )
 
     def parallel(
-        self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]
+        self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
         """Branches, and how they merge."""
         keys = ("type", "id", "from", "branches", "merge", "trainable")
@@ -315,7 +315,9 @@ class LayersBuilder:
                 "invalid-value", "branches: expected a list of two or more lists of layers", branches.span, where
             )
         made = tuple(
-            self.entries(branch, scope, Names(f"{name}.{i + 1}.", outer=names), where.down("branches").down(i), chain)
+            self.entries(
+                branch, scope, LayerNames(f"{name}.{i + 1}.", outer=names), where.down("branches").down(i), chain
+            )
             for i, branch in enumerate(branches.items)
         )
         return ParallelEntry(name, made, merge, place_of(item, where), inputs, spans, named)
@@ -344,7 +346,9 @@ class LayersBuilder:
             raise self.findings.error("missing-key", f"{key} is missing", item.span, where, help=f"add {key}: [...]")
         return given
 
-    def use(self, item: Mapping, scope: Scope, names: Names, where: Where, chain: tuple[str, ...]) -> Iterator[Entry]:
+    def use(
+        self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
+    ) -> Iterator[Entry]:
         """One entry for each repetition of a block."""
         meant = self.typing.known_keys(item, USE, where, "key beside use")
         block = self.blocks.find(item, where, chain)
@@ -368,7 +372,7 @@ class LayersBuilder:
             self.full_names.add(prefix)
             used = where.used(f"block '{called}' used here", item.values["use"].span)
             body = self.entries(
-                block.values["layers"], inner_scope, Names(f"{prefix}.", outer=None), used, (*chain, str(called))
+                block.values["layers"], inner_scope, LayerNames(f"{prefix}.", outer=None), used, (*chain, str(called))
             )
             # The last repetition makes the value that the whole `use` is known by.
             last = index == count - 1

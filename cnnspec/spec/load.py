@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping as Names
-from collections.abc import Sequence
+from collections import abc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cnnspec.data.settings import DataSettings
 from cnnspec.diagnostics import SpecError
 from cnnspec.diagnostics.source import GIVEN
 from cnnspec.fields import (
@@ -22,18 +20,21 @@ from cnnspec.fields import (
     parse_bytes,
     parse_count,
 )
-from cnnspec.optim.settings import TrainSettings
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.inherit import inherit
-from cnnspec.spec.layers import LayersBuilder
-from cnnspec.spec.layers import Names as LayerNames
-from cnnspec.spec.model import Budget, Place, Requirement, Spec
+from cnnspec.spec.layers import LayerNames, LayersBuilder
+from cnnspec.spec.model import Budget, Requirement, Spec
 from cnnspec.spec.overrides import override
+from cnnspec.spec.place import Place
 from cnnspec.spec.reader import decode, read
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
+
+if TYPE_CHECKING:
+    from cnnspec.data.settings import DataSettings
+    from cnnspec.optim.settings import TrainSettings
 
 VERSION = 1
 STDIN = "<stdin>"  # the name of what comes from there
@@ -58,10 +59,10 @@ METRICS = (
     "train.accuracy",
     *(f"{split}.{what}" for split in ("validation", "test") for what in MEASURED),
 )
-_GATE = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
+def load(path: str | Path, overrides: abc.Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
     """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable.
 
     `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`.
@@ -75,7 +76,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, allow_outside: bool
     return loads(text, name, overrides, allow_outside=allow_outside)
 
 
-def loads(text: str, name: str = "<text>", overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
+def loads(text: str, name: str = "<text>", overrides: abc.Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
     """Read and check a text; `name` is the file that diagnostics name."""
     tree = override(inherit(read(text, name), name, outside=allow_outside), overrides)
     findings = Findings()
@@ -103,8 +104,8 @@ class _Loader:
         name = self.part("name", self.text, default=Path(self.file).stem)
         seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
         layers = self.layers()
-        data = self.part("data", lambda tree, where: self.typing.section(DataSettings, tree, where), default=None)
-        train = self.part("train", lambda tree, where: self.typing.section(TrainSettings, tree, where), default=None)
+        data = self.part("data", self.data, default=None)
+        train = self.part("train", self.train, default=None)
         expect = self.part("expect", self.expect, default={})
         require = self.part("require", self.require, default=())
         if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
@@ -207,6 +208,18 @@ class _Loader:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
         return entries
 
+    def data(self, tree: Tree, where: Where) -> DataSettings:
+        from cnnspec.data.settings import DataSettings  # all data sources, which a spec without data does not need
+
+        settings: DataSettings = self.typing.section(DataSettings, tree, where)
+        return settings
+
+    def train(self, tree: Tree, where: Where) -> TrainSettings:
+        from cnnspec.optim.settings import TrainSettings  # all optimizers, which a spec without training does not need
+
+        settings: TrainSettings = self.typing.section(TrainSettings, tree, where)
+        return settings
+
     def unused(self) -> None:
         """Warn of names that nothing uses; not of a spec with errors, in which the use may be the error."""
         variables = self.scope.used.union(*self.blocks.names_used.values())
@@ -220,7 +233,7 @@ class _Loader:
             message = f"parameter '{name}' of block '{block}' is never used"
             self.findings.warn("unused-parameter", message, span, Where("blocks").down(block).down("params"))
 
-    def expect(self, tree: Tree, where: Where) -> Names[str, Budget]:
+    def expect(self, tree: Tree, where: Where) -> abc.Mapping[str, Budget]:
         mapping = self.mapping(tree, where)
         self.typing.known_keys(mapping, BUDGETS, where, "figure")
         return {
@@ -267,7 +280,7 @@ class _Loader:
             if metric not in METRICS:
                 self.findings.unknown("unknown-metric", "metric", metric, METRICS, mapping.keys[metric], where)
                 continue
-            match = _GATE.fullmatch(str(plain(value)))
+            match = _COMPARISON.fullmatch(str(plain(value)))
             if match is None:
                 message = f'require.{metric}: expected a comparison such as ">= 0.98", got {got(plain(value))}'
                 self.findings.error("invalid-value", message, value.span, where.down(metric))

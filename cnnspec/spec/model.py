@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cnnspec.data.settings import DataSettings
-from cnnspec.diagnostics import Diagnostic, Related, Span
-from cnnspec.layers.base import Layer
-from cnnspec.optim.settings import TrainSettings
+from cnnspec.diagnostics import Diagnostic, Span
 from cnnspec.shapes import Shape
+from cnnspec.spec.place import Place
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a mapping was written: its own span, those of its keys and values, and where its block was used."""
-
-    span: Span
-    keys: Mapping[str, Span] = field(default_factory=dict)
-    values: Mapping[str, Span] = field(default_factory=dict)
-    path: str = ""
-    uses: tuple[Related, ...] = ()
-
-    def of(self, key: str | None) -> Span:
-        """The span of a key's value, or of the whole mapping where it does not have that key."""
-        return self.values.get(key, self.span) if key else self.span
+if TYPE_CHECKING:  # a file is read without what it does not name
+    from cnnspec.data.settings import DataSettings
+    from cnnspec.layers.base import Layer
+    from cnnspec.optim.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec.diagnostics import Related, Span
-from cnnspec.spec.model import Place
+from cnnspec.spec.place import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec.data import DataSettings, class_count, class_names, data_shape, open_data
+from cnnspec.data import DataSettings, open_data
 from cnnspec.data.source import Source
 from cnnspec.data.synthetic import Synthetic
 from cnnspec.data.tables import Csv, Npz
@@ -168,7 +168,7 @@ def test_synthetic_images_are_of_the_seed_and_can_be_learned() -> None:
 def test_what_is_known_before_a_file_is_read() -> None:
     def known(source: dict[str, Any]) -> tuple[Any, Any, Any]:
         given = DataSettings.of(source=source, preprocess=[{"type": "pad", "padding": 1}])
-        return data_shape(given), class_count(given), class_names(given)
+        return given.image_shape(), given.class_count, given.class_names
 
     assert known({"type": "synthetic", "shape": [2, 6, 6], "classes": 3}) == ((2, 8, 8), 3, ("0", "1", "2"))
     assert known({"type": "npz"}) == (None, None, ())

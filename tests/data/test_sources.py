@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnspec.data import DataSettings, class_count, data_shape, open_data
+from cnnspec.data import DataSettings, open_data
 from cnnspec.data.source import check_labels
 from cnnspec.diagnostics import DataError
 
@@ -36,8 +36,8 @@ def test_digits_are_in_the_package() -> None:
 
 def test_shape_and_classes_are_known_without_reading() -> None:
     given = settings("mnist", preprocess=[{"type": "pad", "padding": 2}])
-    assert data_shape(given) == (1, 32, 32)
-    assert class_count(given) == 10
+    assert given.image_shape() == (1, 32, 32)
+    assert given.class_count == 10
 
 
 def test_the_split_into_train_and_test_never_changes() -> None:

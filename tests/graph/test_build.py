@@ -6,8 +6,8 @@ import pytest
 
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
+from cnnspec.graph.render import render
 from cnnspec.spec import loads
-from cnnspec.spec.render import render
 
 HEAD = "cnnspec: 1\nname: t\ninput: [3, 16, 16]\nlayers:\n"
 
@@ -168,7 +168,7 @@ def test_the_output_is_what_the_last_entry_stands_for_even_without_a_layer() -> 
     )
     assert made.output.name == "head"
     assert [node.name for node in made.nodes] == ["side", "head"]
-    read = build(loads(render(loads(HEAD + "  - relu\n"), made.nodes)))
+    read = build(loads(render(loads(HEAD + "  - relu\n"), made)))
     assert read.output.name == "head"
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.graph import build
-from cnnspec.spec import Spec, load, loads, render
+from cnnspec.graph.render import render
+from cnnspec.spec import Spec, load, loads
 from cnnspec.spec.model import LayerEntry
 
 ROOT = Path(__file__).parents[2]
@@ -327,7 +328,7 @@ def test_overrides_that_lead_nowhere(setting: str, message: str, help: str) -> N
 def test_what_is_rendered_means_the_same(path: Path) -> None:
     spec = load(path)
     graph = build(spec)
-    again = loads(render(spec, graph.nodes))
+    again = loads(render(spec, graph))
     assert (again.data, again.train, again.expect, again.require) == (spec.data, spec.train, spec.expect, spec.require)
     pairs = zip(build(again).nodes, graph.nodes, strict=True)
     assert all(
@@ -337,7 +338,7 @@ def test_what_is_rendered_means_the_same(path: Path) -> None:
 
 def test_blocks_keep_their_names_when_rendered() -> None:
     spec = loads(HEAD + BLOCKS.replace("${width * (stage_index)}", "$width"))
-    again = loads(render(spec, build(spec).nodes))
+    again = loads(render(spec, build(spec)))
     assert names(again) == names(spec)
 
 

@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import yaml
 
 from cnnspec.diagnostics import Span
 from cnnspec.fields import Declaration, options
-from cnnspec.layers.base import Layer
+from cnnspec.graph.node import Graph, Node
 from cnnspec.optim.settings import UNITS
-from cnnspec.spec.model import Budget, Place, Spec
+from cnnspec.spec.model import Budget, Spec
+from cnnspec.spec.place import Place
 
 
-class Resolved(Protocol):
-    """A layer in its place, as the graph knows it."""
-
-    @property
-    def name(self) -> str:
-        """Its id."""
-
-    @property
-    def layer(self) -> Layer:
-        """Its type and fields."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The ids that it reads."""
-
-    @property
-    def weight_decay(self) -> float | None:
-        """Its own weight decay, if any."""
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes it."""
-
-    @property
-    def share(self) -> str | None:
-        """The layer whose parameters it uses."""
-
-    @property
-    def place(self) -> Place | None:
-        """Where the spec says it."""
-
-
-def render(spec: Spec, layers: Sequence[Resolved], *, origins: bool = False) -> str:
-    """YAML that means the same, names every layer as the graph does, and needs no other file.
+def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
+    """YAML that means the same as the spec, names every layer as the graph does, and needs no other file.
 
     With origins, one value a line, each with the place where it was written, or that it is a default.
     """
     tree: dict[str, Any] = {"cnnspec": 1, "name": spec.name, "seed": spec.seed, "input": list(spec.input)}
     above = "input"
     tree["layers"] = []
-    for resolved in layers:
-        tree["layers"].append(_layer(resolved, above))
-        above = resolved.name
+    for node in graph.nodes:
+        tree["layers"].append(_layer(node, above))
+        above = node.name
     if spec.data is not None:
         tree["data"] = _declaration(spec.data)
     if spec.train is not None:
@@ -64,18 +33,18 @@ def render(spec: Spec, layers: Sequence[Resolved], *, origins: bool = False) -> 
     if spec.expect:
         tree["expect"] = {name: _budget(budget) for name, budget in spec.expect.items()}
     if spec.require:
-        tree["require"] = {gate.metric: f"{gate.comparison} {gate.bound:g}" for gate in spec.require}
+        tree["require"] = {required.metric: f"{required.comparison} {required.bound:g}" for required in spec.require}
     if origins:
-        return "".join(_with_origins(tree, spec, layers))
+        return "".join(_with_origins(tree, spec, graph))
     return yaml.dump(tree, Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None, width=120)
 
 
-def _with_origins(tree: dict[str, Any], spec: Spec, layers: Sequence[Resolved]) -> Iterator[str]:
+def _with_origins(tree: dict[str, Any], spec: Spec, graph: Graph) -> Iterator[str]:
     for key, value in tree.items():
         if key == "layers":
             yield "layers:\n"
-            for layer, resolved in zip(value, layers, strict=True):
-                yield from _numbered(_lines(layer, resolved.place, ""))
+            for layer, node in zip(value, graph.nodes, strict=True):
+                yield from _numbered(_lines(layer, node.place, ""))
         elif isinstance(value, dict):
             yield f"{key}:\n"
             yield from _lines(value, spec.sections.get(key), "  ", key, spec.sections)
@@ -121,16 +90,16 @@ def _spot(span: Span) -> str:
     return span.file if span.file == "--set" else f"{span.file}:{span.line}:{span.column}"
 
 
-def _layer(resolved: Resolved, above: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": resolved.name, "type": resolved.layer.type_name}
-    if resolved.inputs != (above,):
-        made["from"] = resolved.inputs[0] if len(resolved.inputs) == 1 else list(resolved.inputs)
-    made |= _fields(resolved.layer)
-    if resolved.weight_decay is not None:
-        made["weight_decay"] = resolved.weight_decay
-    if resolved.share:
-        made["share"] = resolved.share
-    if not resolved.trainable:
+def _layer(node: Node, above: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"id": node.name, "type": node.layer.type_name}
+    if node.inputs != (above,):
+        made["from"] = node.inputs[0] if len(node.inputs) == 1 else list(node.inputs)
+    made |= _fields(node.layer)
+    if node.weight_decay is not None:
+        made["weight_decay"] = node.weight_decay
+    if node.share:
+        made["share"] = node.share
+    if not node.trainable:
         made["trainable"] = False
     return made
 
