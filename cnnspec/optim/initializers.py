@@ -1,4 +1,4 @@
-"""How parameters start."""
+"""Initializers: the values that parameters have before training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cnnspec.registry import register
 
 
 class Initializer(Declaration):
-    """Base of all initializers."""
+    """Base of all initializers, which say what a parameter is before training."""
 
     kind: ClassVar[str] = "initializer"
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Write the initial values; `fans` are the connections into and out of one unit."""
+        """Write the initial values to a parameter; `fans` counts the connections into and out of one unit."""
         raise NotImplementedError
 
 
@@ -26,15 +26,15 @@ Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 class Scaled(Initializer):
-    """Base of initializers whose variance is gain / fan: normal, or uniform in +-sqrt(3 gain / fan)."""
+    """Base of initializers of variance gain / fan: a normal distribution, or a uniform one in +-sqrt(3 gain / fan)."""
 
     gain: ClassVar[float]
 
-    distribution: Annotated[Literal["normal", "uniform"], "the distribution's form"] = "normal"
+    distribution: Annotated[Literal["normal", "uniform"], "which distribution it is"] = "normal"
     mode: Annotated[Mode, "which connections of a unit are counted"] = "fan_in"
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Draw in float64, so that float32 and float64 networks start alike."""
+        """Draw in float64, so that a network starts with the same values in float32, but for their rounding."""
         fan = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": (fans[0] + fans[1]) / 2}[self.mode]
         variance = self.gain / fan
         if self.distribution == "normal":
@@ -45,7 +45,7 @@ class Scaled(Initializer):
 
 @register("he")
 class He(Scaled):
-    """Variance 2 / fan, which keeps the scale behind relu.
+    """Variance 2 / fan, which keeps the scale of what passes through relu, as relu halves the mean square.
 
     Source: He et al., "Delving deep into rectifiers" (2015).
     """
@@ -74,40 +74,40 @@ class LeCun(Scaled):
 
 @register("normal")
 class Normal(Initializer):
-    """A normal distribution."""
+    """A normal distribution of any mean and standard deviation."""
 
-    mean: Annotated[Number, "centre"] = 0.0
+    mean: Annotated[Number, "mean of the distribution"] = 0.0
     std: Annotated[NonNegativeNumber, "standard deviation"] = 0.01
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Draw mean + std z."""
+        """Draw mean + std z, with z of the standard normal distribution."""
         array[...] = self.mean + self.std * random.standard_normal(array.shape)
 
 
 @register("constant")
 class Constant(Initializer):
-    """One value everywhere."""
+    """Every element is the same value."""
 
-    value: Annotated[Number, "the value"]
+    value: Annotated[Number, "the value of all elements"]
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Fill with the value."""
+        """Write the value to every element."""
         array.fill(self.value)
 
 
 @register("zeros")
 class Zeros(Initializer):
-    """0 everywhere."""
+    """Every element is 0."""
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Fill with 0."""
+        """Write 0 to every element."""
         array.fill(0)
 
 
 @register("ones")
 class Ones(Initializer):
-    """1 everywhere."""
+    """Every element is 1."""
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Fill with 1."""
+        """Write 1 to every element."""
         array.fill(1)

@@ -1,4 +1,4 @@
-"""Losses: what training minimises, with the gradient where the backward pass starts."""
+"""Losses: what training minimises, and the gradient that the backward pass starts with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Loss(Declaration):
             )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The arrays that a step on n images uses."""
+        """The temporary arrays that `bind` is given for n images, by name."""
         return {}
 
     def bind(
@@ -54,13 +54,13 @@ class Loss(Declaration):
         """Bind the loss of every image, losses (n,), and the gradient of the mean over `batch` images.
 
         The gradient is by the prediction (features, n), or (h, c, w, n) where the network ends in a map; None at
-        inference. `target` holds labels (n,), or the shares (classes, n) in which images that were mixed belong to the
-        classes, or the network's input where `reads_input`.
+        inference. `target` holds labels (n,), or what portion of each image belongs to each class (classes, n), where
+        images were mixed, or the network's input where `reads_input`.
         """
         raise NotImplementedError
 
     def least(self, labels: Array, classes: int) -> float:
-        """The mean loss of images with these labels (n,) where nothing is left to learn."""
+        """The mean loss of images with these labels (n,) for outputs that fit them as well as any can."""
         return 0.0
 
     def unlearned(self, labels: Array, classes: int) -> float | None:
@@ -68,7 +68,7 @@ class Loss(Declaration):
         return None
 
     def probabilities(self, output: Array) -> Array:
-        """One image's class probabilities from the network's output (features,), cut to 0..1 where they are outputs."""
+        """Class probabilities from one image's outputs (features,): by what `applies` says, or else cut to 0..1."""
         if self.applies == "softmax":
             grown = np.exp(output - output.max())
             return np.asarray(grown / grown.sum())
@@ -109,11 +109,11 @@ class SoftmaxCrossEntropy(Loss):
 
     applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "softmax"
 
-    label_smoothing: Annotated[Fraction, "share of the target that is spread over all classes"] = 0.0
+    label_smoothing: Annotated[Fraction, "how much of the target is spread over all classes"] = 0.0
     class_weights: Annotated[ClassWeights | None, "how much an image of each class counts"] = None
 
     def check(self, output: Shape, classes: int | None, given: Shape) -> None:
-        """ShapeError too where the weights are not as many as the classes."""
+        """ShapeError where the output does not fit, or where there are not as many weights as classes."""
         super().check(output, classes, given)
         if self.class_weights is not None and len(self.class_weights) != output[0]:
             raise ShapeError(
@@ -122,7 +122,7 @@ class SoftmaxCrossEntropy(Loss):
             )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """Shifted logits, their exponentials, the target, and one number an image."""
+        """Shifted logits, their softmax, the target, and two numbers for each image."""
         classes = output[0]
         return {
             "shifted": Buffer((classes, n)),
@@ -141,7 +141,7 @@ class SoftmaxCrossEntropy(Loss):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """Shifted by the largest logit: L = log sum exp(s) - sum t s, s = z - max z."""
+        """L = log sum_k exp(s_k) - sum_k t_k s_k, with s = z - max z: no exponential overflows."""
         shifted, softmax, wanted, row = (buffers[k] for k in ("shifted", "softmax", "target", "row"))
         counts = buffers["counts"]
         weights = None if self.class_weights is None else np.array(self.class_weights, prediction.dtype)
@@ -179,7 +179,7 @@ class SoftmaxCrossEntropy(Loss):
         return step
 
     def least(self, labels: Array, classes: int) -> float:
-        """The entropy of smoothed targets, -sum_k t_k log t_k, times the classes' weights."""
+        """The entropy of the smoothed targets, -sum_k t_k log t_k, times the mean weight of the images' classes."""
         spread = self.label_smoothing / classes
         if not spread:
             return 0.0
@@ -188,7 +188,7 @@ class SoftmaxCrossEntropy(Loss):
         return entropy * self._mean_weight(labels)
 
     def unlearned(self, labels: Array, classes: int) -> float:
-        """-log(1 / K) for K classes, times the classes' weights."""
+        """The loss of probabilities 1/K for K classes, log K, times the mean weight of the images' classes."""
         return log(classes) * self._mean_weight(labels)
 
     def _mean_weight(self, labels: Array) -> float:
@@ -201,7 +201,7 @@ class Elementwise(Loss):
     The target is 1 at the label and 0 elsewhere, or, for an autoencoder, what the network was given.
     """
 
-    target: Annotated[Literal["label", "input"], "what the outputs are to be"] = "label"
+    target: Annotated[Literal["label", "input"], "what the outputs should be"] = "label"
 
     @property
     def reads_input(self) -> bool:
@@ -219,7 +219,7 @@ class Elementwise(Loss):
             )
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The loss of every output, its derivative, and which class is right."""
+        """The loss of every output, its derivative, and whether its class is the image's."""
         shape = (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
         hits = {} if self.reads_input else {"hits": Buffer(shape, dtype=bool)}
         return {"loss": Buffer(shape), "derivative": Buffer(shape), **hits}
@@ -233,7 +233,7 @@ class Elementwise(Loss):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """The target, the loss of every output, the mean; then the gradient from the same arrays."""
+        """Compare every output with its target, take each image's mean, and scale the derivatives to the gradient."""
         loss, derivative, hits = buffers["loss"], buffers["derivative"], buffers.get("hits")
         count = prediction.size // prediction.shape[-1]
         axes = tuple(range(prediction.ndim - 1))
@@ -260,7 +260,7 @@ class MeanSquaredError(Elementwise):
     """L = 1/K sum_k (y_k - t_k)^2 on K outputs. dL/dy = 2 (y - t) / K. The target is the label's class or the input."""
 
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
-        """(y - t)^2, 2 (y - t)."""
+        """With the difference d = y - t: l = d^2, dl/dy = 2 d."""
         np.subtract(prediction, target, out=derivative)
         np.multiply(derivative, derivative, out=loss)
         np.multiply(derivative, 2, out=derivative)
@@ -273,7 +273,7 @@ class Huber(Elementwise):
     Source: Huber, "Robust estimation of a location parameter" (1964).
     """
 
-    delta: Annotated[PositiveNumber, "where the square ends"] = 1.0
+    delta: Annotated[PositiveNumber, "difference at which the square becomes a line"] = 1.0
 
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
         """With c the difference d cut to +-delta: h = (d - c/2) c, dh/dd = c."""
@@ -295,7 +295,7 @@ class BinaryCrossEntropy(Elementwise):
     applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "sigmoid"
 
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
-        """The stable form, whose first difference is 0 where a 0 or a 1 is met; s(z) - t."""
+        """l in the form that does not overflow, its exact difference max(z, 0) - z t first; dl/dz = s(z) - t."""
         np.maximum(prediction, 0, out=loss)
         np.multiply(prediction, target, out=derivative)
         np.subtract(loss, derivative, out=loss)

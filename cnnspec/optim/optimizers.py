@@ -1,4 +1,4 @@
-"""Optimizers: what a step along the gradient is."""
+"""Optimizers: how the gradient of a step changes the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.registry import register
 
 @dataclass(frozen=True)
 class Update:
-    """The numbers that differ from one update of the weights to the next, as zero-dimensional arrays."""
+    """What differs from one update of the weights to the next, as zero-dimensional arrays that steps read."""
 
     rate: Array  # the learning rate
     number: Array  # how many updates there are with this one: 1 at the first
@@ -34,7 +34,7 @@ class Optimizer(Declaration):
     scratch: ClassVar[int] = 1  # temporary arrays that an update is given, at least 1
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.01
-    weight_decay: Annotated[NonNegativeNumber, "pull of the weights towards 0; a layer may set its own"] = 0.0
+    weight_decay: Annotated[NonNegativeNumber, "how strongly weights shrink towards 0; a layer may set its own"] = 0.0
 
     def slots(self) -> tuple[str, ...]:
         """The names of the arrays that it keeps from update to update, 0 at first, each as long as the weights."""
@@ -87,11 +87,11 @@ class Sgd(Optimizer):
     Source: Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013).
     """
 
-    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.0
+    momentum: Annotated[Fraction, "how much of the last step is kept"] = 0.0
     nesterov: Annotated[bool, "look ahead along the momentum"] = False
 
     def slots(self) -> tuple[str, ...]:
-        """v, with momentum."""
+        """The velocity v, where there is momentum."""
         return ("velocity",) if self.momentum else ()
 
     def direction(
@@ -116,7 +116,7 @@ class Sgd(Optimizer):
 class Momentum(Sgd):
     """sgd with momentum 0.9: g = dw + decay w; v = momentum v + g; w -= rate v. Source: Polyak (1964)."""
 
-    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.9
+    momentum: Annotated[Fraction, "how much of the last step is kept"] = 0.9
 
 
 @register("nesterov")
@@ -137,12 +137,12 @@ class Adam(Optimizer):
     adaptive: ClassVar[bool] = True
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
-    beta1: Annotated[Fraction, "memory of the mean"] = 0.9
-    beta2: Annotated[Fraction, "memory of the squares"] = 0.999
-    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-8
+    beta1: Annotated[Fraction, "how much of the mean is kept"] = 0.9
+    beta2: Annotated[Fraction, "how much of the mean of squares is kept"] = 0.999
+    epsilon: Annotated[PositiveNumber, "added to the root, against division by 0"] = 1e-8
 
     def slots(self) -> tuple[str, ...]:
-        """m and v."""
+        """The mean m of the gradients and the mean v of their squares."""
         return ("mean", "square")
 
     def direction(
@@ -173,7 +173,7 @@ class AdamW(Adam):
 
     decoupled: ClassVar[bool] = True
 
-    weight_decay: Annotated[NonNegativeNumber, "pull of the weights towards 0; a layer may set its own"] = 0.01
+    weight_decay: Annotated[NonNegativeNumber, "how strongly weights shrink towards 0; a layer may set its own"] = 0.01
 
 
 @register("rmsprop")
@@ -186,12 +186,12 @@ class RmsProp(Optimizer):
     adaptive: ClassVar[bool] = True
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.001
-    memory: Annotated[Fraction, "of the squares"] = 0.99
-    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-8
-    momentum: Annotated[Fraction, "how much of the last step goes on"] = 0.0
+    memory: Annotated[Fraction, "how much of the mean of squares is kept"] = 0.99
+    epsilon: Annotated[PositiveNumber, "added to the root, against division by 0"] = 1e-8
+    momentum: Annotated[Fraction, "how much of the last step is kept"] = 0.0
 
     def slots(self) -> tuple[str, ...]:
-        """v, and b with momentum."""
+        """The mean v of the squares, and the velocity b where there is momentum."""
         return ("square", "velocity") if self.momentum else ("square",)
 
     def direction(
@@ -217,10 +217,10 @@ class RmsProp(Optimizer):
 class Adagrad(Optimizer):
     """v += g^2; w -= rate g / (sqrt(v) + epsilon). Source: Duchi, Hazan and Singer (2011)."""
 
-    epsilon: Annotated[PositiveNumber, "added to the root"] = 1e-10
+    epsilon: Annotated[PositiveNumber, "added to the root, against division by 0"] = 1e-10
 
     def slots(self) -> tuple[str, ...]:
-        """v, the sum of the squares."""
+        """The sum v of the squares."""
         return ("square",)
 
     def direction(
@@ -251,10 +251,10 @@ class Lion(Optimizer):
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.0001
     beta1: Annotated[Fraction, "weight of the mean in a step"] = 0.9
-    beta2: Annotated[Fraction, "memory of the mean"] = 0.99
+    beta2: Annotated[Fraction, "how much of the mean is kept"] = 0.99
 
     def slots(self) -> tuple[str, ...]:
-        """m, the mean of the gradients."""
+        """The mean m of the gradients."""
         return ("mean",)
 
     def direction(

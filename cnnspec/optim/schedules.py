@@ -1,4 +1,4 @@
-"""Schedules: how the learning rate changes, as a factor on the optimizer's."""
+"""Schedules: how the learning rate changes during training, as a factor on the optimizer's own."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from cnnspec.registry import register
 
 
 class Schedule(Declaration):
-    """Base of all schedules; warm-up rises in a straight line from nearly 0 and multiplies the rest."""
+    """Base of all schedules: the learning rate of a step is the optimizer's times `factor` times `fallen`.
+
+    Warm-up multiplies any schedule by min(1, (epoch + 0.001) / warmup), a straight line from nearly 0 to 1.
+    """
 
     kind: ClassVar[str] = "schedule"
 
     warmup: Annotated[NonNegativeNumber, "epochs over which the rate rises to its full height"] = 0.0
 
     def factor(self, epoch: float, epochs: int) -> float:
-        """The factor at a moment: `epoch` counts from 0 and has the share of the running epoch behind its point."""
+        """The factor at a step that comes after `epoch` passes, a number with fractions from 0 on, out of `epochs`."""
         rise = min(1.0, (epoch + 1e-3) / self.warmup) if self.warmup else 1.0
         return rise * self.shape(epoch, epochs)
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """The factor without warm-up."""
+        """The factor at a step as it is without warm-up, for the same arguments."""
         raise NotImplementedError
 
     def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """A further factor from the metrics of the epochs so far."""
+        """A further factor that depends on the metrics of the epochs so far, one mapping for each epoch."""
         return 1.0
 
 
@@ -37,13 +40,13 @@ class Constant(Schedule):
     """The same rate throughout: 1."""
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """1."""
+        """The factor is 1 at every step."""
         return 1.0
 
 
 @register("step")
 class Step(Schedule):
-    """Falls at fixed distances: gamma ** floor(epoch / every)."""
+    """Falls every k epochs by the same factor: gamma ** floor(epoch / every)."""
 
     every: Annotated[PositiveInt, "epochs between two falls"]
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
@@ -67,9 +70,9 @@ class Exponential(Schedule):
 
 @register("multistep")
 class MultiStep(Schedule):
-    """Falls at the epochs that are listed: gamma ** (how many of them are behind)."""
+    """Falls at the epochs that are listed: gamma ** (how many of them have been reached)."""
 
-    milestones: Annotated[tuple[PositiveInt, ...], "epochs behind which the rate falls"]
+    milestones: Annotated[tuple[PositiveInt, ...], "epochs after which the rate falls"]
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
 
     def shape(self, epoch: float, epochs: int) -> float:
@@ -81,17 +84,17 @@ class MultiStep(Schedule):
 class Cosine(Schedule):
     """Falls along half a cosine, step by step: minimum + (1 - minimum) (1 + cos(pi epoch / epochs)) / 2.
 
-    Behind a warm-up the cosine spans the epochs that are left. With `restarts: n` that span is cut into periods which
-    begin at the full rate anew, the first of n epochs, each `growth` times as long as the one before.
+    After a warm-up the cosine spans the epochs that are left. With `restarts: n` they are divided into periods that
+    each begin at the full rate; the first has n epochs, every other `growth` times as many as the one before it.
     Source: Loshchilov and Hutter, "SGDR" (2016).
     """
 
-    minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 0.0
+    minimum: Annotated[UnitInterval, "where it ends, as a fraction of the full rate"] = 0.0
     restarts: Annotated[PositiveInt | None, "epochs of the first period; one period unless given"] = None
     growth: Annotated[PositiveInt, "how many times longer the next period is"] = 1
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """1 at the end of the warm-up and at each restart, `minimum` at the end of a period."""
+        """The factor is 1 at the end of the warm-up and at each restart, and `minimum` at the end of a period."""
         behind = max(epoch - self.warmup, 0.0)
         period = float(self.restarts or max(epochs - self.warmup, 1e-9))
         while self.restarts is not None and behind >= period:
@@ -102,15 +105,15 @@ class Cosine(Schedule):
 
 @register("polynomial")
 class Polynomial(Schedule):
-    """Falls along a power: minimum + (1 - minimum) (1 - epoch / epochs) ** power, behind the warm-up."""
+    """Falls along a power: minimum + (1 - minimum) (1 - epoch / epochs) ** power, after the warm-up."""
 
     power: Annotated[PositiveNumber, "1 falls in a straight line"] = 1.0
-    minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 0.0
+    minimum: Annotated[UnitInterval, "where it ends, as a fraction of the full rate"] = 0.0
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """1 at the end of the warm-up, `minimum` at the end of training."""
-        share = max(epoch - self.warmup, 0.0) / max(epochs - self.warmup, 1e-9)
-        return float(self.minimum + (1 - self.minimum) * (1 - min(share, 1.0)) ** self.power)
+        """The factor is 1 at the end of the warm-up and `minimum` at the end of training."""
+        part = max(epoch - self.warmup, 0.0) / max(epochs - self.warmup, 1e-9)
+        return float(self.minimum + (1 - self.minimum) * (1 - min(part, 1.0)) ** self.power)
 
 
 @register("one_cycle")
@@ -120,34 +123,34 @@ class OneCycle(Schedule):
     Source: Smith and Topin, "Super-convergence" (2017).
     """
 
-    rise: Annotated[UnitInterval, "share of the training in which the rate rises"] = 0.3
+    rise: Annotated[UnitInterval, "fraction of the training in which the rate rises"] = 0.3
     start: Annotated[PositiveNumber, "the first rate is the full one divided by this"] = 25.0
-    minimum: Annotated[UnitInterval, "where it ends, as a share of the full rate"] = 4e-6
+    minimum: Annotated[UnitInterval, "where it ends, as a fraction of the full rate"] = 4e-6
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """1 / start at first, 1 at the top, `minimum` at the end."""
+        """The factor is 1 / start at first, 1 at the top, and `minimum` at the end."""
         top, first = self.rise * epochs, 1 / self.start
         if epoch < top:
             return first + (1 - first) * (1 - cos(pi * epoch / top)) / 2
-        share = min((epoch - top) / max(epochs - top, 1e-9), 1.0)
-        return self.minimum + (1 - self.minimum) * (1 + cos(pi * share)) / 2
+        part = min((epoch - top) / max(epochs - top, 1e-9), 1.0)
+        return self.minimum + (1 - self.minimum) * (1 + cos(pi * part)) / 2
 
 
 @register("plateau")
 class Plateau(Schedule):
-    """Falls when a metric has not become better for a while: gamma ** (how often that happened)."""
+    """Falls whenever a metric has not become better for `patience` epochs: gamma ** (how often that happened)."""
 
-    metric: Annotated[Watched, "watched"] = "train.loss"
+    metric: Annotated[Watched, "the figure that is watched"] = "train.loss"
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
     patience: Annotated[PositiveInt, "epochs without a better value before a fall"] = 5
-    threshold: Annotated[NonNegativeNumber, "by what share of the best a value must be better to count"] = 1e-4
+    threshold: Annotated[NonNegativeNumber, "by what fraction of the best a value must be better to count"] = 1e-4
 
     def shape(self, epoch: float, epochs: int) -> float:
-        """1: the falls come from the metric."""
+        """The factor is 1 at every step: `fallen` has the falls."""
         return 1.0
 
     def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """gamma for every time that more than `patience` epochs went by, counted anew behind each fall."""
+        """Multiply by gamma once more than `patience` epochs were no better than the best, and count from 0 again."""
         falls, best, waited = 0, None, 0
         lower = self.metric.endswith(".loss")
         for row in rows:
@@ -155,7 +158,7 @@ class Plateau(Schedule):
             if value is None:
                 continue
             margin = 1 - self.threshold if lower else 1 + self.threshold
-            if best is None or (value < best * margin if lower else value > best * margin):
+            if value == value and (best is None or (value < best * margin if lower else value > best * margin)):
                 best, waited = value, 0
             else:
                 waited += 1

@@ -1,9 +1,9 @@
-"""The `train` section of a spec."""
+"""The `train` section of a spec: its keys, and the sections inside it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from math import inf
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import (
@@ -25,7 +25,7 @@ INTERVAL = r"^[1-9][0-9]* (epoch|step|minute)s?$"
 def _interval(value: Any) -> tuple[int, str]:
     if isinstance(value, tuple):
         return (int(value[0]), str(value[1]))
-    number, unit = re.split(" ", value)
+    number, unit = value.split(" ")
     return int(number), unit.removesuffix("s") + "s"
 
 
@@ -41,30 +41,30 @@ class Checkpoints(Declaration):
 
 
 class Clip(Declaration):
-    """Bounds on the gradient before an update: on the length of all of it, or on every number of it."""
+    """Bounds on the gradient of an update: on the length of the whole gradient, on each of its numbers, or on both."""
 
     kind: ClassVar[str] = "section"
-    norm: Annotated[PositiveNumber | None, "a longer gradient is shortened to this"] = None
+    norm: Annotated[PositiveNumber | None, "a longer gradient is shortened to this length"] = None
     value: Annotated[PositiveNumber | None, "every number is cut to this on both sides"] = None
 
 
 class EarlyStopping(Declaration):
-    """Ends training when a metric has not become better for a while."""
+    """Ends training when a metric has not become better for `patience` epochs."""
 
     kind: ClassVar[str] = "section"
-    metric: Annotated[Watched, "watched"] = "validation.loss"
+    metric: Annotated[Watched, "the figure that is watched"] = "validation.loss"
     patience: Annotated[PositiveInt, "epochs without a better value"] = 5
     minimum_change: Annotated[NonNegativeNumber, "by how much a value must be better to count"] = 0.0
 
     def is_over(self, history: Sequence[float | None]) -> bool:
-        """Whether the best of the epochs so far lies `patience` epochs back."""
+        """Whether the best value so far lies `patience` epochs back; False where an epoch has None for the metric."""
         falls = self.metric.endswith(".loss")
         best, waited = None, 0
         for value in history:
             if value is None:
                 return False
-            gain = 0.0 if best is None else best - value if falls else value - best
-            if best is None or gain > self.minimum_change:
+            gain = inf if best is None else best - value if falls else value - best
+            if value == value and gain > self.minimum_change:
                 best, waited = value, 0
             else:
                 waited += 1
@@ -72,7 +72,7 @@ class EarlyStopping(Declaration):
 
 
 class TrainSettings(Declaration):
-    """How the network learns."""
+    """How the network is trained: for how long, on what batches, to minimise what, and by which rule."""
 
     kind: ClassVar[str] = "section"
     epochs: Annotated[PositiveInt, "passes over the training images"]

@@ -1,4 +1,4 @@
-"""The figures that early stopping and the plateau schedule can watch: those that every epoch has."""
+"""The figures that early stopping and the plateau schedule may watch: those that are computed in every epoch."""
 
 from typing import Literal
 
