@@ -1,7 +1,7 @@
 """Functions that bind arithmetic to arrays and return steps: how a layer's formula is computed.
 
-One file an algorithm or a family. They know arrays and nothing of layers, specs or plans. A module is loaded when
-something of it is first used: to check a spec takes shapes alone, and nobody should wait for the arithmetic.
+Each file holds one algorithm or one family, and knows arrays but no layers, specs or plans. A module is loaded when
+something of it is first used: checking a spec takes only shapes, and should not wait for the arithmetic to load.
 """
 
 from __future__ import annotations

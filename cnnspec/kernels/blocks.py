@@ -1,7 +1,9 @@
-"""Cutting products into blocks that OpenBLAS multiplies without packing: up to twice as fast for a short side.
+"""Products cut into blocks that the BLAS multiplies without packing: up to twice as fast where a side is short.
 
-It can do so with AVX-512 alone. Elsewhere products stay whole: blocks would only be packed more often, which takes up
-to a tenth of the time of a weights' gradient.
+OpenBLAS packs a product: it copies both matrices into the order in which it reads them. With AVX-512 it has kernels for
+small products that read matrices where they lie, so products are cut into blocks of that size, which the machine model
+states. Without AVX-512 they stay whole: blocks would be packed more often, which takes up to a tenth of the time of a
+weights' gradient.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from numpy.lib.stride_tricks import as_strided
 from cnnspec.kernels.machine import current
 from cnnspec.kernels.step import Array, Buffer, Step
 
-DEEP = 128  # the sum's length that it needs for that
+DEEP = 128  # terms of a sum: for shorter sums, blocks of a @ b.T gain nothing
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
-FEWEST_ROWS = 16  # of a block: the same for rows
-SHORT = 8  # the same for both sides of a block of a @ b.T
-REUSED = 100_000  # elements of a matrix that stay in the second-level cache from one column to the next
+FEWEST_ROWS = 16  # of a block: fewer rows lose more than packing costs
+SHORT = 8  # rows and columns of a block of a @ b.T: fewer lose more than packing costs
+REUSED = 100_000  # elements of a matrix that stay in a second-level cache of 512 KiB from one column to the next
 SMALL_PRODUCT = 1 << 14  # elements that are set to zero in less than a microsecond
 
 
 def product(a: Array, b: Array, out: Array) -> Step:
     """out = a @ b, stacked; a small one by `a.dot`, which begins 0.7 us earlier.
 
-    It writes zeros to `out` first, and copies what has gaps, so that it loses where products are large.
+    `dot` writes zeros to `out` first and copies operands with gaps, so that it loses where products are large.
     """
     if prod(out.shape[:-2]) == 1:
         a, b, out = (array.reshape(array.shape[-2:]) for array in (a, b, out))
@@ -36,15 +38,15 @@ def product(a: Array, b: Array, out: Array) -> Step:
 
 
 def block(length: int, fewest: int, each: int) -> int:
-    """The largest divisor of a side, from `fewest` on, that makes a small product; the whole side where none does.
+    """The largest part of a side, `fewest` or more and a divisor, whose product is multiplied without packing.
 
-    `each` are the multiply-accumulates for one row or column of it.
+    `each` are the multiply-accumulates of one row or column of it. Where there is no such part, it is the whole side.
     """
     return _divisor(length, fewest, current().unpacked // each)
 
 
 def _divisor(length: int, fewest: int, most: int) -> int:
-    """The largest divisor of a side within bounds, the whole side where there is none."""
+    """The largest divisor of a side within bounds; the whole side where there is none."""
     return max((part for part in range(fewest, min(length, most) + 1) if length % part == 0), default=length)
 
 
@@ -63,7 +65,11 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
 
 
 def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
-    """out = matrix @ columns for a matrix (m, k) and (k, n), n small, in blocks of rows: few columns one by one."""
+    """out = matrix @ columns for a matrix (m, k) and columns (k, n), n small, in blocks of rows.
+
+    Where the BLAS would pack the matrix for few columns, they are multiplied one at a time: to pack takes longer than
+    to read the matrix so often.
+    """
     if columns.shape[-1] > current().few_columns:
         return tall_product(matrix, columns, out)
     m, k = matrix.shape
@@ -72,14 +78,17 @@ def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
     return product(left, columns.T[:, :, None], result[..., None])
 
 
-def turned_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
-    """What `turned_product` works with: the results of blocks of rows of a matrix (rows, length), where it is cut."""
+def transposed_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
+    """What `transposed_product` works with: the results of blocks of rows, where a matrix (rows, length) is cut."""
     parts = rows // _reused_rows(rows, length, columns)
     return {"parts": Buffer((parts, columns, length), "input")} if parts > 1 else {}
 
 
-def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str, Array]) -> list[Step]:
-    """out = matrix^T @ columns for a matrix (m, k) and (m, n), n small: few one by one, in blocks of rows, added up."""
+def transposed_product(matrix: Array, columns: Array, out: Array, work: Mapping[str, Array]) -> list[Step]:
+    """out = matrix^T @ columns for a matrix (m, k) and columns (m, n), n small.
+
+    Few columns are multiplied one at a time, as in `narrow_product`; the results of blocks of rows are added up.
+    """
     if columns.shape[-1] > current().few_columns:
         return [tall_product(matrix.T, columns, out)]
     if "parts" not in work:
@@ -91,7 +100,7 @@ def turned_product(matrix: Array, columns: Array, out: Array, work: Mapping[str,
 
 
 def _reused_rows(rows: int, length: int, columns: int) -> int:
-    """Rows of a matrix (rows, length) that are multiplied with all of some columns before the next rows are read."""
+    """Rows of a matrix (rows, length) that stay in the cache while they are multiplied with each of some columns."""
     return _divisor(rows, FEWEST_ROWS, REUSED // length) if 1 < columns <= current().few_columns else rows
 
 
@@ -105,7 +114,7 @@ def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
 
 
 def gradient_product(left: Array, right: Array, out: Array) -> Step:
-    """out = left @ right.T for stacks of (m, k) and (n, k), in blocks of both sides: small outputs are fast alone."""
+    """out = left @ right.T for stacks of (m, k) and (n, k), in blocks of both sides, as only small outputs are fast."""
     (m, depth), n = left.shape[-2:], right.shape[-2]
     height, width = gradient_block(m, n, depth)
     rows, columns = row_blocks(left, height)[..., None, :, :], row_blocks(right, width)[..., None, :, :, :]
@@ -114,7 +123,7 @@ def gradient_product(left: Array, right: Array, out: Array) -> Step:
 
 
 def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
-    """Rows and columns of a block of a @ b.T: divisors with the largest fast product, the squarest of equals."""
+    """Rows and columns of a block of a @ b.T: the largest fast product of divisors, the squarest of equal ones."""
     most = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
     heights, widths = ([k for k in range(min(SHORT, x), x + 1) if x % k == 0] for x in (rows, columns))
     blocks = [(height, width) for height in heights for width in widths if height * width <= most]

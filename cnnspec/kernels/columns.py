@@ -46,7 +46,7 @@ def reads_map(windows: Windows) -> bool:
 
 
 def _down(windows: Windows) -> int:
-    """From a window's first row in E to that of the one below: windows of one row take no others into E."""
+    """Rows of E from one output row's window to the next one's: with a kernel of one row, E holds no rows between."""
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 
@@ -75,7 +75,7 @@ def rows_of_tile(problem: Problem, n: int) -> int:
 
 
 def expanded(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
-    """The expanded columns of a tile, (groups, rows, kw, c, ow, n) of n images, where they are needed."""
+    """The buffer of a tile's expanded columns, (groups, rows, kw, c, ow, n); none where the map itself is read."""
     windows = problem.windows
     if reads_map(windows):
         return {}
@@ -94,7 +94,7 @@ def moved(problem: Problem) -> int:
 
 
 def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -> Iterator[Tile]:
-    """All windows of a map, of at most `most` output rows at a time."""
+    """Yield the tiles that hold all windows of a map, with at most `most` output rows each."""
     oh, ow = problem.windows.output
     if "columns" not in buffers:
         for first in range(0, oh, most):
@@ -114,20 +114,20 @@ def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -
             writeable=False,
         )
         read, start = columns[:, : _height(problem.windows, count)], first * problem.windows.stride[0]
-        cleared = group > 0 and height == oh  # other groups have their rows in the same places
+        cleared = group > 0 and height == oh  # the rows above and below are those of the group before
         fill += _expand(problem.windows, source[groups], read, start - problem.windows.padding[0], cleared=cleared)
         yield Tile(groups, rows, fill, view)
         fill = []
 
 
 def edges(windows: Windows, columns: Array) -> list[Array]:
-    """What no tap reaches of (groups, rows, kw, c, ow, n): padding on the left and on the right."""
+    """The places of expanded columns (groups, rows, kw, c, ow, n) that stand for padding left and right, views."""
     taps = range(windows.kernel[1])
     return [edge for kx in taps for edge in outside(columns[:, :, kx], slice(*inside(windows, 1, kx)))]
 
 
 def _expand(windows: Windows, source: Array, columns: Array, start: int, *, cleared: bool) -> list[Step]:
-    """Copy every column tap of the rows from `start` on; those above and below the map become zero, or are it."""
+    """Copy every column tap of the rows from `start` on; those above and below the map become zero."""
     step = windows.stride[0] // _down(windows)
     low = max(0, -(start // step))
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))

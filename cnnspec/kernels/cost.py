@@ -1,9 +1,10 @@
 """What a kernel costs, and which kernel computes which direction of a convolution: a table, and the cheapest of it.
 
-A new kernel is a file and its lines in the table. All shards of a batch must choose alike, as they share what a kernel
-prepares; they differ in size by one image at most, and only a single shard has fewer than 16 (`lowering.shards_of`).
-A choice does not depend on the rows of a map where it is pinned: no kernel's `supports` of the forward pass asks for
-the height, so some of a map's rows can be computed by the kernel that computes all of them.
+A new kernel is a file and its lines in the table. All shards of a batch must choose alike, as they read the same
+prepared weights; they differ in size by one image at most, and only a single shard has fewer than 16 of them.
+
+A layer that computes some rows of a map pins the kernel that computes the whole map. That pin always holds: in the
+forward pass, no kernel's `supports` depends on how many rows a map has.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _nanoseconds(kernel: Kernel, problem: Problem, n: int, machine: MachineModel
     images = n if n < FEW else MANY
     work = kernel.work(problem)
     products = work.macs * machine.mac * _narrowness(work.columns * images, machine)
-    products += work.small * machine.small + work.bands * machine.band + work.turned * machine.turned
+    products += work.small * machine.small + work.bands * machine.band + work.band_gradients * machine.band_gradient
     once = work.once * machine.moved + work.calls * machine.call
     return products + work.moved * machine.moved + work.transformed * machine.transformed + once / images
 

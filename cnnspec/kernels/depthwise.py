@@ -30,8 +30,8 @@ from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import outside
 from cnnspec.shapes import Windows
 
-HEIGHT = 4  # rows of a band
-CACHE = 1 << 18  # elements that are held at a time: more calls cost two threads more than a cache that overflows
+HEIGHT = 4  # rows that a band writes: higher bands multiply more zeros, lower ones are read more often
+CACHE = 1 << 18  # elements of a tile: with smaller ones, calls cost two workers more than a cache that overflows
 
 
 @dataclass(frozen=True)
@@ -261,9 +261,9 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
     for phase in range(min(windows.stride[1], windows.width)):
         width, split = width_of_phase(windows, phase), windows.stride[1] > 1
         reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
-        alone = reached if split else reached[1:]  # without gaps, the first is written to its place
-        others = [next(held)[:, :, :width] for _ in alone]
-        edges += [edge for array, (r, _) in zip(others, alone, strict=True) for edge in outside(array, r.write)]
+        apart = reached if split else reached[1:]  # without gaps, the first is written to its place
+        others = [next(held)[:, :, :width] for _ in apart]
+        edges += [edge for array, (r, _) in zip(others, apart, strict=True) for edge in outside(array, r.write)]
         for rows, read, part in _input_bands(windows):
             for maps, _ in _tiles(problem, _input_channels(problem, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]
@@ -351,7 +351,7 @@ def _input_work(problem: Problem) -> Work:
 
 def _weight_work(problem: Problem) -> Work:
     work = _work_of(problem, _forward_bands(problem.windows), problem.windows.output[1], _split_elements(problem))
-    return replace(work, bands=0, turned=work.bands)
+    return replace(work, bands=0, band_gradients=work.bands)
 
 
 FORWARD = Kernel("depthwise", _supports, _forward_work, _forward_scratch, _prepare, _forward)

@@ -10,7 +10,7 @@ where the definition has kh*kw. With real and imaginary parts above each other, 
     M = (Wr, -Wi; Wi, Wr):    Y = M^T X,    dX = M dY,    dM = X dY^T,    dWr = dM11 + dM22,    dWi = dM21 - dM12,
 
 so that each direction is one real product a frequency, of spectra as they are transformed.
-The three directions share the spectra of map, weights and dy: either all of them are computed here or none.
+The three directions read the same spectra of map, weights and dy: either all of them are computed here or none.
 Error: below that of the direct sum in float32. Source: Mathieu, Henaff, LeCun, "Fast training of convolutional
 networks through FFTs" (2014).
 """
@@ -56,7 +56,10 @@ def _supports(problem: Problem) -> bool:
 
 
 def _sizes(problem: Problem, n: int) -> tuple[int, int]:
-    """Elements of the channels transformed at a time, turned, and half transformed: the larger of map and result."""
+    """Elements of two work arrays: the channels transformed at a time, columns first, and the same half transformed.
+
+    Both are as large as the larger one of map and result needs.
+    """
     windows, columns = problem.windows, _circle(problem).columns
     sides = ((windows.height, windows.width, problem.channels), (*windows.output, problem.filters))
     tiles = [(h, w, _channels_of_tile(h * w * n, c) * n) for h, w, c in sides]
@@ -68,7 +71,7 @@ def _channels_of_tile(each: int, channels: int) -> int:
 
 
 def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Some channels of a map (w, h, c, n), the same of its spectrum (frequencies, 2, c*n), and a place to turn them."""
+    """Yield some channels of a map (w, h, c, n), those of its spectrum (frequencies, 2, c*n), and room for a copy."""
     h, c, w, n = array.shape
     by_channel, count = spectrum.reshape(-1, 2, c, n), _channels_of_tile(h * w * n, c)
     for first in range(0, c, count):
@@ -143,7 +146,7 @@ def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mappi
     ]
 
 
-def _shared_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
+def _gradient_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     turned, middle = _sizes(problem, n)
     return {
         "dy_turned": Buffer((turned,), "input"),
@@ -159,7 +162,7 @@ def _prepare_gradient(problem: Problem, dy: Array, buffers: Mapping[str, Array])
 
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     spectrum = Buffer((_circle(problem).frequencies, 2 * problem.channels, n), "input")
-    return {**_shared_scratch(problem, n), "dx_spectrum": spectrum}
+    return {**_gradient_scratch(problem, n), "dx_spectrum": spectrum}
 
 
 def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -174,7 +177,7 @@ def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     circle, (kh, kw) = _circle(problem), problem.windows.kernel
     weights = problem.filters * problem.channels
     return {
-        **_shared_scratch(problem, n),
+        **_gradient_scratch(problem, n),
         "dmatrices": Buffer((circle.frequencies, 2, 2 * problem.channels, problem.filters), "params"),
         "dweight_spectrum": Buffer((circle.frequencies, 2, weights), "params"),
         "dweight_middle": Buffer((circle.columns, kh, weights), "params"),
@@ -233,7 +236,7 @@ def _input_work(problem: Problem) -> Work:
 
 def _weight_work(problem: Problem) -> Work:
     products, dy = _products(problem), _of_result(problem)
-    # the spectrum of dy, which the input's gradient finds; products sum over the images alone, which are as few
+    # the spectrum of dy, which the input's gradient reads too; sums are as short as there are images, so reading weighs
     read = 2 * _circle(problem).frequencies * (problem.channels + problem.filters)
     return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products, columns=PARTS)
 

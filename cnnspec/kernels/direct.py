@@ -19,7 +19,7 @@ from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import grouped_rows
 from cnnspec.shapes import Windows
 
-PRODUCTS = 1 << 20  # elements of the weights' gradient before rows are added up
+PRODUCTS = 1 << 20  # elements of weights' gradients of rows, 4 MiB, that are held until they are added up
 
 
 def correlate(windows: Array, packed: Array, y: Array) -> Step:

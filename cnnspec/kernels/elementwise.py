@@ -42,7 +42,7 @@ def _contiguous_axes(array: Array) -> int:
 
 
 def clear(arrays: Iterable[Array]) -> list[Step]:
-    """All become zero, in one step where there are any."""
+    """Fill all arrays with zeros, in one step; there is none where there is nothing to fill."""
     filled = [array for array in arrays if array.size]
 
     def step() -> None:
@@ -58,7 +58,7 @@ def accumulate(total: Array, term: Array) -> Step:
 
 
 def larger(a: Array, b: Array, out: Array) -> Step:
-    """out = max(a, b). It takes its output by name alone, which costs a `partial` 0.1 us more than a function."""
+    """out = max(a, b). The output of `maximum` has to be named, which costs a `partial` 0.1 us more than a function."""
     maximum, place = np.maximum, (out,)
 
     def step() -> None:

@@ -9,7 +9,7 @@ from math import prod
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 
-FULL = 32  # columns from which on a product takes as long as its multiply-accumulates; OpenBLAS packs fewer in vain
+FULL = 32  # columns from which on a product takes as long as its multiply-accumulates; with fewer, packing weighs
 FEWEST_ROWS = 6  # products of fewer rows take as long as of six: the BLAS computes rows by so many
 ONE_ROW = 2  # a product of a single row takes as long as two rows: it reads the other matrix once and packs nothing
 
@@ -19,10 +19,10 @@ class Work:
     """What a kernel does for one image, by the prices that a machine model has for it.
 
     `macs` are multiply-accumulates in matrix products, in which one image has `columns` columns; `small` are those in
-    products with a matrix as small as a map's rows, `bands` those with band matrices, `turned` those of a band matrix's
-    gradient. `moved` are elements copied or added, `transformed` those of Winograd's transforms. `once` are elements
-    copied or added once for all images, such as those of transformed weights, and `calls` are NumPy calls for all
-    images.
+    products with a matrix as small as a map's rows, `bands` those with band matrices, `band_gradients` those of a band
+    matrix's gradient. `moved` are elements copied or added, `transformed` those of Winograd's transforms. `once` are
+    elements copied or added once for all images, such as those of transformed weights, and `calls` are NumPy calls for
+    all images.
     """
 
     macs: int = 0
@@ -32,7 +32,7 @@ class Work:
     transformed: int = 0
     small: int = 0
     bands: int = 0
-    turned: int = 0
+    band_gradients: int = 0
     columns: int = FULL
 
 

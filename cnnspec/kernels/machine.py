@@ -30,7 +30,9 @@ class MachineModel:
     transformed: float  # ns an element of Winograd's transforms, which are products of a depth of 4 to 8
     small: float  # ns a multiply-accumulate in products with a matrix as small as a map's rows
     band: float  # ns a multiply-accumulate in products of 4 rows with a band matrix, one for each channel
-    turned: float  # ns a multiply-accumulate in the products of a band matrix's gradient, a @ b.T with 4 rows in a
+    band_gradient: (
+        float  # ns a multiply-accumulate in the products of a band matrix's gradient, a @ b.T with 4 rows in a
+    )
     begun: float  # columns that a product could have had in the time that it takes to begin
     rest: float  # the same for every column that is left over when a product takes its columns by eights
     unpacked: int  # the largest m*n*k that is multiplied without packing; 0: the BLAS always packs
@@ -47,7 +49,7 @@ AVX512 = MachineModel(
     transformed=0.2,
     small=0.021,
     band=0.021,
-    turned=0.021,
+    band_gradient=0.021,
     begun=0,
     rest=1,
     unpacked=1_000_000,
@@ -63,7 +65,7 @@ AVX2 = MachineModel(
     transformed=0.3,
     small=0.034,
     band=0.09,
-    turned=0.18,
+    band_gradient=0.18,
     begun=4,
     rest=2.2,
     unpacked=0,

@@ -1,6 +1,6 @@
 """Convolution by patches (im2col), for any stride, padding, dilation and groups.
 
-Patches are gathered for a tile of output rows at a time, (groups, rows, K, ow*n) with K = c*kh*kw in the order of the
+Patches are copied for a tile of output rows at a time, (groups, rows, K, ow*n) with K = c*kh*kw in the order of the
 weights, so that the weights are used as they are and a tile stays in the cache:
 y = W P, dW = sum over rows of P dy^T, and dx adds W^T dy tap by tap (col2im).
 
@@ -67,7 +67,7 @@ def _joined(problem: Problem, n: int) -> bool:
     return problem.windows.output[1] * n < FULL
 
 
-def _gather(problem: Problem, rows: slice, patches: Array, source: Array) -> list[Step]:
+def _fill(problem: Problem, rows: slice, patches: Array, source: Array) -> list[Step]:
     moves = list(_taps(problem, rows, patches, source))
     padded = sum(of_tap.size for of_tap, _ in moves) < patches.size
     return [*clear([patches] if padded else []), *(copy(origin, of_tap) for of_tap, origin in moves)]
@@ -85,7 +85,7 @@ def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mappi
         if _joined(problem, n):
             steps += _side_by_side(problem, rows, source, matrix[:, 0], target[:, rows], buffers)
         else:
-            steps += [*_gather(problem, rows, patches, source), product(matrix, patches, target[:, rows])]
+            steps += [*_fill(problem, rows, patches, source), product(matrix, patches, target[:, rows])]
     return steps
 
 
@@ -100,7 +100,7 @@ def _side_by_side(
     )
     wide, made = (array.reshape(groups, -1, count * columns) for array in (patches, products))
     return [
-        *_gather(problem, rows, patches.swapaxes(1, 2), source),
+        *_fill(problem, rows, patches.swapaxes(1, 2), source),
         product(matrix, wide, made),
         copy(products.swapaxes(1, 2), target),
     ]
@@ -125,8 +125,8 @@ def _scatter(problem: Problem, rows: slice, patches: Array, target: Array) -> St
     moves = list(_taps(problem, rows, patches, target))
 
     def step() -> None:
-        for share, place in moves:
-            np.add(place, share, out=place)
+        for products, place in moves:
+            np.add(place, products, out=place)
 
     return step
 
@@ -139,7 +139,7 @@ def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buff
     for rows, patches in _tiles(problem, buffers["patches"], x.shape[-1]):
         of_rows = products[:, : rows.stop - rows.start]
         steps += [
-            *_gather(problem, rows, patches, source),
+            *_fill(problem, rows, patches, source),
             product(patches, transposed[:, rows], of_rows),
             add_rows(of_rows, total, partial, first=rows.start == 0),
         ]
@@ -179,7 +179,7 @@ def _supports(problem: Problem) -> bool:
     return True
 
 
-def _gathered(problem: Problem) -> int:
+def _copied(problem: Problem) -> int:
     return problem.groups * problem.depth * prod(problem.windows.output)
 
 
@@ -188,7 +188,7 @@ def _calls(problem: Problem) -> int:
 
 
 def _work(problem: Problem) -> Work:
-    moved = _gathered(problem) + 2 * problem.filters * prod(problem.windows.output)
+    moved = _copied(problem) + 2 * problem.filters * prod(problem.windows.output)
     columns = prod(problem.windows.output)  # all, as rows of few are joined, and those of many have no other price
     return Work(product_macs(problem), moved, calls=_calls(problem), columns=columns)
 
@@ -201,7 +201,7 @@ def _weight_work(problem: Problem) -> Work:
 
 def _input_work(problem: Problem) -> Work:
     # products are written, then read with what they are added to
-    moved = 5 * _gathered(problem) // 2
+    moved = 5 * _copied(problem) // 2
     return Work(product_macs(problem), moved, calls=_calls(problem), columns=problem.windows.output[1])
 
 

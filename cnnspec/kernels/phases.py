@@ -1,7 +1,8 @@
 """Columns by phase: with a stride of s, columns p, p + s, p + 2s, ... of a map are a plane without gaps.
 
-Between strides the runs of memory are as short as the batch; split into phases once, every tap of a window reads one
-plane from some column on. The gradient of the input is written to phases and merged: each column tap reaches one.
+With a stride along the columns, runs of memory are as short as the batch. Once a map is split into phases, every tap of
+a window reads one phase from some column on, without gaps. The input's gradient is written to phases, as each column
+tap reaches one of them, and the phases are merged.
 """
 
 from __future__ import annotations

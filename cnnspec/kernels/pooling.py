@@ -35,9 +35,9 @@ def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
         found |= {"high_place": Buffer(high, "forward", position), "high_better": Buffer(high, "forward", bool)}
         found |= {name: Buffer(small, "forward", position) for name in ("side_row", "leader", "place")}
         found |= {name: Buffer(small, "forward", bool) for name in ("better", "tie")}
-        found |= {"high_gradient": Buffer(high, "input"), "high_share": Buffer(high, "input")}
+        found |= {"high_gradient": Buffer(high, "input"), "high_part": Buffer(high, "input")}
         found |= {"high_won": Buffer(high, "input", bool)}
-        found |= {"share": Buffer(small, "input"), "won": Buffer(small, "input", bool)}
+        found |= {"part": Buffer(small, "input"), "won": Buffer(small, "input", bool)}
     return found
 
 
@@ -114,7 +114,7 @@ def _compete(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) ->
 
 
 def _apart(windows: Windows, high: Array, side: Array, read: slice, write: slice) -> Step:
-    """One column of every window by itself, nothing where it lies in the padding."""
+    """Copy one column of every window to `side`, minus infinity where it lies in the padding."""
     covered = copy(high[:, :, read], side[:, :, write])
     whole = write == slice(0, windows.output[1])
     return covered if whole else in_turn([partial(side.fill, -np.inf), covered])
@@ -122,16 +122,16 @@ def _apart(windows: Windows, high: Array, side: Array, read: slice, write: slice
 
 def maximum_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, Array]) -> list[Step]:
     """dx gets dy at the winner of each window and 0 elsewhere: first to its column, then to its row."""
-    high, share, won, column = (work[name] for name in ("high_gradient", "share", "won", "column"))
+    high, masked, won, column = (work[name] for name in ("high_gradient", "part", "won", "column"))
     line: list[Step] = [partial(high.fill, 0)]
     for j, read, write, fresh in _fresh(windows, 1):
-        part, target = share[:, :, write], high[:, :, read]
-        line += [partial(np.equal, column, j, won), partial(np.multiply, dy, won, share)]
+        part, target = masked[:, :, write], high[:, :, read]
+        line += [partial(np.equal, column, j, won), partial(np.multiply, dy, won, masked)]
         line.append(copy(part, target) if fresh else partial(np.add, target, part, target))
     line.append(partial(dx.fill, 0))
     for i, read, write, fresh in _fresh(windows, 0):
         winner, equal, gradient, part = (
-            work[name][write] for name in ("row", "high_won", "high_gradient", "high_share")
+            work[name][write] for name in ("row", "high_won", "high_gradient", "high_part")
         )
         target = dx[read]
         line += [partial(np.equal, winner, i, equal), partial(np.multiply, gradient, equal, target if fresh else part)]
@@ -140,7 +140,7 @@ def maximum_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
 
 
 def _fresh(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, bool]]:
-    """The taps of an axis, and whether no tap before touches the same places of the map."""
+    """Yield the taps of an axis, each with whether it is the first one to touch its places of the map."""
     seen = set[int]()
     for tap, read, write in along(windows, axis):
         phase = read.start % windows.stride[axis]
@@ -239,23 +239,23 @@ def _counts(windows: Windows, axis: int, length: int, padding: tuple[int, ...]) 
     return np.minimum(first + windows.kernel[axis], length + padding[1]) - np.maximum(first, -padding[0])
 
 
-def spread(windows: Windows, shares: Array, dx: Array) -> list[Step]:
-    """dx = the sum of `shares` over the windows that hold each element."""
-    passes = [(shares[tap.write], dx[tap.read]) for tap in taps(windows)]
+def spread(windows: Windows, values: Array, dx: Array) -> list[Step]:
+    """dx = the sum over the windows that hold each element of `values`, one for each window."""
+    passes = [(values[tap.write], dx[tap.read]) for tap in taps(windows)]
     adding = overlap(windows)
 
     def step() -> None:
         dx.fill(0)
-        for share, target in passes:
+        for value, target in passes:
             if adding:
-                np.add(target, share, out=target)
+                np.add(target, value, out=target)
             else:
-                np.copyto(target, share)
+                np.copyto(target, value)
 
     return [step]
 
 
-def gather(windows: Windows, values: Array, y: Array) -> list[Step]:
+def window_sums(windows: Windows, values: Array, y: Array) -> list[Step]:
     """y = the sum of `values` over each window."""
     passes = [(values[tap.read], y[tap.write]) for tap in taps(windows)]
 

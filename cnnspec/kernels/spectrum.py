@@ -6,7 +6,7 @@ On a circle of lh x lw positions a map x has the spectrum
 
 Of each conjugate pair X[u,v], X[-u,-v] one is enough. Columns come first: cosines and sines for the v of one half
 circle. Then rows: every u where v has a partner, and the u of one half circle for v = 0 and v = lw / 2, which are their
-own. The way back is the transpose of the way there, with all pairs counted twice, divided by lh*lw.
+own. The inverse is the transpose of this matrix, with all pairs counted twice, divided by lh*lw.
 Arrays are (columns, rows, q) and (frequencies, 2, q), the two being the real and the imaginary part, q whatever is
 transformed side by side. A circle is short here, so that matrices beat the fast algorithm and its many passes.
 """
@@ -36,7 +36,9 @@ class Circle:
         return sum(count * frequencies for _, count, _, frequencies in self.parts())
 
     def parts(self) -> Iterator[tuple[slice, int, int, int]]:
-        """For each kind of v: its rows among the transformed columns, how many, 1 or 2 rows each, frequencies each."""
+        """Yield for each kind of v: its slice of the transformed columns, how many v there are, the components of each
+        (1 where it is real, 2 where it is complex), and how many u belong to each.
+        """
         half = self.rows // 2 + 1
         yield slice(0, 1), 1, 1, half
         pairs = (self.columns - 1) // 2
@@ -98,10 +100,10 @@ def _across(length: int, places: Sequence[int], *, both: bool = False) -> tuple[
     rows, pairs = [], []
     for frequency in range(length // 2 + 1):
         angles = 2 * pi * frequency * np.array(places) / length
-        alone = 2 * frequency % length == 0
-        found = [np.cos(angles)] if alone and not both else [np.cos(angles), -np.sin(angles)]
+        own = 2 * frequency % length == 0  # its own conjugate
+        found = [np.cos(angles)] if own and not both else [np.cos(angles), -np.sin(angles)]
         rows += found
-        pairs += [1.0 if alone else 2.0] * len(found)
+        pairs += [1.0 if own else 2.0] * len(found)
     return np.array(rows), np.array(pairs)
 
 

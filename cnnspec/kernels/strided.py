@@ -76,7 +76,7 @@ def _packed(rows: Phase, columns: Phase) -> str:
 
 
 def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
-    """Of the phases of columns, which take turns, the largest."""
+    """The packed weights of every phase; phases of columns use the other buffers in turn, so the largest one counts."""
     found, sizes = dict[str, Buffer](), {"columns": 0, "products": 0}
     reached_rows, reached_columns = _reached(problem.windows)
     for columns in reached_columns:
@@ -146,7 +146,7 @@ def _supports(problem: Problem) -> bool:
 
 
 def _work(problem: Problem) -> Work:
-    """Expanded columns, and all of dx; what taps reach of it goes to memory, by columns apart on a detour."""
+    """Elements of the expanded columns and of dx; products are copied once more where columns have a stride."""
     windows, (rows, columns) = problem.windows, _reached(problem.windows)
     copied = sum(moved(_over(problem, phase)) for phase in columns)
     reached = problem.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)

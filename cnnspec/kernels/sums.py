@@ -1,6 +1,6 @@
 """Sums over everything but the channels, as products with a vector of ones: a third of the time of a reduction.
 
-The shared constants that such kernels read are made once and can't be written to.
+The constants that such kernels read are made once for all of them and cannot be written to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def rows_of(array: Array) -> Array:
 
 @cache
 def ones(length: int, dtype: str) -> Array:
-    """A shared vector of ones."""
+    """A vector of ones, one for all who read it."""
     vector = np.ones(length, dtype)
     vector.flags.writeable = False
     return vector
@@ -33,7 +33,7 @@ SHORT = 1 << 14  # elements of a map up to which a second one of its shape costs
 
 @cache
 def zeros(length: int, dtype: str) -> Array:
-    """A shared vector of zeros: the maximum with an array takes a third of the time of that with a scalar."""
+    """A vector of zeros, one for all who read it: a maximum with an array takes a third of one with a scalar."""
     vector = np.zeros(length, dtype)
     vector.flags.writeable = False
     return vector

@@ -32,14 +32,14 @@ from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import part
 
-FEW = 1 << 17  # elements of expanded columns up to which tiles are computed together
+FEW = 1 << 17  # elements of expanded columns, half a MiB, up to which tiles are computed together
 SHALLOW = 10  # products of fewer taps and channels take as long as of so many
 CALLS = 4  # of NumPy for the tiles that are computed together
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Neighbours of one height: their output rows, the input rows that lie in the map, and which of a tile's those are.
+    """Neighbouring tiles of one height: their output rows, the input rows in the map, and their place in a tile.
 
     Neighbours read some rows twice. If there are several, all their rows lie in the map.
     """
@@ -113,7 +113,7 @@ class Filtering:
         return max(1, min(problem.windows.output[0] // self.rows, FEW // columns))
 
     def prepared(self, problem: Problem) -> dict[str, Buffer]:
-        """What `prepare` writes, and works with."""
+        """The buffers that `prepare` writes."""
         filters, kw, channels = problem.filters, problem.windows.kernel[1], problem.channels
         return {
             "taps": Buffer((self.taps, filters, kw, channels), "prepare"),
@@ -130,7 +130,7 @@ class Filtering:
         }
 
     def scratch(self, problem: Problem, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
-        """What `forward` works with."""
+        """The buffers of `forward`."""
         most = self.together(problem, n)
         return {
             **self.prepared(problem),
@@ -193,11 +193,11 @@ class Filtering:
         return steps
 
     def scratch_of_input(self, problem: Problem, n: int) -> dict[str, Buffer]:
-        """What `input_gradient` works with."""
+        """The buffers of `input_gradient`."""
         return self.scratch(gradient_problem(problem), n, "input")
 
     def prepare_turned(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """The same of the filters turned by 180 degrees, channels and filters exchanged."""
+        """What `prepare` makes of the filters turned by 180 degrees, channels and filters exchanged."""
         return self.prepare(gradient_problem(problem), weight[..., ::-1, ::-1].swapaxes(0, 1), buffers)
 
     def input_gradient(
@@ -209,7 +209,7 @@ class Filtering:
     # the input's gradient where the map shrinks
 
     def scratch_of_transposed(self, problem: Problem, n: int) -> dict[str, Buffer]:
-        """What `transposed` works with."""
+        """The buffers of `transposed`."""
         windows, p, ow = problem.windows, self.positions, problem.windows.output[1]
         padded = windows.padding[2] + windows.width + windows.padding[3]
         return {
@@ -233,7 +233,7 @@ class Filtering:
         """
         gradients, products, rows = (buffers[name] for name in ("gradients", "products", "rows"))
         p, (oh, ow), m, windows = self.positions, problem.windows.output, self.rows, problem.windows
-        turned, there = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
+        turned, transform = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
         back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
         back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
         back[0, : p - m, 1] = back[1, : p - m, 0] = self.of_input.T[m:]
@@ -243,13 +243,13 @@ class Filtering:
         of_point, of_tap, *places, n = products.strides
         later = as_strided(products, strides=(of_point, of_tap - windows.dilation[1] * places[1], *places, n))
         parts = later[:, :, :, windows.padding[2] : windows.padding[2] + windows.width]
-        steps, tiles = clear([rows[1]]), self.count(problem)  # above the first tile there is nothing
+        steps, tiles = clear([rows[1]]), self.count(problem)  # no tile lies above the first one
         steps += clear([products[:, :, :, ow:]])
         for tile in range(-(-(oh + self.taps - 1) // m)):
             half = rows[tile % 2]
             if tile < tiles:
                 source = dy[tile * m : (tile + 1) * m]
-                steps.append(product(there[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
+                steps.append(product(transform[:, : len(source)], _flat(source), gradients.reshape(p, -1)))
                 steps.append(product(turned[:, None], right, out))
                 steps.append(sum_over(1, parts, half))
             else:
@@ -264,7 +264,7 @@ class Filtering:
     # the weights' gradient
 
     def scratch_of_weight(self, problem: Problem, n: int) -> dict[str, Buffer]:
-        """What `weight_gradient` works with."""
+        """The buffers of `weight_gradient`."""
         p, kw, most = self.positions, problem.windows.kernel[1], self.together(problem, n)
         length, matrix = most * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
         return {
@@ -313,13 +313,13 @@ class Filtering:
         self, rows: Array, tile: Tile, gradients: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
         """A dy of tiles, beside each other."""
-        there, flat = self.of_output.astype(rows.dtype), gradients.reshape(self.positions, -1)
+        transform, flat = self.of_output.astype(rows.dtype), gradients.reshape(self.positions, -1)
         if tile.count == 1:
-            return [product(there[:, : len(rows)], _flat(rows), flat)]
+            return [product(transform[:, : len(rows)], _flat(rows), flat)]
         _, filters, ow, n = rows.shape
         beside = part(buffers["beside"].reshape(-1), (self.rows, filters, tile.count, ow, n))
         apart = rows.reshape(tile.count, self.rows, filters, ow, n).transpose(1, 2, 0, 3, 4)
-        return [copy(apart, beside), product(there, beside.reshape(self.rows, -1), flat)]
+        return [copy(apart, beside), product(transform, beside.reshape(self.rows, -1), flat)]
 
     # what it can do
 
@@ -330,7 +330,7 @@ class Filtering:
         return plain and windows.kernel[0] == self.taps and max(windows.padding[:2]) < self.taps
 
     def supports_input(self, problem: Problem) -> bool:
-        """The same where the map does not shrink, as products would be for more rows and columns than dy has.
+        """`supports`, where the map does not shrink: else there were products for more rows and columns than dy has.
 
         Negative padding would crop dy.
         """
@@ -339,7 +339,7 @@ class Filtering:
         return self.supports(problem) and not shrinks and min(gradient_problem(problem).windows.padding) >= 0
 
     def supports_transposed(self, problem: Problem) -> bool:
-        """Where correlation does not."""
+        """`supports`, where `supports_input` does not."""
         return self.supports(problem) and not self.supports_input(problem)
 
     # prices

@@ -58,7 +58,7 @@ class Dense(Layer):
         if mode == "infer":
             return {}
         bias = {"bias_rows": Buffer((1, self.units), "params")} if self.bias != "none" else {}
-        return bias | blocks.turned_scratch(self.units, size(inputs[0]), n)
+        return bias | blocks.transposed_scratch(self.units, size(inputs[0]), n)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
         """Those units, of all features."""
@@ -78,7 +78,7 @@ class Dense(Layer):
             params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
         if o.dx is None:
             return Backward(params=params)
-        return Backward(blocks.turned_product(o.params["weight"], o.dy, o.dx, o.buffers), params)
+        return Backward(blocks.transposed_product(o.params["weight"], o.dy, o.dx, o.buffers), params)
 
     def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
         """dW = dy x^T, some rows of it."""

@@ -111,7 +111,7 @@ class AvgPool2d(Pool2d):
         """The sum of each window, then its mean."""
         laid, y = _windows_of(self, o.x), o.y
         inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
-        return [*pooling.gather(laid, o.x, y), partial(np.multiply, y, inverse, y)]
+        return [*pooling.window_sums(laid, o.x, y), partial(np.multiply, y, inverse, y)]
 
     def backward(self, o: Operands) -> Backward:
         """Each element of a window gets dy / count."""

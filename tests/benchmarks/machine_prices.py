@@ -112,7 +112,7 @@ def band(clock: Clock) -> float:
     return clock.product(numbers(64, 4, 6), rows)
 
 
-def turned(clock: Clock) -> float:
+def band_gradient(clock: Clock) -> float:
     """The gradient of the same band matrices."""
     rows = numbers(6, 64, 16 * 32).transpose(1, 2, 0)
     return clock.product(numbers(4, 64, 16 * 32).transpose(1, 0, 2), rows)
@@ -158,7 +158,7 @@ def measured(name: str, clock: Clock) -> MachineModel:
         transformed=transformed(clock),
         small=small(clock),
         band=band(clock),
-        turned=turned(clock),
+        band_gradient=band_gradient(clock),
         begun=begun,
         rest=rest,
         unpacked=UNPACKED if unpacked else 0,

@@ -12,8 +12,8 @@ from cnnspec.kernels.blocks import (
     gradient_block,
     gradient_product,
     narrow_product,
-    turned_product,
-    turned_scratch,
+    transposed_product,
+    transposed_scratch,
 )
 from cnnspec.kernels.machine import AVX2, AVX512, MachineModel, current
 from cnnspec.kernels.step import in_turn
@@ -44,8 +44,8 @@ def test_products_of_few_columns(shape: tuple[int, int], n: int) -> None:
     matrix, columns, rows = (random.standard_normal(size) for size in (shape, (shape[1], n), (shape[0], n)))
     out, back = np.full((shape[0], n), np.nan), np.full((shape[1], n), np.nan)
     narrow_product(matrix, columns, out)()
-    work = {name: np.full(buffer.shape, np.nan) for name, buffer in turned_scratch(*shape, n).items()}
-    in_turn(turned_product(matrix, rows, back, work))()
+    work = {name: np.full(buffer.shape, np.nan) for name, buffer in transposed_scratch(*shape, n).items()}
+    in_turn(transposed_product(matrix, rows, back, work))()
     np.testing.assert_allclose(out, matrix @ columns, atol=1e-11)
     np.testing.assert_allclose(back, matrix.T @ rows, atol=1e-11)
 

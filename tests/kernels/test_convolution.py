@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cnnspec.fields import options
@@ -268,3 +268,47 @@ def test_kernels_agree_where_weights_are_large(direction: Direction) -> None:
     assert direct.WEIGHT.scratch(problem, 4)["products"].shape[1] == 3  # of 9 rows
     for result in found.values():
         np.testing.assert_allclose(result, found["patches"], atol=1e-10)
+
+
+@pytest.mark.usefixtures("machine")
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    st.tuples(st.sampled_from([1, 3, 4, 32]), st.integers(1, 12), st.integers(1, 9)),
+    st.sampled_from([1, 4, 32]),
+    st.booleans(),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.tuples(*[st.integers(0, 4)] * 4),
+    st.sampled_from([1, 5, 31]),
+    st.data(),
+)
+def test_some_rows_of_a_map_take_the_kernel_that_all_of_them_take(
+    shape: tuple[int, int, int],
+    filters: int,
+    apart: bool,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    n: int,
+    data: st.DataObject,
+) -> None:
+    groups, filters = (shape[0], shape[0] * filters) if apart else (1, filters)
+    laid: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "groups": groups}
+    layer = Conv2d(filters=filters, kernel_size=kernel, **laid)
+    try:
+        whole = layer.convolution(shape)
+    except ShapeError:
+        assume(False)
+    chosen = choose(whole, n, "train")["forward"]
+    first = data.draw(st.integers(0, whole.windows.output[0] - 1))
+    last = data.draw(st.integers(first + 1, whole.windows.output[0]))
+    reads, some = whole.windows.part(slice(first, last))
+    assume(some.height > 0 and not chosen.joint)
+    rows = Problem(some, whole.channels, whole.filters, whole.groups)
+    assert reads.stop - reads.start == some.height
+    assert choose(rows, n, "train", chosen.name)["forward"] is chosen
+    assert choose(rows, n, "infer", chosen.name)["forward"] is chosen
