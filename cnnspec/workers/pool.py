@@ -63,11 +63,14 @@ class WorkerPool:
             self._run(program)
 
     def _run(self, program: Program) -> None:
-        if not self._shares(program):
-            self._context.run(_run_alone, program)
-            return
-        self.learn(program)
-        number, workers, started = self._numbers[id(program)], self._ready(), time.perf_counter()
+        number = self._numbers.get(id(program))
+        if number is None:
+            if not self._shares(program):
+                self._context.run(_run_alone, program)
+                return
+            self.learn(program)
+            number = self._numbers[id(program)]
+        workers, started = self._ready(), time.perf_counter()
         try:
             if self._short[number] and workers.awake:  # to pin the caller would take as long as a small layer
                 self._context.run(workers.run, number)

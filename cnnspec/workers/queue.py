@@ -140,7 +140,8 @@ class _Lock:
         self._pool, self._free = pool, free
 
     def __enter__(self) -> None:
-        self._pool.wait(self._free)
+        if not self._free.acquire(False):
+            self._pool.wait(self._free)
 
     def __exit__(self, *error: object) -> None:
         self._free.release()
