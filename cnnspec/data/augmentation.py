@@ -21,6 +21,8 @@ class Augmentation(Declaration):
     """
 
     kind: ClassVar[str] = "augmentation"
+    mirrors: ClassVar[bool] = False  # whether left and right change places
+    erases: ClassVar[tuple[str, int] | None] = None  # a field in pixels, and which part of a side it must stay below
     mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -36,6 +38,7 @@ class Augmentation(Declaration):
 class Flip(Augmentation):
     """Mirrors images left to right."""
 
+    mirrors = True
     probability: Annotated[UnitInterval, "share of images that are mirrored"] = 0.5
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -51,6 +54,7 @@ class Crop(Augmentation):
     Source: He et al., "Deep residual learning for image recognition" (2016), section 4.2.
     """
 
+    erases = ("padding", 2)
     padding: Annotated[PositiveInt, "rows and columns that are added on each side"] = 4
     mode: Annotated[Literal["zero", "edge", "reflect"], "what the border is filled with"] = "zero"
 
@@ -110,6 +114,7 @@ class Cutout(Augmentation):
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout" (2017).
     """
 
+    erases = ("size", 1)
     size: Annotated[PositiveInt, "pixels along a side"] = 8
     value: Annotated[Byte, "what it is filled with"] = 0
     probability: Annotated[UnitInterval, "share of images that lose a square"] = 1.0

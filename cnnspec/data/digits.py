@@ -23,6 +23,7 @@ LEVELS = 16
 class Digits(Published):
     """8x8 handwritten digits, 1,437 to train and 360 to test, within the package: nothing to fetch."""
 
+    chiral = True
     shape = (1, 8, 8)
     names = tuple("0123456789")
     sizes: ClassVar[dict[str, int]] = {"train": 1437, "test": 360}

@@ -105,6 +105,7 @@ class Mnist(IdxSource):
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits" (1998), CC BY-SA 3.0.
     """
 
+    chiral = True
     names = tuple("0123456789")
     folders = ("mnist",)
     address = "https://ossci-datasets.s3.amazonaws.com/mnist/"

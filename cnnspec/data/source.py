@@ -40,6 +40,7 @@ class Source(Declaration):
     """Base of all data sources."""
 
     kind: ClassVar[str] = "source"
+    chiral: ClassVar[bool] = False  # whether a mirrored image is of another class, or of none
 
     @property
     def image_shape(self) -> Shape | None:

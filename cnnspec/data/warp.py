@@ -56,6 +56,7 @@ def joined(augmentations: Sequence[Augmentation]) -> Iterator[Augmentation]:
 class Shift(Warp):
     """Moves every image by up to some pixels down and across; what comes in is black."""
 
+    erases = ("pixels", 2)
     pixels: Annotated[PositiveInt, "largest distance"] = 2
 
     def move(self, places: Places, random: np.random.Generator) -> None:

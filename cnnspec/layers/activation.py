@@ -56,6 +56,8 @@ class Activation(Layer):
 class Relu(Activation):
     """y = max(x, 0); the derivative at 0 is 0. Source: Nair and Hinton (2010)."""
 
+    non_negative = True
+    rectifies = True
     masks = ("positive",)
 
     def forward(self, o: Operands) -> Program:
@@ -108,6 +110,7 @@ class LeakyRelu(Activation):
 class Clipped(Activation):
     """Base of y = min(max(scale x + shift, 0), top)."""
 
+    non_negative = True
     masks = ("inside", "below")
     scale: ClassVar[float] = 1
     shift: ClassVar[float] = 0
@@ -156,6 +159,7 @@ class HardSigmoid(Clipped):
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
+    non_negative = True
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
@@ -291,6 +295,8 @@ def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> Non
 class Softmax(Layer):
     """y_c = exp(x_c) / sum_k exp(x_k) over the channels of a map or the features of a vector."""
 
+    non_negative = True
+    probabilities = True
     retains = frozenset({"y"})
     in_place = True
     gradient_place = "dy"

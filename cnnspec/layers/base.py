@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnspec.fields import Declaration, Registered
 from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.layers.facts import Facts
 from cnnspec.shapes import Shape
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Operands:
         return self.output_grads[0]
 
 
-class Layer(Declaration):
+class Layer(Declaration, Facts):
     """Base of all layers; a subclass states its formula in its docstring and its fields as keys of the spec."""
 
     kind: ClassVar[str] = "layer"

@@ -112,6 +112,7 @@ class Selu(ExponentialLinear):
 class Softplus(Activation):
     """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
+    non_negative = True
     forward_scratch = ("rounded", "work")
     backward_scratch = ("factor", "work_again")
 

@@ -27,6 +27,7 @@ class Dense(Layer):
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
 
+    fully_connected = True
     retains = frozenset({"x"})
     scales = "weight"
     gathers = "weight"

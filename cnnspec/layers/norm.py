@@ -45,6 +45,7 @@ class BatchNorm(Layer):
     weight_init: Annotated[InitializerField, "how the scale starts"] = "ones"
     bias_init: Annotated[InitializerField, "how the shift starts"] = "zeros"
 
+    batch_statistics = True
     retains = frozenset({"x"})
     in_place = True
     gradient_place = "x"

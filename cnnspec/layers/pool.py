@@ -203,6 +203,8 @@ class LpPool2d(Pool2d):
 class GlobalAvgPool2d(Layer):
     """y_c = mean of channel c: a map (c, h, w) becomes a vector (c,) (Lin, Chen and Yan 2013)."""
 
+    covers_map = True
+
     def infer_shape(self, *inputs: Shape) -> Shape:
         """(c,)."""
         return expect_map(inputs[0], self.type_name)[:1]
@@ -236,6 +238,7 @@ class GlobalAvgPool2d(Layer):
 class GlobalMaxPool2d(Layer):
     """y_c = max of channel c: a map (c, h, w) becomes a vector (c,); its gradient goes to the first of equals."""
 
+    covers_map = True
     retains: ClassVar[frozenset[str]] = frozenset({"x"})
     selects_maximum: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Lints: specs that compile and train, and still are not what their author meant. One file a topic."""
+"""Advice about specs that compile and train, and still may not be what their author meant. One file a topic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Lint = Callable[[Spec, Graph], Iterator[Diagnostic]]
 
 
 def lint(spec: Spec, graph: Graph) -> tuple[Diagnostic, ...]:
-    """The warnings about a graph that is right, sorted by place; those of one block are told once."""
+    """Return the warnings about a graph that is right, sorted by place; a mistake in a block is reported once."""
     found = {(d.code, d.span): d for check in LINTS for d in check(spec, graph)}
     return tuple(sorted(found.values(), key=lambda d: d.span))
 
@@ -24,7 +24,8 @@ LINTS: tuple[Lint, ...] = (
     scores.dropout_after_output,
     windows.rows_dropped,
     windows.window_covers_map,
-    training.training,
+    training.batch_size,
+    training.duration,
     redundant.unused_ids,
     scores.activation_before_loss,
     scores.single_class,

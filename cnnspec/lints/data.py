@@ -9,11 +9,9 @@ from cnnspec.graph import Graph
 from cnnspec.lints.warning import warning
 from cnnspec.spec.model import Spec
 
-CHIRAL = ("digits", "mnist")  # what is mirrored is something else, or nothing
-
 
 def scales(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Means and deviations of bytes, where pixels are 0..1."""
+    """Warn of means and deviations of bytes where pixels are 0..1."""
     for i, transform in enumerate(spec.data.preprocess if spec.data else ()):
         if transform.type_name == "scale":
             return
@@ -25,20 +23,20 @@ def scales(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def augmentations(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Mirrored digits, and changes that leave little of an image."""
+    """Warn of mirrored digits, and of changes that leave little of an image."""
     if spec.data is None:
         return
     place, shape = spec.sections.get("data", spec.place), spec.data.image_shape()
     for i, augmentation in enumerate(spec.data.augment):
         kind, path = augmentation.type_name, f"data.augment[{i}]"
-        if kind == "flip" and spec.data.source.type_name in CHIRAL:
-            message = "flip: a mirrored digit is another one, or none"
+        if augmentation.mirrors and spec.data.source.chiral:
+            message = f"{kind}: a mirrored digit is another one, or none"
             yield warning("flip-of-digits", message, place.of("augment"), place, "use shift or rotate", path)
-        reach = {"shift": "pixels", "crop": "padding", "cutout": "size"}.get(kind)
-        if reach is None or shape is None:
+        if augmentation.erases is None or shape is None:
             continue
-        side, most = getattr(augmentation, reach), min(shape[1:]) // (1 if kind == "cutout" else 2)
-        if side >= most:
-            message = f"{kind}: {reach} {side} leaves little of images of {shape[1]}x{shape[2]}"
-            help = f"use {reach} below {most}"
+        name, part = augmentation.erases
+        pixels, most = getattr(augmentation, name), min(shape[1:]) // part
+        if pixels >= most:
+            message = f"{kind}: {name} {pixels} leaves little of images of {shape[1]}x{shape[2]}"
+            help = f"use {name} below {most}"
             yield warning("augmentation-too-strong", message, place.of("augment"), place, help, path)

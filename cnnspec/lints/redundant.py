@@ -11,7 +11,7 @@ from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Res
 
 
 def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Layers that the output does not depend on."""
+    """Warn of layers that the output does not depend on."""
     alive = {graph.output.name}
     for node in reversed(graph.nodes):
         if node.name in alive:
@@ -24,11 +24,11 @@ def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def linear_chains(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Two dense layers with nothing between them are one, unless the first is a bottleneck."""
+    """Warn of two dense layers with nothing between them: they are one, unless the first is a bottleneck."""
     reads = readers(graph)
     for node in graph.nodes:
         chain = [node, *reads[node.name]]
-        if [link.layer.type_name for link in chain] != ["dense", "dense"]:
+        if len(chain) != 2 or not all(link.layer.fully_connected for link in chain):
             continue
         if node.shape[0] >= min(node.input_shapes[0][0], chain[1].shape[0]):
             message = f"no activation stands between it and {chain[1].name}: together they are one dense layer"
@@ -36,18 +36,18 @@ def linear_chains(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def no_effect(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Layers that give back what they get."""
+    """Warn of layers whose output is their input."""
     nodes = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
-        kind, before = node.layer.type_name, nodes.get(node.inputs[0])
-        if kind == "relu" and before is not None and before.layer.type_name in ("relu", "relu6", "sigmoid"):
+        before = nodes.get(node.inputs[0])
+        if node.layer.rectifies and before is not None and before.layer.non_negative:
             yield from at(node, "no-effect", f"its input comes from {before.name} and is never negative", "remove it")
-        elif kind.startswith("global_") and node.input_shapes[0][1:] == (1, 1):
+        elif node.layer.covers_map and node.input_shapes[0][1:] == (1, 1):
             yield from at(node, "no-effect", "its input has one pixel", "use flatten")
 
 
 def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Ids that nothing refers to; the last layer's names the output."""
+    """Warn of ids that nothing refers to, but for the last layer's, which names the output."""
     entries = list(_all(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}

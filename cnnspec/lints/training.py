@@ -9,29 +9,28 @@ from cnnspec.graph import Graph
 from cnnspec.lints.warning import warning
 from cnnspec.spec.model import Spec
 
-ADAPTIVE = ("adam", "adamw", "rmsprop", "lion")  # whose step is about the rate itself, whatever the gradient
 HIGHEST_RATE = 0.1
 
 
 def learning_rate(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """A rate that suits sgd, on an optimizer that divides the gradient by its size."""
+    """Warn of a rate that suits sgd, on an optimizer that divides the gradient by its size."""
     if spec.train is None:
         return
     optimizer = spec.train.optimizer
-    if optimizer.type_name in ADAPTIVE and optimizer.learning_rate >= HIGHEST_RATE:
+    if optimizer.adaptive and optimizer.learning_rate >= HIGHEST_RATE:
         place = spec.sections.get("train.optimizer", spec.sections.get("train", spec.place))
         message = f"{optimizer.type_name} moves every weight by about {optimizer.learning_rate:g} a step"
         yield warning("learning-rate-too-high", message, place.of("learning_rate"), place, "start with 0.001")
 
 
-def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """What does not fit together in the train section."""
+def batch_size(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Warn of a batch too small for its statistics, or larger than the data."""
     if spec.train is None:
         return
-    place = spec.sections.get("train", spec.place)
-    batch, epochs, schedule = spec.train.batch_size, spec.train.epochs, spec.train.schedule
-    if batch == 1 and any(node.layer.type_name == "batch_norm" for node in graph.nodes):
-        message = "batch_size 1 leaves batch_norm one image to take statistics of"
+    place, batch = spec.sections.get("train", spec.place), spec.train.batch_size
+    norm = next((node.layer for node in graph.nodes if node.layer.batch_statistics), None)
+    if batch == 1 and norm is not None:
+        message = f"batch_size 1 leaves {norm.type_name} one image to take statistics of"
         yield warning("batch-of-one", message, place.of("batch_size"), place, "use a batch_size of 8 or more")
     images = spec.data.source.counts.get("train") if spec.data else None
     if spec.data and spec.data.train.limit:
@@ -40,7 +39,14 @@ def training(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         message = f"batch_size {batch:,} is more than the {images:,} training images"
         help = f"use a batch_size up to {images}"
         yield warning("batch-larger-than-data", message, place.of("batch_size"), place, help)
-    stopping = spec.train.early_stopping
+
+
+def duration(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Warn of what would happen only after the last epoch: the end of a warm-up, an early stop, a fall of the rate."""
+    if spec.train is None:
+        return
+    place = spec.sections.get("train", spec.place)
+    epochs, schedule, stopping = spec.train.epochs, spec.train.schedule, spec.train.early_stopping
     if stopping is not None and stopping.patience >= epochs:
         message = f"a patience of {stopping.patience} epochs never ends a training of {epochs}"
         where = spec.sections.get("train.early_stopping", place)

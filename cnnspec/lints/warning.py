@@ -1,4 +1,4 @@
-"""What lints look with, and the forms in which they tell."""
+"""The two kinds of warning, about a place and about a layer, and who reads a value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnspec.spec.place import Place
 
 
 def readers(graph: Graph) -> Mapping[str, list[Node]]:
-    """Who reads each value, once for each time; in one pass, where `Graph.consumers` takes one for every value."""
+    """Return the readers of every value, a node once for each time that it reads it, in one pass over the graph."""
     found: defaultdict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         for name in node.inputs:
@@ -20,12 +20,12 @@ def readers(graph: Graph) -> Mapping[str, list[Node]]:
 
 
 def warning(code: str, message: str, span: Span, place: Place, help: str, path: str | None = None) -> Diagnostic:
-    """A warning about a place in the spec."""
+    """Make a warning about a place in the spec."""
     return Diagnostic(code, "warning", message, span, path or place.path, help, (), place.uses)
 
 
 def at(node: Node, code: str, message: str, help: str, key: str | None = None) -> Iterator[Diagnostic]:
-    """A warning about a layer, at one of its keys where it has that; none about one that no file gave."""
+    """Yield a warning about a layer, at `key` where the spec has that key; nothing where no file gave the layer."""
     if node.place is not None:
         text = f"{node.layer.type_name} '{node.name}': {message}"
         yield warning(code, text, node.place.of(key), node.place, help)

@@ -12,7 +12,7 @@ from cnnspec.spec.model import Spec
 
 
 def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Rows or columns at the map's end, and not of its padding, that no window reaches."""
+    """Warn of rows or columns at the map's end, and not of its padding, that no window reaches."""
     for node in graph.nodes:
         laid = windows_over(node)
         # Windows smaller than their stride leave places out on purpose.
@@ -31,7 +31,7 @@ def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Pooling that is global pooling."""
+    """Warn of pooling whose only window is the whole map."""
     for node in graph.nodes:
         laid = windows_over(node)
         if laid and not node.params and laid.kernel == (laid.height, laid.width) and laid.kernel != (1, 1):
@@ -41,7 +41,7 @@ def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def even_kernels(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """An even kernel has no centre: with `same` every layer moves the picture by half a pixel."""
+    """Warn of an even kernel with `same`: it has no centre, so each such layer moves the map by half a pixel."""
     for node in graph.nodes:
         fields = (getattr(node.layer, name, None) for name in ("kernel_size", "padding", "stride"))
         match tuple(fields):
@@ -51,6 +51,6 @@ def even_kernels(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def windows_over(node: Node) -> Windows | None:
-    """How a layer's windows lie over its input, where it has windows."""
+    """Return how a layer's windows lie over its input; None for a layer without windows."""
     laid = getattr(node.layer, "windows", None)
     return laid(node.input_shapes[0]) if callable(laid) else None
