@@ -18,7 +18,9 @@ from cnnspec.train.gradcheck import Check, gradcheck
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_spec(parser)
-    parser.add_argument("--images", type=count, default=2, metavar="N", help="random images to check with (default: 2)")
+    parser.add_argument(
+        "--images", type=count, metavar="N", help="random images (default: the batch size, 2 for layers)"
+    )
     parser.add_argument("--tolerance", type=float, default=1e-5, metavar="E", help="largest error (default: 1e-5)")
     parser.add_argument("--json", action="store_true", help="print the figures for a machine")
 

@@ -16,7 +16,7 @@ from cnnspec.train.smoke import smoke
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_spec(parser)
-    parser.add_argument("--images", type=count, default=8, metavar="N", help="images of the batch (default: 8)")
+    parser.add_argument("--images", type=count, metavar="N", help="images (default: the batch size)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time to learn the batch (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -7,6 +7,7 @@ the kink of a relu within the step, the slopes of both sides differ, and the dif
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,12 +16,15 @@ import numpy as np
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array, step_state
 from cnnspec.layers.base import Operands, Program, Reduce, batch_shape
+from cnnspec.optim.optimizers import Sgd
+from cnnspec.optim.settings import Clip
 from cnnspec.plan.random import Stream
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network
 
 STEP = 1e-7  # short, so that few of many numbers cross a kink
 DIRECTIONS = 3
+OF_ONE_LAYER = 2  # images
 WHOLE = "the whole network"
 
 
@@ -34,12 +38,16 @@ class Check:
     error: float
 
 
-def gradcheck(spec: Spec, graph: Graph, *, images: int = 2) -> Iterator[Check]:
-    """Every layer's gradients on random numbers, then the parameters' through the compiled plan, if there is a loss."""
+def gradcheck(spec: Spec, graph: Graph, *, images: int | None = None) -> Iterator[Check]:
+    """Every layer's gradients on a few random images, then the parameters' through the plan that trains.
+
+    That plan takes the spec's own batch size unless `images` are given, as its arithmetic depends on the size. It is
+    left out where the spec has no train section.
+    """
     for position, node in enumerate(graph.nodes):
-        yield from _Alone(node, position, spec.seed, images).checks()
-    if spec.train is not None and graph.parameter_count:
-        yield _whole(spec, graph, images)
+        yield from _Alone(node, position, spec.seed, images or OF_ONE_LAYER).checks()
+    if spec.train is not None and graph.trainable_count:
+        yield _whole(spec, graph, images or spec.train.batch_size)
 
 
 class _Alone:
@@ -118,23 +126,30 @@ def _error(
 
 
 def _whole(spec: Spec, graph: Graph, images: int) -> Check:
-    model = Network(spec, graph, threads=1, dtype="float64")
-    assert model.training is not None
-    plan = model.plan(images, "train", "float64")
+    """The parameters' gradient as one step of plain descent at rate 1 takes it off them, in the plan that trains."""
+    assert spec.train is not None
+    plain = spec.train.but(optimizer=Sgd(learning_rate=1.0), clip=Clip(), accumulate=1, ema=None)
+    nodes = tuple(dataclasses.replace(node, weight_decay=0.0) for node in graph.nodes)
+    network = Network(dataclasses.replace(spec, train=plain), dataclasses.replace(graph, nodes=nodes), dtype="float64")
+    assert network.training is not None
+    plan = network.plan(images, "train", "float64")
     random = np.random.default_rng(spec.seed)
     plan.images[...] = random.random(plan.images.shape)
     if len(graph.output.shape) == 1:
         plan.labels[...] = random.integers(0, graph.output.shape[0], images)
-    model.training.clock[...] = 1  # whatever is drawn at random is drawn alike every time
+    trained = network.weights.trained
+    values = network.weights.values[:trained]
+    before = values.copy()
+    plan.step(1.0)
+    gradient = before - values
+    values[...] = before
 
     def objective() -> float:
-        model.weights.version += 1
+        # The clock stays where the step left it: whatever is drawn at random is drawn alike every time.
+        network.weights.version += 1
         plan.compute()
         return float(plan.losses.mean())
 
-    objective()
-    trained = model.weights.trained
-    values, gradient = model.weights.values[:trained], model.training.gradients[0][:trained].copy()
     # A direction of length 1 in all, so that hardly any of the many numbers crosses the kink of a relu.
     error = _error(objective, values, gradient, random, length=1 / max(trained, 1) ** 0.5)
     return Check(WHOLE, "loss", "parameters", error)

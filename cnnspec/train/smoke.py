@@ -21,6 +21,7 @@ from cnnspec.train.network import Network
 
 LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
 MOST_STEPS = 400
+DIFFERENT = 8  # images of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,22 @@ class Proof:
     advice: str | None = None
 
 
-def smoke(spec: Spec, graph: Graph, *, images: int = 8, seconds: float = 20.0) -> Iterator[Proof]:
-    """The first loss, the gradients, and one batch learned by heart; the spec needs a train section."""
+def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float = 20.0) -> Iterator[Proof]:
+    """The first loss, the gradients, and one batch learned by heart; the spec needs a train section.
+
+    The batch has the spec's own size unless `images` are given, so that the plan is the one that trains. It holds a few
+    images again and again: to learn by heart is to tell those apart.
+    """
     assert spec.train is not None
+    images = images or spec.train.batch_size
     model = Network(spec, graph)
     plan = model.plan(images, "train", "float32")
     random = np.random.default_rng(spec.seed)
-    plan.images[...] = random.random(plan.images.shape, np.float32)
+    different = random.random((min(images, DIFFERENT), *spec.input), np.float32)
+    which = np.arange(images) % DIFFERENT
+    plan.images[...] = different[which]
     classes = graph.output.shape[0] if plan.predictions is not None else None
-    plan.labels[...] = np.arange(images) % (classes or 1)
+    plan.labels[...] = which % (classes or 1)
     plan.compute()
     first = float(plan.losses.mean())
     yield _first_loss(model, plan, first, classes)
@@ -76,7 +84,7 @@ def _gradients(model: Network, plan: Plan) -> Proof:
     if not slots:
         return Proof(name, False, "no parameter is trained", None, "leave out trainable: false somewhere")
     for slot in slots:
-        gradient = training.gradients[0][slot.start : slot.stop]
+        gradient = np.stack([shard[slot.start : slot.stop] for shard in training.gradients])
         if not np.isfinite(gradient).all():
             advice = "its gradient overflows: lower the weights, or normalise what it reads"
             return Proof(name, False, f"{slot.key} is not finite", slot.node.name, advice)

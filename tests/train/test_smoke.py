@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from cnnspec.graph import build
 from cnnspec.kernels.step import Step
 from cnnspec.layers.activation import Relu, Tanh
 from cnnspec.layers.base import Operands
-from cnnspec.spec import load
+from cnnspec.spec import load, loads
 from cnnspec.train.gradcheck import STEP, WHOLE, _error, gradcheck
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,22 @@ def test_small_specs_pass_both(path: Path, capsys: pytest.CaptureFixture[str]) -
     assert out.count("ok  ") >= 3
 
 
+def test_gradcheck_asks_at_the_batch_size_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A derivative that is wrong for many images at once is right for two."""
+
+    def wrong_for_many(layer: Tanh, o: Operands) -> Step:
+        assert o.dx is not None
+        return partial(o.dx.fill, 1.0) if o.dx.shape[-1] >= 16 else derivative(layer, o)
+
+    derivative = Tanh.derivative
+    monkeypatch.setattr(Tanh, "derivative", wrong_for_many)
+    spec = loads(SPEC.replace("relu", "tanh"))
+    errors = {check.layer: check.error for check in gradcheck(spec, build(spec))}
+    assert errors.pop(WHOLE) > 0.01
+    assert max(errors.values()) < 1e-5
+    assert all(check.error < 1e-5 for check in gradcheck(spec, build(spec), images=2))
+
+
 def spec_with(tmp_path: Path, old: str, new: str) -> str:
     path = tmp_path / "net.yaml"
     assert old in SPEC
@@ -74,7 +91,7 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
         ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
         ("learning_rate: 0.1", "learning_rate: 1000", "one batch learned in 'second'"),
-        ("  - flatten\n", "  - {type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'dropout_1'"),
+        ("  - flatten\n", "  - {type: dropout, rate: 0.99}\n  - flatten\n", "one batch learned in 'dropout_1'"),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
