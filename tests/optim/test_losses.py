@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnnspec.kernels.step import Array, step_state
 from cnnspec.optim import Loss
-from cnnspec.optim.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+from cnnspec.optim.losses import BinaryCrossEntropy, Elementwise, Huber, MeanSquaredError, SoftmaxCrossEntropy
 from cnnspec.shapes import ShapeError
 
 LOSSES: list[Loss] = [
@@ -159,6 +159,24 @@ def test_the_input_can_be_the_target(loss: type[MeanSquaredError | Huber | Binar
         np.testing.assert_allclose(losses, ((prediction - given) ** 2).mean((0, 1, 2)))
         np.testing.assert_allclose(gradient, 2 * (prediction - given) / 60)
     assert np.isfinite(gradient).all()
+
+
+class AbsoluteError(Elementwise):
+    """L = 1/K sum_k |y_k - t_k|: the least that a loss of one's own has."""
+
+    def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
+        """|y - t|, sign(y - t)."""
+        np.subtract(prediction, target, out=derivative)
+        np.abs(derivative, out=loss)
+        np.sign(derivative, out=derivative)
+
+
+def test_a_loss_of_ones_own_is_one_formula() -> None:
+    losses, gradient = run(AbsoluteError(), np.array([[1.5, 0.0], [-0.5, 0.25]]), np.array([0, 1]), 2)
+    np.testing.assert_allclose(losses, [0.5, 0.375])
+    np.testing.assert_allclose(gradient, [[0.25, 0], [-0.25, -0.25]])
+    assert AbsoluteError().least(np.array([0]), 2) == 0
+    assert AbsoluteError().unlearned(np.array([0]), 2) is None
 
 
 WEIGHTS = st.one_of(st.none(), st.lists(st.floats(0, 5), min_size=5, max_size=5).filter(any))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import copysign, sqrt
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnspec.kernels.step import Array
+from cnnspec.kernels.step import Array, Step
 from cnnspec.optim import Optimizer
 from cnnspec.optim.optimizers import Adagrad, Adam, AdamW, Lion, Momentum, Nesterov, RmsProp, Sgd
 from cnnspec.registry import table
@@ -175,6 +176,35 @@ def test_single_precision_loses_no_decay(name: str, decay: float) -> None:
 def test_without_gradient_and_decay_nothing_moves(name: str) -> None:
     found = followed(table("optimizer")[name](), START, [0.1] * 3, lambda w, _: 0 * w, 0.0)
     np.testing.assert_array_equal(found, START)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_what_is_adaptive_moves_by_about_the_rate(name: str) -> None:
+    """Once its averages are full, whether gradients are small or large; adagrad does so at first, and less and less."""
+    cls, rates, moves = table("optimizer")[name], [0.01] * 200, []
+    for gradient in (np.full(1, 1e-2), np.full(1, 1e2)):
+        always: Callable[[Array, int], Array] = partial(lambda g, w, number: g, gradient)
+        before, after = (followed(cls(), np.zeros(1), rates[:n], always, 0.0) for n in (199, 200))
+        moves.append(abs(float((after - before)[0])) / 0.01)
+    assert cls.adaptive == all(0.5 < move < 2 for move in moves)
+
+
+class SignDescent(Optimizer):
+    """w -= rate sign(g): the least that an optimizer of one's own has."""
+
+    def direction(
+        self, gradient: Array, slots: Mapping[str, Array], scratch: tuple[Array, ...], number: Array
+    ) -> tuple[Step, Array]:
+        """d = sign(g)."""
+        return lambda: np.sign(gradient, out=gradient), gradient
+
+
+def test_an_optimizer_of_ones_own_is_one_formula() -> None:
+    found = followed(SignDescent(), START, [0.1, 0.2], gradient_at, 0.3)
+    w = START
+    for number, rate in ((1, 0.1), (2, 0.2)):
+        w = w - rate * np.sign(gradient_at(w, number) + 0.3 * w)
+    np.testing.assert_allclose(found, w, rtol=1e-12)
 
 
 def counterpart(torch: Any, optimizer: Optimizer, weights: Any, decay: float) -> Any:
