@@ -91,11 +91,11 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
         ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
         ("learning_rate: 0.1", "learning_rate: 1000", "one batch learned in 'second'"),
-        ("  - flatten\n", "  - {type: dropout, rate: 0.99}\n  - flatten\n", "one batch learned in 'dropout_1'"),
+        ("  - flatten\n", "  - {type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'dropout_1'"),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["smoke", spec_with(tmp_path, old, new), "--seconds", "3"])
+    status = main(["smoke", spec_with(tmp_path, old, new), "--images", "8", "--seconds", "3"])
     error = capsys.readouterr().err
     assert status == (4 if said else 0), error
     assert said in error
