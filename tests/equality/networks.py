@@ -154,7 +154,7 @@ class _Drawing:
                 if self.add(self.pick(names)):
                     break
         train = self.train()
-        if self.chance(0.8):
+        if self.chance(0.7):
             self.leave_out_unread()
         batches = [batch for batch in BATCHES if not large or batch <= 32]
         train = {"epochs": 1, "batch_size": self.pick(batches), **train}

@@ -54,9 +54,27 @@ def _batch_norm(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     return normal * arrays["weight"].reshape(shape) + arrays["bias"].reshape(shape)
 
 
+def _group_norm(groups_of: Callable[[Any, int], int]) -> pytorch.Function:
+    """PyTorch's own ends the process on some maps that are views with their axes in another order (seen in 2.13)."""
+
+    def function(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+        layer: Any = node.layer
+        x = inputs[0]
+        parts = x.reshape(x.shape[0], groups_of(layer, x.shape[1]), -1)
+        variance, mean = parts.var(2, unbiased=False, keepdim=True), parts.mean(2, keepdim=True)
+        normal = ((parts - mean) / (variance + layer.epsilon).sqrt()).reshape(x.shape)
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        return normal * arrays["weight"].reshape(shape) + arrays["bias"].reshape(shape)
+
+    return function
+
+
 # where PyTorch's own is less exact than float64 or wrong, or has no gradient
 OWN: Mapping[str, pytorch.Function] = {
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
+    "instance_norm": _group_norm(lambda layer, channels: channels),
+    "layer_norm": _group_norm(lambda layer, channels: 1),
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
     "lp_pool2d": _lp_pool,
@@ -73,7 +91,7 @@ def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: 
         arrays = {name: params[f"{owner}.{name}"] for name in node.params}
         arrays |= {name: state[f"{node.name}.{name}"] for name in node.state}
         inputs = [found[name] for name in node.inputs]
-        found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, training)
+        found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, training).contiguous()
     return found[graph.output.name]
 
 
