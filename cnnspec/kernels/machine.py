@@ -30,9 +30,7 @@ class MachineModel:
     transformed: float  # ns an element of Winograd's transforms, which are products of a depth of 4 to 8
     small: float  # ns a multiply-accumulate in products with a matrix as small as a map's rows
     band: float  # ns a multiply-accumulate in products of 4 rows with a band matrix, one for each channel
-    band_gradient: (
-        float  # ns a multiply-accumulate in the products of a band matrix's gradient, a @ b.T with 4 rows in a
-    )
+    band_gradient: float  # the same in the products of a band matrix's gradient, a @ b.T with 4 rows in a
     begun: float  # columns that a product could have had in the time that it takes to begin
     rest: float  # the same for every column that is left over when a product takes its columns by eights
     unpacked: int  # the largest m*n*k that is multiplied without packing; 0: the BLAS always packs
