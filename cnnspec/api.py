@@ -53,11 +53,18 @@ class Model(Network):
         restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
 
 
-def compile(spec: Spec | str | Path, overrides: Sequence[str] = (), *, threads: int | None = None) -> Model:
+def compile(
+    spec: Spec | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    threads: int | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> Model:
     """Read a spec, check all that `validate` checks, and make a model with fresh weights.
 
-    SpecError with every finding, each with its place.
+    `plugins` are files that register layers and the like; those that the spec names run too. SpecError with every
+    finding, each with its place; PluginError where one of `plugins` cannot be used.
     """
     if not isinstance(spec, Spec):
-        spec = load(spec, overrides)
+        spec = load(spec, overrides, plugins=plugins, allow_plugins=True)
     return Model(spec, checked(spec), threads=threads)

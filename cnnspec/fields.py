@@ -110,6 +110,7 @@ _PLAIN: dict[Any, Json] = {
     str: {"type": "string"},
     types.NoneType: {"type": "null"},
 }
+_NAMES = [kind.__name__ for kind in _PLAIN if kind is not types.NoneType]
 
 
 def fragment(annotation: Any) -> Json:
@@ -131,6 +132,8 @@ def fragment(annotation: Any) -> Json:
         return {"type": "array", "items": fragment(get_args(annotation)[0])}
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return schema_of(annotation)
+    if annotation not in _PLAIN:
+        raise TypeError(f"{annotation} is no type of a field: take one of cnnspec.fields, or {', '.join(_NAMES)}")
     return dict(_PLAIN[annotation])
 
 

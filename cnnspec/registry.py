@@ -2,13 +2,21 @@
 
 A class joins with `@register("max_pool2d")`; its base class says which kind of thing it is. The package that
 holds a kind is imported when the kind is first asked for, so no list of modules is kept by hand elsewhere.
+Classes come from three places: this library, installed packages that name a module under the entry-point group
+`cnnspec.plugins`, and files that `cnnspec.plugins` loads. Those of a file are known only where `using` says so.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from typing import Any, TypeVar
+
+from cnnspec.diagnostics import PluginError
 
 PACKAGES = {
     "layer": "cnnspec.layers",
@@ -20,32 +28,106 @@ PACKAGES = {
     "transform": "cnnspec.data",
     "augmentation": "cnnspec.data",
 }
+ENTRY_POINTS = "cnnspec.plugins"
 
 C = TypeVar("C", bound=type)
+Classes = dict[tuple[str, str], type[Any]]  # by kind and name
 
-_tables: dict[str, dict[str, type[Any]]] = {kind: {} for kind in PACKAGES}
+_own: dict[str, dict[str, type[Any]]] = {kind: {} for kind in PACKAGES}
+_collected: ContextVar[tuple[str, Classes]] = ContextVar("collected", default=("", {}))  # of which module
+_used: ContextVar[Classes] = ContextVar("used", default={})  # noqa: B039 - never changed in its place
 
 
 def register(name: str) -> Callable[[C], C]:
     """Enter a class under the name that specs use; its `kind` says in which table."""
 
     def enter(cls: C) -> C:
-        table = _tables[cls.kind]  # type: ignore[attr-defined]
-        if name in table:
-            raise ValueError(f"{cls.kind} {name!r} is registered twice")  # type: ignore[attr-defined]
+        kind = getattr(cls, "kind", None)
+        if kind not in PACKAGES:
+            raise TypeError(f"{cls.__name__} is none of {', '.join(PACKAGES)}: derive it from one of their bases")
+        module, collected = _collected.get()
+        # A module that is loaded may import others, the library's among them, whose classes are not its own.
+        theirs = bool(module) and f"{cls.__module__}.".startswith(f"{module}.")
+        before = collected.get((kind, name)) if theirs else _own[kind].get(name)
+        if before is not None and not _is_again(cls, before):
+            raise ValueError(f"the {kind} '{name}' is registered twice")
         cls.type_name = name  # type: ignore[attr-defined]
-        table[name] = cls
+        if theirs:
+            collected[kind, name] = cls
+        else:
+            _own[kind][name] = cls
         return cls
 
     return enter
 
 
-def table(kind: str) -> dict[str, type[Any]]:
-    """Every registered class of a kind by its name, in the order of registration."""
+def _is_again(cls: type[Any], before: type[Any]) -> bool:
+    """Whether a class is another version of one: a cell of a notebook was run again."""
+    return cls.__module__ == before.__module__ == "__main__" and cls.__qualname__ == before.__qualname__
+
+
+def table(kind: str) -> Mapping[str, type[Any]]:
+    """Every class of a kind by its name: the library's, those of installed packages, those in use from files."""
+    others = {**_installed(), **_used.get()}
+    return {**own(kind), **{name: cls for (of, name), cls in others.items() if of == kind}}
+
+
+def own(kind: str) -> Mapping[str, type[Any]]:
+    """The library's classes of a kind, and those that the running program has registered itself."""
     importlib.import_module(PACKAGES[kind])
-    return _tables[kind]
+    return _own[kind]
 
 
 def find(kind: str, name: str) -> type[Any]:
     """The class of that kind and name; KeyError where there is none."""
-    return table(kind)[name]
+    if (kind, name) in _used.get():
+        return _used.get()[kind, name]
+    # Installed packages are looked through only for a name that is not the library's, as most are not.
+    found = own(kind).get(name)
+    return _installed()[kind, name] if found is None else found
+
+
+@contextmanager
+def collecting(module: str) -> Iterator[Classes]:
+    """Gather the classes of a module, or of a package, that are registered meanwhile, apart from the table."""
+    found: Classes = {}
+    token = _collected.set((module, found))
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+@contextmanager
+def using(classes: Mapping[tuple[str, str], type[Any]]) -> Iterator[None]:
+    """Let specs name these classes too, meanwhile and in this thread."""
+    token = _used.set({**_used.get(), **classes})
+    try:
+        yield
+    finally:
+        _used.reset(token)
+
+
+@cache
+def _installed() -> Classes:
+    """The classes of installed packages; PluginError where one cannot be loaded or takes a name that is taken."""
+    from importlib.metadata import entry_points  # takes as long to import as all else here
+
+    found: Classes = {}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        package = point.dist.name if point.dist else point.module
+        what, known = f"plugin {point.name} of the package {package}", point.module in sys.modules
+        with collecting(point.module.partition(".")[0]) as classes:
+            try:
+                point.load()
+            except (Exception, SystemExit) as error:
+                message = f"{what} cannot be loaded: {type(error).__name__}: {error}"
+                raise PluginError(message, f"upgrade {package}, or uninstall it") from error
+        if not classes and not known:
+            raise PluginError(f"{what} registers nothing", f"upgrade {package}, or uninstall it")
+        for (kind, name), cls in classes.items():
+            if name in own(kind) or (kind, name) in found:
+                message = f"{what} registers the {kind} '{name}', which there is already"
+                raise PluginError(message, f"upgrade {package}, or uninstall it")
+            found[kind, name] = cls
+    return found

@@ -15,6 +15,7 @@ RANKS = (
     ("shapes",),
     ("registry",),
     ("fields",),
+    ("plugins",),
     ("kernels",),
     ("workers",),
     ("layers", "optim", "data"),

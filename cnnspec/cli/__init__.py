@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import cnnspec
-from cnnspec.diagnostics import DataError, RunError, SpecError
+from cnnspec.diagnostics import DataError, PluginError, RunError, SpecError
 from cnnspec.diagnostics.formats.text import explained
+from cnnspec.plugins import blamed
 from cnnspec.spec.suggest import did_you_mean
 
 VERBS = {
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpecError as error:
         show(error)
         return WRONG_SPEC
+    except PluginError as error:
+        _say(str(error), error.help)
+        return USAGE
     except (DataError, RunError) as error:
         _say(str(error), error.help)
         return FAILED
@@ -70,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"cannot read {error.filename}: {error.strerror}" if error.filename else str(error))
         return USAGE
-    except Exception:
-        return _confess()
+    except Exception as error:
+        return _confess(error)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -109,12 +113,15 @@ def _say(message: str, help: str | None = None) -> None:
         print(f"help: {help}", file=sys.stderr)
 
 
-def _confess() -> int:
-    """What went wrong and where, in one line; the whole trace goes to a file, for whoever mends it."""
-    kind, error, trace = sys.exc_info()
+def _confess(error: Exception) -> int:
+    """Say what went wrong and where, in one line; the whole trace goes to a file, for whoever mends it."""
     with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exc(file=log)
-    last = traceback.extract_tb(trace)[-1]
-    what = f"{kind.__name__ if kind else 'unknown'}: {error}, at {Path(last.filename).name}:{last.lineno}"
+    place = blamed(error)
+    if place is not None:
+        _say(f"plugin {place}: {type(error).__name__}: {error}", f"mend the plugin; the whole trace is in {log.name}")
+        return FAILED
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}"
     _say(f"internal error ({what})", f"this is a bug in cnnspec; please report it with {log.name}")
     return BUG

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cnnspec.spec import Spec, load
+
 OUTSIDE = "let extends lead out of the spec's own folder"
 
 
-def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The spec, and changes to it."""
+def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes: bool = False) -> None:
+    """The spec, and changes to it; a verb that computes with the network runs the plugins that the spec names."""
     parser.add_argument("spec", metavar="SPEC", nargs=None if required else "?", help="the YAML file, or -")
     parser.add_argument(
         "--set",
@@ -20,6 +22,45 @@ def add_spec(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         help="change a value of the spec, such as train.epochs=5; repeatable",
     )
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
+    add_plugins(parser, computes=computes)
+
+
+def add_plugins(parser: argparse.ArgumentParser, *, computes: bool = False) -> None:
+    """Files that register layers and the like, and whether those that a spec names may run."""
+    add_plugin(parser)
+    if computes:
+        parser.set_defaults(allow_plugins=True)
+    else:
+        parser.add_argument("--allow-plugins", action="store_true", help="run the plugins that a spec names")
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Files that register layers and the like."""
+    parser.add_argument(
+        "--plugin",
+        dest="plugins",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="run a Python file that registers layers, losses and the like; repeatable",
+    )
+
+
+def spec_of(arguments: argparse.Namespace) -> Spec:
+    """The spec that `add_spec`'s arguments name."""
+    return read_spec(arguments.spec, arguments)
+
+
+def read_spec(path: str | Path, arguments: argparse.Namespace) -> Spec:
+    """A spec, read with `add_spec`'s arguments."""
+    return load(
+        path,
+        arguments.overrides,
+        allow_outside=arguments.allow_outside,
+        plugins=arguments.plugins,
+        allow_plugins=arguments.allow_plugins,
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -12,19 +12,18 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from cnnspec.check import checked
-from cnnspec.cli.arguments import add_spec, add_threads, count
+from cnnspec.cli.arguments import add_spec, add_threads, count, spec_of
 from cnnspec.cli.race import RIVALS, against
 from cnnspec.cli.summary import bytes_text
 from cnnspec.compare.profile import Profile, Row, profile
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
-from cnnspec.spec import load
 from cnnspec.train.network import available_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_spec(parser)
+    add_spec(parser, computes=True)
     add_threads(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")
     parser.add_argument("--inference", action="store_true", help="measure inference instead of training")
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     graph = checked(spec)
     mode: Mode = "infer" if arguments.inference else "train"
     if mode == "train" and spec.train is None:

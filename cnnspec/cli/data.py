@@ -11,9 +11,11 @@ from typing import Any
 
 from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
+from cnnspec.cli.arguments import add_plugins
 from cnnspec.data import DataSettings, Published, Source, cache_folder
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import options
+from cnnspec.plugins import load_all, using
 from cnnspec.spec import load
 from cnnspec.spec.suggest import did_you_mean
 
@@ -32,10 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"where to look, and to fetch to ({cache_folder()})")
     parser.add_argument("--mirror", metavar="URL", help="fetch from this address instead of the publisher's")
     parser.add_argument("--json", action="store_true", help="print one JSON object a source")
+    add_plugins(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List, fetch or verify; 4 where a source could not be had or is damaged."""
+    with using(load_all(arguments.plugins)):
+        return _act(arguments)
+
+
+def _act(arguments: argparse.Namespace) -> int:
     act = {"list": _list, "fetch": _fetch, "verify": _verify}[arguments.action]
     known = registry.table("source")
     unknown = [name for name in arguments.sources if name not in known and not (act is _verify and _is_spec(name))]
@@ -108,7 +116,7 @@ def _watch(name: str, size: int, total: int | None) -> None:
 def _verify(name: str, arguments: argparse.Namespace) -> Row:
     root = arguments.data
     if _is_spec(name):
-        settings = load(name).data
+        settings = load(name, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins).data
         if settings is None:
             raise DataError(f"{name} has no data section", "add data: {source: digits}")
         root = root or (Path(settings.root) if settings.root else None)

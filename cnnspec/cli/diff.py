@@ -6,10 +6,13 @@ import argparse
 import io
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cnnspec.cli.arguments import add_plugins
 from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import Change, difference
@@ -24,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--git", action="store_true", help="A is a revision, such as HEAD, of the file B")
     parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     parser.add_argument("--exit-code", action="store_true", help="end with 1 where anything differs")
+    add_plugins(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the changes."""
-    after = load(arguments.after)
-    before = _revision(arguments.before, Path(arguments.after)) if arguments.git else load(arguments.before)
+    read = partial(load, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins)
+    after = read(arguments.after)
+    before = _revision(arguments.before, Path(arguments.after), read) if arguments.git else read(arguments.before)
     graphs = build(before), build(after)
     changes = difference(*graphs)
     rows = [_row(change) for change in changes]
@@ -38,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if arguments.exit_code and (rows or any(old != new for _, old, new in totals)) else 0
 
 
-def _revision(revision: str, path: Path) -> Spec:
+def _revision(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
     """The spec as it was, with what it extends as that was: its folder at the revision, in a temporary place."""
     command = ["git", "-C", str(path.resolve().parent), "archive", "--format=tar", revision, "."]
     try:
@@ -54,7 +59,7 @@ def _revision(revision: str, path: Path) -> Spec:
             reason = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ") or "it is not there"
             raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
         try:
-            return load(then)
+            return read(then)
         except SpecError as error:
             near = f"{revision}:{path.parent}"
             spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]

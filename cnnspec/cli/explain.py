@@ -8,11 +8,13 @@ import sys
 
 from cnnspec import registry
 from cnnspec.cli import USAGE
+from cnnspec.cli.arguments import add_plugin
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
 from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, TrainSettings
+from cnnspec.plugins import load_all, using
 from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
@@ -75,12 +77,17 @@ Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("topic", metavar="CODE|TYPE", nargs="?", help="such as conv2d; lists all by default")
+    add_plugin(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the page, or the list of all topics."""
+    with using(load_all(arguments.plugins)):
+        return _explain(arguments.topic)
+
+
+def _explain(topic: str | None) -> int:
     types = {name: cls for kind in registry.PACKAGES for name, cls in registry.table(kind).items()}
-    topic = arguments.topic
     if topic is None:
         print(_contents())
     elif topic in CATALOGUE:

@@ -9,15 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnspec.check import checked
-from cnnspec.cli.arguments import add_spec, count
+from cnnspec.cli.arguments import add_spec, count, spec_of
 from cnnspec.diagnostics import RunError
-from cnnspec.spec import load
 from cnnspec.train.gradcheck import Check, gradcheck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_spec(parser)
+    add_spec(parser, computes=True)
     parser.add_argument(
         "--images", type=count, metavar="N", help="random images (default: the batch size, 2 for layers)"
     )
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and print; RunError names the layers whose gradients are wrong."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     found = list(gradcheck(spec, checked(spec), images=arguments.images))
     wrong = [check for check in found if not check.error <= arguments.tolerance]
     if arguments.json:

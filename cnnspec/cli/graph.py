@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cnnspec.cli.arguments import add_spec
+from cnnspec.cli.arguments import add_spec, spec_of
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.report.drawing import as_dot, as_mermaid, as_text
 from cnnspec.report.outline import outline
 from cnnspec.report.scene import as_svg
-from cnnspec.spec import load
 
 FORMATS = {"text": as_text, "mermaid": as_mermaid, "dot": as_dot, "svg": as_svg}
 ENDINGS = {".txt": "text", ".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw and print or write."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     kind = arguments.format or (ENDINGS.get(arguments.output.suffix, "text") if arguments.output else "text")
     picture = FORMATS[kind](outline(build(spec))).rstrip("\n")
     if arguments.output is None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from cnnspec.cli.arguments import add_spec
+from cnnspec.cli.arguments import add_spec, spec_of
 from cnnspec.graph import build
 from cnnspec.graph.render import render
-from cnnspec.spec import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print it."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     print(render(spec, build(spec), origins=arguments.origins), end="")
     return 0

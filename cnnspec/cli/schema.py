@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from cnnspec.spec.schema import schema
+from cnnspec.cli.arguments import add_plugin
+from cnnspec.plugins import load_all, using
+from cnnspec.spec.schema import schema_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb has no arguments."""
+    """The verb's arguments."""
+    add_plugin(parser)
 
 
-def run(_: argparse.Namespace) -> int:
-    """Print it."""
-    print(json.dumps(schema(), indent=1))
+def run(arguments: argparse.Namespace) -> int:
+    """Print it, with what plugins register."""
+    with using(load_all(arguments.plugins)):
+        print(schema_text(), end="")
     return 0

@@ -7,15 +7,14 @@ import dataclasses
 import json
 
 from cnnspec.check import checked
-from cnnspec.cli.arguments import add_spec, count
+from cnnspec.cli.arguments import add_spec, count, spec_of
 from cnnspec.diagnostics import RunError
-from cnnspec.spec import load
 from cnnspec.train.smoke import smoke
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_spec(parser)
+    add_spec(parser, computes=True)
     parser.add_argument("--images", type=count, metavar="N", help="images (default: the batch size)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time to learn the batch (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prove and print; RunError says what failed, in which layer, and what to try."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     graph = checked(spec)
     if spec.train is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")

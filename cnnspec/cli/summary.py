@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnspec.check import checked
-from cnnspec.cli.arguments import add_spec, count
+from cnnspec.cli.arguments import add_spec, count, spec_of
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode
@@ -20,7 +20,7 @@ from cnnspec.plan import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.explain import Chosen, explain_plan, explain_stages
 from cnnspec.plan.footprint import FLOAT
 from cnnspec.shapes import text
-from cnnspec.spec import Spec, load
+from cnnspec.spec import Spec
 
 WIDE = 160  # columns of a table that goes to a file
 RUNNERS_UP = 2  # printed; JSON has them all
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    spec = load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+    spec = spec_of(arguments)
     graph = checked(spec)
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
     footprints = {"inference": inference_footprint(graph, batch, spec.train)}

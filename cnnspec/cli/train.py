@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,18 @@ from rich.console import Console
 from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
-from cnnspec.cli.arguments import add_data, add_spec, add_threads, count
+from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import data_folder, origin, with_epochs
+from cnnspec.cli.trained import comparable, data_folder, load_spec, origin
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.graph.render import render
+from cnnspec.plugins import keep, recorded
 from cnnspec.report import Events, draw_curves
-from cnnspec.spec import Spec, load
+from cnnspec.spec import Spec
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Position, Watcher
@@ -44,7 +46,7 @@ REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last e
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_spec(parser, required=False)
+    add_spec(parser, required=False, computes=True)
     add_data(parser)
     add_threads(parser)
     parser.add_argument(
@@ -81,11 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with run.held():
             if arguments.resume is None:
+                kept = keep(spec.plugins, run.path)
                 about, position = _about(spec, model, data, arguments), Position()
-                run.begin(model, render(spec, graph), about)
+                about["plugins"] = recorded(spec.plugins, kept)
+                run.begin(model, render(replace(spec, plugins=kept), graph), about)
             else:
                 about, position = run.about(), run.resume(model)
-                run.rewrite(render(spec, graph))
+                kept = keep(spec.plugins, run.path)
+                run.rewrite(render(replace(spec, plugins=kept), graph))
             return _Training(arguments, spec, model, data, run, about).run(position)
     except BrokenPipeError:
         raise
@@ -101,15 +106,13 @@ def _spec(arguments: argparse.Namespace) -> Spec:
                 "cnnspec: error: train needs a SPEC, or --resume RUN\nhelp: see cnnspec train --help", file=sys.stderr
             )
             raise SystemExit(USAGE)
-        return load(arguments.spec, arguments.overrides, allow_outside=arguments.allow_outside)
+        return spec_of(arguments)
     run = Run.existing(arguments.resume)
     arguments.data = arguments.data or data_folder(run.path)
     stored = run.path / SPEC
-    before = load(stored)
-    overrides = [*arguments.overrides]
-    after = load(arguments.spec or stored, overrides, allow_outside=arguments.allow_outside)
-    alike = (with_epochs(spec, 1) for spec in (before, after))
-    old, new = (render(spec, build(spec)).splitlines() for spec in alike)
+    before = load_spec(run.path)
+    after = read_spec(arguments.spec or stored, arguments)
+    old, new = (comparable(spec, build(spec)).splitlines() for spec in (before, after))
     if old != new:
         changes = difflib.unified_diff(old, new, "the run", "now", lineterm="", n=0)
         shown = "\n".join(line for line in changes if not line.startswith("@@"))

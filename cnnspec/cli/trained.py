@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
+from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load
 from cnnspec.train.run import ABOUT, SPEC
 
@@ -22,16 +24,32 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     directory, file = (path.parent, path) if path.suffix == ".npz" else (path, path / f"{checkpoint}.npz")
     if not (directory / SPEC).is_file():
         raise RunError(f"{directory} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
-    spec = load(directory / SPEC)
+    spec = load_spec(directory)
     model = Model(spec, build(spec), threads=threads)
     model.load(file)
     return model
 
 
+def load_spec(directory: Path) -> Spec:
+    """The spec of a run, with the plugins that the run has kept; RunError where one of them was changed.
+
+    A plugin whose original has changed since is told on standard error.
+    """
+    for note in check_kept(directory, _about(directory)):
+        print(f"cnnspec: note: {note}", file=sys.stderr)
+    return load(directory / SPEC, allow_plugins=True)
+
+
 def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
     """What a run's checkpoints were made from: the SHA-256 of the resolved spec but for its epochs, and the data's."""
-    text = render(with_epochs(spec, 1), graph)
+    text = comparable(spec, graph)
     return {"spec": hashlib.sha256(text.encode()).hexdigest(), "data": dict(data.checksums)}
+
+
+def comparable(spec: Spec, graph: Graph) -> str:
+    """The resolved spec, but for its epochs, with the checksums of its plugins instead of their names."""
+    named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
+    return render(dataclasses.replace(with_epochs(spec, 1), plugins=named), graph)
 
 
 def with_epochs(spec: Spec, epochs: int) -> Spec:

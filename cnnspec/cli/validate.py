@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
-from cnnspec.cli.arguments import OUTSIDE
+from cnnspec.cli.arguments import OUTSIDE, add_plugins
 from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS, formatted
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix", action="store_true", help="apply safe fixes, such as a misspelt key, to the files")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
+    add_plugins(parser)
     parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report these codes alone")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
 
@@ -66,17 +67,32 @@ def run(arguments: argparse.Namespace) -> int:
 def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
     """What is to be said of a file."""
     select, ignore = _codes(arguments.select), _codes(arguments.ignore)
-    found = unsilenced(check_file(file, allow_outside=arguments.allow_outside), file)
+    found = unsilenced(
+        check_file(
+            file,
+            allow_outside=arguments.allow_outside,
+            plugins=arguments.plugins,
+            allow_plugins=arguments.allow_plugins,
+        ),
+        file,
+    )
     return [d for d in found if (not select or d.code in select) and d.code not in ignore]
 
 
-def check_file(file: str, *, allow_outside: bool = False) -> list[Diagnostic]:
+def check_file(
+    file: str, *, allow_outside: bool = False, plugins: Sequence[Path] = (), allow_plugins: bool = False
+) -> list[Diagnostic]:
     """Everything that is wrong with a file or a given text, silenced or not, sorted by place."""
     try:
         if file in GIVEN:
-            spec = loads(GIVEN[file], file, allow_outside=allow_outside)
+            spec = loads(GIVEN[file], file, allow_outside=allow_outside, plugins=plugins, allow_plugins=allow_plugins)
         else:
-            spec = load("-" if file == STDIN else file, allow_outside=allow_outside)
+            spec = load(
+                "-" if file == STDIN else file,
+                allow_outside=allow_outside,
+                plugins=plugins,
+                allow_plugins=allow_plugins,
+            )
         graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)

@@ -17,16 +17,15 @@ from cnnspec.check import checked
 from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import data_folder, origin
+from cnnspec.cli.trained import data_folder, load_spec, origin
 from cnnspec.cli.versions import versions
 from cnnspec.diagnostics import RunError
-from cnnspec.spec import load
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
 from cnnspec.train.checkpoint import Checkpoint, read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.fit import Watcher
-from cnnspec.train.run import BEST, LAST, SPEC, Run
+from cnnspec.train.run import BEST, LAST, Run
 from cnnspec.train.session import TRACED
 
 
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     run_ = Run.existing(arguments.run)
     about, rows = run_.about(), run_.history()
-    spec = load(run_.path / SPEC)
+    spec = load_spec(run_.path)
     graph = checked(spec)
     arguments.data = arguments.data or data_folder(run_.path)
     data = opened(spec, graph, arguments)

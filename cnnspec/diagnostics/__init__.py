@@ -4,6 +4,7 @@ from cnnspec.diagnostics.record import (
     DataError,
     Diagnostic,
     Fix,
+    PluginError,
     Related,
     RunError,
     Severity,
@@ -11,4 +12,4 @@ from cnnspec.diagnostics.record import (
     SpecError,
 )
 
-__all__ = ["DataError", "Diagnostic", "Fix", "Related", "RunError", "Severity", "Span", "SpecError"]
+__all__ = ["DataError", "Diagnostic", "Fix", "PluginError", "Related", "RunError", "Severity", "Span", "SpecError"]

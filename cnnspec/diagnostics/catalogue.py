@@ -45,6 +45,14 @@ CATALOGUE: dict[str, Code] = {
         "layers: [relu\n",
         "layers: [relu]\n",
     ),
+    "plugin": _error(
+        "A plugin that the spec names cannot be used.",
+        "A plugin is a Python file that registers layers and the like; it lies in the folder of the spec or below. It "
+        "may be missing, fail, register nothing, or take a name that there is already. Verbs that only read a spec, as "
+        "validate does, run no program that a spec names: name it with --plugin too, or give --allow-plugins.",
+        "plugins: [layers.py]\nlayers: [relu]\n",
+        "layers: [relu]\n",
+    ),
     "duplicate-key": _error(
         "A key is given twice in one mapping.",
         "Most YAML readers keep the last value in silence, which hides one of the two from the reader.",

@@ -84,3 +84,11 @@ class RunError(Exception):
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
         self.help = help
+
+
+class PluginError(Exception):
+    """A file or package of one's own layers and the like that cannot be used; one line and, in `help`, the cure."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help

@@ -20,7 +20,10 @@ def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
 
     With origins, one value a line, each with the place where it was written, or that it is a default.
     """
-    tree: dict[str, Any] = {"cnnspec": 1, "name": spec.name, "seed": spec.seed, "input": list(spec.input)}
+    tree: dict[str, Any] = {"cnnspec": 1}
+    if spec.plugins:
+        tree["plugins"] = [plugin.name for plugin in spec.plugins]
+    tree |= {"name": spec.name, "seed": spec.seed, "input": list(spec.input)}
     above = "input"
     tree["layers"] = []
     for node in graph.nodes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,3 +82,7 @@ class Buffer:
     shape: Shape
     lifetime: Lifetime = "forward"
     dtype: Any = None
+
+    def __post_init__(self) -> None:
+        if self.lifetime not in get_args(Lifetime):
+            raise ValueError(f"lifetime: expected one of {', '.join(get_args(Lifetime))}, got {self.lifetime!r}")

@@ -43,6 +43,10 @@ class Findings:
         """Record a warning."""
         self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
 
+    def drop(self, code: str) -> None:
+        """Forget findings that follow from another one."""
+        self.diagnostics = [found for found in self.diagnostics if found.code != code]
+
     def unknown(
         self,
         code: str,

@@ -136,7 +136,6 @@ class LayersBuilder:
         if self.layers > MOST_LAYERS:
             self.findings.error("too-large", f"expected at most {MOST_LAYERS:,} layers", item.span, where)
             raise SpecError(self.findings.diagnostics)
-        table = registry.table("layer")
         if isinstance(item, Scalar):
             item = Mapping({"type": item.span}, {"type": item}, item.span)
         if not isinstance(item, Mapping):
@@ -151,11 +150,13 @@ class LayersBuilder:
             raise self.findings.error(
                 "invalid-value", f"expected the name of a layer type, got {got(plain(kind))}", kind.span, where
             )
-        if kind.value not in table:
-            known = [*table, "residual", "parallel"]
-            raise self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where)
+        try:
+            cls = registry.find("layer", kind.value)
+        except KeyError:
+            known = [*registry.table("layer"), "residual", "parallel"]
+            raise self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where) from None
         body = item.without(*COMMON, *OPTIONS)
-        layer: Layer = self.typing.create(table[kind.value], body, where, common=(*COMMON, *OPTIONS))
+        layer: Layer = self.typing.create(cls, body, where, common=(*COMMON, *OPTIONS))
         inputs, spans = self.inputs(item, names, where)
         decay = item.get("weight_decay")
         trainable, share = self.trainable(item, where), self.shared(item, names, where)

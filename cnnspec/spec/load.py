@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import abc
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from cnnspec.fields import (
     parse_bytes,
     parse_count,
 )
+from cnnspec.plugins import load_all, using
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
 from cnnspec.spec.findings import Findings, Wrong
@@ -28,6 +30,7 @@ from cnnspec.spec.layers import LayerNames, LayersBuilder
 from cnnspec.spec.model import Budget, Requirement, Spec
 from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
+from cnnspec.spec.plugins import Plugins
 from cnnspec.spec.reader import decode, read
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
@@ -40,6 +43,7 @@ VERSION = 1
 STDIN = "<stdin>"  # the name of what comes from there
 KEYS = (
     "cnnspec",
+    "plugins",
     "name",
     "seed",
     "input",
@@ -62,10 +66,19 @@ METRICS = (
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
-def load(path: str | Path, overrides: abc.Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
+def load(
+    path: str | Path,
+    overrides: abc.Sequence[str] = (),
+    *,
+    allow_outside: bool = False,
+    plugins: abc.Sequence[str | Path] = (),
+    allow_plugins: bool = False,
+) -> Spec:
     """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable.
 
-    `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`.
+    `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`. `plugins` are files
+    that register layers and the like; those that the spec names itself run only if they are among them, or if
+    `allow_plugins`. PluginError where one of `plugins` cannot be used.
     """
     if str(path) == "-":
         name = STDIN
@@ -73,17 +86,27 @@ def load(path: str | Path, overrides: abc.Sequence[str] = (), *, allow_outside: 
     else:
         name = str(path)
         text = decode(Path(path).read_bytes(), name)
-    return loads(text, name, overrides, allow_outside=allow_outside)
+    return loads(text, name, overrides, allow_outside=allow_outside, plugins=plugins, allow_plugins=allow_plugins)
 
 
-def loads(text: str, name: str = "<text>", overrides: abc.Sequence[str] = (), *, allow_outside: bool = False) -> Spec:
-    """Read and check a text; `name` is the file that diagnostics name."""
+def loads(
+    text: str,
+    name: str = "<text>",
+    overrides: abc.Sequence[str] = (),
+    *,
+    allow_outside: bool = False,
+    plugins: abc.Sequence[str | Path] = (),
+    allow_plugins: bool = False,
+) -> Spec:
+    """Read and check a text as `load` does a file; `name` is the file that diagnostics name."""
+    given = load_all(plugins)
     tree = override(inherit(read(text, name), name, outside=allow_outside), overrides)
     findings = Findings()
     if not isinstance(tree, Mapping):
         findings.error("invalid-value", f"expected a mapping, got {got(plain(tree))}", tree.span, Where())
         raise SpecError(findings.diagnostics)
-    spec = _Loader(findings, tree, name).spec()
+    reader = Plugins(findings, name, given, trusted=allow_plugins)
+    spec = _Loader(findings, tree, name).spec(reader)
     errors = [found for found in findings.diagnostics if found.severity == "error"]
     if errors or spec is None:
         raise SpecError(findings.diagnostics)
@@ -98,7 +121,17 @@ class _Loader:
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
 
-    def spec(self) -> Spec | None:
+    def spec(self, reader: Plugins) -> Spec | None:
+        """The spec; None where something is wrong with it."""
+        plugins = self.part("plugins", reader.all, default=reader.given)
+        with using(plugins or ()):
+            found = self.parts()
+        if plugins is None:  # what a plugin registers that could not be run is no mistake of the spec's
+            self.findings.drop("unknown-type")
+        return found and replace(found, plugins=plugins)
+
+    def parts(self) -> Spec | None:
+        """All but the plugins."""
         self.version()
         shape = self.part("input", self.input)
         name = self.part("name", self.text, default=Path(self.file).stem)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import Diagnostic, Span
+from cnnspec.plugins import Plugin
 from cnnspec.shapes import Shape
 from cnnspec.spec.place import Place
 
@@ -107,4 +108,5 @@ class Spec:
     expect: Mapping[str, Budget] = field(default_factory=dict)
     require: tuple[Requirement, ...] = ()
     path: str = ""
+    plugins: tuple[Plugin, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()

@@ -7,6 +7,7 @@ stand for are checked after expansion, so the editor takes such a text for any s
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cnnspec import registry
@@ -33,6 +34,11 @@ COMMON: Json = {
 }
 
 
+def schema_text() -> str:
+    """The whole schema as the text of a file."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
 def schema() -> Json:
     """The whole schema as a JSON value."""
     definitions: Json = {kind: _kind(kind) for kind in registry.PACKAGES if kind != "layer"}
@@ -43,6 +49,7 @@ def schema() -> Json:
             definitions[f"{kind}.{name}"] = _described(cls, COMMON if kind == "layer" else {})
     properties: Json = {
         "cnnspec": {"const": VERSION, "description": "version of the language"},
+        "plugins": {"type": "array", "items": {"type": "string"}, "description": "files that register types"},
         "name": {"type": "string", "description": "names the run directory"},
         "seed": {"type": "integer", "minimum": 0, "description": "of everything random"},
         "input": {

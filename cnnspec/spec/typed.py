@@ -93,11 +93,13 @@ class Typing:
                 where,
                 help=f"for example {_some(kind)}",
             )
-        table = registry.table(kind)
-        if given.value not in table:
-            raise self.findings.unknown("unknown-type", kind, given.value, table, given.span, where)
+        try:
+            cls = registry.find(kind, given.value)
+        except KeyError:
+            known = registry.table(kind)
+            raise self.findings.unknown("unknown-type", kind, given.value, known, given.span, where) from None
         body = tree.without("type") if isinstance(tree, Mapping) else Mapping({}, {}, tree.span)
-        return self.create(table[given.value], body, where)
+        return self.create(cls, body, where)
 
     def without_type(self, kind: str, tree: Mapping, where: Where, names: tuple[str, ...], help: str) -> Wrong:
         """Something that does not say what it is: by a misspelt key, by its name as a key, or at all."""

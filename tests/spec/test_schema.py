@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import fastjsonschema
 import jsonschema_rs
 import pytest
 from jsonschema import Draft7Validator
 
+from cnnspec.cli import main
 from cnnspec.diagnostics import SpecError
 from cnnspec.spec.reader import decode, read
 from cnnspec.spec.schema import schema
@@ -42,8 +47,26 @@ def problems(text: str) -> list[Any]:
     return list(Draft7Validator(schema()).iter_errors(plain(read(text, "f"))))
 
 
-def test_the_shipped_file_is_current() -> None:
-    assert json.loads(SHIPPED.read_text()) == schema(), "run: cnnspec schema > cnnspec/spec/cnnspec.schema.json"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    """The package as it is installed, built without a network from a copy of the repository."""
+    pytest.importorskip("setuptools")
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    unwanted = shutil.ignore_patterns("__pycache__", SHIPPED.name)
+    shutil.copytree(ROOT / "cnnspec", source / "cnnspec", ignore=unwanted)
+    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([sys.executable, *command, "--wheel-dir", built, source], check=True)
+    (path,) = built.glob("*.whl")
+    return ZipFile(path)
+
+
+def test_a_wheel_has_the_schema_and_the_guide(wheel: ZipFile, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert wheel.read("cnnspec/spec/cnnspec.schema.json").decode() == capsys.readouterr().out
+    assert json.loads(wheel.read("cnnspec/spec/cnnspec.schema.json")) == schema()
+    assert "cnnspec/guide/plugins.md" in wheel.namelist()
 
 
 def test_it_is_draft_07() -> None:

@@ -1,0 +1,210 @@
+"""Files that register layers, losses, optimizers, sources and the like of one's own.
+
+A plugin is one Python file. It is run once for its content, under a module name of its own, and its classes are known
+to the spec that names it alone: two specs may each have a layer `swoosh`. What a run was trained with is kept in the
+run's directory, file by file with its checksum, so that the run needs neither the file nor a flag later on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.abc import ExecutionLoader
+from pathlib import Path
+from typing import Any
+
+from cnnspec import registry
+from cnnspec.diagnostics import PluginError, RunError
+from cnnspec.fields import options
+
+FOLDER = "plugins"  # in a run's directory
+KINDS = ", ".join(registry.PACKAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A file that was run: its name as the spec says it, its content, and the classes that it registers."""
+
+    name: str
+    path: Path
+    source: bytes = field(repr=False)
+    classes: Mapping[tuple[str, str], type[Any]] = field(repr=False)  # by kind and name
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the content."""
+        return hashlib.sha256(self.source).hexdigest()
+
+
+_loaded: dict[tuple[Path, bytes], Plugin] = {}  # what was run in this process; a file runs again when it has changed
+
+
+def load(path: Path, name: str | None = None) -> Plugin:
+    """Run a file, unless this process has; PluginError where it cannot be read or run, or registers nothing."""
+    name = name or str(path)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"cannot read the plugin {name}: {error.strerror}", "name a Python file") from error
+    key = (path.resolve(), source)
+    if key not in _loaded:
+        _loaded[key] = Plugin(name, key[0], source, _run(key[0], source, name))
+    return replace(_loaded[key], name=name)
+
+
+def load_all(paths: Iterable[str | Path]) -> tuple[Plugin, ...]:
+    """Run files; PluginError where one cannot be, or where two of them register the same name."""
+    return combined(load(Path(path)) for path in paths)
+
+
+def combined(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
+    """Each plugin once; PluginError where one registers what another or the library has."""
+    kept: dict[bytes, Plugin] = {}
+    for plugin in plugins:
+        if plugin.source in kept:
+            continue
+        for kind, name in plugin.classes:
+            other = next((other for other in kept.values() if (kind, name) in other.classes), None)
+            if other is not None or name in registry.table(kind):
+                where = f"{other.name} registers too" if other else "there is already"
+                line = _line_of(plugin.classes[kind, name])
+                message = f"plugin {plugin.name}, line {line}: registers the {kind} '{name}', which {where}"
+                raise PluginError(message, "give it another name")
+        kept[plugin.source] = plugin
+    return tuple(kept.values())
+
+
+@contextmanager
+def using(plugins: Iterable[Plugin]) -> Iterator[None]:
+    """Let specs name what these plugins register, meanwhile."""
+    with registry.using({key: cls for plugin in plugins for key, cls in plugin.classes.items()}):
+        yield
+
+
+def keep(plugins: Sequence[Plugin], directory: Path) -> tuple[Plugin, ...]:
+    """Write the plugins into a run's directory; the same plugins by the names that they have there."""
+    kept: dict[str, Plugin] = {}
+    for plugin in plugins:
+        name, number = f"{FOLDER}/{plugin.path.name}", 1
+        while name in kept:
+            number += 1
+            name = f"{FOLDER}/{plugin.path.stem}-{number}{plugin.path.suffix}"
+        kept[name] = replace(plugin, name=name)
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(plugin.source)
+    return tuple(kept.values())
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as a spec in that folder says it."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return path.as_posix()
+
+
+def recorded(plugins: Sequence[Plugin], kept: Sequence[Plugin]) -> list[dict[str, str]]:
+    """What run.json says of the plugins: where they were, relative to the spec, and what the run has of them."""
+    return [
+        {"path": plugin.name, "file": copy.name, "sha256": plugin.sha256}
+        for plugin, copy in zip(plugins, kept, strict=True)
+    ]
+
+
+def check_kept(directory: Path, about: Mapping[str, Any]) -> list[str]:
+    """Compare a run's plugins with what run.json says; RunError where the run's own copy is not what it was.
+
+    Gives a line for every plugin whose original has changed since: the run goes on with its copy.
+    """
+    notes = []
+    spec = Path(str(about.get("spec", "")))
+    for record in about.get("plugins", ()):
+        copy, original = directory / record["file"], spec.parent / record["path"]
+        found = _sha256(copy)
+        if found != record["sha256"]:
+            state = "is missing" if found is None else "was changed"
+            raise RunError(
+                f"{copy} {state}: the training ran the plugin with SHA-256 {record['sha256'][:12]}",
+                f"put the file back, such as {original} as it was, or train anew",
+            )
+        if _sha256(original) not in (None, found):
+            notes.append(f"{original} has changed since this training began; the run uses its own copy, {copy}")
+    return notes
+
+
+def blamed(error: BaseException) -> str | None:
+    """The file and line of a plugin in which an exception arose; None where it did not arise in one."""
+    files = {str(plugin.path) for plugin in _loaded.values()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
+class _Loader(ExecutionLoader):
+    """Runs a text that was read before, so that what runs is what its checksum is of; leaves no compiled file."""
+
+    def __init__(self, path: Path, source: bytes) -> None:
+        self.path, self.source = path, source
+
+    def get_filename(self, _: str) -> str:
+        return str(self.path)
+
+    def get_source(self, _: str) -> str:
+        return importlib.util.decode_source(self.source)
+
+
+def _run(path: Path, source: bytes, name: str) -> registry.Classes:
+    digest = hashlib.sha256(bytes(path) + b"\0" + source).hexdigest()
+    module_name = f"_plugin_{digest[:16]}"  # not under `cnnspec`, whose classes are the library's own
+    spec = importlib.util.spec_from_loader(module_name, _Loader(path, source))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # annotations are looked up there
+    linecache.checkcache(str(path))
+    try:
+        with registry.collecting(module_name) as classes:
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise _failure(error, path, name) from error
+    for cls in classes.values():
+        try:
+            options(cls)  # reads the annotations of fields, which are looked at late
+        except Exception as error:
+            message = f"plugin {name}, line {_line_of(cls)}: {cls.__name__}: {error}"
+            raise PluginError(message, "mend the annotations of its fields") from error
+    if not classes:
+        raise PluginError(f"plugin {name} registers nothing", f"put @register(NAME) above a class: {KINDS}")
+    return classes
+
+
+def _failure(error: BaseException, path: Path, name: str) -> PluginError:
+    """What went wrong while a file ran, and in which of its lines."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line, what, help = (lines[-1] if lines else None), str(error), "mend the file"
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        line, what = error.lineno, error.msg
+    if isinstance(error, ModuleNotFoundError):
+        help = f"install {error.name}; a plugin is one file and cannot import others that lie beside it"
+    where = f", line {line}" if line else ""
+    return PluginError(f"plugin {name}{where}: {type(error).__name__}: {what}", help)
+
+
+def _line_of(cls: type[Any]) -> int:
+    return inspect.getsourcelines(cls)[1]
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

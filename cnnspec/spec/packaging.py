@@ -1,0 +1,23 @@
+"""Writes the JSON Schema of specs into the package when it is built or installed, so that it is in no repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from setuptools.command.build_py import build_py
+
+FILE = "cnnspec.schema.json"  # beside this module
+
+
+class BuildPy(build_py):  # type: ignore[misc]
+    """setuptools' `build_py`, with the schema file written beside this module before the package's files are listed."""
+
+    def run(self) -> None:
+        """Write the file, then copy the package, or for an editable installation leave it where it is."""
+        here = Path(__file__).resolve()
+        sys.path.insert(0, str(here.parents[2]))  # setuptools loads this file by its path
+        from cnnspec.spec.schema import schema_text
+
+        (here.parent / FILE).write_text(schema_text(), encoding="utf-8")
+        super().run()
