@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from threadpoolctl import threadpool_limits
 
 from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, add_threads, count, spec_of
-from cnnspec.cli.race import RIVALS, against
+from cnnspec.cli.race import run_race
 from cnnspec.cli.summary import bytes_text
+from cnnspec.compare.against import FRAMEWORKS
 from cnnspec.compare.profile import Profile, Row, profile
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")
     parser.add_argument("--inference", action="store_true", help="measure inference instead of training")
-    parser.add_argument("--against", choices=RIVALS, help="race the same network in another framework instead")
+    parser.add_argument("--against", choices=FRAMEWORKS, help="race the same network in another framework instead")
     parser.add_argument("--seconds", type=count, default=2, metavar="S", help="how long to measure (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -43,17 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
     print(f"measuring {mode} at batch {batch} on {threads} threads", file=sys.stderr)
     if arguments.against:
-        return against(spec, graph, batch, mode, threads, arguments)
-    with threadpool_limits(1, user_api="blas"):
-        found = profile(
-            graph,
-            batch,
-            mode,
-            loss=spec.train.loss if spec.train else None,
-            optimizer=spec.train.optimizer if spec.train else None,
-            threads=threads,
-            seconds=arguments.seconds,
-        )
+        return run_race(spec, graph, batch, mode, threads, arguments)
+    found = profile(
+        graph,
+        batch,
+        mode,
+        loss=spec.train.loss if spec.train else None,
+        optimizer=spec.train.optimizer if spec.train else None,
+        threads=threads,
+        seconds=arguments.seconds,
+    )
     if arguments.json:
         print(json.dumps(_figures(found), indent=2))
     else:

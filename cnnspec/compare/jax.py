@@ -82,11 +82,11 @@ def programs(
     flag = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
     os.environ.setdefault("XLA_FLAGS", flag)  # read when JAX starts
     framework = Jax()
-    network = Network(framework, graph, values, images, labels)
+    network = JaxNetwork(framework, graph, values, images, labels)
     return {"jax": network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)}
 
 
-class Network:
+class JaxNetwork:
     """A graph with its arrays, images and labels in JAX."""
 
     def __init__(self, framework: Jax, graph: Graph, values: Mapping[str, Array], images: Array, labels: Array) -> None:
@@ -122,12 +122,12 @@ class Network:
         """One step: loss, gradients, update; it returns when the new weights are there."""
         jax, array = self.framework.jax, self.framework.array
         gradients, update = self.gradients(loss), _update(array, optimizer)
-        pulls = channels_last.decays(self.graph, optimizer)
-        slots = {name: (array.zeros_like(self.params[name]),) * 2 for name in pulls}
+        decays = channels_last.decays(self.graph, optimizer)
+        slots = {name: (array.zeros_like(self.params[name]),) * 2 for name in decays}
 
         def step(params: Arrays, state: Arrays, slots: Any, x: Tensor, labels: Tensor, count: Tensor) -> Any:
             (value, state), found = gradients(params, state, x, labels, jax.random.key(count))
-            for name, decay in pulls.items():
+            for name, decay in decays.items():
                 after, slots[name] = update(params[name], found[name], slots[name], decay, count + 1)
                 params = {**params, name: after}
             return params, state, slots, value

@@ -85,12 +85,12 @@ def programs(
     threading.set_inter_op_parallelism_threads(1)
     found = {}
     for name, compiled in (("keras", False), ("keras xla", True)):
-        network = Network(framework, graph, values, images, labels, compiled=compiled)
+        network = KerasNetwork(framework, graph, values, images, labels, compiled=compiled)
         found[name] = network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)
     return found
 
 
-class Network:
+class KerasNetwork:
     """A graph with its arrays as variables, images and labels in TensorFlow."""
 
     def __init__(
@@ -127,8 +127,8 @@ class Network:
 
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
         """One step: loss, gradients, update."""
-        pulls = channels_last.decays(self.graph, optimizer)
-        names, own = list(pulls), _optimizer(self.framework.keras, optimizer)
+        decays = channels_last.decays(self.graph, optimizer)
+        names, own = list(decays), _optimizer(self.framework.keras, optimizer)
         variables = [self.arrays[name] for name in names]
         own.build(variables)
         coupled = optimizer.type_name != "adamw"
@@ -137,7 +137,7 @@ class Network:
         def step(x: Tensor, labels: Tensor) -> Tensor:
             value, found = self.gradients(loss, names, x, labels)
             for i, variable in enumerate(variables):
-                decay = pulls[names[i]]
+                decay = decays[names[i]]
                 if decay and coupled:
                     found[i] = found[i] + decay * variable.value
                 elif decay:

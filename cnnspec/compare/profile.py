@@ -204,10 +204,7 @@ def profile(
     threads: int = 1,
     seconds: float = 2.0,
 ) -> Profile:
-    """Time a plan on random images for about so many seconds; training needs a loss and an optimizer.
-
-    BLAS must run on one thread each: whoever calls this sees to it.
-    """
+    """Time a plan on random images for about so many seconds; training needs a loss and an optimizer."""
     timed: dict[str, tuple[TimedLayer, Graph]] = {}
 
     def time_layers(optimised: Graph) -> Graph:

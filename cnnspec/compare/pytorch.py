@@ -45,7 +45,7 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
 
     base: Any = library.nn.Module
 
-    class Network(base):  # type: ignore[misc]  # known at run time only
+    class Module(base):  # type: ignore[misc]  # known at run time only
         """Parameters by the names of this library, with underscores for dots."""
 
         def __init__(self) -> None:
@@ -70,7 +70,7 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
                 found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, self.training)
             return found[graph.output.name]
 
-    return Network()
+    return Module()
 
 
 def _attribute(key: str) -> str:

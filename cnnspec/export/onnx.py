@@ -15,7 +15,7 @@ from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
 
 OPSET = 21  # the first with GroupNormalization by channel
-Writer = Callable[["Model", Node, Sequence[str]], None]
+Writer = Callable[["ModelWriter", Node, Sequence[str]], None]
 
 
 @cache
@@ -36,7 +36,7 @@ def model(graph: Graph, values: Mapping[str, Array]) -> Any:
     strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
     if strange:
         raise RunError(f"ONNX has no counterpart of {', '.join(strange)}", "export a spec without such layers")
-    onnx, written = package(), Model(values)
+    onnx, written = package(), ModelWriter(values)
     for node in graph.nodes:
         WRITERS[node.layer.type_name](written, node, node.inputs)
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
@@ -53,7 +53,7 @@ def model(graph: Graph, values: Mapping[str, Array]) -> Any:
     return found
 
 
-class Model:
+class ModelWriter:
     """The model while it is written: nodes, and constants by name."""
 
     def __init__(self, values: Mapping[str, Array]) -> None:
@@ -85,7 +85,7 @@ class Model:
 def _plain(operator: str, **fields: str) -> Writer:
     """An operator whose attributes are fields of the layer."""
 
-    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         attributes = {attribute: getattr(node.layer, field) for attribute, field in fields.items()}
         made.add(operator, inputs, node.name, **attributes)
 
@@ -103,7 +103,7 @@ def _windows(node: Node) -> dict[str, Any]:
     return {"kernel_shape": laid.kernel, "strides": laid.stride, "pads": _pads(laid.padding)}
 
 
-def _convolution(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _convolution(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     untied = len(node.params["bias"].shape) == 3 if "bias" in node.params else False
     arrays = [made.parameter(node, "weight")]
@@ -116,7 +116,7 @@ def _convolution(made: Model, node: Node, inputs: Sequence[str]) -> None:
         made.add("Add", [name, made.parameter(node, "bias", (1, *node.shape))], node.name)
 
 
-def _separable(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _separable(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     depthwise = made.parameter(node, "depthwise")
     groups = node.input_shapes[0][0]
@@ -132,7 +132,7 @@ def _separable(made: Model, node: Node, inputs: Sequence[str]) -> None:
     made.add("Conv", [middle, *arrays], node.name)
 
 
-def _transposed(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _transposed(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     arrays = [made.parameter(node, name) for name in ("weight", "bias") if name in node.params]
     made.add(
@@ -146,25 +146,25 @@ def _transposed(made: Model, node: Node, inputs: Sequence[str]) -> None:
     )
 
 
-def _dense(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _dense(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     arrays = [made.parameter(node, name) for name in ("weight", "bias") if name in node.params]
     made.add("Gemm", [*inputs, *arrays], node.name, transB=1)
 
 
-def _max_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _max_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     made.add("MaxPool", inputs, node.name, **_windows(node))
 
 
-def _mean(made: Model, node: Node, source: str, output: str, *, whole: bool) -> None:
+def _mean(made: ModelWriter, node: Node, source: str, output: str, *, whole: bool) -> None:
     made.add("AveragePool", [source], output, **_windows(node), count_include_pad=int(whole))
 
 
-def _avg_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _avg_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     _mean(made, node, inputs[0], node.name, whole=layer.count_include_pad)
 
 
-def _lp_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _lp_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     name, exponent = node.name, made.constant(f"{node.name}.p", np.float32(layer.p))
     made.add("Abs", inputs, f"{name}.magnitude")
@@ -174,14 +174,14 @@ def _lp_pool(made: Model, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _global(operator: str) -> Writer:
-    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         made.add(operator, inputs, f"{node.name}.map")
         made.add("Flatten", [f"{node.name}.map"], node.name)
 
     return write
 
 
-def _adaptive(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _adaptive(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     """Bins of unequal size are two products with matrices of weights: rows, then columns."""
     _, height, width = node.input_shapes[0]
     _, rows, columns = node.shape
@@ -200,14 +200,14 @@ def _bins(inputs: int, outputs: int) -> Array:
     return matrix
 
 
-def _batch_norm(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _batch_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     arrays = [made.parameter(node, name) for name in ("weight", "bias", "running_mean", "running_variance")]
     made.add("BatchNormalization", [*inputs, *arrays], node.name, epsilon=layer.epsilon)
 
 
 def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
-    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         layer: Any = node.layer
         arrays = [made.parameter(node, name) for name in ("weight", "bias")]
         groups = groups_of(layer, node.input_shapes[0][0])
@@ -216,12 +216,12 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
     return write
 
 
-def _response_norm(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     made.add("LRN", inputs, node.name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
 
 
-def _multiply(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _multiply(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     whole = [
         made.add("Reshape", [name, made.constant("as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
         if len(shape) < len(node.shape)
@@ -235,26 +235,26 @@ def _multiply(made: Model, node: Node, inputs: Sequence[str]) -> None:
         made.add("Identity", whole, node.name)
 
 
-def _prelu(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _prelu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
     made.add("PRelu", [*inputs, made.parameter(node, "weight", shape)], node.name)
 
 
-def _relu6(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _relu6(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     bounds = [made.constant("zero", np.float32(0)), made.constant("six", np.float32(6))]
     made.add("Clip", [*inputs, *bounds], node.name)
 
 
-def _silu(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _silu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     made.add("Sigmoid", inputs, f"{node.name}.gate")
     made.add("Mul", [*inputs, f"{node.name}.gate"], node.name)
 
 
-def _reshape(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _reshape(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     made.add("Reshape", [*inputs, made.constant(f"{node.name}.shape", np.array([-1, *node.shape]))], node.name)
 
 
-def _channel_shuffle(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _channel_shuffle(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     (c, h, w), name = node.shape, node.name
     apart = made.constant(f"{name}.apart", np.array([-1, layer.groups, c // layer.groups, h * w]))
@@ -263,51 +263,51 @@ def _channel_shuffle(made: Model, node: Node, inputs: Sequence[str]) -> None:
     _reshape(made, node, [f"{name}.dealt"])
 
 
-def _upsample(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _upsample(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     scale = made.constant(f"{node.name}.scale", np.array([1, 1, *layer.scale], np.float32))
     mode = {"nearest": "nearest", "bilinear": "linear"}[layer.mode]
     made.add("Resize", [*inputs, "", scale], node.name, mode=mode)
 
 
-def _zero_pad(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _zero_pad(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     (top, bottom, left, right), (before, behind) = layer.padding, layer.channels
     pads = np.array([0, before, top, left, 0, behind, bottom, right])
     made.add("Pad", [*inputs, made.constant(f"{node.name}.pads", pads)], node.name)
 
 
-def _cut(made: Model, node: Node, inputs: Sequence[str], ranges: Sequence[tuple[int, int, int]]) -> None:
+def _cut(made: ModelWriter, node: Node, inputs: Sequence[str], ranges: Sequence[tuple[int, int, int]]) -> None:
     starts, stops, steps = (np.array(values) for values in zip(*ranges, strict=True))
     arrays = {"starts": starts, "stops": stops, "axes": np.array([1, 2, 3]), "steps": steps}
     names = [made.constant(f"{node.name}.{name}", array) for name, array in arrays.items()]
     made.add("Slice", [*inputs, *names], node.name)
 
 
-def _crop(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _crop(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     (c, h, w), (top, bottom, left, right) = node.input_shapes[0], layer.cropping
     _cut(made, node, inputs, [(0, c, 1), (top, h - bottom, 1), (left, w - right, 1)])
 
 
-def _slice(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _slice(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     parts = zip((layer.channels, layer.rows, layer.columns), node.input_shapes[0], strict=True)
     _cut(made, node, inputs, [(part.start, part.stop or length, part.step) for part, length in parts])
 
 
-def _permute(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _permute(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     made.add("Transpose", inputs, node.name, perm=[0, *(axis + 1 for axis in layer.order)])
 
 
-def _pixel_shuffle(made: Model, node: Node, inputs: Sequence[str]) -> None:
+def _pixel_shuffle(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     made.add("DepthToSpace", inputs, node.name, blocksize=layer.factor, mode="CRD")
 
 
 def _constant_attributes(operator: str, **attributes: Any) -> Writer:
-    def write(made: Model, node: Node, inputs: Sequence[str]) -> None:
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         made.add(operator, inputs, node.name, **attributes)
 
     return write

@@ -47,8 +47,8 @@ def _pair(request: pytest.FixtureRequest) -> Pair:
 def network(framework: str, pair: Pair) -> Any:
     values = dict(pair.weights.arrays())
     if framework == "jax":
-        return jax.Network(jax.Jax(), pair.graph, values, pair.images, pair.labels)
-    return keras.Network(keras.Keras(), pair.graph, values, pair.images, pair.labels)
+        return jax.JaxNetwork(jax.Jax(), pair.graph, values, pair.images, pair.labels)
+    return keras.KerasNetwork(keras.Keras(), pair.graph, values, pair.images, pair.labels)
 
 
 def public(graph: Graph, arrays: Mapping[str, Any]) -> dict[str, Array]:

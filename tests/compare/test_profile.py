@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from cnnspec.cli import main
 from cnnspec.compare.profile import Profile, profile
@@ -32,16 +31,15 @@ train: {epochs: 1, batch_size: 48}
 def measured(mode: str = "train", threads: int = 1) -> Profile:
     spec = loads(SPEC)
     assert spec.train is not None
-    with threadpool_limits(1, user_api="blas"):
-        return profile(
-            build(spec),
-            48,
-            "train" if mode == "train" else "infer",
-            loss=spec.train.loss,
-            optimizer=spec.train.optimizer,
-            threads=threads,
-            seconds=0.2,
-        )
+    return profile(
+        build(spec),
+        48,
+        "train" if mode == "train" else "infer",
+        loss=spec.train.loss,
+        optimizer=spec.train.optimizer,
+        threads=threads,
+        seconds=0.2,
+    )
 
 
 def test_rows_are_all_that_a_step_does() -> None:
@@ -76,10 +74,7 @@ def test_work_is_counted_once_however_a_batch_is_shared(batch: int) -> None:
     spec = load(Path(__file__).parents[2] / "specs" / "lenet.yaml")
     graph = build(spec)
     assert spec.train is not None
-    with threadpool_limits(1, user_api="blas"):
-        found = profile(
-            graph, batch, "train", loss=spec.train.loss, optimizer=spec.train.optimizer, threads=2, seconds=0.1
-        )
+    found = profile(graph, batch, "train", loss=spec.train.loss, optimizer=spec.train.optimizer, threads=2, seconds=0.1)
     work = {node.name: node.macs * batch for node in graph.nodes}
     rows = [row for row in found.rows if row.direction in ("forward", "input", "weight") and work[row.layer]]
     directions = [(name, direction) for name in work if work[name] for direction in ("forward", "input", "weight")]

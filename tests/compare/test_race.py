@@ -79,12 +79,12 @@ def test_against_onnxruntime(spec: str, capsys: Captured) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["--inference"]])
-@pytest.mark.parametrize(("rival", "programs"), [("jax", {"jax"}), ("keras", {"keras", "keras xla"})])
-def test_against_what_is_installed(spec: str, rival: str, programs: set[str], mode: list[str]) -> None:
+@pytest.mark.parametrize(("framework", "programs"), [("jax", {"jax"}), ("keras", {"keras", "keras xla"})])
+def test_against_what_is_installed(spec: str, framework: str, programs: set[str], mode: list[str]) -> None:
     """In a process of its own, as these libraries learn their number of threads when they start."""
-    if find_spec("tensorflow" if rival == "keras" else rival) is None:
-        pytest.skip(f"{rival} is not installed")
-    words = ["bench", spec, "--against", rival, "--threads", "2", "--seconds", "1", "--json", *mode]
+    if find_spec("tensorflow" if framework == "keras" else framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    words = ["bench", spec, "--against", framework, "--threads", "2", "--seconds", "1", "--json", *mode]
     done = subprocess.run([sys.executable, "-m", "cnnspec", *words], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)["programs"]) == {"cnnspec", *programs}
 
@@ -92,7 +92,7 @@ def test_against_what_is_installed(spec: str, rival: str, programs: set[str], mo
 def test_a_crowded_machine_is_said(spec: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # so that the verb leaves no trace in this process
-    monkeypatch.setattr("cnnspec.cli.race.others_share", lambda: 0.9)
+    monkeypatch.setattr("cnnspec.compare.against.others_share", lambda: 0.9)
     assert main(["bench", spec, "--against", "onnxruntime", "--inference", "--seconds", "1", "--threads", "1"]) == 0
     assert "other programs used 90% of the processors" in capsys.readouterr().out
 

@@ -1,0 +1,119 @@
+"""A network raced against the same network in another framework, on the same images with the same weights."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnspec.compare.frameworks import Program, Say, onnxruntime_programs, pytorch_programs
+from cnnspec.compare.load import BUSY, others_share
+from cnnspec.compare.profile import fill
+from cnnspec.compare.race import Race, race
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import Graph
+from cnnspec.kernels.blas import one_blas_thread
+from cnnspec.layers.base import Mode
+from cnnspec.optim import Loss, Optimizer
+from cnnspec.plan import Training, Weights, lower, shards_of
+from cnnspec.spec import Spec
+from cnnspec.workers import WorkerPool
+
+FRAMEWORKS = ("torch", "keras", "jax", "onnxruntime")
+OWN = "cnnspec"
+ROUNDS = 5
+SETTLE = 0.5  # seconds in which what the race leaves behind ends, before others are looked for
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The times of a race, and the part of the processors that other programs used; None where it is not known."""
+
+    race: Race
+    busy: float | None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether other programs used so much that the ratios are not those of a quiet machine."""
+        return self.busy is not None and self.busy > BUSY
+
+
+def against(
+    framework: str, spec: Spec, graph: Graph, batch: int, mode: Mode, *, threads: int, seconds: float, say: Say
+) -> Comparison:
+    """Race this library and a framework for about so many seconds each; `say` is told what takes long.
+
+    RunError where the framework is missing, or has no counterpart of this network.
+    """
+    if framework == "onnxruntime" and mode == "train":
+        raise RunError("onnxruntime does not train", "add --inference")
+    busy = others_share()
+    if busy is not None and busy > BUSY:
+        say(f"other programs use {busy:.0%} of the processors: other frameworks are made to wait without spinning")
+        # Threads that spin while they wait lose whole time slices to others: PyTorch took ten times as long so.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch loads its OpenMP
+    with one_blas_thread:
+        own = _Own(spec, graph, batch, mode, threads)
+        others = _others(framework, own, threads, spin=busy is None or busy <= BUSY, say=say)
+        programs = {OWN: own.run, **others}
+        found = race(
+            programs, OWN, rounds=ROUNDS, seconds=seconds / ROUNDS, progress=lambda: say(f"a round of {ROUNDS} is over")
+        )
+        own.pool.close()
+    if busy is not None:
+        time.sleep(SETTLE)
+        busy = max(busy, others_share() or 0.0)  # others may have begun during the race
+    return Comparison(found, busy)
+
+
+class _Own:
+    """This library's program, and what the others are given too: weights, images, labels."""
+
+    def __init__(self, spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int) -> None:
+        train = spec.train if mode == "train" else None
+        self.graph, self.mode, self.pool = graph, mode, WorkerPool(threads)
+        self.loss: Loss | None = train.loss if train else None
+        self.optimizer: Optimizer | None = train.optimizer if train else None
+        weights = Weights(graph, getattr(self.optimizer, "weight_decay", 0.0))
+        weights.initialise(spec.seed)
+        training = Training(weights, train.optimizer, len(shards_of(batch))) if train else None
+        self.plan = lower(graph, batch, mode, weights, self.pool, loss=self.loss, training=training)
+        fill(self.plan, graph)
+        self.values = {name: array.copy() for name, array in weights.arrays()}
+        self.images, self.labels = np.ascontiguousarray(self.plan.images), self.plan.labels.copy()
+
+    def run(self) -> None:
+        """One step of training, or one batch from images to outputs."""
+        if self.optimizer is None:
+            self.plan.images[...] = self.images
+            self.plan.compute()
+            _ = self.plan.output
+        else:
+            self.plan.step(self.optimizer.learning_rate)
+
+
+def _others(framework: str, own: _Own, threads: int, *, spin: bool, say: Say) -> Mapping[str, Program]:
+    if framework == "onnxruntime":
+        return onnxruntime_programs(own.graph, own.values, own.images, threads=threads, spin=spin)
+    if framework == "torch":
+        return pytorch_programs(
+            own.graph,
+            own.values,
+            own.images,
+            own.labels,
+            own.mode,
+            loss=own.loss,
+            optimizer=own.optimizer,
+            threads=threads,
+            say=say,
+        )
+    say(f"compiling with {framework}")
+    translation = importlib.import_module(f"cnnspec.compare.{framework}")  # loads the framework
+    programs: Mapping[str, Program] = translation.programs(
+        own.graph, own.values, own.images, own.labels, loss=own.loss, optimizer=own.optimizer, threads=threads
+    )
+    return programs
