@@ -21,7 +21,7 @@ from cnnspec.kernels.step import Array, Buffer, Step
 DEEP = 128  # terms of a sum: for shorter sums, blocks of a @ b.T gain nothing
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
 FEWEST_ROWS = 16  # of a block: fewer rows lose more than packing costs
-SHORT = 8  # rows and columns of a block of a @ b.T: fewer lose more than packing costs
+FEWEST_OF_SIDE = 8  # rows and columns of a block of a @ b.T: fewer lose more than packing costs
 REUSED = 100_000  # elements of a matrix that stay in a second-level cache of 512 KiB from one column to the next
 SMALL_PRODUCT = 1 << 14  # elements that are set to zero in less than a microsecond
 
@@ -125,7 +125,7 @@ def gradient_product(left: Array, right: Array, out: Array) -> Step:
 def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
     """Rows and columns of a block of a @ b.T: the largest fast product of divisors, the squarest of equal ones."""
     most = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
-    heights, widths = ([k for k in range(min(SHORT, x), x + 1) if x % k == 0] for x in (rows, columns))
+    heights, widths = ([k for k in range(min(FEWEST_OF_SIDE, x), x + 1) if x % k == 0] for x in (rows, columns))
     blocks = [(height, width) for height in heights for width in widths if height * width <= most]
     return max(blocks, key=lambda block: (prod(block), -sum(block)), default=(rows, columns))
 

@@ -22,7 +22,7 @@ from cnnspec.kernels.taps import along, inside
 from cnnspec.kernels.views import grouped_map, grouped_rows, outside
 from cnnspec.shapes import Shape, Windows
 
-TILE = 1 << 18  # elements of the expanded columns of a tile
+TILE = 1 << 18  # elements of the expanded columns of a tile, 1 MiB, which stay in the cache until they are read
 LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
 
 

@@ -56,7 +56,7 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
 IMAGE = 4  # channels up to which a map is taken for the network's input, whose gradient nobody wants
-FEW, MANY = 16, 32  # images: from FEW on, any shard is priced as one of MANY, so that all shards choose alike
+SMALLEST_SHARD, SHARD = 16, 32  # images: from 16 on a shard is priced as one of 32, so that all of them choose alike
 
 
 def nanoseconds(kernel: Kernel, problem: Problem, n: int) -> float:
@@ -82,7 +82,7 @@ def choose(problem: Problem, n: int, mode: Literal["train", "infer"], pinned: st
 
 
 def _nanoseconds(kernel: Kernel, problem: Problem, n: int, machine: MachineModel) -> float:
-    images = n if n < FEW else MANY
+    images = n if n < SMALLEST_SHARD else SHARD
     work = kernel.work(problem)
     products = work.macs * machine.mac * _narrowness(work.columns * images, machine)
     products += work.small * machine.small + work.bands * machine.band + work.band_gradients * machine.band_gradient

@@ -31,7 +31,7 @@ from cnnspec.kernels.views import outside
 from cnnspec.shapes import Windows
 
 HEIGHT = 4  # rows that a band writes: higher bands multiply more zeros, lower ones are read more often
-CACHE = 1 << 18  # elements of a tile: with smaller ones, calls cost two workers more than a cache that overflows
+TILE = 1 << 18  # elements of a tile: with smaller ones, calls cost two workers more than a cache that overflows
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _split(problem: Problem, part: Array, buffers: Mapping[str, Array]) -> tuple
 def _forward_channels(problem: Problem, n: int) -> int:
     windows, taps = problem.windows, max(1, problem.windows.kernel[1] - 1)
     rows = max(taps * problem.filters_of_group * HEIGHT, _forward_bands(windows).depth if windows.stride[1] > 1 else 0)
-    return _channels_of_tile(problem, rows * windows.output[1] * n, CACHE)
+    return _channels_of_tile(problem, rows * windows.output[1] * n, TILE)
 
 
 def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
@@ -244,7 +244,7 @@ def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 def _input_channels(problem: Problem, n: int) -> int:
     windows, terms = problem.windows, max(1, problem.windows.kernel[1] - 1) * problem.filters_of_group
-    return _channels_of_tile(problem, terms * _input_bands(windows).height * width_of_phase(windows, 0) * n, CACHE)
+    return _channels_of_tile(problem, terms * _input_bands(windows).height * width_of_phase(windows, 0) * n, TILE)
 
 
 def _prepare_transposed(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -283,7 +283,7 @@ def _weight_channels(problem: Problem, n: int) -> int:
     windows, bands = problem.windows, _forward_bands(problem.windows)
     if windows.stride[1] == 1:
         return problem.channels
-    return _channels_of_tile(problem, bands.depth * windows.output[1] * n, CACHE)
+    return _channels_of_tile(problem, bands.depth * windows.output[1] * n, TILE)
 
 
 def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:

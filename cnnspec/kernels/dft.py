@@ -32,8 +32,8 @@ from cnnspec.kernels.spectrum import Circle, Places, analysis, synthesis
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import part
 
-CACHE = 1 << 17  # elements of a map that are transformed at a time
-PARTS = 2  # real and imaginary: products are so many times as high, which for the price is as good as columns
+TILE = 1 << 17  # elements of a map that are transformed at a time: half a MiB stays in the cache between both axes
+PARTS = 2  # real and imaginary: products have twice as many rows, which their price counts as columns
 LARGEST = 1 << 22  # products an image: beyond, the weights' spectra cost more memory than their products save time
 
 
@@ -67,7 +67,7 @@ def _sizes(problem: Problem, n: int) -> tuple[int, int]:
 
 
 def _channels_of_tile(each: int, channels: int) -> int:
-    return max(1, min(channels, CACHE // each))
+    return max(1, min(channels, TILE // each))
 
 
 def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array, Array, Array]]:

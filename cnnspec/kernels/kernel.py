@@ -10,7 +10,7 @@ from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 
 FULL = 32  # columns from which on a product takes as long as its multiply-accumulates; with fewer, packing weighs
-FEWEST_ROWS = 6  # products of fewer rows take as long as of six: the BLAS computes rows by so many
+PRICED_ROWS = 6  # products of fewer rows take as long as of six: the BLAS computes rows by so many
 ONE_ROW = 2  # a product of a single row takes as long as two rows: it reads the other matrix once and packs nothing
 
 
@@ -38,7 +38,7 @@ class Work:
 
 def product_macs(problem: Problem) -> int:
     """Multiply-accumulates of one image by the definition; few filters in a group count as the rows they take."""
-    rows = max(problem.filters_of_group, FEWEST_ROWS) if problem.filters_of_group > 1 else ONE_ROW
+    rows = max(problem.filters_of_group, PRICED_ROWS) if problem.filters_of_group > 1 else ONE_ROW
     return problem.groups * rows * problem.depth * prod(problem.windows.output)
 
 

@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.blocks import block, product
+from cnnspec.kernels.blocks import FEWEST_ROWS, block, product
 from cnnspec.kernels.elementwise import add_rows, clear, copy
 from cnnspec.kernels.kernel import FULL, Kernel, Work, nothing_to_prepare, product_macs
 from cnnspec.kernels.problem import Problem
@@ -26,7 +26,6 @@ from cnnspec.kernels.views import grouped_map, grouped_rows, part
 from cnnspec.shapes import Shape
 
 TILE = 1 << 19  # elements: 2 MiB of float32; smaller tiles save memory and lose to the calls that they add
-SHORT = 16  # rows of a block of dx's products: fewer lose more than packing costs
 
 
 def _rows_of_tile(problem: Problem, n: int) -> int:
@@ -110,7 +109,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
     source, target = grouped_rows(dy, problem.groups), grouped_map(dx, problem.groups)
     n = dx.shape[-1]
     columns = problem.windows.output[1] * n
-    short = block(problem.depth, SHORT, problem.filters_of_group * columns)
+    short = block(problem.depth, FEWEST_ROWS, problem.filters_of_group * columns)
     outer = (problem.groups, 1, problem.depth // short, short)
     transposed = _grouped_weight(problem, weight).transpose(0, 1, 3, 2).reshape(*outer, problem.filters_of_group)
 

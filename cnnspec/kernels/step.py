@@ -36,7 +36,7 @@ def set_step_state() -> None:
 
 @contextmanager
 def step_state() -> Iterator[None]:
-    """That state for a while."""
+    """Run the body of a `with` in that state, and restore the caller's."""
     with np.errstate():  # restores the size of the iterators' buffers too
         set_step_state()
         yield
@@ -50,12 +50,12 @@ def in_turn(steps: Sequence[Step]) -> Step:
 
 @dataclass(frozen=True)
 class InTurn:
-    """Steps that are one."""
+    """Several steps as one, which runs them in their order."""
 
     steps: tuple[Step, ...]
 
     def __call__(self) -> None:
-        """Run them."""
+        """Run all steps."""
         for step in self.steps:
             step()
 

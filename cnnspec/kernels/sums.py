@@ -28,7 +28,7 @@ def ones(length: int, dtype: str) -> Array:
     return vector
 
 
-SHORT = 1 << 14  # elements of a map up to which a second one of its shape costs less than to repeat a row of it
+SMALL_MAP = 1 << 14  # elements of a map up to which a second one of its shape costs less than to repeat a row of it
 
 
 @cache

@@ -32,9 +32,9 @@ from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import part
 
-FEW = 1 << 17  # elements of expanded columns, half a MiB, up to which tiles are computed together
-SHALLOW = 10  # products of fewer taps and channels take as long as of so many
-CALLS = 4  # of NumPy for the tiles that are computed together
+TOGETHER = 1 << 17  # elements of expanded columns, half a MiB, up to which tiles are computed together
+SHALLOW = 10  # column taps times channels: products of fewer take as long as of so many
+CALLS = 4  # of NumPy for tiles computed together: a transform, the columns, the product, the transform back
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Filtering:
     def together(self, problem: Problem, n: int) -> int:
         """Tiles that are computed at once: more than one where a call takes as long as its work."""
         columns = self.positions * problem.windows.kernel[1] * problem.channels * problem.windows.output[1] * n
-        return max(1, min(problem.windows.output[0] // self.rows, FEW // columns))
+        return max(1, min(problem.windows.output[0] // self.rows, TOGETHER // columns))
 
     def prepared(self, problem: Problem) -> dict[str, Buffer]:
         """The buffers that `prepare` writes."""

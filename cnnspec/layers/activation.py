@@ -62,7 +62,7 @@ class Relu(Activation):
 
     def forward(self, o: Operands) -> Program:
         """One pass."""
-        shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SHORT else (len(o.x), -1)
+        shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SMALL_MAP else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
         return [larger(x, sums.zeros(x.shape[-1], str(x.dtype)), y)]
 

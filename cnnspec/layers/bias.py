@@ -14,7 +14,7 @@ from cnnspec.shapes import Shape, size
 def bias_scratch(kind: str, shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
     """Where one image has few elements, a bias a channel as a whole map: to add that is one run, and not one a row."""
     filters, height, width = shape
-    spread = mode == "infer" and n == 1 and kind == "channel" and size(shape) <= sums.SHORT
+    spread = mode == "infer" and n == 1 and kind == "channel" and size(shape) <= sums.SMALL_MAP
     return {"bias": Buffer((height, filters, width, n), "prepare")} if spread else {}
 
 

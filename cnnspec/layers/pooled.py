@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.kernels import direct, pooled_convolution, pooling
-from cnnspec.kernels.cost import MANY, choose
+from cnnspec.kernels.cost import SHARD, choose
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
@@ -31,7 +31,7 @@ def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
     plain = laid.stride == laid.dilation == (1, 1) and problem.groups == 1
     if not halves or not plain or any(length % 2 for length in laid.output):
         return False
-    many, one = choose(problem, MANY, "train", first.kernel), choose(problem, 1, "infer", first.kernel)
+    many, one = choose(problem, SHARD, "train", first.kernel), choose(problem, 1, "infer", first.kernel)
     chosen = (many["forward"], many["weight"], one["forward"])
     return all(kernel.name == direct.FORWARD.name for kernel in chosen)
 
