@@ -38,7 +38,7 @@ class Reach:
 
 
 def reads(windows: Windows) -> list[Reach]:
-    """What each column tap reads for the outputs."""
+    """A `Reach` for each column tap of the forward pass, which reads a phase of the map and writes outputs."""
     found = []
     for tap in range(windows.kernel[1]):
         first, last = inside(windows, 1, tap)
@@ -48,7 +48,7 @@ def reads(windows: Windows) -> list[Reach]:
 
 
 def writes(windows: Windows) -> list[Reach]:
-    """Where each column tap brings the outputs' gradient."""
+    """A `Reach` for each column tap of the input's gradient, which reads dy and writes a phase of dx."""
     found = []
     for tap in range(windows.kernel[1]):
         shift, phase = divmod(_offset(windows, tap), windows.stride[1])

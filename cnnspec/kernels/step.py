@@ -43,7 +43,7 @@ def step_state() -> Iterator[None]:
 
 
 def in_turn(steps: Sequence[Step]) -> Step:
-    """All steps as one; those of steps that are such themselves are run without a call in between."""
+    """One step that runs all of them; steps that were joined before are run without a call in between."""
     single = [one for step in steps for one in (step.steps if isinstance(step, InTurn) else (step,))]
     return single[0] if len(single) == 1 else InTurn(tuple(single))
 
