@@ -7,7 +7,7 @@ import sys
 def main() -> int:
     """Load the command line and run it; what is loaded stays, so looking for garbage in it is left out."""
     gc.disable()
-    from cnnspec.cli import main as run
+    from cnnspec.cli import main as run  # what it creates is loaded while no garbage is looked for
 
     gc.freeze()
     gc.enable()

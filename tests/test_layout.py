@@ -1,8 +1,9 @@
-"""The layout is the pipeline: imports go leftwards only, and what is special stays in its place."""
+"""The layout is the pipeline: imports go one way and never in circles, and what is special stays in its place."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,19 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
+def statements(path: Path) -> Iterator[ast.AST]:
+    """All that a file may run; what stands under TYPE_CHECKING is for type checkers alone."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        checked = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        waiting += [] if checked else ast.iter_child_nodes(node)
+
+
 def imports(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements(path):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,6 +68,37 @@ def test_imports_go_leftwards(path: Path) -> None:
         if own not in RANK or parts[0] != "cnnspec" or len(parts) < 2 or parts[1] not in RANK or parts[1] == own:
             continue
         assert RANK[parts[1]] < RANK[own], f"{name_of(path)} imports {imported}, which stands to the right of {own}"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Imports within functions count too: they would only hide a circle."""
+    files = {module_of(path): path for path in MODULES}
+    needs = {
+        name: {
+            other
+            for imported in imports(path)
+            for other in (imported, imported.rpartition(".")[0])
+            if other in files and other != name
+        }
+        for name, path in files.items()
+    }
+    while free := {name for name, others in needs.items() if not others & needs.keys()}:
+        needs = {name: others for name, others in needs.items() if name not in free}
+    assert not needs, f"in a circle, or behind one: {', '.join(sorted(needs))}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_an_import_within_a_function_says_why(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for function in statements(path):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cnnspec"):
+                    assert "  # " in lines[node.lineno - 1], f"{name_of(path)}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

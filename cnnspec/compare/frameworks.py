@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnspec.compare import pytorch
 from cnnspec.diagnostics import RunError
+from cnnspec.export import onnx
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
@@ -83,7 +84,6 @@ def onnxruntime_programs(
     graph: Graph, values: Mapping[str, Array], images: Array, *, threads: int = 1, spin: bool = True
 ) -> dict[str, Program]:
     """One inference session on the processor, from this library's ONNX model."""
-    from cnnspec.export import onnx
 
     try:
         runtime = importlib.import_module("onnxruntime")

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
+from cnnspec.data.download import file_checksum
 from cnnspec.data.source import Found, Images, Source, check_labels, numbered
 from cnnspec.data.split import held_out
 from cnnspec.diagnostics import DataError
@@ -35,8 +36,6 @@ class OwnFiles(Source):
 
     def read(self, root: Path | None, download: bool) -> Found:
         """Read both files, or one, and cut it."""
-        from cnnspec.data.download import file_checksum
-
         named = {"train": self.train, "test": self.test}
         paths = {split: self._path(root, name) for split, name in named.items() if name is not None}
         read = {split: self._checked(path, split) for split, path in paths.items()}

@@ -17,7 +17,7 @@ class BuildPy(build_py):  # type: ignore[misc]
         """Write the file, then copy the package, or for an editable installation leave it where it is."""
         here = Path(__file__).resolve()
         sys.path.insert(0, str(here.parents[2]))  # setuptools loads this file by its path
-        from cnnspec.spec.schema import schema_text
+        from cnnspec.spec.schema import schema_text  # found once the path is set
 
         (here.parent / FILE).write_text(schema_text(), encoding="utf-8")
         super().run()
