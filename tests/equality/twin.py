@@ -25,6 +25,22 @@ def _lp_pool(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     return t.where(positive, t.where(positive, powers, 1.0) ** (1 / layer.p), 0.0)  # type: ignore[attr-defined]
 
 
+def _avg_pool(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    """Padding counts where the layer says so; what `ceil_mode` adds behind it never does."""
+    t, layer = pytorch.torch(), node.layer
+    functional, x = t.nn.functional, inputs[0]
+    laid, declared = (each.windows(node.input_shapes[0]) for each in (layer, layer.but(ceil_mode=False)))  # type: ignore[attr-defined]
+    top, bottom, left, right = laid.padding
+    margins, own = (left, right, top, bottom), declared.padding if layer.count_include_pad else (0, 0, 0, 0)  # type: ignore[attr-defined]
+    counts = functional.pad(t.ones_like(x[:1, :1]), (own[2], own[3], own[0], own[1]), value=1.0)
+    counts = functional.pad(counts, (left - own[2], right - own[3], top - own[0], bottom - own[1]))
+    sums, counted = (
+        functional.avg_pool2d(each, laid.kernel, laid.stride, divisor_override=1)
+        for each in (functional.pad(x, margins), counts)
+    )
+    return sums / counted
+
+
 def _softplus(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     return pytorch.torch().nn.functional.softplus(inputs[0], threshold=60)
 
@@ -71,6 +87,7 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> pytorch.Function:
 
 # where PyTorch's own is less exact than float64 or wrong, or has no gradient
 OWN: Mapping[str, pytorch.Function] = {
+    "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
