@@ -100,7 +100,6 @@ PerChannel = Annotated[
     ),
 ]
 Count = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": COUNT_PATTERN}]}, parse_count)]
-Bytes = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": BYTES_PATTERN}]}, parse_bytes)]
 
 _MISSING = object()
 _PLAIN: dict[Any, Json] = {

@@ -12,8 +12,6 @@ from itertools import pairwise
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.shapes import Shape, text
 
-UNSAID = ("weight_init", "bias_init", "kernel", "activation")  # fields that say nothing of the form
-
 
 @dataclass(frozen=True, slots=True)
 class Box:

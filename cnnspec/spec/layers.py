@@ -157,7 +157,7 @@ class LayersBuilder:
             raise self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where) from None
         body = item.without(*COMMON, *OPTIONS)
         layer: Layer = self.typing.create(cls, body, where, common=(*COMMON, *OPTIONS))
-        inputs, spans = self.inputs(item, names, where)
+        inputs = self.inputs(item, names, where)
         decay = item.get("weight_decay")
         trainable, share = self.trainable(item, where), self.shared(item, names, where)
         name, named = self.name(item, kind.value, names, where)
@@ -166,7 +166,6 @@ class LayersBuilder:
             layer=layer,
             place=place_of(item, where),
             inputs=inputs,
-            input_spans=spans,
             named=named,
             weight_decay=None
             if decay is None
@@ -188,7 +187,7 @@ class LayersBuilder:
                 message = f"{key}: that of the layer whose parameters are shared holds here too"
                 help = "write it there, and leave it out here"
                 raise self.findings.error("share-mismatch", message, item.keys[key], where.down(key), help=help)
-        (name,), _ = self.references(given, names, where.down("share"))
+        (name,) = self.references(given, names, where.down("share"))
         return name
 
     def name(self, item: Mapping, kind: str, names: LayerNames, where: Where) -> tuple[str, bool]:
@@ -221,12 +220,12 @@ class LayersBuilder:
         self.full_names.add(names.prefix + local)
         return names.prefix + local, True
 
-    def inputs(self, item: Mapping, names: LayerNames, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+    def inputs(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
         """The full names in `from`; None where a layer reads the one above."""
         given = item.get("from")
-        return (None, ()) if given is None else self.references(given, names, where.down("from"))
+        return None if given is None else self.references(given, names, where.down("from"))
 
-    def single(self, item: Mapping, names: LayerNames, where: Where) -> tuple[tuple[str, ...] | None, tuple[Span, ...]]:
+    def single(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
         """The full name in the `from` of what reads one value: a residual, branches, a block."""
         given = item.get("from")
         if isinstance(given, Items) and len(given.items) > 1:
@@ -239,7 +238,7 @@ class LayersBuilder:
             )
         return self.inputs(item, names, where)
 
-    def references(self, given: Tree, names: LayerNames, where: Where) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+    def references(self, given: Tree, names: LayerNames, where: Where) -> tuple[str, ...]:
         """The full names of layers above."""
         key = where.path.rpartition(".")[2]
         words = given.items if isinstance(given, Items) else (given,)
@@ -251,7 +250,7 @@ class LayersBuilder:
                 where,
                 help="leave it out to read the layer above",
             )
-        found, spans = [], []
+        found = []
         for word in words:
             if not isinstance(word, Scalar) or not isinstance(word.value, str):
                 raise self.findings.error(
@@ -270,8 +269,7 @@ class LayersBuilder:
                 known = self.within(names.prefix) if "." in word.value else names.known()
                 raise self.findings.unknown("unknown-reference", "layer above", word.value, known, word.span, where)
             found.append(full)
-            spans.append(word.span)
-        return tuple(found), tuple(spans)
+        return tuple(found)
 
     def within(self, prefix: str) -> list[str]:
         """Every name so far that can be written behind a prefix, of layers inside of blocks too."""
@@ -283,7 +281,7 @@ class LayersBuilder:
         """A body and its shortcut."""
         keys = ("type", "id", "from", "body", "shortcut", "trainable")
         meant = self.typing.known_keys(item, keys, where, "key of residual")
-        inputs, spans = self.single(item, names, where)
+        inputs = self.single(item, names, where)
         name, named = self.name(item, "residual", names, where)
         shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
         body = self.required(item, "body", where, meant)
@@ -297,7 +295,6 @@ class LayersBuilder:
             shortcut,
             place_of(item, where),
             inputs,
-            spans,
             named,
         )
 
@@ -307,7 +304,7 @@ class LayersBuilder:
         """Branches, and how they merge."""
         keys = ("type", "id", "from", "branches", "merge", "trainable")
         meant = self.typing.known_keys(item, keys, where, "key of parallel")
-        inputs, spans = self.single(item, names, where)
+        inputs = self.single(item, names, where)
         name, named = self.name(item, "parallel", names, where)
         merge = self.choice(item, "merge", MERGES, "concat", where)
         branches = self.required(item, "branches", where, meant)
@@ -321,7 +318,7 @@ class LayersBuilder:
             )
             for i, branch in enumerate(branches.items)
         )
-        return ParallelEntry(name, made, merge, place_of(item, where), inputs, spans, named)
+        return ParallelEntry(name, made, merge, place_of(item, where), inputs, named)
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
         """One of a few words."""
@@ -365,7 +362,7 @@ class LayersBuilder:
                 where,
                 related=repeat.given if isinstance(repeat, Scalar) else (),
             )
-        inputs, spans = self.single(item, names, where)
+        inputs = self.single(item, names, where)
         name, named = self.name(item, str(called), names, where)
         for index in range(count):
             inner_scope = self.blocks.parameters(item, block, scope, index, count, where, meant)
@@ -382,7 +379,6 @@ class LayersBuilder:
                 body,
                 place_of(item, where),
                 inputs if index == 0 else None,
-                spans if index == 0 else (),
                 named,
                 prefix if last and count > 1 else None,
             )

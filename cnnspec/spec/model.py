@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnspec.diagnostics import Diagnostic, Span
+from cnnspec.diagnostics import Diagnostic
 from cnnspec.plugins import Plugin
 from cnnspec.shapes import Shape
 from cnnspec.spec.place import Place
@@ -25,7 +25,6 @@ class LayerEntry:
     layer: Layer
     place: Place
     inputs: tuple[str, ...] | None = None
-    input_spans: tuple[Span, ...] = ()  # one per name in `inputs`
     named: bool = False  # whether the file gave the id
     weight_decay: float | None = None
     trainable: bool = True
@@ -41,7 +40,6 @@ class ResidualEntry:
     shortcut: str
     place: Place
     inputs: tuple[str, ...] | None = None
-    input_spans: tuple[Span, ...] = ()
     named: bool = False
     trainable: bool = True  # of the projection; the layers of the body say it themselves
 
@@ -55,7 +53,6 @@ class ParallelEntry:
     merge: str
     place: Place
     inputs: tuple[str, ...] | None = None
-    input_spans: tuple[Span, ...] = ()
     named: bool = False
 
 
@@ -67,7 +64,6 @@ class BlockEntry:
     body: tuple[Entry, ...]
     place: Place
     inputs: tuple[str, ...] | None = None
-    input_spans: tuple[Span, ...] = ()
     named: bool = False
     alias: str | None = None  # its number, where it is the last repetition, whose name is that of all
 
