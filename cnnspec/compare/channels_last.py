@@ -110,8 +110,7 @@ def apply(
     found: dict[str, Tensor] = {INPUT: x}
     state: dict[str, Tensor] = {}
     for node in graph.nodes:
-        owner = node.share or node.name
-        own = {name: arrays[f"{owner}.{name}"] for name in node.params}
+        own = {name: arrays[key] for name, key in node.keys.items()}
         own |= {name: arrays[f"{node.name}.{name}"] for name in node.state}
         call = Call(framework, node, own, [found[name] for name in node.inputs], training)
         found[node.name] = FUNCTIONS[node.layer.type_name](call)

@@ -63,8 +63,7 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
             """The output of the last node."""
             found = {INPUT: x}
             for node in graph.nodes:
-                owner = node.share or node.name
-                arrays = {name: getattr(self, _attribute(f"{owner}.{name}")) for name in node.params}
+                arrays = {name: getattr(self, _attribute(key)) for name, key in node.keys.items()}
                 arrays |= {name: getattr(self, _attribute(f"{node.name}.{name}")) for name in node.state}
                 inputs = [found[name] for name in node.inputs]
                 found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, self.training)

@@ -76,8 +76,7 @@ class ModelWriter:
 
     def parameter(self, node: Node, name: str, shape: Sequence[int] | None = None) -> str:
         """A node's own array, or that of the node that it shares with, in another shape if need be."""
-        key = f"{node.share or node.name}.{name}"
-        key = key if key in self.values else f"{node.name}.{name}"
+        key = node.keys.get(name, f"{node.name}.{name}")
         value = np.asarray(self.values[key], np.float32)
         return self.constant(key, value if shape is None else value.reshape(shape))
 

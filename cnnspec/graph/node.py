@@ -27,8 +27,14 @@ class Node:
     weight_decay: float | None = None  # None: the optimizer's
     trainable: bool = True
     share: str | None = None  # the node whose parameters it uses
-    folded: Node | None = None  # the node before it whose work it does too
+    keys: Mapping[str, str] = field(default_factory=dict)  # the array of each parameter, such as conv2d_1.weight
     place: Place | None = None  # where the spec says it; None in graphs made by hand
+
+    def __post_init__(self) -> None:
+        """Parameters have arrays of their own unless `keys` says otherwise: those of the other node where it shares."""
+        if not self.keys:
+            owner = self.share or self.name
+            object.__setattr__(self, "keys", {name: f"{owner}.{name}" for name in self.params})
 
     @property
     def parameter_count(self) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from cnnspec.graph.fusions.folded_batch_norm import fold_batch_norm
+from cnnspec.graph.fusions.pooled_convolution import pooling_in_convolution
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Mode
-from cnnspec.layers.folded import Folded, can_fold
 from cnnspec.layers.merge import Fork
-from cnnspec.layers.pooled import PooledConvolution, can_pool
 
 Pass = Callable[[Graph], Graph]
 
@@ -65,52 +65,6 @@ def activation_behind_pooling(graph: Graph) -> Graph:
             shape=pooling.shape,
         )
     return dataclasses.replace(graph, nodes=tuple(nodes))
-
-
-def fold_batch_norm(graph: Graph) -> Graph:
-    """Let layers do the work of the batch normalisation behind them, where that alone reads them; for inference."""
-    nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
-    for node in graph.nodes:
-        first = nodes.get(node.inputs[0])
-        if (
-            first is not None
-            and can_fold(first.layer, node.layer)
-            and len(graph.consumers(first.name)) == 1
-            and first.name != graph.output_name
-        ):
-            gone.add(first.name)
-            layer, inputs, shapes = Folded(first.layer, node.layer), first.inputs, first.input_shapes
-            found[node.name] = dataclasses.replace(
-                node, layer=layer, inputs=inputs, input_shapes=shapes, folded=first, macs=first.macs
-            )
-    left = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
-    return dataclasses.replace(graph, nodes=left)
-
-
-def pooling_in_convolution(graph: Graph) -> Graph:
-    """Let the first convolution do the work of the 2x2 max pooling that alone reads it, columns apart, bias behind it.
-
-    The same numbers win and their gradients are the same, unless the bias rounds two numbers of a window to one.
-    """
-    sharing = graph.sharing
-    renamed: dict[str, str] = {}
-    kept: list[Node] = []
-    for node in graph.nodes:
-        first = kept[-1] if kept else None
-        if (
-            first is not None
-            and first.inputs == (INPUT,)
-            and first.name not in sharing
-            and graph.consumers(first.name) == (node,)
-            and graph.output_name not in (first.name, node.name)
-            and can_pool(first.layer, node.layer, first.input_shapes[0])
-        ):
-            kept[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
-            renamed[node.name] = first.name
-        else:
-            inputs = tuple(renamed.get(name, name) for name in node.inputs)
-            kept.append(dataclasses.replace(node, inputs=inputs))
-    return dataclasses.replace(graph, nodes=tuple(kept))
 
 
 def explicit_fan_out(graph: Graph) -> Graph:

@@ -171,6 +171,8 @@ class Layer(Declaration, Facts):
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
     scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y
     selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
+    convolves: ClassVar[bool] = False  # y is what `convolution` describes, with `weight`, and `bias` if there is one
+    normalises_channels: ClassVar[bool] = False  # at inference y = weight (x - running_mean) / deviation + bias
     gathers: ClassVar[str | None] = None  # the parameter whose gradient `gathered` makes for the images of all shards
     by_row: ClassVar[bool] = False  # a row of y depends on the same row of every input and on nothing else
 

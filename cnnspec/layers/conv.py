@@ -57,6 +57,7 @@ class Conv2d(Layer):
 
     retains = frozenset({"x"})
     scales = "weight"
+    convolves = True
 
     def windows(self, shape: Shape) -> Windows:
         """How the filters lie over a map."""

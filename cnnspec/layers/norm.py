@@ -46,6 +46,7 @@ class BatchNorm(Layer):
     bias_init: Annotated[InitializerField, "how the shift starts"] = "zeros"
 
     batch_statistics = True
+    normalises_channels = True
     retains = frozenset({"x"})
     in_place = True
     gradient_place = "x"

@@ -10,7 +10,6 @@ import numpy as np
 
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
-from cnnspec.layers.folded import FIRST
 from cnnspec.shapes import Shape
 from cnnspec.workers import shared
 
@@ -72,6 +71,7 @@ class Weights:
                 end = -(-(end + prod(shape)) // ALIGNMENT) * ALIGNMENT
             if decay is not None:
                 self.segments.append(Segment(start, end, decay))
+        self._by_key = {slot.key: slot for slot in self.slots}
         self.values: Array = shared((end,), dtype)
         self.params: dict[str, Array] = {
             slot.key: self.values[slot.start : slot.stop].reshape(slot.shape) for slot in self.slots
@@ -103,14 +103,9 @@ class Weights:
         self.version += 1
 
     def views(self, flat: Array, node: Node) -> dict[str, Array]:
-        """One node's parameters, or their gradients, as views of a flat array; those of what it folds under `first`."""
-        others = self.views(flat, node.folded) if node.folded else {}
-        own = {
-            slot.name: flat[slot.start : slot.stop].reshape(slot.shape)
-            for slot in self.slots
-            if slot.node.name == (node.share or node.name)
-        }
-        return own | {f"{FIRST}.{name}": array for name, array in others.items()}
+        """One node's parameters, or their gradients, as views of a flat array."""
+        slots = {name: self._by_key[key] for name, key in node.keys.items()}
+        return {name: flat[slot.start : slot.stop].reshape(slot.shape) for name, slot in slots.items()}
 
     def node_state(self, node: Node) -> dict[str, Array]:
         """One node's running statistics."""

@@ -18,8 +18,8 @@ MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them
 def guilty_layer(model: Network, images: Array) -> str | None:
     """`conv2d 'stem'`, found by running one layer after the other on arrays of their own; None where all is finite."""
     for node in model.graph.nodes:
-        for name in node.params:
-            if not np.isfinite(model.params[f"{node.share or node.name}.{name}"]).all():
+        for name, key in node.keys.items():
+            if not np.isfinite(model.params[key]).all():
                 return f"{node.layer.type_name} '{node.name}' ({name})"
     for first in range(0, len(images), MOST_IMAGES):
         for node, _, output in values(model, images[first : first + MOST_IMAGES]):

@@ -104,8 +104,7 @@ def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: 
     """The network's output."""
     found = {INPUT: x}
     for node in graph.nodes:
-        owner = node.share or node.name
-        arrays = {name: params[f"{owner}.{name}"] for name in node.params}
+        arrays = {name: params[key] for name, key in node.keys.items()}
         arrays |= {name: state[f"{node.name}.{name}"] for name in node.state}
         inputs = [found[name] for name in node.inputs]
         found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, training).contiguous()

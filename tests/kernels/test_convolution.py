@@ -19,8 +19,6 @@ from cnnspec.kernels.machine import AVX512, MachineModel
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array
 from cnnspec.layers.conv import Conv2d
-from cnnspec.layers.pool import MaxPool2d
-from cnnspec.layers.pooled import can_pool
 from cnnspec.shapes import ShapeError, windows
 
 
@@ -229,12 +227,6 @@ def test_the_cheapest_kernels_are_chosen(machine: MachineModel) -> None:
     assert names(small, 1, "infer") == (["direct"] if machine is AVX512 else ["patches"])
     colours = problem_of((3, 32, 32), 16, 1, **same)  # transforms take as long as the products that they save
     assert names(colours, 32, "infer") == (["winograd4"] if machine is AVX512 else ["direct"])
-
-
-@pytest.mark.usefixtures("machine")
-def test_a_first_layer_of_one_channel_pools() -> None:
-    for filters, size in ((6, 32), (20, 28)):  # LeNet-5, and LeNet as it is trained today
-        assert can_pool(Conv2d(filters=filters, kernel_size=(5, 5)), MaxPool2d(kernel_size=(2, 2)), (1, size, size))
 
 
 @pytest.mark.usefixtures("machine")

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from cnnspec.graph.node import Graph, Node
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Layer, Mode, Operands, Part, Program, within
-from cnnspec.layers.norm import BatchNorm
 from cnnspec.shapes import Shape
 
 FIRST = "first"  # what the names of the first layer's arrays begin with
 
 
-def can_fold(first: Layer, second: Layer) -> bool:
-    """Whether the second layer normalises, channel by channel, what scaled weights of the first one can give."""
-    return isinstance(second, BatchNorm) and first.scales is not None and getattr(first, "bias", None) != "untied"
+def fold_batch_norm(graph: Graph) -> Graph:
+    """Let layers do the work of the batch normalisation behind them, where nothing else reads them; for inference."""
+    nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
+    for node in graph.nodes:
+        first = nodes.get(node.inputs[0])
+        if first is not None and _can_fold(graph, first, node):
+            gone.add(first.name)
+            found[node.name] = dataclasses.replace(
+                node,
+                layer=Folded(first.layer, node.layer),
+                inputs=first.inputs,
+                input_shapes=first.input_shapes,
+                keys={**node.keys, **{f"{FIRST}.{name}": key for name, key in first.keys.items()}},
+                macs=first.macs,
+            )
+    left = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
+    return dataclasses.replace(graph, nodes=left)
+
+
+def _can_fold(graph: Graph, first: Node, second: Node) -> bool:
+    """Whether scaled weights and one bias a channel of the first node give what the second one makes of it."""
+    one_a_channel = "bias" not in first.params or len(first.params["bias"].shape) == 1
+    scales = first.layer.scales is not None and one_a_channel
+    alone = len(graph.consumers(first.name)) == 1 and first.name != graph.output_name
+    return scales and second.layer.normalises_channels and alone
 
 
 class Folded(Layer):
@@ -92,4 +114,4 @@ class Folded(Layer):
     def _bound(self, o: Operands) -> Operands:
         own: dict[str, Array] = within(o.params, FIRST)
         params = {**own, self.first.scales: o.buffers["scaled"], "bias": o.buffers["shift"]}
-        return replace(o, params=params, buffers=within(o.buffers, FIRST))
+        return dataclasses.replace(o, params=params, buffers=within(o.buffers, FIRST))

@@ -214,3 +214,21 @@ layers:
 )
 def test_what_others_read_is_left_alone(read: str, more: str) -> None:
     assert not pooled(build(loads(OTHERS.replace("READ", read).replace("MORE", more))), "infer")
+
+
+@pytest.mark.parametrize(
+    ("shape", "conv", "pools"),
+    [
+        ((1, 32, 32), "kernel_size: 5", True),  # LeNet-5
+        ((1, 28, 28), "kernel_size: 5", True),
+        ((3, 32, 32), "kernel_size: 5", False),
+        ((3, 32, 32), "kernel_size: 5, kernel: direct", True),
+        ((1, 32, 32), "kernel_size: 5, kernel: patches", False),
+        ((1, 32, 32), "kernel_size: 5, bias: untied", False),
+        ((1, 31, 32), "kernel_size: 5", False),
+        ((1, 33, 33), "kernel_size: 3, stride: 2", False),
+    ],
+)
+def test_shapes_alone_say_whether_a_convolution_pools(shape: tuple[int, int, int], conv: str, pools: bool) -> None:
+    graph, _ = net(shape, conv)
+    assert pooled(graph) == pooled(graph, "infer") == pools

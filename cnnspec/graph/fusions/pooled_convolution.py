@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.kernels import direct, pooled_convolution, pooling
-from cnnspec.kernels.cost import SHARD, choose
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
-from cnnspec.layers.conv import Conv2d
-from cnnspec.layers.pool import MaxPool2d
 from cnnspec.shapes import Shape, Windows
 
 KERNELS = {"forward": direct.FORWARD, "weight": direct.WEIGHT}
+KERNEL = direct.FORWARD.name
+
+
+def pooling_in_convolution(graph: Graph) -> Graph:
+    """Let the first convolution do the work of the 2x2 max pooling behind it, where nothing else reads it.
+
+    The same numbers win and their gradients are the same, unless the bias rounds two numbers of a window to one.
+    """
+    sharing = graph.sharing
+    renamed: dict[str, str] = {}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        first = kept[-1] if kept else None
+        if (
+            first is not None
+            and first.inputs == (INPUT,)
+            and first.name not in sharing
+            and graph.consumers(first.name) == (node,)
+            and graph.output_name not in (first.name, node.name)
+            and can_pool(first.layer, node.layer, first.input_shapes[0])
+        ):
+            kept[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
+            renamed[node.name] = first.name
+        else:
+            inputs = tuple(renamed.get(name, name) for name in node.inputs)
+            kept.append(dataclasses.replace(node, inputs=inputs))
+    return dataclasses.replace(graph, nodes=tuple(kept))
 
 
 def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
-    """Whether a convolution of maps of this shape is direct, with one bias a filter, and windows of 2x2 cover all."""
-    if not isinstance(first, Conv2d) or not isinstance(second, MaxPool2d) or first.bias == "untied":
+    """Whether 2x2 windows cover what a direct convolution of maps of this shape gives, with one bias a filter.
+
+    It is direct where the spec says so or where maps have one channel: with more, other algorithms multiply less.
+    """
+    if not first.convolves or not second.selects_maximum or second.covers_map:
         return False
-    laid, problem = first.windows(shape), first.convolution(shape)
-    halves = pooling.is_halving(second.windows(first.infer_shape(shape)))
-    plain = laid.stride == laid.dilation == (1, 1) and problem.groups == 1
-    if not halves or not plain or any(length % 2 for length in laid.output):
-        return False
-    many, one = choose(problem, SHARD, "train", first.kernel), choose(problem, 1, "infer", first.kernel)
-    chosen = (many["forward"], many["weight"], one["forward"])
-    return all(kernel.name == direct.FORWARD.name for kernel in chosen)
+    convolution, pool = cast(Any, first), cast(Any, second)
+    laid, kernel = convolution.windows(shape), getattr(convolution, "kernel", None)
+    return (
+        (kernel == KERNEL or (kernel is None and shape[0] == 1))
+        and laid.stride == laid.dilation == (1, 1)
+        and convolution.groups == 1
+        and convolution.bias != "untied"
+        and pooling.is_halving(pool.windows(first.infer_shape(shape)))
+        and not any(length % 2 for length in laid.output)
+    )
 
 
 class PooledConvolution(Layer):
@@ -55,12 +85,12 @@ class PooledConvolution(Layer):
     @property
     def kernel(self) -> str:
         """The algorithm."""
-        return direct.FORWARD.name
+        return KERNEL
 
     def windows(self, shape: Shape) -> Windows:
         """How pairs of filters lie over a map: one column wider, and two columns apart."""
         laid: Windows = self.first.windows(shape)
-        return replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
+        return dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
 
     def convolution(self, *inputs: Shape) -> Problem:
         """That of the pairs of filters."""
