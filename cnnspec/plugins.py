@@ -7,9 +7,7 @@ run's directory, file by file with its checksum, so that the run needs neither t
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import inspect
 import linecache
 import os
 import sys
@@ -17,8 +15,10 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.abc import ExecutionLoader
+from importlib.machinery import SourceFileLoader
+from itertools import count
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from cnnspec import registry
@@ -41,10 +41,12 @@ class Plugin:
     @property
     def sha256(self) -> str:
         """The checksum of the content."""
-        return hashlib.sha256(self.source).hexdigest()
+        return checksum(self.source)
 
 
 _loaded: dict[tuple[Path, bytes], Plugin] = {}  # what was run in this process; a file runs again when it has changed
+
+_numbers = count(1)
 
 
 def load(path: Path, name: str | None = None) -> Plugin:
@@ -126,19 +128,27 @@ def check_kept(directory: Path, about: Mapping[str, Any]) -> list[str]:
     Gives a line for every plugin whose original has changed since: the run goes on with its copy.
     """
     notes = []
-    spec = Path(str(about.get("spec", "")))
-    for record in about.get("plugins", ()):
+    spec, records = Path(str(about.get("spec", ""))), about.get("plugins", [])
+    if not isinstance(records, list) or not all(map(_is_record, records)):
+        raise RunError(
+            f"{directory}/run.json does not say which plugins the training ran", "put it back, or train anew"
+        )
+    for record in records:
         copy, original = directory / record["file"], spec.parent / record["path"]
-        found = _sha256(copy)
+        found = _checksum_of(copy)
         if found != record["sha256"]:
             state = "is missing" if found is None else "was changed"
             raise RunError(
                 f"{copy} {state}: the training ran the plugin with SHA-256 {record['sha256'][:12]}",
                 f"put the file back, such as {original} as it was, or train anew",
             )
-        if _sha256(original) not in (None, found):
+        if _checksum_of(original) not in (None, found):
             notes.append(f"{original} has changed since this training began; the run uses its own copy, {copy}")
     return notes
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ("path", "file", "sha256"))
 
 
 def blamed(error: BaseException) -> str | None:
@@ -148,23 +158,20 @@ def blamed(error: BaseException) -> str | None:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
 
 
-class _Loader(ExecutionLoader):
+class _Loader(SourceFileLoader):
     """Runs a text that was read before, so that what runs is what its checksum is of; leaves no compiled file."""
 
-    def __init__(self, path: Path, source: bytes) -> None:
-        self.path, self.source = path, source
+    def __init__(self, name: str, path: Path, source: bytes) -> None:
+        super().__init__(name, str(path))
+        self.source = source
 
-    def get_filename(self, _: str) -> str:
-        return str(self.path)
-
-    def get_source(self, _: str) -> str:
-        return importlib.util.decode_source(self.source)
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.source, self.path)
 
 
 def _run(path: Path, source: bytes, name: str) -> registry.Classes:
-    digest = hashlib.sha256(bytes(path) + b"\0" + source).hexdigest()
-    module_name = f"_plugin_{digest[:16]}"  # not under `cnnspec`, whose classes are the library's own
-    spec = importlib.util.spec_from_loader(module_name, _Loader(path, source))
+    module_name = f"_plugin_{next(_numbers)}"  # not under `cnnspec`, whose classes are the library's own
+    spec = importlib.util.spec_from_loader(module_name, _Loader(module_name, path, source))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -200,11 +207,20 @@ def _failure(error: BaseException, path: Path, name: str) -> PluginError:
 
 
 def _line_of(cls: type[Any]) -> int:
-    return inspect.getsourcelines(cls)[1]
+    from inspect import getsourcelines  # slow to import
+
+    return getsourcelines(cls)[1]
 
 
-def _sha256(path: Path) -> str | None:
+def checksum(content: bytes) -> str:
+    """The SHA-256 in hexadecimal."""
+    from hashlib import sha256  # slow to import
+
+    return sha256(content).hexdigest()
+
+
+def _checksum_of(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return checksum(path.read_bytes())
     except OSError:
         return None

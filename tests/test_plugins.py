@@ -330,6 +330,13 @@ def test_a_changed_plugin_is_told_and_the_run_keeps_its_own(folder: Path, capsys
     assert main(["train", "naming.yaml", "--resume", "runs/net", "--set", "train.epochs=4"]) == 4
     assert "runs/net was trained with another spec:" in capsys.readouterr().err
     assert main(["train", "--resume", "runs/net", "--set", "train.epochs=4", "--quiet"]) == 0
+    about = folder / "runs" / "net" / "run.json"
+    said = about.read_text()
+    about.write_text(json.dumps({**json.loads(said), "plugins": [7]}))
+    capsys.readouterr()
+    assert main(["eval", "runs/net"]) == 4
+    assert "runs/net/run.json does not say which plugins the training ran" in capsys.readouterr().err
+    about.write_text(said)
     kept = folder / "runs" / "net" / "plugins" / "own.py"
     kept.write_text(OWN.replace("scale x", "what you like"))
     for verb in ("eval", "verify"):
@@ -363,6 +370,17 @@ def test_an_error_in_a_plugin_is_not_called_a_bug_of_the_library(folder: Path, c
     assert main(["summary", "net.yaml", "--plugin", "layers/own.py"]) == 4
     said = capsys.readouterr().err
     assert f"plugin {own}:{line}: ZeroDivisionError: oh\nhelp: mend the plugin" in said
+
+
+def test_so_is_one_that_arises_in_a_worker(folder: Path) -> None:
+    (folder / "layers" / "own.py").write_text(
+        OWN.replace('return [partial(np.multiply, o.x, per_channel(o.params["scale"], o.x), o.y)]', "return [oh]")
+        + "\n\ndef oh() -> None:\n    raise ZeroDivisionError('oh')\n"
+    )
+    done = cnnspec_("train", "naming.yaml", "--threads", "2", "--quiet")
+    assert done.returncode == 4
+    assert "ZeroDivisionError: oh" in done.stderr
+    assert "bug in cnnspec" not in done.stderr
 
 
 def test_a_layer_without_counterpart_is_refused_by_other_frameworks(folder: Path, capsys: Captured) -> None:
