@@ -1,19 +1,17 @@
-"""Activations: functions of one number at a time, and softmax over the channels."""
+"""Activations: non-decreasing functions of one number at a time, whose slope is a function of their value."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from math import pi, sqrt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from cnnspec.fields import NonNegativeNumber
+from cnnspec.fields import NonNegativeNumber, PositiveNumber
 from cnnspec.kernels import special_functions, sums
 from cnnspec.kernels.elementwise import larger
-from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.kernels.step import Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
@@ -200,142 +198,88 @@ class Tanh(Activation):
         return step
 
 
-class Gated(Layer):
-    """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
+class ExponentialLinear(Activation):
+    """Base of y = scale x for x > 0, else scale alpha (exp(x) - 1)."""
 
-    in_place = True
-    gradient_place = "dy"
-    by_row = True
+    forward_scratch = ("below", "work")
+    backward_scratch = ("factor", "above")
 
-    @abstractmethod
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """Write P(x) to `gate`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
-
-    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The slope, kept for backward."""
-        shape = batch_shape(inputs[0], n)
-        kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
-        return {"gate": Buffer(shape), "work": Buffer(shape)} | kept
+    def constants(self) -> tuple[float, float]:
+        """Scale and alpha."""
+        raise NotImplementedError
 
     def forward(self, o: Operands) -> Program:
-        """y = x P(x)."""
-        x, y, gate, work, slope = o.x, o.y, o.buffers["gate"], o.buffers["work"], o.buffers.get("slope")
+        """Both parts."""
+        x, y, below, work = o.x, o.y, o.buffers["below"], o.buffers["work"]
+        scale, alpha = self.constants()
 
         def step() -> None:
-            self.curve(x, gate, work, slope)
-            np.multiply(x, gate, out=y)
+            special_functions.exponential_below(x, below, work)
+            np.multiply(below, scale * alpha, out=below)
+            np.clip(x, 0, np.inf, out=y)
+            if scale != 1:
+                np.multiply(y, scale, out=y)
+            np.add(y, below, out=y)
 
         return [step]
 
-    def backward(self, o: Operands) -> Backward:
-        """dx = dy times the slope."""
-        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
+    def derivative(self, o: Operands) -> Step:
+        """dx = scale dy for y > 0, else (y + scale alpha) dy."""
+        y, dy, dx, factor, above = o.y, o.dy, o.dx, o.buffers["factor"], o.buffers["above"]
+        scale, alpha = self.constants()
+
+        def step() -> None:
+            np.clip(y, -np.inf, 0, out=factor)
+            np.add(factor, scale * alpha, out=factor)
+            if alpha != 1:
+                np.greater(y, 0, out=above)
+                np.multiply(above, scale * (1 - alpha), out=above)
+                np.add(factor, above, out=factor)
+            np.multiply(dy, factor, out=dx)
+
+        return step
 
 
-@register("silu")
-class Silu(Gated):
-    """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
+@register("elu")
+class Elu(ExponentialLinear):
+    """y = x for x > 0, else alpha (exp(x) - 1). Source: Clevert et al. (2015)."""
 
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
-        special_functions.sigmoid(x, gate)
-        if slope is not None:
-            np.subtract(1, gate, out=slope)
-            np.multiply(slope, x, out=slope)
-            np.add(slope, 1, out=slope)
-            np.multiply(slope, gate, out=slope)
+    alpha: Annotated[PositiveNumber, "how far below 0 it falls"] = 1.0
+
+    def constants(self) -> tuple[float, float]:
+        """1 and the spec's."""
+        return 1.0, self.alpha
 
 
-SATURATED = 24.0  # sigmoid(2u) of it is 0 or 1 to the last bit of float64
+@register("selu")
+class Selu(ExponentialLinear):
+    """y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (exp(x) - 1). Source: Klambauer et al. (2017)."""
+
+    def constants(self) -> tuple[float, float]:
+        """Those that keep mean 0 and variance 1."""
+        return 1.0507009873554805, 1.6732632423543772
 
 
-@register("gelu")
-class Gelu(Gated):
-    """y = x P(x), P the normal distribution function: (1 + erf(x / sqrt 2)) / 2.
-
-    `approximate: tanh` takes P(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
-    """
-
-    approximate: Annotated[Literal["none", "tanh"], "the exact function, or its approximation by tanh"] = "none"
-
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """The distribution as the spec asks for it."""
-        (_exact if self.approximate == "none" else _approximate)(x, gate, work, slope)
-
-
-def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    special_functions.normal(x, gate, work if slope is None else slope, work)
-    if slope is not None:
-        np.multiply(slope, x, out=slope)
-        np.add(slope, gate, out=slope)
-
-
-def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P). Beyond SATURATED P is 0 or 1, and x^3 would overflow.
-    rate = 2 * sqrt(2 / pi)
-    np.clip(x, -SATURATED, SATURATED, out=gate)
-    np.square(gate, out=work)
-    if slope is not None:
-        np.multiply(work, rate * 3 * 0.044715, out=slope)
-        np.add(slope, rate, out=slope)
-        np.multiply(slope, gate, out=slope)
-    np.multiply(work, rate * 0.044715, out=work)
-    np.add(work, rate, out=work)
-    np.multiply(work, gate, out=gate)
-    special_functions.sigmoid(gate, gate)
-    if slope is not None:
-        np.multiply(slope, gate, out=slope)
-        np.subtract(1, gate, out=work)
-        np.multiply(slope, work, out=slope)
-        np.add(slope, gate, out=slope)
-
-
-@register("softmax")
-class Softmax(Layer):
-    """y_c = exp(x_c) / sum_k exp(x_k) over the channels of a map or the features of a vector."""
+@register("softplus")
+class Softplus(Activation):
+    """y = log(1 + exp(x)). Source: Dugas et al. (2001)."""
 
     non_negative = True
-    probabilities = True
-    retains = frozenset({"y"})
-    in_place = True
-    gradient_place = "dy"
-
-    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """One number for each position, and in backward one for each input."""
-        shape = batch_shape(inputs[0], n)
-        row = batch_shape((1, *inputs[0][1:]), n)
-        found = {"row": Buffer(row)}
-        if mode == "train":
-            found |= {"weighted": Buffer(shape, "input"), "row_again": Buffer(row, "input")}
-        return found
+    forward_scratch = ("rounded", "work")
+    backward_scratch = ("factor", "work_again")
 
     def forward(self, o: Operands) -> Program:
-        """Shifted by the largest, so that nothing overflows."""
-        x, y, row = o.x, o.y, o.buffers["row"]
-        axis = 1 if x.ndim == 4 else 0
+        """Without overflow at either end."""
+        return [partial(special_functions.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
+
+    def derivative(self, o: Operands) -> Step:
+        """dx = dy (1 - exp(-y))."""
+        y, dy, dx, factor, work = o.y, o.dy, o.dx, o.buffers["factor"], o.buffers["work_again"]
 
         def step() -> None:
-            np.maximum.reduce(x, axis=axis, out=row, keepdims=True)
-            np.subtract(x, row, out=y)
-            np.exp(y, out=y)
-            np.add.reduce(y, axis=axis, out=row, keepdims=True)
-            np.divide(y, row, out=y)
+            np.negative(y, out=factor)
+            special_functions.exponential_below(factor, factor, work)
+            np.multiply(factor, dy, out=factor)
+            np.negative(factor, out=dx)
 
-        return [step]
-
-    def backward(self, o: Operands) -> Backward:
-        """dx = y (dy - sum_k dy_k y_k)."""
-        y, dy, dx = o.y, o.dy, o.dx
-        if dx is None:
-            return Backward()
-        weighted, row = o.buffers["weighted"], o.buffers["row_again"]
-        axis = 1 if y.ndim == 4 else 0
-
-        def step() -> None:
-            np.multiply(dy, y, out=weighted)
-            np.add.reduce(weighted, axis=axis, out=row, keepdims=True)
-            np.subtract(dy, row, out=dx)
-            np.multiply(dx, y, out=dx)
-
-        return Backward([step])
+        return step

@@ -1,4 +1,4 @@
-"""Activations against ONNX, the standard library, and at their extremes."""
+"""Activations against ONNX and the standard library, and at their extremes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ OPERATORS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("gelu", {}, "Gelu", {}),
     ("gelu", {"approximate": "tanh"}, "Gelu", {"approximate": "tanh"}),
     ("softmax", {}, "Softmax", {"axis": 1}),
+    ("elu", {}, "Elu", {}),
+    ("elu", {"alpha": 0.5}, "Elu", {"alpha": 0.5}),
+    ("selu", {}, "Selu", {}),
+    ("hard_sigmoid", {}, "HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    ("hard_swish", {}, "HardSwish", {}),
+    ("softplus", {}, "Softplus", {}),
+    ("mish", {}, "Mish", {}),
 ]
 EXTREMES = [-1e4, -800.0, -100.0, -9.0, -1e-20, 0.0, 1e-20, 9.0, 100.0, 800.0, 1e4]
 
@@ -38,6 +45,12 @@ def test_agrees_with_onnx(name: str, fields: dict[str, Any], operator: str, attr
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6, atol=1e-7)  # alpha and erf are float32 there
 
 
+def test_relu6_is_a_clip() -> None:
+    bench = bench_of("relu6", {})
+    bench.shards[0].operands.x[...] = x = 6 * bench.inputs[0]
+    np.testing.assert_array_equal(bench.forward(), np.clip(x, 0, 6))
+
+
 def test_silu_is_x_times_its_sigmoid() -> None:
     bench = bench_of("silu", {})
     x = bench.inputs[0]
@@ -45,7 +58,7 @@ def test_silu_is_x_times_its_sigmoid() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "softmax"])
+@pytest.mark.parametrize("name", sorted({name for name, *_ in OPERATORS} | {"relu6", "silu", "prelu"}))
 def test_extremes_stay_finite_and_silent(name: str, dtype: Any) -> None:
     bench = Bench(registry.find("layer", name)(), [(len(EXTREMES),)], sizes=[1], dtype=dtype)
     bench.shards[0].operands.x[...] = np.array(EXTREMES)[:, None]

@@ -16,10 +16,10 @@ from cnnspec.kernels.step import Array
 from cnnspec.layers.activation import Relu, Sigmoid
 from cnnspec.layers.base import Layer
 from cnnspec.layers.conv import Conv2d
-from cnnspec.layers.curve import Prelu
 from cnnspec.layers.merge import Add, Multiply
 from cnnspec.layers.norm import BatchNorm
 from cnnspec.layers.pool import GlobalAvgPool2d, MaxPool2d
+from cnnspec.layers.prelu import Prelu
 from cnnspec.optim.losses import SoftmaxCrossEntropy
 from cnnspec.optim.optimizers import Sgd
 from cnnspec.plan import Training, Weights, lower, shards_of

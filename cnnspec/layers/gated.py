@@ -1,0 +1,151 @@
+"""Gated activations: x times a function of x that goes from 0 to 1."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from math import pi, sqrt
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cnnspec.kernels import special_functions
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.registry import register
+from cnnspec.shapes import Shape
+
+ONE = 20  # above it tanh(log(1 + exp(x))) is 1 in float64
+
+
+class Gated(Layer):
+    """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
+
+    in_place = True
+    gradient_place = "dy"
+    by_row = True
+
+    @abstractmethod
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """Write P(x) to `gate`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """The slope, kept for backward."""
+        shape = batch_shape(inputs[0], n)
+        kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
+        return {"gate": Buffer(shape), "work": Buffer(shape)} | kept
+
+    def forward(self, o: Operands) -> Program:
+        """y = x P(x)."""
+        x, y, gate, work, slope = o.x, o.y, o.buffers["gate"], o.buffers["work"], o.buffers.get("slope")
+
+        def step() -> None:
+            self.curve(x, gate, work, slope)
+            np.multiply(x, gate, out=y)
+
+        return [step]
+
+    def backward(self, o: Operands) -> Backward:
+        """dx = dy times the slope."""
+        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
+
+
+@register("silu")
+class Silu(Gated):
+    """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
+
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
+        special_functions.sigmoid(x, gate)
+        if slope is not None:
+            np.subtract(1, gate, out=slope)
+            np.multiply(slope, x, out=slope)
+            np.add(slope, 1, out=slope)
+            np.multiply(slope, gate, out=slope)
+
+
+SATURATED = 24.0  # sigmoid(2u) of it is 0 or 1 to the last bit of float64
+
+
+@register("gelu")
+class Gelu(Gated):
+    """y = x P(x), P the normal distribution function: (1 + erf(x / sqrt 2)) / 2.
+
+    `approximate: tanh` takes P(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    Source: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
+    """
+
+    approximate: Annotated[Literal["none", "tanh"], "the exact function, or its approximation by tanh"] = "none"
+
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """The distribution as the spec asks for it."""
+        (_exact if self.approximate == "none" else _approximate)(x, gate, work, slope)
+
+
+def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    special_functions.normal(x, gate, work if slope is None else slope, work)
+    if slope is not None:
+        np.multiply(slope, x, out=slope)
+        np.add(slope, gate, out=slope)
+
+
+def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P). Beyond SATURATED P is 0 or 1, and x^3 would overflow.
+    rate = 2 * sqrt(2 / pi)
+    np.clip(x, -SATURATED, SATURATED, out=gate)
+    np.square(gate, out=work)
+    if slope is not None:
+        np.multiply(work, rate * 3 * 0.044715, out=slope)
+        np.add(slope, rate, out=slope)
+        np.multiply(slope, gate, out=slope)
+    np.multiply(work, rate * 0.044715, out=work)
+    np.add(work, rate, out=work)
+    np.multiply(work, gate, out=gate)
+    special_functions.sigmoid(gate, gate)
+    if slope is not None:
+        np.multiply(slope, gate, out=slope)
+        np.subtract(1, gate, out=work)
+        np.multiply(slope, work, out=slope)
+        np.add(slope, gate, out=slope)
+
+
+@register("hard_swish")
+class HardSwish(Gated):
+    """y = x min(max(x / 6 + 1/2, 0), 1). Source: Howard et al. (2019)."""
+
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """P = min(max(x / 6 + 1/2, 0), 1), of slope 1/6 between -3 and 3."""
+        np.multiply(x, 1 / 6, out=gate)
+        np.add(gate, 0.5, out=gate)
+        np.clip(gate, 0, 1, out=gate)
+        if slope is not None:
+            np.absolute(x, out=work)
+            np.less(work, 3, out=slope)
+            np.multiply(slope, 1 / 6, out=slope)
+            np.multiply(slope, x, out=slope)
+            np.add(slope, gate, out=slope)
+
+
+@register("mish")
+class Mish(Gated):
+    """y = x tanh(log(1 + exp(x))). Source: Misra (2019)."""
+
+    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+        """With e = exp(x) and n = e (e + 2): P = n / (n + 2), P' = 4 e (e + 1) / (n + 2)^2."""
+        np.clip(x, -np.inf, ONE, out=work)
+        np.exp(work, out=work)
+        np.add(work, 2, out=gate)
+        np.multiply(gate, work, out=gate)
+        if slope is not None:
+            np.add(work, 1, out=slope)
+            np.multiply(slope, work, out=slope)
+        np.add(gate, 2, out=work)
+        np.divide(gate, work, out=gate)
+        if slope is not None:
+            np.divide(slope, work, out=slope)
+            np.divide(slope, work, out=slope)
+            np.multiply(slope, 4, out=slope)
+            np.clip(x, -np.inf, ONE, out=work)  # where e was clipped P' is not 0, and would not outweigh x
+            np.multiply(slope, work, out=slope)
+            np.add(slope, gate, out=slope)
