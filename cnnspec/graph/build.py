@@ -1,4 +1,4 @@
-"""From a spec's entries to nodes: nesting becomes edges, every shape is inferred, every misfit gets its place."""
+"""From a spec's entries to nodes: nesting becomes edges, shapes are inferred, misfits are reported at their place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build(spec: Spec) -> Graph:
 
 
 def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, ...]:
-    """The nodes with the output behind all others: an entry without layers makes the value of the entry it reads."""
+    """The nodes, that of the output last: an entry without layers stands for what it reads, which is made earlier."""
     place = spec.layers[-1].place
     readers = [node.name for node in nodes if output in node.inputs]
     if output == INPUT:
@@ -44,7 +44,7 @@ def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Who has a name: in words, where, and whether the file gives it as an id."""
+    """The owner of a name: what it is in words, where it stands, and whether the file gives the name as an id."""
 
     what: str
     place: Place
@@ -60,7 +60,7 @@ class _Builder:
         self.claims: dict[str, _Claim] = {}  # who has each name: entries, and what they make besides
 
     def sequence(self, entries: Iterable[Entry], value: str) -> str:
-        """Add entries that read one another from top to bottom; the value that the last one makes."""
+        """Add entries that read one another from top to bottom; return the name of the last one's value."""
         scope_input = value
         for entry in entries:
             sources = (
@@ -76,7 +76,7 @@ class _Builder:
         return value
 
     def claim(self, name: str, claim: _Claim) -> None:
-        """Give a name away; an error at the id that the file gives, where two want one name."""
+        """Record the owner of a name; where it has one already, report that at the id which the file gives."""
         other = self.claims.setdefault(name, claim)
         if other is claim:
             return
@@ -95,7 +95,7 @@ class _Builder:
         )
 
     def entry(self, entry: Entry, sources: tuple[str, ...]) -> str:
-        """Add one entry of any sort; the value that it makes."""
+        """Add one entry of any sort; return the name of the value that it makes."""
         self.claim(entry.name, _Claim(_kind(entry), entry.place, entry.named))
         match entry:
             case LayerEntry():
@@ -138,9 +138,9 @@ class _Builder:
         return self.add(entry.name, create("layer", "add"), (value, shortcut), entry.place)
 
     def projection(self, entry: ResidualEntry, source: str, before: Shape, after: Shape) -> str:
-        """A 1x1 convolution to the body's shape, normalised where the body is (He et al. 2015, option B).
+        """Add a 1x1 convolution to the shape of the body, or a dense layer for a vector.
 
-        Of a vector it is a dense layer.
+        It is followed by batch normalisation where the body has some (He et al. 2015, option B).
         """
         stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=False))
         if len(before) != len(after) or tuple(-(-b // s) for b, s in zip(before[1:], stride, strict=True)) != after[1:]:
@@ -162,7 +162,7 @@ class _Builder:
         return value
 
     def inside(self, name: str) -> Iterator[Node]:
-        """The nodes of a residual's body, however deep."""
+        """The nodes of a residual's body, nested ones too."""
         return (node for node in self.nodes if node.name.startswith(f"{name}."))
 
     def add(
@@ -175,7 +175,7 @@ class _Builder:
         *,
         trainable: bool = True,
     ) -> str:
-        """Add one node and infer its shape; the value's name, which is the node's."""
+        """Add one node and infer its shape; return the name of its value, which is the node's."""
         shapes = [self.shapes[source] for source in sources]
         self.shapes[name] = None
         known = tuple(shape for shape in shapes if shape is not None)
@@ -210,7 +210,7 @@ class _Builder:
         return name
 
     def can_share(self, entry: LayerEntry, params: Mapping[str, Parameter], share: str) -> bool:
-        """Whether a layer has the parameters of another one; reported where it has not."""
+        """Whether a layer may use the parameters of another one; reports it where not."""
         owner = next((node for node in self.nodes if node.name == share), None)
         if owner is None and share in self.shapes and self.shapes[share] is None:
             return False  # it is wrong itself
@@ -268,7 +268,7 @@ class _Builder:
         )
 
     def trail(self, value: str) -> list[str]:
-        """The values that led to one, with their shapes, from the input on."""
+        """The values from the input to the given one, with their shapes."""
         by_name = {node.name: node for node in self.nodes}
         steps: list[str] = []
         while True:

@@ -1,4 +1,4 @@
-"""What can be wrong with a graph whose shapes fit: against its data, its loss, and what the spec expects of it."""
+"""Checks of a graph whose shapes fit: against its data, its loss, and what the spec expects of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnspec.spec.place import Place
 
 
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
-    """One error for everything that does not fit the data, the loss, or what `expect` says but for memory."""
+    """Raise SpecError with all that does not fit the data, the loss, or what `expect` says, except of memory."""
     return [
         *_input(spec),
         *_splits(spec),
@@ -52,7 +52,7 @@ def _input(spec: Spec) -> list[Diagnostic]:
 
 
 def _splits(spec: Spec) -> Iterator[Diagnostic]:
-    """Splits that ask for more than there is, as far as the source says so before it is read."""
+    """Splits that ask for more images than there are, as far as the source says that before it is read."""
     if spec.data is None:
         return
     counts = dict(spec.data.source.counts)
@@ -104,7 +104,7 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
 
 def _metrics(spec: Spec) -> list[Diagnostic]:
-    """What asks for figures of validation images where there are none."""
+    """Settings that ask for figures of validation images where there are none."""
     if spec.data is None or spec.data.validation is not None:
         return []
     named = [("require", required.metric, required.metric) for required in spec.require]
@@ -127,7 +127,7 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
 
 
 def over_budget(spec: Spec, figures: Mapping[str, int | tuple[int, ...]]) -> list[Diagnostic]:
-    """One finding for each figure that `expect` names and that came out otherwise."""
+    """Return one finding for each figure that `expect` names and that came out otherwise."""
     place = _section(spec, "expect")
     return [
         Diagnostic(

@@ -11,7 +11,7 @@ from cnnspec.shapes import text
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One layer that is in one graph alone, or differs; `before` or `after` is None where it is not."""
+    """A layer that differs between two graphs; `before` or `after` is None where a graph does not have it."""
 
     name: str
     before: Node | None
@@ -20,17 +20,17 @@ class Change:
 
     @property
     def parameters(self) -> int:
-        """How many parameters more."""
+        """How many parameters it has more in the new graph."""
         return (self.after.parameter_count if self.after else 0) - (self.before.parameter_count if self.before else 0)
 
     @property
     def macs(self) -> int:
-        """How many multiply-accumulates more."""
+        """How many multiply-accumulates it takes more in the new graph."""
         return (self.after.macs if self.after else 0) - (self.before.macs if self.before else 0)
 
 
 def difference(before: Graph, after: Graph) -> tuple[Change, ...]:
-    """The changes in the order of the new graph, then what was removed."""
+    """Return the changes in the order of the new graph, followed by what was removed."""
     old = {node.name: node for node in before.nodes}
     new = {node.name: node for node in after.nodes}
     changes = [Change(name, old.get(name), node, _details(old.get(name), node)) for name, node in new.items()]

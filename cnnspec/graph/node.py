@@ -14,7 +14,7 @@ INPUT = "input"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One layer in its place; a node's name is also the name of the value that it makes."""
+    """One layer in the graph; the node's name is also the name of the value that it makes."""
 
     name: str
     layer: Layer
@@ -31,14 +31,14 @@ class Node:
     place: Place | None = None  # where the spec says it; None in graphs made by hand
 
     def __post_init__(self) -> None:
-        """Parameters have arrays of their own unless `keys` says otherwise: those of the other node where it shares."""
+        """Give parameters arrays of their own where `keys` is empty, or those of the node that `share` names."""
         if not self.keys:
             owner = self.share or self.name
             object.__setattr__(self, "keys", {name: f"{owner}.{name}" for name in self.params})
 
     @property
     def parameter_count(self) -> int:
-        """Learned numbers in this node; 0 where it uses those of another."""
+        """The learned numbers in this node; 0 where they are those of another."""
         return 0 if self.share else sum(size(parameter.shape) for parameter in self.params.values())
 
 
@@ -58,17 +58,17 @@ class Graph:
 
     @property
     def parameter_count(self) -> int:
-        """Learned numbers in the whole network."""
+        """The learned numbers in the whole network."""
         return sum(node.parameter_count for node in self.nodes)
 
     @property
     def trainable_count(self) -> int:
-        """Learned numbers that training changes."""
+        """The learned numbers that training changes."""
         return sum(node.parameter_count for node in self.nodes if node.trainable)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image's forward pass."""
+        """The multiply-accumulates of one image's forward pass."""
         return sum(node.macs for node in self.nodes)
 
     @property
@@ -77,9 +77,9 @@ class Graph:
         return frozenset(name for node in self.nodes if node.share for name in (node.name, node.share))
 
     def reads(self, name: str) -> tuple[tuple[Node, int], ...]:
-        """Who reads a value, and as which of its inputs."""
+        """Return the nodes that read a value, each with the position of that input."""
         return tuple((node, i) for node in self.nodes for i, read in enumerate(node.inputs) if read == name)
 
     def consumers(self, name: str) -> tuple[Node, ...]:
-        """The nodes that read a value, once for each time they read it."""
+        """Return the nodes that read a value, once for each time they read it."""
         return tuple(node for node, _ in self.reads(name))

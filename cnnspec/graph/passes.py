@@ -15,7 +15,7 @@ Pass = Callable[[Graph], Graph]
 
 
 def remove_dead_nodes(graph: Graph) -> Graph:
-    """Leave out what the output does not depend on."""
+    """Leave out the nodes that the output does not depend on."""
     needed = {graph.output.name}
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -39,7 +39,7 @@ def remove_train_only(graph: Graph) -> Graph:
 
 
 def activation_behind_pooling(graph: Graph) -> Graph:
-    """Swap an increasing activation and the max pooling that alone reads it: max(f(x)) = f(max(x)), on fewer elements.
+    """Swap an increasing activation and the max pooling that is its one reader: max(f(x)) = f(max(x)).
 
     The gradient is the same too: where relu makes all of a window 0, no element of it has a gradient.
     """
@@ -68,7 +68,7 @@ def activation_behind_pooling(graph: Graph) -> Graph:
 
 
 def explicit_fan_out(graph: Graph) -> Graph:
-    """Put a fork behind every value with several readers; it sums their gradients, so that no layer accumulates."""
+    """Put a fork behind each value with several readers: it sums their gradients, so that no layer accumulates."""
     forks: dict[str, Node] = {}
     values = [(INPUT, graph.input_shape), *((node.name, node.shape) for node in graph.nodes)]
     for name, shape in values:
@@ -101,7 +101,7 @@ PASSES: Mapping[Mode, Mapping[str, Pass]] = {"train": TRAINING, "infer": INFEREN
 
 
 def optimise(graph: Graph, passes: Mapping[str, Pass]) -> Graph:
-    """Run passes in their order."""
+    """Run passes in their order; return the graph that the last one gives."""
     for transform in passes.values():
         graph = transform(graph)
     return graph

@@ -16,9 +16,9 @@ from cnnspec.spec.place import Place
 
 
 def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
-    """YAML that means the same as the spec, names every layer as the graph does, and needs no other file.
+    """Return YAML that means the same as the spec, names each layer as the graph does, and needs no other file.
 
-    With origins, one value a line, each with the place where it was written, or that it is a default.
+    With origins, each value has a line, and behind it the place where it was written, or that it is a default.
     """
     tree: dict[str, Any] = {"cnnspec": 1}
     if spec.plugins:
@@ -67,7 +67,7 @@ def _lines(
     path: str = "",
     sections: Mapping[str, Place] | None = None,
 ) -> Iterator[str]:
-    """The lines of a mapping; where a section within has a place of its own, its values have theirs."""
+    """The lines of a mapping; a section within it that has a place of its own gives its values theirs."""
     for key, value in values.items():
         inner = f"{path}.{key}"
         if isinstance(value, dict) and sections and inner in sections:

@@ -18,7 +18,7 @@ from cnnspec.shapes import Shape
 
 
 class Activation(Layer):
-    """Base of non-decreasing activations whose slope is a function of y: y may take x's place, and dx that of dy.
+    """Base of activations whose slope is a function of y, so that y may take x's place and dx that of dy.
 
     A subclass names the arrays of x's shape that its two steps use.
     """
@@ -33,7 +33,7 @@ class Activation(Layer):
     masks: ClassVar[tuple[str, ...]] = ()
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Arrays of x's shape."""
+        """Return the arrays of x's shape that the subclass names."""
         shape = batch_shape(inputs[0], n)
         found = {name: Buffer(shape) for name in self.forward_scratch}
         if mode == "train":
@@ -42,11 +42,11 @@ class Activation(Layer):
         return found
 
     def backward(self, o: Operands) -> Backward:
-        """One step, where anybody wants dx."""
+        """Return the one step that computes dx, or none where nobody wants dx."""
         return Backward() if o.dx is None else Backward([self.derivative(o)])
 
     def derivative(self, o: Operands) -> Step:
-        """Bind dx = dy f'(x)."""
+        """Bind dx = dy f'(x), as a function of y."""
         raise NotImplementedError
 
 
@@ -59,7 +59,7 @@ class Relu(Activation):
     masks = ("positive",)
 
     def forward(self, o: Operands) -> Program:
-        """One pass."""
+        """Bind y = max(x, 0) as one pass over long rows."""
         shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SMALL_MAP else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
         return [larger(x, sums.zeros(x.shape[-1], str(x.dtype)), y)]
@@ -85,7 +85,7 @@ class LeakyRelu(Activation):
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
-        """max(x, slope x), or where the slope is above 1 the smaller of them."""
+        """Bind y = max(x, slope x), or the smaller of the two where the slope is above 1."""
         x, y, sloped, slope = o.x, o.y, o.buffers["sloped"], self.negative_slope
         if slope == 0:  # 0 times infinity is no number
             return [partial(np.clip, x, 0, np.inf, out=y)]
@@ -115,7 +115,7 @@ class Clipped(Activation):
     top: ClassVar[float]
 
     def forward(self, o: Operands) -> Program:
-        """Scale, shift and clip."""
+        """Bind the scaling, the shift and the clipping, the first two where they change anything."""
         x, y, top = o.x, o.y, self.top
         line: list[Step] = []
         if self.scale != 1:
@@ -161,7 +161,7 @@ class Sigmoid(Activation):
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
-        """Without overflow at either end."""
+        """Bind a form that overflows at neither end."""
         return [partial(special_functions.sigmoid, o.x, o.y)]
 
     def derivative(self, o: Operands) -> Step:
@@ -183,7 +183,7 @@ class Tanh(Activation):
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:
-        """One pass."""
+        """Bind y = tanh(x) as one pass."""
         return [partial(np.tanh, o.x, o.y)]
 
     def derivative(self, o: Operands) -> Step:
@@ -205,11 +205,11 @@ class ExponentialLinear(Activation):
     backward_scratch = ("factor", "above")
 
     def constants(self) -> tuple[float, float]:
-        """Scale and alpha."""
+        """Return scale and alpha."""
         raise NotImplementedError
 
     def forward(self, o: Operands) -> Program:
-        """Both parts."""
+        """Bind the sum of the part above 0 and the part below it."""
         x, y, below, work = o.x, o.y, o.buffers["below"], o.buffers["work"]
         scale, alpha = self.constants()
 
@@ -247,7 +247,7 @@ class Elu(ExponentialLinear):
     alpha: Annotated[PositiveNumber, "how far below 0 it falls"] = 1.0
 
     def constants(self) -> tuple[float, float]:
-        """1 and the spec's."""
+        """Return 1 and the spec's alpha."""
         return 1.0, self.alpha
 
 
@@ -256,7 +256,7 @@ class Selu(ExponentialLinear):
     """y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (exp(x) - 1). Source: Klambauer et al. (2017)."""
 
     def constants(self) -> tuple[float, float]:
-        """Those that keep mean 0 and variance 1."""
+        """Return the two numbers that keep a mean of 0 and a variance of 1."""
         return 1.0507009873554805, 1.6732632423543772
 
 
@@ -269,7 +269,7 @@ class Softplus(Activation):
     backward_scratch = ("factor", "work_again")
 
     def forward(self, o: Operands) -> Program:
-        """Without overflow at either end."""
+        """Bind a form that overflows at neither end."""
         return [partial(special_functions.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
 
     def derivative(self, o: Operands) -> Step:

@@ -1,6 +1,6 @@
 """The contract of a layer: what it declares, what it is given, and what it returns to the plan.
 
-A layer is a frozen dataclass without state. When a plan is made, the layer says which arrays it needs and then
+A layer is a frozen dataclass without state. When a plan is made, the layer says which arrays it needs and
 binds its arithmetic to them: `forward` and `backward` are called once per shard and return programs, lists of
 steps that run again and again on the same arrays. Inside a plan maps are (h, c, w, n) and vectors (features, n).
 """
@@ -36,7 +36,7 @@ InitializerField = Annotated[Any, Registered("initializer")]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One learned array: its shape, how it starts, and whether weight decay pulls at it."""
+    """A learned array: its shape, how it starts, and whether weight decay applies to it."""
 
     shape: Shape
     initializer: Initializer
@@ -46,14 +46,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class State:
-    """One array that training changes but gradients do not, such as a running mean."""
+    """An array that training changes without a gradient, such as a running mean."""
 
     shape: Shape
     fill: float
 
 
 class RandomStream(Protocol):
-    """Numbers that depend on the seed, the step, the layer and the shard alone."""
+    """Random numbers that are determined by the seed, the step, the layer and the shard."""
 
     def uniform(self, out: Array) -> None:
         """Fill with uniform numbers of [0, 1)."""
@@ -61,9 +61,9 @@ class RandomStream(Protocol):
 
 @dataclass(frozen=True)
 class Reduce:
-    """A meeting of all shards: the first one's `array` becomes the sum over all, in a fixed tree; its `then` follows.
+    """A barrier of all shards: the first one's `array` becomes the sum over all, in a fixed tree, and its `then` runs.
 
-    What the other shards want of it, `then` writes to buffers that all shards share.
+    What the other shards read of the sum, `then` writes to `prepare` buffers, which all shards share.
     """
 
     array: Array
@@ -108,12 +108,12 @@ class Backward:
 
 @dataclass(frozen=True, kw_only=True)
 class Operands:
-    """The arrays of one layer in one shard. Gradients are written, never added to; None where nobody wants one."""
+    """The arrays of one layer in one shard. Gradients are written, never added to; None where nobody wants them."""
 
     inputs: tuple[Array, ...]
     output: Array
     input_grads: tuple[Array | None, ...] = ()
-    output_grads: tuple[Array, ...] = ()  # one per consumer; one alone except for `Fork`
+    output_grads: tuple[Array, ...] = ()  # one for each reader: several only for `Fork`
     params: Mapping[str, Array] = field(default_factory=dict)
     grads: Mapping[str, Array] = field(default_factory=dict)  # this shard's share
     state: Mapping[str, Array] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Operands:
 
     @property
     def x(self) -> Array:
-        """The only input."""
+        """The input of a layer that has one."""
         return self.inputs[0]
 
     @property
@@ -149,7 +149,7 @@ class Operands:
 
     @property
     def dx(self) -> Array | None:
-        """The gradient of the only input."""
+        """The gradient of the input of a layer that has one; None where nobody wants it."""
         return self.input_grads[0]
 
     @property
@@ -177,27 +177,27 @@ class Layer(Declaration, Facts):
     by_row: ClassVar[bool] = False  # a row of y depends on the same row of every input and on nothing else
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The output's shape; ShapeError where the inputs do not fit."""
+        """Return the shape of the output; ShapeError where the inputs do not fit."""
         return inputs[0]
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """The learned arrays by name."""
+        """Return the learned arrays by name."""
         return {}
 
     def state(self, *inputs: Shape) -> Mapping[str, State]:
-        """The running statistics by name."""
+        """Return the running statistics by name."""
         return {}
 
     def cost(self, *inputs: Shape) -> int:
-        """Multiply-accumulates of the forward pass for one image; 0 for elementwise work."""
+        """Return the multiply-accumulates of the forward pass for one image; 0 for elementwise work."""
         return 0
 
     def convolution(self, *inputs: Shape) -> Problem | None:
-        """The convolution that kernels are chosen for, where the layer is one."""
+        """Return the convolution problem that kernels are chosen for, or None for a layer that is no convolution."""
         return None
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The further arrays that the programs of a shard of `n` images use."""
+        """Return the further arrays that the programs of a shard of `n` images use."""
         return {}
 
     def height(self, *inputs: Shape) -> int:
@@ -210,7 +210,7 @@ class Layer(Declaration, Facts):
         return Part(self, rows) if self.by_row and same else None
 
     def prepare(self, o: Operands) -> Program:
-        """What depends on parameters alone, once a step for all shards."""
+        """Bind what depends on parameters and running statistics only; it runs once a step for all shards."""
         return []
 
     def forward(self, o: Operands) -> Program:
@@ -227,7 +227,7 @@ class Layer(Declaration, Facts):
 
 
 def within(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    """The arrays of one part of a layer, whose names begin with the part's, by their names within it."""
+    """Return the arrays whose names begin with a prefix and a dot, by the rest of their names."""
     prefix = f"{part}."
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 

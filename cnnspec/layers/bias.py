@@ -1,4 +1,4 @@
-"""The bias of a convolution: one number a channel, or, untied, one for every place of its map."""
+"""The bias of a convolution: one number for each channel, or, untied, one for each position of its map."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cnnspec.shapes import Shape, size
 
 
 def bias_scratch(kind: str, shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
-    """Where one image has few elements, a bias a channel as a whole map: to add that is one run, and not one a row."""
+    """Return a whole map for the bias where a single image is small: adding it is one call, not one for each row."""
     filters, height, width = shape
     spread = mode == "infer" and n == 1 and kind == "channel" and size(shape) <= sums.SMALL_MAP
     return {"bias": Buffer((height, filters, width, n), "prepare")} if spread else {}
 
 
 def prepare_bias(o: Operands) -> list[Step]:
-    """Write that map, if there is one."""
+    """Bind the copy of the bias to that map, where there is one."""
     if "bias" not in o.buffers:
         return []
     spread = o.buffers["bias"]
@@ -27,7 +27,7 @@ def prepare_bias(o: Operands) -> list[Step]:
 
 
 def add_bias(o: Operands) -> list[Step]:
-    """y += bias, where there is one: it is (filters,) or, untied, (filters, oh, ow)."""
+    """Bind y += bias, where there is a bias: it is (filters,) or, untied, (filters, oh, ow)."""
     if "bias" not in o.params:
         return []
     given, target = o.params["bias"], o.y
@@ -41,7 +41,7 @@ def add_bias(o: Operands) -> list[Step]:
 
 
 def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
-    """dbias = the sum of dy over what shares it; `rows` is scratch (oh, filters) of a bias a channel."""
+    """Bind dbias = the sum of dy over what a bias is added to; `rows` is scratch (oh, filters), None if untied."""
     if rows is not None:
         return sums.channel_sum(dy, dbias, rows)
     source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)

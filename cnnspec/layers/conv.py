@@ -60,7 +60,7 @@ class Conv2d(Layer):
     convolves = True
 
     def windows(self, shape: Shape) -> Windows:
-        """How the filters lie over a map."""
+        """Return how the filters lie over a map."""
         return windows(
             shape,
             "conv2d",
@@ -71,7 +71,7 @@ class Conv2d(Layer):
         )
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(filters, oh, ow)."""
+        """Return (filters, oh, ow); ShapeError where groups do not divide the channels or a filter does not fit."""
         channels, _, _ = expect_map(inputs[0], "conv2d")
         for what, count in (("input channels", channels), ("filters", self.filters)):
             if count % self.groups:
@@ -84,7 +84,7 @@ class Conv2d(Layer):
         return (self.filters, *self.windows(inputs[0]).output)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (filters, c/groups, kh, kw) and bias (filters,), or (filters, oh, ow) untied."""
+        """Return weight (filters, c/groups, kh, kw) and bias (filters,), or (filters, oh, ow) where it is untied."""
         channels, taps = inputs[0][0] // self.groups, prod(self.kernel_size)
         fans = (channels * taps, self.filters * taps)
         found = {"weight": Parameter((self.filters, channels, *self.kernel_size), self.weight_init, fans, decays=True)}
@@ -94,11 +94,11 @@ class Conv2d(Layer):
         return found
 
     def cost(self, *inputs: Shape) -> int:
-        """filters * c/groups * kh * kw * oh * ow."""
+        """Return filters * c/groups * kh * kw * oh * ow."""
         return prod(self.infer_shape(*inputs)) * inputs[0][0] // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """What the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
+        """Return what the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
         problem = self.convolution(inputs[0])
         chosen = cost.choose(problem, n, mode, self.kernel)
         found = {
@@ -120,7 +120,7 @@ class Conv2d(Layer):
         return Part(self.but(padding=windows.padding, kernel=kernel.name), reads)
 
     def prepare(self, o: Operands) -> Program:
-        """Bring the weights into the forms that the chosen kernels multiply with."""
+        """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
         problem, chosen, steps = self._problem_of(o.x), self._choice(o), list[Step]()
         for direction, kernel in chosen.items():
             if not _finds_prepared(direction, chosen) and (direction != "input" or o.dx is not None):
@@ -128,12 +128,12 @@ class Conv2d(Layer):
         return [*steps, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
-        """The product with the weights, then the bias."""
+        """Bind the product of the windows with the weights, and the addition of the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """dx, unless nobody wants it, dweight, and dbias by sums."""
+        """Bind dx where somebody wants it, dweight, and dbias, which is a sum of dy."""
         kernel, problem, buffers = self._choice(o)["weight"], self._problem_of(o.x), self._buffers("weight", o)
         shared = kernel.prepare_gradient(problem, o.dy, buffers)
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
@@ -143,12 +143,12 @@ class Conv2d(Layer):
         return Backward(dx, params, shared=[in_turn(shared)])
 
     def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
-        """One step, as the number of tiles depends on n and all shards need programs of one length."""
+        """Bind one direction as a single step: the number of tiles depends on n, but all shards need as many steps."""
         kernel = self._choice(o)[direction]
         return in_turn(kernel.bind(self._problem_of(o.x), a, b, out, self._buffers(direction, o)))
 
     def _buffers(self, direction: Direction, o: Operands) -> dict[str, Array]:
-        """A kernel's own, and what it finds prepared."""
+        """The buffers of a direction's kernel, and the prepared weights that it shares with the forward pass."""
         chosen = self._choice(o)
         own = within(o.buffers, _part(chosen[direction], direction))
         found = within(o.buffers, _part(chosen["forward"], "forward")) if _finds_prepared(direction, chosen) else {}
@@ -158,7 +158,7 @@ class Conv2d(Layer):
         return cost.choose(self._problem_of(o.x), o.x.shape[-1], o.mode, self.kernel)
 
     def convolution(self, *inputs: Shape) -> Problem:
-        """How its windows lie, and how channels and filters are grouped."""
+        """Return how the windows lie, and how channels and filters are grouped."""
         shape = inputs[0]
         return Problem(self.windows(shape), shape[0], self.filters, self.groups)
 
@@ -167,7 +167,7 @@ class Conv2d(Layer):
 
 
 def _part(kernel: Kernel, direction: Direction) -> str:
-    """What the names of a kernel's buffers begin with; a joint one's are those of all directions."""
+    """The prefix of the names of a kernel's buffers; a joint kernel has one for all directions."""
     return kernel.name if kernel.joint else f"{kernel.name}.{direction}"
 
 

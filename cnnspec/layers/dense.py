@@ -1,4 +1,4 @@
-"""Fully connected layer."""
+"""The fully connected layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Dense(Layer):
     gathers = "weight"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(units,)."""
+        """Return (units,); ShapeError for a map."""
         if len(inputs[0]) != 1:
             raise ShapeError(
                 f"expected a vector of features, got a map of {text(inputs[0])}",
@@ -42,7 +42,7 @@ class Dense(Layer):
         return (self.units,)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (units, features) and bias (units,)."""
+        """Return weight (units, features) and bias (units,)."""
         features = size(inputs[0])
         fans = (features, self.units)
         found = {"weight": Parameter((self.units, features), self.weight_init, fans, decays=True)}
@@ -51,11 +51,11 @@ class Dense(Layer):
         return found
 
     def cost(self, *inputs: Shape) -> int:
-        """units * features."""
+        """Return units * features."""
         return self.units * size(inputs[0])
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Parts of the input's gradient, and the bias gradient's partial sums."""
+        """Return the partial sums of the input's gradient and of the bias gradient."""
         if mode == "infer":
             return {}
         bias = {"bias_rows": Buffer((1, self.units), "params")} if self.bias != "none" else {}
@@ -66,14 +66,14 @@ class Dense(Layer):
         return Part(self.but(units=rows.stop - rows.start), slice(0, size(inputs[0])), by_row=True)
 
     def forward(self, o: Operands) -> Program:
-        """y = W x + b."""
+        """Bind y = W x + b."""
         multiply = blocks.narrow_product(o.params["weight"], o.x, o.y)
         if "bias" not in o.params:
             return [multiply]
         return [multiply, accumulate(o.y, o.params["bias"][:, None])]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
+        """Bind dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
         params = [*self.gathered(o.dy, o.x, o.grads["weight"])] if "weight" in o.grads else []
         if "bias" in o.grads:
             params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))

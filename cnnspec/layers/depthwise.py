@@ -1,4 +1,4 @@
-"""Convolutions that keep channels apart: depthwise, and depthwise followed by a mixture of channels."""
+"""Convolutions that keep channels apart: depthwise, and depthwise followed by a 1x1 convolution over channels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cnnspec.shapes import Shape, Windows, expect_map
 
 @register("depthwise_conv2d")
 class DepthwiseConv2d(Layer):
-    """Slides `multiplier` filters over each channel alone: a conv2d with as many groups as channels.
+    """Slides `multiplier` filters over each channel by itself: a conv2d with as many groups as channels.
 
     (c, h, w) -> (c * multiplier, oh, ow). Source: Howard et al., "MobileNets" (2017).
     """
@@ -46,7 +46,7 @@ class DepthwiseConv2d(Layer):
     scales = "weight"
 
     def grouped(self, channels: int) -> Conv2d:
-        """The same as a grouped convolution."""
+        """Return the same layer as a conv2d with a group for each channel, which does all the work."""
         return Conv2d(
             filters=channels * self.multiplier,
             kernel_size=self.kernel_size,
@@ -60,27 +60,27 @@ class DepthwiseConv2d(Layer):
         )
 
     def convolution(self, *inputs: Shape) -> Problem:
-        """How its windows lie, one group a channel."""
+        """Return how the windows lie, with a group for each channel."""
         return self.grouped(inputs[0][0]).convolution(*inputs)
 
     def windows(self, shape: Shape) -> Windows:
-        """How the filters lie over a map."""
+        """Return how the filters lie over a map."""
         return self.grouped(shape[0]).windows(shape)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c * multiplier, oh, ow)."""
+        """Return (c * multiplier, oh, ow)."""
         return self.grouped(expect_map(inputs[0], self.type_name)[0]).infer_shape(*inputs)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (c * multiplier, 1, kh, kw) and bias (c * multiplier,)."""
+        """Return weight (c * multiplier, 1, kh, kw) and bias (c * multiplier,)."""
         return self.grouped(inputs[0][0]).params(*inputs)
 
     def cost(self, *inputs: Shape) -> int:
-        """c * multiplier * kh * kw * oh * ow."""
+        """Return c * multiplier * kh * kw * oh * ow."""
         return self.grouped(inputs[0][0]).cost(*inputs)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The convolution's."""
+        """Return the buffers of the grouped convolution."""
         return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
@@ -88,21 +88,21 @@ class DepthwiseConv2d(Layer):
         return self.grouped(inputs[0][0]).part(rows, *inputs, n=n, mode=mode)
 
     def prepare(self, o: Operands) -> Program:
-        """The convolution's."""
+        """Bind what the grouped convolution prepares."""
         return self.grouped(o.x.shape[1]).prepare(o)
 
     def forward(self, o: Operands) -> Program:
-        """The convolution's."""
+        """Bind the forward pass of the grouped convolution."""
         return self.grouped(o.x.shape[1]).forward(o)
 
     def backward(self, o: Operands) -> Backward:
-        """The convolution's."""
+        """Bind the gradients of the grouped convolution."""
         return self.grouped(o.x.shape[1]).backward(o)
 
 
 @register("separable_conv2d")
 class SeparableConv2d(Layer):
-    """A depthwise convolution and a 1x1 convolution of what it gives, with nothing in between.
+    """A depthwise convolution followed by a 1x1 convolution, with nothing in between.
 
     (c, h, w) -> (filters, oh, ow). Source: Chollet, "Xception: deep learning with depthwise separable convolutions"
     (2017).
@@ -122,7 +122,7 @@ class SeparableConv2d(Layer):
     scales = "pointwise"
 
     def parts(self, channels: int) -> tuple[Conv2d, Conv2d]:
-        """The depthwise and the pointwise convolution."""
+        """Return the depthwise convolution of so many channels, and the 1x1 convolution behind it."""
         depthwise = DepthwiseConv2d(
             kernel_size=self.kernel_size,
             multiplier=self.multiplier,
@@ -142,28 +142,28 @@ class SeparableConv2d(Layer):
         return depthwise, pointwise
 
     def windows(self, shape: Shape) -> Windows:
-        """How the depthwise filters lie over a map."""
+        """Return how the depthwise filters lie over a map."""
         return self.parts(shape[0])[0].windows(shape)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(filters, oh, ow)."""
+        """Return (filters, oh, ow)."""
         channels, _, _ = expect_map(inputs[0], self.type_name)
         return (self.filters, *self.parts(channels)[0].infer_shape(*inputs)[1:])
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """depthwise (c * multiplier, 1, kh, kw), pointwise (filters, c * multiplier, 1, 1) and bias (filters,)."""
+        """Return depthwise (c * multiplier, 1, kh, kw), pointwise (filters, c * multiplier, 1, 1), bias (filters,)."""
         depthwise, pointwise = self.parts(inputs[0][0])
         between = pointwise.params(depthwise.infer_shape(*inputs))
         found = {"depthwise": depthwise.params(*inputs)["weight"], "pointwise": between["weight"]}
         return {**found, "bias": between["bias"]} if "bias" in between else found
 
     def cost(self, *inputs: Shape) -> int:
-        """c * multiplier * (kh * kw + filters) * oh * ow."""
+        """Return c * multiplier * (kh * kw + filters) * oh * ow."""
         depthwise, pointwise = self.parts(inputs[0][0])
         return depthwise.cost(*inputs) + pointwise.cost(depthwise.infer_shape(*inputs))
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """That of both convolutions, the map between them, and its gradient."""
+        """Return the buffers of both convolutions, the map between them, and its gradient."""
         depthwise, pointwise = self.parts(inputs[0][0])
         middle = depthwise.infer_shape(*inputs)
         found = {f"depthwise.{key}": value for key, value in depthwise.scratch(*inputs, n=n, mode=mode).items()}
@@ -176,17 +176,17 @@ class SeparableConv2d(Layer):
         return found
 
     def prepare(self, o: Operands) -> Program:
-        """Both convolutions'."""
+        """Bind what both convolutions prepare."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.prepare(first), *pointwise.prepare(second)]
 
     def forward(self, o: Operands) -> Program:
-        """One after the other."""
+        """Bind the depthwise convolution, and the 1x1 convolution of what it makes."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.forward(first), *pointwise.forward(second)]
 
     def backward(self, o: Operands) -> Backward:
-        """One after the other; both gradients of the depthwise part wait for the pointwise part's input gradient."""
+        """Bind both convolutions' gradients. Those of the depthwise one read the gradient of the map between them."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         upper, lower = pointwise.backward(second), depthwise.backward(first)
         shared = [*upper.shared, *upper.input, *lower.shared]
@@ -215,6 +215,6 @@ class SeparableConv2d(Layer):
 
 
 def _renamed(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    """A part's own array as its weight; the bias belongs to the second part."""
+    """The arrays of one of the two convolutions, under that one's own names; the bias belongs to the second."""
     names = {part: "weight", "bias": "bias"} if part == "pointwise" else {part: "weight"}
     return {names[name]: array for name, array in arrays.items() if name in names}

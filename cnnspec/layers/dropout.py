@@ -17,9 +17,9 @@ from cnnspec.shapes import Shape, expect_map
 
 
 class Masking(Layer):
-    """Base: y = x m / (1 - rate) in training, m = 1 with probability 1 - rate; at inference y = x.
+    """Base of y = x m / (1 - rate) in training, with m = 1 with probability 1 - rate; at inference y = x.
 
-    A subclass says what shares one number of the mask.
+    A subclass says which numbers of x share one number of the mask.
     """
 
     rate: Annotated[Fraction, "probability of being dropped"] = 0.5
@@ -30,15 +30,15 @@ class Masking(Layer):
 
     @abstractmethod
     def mask_shape(self, shape: Shape, n: int) -> Shape:
-        """The mask's shape in a plan, which repeats over the map's."""
+        """Return the mask's shape in a plan; it is repeated along axes of length 1."""
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Uniform numbers, and which were kept."""
+        """Return the uniform numbers of a step and the mask, which is kept for backward; nothing at inference."""
         shape = self.mask_shape(inputs[0], n)
         return {} if mode == "infer" else {"uniform": Buffer(shape), "keeps": Buffer(shape, "kept", bool)}
 
     def forward(self, o: Operands) -> Program:
-        """Draw, mask, scale."""
+        """Bind the draw of the mask, its product with x, and the scaling; at inference a copy."""
         x, y = o.x, o.y
         if o.mode == "infer":
             return [copy(x, y)]
@@ -77,7 +77,7 @@ class Dropout(Masking):
     """
 
     def mask_shape(self, shape: Shape, n: int) -> Shape:
-        """Every number on its own."""
+        """Return the shape of the input: every number has its own."""
         return batch_shape(shape, n)
 
 
@@ -89,11 +89,11 @@ class SpatialDropout2d(Masking):
     """
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The map's own."""
+        """Return the shape of the map; ShapeError for a vector."""
         return expect_map(inputs[0], self.type_name)
 
     def mask_shape(self, shape: Shape, n: int) -> Shape:
-        """A number for each channel of each image."""
+        """Return a shape with one number for each channel of each image."""
         return (1, shape[0], 1, n)
 
 
@@ -105,5 +105,5 @@ class DropPath(Masking):
     """
 
     def mask_shape(self, shape: Shape, n: int) -> Shape:
-        """A number for each image."""
+        """Return a shape with one number for each image."""
         return (1,) * len(shape) + (n,)

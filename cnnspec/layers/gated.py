@@ -20,7 +20,7 @@ ONE = 20  # above it tanh(log(1 + exp(x))) is 1 in float64
 
 
 class Gated(Layer):
-    """y = x P(x): value and slope share the costly P, so forward writes both, and x need not stay."""
+    """Base of y = x P(x): forward computes P once and keeps the slope, so that backward reads neither x nor y."""
 
     in_place = True
     gradient_place = "dy"
@@ -31,7 +31,7 @@ class Gated(Layer):
         """Write P(x) to `gate`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The slope, kept for backward."""
+        """Return two scratch arrays of x's shape, and in training the slope, which is kept for backward."""
         shape = batch_shape(inputs[0], n)
         kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
         return {"gate": Buffer(shape), "work": Buffer(shape)} | kept
@@ -47,7 +47,7 @@ class Gated(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy times the slope."""
+        """Bind dx = dy times the slope that forward kept."""
         return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, o.buffers["slope"], o.dx)])
 
 
@@ -56,7 +56,7 @@ class Silu(Gated):
     """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = sigmoid(x), the slope P (1 + x (1 - P))."""
+        """Write P = sigmoid(x) and the slope P (1 + x (1 - P))."""
         special_functions.sigmoid(x, gate)
         if slope is not None:
             np.subtract(1, gate, out=slope)
@@ -79,7 +79,7 @@ class Gelu(Gated):
     approximate: Annotated[Literal["none", "tanh"], "the exact function, or its approximation by tanh"] = "none"
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """The distribution as the spec asks for it."""
+        """Write the exact distribution and density, or their approximation, as the spec says."""
         (_exact if self.approximate == "none" else _approximate)(x, gate, work, slope)
 
 
@@ -115,7 +115,7 @@ class HardSwish(Gated):
     """y = x min(max(x / 6 + 1/2, 0), 1). Source: Howard et al. (2019)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """P = min(max(x / 6 + 1/2, 0), 1), of slope 1/6 between -3 and 3."""
+        """Write P = min(max(x / 6 + 1/2, 0), 1), whose slope is 1/6 between -3 and 3."""
         np.multiply(x, 1 / 6, out=gate)
         np.add(gate, 0.5, out=gate)
         np.clip(gate, 0, 1, out=gate)
@@ -132,7 +132,7 @@ class Mish(Gated):
     """y = x tanh(log(1 + exp(x))). Source: Misra (2019)."""
 
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """With e = exp(x) and n = e (e + 2): P = n / (n + 2), P' = 4 e (e + 1) / (n + 2)^2."""
+        """Write P = n / (n + 2) and P' = 4 e (e + 1) / (n + 2)^2, with e = exp(x) and n = e (e + 2)."""
         np.clip(x, -np.inf, ONE, out=work)
         np.exp(work, out=work)
         np.add(work, 2, out=gate)

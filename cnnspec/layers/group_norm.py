@@ -16,7 +16,7 @@ from cnnspec.shapes import Shape, ShapeError, expect_map, size
 
 
 class ImageNorm(Layer):
-    """y = weight_c (x - mean) / sqrt(variance + epsilon) + bias_c, mean and variance over one group of an image."""
+    """Base of y = weight_c (x - mean) / sqrt(variance + epsilon) + bias_c, both over a group of an image's channels."""
 
     epsilon: Annotated[PositiveNumber, "added to the variance"] = 1e-5
     weight_init: Annotated[InitializerField, "how the scale starts"] = "ones"
@@ -25,16 +25,16 @@ class ImageNorm(Layer):
     in_place: ClassVar[bool] = True
 
     def count(self, channels: int) -> int:
-        """The number of groups."""
+        """Return the number of groups of so many channels."""
         raise NotImplementedError
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (c,) and bias (c,)."""
+        """Return weight (c,) and bias (c,)."""
         shape = (inputs[0][0],)
         return {"weight": Parameter(shape, self.weight_init), "bias": Parameter(shape, self.bias_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The centred input and the inverse deviations, kept for backward; sums; what is the same in every row."""
+        """Return the centred input and inverse deviations, which backward reads, sums, and factors for a row."""
         c, h, w = inputs[0] if len(inputs[0]) == 3 else (inputs[0][0], 1, 1)
         shape, groups = batch_shape(inputs[0], n), self.count(c)
         found = {
@@ -55,7 +55,7 @@ class ImageNorm(Layer):
         return found
 
     def forward(self, o: Operands) -> Program:
-        """Mean, centred squares, scale and shift: what is the same in every row of the map is repeated along one."""
+        """Bind the mean, the centred squares, and scale and shift, which are repeated along one row of the map."""
         mean, inverse, partial, repeated = (o.buffers[name] for name in ("mean", "inverse", "partial", "repeated"))
         x, y, centred = (array.reshape(len(partial), -1) for array in self._maps(o.x, o.y, o.buffers["centred"]))
         groups, n = inverse.shape
@@ -135,7 +135,7 @@ class ImageNorm(Layer):
 
     @staticmethod
     def _maps(*arrays: Array) -> list[Array]:
-        """Maps as they are, vectors as maps of one pixel."""
+        """The arrays as maps: a vector is a map of one pixel."""
         return [array if array.ndim == 4 else array[None, :, None] for array in arrays]
 
 
@@ -146,7 +146,7 @@ class GroupNorm(ImageNorm):
     groups: Annotated[PositiveInt, "groups that the channels are cut into"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The input's shape; ShapeError where groups do not divide the channels."""
+        """Return the input's shape; ShapeError where groups do not divide the channels."""
         if inputs[0][0] % self.groups:
             raise ShapeError(
                 f"expected a number of groups that divides {inputs[0][0]} channels, got {self.groups}", field="groups"
@@ -154,7 +154,7 @@ class GroupNorm(ImageNorm):
         return inputs[0]
 
     def count(self, channels: int) -> int:
-        """As declared."""
+        """Return the declared number."""
         return self.groups
 
 
@@ -166,7 +166,7 @@ class LayerNorm(ImageNorm):
     """
 
     def count(self, channels: int) -> int:
-        """One group."""
+        """Return 1: all channels are one group."""
         return 1
 
 
@@ -175,12 +175,12 @@ class InstanceNorm(ImageNorm):
     """Normalises each channel of each image. Source: Ulyanov et al., "Instance normalization" (2016)."""
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The map's own; ShapeError for a single pixel, whose variance is 0."""
+        """Return the shape of the map; ShapeError for a single pixel, whose variance is 0."""
         shape = expect_map(inputs[0], self.type_name)
         if size(shape[1:]) == 1:
             raise ShapeError("expected a map of more than one pixel, got 1x1")
         return shape
 
     def count(self, channels: int) -> int:
-        """A group for each channel."""
+        """Return the number of channels: each is a group."""
         return channels

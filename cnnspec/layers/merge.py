@@ -24,7 +24,7 @@ class Add(Layer):
     by_row: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The shape that all inputs have."""
+        """Return the shape that all inputs have; ShapeError where one has another."""
         for position, shape in enumerate(inputs):
             if shape != inputs[0]:
                 raise ShapeError(
@@ -35,7 +35,7 @@ class Add(Layer):
         return inputs[0]
 
     def forward(self, o: Operands) -> Program:
-        """One addition for each further input."""
+        """Bind one addition for each further input."""
         (first, *others), y = o.inputs, o.y
 
         def step() -> None:
@@ -49,7 +49,7 @@ class Add(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx_i = dy: copies, which NumPy leaves out where they are dy."""
+        """Bind dx_i = dy: copies, which are left out where dx_i lies in the place of dy."""
         return Backward(input=[copy(o.dy, dx) for dx in o.input_grads if dx is not None])
 
 
@@ -60,7 +60,7 @@ class Concat(Layer):
     arity: ClassVar[tuple[int, int | None]] = (1, None)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """Channels (or features) add up; height and width must agree."""
+        """Return the sum of the channels or features; ShapeError where heights or widths differ."""
         for position, shape in enumerate(inputs):
             if shape[1:] != inputs[0][1:]:
                 axes = f"maps of {text(inputs[0][1:])}" if len(inputs[0]) == 3 else "vectors"
@@ -76,17 +76,17 @@ class Concat(Layer):
         return Part(self, rows) if len(inputs[0]) == 3 else None
 
     def forward(self, o: Operands) -> Program:
-        """One copy an input."""
+        """Bind one copy for each input."""
         return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
 
     def backward(self, o: Operands) -> Backward:
-        """dx_i is the input's part of dy."""
+        """Bind dx_i = the input's stretch of dy."""
         pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
         return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
 
     @staticmethod
     def parts(joined: Array, o: Operands) -> list[Array]:
-        """The stretch of each input in an array of the output's shape."""
+        """Return the stretch of each input in an array of the output's shape."""
         axis = 1 if joined.ndim == 4 else 0
         ends = np.cumsum([x.shape[axis] for x in o.inputs])
         return np.split(joined, ends[:-1].tolist(), axis=axis)
@@ -94,14 +94,14 @@ class Concat(Layer):
 
 @register("multiply")
 class Multiply(Layer):
-    """y = x_1 * x_2 * ...; axes of length 1 are repeated, a vector acts as a 1x1 map (gates: Hu et al. 2018)."""
+    """y = x_1 * x_2 * ...; axes of length 1 are repeated, and a vector acts as a 1x1 map (gates: Hu et al. 2018)."""
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     retains: ClassVar[frozenset[str]] = frozenset({"x"})
     by_row: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The longest of each axis."""
+        """Return the longest length of each axis; ShapeError where another one is neither that nor 1."""
         rank = max(len(shape) for shape in inputs)
         full = [shape if len(shape) == rank else (*shape, 1, 1) for shape in inputs]
         output = tuple(max(lengths) for lengths in zip(*full, strict=True))
@@ -116,11 +116,11 @@ class Multiply(Layer):
         return output
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The product that is summed over repeated axes."""
+        """Return the product that is summed over repeated axes in backward."""
         return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
     def forward(self, o: Operands) -> Program:
-        """One multiplication for each further input."""
+        """Bind one multiplication for each further input."""
         (first, *others), y = [_as_map(x, o.y) for x in o.inputs], o.y
 
         def step() -> None:
@@ -131,18 +131,18 @@ class Multiply(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx_i = dy times the other inputs, summed over the axes along which x_i was repeated."""
+        """Bind dx_i = dy times the other inputs, summed over the axes along which x_i was repeated."""
         inputs = [_as_map(x, o.y) for x in o.inputs]
         steps: list[Step] = []
         for position, dx in enumerate(o.input_grads):
             if dx is not None:
                 others = inputs[:position] + inputs[position + 1 :]
-                steps.append(_gate(o.dy, others, o.buffers["product"], _as_map(dx, o.y)))
+                steps.append(_factor_gradient(o.dy, others, o.buffers["product"], _as_map(dx, o.y)))
         return Backward(input=steps)
 
 
 class Fork(Layer):
-    """One value for several readers: y = x, dx the sum of their gradients. Passes add it, specs do not."""
+    """One value for several readers: y = x, and dx is the sum of their gradients. Passes add it, specs do not."""
 
     gradient_place: ClassVar[Literal["x", "dy"] | None] = "dy"
     passes_on: ClassVar[frozenset[str]] = frozenset({"x"})
@@ -150,11 +150,11 @@ class Fork(Layer):
     type_name: ClassVar[str] = "fork"
 
     def forward(self, o: Operands) -> Program:
-        """A copy, which NumPy leaves out where y is x."""
+        """Bind a copy, which is left out where y lies in the place of x."""
         return [copy(o.x, o.y)]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy_1 + dy_2 + ..."""
+        """Bind dx = dy_1 + dy_2 + ..."""
         if o.dx is None:
             return Backward()
         first, *others = o.output_grads
@@ -172,7 +172,7 @@ def _as_map(array: Array, like: Array) -> Array:
     return array if array.ndim == like.ndim else array.reshape(1, array.shape[0], 1, array.shape[1])
 
 
-def _gate(dy: Array, others: list[Array], product: Array, dx: Array) -> Step:
+def _factor_gradient(dy: Array, others: list[Array], product: Array, dx: Array) -> Step:
     axes = tuple(axis for axis in range(dx.ndim) if dx.shape[axis] != dy.shape[axis])
 
     def step() -> None:

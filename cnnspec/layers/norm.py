@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Normalisation over the batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEW = 4  # rows: so few are not worth a row of coefficients
 class BatchNorm(Layer):
     """Normalises every channel over the batch: y = weight (x - mean) / sqrt(variance + epsilon) + bias.
 
-    Training takes mean and (biased) variance of the whole batch, whatever its shards, from sums that meet in float64,
+    Training takes mean and (biased) variance of the whole batch, whatever its shards, from sums that after in float64,
     and keeps running = momentum * running + (1 - momentum) * batch, the variance there with Bessel's correction.
     Inference takes the running statistics. Any shape; a vector's features are its channels. In float32 a mean of m
     deviations costs y and dx about m times the last digit, the variance nothing.
@@ -52,19 +52,19 @@ class BatchNorm(Layer):
     gradient_place = "x"
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (c,) and bias (c,)."""
+        """Return weight (c,) and bias (c,)."""
         shape = (inputs[0][0],)
         return {"weight": Parameter(shape, self.weight_init), "bias": Parameter(shape, self.bias_init)}
 
     def state(self, *inputs: Shape) -> Mapping[str, State]:
-        """running_mean (c,) and running_variance (c,)."""
+        """Return running_mean (c,) and running_variance (c,)."""
         shape = (inputs[0][0],)
         return {"running_mean": State(shape, 0.0), "running_variance": State(shape, 1.0)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Sums and statistics by channel in float64, partial sums by row, one row, the coefficients of both directions.
+        """Return sums and statistics by channel in float64, partial sums by row, and the coefficients of both passes.
 
-        Coefficients are repeated along a row of the map: elementwise passes then run through rows without a break.
+        Coefficients are repeated along a row of the map, so that elementwise passes run through whole rows.
         """
         c, h, w = inputs[0] if len(inputs[0]) == 3 else (inputs[0][0], 1, 1)
         length = w * n if h > FEW else 1
@@ -86,7 +86,7 @@ class BatchNorm(Layer):
                 "total_gradients": exact(2, "shared"),
                 "spare": exact(1, "shared"),
                 "partial_gradients": Buffer((2, h, c), "shared"),
-                "met": exact(2, "input"),
+                "reduced": exact(2, "input"),
                 "factors": Buffer((3, c), "prepare"),
                 "repeated_factors": Buffer((3, c, length), "input"),
             }
@@ -97,14 +97,14 @@ class BatchNorm(Layer):
         return Part(self, rows) if mode == "infer" and len(inputs[0]) == 3 else None
 
     def prepare(self, o: Operands) -> Program:
-        """At inference, scale and shift by the running statistics."""
+        """Bind scale and shift by the running statistics at inference; nothing in training."""
         if o.mode == "train":
             return []
         coefficients, mean, variance = self._coefficients(o), o.state["running_mean"], o.state["running_variance"]
         return [lambda: coefficients(mean, variance)]
 
     def _coefficients(self, o: Operands) -> Callable[[Array, Array], None]:
-        """Writes scale and shift, which all shards share, of a mean and a variance."""
+        """Return what writes scale and shift, which all shards share, for a mean and a variance."""
         inverse, work = o.buffers["statistics"][1], o.buffers["work"]
         weight, bias, epsilon = o.params["weight"], o.params["bias"], self.epsilon
         scale, shift = o.buffers["coefficients"]
@@ -121,7 +121,7 @@ class BatchNorm(Layer):
         return coefficients
 
     def forward(self, o: Operands) -> Program:
-        """Sums, a meeting, scale and shift; at inference scale and shift alone."""
+        """Bind the sums, their reduction over all shards, and scale and shift; at inference scale and shift only."""
         affine = _affine(o.x, o.y, o.buffers["coefficients"], o.buffers["repeated"])
         if o.mode == "infer":
             return [affine]
@@ -155,7 +155,7 @@ class BatchNorm(Layer):
         return step
 
     def backward(self, o: Operands) -> Backward:
-        """With u = x - mean: dbias = sum dy, dweight = inverse sum dy u, both met over shards for dx.
+        """With u = x - mean: dbias = sum dy, dweight = inverse sum dy u, both reduced over all shards for dx.
 
         dx = weight inverse (dy - u inverse^2 sum(dy u) / count - sum(dy) / count), as scale (slope x + dy + offset).
         """
@@ -177,15 +177,15 @@ class BatchNorm(Layer):
             return Backward(shared=[add_up], params=[gradients])
         x, dy, dx = (sums.rows_of(array) for array in (o.x, o.dy, o.dx))
         slope, offset, scale = factors = o.buffers["factors"]
-        repeated, met = o.buffers["repeated_factors"], o.buffers["met"]
+        repeated, reduced = o.buffers["repeated_factors"], o.buffers["reduced"]
 
-        def meet() -> None:
-            np.divide(met, -count, out=met)
-            np.multiply(met[1], inverse, out=met[1])
-            np.multiply(met[1], inverse, out=met[1])
-            np.copyto(slope, met[1], casting="same_kind")
-            np.multiply(met[1], mean, out=met[1])
-            np.subtract(met[0], met[1], out=offset, casting="same_kind")
+        def coefficients() -> None:
+            np.divide(reduced, -count, out=reduced)
+            np.multiply(reduced[1], inverse, out=reduced[1])
+            np.multiply(reduced[1], inverse, out=reduced[1])
+            np.copyto(slope, reduced[1], casting="same_kind")
+            np.multiply(reduced[1], mean, out=reduced[1])
+            np.subtract(reduced[0], reduced[1], out=offset, casting="same_kind")
             np.multiply(weight, inverse, out=scale, casting="same_kind")
 
         def spread() -> None:
@@ -195,11 +195,11 @@ class BatchNorm(Layer):
             np.add(dx, repeated[1], out=dx)
             np.multiply(dx, repeated[2], out=dx)
 
-        return Backward([copy(totals, met), Reduce(met, meet), spread], [gradients], shared=[add_up])
+        return Backward([copy(totals, reduced), Reduce(reduced, coefficients), spread], [gradients], shared=[add_up])
 
 
 def _affine(x: Array, y: Array, coefficients: Array, repeated: Array) -> Step:
-    """y = scale x + shift."""
+    """Bind y = scale x + shift."""
     rows, target = sums.rows_of(x), sums.rows_of(y)
 
     def step() -> None:
@@ -211,5 +211,5 @@ def _affine(x: Array, y: Array, coefficients: Array, repeated: Array) -> Step:
 
 
 def _count(o: Operands) -> int:
-    """Numbers in one channel of the whole batch."""
+    """How many numbers one channel has in the whole batch."""
     return o.batch * (o.x.shape[0] * o.x.shape[2] if o.x.ndim == 4 else 1)

@@ -30,7 +30,7 @@ class Pool2d(Layer):
     ceil_mode: Annotated[bool, "round the number of windows up instead of down"] = False
 
     def windows(self, shape: Shape) -> Windows:
-        """How the windows lie; ShapeError where none fits, or where one could lie in the padding alone."""
+        """Return how the windows lie; ShapeError where none fits, or where one could lie in the padding only."""
         laid = self._laid(shape, ceil=False)
         top, bottom, left, right = laid.padding
         kh, kw = laid.kernel
@@ -53,7 +53,7 @@ class Pool2d(Layer):
         )
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, oh, ow)."""
+        """Return (c, oh, ow)."""
         return (inputs[0][0], *self.windows(inputs[0]).output)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
@@ -75,20 +75,20 @@ class MaxPool2d(Pool2d):
     selects_maximum: ClassVar[bool] = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Who won, kept for backward: marks for 2x2 windows, else positions."""
+        """Return the arrays of the kernel, among them who won in each window, which is kept for backward."""
         laid = self.windows(inputs[0])
         kind = pooling.halving_scratch if pooling.is_halving(laid) else pooling.maximum_scratch
         return kind(laid, inputs[0][0], n, train=mode == "train")
 
     def forward(self, o: Operands) -> Program:
-        """Maxima, and in training the winners."""
+        """Bind the maxima, and in training the marks of the winners."""
         laid = _windows_of(self, o.x)
         if pooling.is_halving(laid):
             return pooling.halving_maximum(laid, o.x, o.y, o.buffers)
         return pooling.maximum(laid, o.x, o.y, o.buffers)
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy at the winners, 0 elsewhere."""
+        """Bind dx = dy at the winners, 0 elsewhere."""
         if o.dx is None:
             return Backward()
         laid = _windows_of(self, o.dx)
@@ -104,17 +104,17 @@ class AvgPool2d(Pool2d):
     count_include_pad: Annotated[bool, "divide by the whole window, not only by its elements in the map"] = False
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Each output's share of the gradient."""
+        """Return each output's contribution to dx."""
         return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
     def forward(self, o: Operands) -> Program:
-        """The sum of each window, then its mean."""
+        """Bind the sum of each window, divided by the number of its elements."""
         laid, y = _windows_of(self, o.x), o.y
         inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
         return [*pooling.window_sums(laid, o.x, y), partial(np.multiply, y, inverse, y)]
 
     def backward(self, o: Operands) -> Backward:
-        """Each element of a window gets dy / count."""
+        """Bind dx = the sum of dy / count over the windows that hold an element."""
         if o.dx is None:
             return Backward()
         laid, dy, share = _windows_of(self, o.dx), o.dy, o.buffers["share"]
@@ -138,14 +138,14 @@ class LpPool2d(Pool2d):
     retains: ClassVar[frozenset[str]] = frozenset({"x", "y"})
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Magnitudes, the largest of each window, and powers; in backward what makes each output's share of dx."""
+        """Return magnitudes, the largest of each window and powers; in training also what backward multiplies."""
         x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
         forward = {"magnitudes": Buffer(x), "largest": Buffer(y), "powers": Buffer(y)}
         backward = {name: Buffer(y, "input") for name in ("share", "ratio", "scale")}
         return forward | backward | {"signs": Buffer(x, "input")} if mode == "train" else forward
 
     def forward(self, o: Operands) -> Program:
-        """m times the root of the mean of powers."""
+        """Bind y = m times the root of the mean of the powers of |x| / m."""
         laid, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
         magnitudes, largest, powers = (o.buffers[name] for name in ("magnitudes", "largest", "powers"))
@@ -171,7 +171,7 @@ class LpPool2d(Pool2d):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
+        """Bind dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
         if o.dx is None:
             return Backward()
         laid, x, y, dy, dx, p = _windows_of(self, o.x), o.x, o.y, o.dy, o.dx, self.p
@@ -206,16 +206,16 @@ class GlobalAvgPool2d(Layer):
     covers_map = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c,)."""
+        """Return (c,)."""
         return expect_map(inputs[0], self.type_name)[:1]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The sums over rows."""
+        """Return the sums over rows."""
         c, _, w = inputs[0]
         return {"columns": Buffer((c, w, n))}
 
     def forward(self, o: Operands) -> Program:
-        """Over rows first, whose sums are long contiguous runs."""
+        """Bind the sum over rows, which are long contiguous runs, and the mean of these sums."""
         x, y, columns = o.x, o.y, o.buffers["columns"]
         scale = 1 / (x.shape[0] * x.shape[2])
 
@@ -227,7 +227,7 @@ class GlobalAvgPool2d(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy / (h w), everywhere in its channel."""
+        """Bind dx = dy / (h w), everywhere in its channel."""
         if o.dx is None:
             return Backward()
         dx, dy = o.dx, o.dy.reshape(1, o.dy.shape[0], 1, o.dy.shape[1])
@@ -243,11 +243,11 @@ class GlobalMaxPool2d(Layer):
     selects_maximum: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c,)."""
+        """Return (c,)."""
         return expect_map(inputs[0], self.type_name)[:1]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Maxima of columns; in backward the pixels of a channel side by side, and where its winner lies."""
+        """Return the maxima over rows; in training also each channel's pixels side by side, and the winners' places."""
         c, h, w = inputs[0]
         found = {"columns": Buffer((c, w, n))}
         if mode == "train":
@@ -256,7 +256,7 @@ class GlobalMaxPool2d(Layer):
         return found
 
     def forward(self, o: Operands) -> Program:
-        """Over rows first, which are long contiguous runs."""
+        """Bind the maximum over rows, which are long contiguous runs, and that over columns."""
         x, y, columns = o.x, o.y, o.buffers["columns"]
 
         def step() -> None:
@@ -266,7 +266,7 @@ class GlobalMaxPool2d(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy at the winner of each channel, 0 elsewhere."""
+        """Bind dx = dy at the winner of each channel, 0 elsewhere."""
         if o.dx is None:
             return Backward()
         x, dy, dx = o.x.transpose(1, 3, 0, 2), o.dy.reshape(-1), o.dx.reshape(-1)

@@ -1,4 +1,4 @@
-"""An activation that is learned."""
+"""PReLU: an activation whose slope below 0 is learned."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Prelu(Layer):
     retains = frozenset({"x"})
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (c,)."""
+        """Return weight (c,)."""
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The negative part; in backward what passes below 0, its products with dy, and their sums by row."""
+        """Return where the part below 0 goes, and in training the products of both gradients and their sums by row."""
         shape = batch_shape(inputs[0], n)
         rows = (inputs[0][1] if len(inputs[0]) == 3 else 1, inputs[0][0])
         backward = {"below": Buffer(shape, "input")}
@@ -38,7 +38,7 @@ class Prelu(Layer):
         return {"negative": Buffer(shape)} | (backward if mode == "train" else {})
 
     def forward(self, o: Operands) -> Program:
-        """Both parts."""
+        """Bind the sum of the part above 0 and the weighted part below it."""
         x, y, negative, weight = (
             sums.rows_of(o.x),
             sums.rows_of(o.y),

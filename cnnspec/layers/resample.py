@@ -17,35 +17,35 @@ from cnnspec.shapes import Shape, expect_map
 
 
 class Resampling(Layer):
-    """Base: a subclass gives the size of the output and the weights along one axis."""
+    """Base: a subclass gives the size of the output, and the weights along one axis."""
 
     @abstractmethod
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """oh and ow."""
+        """Return the height and width of the output for those of the input."""
 
     @abstractmethod
     def weights(self, outputs: int, inputs: int) -> Array:
-        """What every output takes of every input, (outputs, inputs)."""
+        """Return how much each output takes of each input along one axis, (outputs, inputs)."""
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, oh, ow)."""
+        """Return (c, oh, ow)."""
         channels, height, width = expect_map(inputs[0], self.type_name)
         return (channels, *self.size(height, width))
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The map with its rows resampled, and the gradient of that."""
+        """Return the map whose rows are resampled already, and in training its gradient."""
         channels, _, width = inputs[0]
         shape = (self.infer_shape(*inputs)[1], channels, width, n)
         found = {"middle": Buffer(shape)}
         return found | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else found
 
     def forward(self, o: Operands) -> Program:
-        """Rows, then columns."""
+        """Bind the resampling of rows, and of the columns of what it gives."""
         down, across = self._matrices(o.x, o.y)
         return separable.separable(down, across, o.x, o.buffers["middle"], o.y)
 
     def backward(self, o: Operands) -> Backward:
-        """Columns, then rows, by the transposed weights."""
+        """Bind the same with transposed weights, columns first."""
         if o.dx is None:
             return Backward()
         down, across = self._matrices(o.dx, o.dy)
@@ -63,11 +63,11 @@ class AdaptiveAvgPool2d(Resampling):
     output_size: Annotated[Pair, "rows and columns of the output"]
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """As declared."""
+        """Return the declared size."""
         return self.output_size
 
     def weights(self, outputs: int, inputs: int) -> Array:
-        """1 / length of the bin, inside it."""
+        """Return 1 / length inside each bin."""
         found = np.zeros((outputs, inputs))
         for i in range(outputs):
             first, last = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
@@ -87,11 +87,11 @@ class Upsample2d(Resampling):
     mode: Annotated[Literal["nearest", "bilinear"], "what lies between the pixels"] = "nearest"
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """(a h, b w)."""
+        """Return the size times the scale."""
         return height * self.scale[0], width * self.scale[1]
 
     def weights(self, outputs: int, inputs: int) -> Array:
-        """1 at the nearest pixel, or two weights that add up to 1."""
+        """Return 1 at the nearest pixel, or two weights that add up to 1."""
         places = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
         if self.mode == "nearest":
             places = np.rint(places)

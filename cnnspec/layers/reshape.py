@@ -15,19 +15,19 @@ from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
 
 class Rearrangement(Layer):
-    """Base of the layers whose inputs and outputs are one set of elements, seen through two views."""
+    """Base of layers whose output holds the elements of the input in other places."""
 
     @abstractmethod
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Views of an input and of an output in which the same index means the same element."""
+        """Return views of an input and of an output in which the same index means the same element."""
 
     def forward(self, o: Operands) -> Program:
-        """One copy."""
+        """Bind the copy from the one view to the other."""
         source, target = self.views(o.x, o.y)
         return [copy(source, target)]
 
     def backward(self, o: Operands) -> Backward:
-        """The copy back."""
+        """Bind the copy from the view of dy to that of dx."""
         if o.dx is None:
             return Backward()
         target, source = self.views(o.dx, o.dy)
@@ -47,7 +47,7 @@ class Flatten(Rearrangement):
     """A map as a vector of c*h*w features, in the order c, h, w."""
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, h, w) -> (c*h*w,)."""
+        """Return (c*h*w,)."""
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
@@ -70,7 +70,7 @@ class Reshape(Layer):
     shape: Annotated[tuple[PositiveInt, ...], "channels, height, width; or features alone"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The declared shape; ShapeError where it holds another number of elements."""
+        """Return the declared shape; ShapeError where it holds another number of elements."""
         if len(self.shape) not in (1, 3) or size(self.shape) != size(inputs[0]):
             raise ShapeError(
                 f"expected [features] or [channels, height, width] of {size(inputs[0])} elements, "
@@ -81,17 +81,17 @@ class Reshape(Layer):
         return self.shape
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The elements in public order, between the two layouts."""
+        """Return the elements in public order, which differs from that of both layouts."""
         shape = (size(inputs[0]), n)
         return {"features": Buffer(shape), "gradient": Buffer(shape, "input")}
 
     def forward(self, o: Operands) -> Program:
-        """Into public order and out of it."""
+        """Bind a copy into public order, and one out of it."""
         features = o.buffers["features"]
         return [copy(o.x, _channels_first(features, o.x.shape)), copy(_channels_first(features, o.y.shape), o.y)]
 
     def backward(self, o: Operands) -> Backward:
-        """The way back."""
+        """Bind the same two copies for the gradient."""
         if o.dx is None:
             return Backward()
         gradient = o.buffers["gradient"]
@@ -109,7 +109,7 @@ class ChannelShuffle(Rearrangement):
     groups: Annotated[PositiveInt, "groups that the channels come in"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The input's shape; ShapeError where groups do not divide the channels."""
+        """Return the input's shape; ShapeError where groups do not divide the channels."""
         channels, _, _ = expect_map(inputs[0], self.type_name)
         if channels % self.groups:
             raise ShapeError(
@@ -118,7 +118,7 @@ class ChannelShuffle(Rearrangement):
         return inputs[0]
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Both as (h, groups, c/groups, w, n)."""
+        """Return both as (h, groups, c/groups, w, n)."""
         h, c, w, n = x.shape
         each = c // self.groups
         return x.reshape(h, self.groups, each, w, n), y.reshape(h, each, self.groups, w, n).swapaxes(1, 2)
@@ -134,7 +134,7 @@ class PixelShuffle(Rearrangement):
     factor: Annotated[PositiveInt, "r: how many times higher and wider the map becomes"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c / r^2, r h, r w); ShapeError where r^2 does not divide the channels."""
+        """Return (c / r^2, r h, r w); ShapeError where r^2 does not divide the channels."""
         channels, height, width = expect_map(inputs[0], self.type_name)
         if channels % self.factor**2:
             raise ShapeError(
@@ -143,7 +143,7 @@ class PixelShuffle(Rearrangement):
         return (channels // self.factor**2, height * self.factor, width * self.factor)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Both as (h, c, i, j, w, n)."""
+        """Return both as (h, c, i, j, w, n)."""
         h, _, w, n = x.shape
         c, r = y.shape[1], self.factor
         return x.reshape(h, c, r, r, w, n), y.reshape(h, r, c, w, r, n).transpose(0, 2, 1, 4, 3, 5)

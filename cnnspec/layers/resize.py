@@ -1,4 +1,4 @@
-"""Layers that change the height and width of a map: margins added, margins cut."""
+"""Layers that change the height and width of a map by adding margins or cutting them off."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Between = Annotated[
 
 
 def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, list[Array]]:
-    """The map within margins, and the margins themselves."""
+    """The part of a map within margins, and the four margins."""
     top, bottom, left, right = margins
     h, _, w, _ = array.shape
     rows = array[top : h - bottom]
@@ -63,18 +63,18 @@ class ZeroPad2d(Layer):
     channels: Annotated[Between, "channels before and behind"] = (0, 0)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(before + c + behind, top + h + bottom, left + w + right)."""
+        """Return (before + c + behind, top + h + bottom, left + w + right)."""
         channels, height, width = expect_map(inputs[0], self.type_name)
         top, bottom, left, right = self.padding
         return (sum(self.channels) + channels, top + height + bottom, left + width + right)
 
     def forward(self, o: Operands) -> Program:
-        """The map, and zeros at every step anew, as memory is shared."""
+        """Bind the copy of the map, and zeros around it: the array holds other values between two steps."""
         inside, margins = self._inside(o.y)
         return [copy(o.x, inside), *clear(margins)]
 
     def backward(self, o: Operands) -> Backward:
-        """dx is the inside of dy."""
+        """Bind dx = the inside of dy."""
         if o.dx is None:
             return Backward()
         inside, _ = self._inside(o.dy)
@@ -94,7 +94,7 @@ class Crop2d(Layer):
     cropping: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(c, h - top - bottom, w - left - right); ShapeError where nothing is left."""
+        """Return (c, h - top - bottom, w - left - right); ShapeError where nothing is left."""
         channels, height, width = expect_map(inputs[0], self.type_name)
         top, bottom, left, right = self.cropping
         if top + bottom >= height or left + right >= width:
@@ -106,12 +106,12 @@ class Crop2d(Layer):
         return (channels, height - top - bottom, width - left - right)
 
     def forward(self, o: Operands) -> Program:
-        """One copy."""
+        """Bind the copy of the inside of the map."""
         inside, _ = _inner(o.x, self.cropping)
         return [copy(inside, o.y)]
 
     def backward(self, o: Operands) -> Backward:
-        """The inside of dx is dy, its margins are 0."""
+        """Bind dx = dy inside the margins, 0 in them."""
         if o.dx is None:
             return Backward()
         inside, margins = _inner(o.dx, self.cropping)

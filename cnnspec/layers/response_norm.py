@@ -1,4 +1,4 @@
-"""Local response normalisation."""
+"""Local response normalisation, over neighbouring channels."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class LocalResponseNorm(Layer):
     retains = frozenset({"x"})
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The map's own."""
+        """Return the shape of the map; ShapeError for a vector."""
         return expect_map(inputs[0], self.type_name)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The squares, what x is divided by before the power, and its gradient's parts."""
+        """Return the squares, the base of the power, which backward reads, and in training the terms of dx."""
         shape = batch_shape(inputs[0], n)
         found = {"square": Buffer(shape), "base": Buffer(shape, "kept")}
         if mode == "train":
@@ -42,7 +42,7 @@ class LocalResponseNorm(Layer):
         return found
 
     def forward(self, o: Operands) -> Program:
-        """The sum over the window, the power, the product."""
+        """Bind the sum over the window, its power, and the product with x."""
         x, y, square, base = o.x, o.y, o.buffers["square"], o.buffers["base"]
         add_up = self._window_sum(square, base, *self._reach())
         scale, k, beta = self.alpha / self.size, self.k, self.beta
@@ -58,7 +58,7 @@ class LocalResponseNorm(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """dx = dy base^-beta - 2 alpha beta / size x sum of dy x base^(-beta - 1) over the windows that hold x."""
+        """Bind dx = dy base^-beta - 2 alpha beta / size x sum of dy x base^(-beta - 1) over the windows that hold x."""
         if o.dx is None:
             return Backward()
         x, dy, dx, base = o.x, o.dy, o.dx, o.buffers["base"]
@@ -79,7 +79,7 @@ class LocalResponseNorm(Layer):
         return Backward([step])
 
     def _reach(self) -> tuple[int, int]:
-        """Channels before and behind the middle of a window."""
+        """How many channels lie before and behind the middle of a window."""
         return (self.size - 1) // 2, self.size // 2
 
     @staticmethod

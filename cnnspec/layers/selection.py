@@ -26,18 +26,18 @@ class Permute(Layer):
     order: Annotated[Order, "which axis of x comes first, second and third"]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The map's lengths in the new order; ShapeError where an axis is missing."""
+        """Return the map's lengths in the new order; ShapeError where an axis is missing."""
         shape = expect_map(inputs[0], self.type_name)
         if sorted(self.order) != [0, 1, 2]:
             raise ShapeError(f"expected each of the axes 0, 1 and 2 once, got {list(self.order)}", field="order")
         return tuple(shape[axis] for axis in self.order)
 
     def forward(self, o: Operands) -> Program:
-        """One copy."""
+        """Bind one copy between views of equal axes."""
         return [copy(self._permuted(o.x), to_public(o.y))]
 
     def backward(self, o: Operands) -> Backward:
-        """The copy back."""
+        """Bind the copy in the other direction."""
         if o.dx is None:
             return Backward()
         return Backward([copy(to_public(o.dy), self._permuted(o.dx))])
@@ -56,7 +56,7 @@ class Range(Declaration):
     step: Annotated[PositiveInt, "from one position to the next"] = 1
 
     def within(self, length: int, field: str) -> slice:
-        """The range as a slice of an axis; ShapeError where it leads out."""
+        """Return the range as a slice of an axis; ShapeError where it leads out of it."""
         stop = length if self.stop is None else self.stop
         if stop > length or self.start >= stop:
             raise ShapeError(f"expected a range within 0 to {length}, got {self.start} to {stop}", field=field)
@@ -72,7 +72,7 @@ class Slice(Layer):
     columns: Annotated[Range, "which columns"] = Range()
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """How many of each."""
+        """Return how many channels, rows and columns are selected."""
         return tuple(len(range(*part.indices(1 << 62))) for part in self._slices(*inputs[0]))
 
     def _slices(self, *shape: int) -> tuple[slice, slice, slice]:
@@ -84,11 +84,11 @@ class Slice(Layer):
         )
 
     def forward(self, o: Operands) -> Program:
-        """One copy."""
+        """Bind the copy of the selected part."""
         return [copy(self._part(o.x), o.y)]
 
     def backward(self, o: Operands) -> Backward:
-        """dy at the selected positions, 0 elsewhere."""
+        """Bind dx = dy at the selected positions, 0 elsewhere."""
         if o.dx is None:
             return Backward()
         return Backward([*clear([o.dx]), copy(o.dy, self._part(o.dx))])

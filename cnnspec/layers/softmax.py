@@ -1,4 +1,4 @@
-"""Softmax."""
+"""Softmax over the channels of a map or the features of a vector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Softmax(Layer):
     gradient_place = "dy"
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """One number for each position, and in backward one for each input."""
+        """Return one number for each position; in training also one for each input."""
         shape = batch_shape(inputs[0], n)
         row = batch_shape((1, *inputs[0][1:]), n)
         found = {"row": Buffer(row)}
@@ -32,7 +32,7 @@ class Softmax(Layer):
         return found
 
     def forward(self, o: Operands) -> Program:
-        """Shifted by the largest, so that nothing overflows."""
+        """Bind the exponentials over their sum; the largest is taken off x first, so that nothing overflows."""
         x, y, row = o.x, o.y, o.buffers["row"]
         axis = 1 if x.ndim == 4 else 0
 

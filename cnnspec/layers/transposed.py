@@ -47,7 +47,7 @@ class ConvTranspose2d(Layer):
     retains = frozenset({"x"})
 
     def windows(self, shape: Shape) -> Windows:
-        """How windows lie over the output, one for each pixel of the input."""
+        """Return how windows lie over the output, one for each pixel of the input."""
         _, height, width = expect_map(shape, self.type_name)
         lengths, pads = [], []
         for axis, length in enumerate((height, width)):
@@ -77,7 +77,7 @@ class ConvTranspose2d(Layer):
         return self.padding[2 * axis], self.padding[2 * axis + 1]
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(filters, oh, ow)."""
+        """Return (filters, oh, ow); ShapeError where groups or output_padding do not fit."""
         channels, _, _ = expect_map(inputs[0], self.type_name)
         if channels % self.groups or self.filters % self.groups:
             raise ShapeError(
@@ -92,7 +92,7 @@ class ConvTranspose2d(Layer):
         return (self.filters, laid.height, laid.width)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """weight (c, filters/groups, kh, kw) and bias (filters,)."""
+        """Return weight (c, filters/groups, kh, kw) and bias (filters,)."""
         channels, taps = inputs[0][0], prod(self.kernel_size)
         fans = (channels // self.groups * taps, self.filters // self.groups * taps)
         shape = (channels, self.filters // self.groups, *self.kernel_size)
@@ -100,11 +100,11 @@ class ConvTranspose2d(Layer):
         return found if self.bias == "none" else {**found, "bias": Parameter((self.filters,), self.bias_init, fans)}
 
     def cost(self, *inputs: Shape) -> int:
-        """c * filters/groups * kh * kw * h * w."""
+        """Return c * filters/groups * kh * kw * h * w."""
         return prod(inputs[0]) * self.filters // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """What the kernels of the convolution ask for, by this layer's directions, and the bias gradient's sums."""
+        """Return what the convolution's kernels ask for, by this layer's directions, and the bias gradient's sums."""
         problem = self._problem(inputs[0])
         found = {}
         for direction, kernel in self._kernels(problem, n, mode).items():
@@ -116,7 +116,7 @@ class ConvTranspose2d(Layer):
         return found
 
     def prepare(self, o: Operands) -> Program:
-        """Bring the weights into the forms that the chosen kernels multiply with."""
+        """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
         problem, steps = self._problem_of(o.x), list[Step]()
         for direction, kernel in self._kernels(problem, o.x.shape[-1], o.mode).items():
             if direction != "input" or o.dx is not None:
@@ -124,12 +124,12 @@ class ConvTranspose2d(Layer):
         return steps
 
     def forward(self, o: Operands) -> Program:
-        """The convolution's gradient of x, then the bias."""
+        """Bind the convolution's gradient of its input, and the addition of the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """dx is the convolution of dy; dweight as of that convolution; dbias by sums."""
+        """Bind dx, the convolution of dy; dweight, which is that of the convolution; and dbias, a sum of dy."""
         params = [self._bind("weight", o, o.dy, o.x, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers["bias_rows"]))

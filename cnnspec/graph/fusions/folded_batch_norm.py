@@ -36,11 +36,11 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _can_fold(graph: Graph, first: Node, second: Node) -> bool:
-    """Whether scaled weights and one bias a channel of the first node give what the second one makes of it."""
+    """Whether scaled weights and one bias for each channel of the first node do what the second node does."""
     one_a_channel = "bias" not in first.params or len(first.params["bias"].shape) == 1
     scales = first.layer.scales is not None and one_a_channel
-    alone = len(graph.consumers(first.name)) == 1 and first.name != graph.output_name
-    return scales and second.layer.normalises_channels and alone
+    only_reader = len(graph.consumers(first.name)) == 1 and first.name != graph.output_name
+    return scales and second.layer.normalises_channels and only_reader
 
 
 class Folded(Layer):
@@ -60,20 +60,20 @@ class Folded(Layer):
 
     @property
     def kernel(self) -> str | None:
-        """The algorithm that the first layer pins."""
+        """The algorithm that the spec pins for the first layer, if any."""
         return getattr(self.first, "kernel", None)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """The first layer's."""
+        """Return what the first layer makes."""
         found: Shape = self.first.infer_shape(*inputs)
         return found
 
     def convolution(self, *inputs: Shape) -> Any:
-        """The first layer's."""
+        """Return the convolution problem of the first layer."""
         return self.first.convolution(*inputs)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """The first layer's, its scaled weights, s, and its bias s b + t."""
+        """Return the first layer's buffers, its scaled weights s W, s, and the bias s b + t."""
         found = {f"{FIRST}.{name}": buffer for name, buffer in self.first.scratch(*inputs, n=n, mode=mode).items()}
         params = self.first.params(*inputs)
         channels = params["bias"].shape
@@ -86,7 +86,7 @@ class Folded(Layer):
         return None if found is None or found.by_row else Part(Folded(found.layer, self.norm), found.reads)
 
     def prepare(self, o: Operands) -> Program:
-        """Scale the weights, then what the first layer prepares from them."""
+        """Bind the scaling of the weights, and what the first layer prepares from them."""
         weight, bias = o.params[f"{FIRST}.{self.first.scales}"], o.params.get(f"{FIRST}.bias")
         gain, offset, epsilon = o.params["weight"], o.params["bias"], self.norm.epsilon
         mean, variance = o.state["running_mean"], o.state["running_variance"]
@@ -107,7 +107,7 @@ class Folded(Layer):
         return [fold, *self.first.prepare(self._bound(o))]
 
     def forward(self, o: Operands) -> Program:
-        """The first layer's, with its scaled weights."""
+        """Bind the forward pass of the first layer with its scaled weights."""
         forward: Program = self.first.forward(self._bound(o))
         return forward
 

@@ -1,4 +1,4 @@
-"""A first convolution with the 2x2 max pooling behind it, its even and its odd columns computed apart."""
+"""A first convolution with the 2x2 max pooling behind it, whose even and odd columns are computed apart."""
 
 from __future__ import annotations
 
@@ -84,25 +84,25 @@ class PooledConvolution(Layer):
 
     @property
     def kernel(self) -> str:
-        """The algorithm."""
+        """The algorithm of both directions."""
         return KERNEL
 
     def windows(self, shape: Shape) -> Windows:
-        """How pairs of filters lie over a map: one column wider, and two columns apart."""
+        """Return how pairs of filters lie over a map: a column wider than one filter, and two columns apart."""
         laid: Windows = self.first.windows(shape)
         return dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
 
     def convolution(self, *inputs: Shape) -> Problem:
-        """That of the pairs of filters."""
+        """Return the convolution problem of the pairs of filters."""
         return Problem(self.windows(inputs[0]), inputs[0][0], 2 * self.first.filters, 1)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """(filters, oh / 2, ow / 2)."""
+        """Return (filters, oh / 2, ow / 2)."""
         rows, columns = self.windows(inputs[0]).output
         return (self.first.filters, rows // 2, columns)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """What the kernels ask for, the pairs of filters, the map that is pooled, and who won, for the way back."""
+        """Return what the kernels ask for, the pairs of filters, the map that is pooled, and the winners' marks."""
         problem, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
         if mode == "infer" and n == problem.channels == 1:
             return pooled_convolution.scratch(self.first.convolution(*inputs))
@@ -124,7 +124,7 @@ class PooledConvolution(Layer):
         return Part(PooledConvolution(self.first.but(padding=windows.padding)), reads) if windows.height else None
 
     def prepare(self, o: Operands) -> Program:
-        """The pairs of filters, then what the kernel makes of them; or the filters of all places."""
+        """Bind the pairs of filters and what the kernel makes of them, or the filters of a window's four places."""
         weight = o.params["weight"]
         if "places" in o.buffers:
             problem = self.first.convolution(map_shape(o.x))
@@ -141,7 +141,7 @@ class PooledConvolution(Layer):
         return [pair, *packed, *prepare_bias(o)]
 
     def forward(self, o: Operands) -> Program:
-        """The map, then the maxima."""
+        """Bind the convolution, the maxima of its map, and the addition of the bias."""
         if "places" in o.buffers:
             return pooled_convolution.forward(self.first.convolution(map_shape(o.x)), o.x, o.y, o.buffers)
         whole = o.buffers["map"]
@@ -149,7 +149,7 @@ class PooledConvolution(Layer):
         return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """The gradient goes back through the tournament, and that of a filter is the sum of its two."""
+        """Bind the gradient of the map, which goes to the winners; a filter's is the sum of those of its pair."""
         dy, whole, pairs, dweight = o.dy, o.buffers["map_gradient"], o.buffers["pairs_gradient"], o.grads["weight"]
         right_won, below = o.buffers["right"], o.buffers["below"]
         left, right = _columns(whole, len(dy))
@@ -176,18 +176,18 @@ class PooledConvolution(Layer):
 
 
 def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:
-    """Where the taps of a filter lie in the two of its pair, for an even column and for the odd one behind it."""
+    """The taps of a filter in the two filters of its pair: for an even column, and for the odd one behind it."""
     filters, width = len(weight), weight.shape[-1]
     return pairs[:filters, ..., :width], pairs[filters:, ..., 1:]
 
 
 def _maxima(whole: Array, y: Array) -> Step:
-    """y = the largest of two rows and two columns: they are fourths of what lies behind one another."""
+    """Bind y = the largest of two rows and two columns, which are quarters of what lies behind one another."""
     return partial(np.maximum.reduce, whole.reshape(len(y), 4, -1), 1, None, y.reshape(len(y), -1))
 
 
 def _tournament(whole: Array, y: Array, marks: Mapping[str, Array]) -> Step:
-    """The same of neighbouring columns, then of rows, with marks who won; of equals the first one wins."""
+    """Bind the maxima of neighbouring columns, and of rows, with marks of the winners; of equals the first wins."""
     left, right = _columns(whole, len(y))
     upper, lower = left[:, 0], left[:, 1]
     right_won, below = marks["right"], marks["below"]
@@ -202,7 +202,7 @@ def _tournament(whole: Array, y: Array, marks: Mapping[str, Array]) -> Step:
 
 
 def _columns(whole: Array, rows: int) -> tuple[Array, Array]:
-    """The even and the odd columns of a map (2 * rows, 2 * filters, columns, n), (rows, 2, filters, columns, n)."""
+    """Even and odd columns of a map (2 * rows, 2 * filters, columns, n), each as (rows, 2, filters, columns, n)."""
     _, both, columns, n = whole.shape
     by_pairs = whole.reshape(rows, 2, both, columns, n)
     return by_pairs[:, :, : both // 2], by_pairs[:, :, both // 2 :]
