@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +21,8 @@ from cnnspec.cli import main
 from cnnspec.kernels.step import Array
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.run import ABOUT, BEST, LAST, Run
-from tests.train.test_resume import ROOT, SPEC, started, weights
+from tests.train.signalled import ROOT, signalled
+from tests.train.test_resume import SPEC, weights
 
 AVERAGE = "optimizer/average/batch_norm_1.running_mean"
 Captured = pytest.CaptureFixture[str]
@@ -291,44 +290,16 @@ def test_checkpoints_by_the_minute(spec: Path, tmp_path: Path, monkeypatch: pyte
     assert steps[:4] == [0, 8, 16, 24]
 
 
-def computed(process: subprocess.Popen[str], seconds: float) -> None:
-    """Wait until a process has had so much more processor time, however busy the machine is."""
-
-    def spent() -> float:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    start = spent()
-    while spent() < start + seconds:
-        assert process.poll() is None
-        time.sleep(0.01)
-
-
-def interrupted_twice(spec: Path, out: Path, number: int) -> tuple[int, str]:
-    """Status and errors of a training that gets a second signal when it has taken notice of the first one."""
-    with started(str(spec), "--out", str(out)) as process:
-        while not (out / "net" / LAST).exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        for seconds in (1.2, 0.3):  # the plan is made by then, and a step is on its way
-            computed(process, seconds)
-            process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-    return process.returncode, error
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_it_at_once(number: int, status: int, tmp_path: Path) -> None:
-    """A step here takes seconds: the training does not wait for its end."""
-    spec = tmp_path / "net.yaml"
-    layers = "layers:\n" + "  - {type: conv2d, filters: 192, kernel_size: 3, padding: same}\n" * 10 + "  - flatten\n"
-    text = SPEC.replace("batch_size: 32", "batch_size: 1024")
-    spec.write_text(text[: text.index("layers:")] + layers + text[text.index("  - {type: dense") :])
-    found, error = interrupted_twice(spec, tmp_path / "out", number)
+    """The second one comes in the same step: the training does not wait for its end."""
+    path = tmp_path / "net.yaml"
+    path.write_text(SPEC.replace("every: 7 steps", "every: 1 steps"))
+    found, error = signalled(number, 2, [100, 200], str(path), "--out", str(tmp_path / "out"))
     assert found == status, error
     assert "interrupted at once; the last checkpoint is " in error
     assert len(error.splitlines()) == 1
-    assert read_checkpoint(tmp_path / "out" / "net" / LAST).progress["step"] == 0
+    assert read_checkpoint(tmp_path / "out" / "net" / LAST).progress["step"] == 1
 
 
 def test_run_json_that_is_damaged(run: Path, capsys: Captured) -> None:

@@ -8,9 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +19,8 @@ from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.fit import Progress
 from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL
 from cnnspec.train.session import Session
+from tests.train.signalled import ROOT, signalled
 
-ROOT = Path(__file__).parents[2]
 SPEC = """
 cnnspec: 1
 name: net
@@ -72,20 +69,6 @@ def whole(spec: Path, tmp_path: Path) -> Path:
     """The run that nothing happened to."""
     assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "whole")]) == 0
     return tmp_path / "whole" / "net"
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "cnnspec", "train", *words, "--quiet", "--threads", "1"]
-
-
-@contextmanager
-def started(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A training of its own process, which ends with the context: one left behind would fail some later test."""
-    with subprocess.Popen(command(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("steps", [1, 7, 41, 45, 60])
@@ -172,56 +155,41 @@ def test_a_cut_training_without_results_has_nothing_to_say(spec: Path, tmp_path:
 
 
 def killed(spec: Path, out: Path, number: int, chances: random.Random, most: int) -> Path:
-    """Train, sending a signal at random moments, until a training ends by itself.
+    """Train, with a signal at random moments, and let the last training end by itself.
 
-    Every fourth moment is counted from the start of the process, the others from its first checkpoint.
+    Every fourth moment is counted from the start of the process, the others from one of its first checkpoints on.
     """
     run, words, steps = out / "net", [str(spec), "--out", str(out)], [0]
     for kill in range(most):
-        last, before = run / LAST, version(run / LAST)
-        with started(*words) as process:
-            if kill % 4 < 3:
-                while process.poll() is None and version(last) == before:
-                    time.sleep(0.001)
-            time.sleep(chances.uniform(0, 0.5))
-            if process.poll() is None:
-                process.send_signal(number)
-            process.communicate(timeout=60)
-        assert process.returncode in (0, -number, 128 + number)
-        if last.exists():
-            steps.append(read_checkpoint(last).progress["step"])  # it loads at any moment
+        checkpoints = 0 if kill % 4 == 3 else chances.randrange(1, 6)
+        calls = chances.randrange(6_000 if checkpoints else 300_000)  # of about seven steps, or until the first one
+        status, error = signalled(number, checkpoints, [calls], *words)
+        assert status in (-number, 128 + number), error
+        if (run / LAST).exists():
+            steps.append(read_checkpoint(run / LAST).progress["step"])  # it loads at any moment
             words = ["--resume", str(run)]
         elif run.exists():  # killed before the first checkpoint was there
             shutil.rmtree(run)
     print(f"{signal.Signals(number).name} behind the steps {steps[1:]}")
     assert len(set(steps)) > most / 2
-    subprocess.run(command(*words), cwd=ROOT, check=True)
+    assert main(["train", *words, "--quiet", "--threads", "1"]) == 0
     return run
-
-
-def version(path: Path) -> int | None:
-    """Changes with every checkpoint that is written to the path."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_kills_leave_no_trace(number: int, spec: Path, tmp_path: Path) -> None:
-    spec.write_text(SPEC.replace("epochs: 4", "epochs: 12"))
     kills_leave_no_trace(spec, tmp_path, number, most=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_fifty_kills_leave_no_trace(number: int, spec: Path, tmp_path: Path) -> None:
-    spec.write_text(SPEC.replace("epochs: 4", "epochs: 300"))
+    spec.write_text(SPEC.replace("epochs: 4", "epochs: 40"))
     kills_leave_no_trace(spec, tmp_path, number, most=50)
 
 
 def kills_leave_no_trace(spec: Path, folder: Path, number: int, most: int) -> None:
-    subprocess.run(command(str(spec), "--out", str(folder / "whole")), cwd=ROOT, check=True)
+    assert main(["train", str(spec), "--quiet", "--out", str(folder / "whole")]) == 0
     whole, run = folder / "whole" / "net", killed(spec, folder / "killed", number, random.Random(number), most)
     assert weights(run) == weights(whole)
     assert metrics(run) == metrics(whole)
@@ -232,18 +200,13 @@ def kills_leave_no_trace(spec: Path, folder: Path, number: int, most: int) -> No
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_behind_the_step(number: int, status: int, spec: Path, tmp_path: Path) -> None:
-    spec.write_text(SPEC.replace("epochs: 4", "epochs: 5000"))
-    out = tmp_path / "out"
-    with started(str(spec), "--out", str(out)) as process:
-        while not (out / "net" / METRICS_CSV).exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert f"go on with: cnnspec train --resume {out / 'net'}" in error
-    assert "Traceback" not in error
-    assert read_checkpoint(out / "net" / LAST).progress["position"]["done"] >= 0
+    found, error = signalled(number, 9, [500], str(spec), "--out", str(tmp_path))
+    assert found == status
+    assert f"go on with: cnnspec train --resume {tmp_path / 'net'}" in error
+    assert len(error.splitlines()) == 1
+    progress = read_checkpoint(tmp_path / "net" / LAST).progress
+    assert progress["step"] >= 50
+    assert progress["position"]["epoch"] == 2
 
 
 def test_more_epochs_may_follow_and_nothing_else_may_change(
