@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
@@ -33,22 +32,42 @@ def test_programs_alternate_and_take_turns_in_going_first() -> None:
     assert "".join(order) == "aaabbb" * 3 + "bbbaaa" * 3  # two runs to warm up, and one that counts
 
 
-def test_a_round_is_cut_into_slices() -> None:
+class Clock:
+    """A clock that only what is measured moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("cnnspec.compare.race.time", clock)
+    return clock
+
+
+def test_a_round_is_cut_into_slices(clock: Clock) -> None:
     order: list[str] = []
 
     def run(name: str) -> None:
         order.append(name)
-        time.sleep(0.06)
+        clock.sleep(0.0625)
 
     race({"a": partial(run, "a"), "b": partial(run, "b")}, "a", rounds=1, seconds=0.5)
     turns = [len(list(group)) for _, group in groupby(order)]
-    assert len(turns) >= 4
-    assert all(3 <= runs <= 5 for runs in turns)  # one to warm up, as it is long, and what 0.2 s hold
+    assert turns == [5, 5, 5, 5]  # one to warm up, as it is long, and what 0.2 s hold
 
 
-def test_a_slower_program_is_found_slower() -> None:
-    found = race({"own": lambda: None, "other": lambda: time.sleep(2e-3)}, "own", rounds=3, seconds=0.01)
-    assert found.ratios("other")[0] > 10
+def test_a_slower_program_is_found_slower(clock: Clock) -> None:
+    programs = {"own": partial(clock.sleep, 1e-4), "other": partial(clock.sleep, 2e-3)}
+    found = race(programs, "own", rounds=3, seconds=0.01)
+    assert found.ratios("other") == pytest.approx((20,) * 3)
 
 
 def test_the_share_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

