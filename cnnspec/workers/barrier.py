@@ -10,7 +10,7 @@ from cnnspec.workers.memory import shared
 
 
 class Semaphore(Protocol):
-    """What the semaphores of `threading` and of `multiprocessing` have in common."""
+    """What the semaphores of threads and of processes have in common."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = None, /) -> bool:
         """Take one unit and return True; return False where none came in time."""

@@ -5,10 +5,30 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
+from queue import Empty, SimpleQueue
 
 from cnnspec.diagnostics import RunError
 from cnnspec.workers.base import END, Semaphore, State, Workers
 from cnnspec.workers.program import Program
+
+
+class _Semaphore:
+    """A semaphore of one call into C: an interruption in those of `threading` may leave their lock held for ever."""
+
+    def __init__(self, value: int) -> None:
+        self._units: SimpleQueue[None] = SimpleQueue()
+        for _ in range(value):
+            self._units.put(None)
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None, /) -> bool:
+        try:
+            self._units.get(blocking, timeout)
+        except Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._units.put(None)
 
 
 class Threads(Workers):
@@ -24,8 +44,8 @@ class Threads(Workers):
 
     @staticmethod
     def semaphore(value: int = 0) -> Semaphore:
-        """Make a semaphore of `threading`."""
-        return threading.Semaphore(value)
+        """Make a semaphore."""
+        return _Semaphore(value)
 
     def begin(self) -> None:
         """Start the threads, which end with the process at the latest; RunError where the system refuses."""

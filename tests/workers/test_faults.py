@@ -101,11 +101,14 @@ INTERRUPTED = """
 import random, signal, sys, time
 from functools import partial
 from cnnspec.kernels.step import in_turn
-from cnnspec.kernels.step import Array
 from cnnspec.workers import Processes, Threads, WorkerPool, WorkQueue, shared
 
+armed = False
 def interrupt(number, frame):
-    raise KeyboardInterrupt
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
 
 pool, counts = WorkerPool(2, {"processes": Processes, "threads": Threads}[sys.argv[1]]), shared((40,), "int64")
 chances = random.Random(0)
@@ -123,12 +126,11 @@ program = [
 signal.signal(signal.SIGALRM, interrupt)
 interrupted = 0
 for _ in range(int(sys.argv[2])):
-    signal.setitimer(signal.ITIMER_REAL, chances.uniform(1e-4, 4e-3))
+    armed = True
     try:
-        try:
-            pool.run(program)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, chances.uniform(1e-4, 4e-3))
+        pool.run(program)
+        armed = False
     except KeyboardInterrupt:
         interrupted += 1
     counts.fill(0)
