@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from cnnspec.graph import INPUT, Node
-from cnnspec.kernels.step import Array, step_state
-from cnnspec.layers.base import Operands, Reduce, batch_shape, from_public
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import from_public
 from cnnspec.plan.random import Stream
+from cnnspec.plan.single import bind_single
 from cnnspec.train.network import Network
 
 MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them; all are tried
@@ -30,26 +31,22 @@ def guilty_layer(model: Network, images: Array) -> str | None:
 
 def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
     """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
-    dtype, n = model.weights.values.dtype, len(images)
+    dtype = model.weights.values.dtype
     x = images.astype(dtype)
     if images.dtype == np.uint8 and model.pixels is not None:
         scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
         x = x * scale + shift
     found = {INPUT: np.ascontiguousarray(from_public(x))}
     for position, node in enumerate(model.graph.nodes):
-        buffers = node.layer.scratch(*node.input_shapes, n=n, mode="train").items()
-        operands = Operands(
-            inputs=tuple(found[name] for name in node.inputs),
-            output=np.zeros(batch_shape(node.shape, n), dtype),
-            input_grads=(None,) * len(node.inputs),
+        inputs = tuple(found[name] for name in node.inputs)
+        single = bind_single(
+            node.layer,
+            node.input_shapes,
+            inputs,
             params=model.weights.views(model.weights.values, node),
             state={name: array.copy() for name, array in model.weights.node_state(node).items()},
-            buffers={name: np.zeros(buffer.shape, buffer.dtype or dtype) for name, buffer in buffers},
-            batch=n,
             random=Stream(0, position, 0, np.array(1)),
         )
-        with step_state():
-            for item in [*node.layer.prepare(operands), *node.layer.forward(operands)]:
-                (item.then if isinstance(item, Reduce) else item)()
-        found[node.name] = operands.output
-        yield node, operands.inputs, operands.output
+        single.run_forward()
+        found[node.name] = single.operands.output
+        yield node, inputs, single.operands.output

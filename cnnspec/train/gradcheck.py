@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnspec.graph import Graph, Node
-from cnnspec.kernels.step import Array, step_state
-from cnnspec.layers.base import Operands, Program, Reduce, batch_shape
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import batch_shape
 from cnnspec.optim.optimizers import Sgd
 from cnnspec.optim.settings import Clip
 from cnnspec.plan.random import Stream
+from cnnspec.plan.single import bind_single
+from cnnspec.shapes import Shape
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network
 
@@ -45,64 +47,42 @@ def gradcheck(spec: Spec, graph: Graph, *, images: int | None = None) -> Iterato
     left out where the spec has no train section.
     """
     for position, node in enumerate(graph.nodes):
-        yield from _Alone(node, position, spec.seed, images or OF_ONE_LAYER).checks()
+        yield from _checks(node, position, spec.seed, images or OF_ONE_LAYER)
     if spec.train is not None and graph.trainable_count:
         yield _whole(spec, graph, images or spec.train.batch_size)
 
 
-class _Alone:
-    """One layer on arrays of its own."""
+def _checks(node: Node, position: int, seed: int, images: int) -> Iterator[Check]:
+    """The gradients of one layer by its inputs and parameters, all of which are random numbers."""
+    random = np.random.default_rng([seed, position])
 
-    def __init__(self, node: Node, position: int, seed: int, images: int) -> None:
-        self.node, self.random = node, np.random.default_rng([seed, position])
-        layer = node.layer
-        y = batch_shape(node.shape, images)
-        inputs = tuple(self.normal(*batch_shape(shape, images)) for shape in node.input_shapes)
-        params = {name: self.normal(*parameter.shape) for name, parameter in node.params.items()}
-        self.operands = Operands(
-            inputs=inputs,
-            output=np.zeros(y),
-            input_grads=tuple(np.zeros_like(x) for x in inputs),
-            output_grads=(self.normal(*y),),
-            params=params,
-            grads={name: np.zeros_like(array) for name, array in params.items()},
-            state={name: np.full(state.shape, state.fill) for name, state in node.state.items()},
-            buffers={
-                name: np.zeros(buffer.shape, buffer.dtype or np.float64)
-                for name, buffer in layer.scratch(*node.input_shapes, n=images, mode="train").items()
-            },
-            batch=images,
-            random=Stream(seed, position, 0, np.array(1)),
-        )
-        self.forward = [*layer.prepare(self.operands), *layer.forward(self.operands)]
-        backward = layer.backward(self.operands)
-        self.backward: Program = [*backward.shared, *backward.input, *backward.params]
+    def normal(shape: Shape) -> Array:
+        return random.standard_normal(shape)
 
-    def normal(self, *shape: int) -> Array:
-        return self.random.standard_normal(shape)
+    single = bind_single(
+        node.layer,
+        node.input_shapes,
+        [normal(batch_shape(shape, images)) for shape in node.input_shapes],
+        params={name: normal(parameter.shape) for name, parameter in node.params.items()},
+        state={name: np.full(state.shape, state.fill) for name, state in node.state.items()},
+        output_grads=[normal(batch_shape(node.shape, images))],
+        random=Stream(seed, position, 0, np.array(1)),
+    )
+    o = single.operands
 
-    def objective(self) -> float:
-        _run(self.forward)
-        return float(np.vdot(self.operands.output_grads[0], self.operands.output))
+    def objective() -> float:
+        single.run_forward()
+        return float(np.vdot(o.dy, o.output))
 
-    def checks(self) -> Iterator[Check]:
-        self.objective()
-        _run(self.backward)
-        o = self.operands
-        count = len(o.inputs)
-        names = ["input" if count == 1 else f"input {i + 1}" for i in range(count)]
-        pairs = [(x, dx.copy()) for x, dx in zip(o.inputs, o.input_grads, strict=True) if dx is not None]
-        arrays = dict(zip(names, pairs, strict=True))
-        arrays |= {name: (array, o.grads[name].copy()) for name, array in o.params.items()}
-        for name, (array, gradient) in arrays.items():
-            error = _error(self.objective, array, gradient, self.random)
-            yield Check(self.node.name, self.node.layer.type_name, name, error)
-
-
-def _run(program: Program) -> None:
-    with step_state():
-        for item in program:
-            (item.then if isinstance(item, Reduce) else item)()  # one shard alone: its sums are the sums
+    objective()
+    single.run_backward()
+    count = len(o.inputs)
+    names = ["input" if count == 1 else f"input {i + 1}" for i in range(count)]
+    pairs = [(x, dx.copy()) for x, dx in zip(o.inputs, o.input_grads, strict=True) if dx is not None]
+    arrays = dict(zip(names, pairs, strict=True))
+    arrays |= {name: (array, o.grads[name].copy()) for name, array in o.params.items()}
+    for name, (array, gradient) in arrays.items():
+        yield Check(node.name, node.layer.type_name, name, _error(objective, array, gradient, random))
 
 
 def _error(

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, Reduce, batch_shape
+from cnnspec.plan.single import bind_single
 from cnnspec.shapes import Shape
 
 
@@ -33,6 +34,12 @@ def poison(array: Array) -> None:
     array.fill(np.nan if array.dtype.kind == "f" else True if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
 
 
+def poisoned(shape: Shape, dtype: Any) -> Array:
+    array = np.empty(shape, dtype)
+    poison(array)
+    return array
+
+
 def read_only(array: Array) -> Array:
     """A view that can't be written to."""
     view = array.view()
@@ -49,6 +56,7 @@ class Shard:
     """One shard: its operands and its bound programs."""
 
     operands: Operands
+    prepare: Program
     forward: Program
     shared: Program
     input: Program
@@ -85,21 +93,16 @@ class Bench:
         self.output_grads = [normal(batch_shape(self.shape, self.batch)) for _ in range(readers)]
         self.params = {name: normal(parameter.shape) for name, parameter in layer.params(*shapes).items()}
         self.state = {name: np.full(state.shape, state.fill, dtype) for name, state in layer.state(*shapes).items()}
-        self.prepared = self._buffers(sizes[0], prepared=True)
+        scratch = layer.scratch(*shapes, n=sizes[0], mode=mode).items()
+        self.prepared = {
+            name: poisoned(buffer.shape, buffer.dtype or dtype)
+            for name, buffer in scratch
+            if buffer.lifetime == "prepare"
+        }
         starts = np.cumsum([0, *sizes]).tolist()
         bounds = list(pairwise(starts))
         self.shards = [self._shard(i, *bound, in_place) for i, bound in enumerate(bounds)]
-        self.prepare = layer.prepare(self.shards[0].operands)
-
-    def _buffers(self, n: int, *, prepared: bool) -> dict[str, Array]:
-        found = {
-            name: np.empty(buffer.shape, buffer.dtype or self.dtype)
-            for name, buffer in self.layer.scratch(*self.shapes, n=n, mode=self.mode).items()
-            if (buffer.lifetime == "prepare") == prepared
-        }
-        for array in found.values():
-            poison(array)
-        return found
+        self.prepare = self.shards[0].prepare
 
     def _shard(self, index: int, start: int, stop: int, in_place: bool) -> Shard:
         n = stop - start
@@ -108,25 +111,25 @@ class Bench:
         kept = self.mode == "train" and self.differentiated and "x" in self.layer.retains
         over = in_place and self.layer.in_place and not kept
         output = inputs[0].view() if over else np.full(batch_shape(self.shape, n), np.nan, self.dtype)
-        operands = Operands(
-            inputs=inputs,
+        differentiated = self.mode == "train" and self.differentiated
+        single = bind_single(
+            self.layer,
+            self.shapes,
+            inputs,
+            params=self.params,
+            state=self.state,
+            output_grads=output_grads if differentiated else (),
             output=output,
             input_grads=self._input_grads(inputs, output_grads, in_place),
-            output_grads=output_grads,
-            params=self.params,
-            grads={name: np.full_like(array, np.nan) for name, array in self.params.items()},
-            state=self.state,
-            buffers={**self.prepared, **self._buffers(n, prepared=False)},
+            buffers=self.prepared,
+            new=poisoned,
             mode=self.mode,
             shard=index,
             batch=self.batch,
             random=Repeating(index),
         )
-        forward = self.layer.forward(operands)
-        if self.mode == "infer" or not self.differentiated:
-            return Shard(operands, forward, (), (), ())
-        backward = self.layer.backward(operands)
-        return Shard(operands, forward, backward.shared, backward.input, backward.params)
+        backward = single.backward
+        return Shard(single.operands, single.prepare, single.forward, backward.shared, backward.input, backward.params)
 
     def _input_grads(
         self, inputs: tuple[Array, ...], output_grads: tuple[Array, ...], in_place: bool
