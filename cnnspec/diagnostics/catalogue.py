@@ -116,7 +116,7 @@ CATALOGUE: dict[str, Code] = {
         "layers: [relu]\n",
     ),
     "duplicate-id": _error(
-        "Two layers of one scope have the same id.",
+        "Two layers of one scope have the same id, or an id is the name of what an entry makes besides.",
         "A reference must mean one layer.",
         "layers:\n  - {id: a, type: relu}\n  - {id: a, type: tanh, from: a}\n",
         "layers:\n  - {id: a, type: relu}\n  - {id: b, type: tanh, from: a}\n",
