@@ -10,6 +10,7 @@ import threading
 from functools import cache
 from typing import Any
 
+import numpy  # noqa: F401 - loads the BLAS that is meant
 from threadpoolctl import ThreadpoolController
 
 

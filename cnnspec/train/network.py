@@ -91,10 +91,9 @@ class Network:
     def predict(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it."""
         parts = []
-        with one_blas_thread:
-            for plan, _ in self._loaded(images):
-                plan.compute()
-                parts.append(plan.output)
+        for plan, _ in self._loaded(images):
+            plan.compute()
+            parts.append(plan.output)
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
@@ -102,11 +101,10 @@ class Network:
         classifies = len(self.graph.output.shape) == 1 and not (self.loss and self.loss.reads_input)
         k = self.spec.train.top_k if self.spec.train else 5
         tally = Tally(self.graph.output.shape[0] if classifies else None, k)
-        with one_blas_thread:
-            for plan, part in self._loaded(images):
-                plan.labels[...] = labels[part]
-                plan.score()
-                tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
+        for plan, part in self._loaded(images):
+            plan.labels[...] = labels[part]
+            plan.score()
+            tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
         return tally.score(has_loss=self.loss is not None)
 
     @contextmanager
