@@ -148,7 +148,7 @@ class _Builder:
                 f"no projection makes {text(after)}, the body's output, of {text(before)}",
                 help="pad the body so that it keeps the size or divides it, or write both ways under parallel",
             )
-        normalised = any(node.layer.type_name == "batch_norm" for node in self.inside(entry.name))
+        normalised = any(node.layer.normalises_channels for node in self.inside(entry.name))
         bias = "none" if normalised else "channel"
         convolution = {"type": "conv2d", "filters": after[0], "kernel_size": 1, "stride": stride, "bias": bias}
         layer = create("layer", convolution if stride else {"type": "dense", "units": after[0], "bias": bias})
