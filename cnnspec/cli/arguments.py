@@ -1,4 +1,4 @@
-"""Arguments that several verbs share."""
+"""Command-line arguments that several verbs take, and how a spec is read with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OUTSIDE = "let extends lead out of the spec's own folder"
 
 
 def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes: bool = False) -> None:
-    """The spec, and changes to it; a verb that computes with the network runs the plugins that the spec names."""
+    """Declare the spec and changes to it; a verb that computes with the network runs the plugins that a spec names."""
     parser.add_argument("spec", metavar="SPEC", nargs=None if required else "?", help="the YAML file, or -")
     parser.add_argument(
         "--set",
@@ -26,7 +26,7 @@ def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes
 
 
 def add_plugins(parser: argparse.ArgumentParser, *, computes: bool = False) -> None:
-    """Files that register layers and the like, and whether those that a spec names may run."""
+    """Declare files that register layers and the like, and whether those that a spec names may run."""
     add_plugin(parser)
     if computes:
         parser.set_defaults(allow_plugins=True)
@@ -35,7 +35,7 @@ def add_plugins(parser: argparse.ArgumentParser, *, computes: bool = False) -> N
 
 
 def add_plugin(parser: argparse.ArgumentParser) -> None:
-    """Files that register layers and the like."""
+    """Declare files that register layers and the like."""
     parser.add_argument(
         "--plugin",
         dest="plugins",
@@ -48,12 +48,12 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
 
 
 def spec_of(arguments: argparse.Namespace) -> Spec:
-    """The spec that `add_spec`'s arguments name."""
+    """Read the spec that `add_spec`'s arguments name."""
     return read_spec(arguments.spec, arguments)
 
 
 def read_spec(path: str | Path, arguments: argparse.Namespace) -> Spec:
-    """A spec, read with `add_spec`'s arguments."""
+    """Read a spec as `add_spec`'s arguments say."""
     return load(
         path,
         arguments.overrides,
@@ -64,19 +64,19 @@ def read_spec(path: str | Path, arguments: argparse.Namespace) -> Spec:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Where the data set is."""
+    """Declare where the files of a data set are, and whether missing ones are downloaded."""
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the data set's files")
     parser.add_argument("--download", action="store_true", help="fetch the data set where it is missing")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """A trained network."""
+    """Declare the run, or the checkpoint in it, that a verb reads its network from."""
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint in one")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """How many members of a team compute."""
+    """Declare how many workers compute."""
     parser.add_argument(
         "--threads",
         type=count,
@@ -86,7 +86,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on, within reason."""
+    """Parse a whole number from 1 to 100,000."""
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100,000, got '{text}'")
     return int(text)

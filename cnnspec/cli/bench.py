@@ -22,7 +22,7 @@ from cnnspec.train.network import available_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser, computes=True)
     add_threads(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Time every layer, or race another framework, and print the result."""
     spec = spec_of(arguments)
     graph = checked(spec)
     mode: Mode = "infer" if arguments.inference else "train"
@@ -108,7 +108,7 @@ def _print(found: Profile) -> None:
         f"{found.rate / 1e9:,.1f} GFLOP/s, {found.share:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
         f"medians, {found.steps} steps"
     )
-    console.print("rest: batches entering, meetings and threads waiting for one another")
+    console.print("rest: batches entering, barriers and threads waiting for one another")
     console.print("the table's steps have clocks and update at their end; those of the line below it do not")
 
 

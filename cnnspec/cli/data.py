@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("action", choices=("list", "fetch", "verify"), help="what to do")
     parser.add_argument(
         "sources",

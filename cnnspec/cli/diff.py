@@ -21,7 +21,7 @@ from cnnspec.spec import Spec, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("before", metavar="A", help="the older spec, or with --git a revision")
     parser.add_argument("after", metavar="B", help="the newer spec")
     parser.add_argument("--git", action="store_true", help="A is a revision, such as HEAD, of the file B")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the changes."""
+    """Print what changed; with --exit-code, 1 where anything did."""
     read = partial(load, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins)
     after = read(arguments.after)
     before = _revision(arguments.before, Path(arguments.after), read) if arguments.git else read(arguments.before)
@@ -51,15 +51,15 @@ def _revision(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
     except FileNotFoundError as error:
         raise RunError("git is not installed", "compare two files instead") from error
     with TemporaryDirectory() as folder:
-        then = Path(folder) / path.name
+        old = Path(folder) / path.name
         if done.returncode == 0:
             with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
                 archive.extractall(folder, filter="data")
-        if not then.is_file():
+        if not old.is_file():
             reason = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ") or "it is not there"
             raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
         try:
-            return read(then)
+            return read(old)
         except SpecError as error:
             near = f"{revision}:{path.parent}"
             spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]

@@ -17,7 +17,7 @@ from cnnspec.kernels.step import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_run(parser)
     add_data(parser)
     add_threads(parser)
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate."""
+    """Score the network on a split and print the figures."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     arguments.data = arguments.data or data_folder(arguments.run)
     data = opened(model.spec, model.graph, arguments)

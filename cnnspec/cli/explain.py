@@ -75,7 +75,7 @@ Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("topic", metavar="CODE|TYPE", nargs="?", help="such as conv2d; lists all by default")
     add_plugin(parser)
 

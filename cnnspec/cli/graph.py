@@ -17,14 +17,14 @@ ENDINGS = {".txt": "text", ".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser)
     parser.add_argument("--format", choices=tuple(FORMATS), help="default: what the output's ending says, else text")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there: .svg, .dot, .mmd or .txt")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw and print or write."""
+    """Draw the network and print the picture, or write it to a file."""
     spec = spec_of(arguments)
     kind = arguments.format or (ENDINGS.get(arguments.output.suffix, "text") if arguments.output else "text")
     picture = FORMATS[kind](outline(build(spec))).rstrip("\n")

@@ -13,13 +13,13 @@ TEMPLATES = ("lenet", "mlp", "resnet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("template", choices=TEMPLATES, help="which network")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: TEMPLATE.yaml; - prints it")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file; one that exists is left alone."""
+    """Write the template to a file; one that exists is not overwritten."""
     text = template(arguments.template)
     path = arguments.output or Path(f"{arguments.template}.yaml")
     if str(path) == "-":
@@ -36,5 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def template(name: str) -> str:
-    """The text of a template."""
+    """Return the text of a template."""
     return files("cnnspec.cli").joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")

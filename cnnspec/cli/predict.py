@@ -16,7 +16,7 @@ from cnnspec.kernels.step import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_run(parser)
     add_threads(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="pictures, or .npy arrays of images")
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict."""
+    """Print the likeliest classes of every image."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     settings = model.spec.data
     names = trained_classes(arguments.run) or (settings.class_names if settings else ())

@@ -10,13 +10,13 @@ from cnnspec.graph.render import render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser)
     parser.add_argument("--origins", action="store_true", help="say of every value where it was written")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the expanded spec."""
     spec = spec_of(arguments)
     print(render(spec, build(spec), origins=arguments.origins), end="")
     return 0

@@ -19,7 +19,7 @@ FIGURES = ("train.loss", "train.accuracy", "validation.loss", "validation.accura
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     actions = parser.add_subparsers(dest="action", metavar="list|compare", required=True)
     listing = actions.add_parser("list", help="every run in a folder, the newest last")
     listing.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List or compare."""
+    """List the runs in a folder, or compare those that are named."""
     if arguments.action == "list":
         if not arguments.folder.is_dir():
             raise RunError(f"no folder {arguments.folder}", "name the one that --out of `cnnspec train` had")

@@ -10,7 +10,7 @@ from cnnspec.spec.schema import schema_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_plugin(parser)
 
 

@@ -13,7 +13,7 @@ from cnnspec.train.smoke import smoke
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser, computes=True)
     parser.add_argument("--images", type=count, metavar="N", help="images (default: the batch size)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time to learn the batch (default: 20)")

@@ -27,7 +27,7 @@ RUNNERS_UP = 2  # printed; JSON has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Print the layers, the memory, and on request the plan and the passes."""
     spec = spec_of(arguments)
     graph = checked(spec)
     batch = arguments.batch or (spec.train.batch_size if spec.train else 1)
@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_stages(stages: list[dict[str, tuple[int, ...]]], batch: int) -> None:
-    """A line for what runs between two meetings."""
-    print(f"\nforward at batch {batch}, a line between meetings, rows of the first member + rows of the second:")
+    """Print a line for what runs between two barriers."""
+    print(f"\nforward at batch {batch}, a line between barriers, rows of the first worker + rows of the second:")
     for stage in stages:
         print("  " + ", ".join(f"{name} {' + '.join(map(str, rows))}".rstrip() for name, rows in stage.items()))
 
@@ -152,7 +152,7 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
 
 
 def bytes_text(count: int) -> str:
-    """`1.5 MiB` for 1572864."""
+    """Write a number of bytes with its unit: `1.5 MiB` for 1572864."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

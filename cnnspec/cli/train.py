@@ -45,7 +45,7 @@ REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last e
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     add_spec(parser, required=False, computes=True)
     add_data(parser)
     add_threads(parser)
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
                 about, position = run.about(), run.resume(model)
                 kept = keep(spec.plugins, run.path)
                 run.rewrite(render(replace(spec, plugins=kept), graph))
-            return _Training(arguments, spec, model, data, run, about).run(position)
+            return _TrainVerb(arguments, spec, model, data, run, about).run(position)
     except BrokenPipeError:
         raise
     except OSError as error:  # the data was read before: only the run directory is left
@@ -114,7 +114,7 @@ def _spec(arguments: argparse.Namespace) -> Spec:
     after = read_spec(arguments.spec or stored, arguments)
     old, new = (comparable(spec, build(spec)).splitlines() for spec in (before, after))
     if old != new:
-        changes = difflib.unified_diff(old, new, "the run", "now", lineterm="", n=0)
+        changes = difflib.unified_diff(old, new, "the run", "given", lineterm="", n=0)
         shown = "\n".join(line for line in changes if not line.startswith("@@"))
         raise RunError(f"{arguments.resume} was trained with another spec:\n{shown}", "only train.epochs may grow")
     if before.train and after.train and after.train.epochs < before.train.epochs:
@@ -124,8 +124,8 @@ def _spec(arguments: argparse.Namespace) -> Spec:
     return after
 
 
-class _Training:
-    """One training under way."""
+class _TrainVerb:
+    """A training in progress: its loop, its output to the terminal, and the files of its run."""
 
     def __init__(
         self, arguments: argparse.Namespace, spec: Spec, model: Model, data: Data, run: Run, about: dict[str, Any]
@@ -190,7 +190,7 @@ class _Training:
     def loop(
         self, position: Position, show: Watcher | None, log: Callable[[dict[str, Any]], None] | None
     ) -> Epoch | None:
-        """All epochs; the last one."""
+        """Train all epochs that are left and return the last one, or None where none is."""
 
         def watch(progress: Moment) -> None:
             self.session.watch(progress)

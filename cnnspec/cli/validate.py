@@ -31,7 +31,7 @@ MOST_ROUNDS = 9  # of fixes, each of which may bring others to light
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["specs"], help="files, folders, globs, or -")
     parser.add_argument("--format", choices=tuple(FORMATS), default="full", help="default: full")
     parser.add_argument("--output-file", type=Path, metavar="FILE", help="write the report there, and say less")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
     add_plugins(parser)
-    parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report these codes alone")
+    parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report only these codes")
     parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
 
 

@@ -30,7 +30,7 @@ from cnnspec.train.session import TRACED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Declare what the verb takes from the command line."""
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument("--steps", type=count, default=TRACED, metavar="N", help=f"at most {TRACED}, the default")
     parser.add_argument("--all", action="store_true", help="train all epochs again, and compare the weights after each")
@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"the same bits: {replay.steps} steps{epochs}")
     if difference is None:
         return 0
-    for name, (before, now) in changed.items():
-        print(f"cnnspec: note: {name} was {before}, is {now}", file=sys.stderr)
+    for name, (before, here) in changed.items():
+        print(f"cnnspec: note: {name} was {before}, is {here}", file=sys.stderr)
     why = "see the versions above" if changed else "all versions agree: look at the data and the machine"
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
@@ -96,7 +96,7 @@ def _same_weights(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> None:
 
 
 class _Stop(Exception):  # noqa: N818
-    """Enough was seen."""
+    """Raised inside the loop once all steps to compare are done, or one differs."""
 
 
 class _Replay:
@@ -135,14 +135,14 @@ class _Replay:
         if self.show is not None:
             self.show(progress)
         if step in self.ends:
-            now = self.model.fingerprint()
-            if now != self.ends[step]:
-                self.found = f"weights after step {step}: expected {self.ends[step]}, got {now}"
+            weights = self.model.fingerprint()
+            if weights != self.ends[step]:
+                self.found = f"weights after step {step}: expected {self.ends[step]}, got {weights}"
                 raise _Stop
         if step >= self.most and progress.position.done < progress.steps:
             raise _Stop
 
 
 def _changed(before: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    now = versions()
-    return {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
+    here = versions()
+    return {name: (before[name], here[name]) for name in here if name in before and before[name] != here[name]}

@@ -33,19 +33,19 @@ class Framework(Protocol):
         """Correlate x (n, h, w, c) with weights (kh, kw, c/groups, filters)."""
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """The largest of each window."""
+        """Take the largest number of each window."""
 
     def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """The mean of each window."""
+        """Take the mean of each window."""
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """An array of the type of another one."""
+        """Make an array of the type of another one."""
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
         """1 / (1 - rate) at random places, 0 at a share `rate` of them."""
 
     def batch_size(self, x: Tensor) -> int:
-        """The number of images."""
+        """Count the images of a batch."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Call:
 
     @property
     def x(self) -> Tensor:
-        """The only input."""
+        """The input of a layer that has one."""
         return self.inputs[0]
 
     @property
     def layer(self) -> Any:
-        """The node's layer."""
+        """The layer, with its fields of any type."""
         return self.node.layer
 
     @property
@@ -248,11 +248,11 @@ def _batch_norm(call: Call) -> Tensor:
     mean, variance = call.arrays["running_mean"], call.arrays["running_variance"]
     if call.training:
         momentum = layer.momentum
-        now = array.mean(x, axis=axes), array.var(x, axis=axes)
+        batch = array.mean(x, axis=axes), array.var(x, axis=axes)
         count = call.framework.batch_size(x) * int(np.prod(x.shape[1:-1], dtype=int))
-        call.state["running_mean"] = momentum * mean + (1 - momentum) * now[0]
-        call.state["running_variance"] = momentum * variance + (1 - momentum) * (count / max(count - 1, 1)) * now[1]
-        mean, variance = now
+        call.state["running_mean"] = momentum * mean + (1 - momentum) * batch[0]
+        call.state["running_variance"] = momentum * variance + (1 - momentum) * (count / max(count - 1, 1)) * batch[1]
+        mean, variance = batch
     scale = call.arrays["weight"] / array.sqrt(variance + layer.epsilon)
     return x * scale + (call.arrays["bias"] - mean * scale)
 

@@ -21,7 +21,7 @@ Arrays = dict[str, Tensor]
 
 
 class Jax:
-    """JAX's array functions."""
+    """The framework of `channels_last` in JAX."""
 
     def __init__(self) -> None:
         try:
@@ -34,7 +34,7 @@ class Jax:
     def convolution(
         self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
     ) -> Tensor:
-        """By `lax.conv_general_dilated`."""
+        """Correlate by `lax.conv_general_dilated`."""
         return self.lax.conv_general_dilated(
             x,
             weight,
@@ -55,7 +55,7 @@ class Jax:
         return total / (kernel[0] * kernel[1])
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """An array of the type of another one."""
+        """Make an array of the type of another one."""
         return self.array.asarray(values, like.dtype)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:

@@ -19,7 +19,7 @@ BACKEND = "tensorflow"
 
 
 class Keras:
-    """Keras's array functions."""
+    """The framework of `channels_last` in Keras on TensorFlow."""
 
     def __init__(self) -> None:
         os.environ.setdefault("KERAS_BACKEND", BACKEND)  # read when Keras starts, as is the next one
@@ -48,23 +48,23 @@ class Keras:
         return ops.concatenate([ops.conv(part, own, **settings) for part, own in parts], -1)
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """By `ops.max_pool`."""
+        """Take the largest number of each window by `ops.max_pool`."""
         return self.array.max_pool(x, kernel, stride, data_format="channels_last")
 
     def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """By `ops.average_pool`."""
+        """Take the mean of each window by `ops.average_pool`."""
         return self.array.average_pool(x, kernel, stride, data_format="channels_last")
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """An array of the type of another one."""
+        """Make an array of the type of another one."""
         return self.array.convert_to_tensor(values, like.dtype)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
-        """TensorFlow's own noise."""
+        """Draw the places from TensorFlow's own generator."""
         return self.tensorflow.cast(self.tensorflow.random.uniform(shape) >= rate, "float32") / (1 - rate)
 
     def batch_size(self, x: Tensor) -> int:
-        """Images come in one size."""
+        """Count the images of the batch, which has one size."""
         return int(x.shape[0])
 
 
@@ -126,7 +126,7 @@ class KerasNetwork:
         return value, tape.gradient(value, [self.arrays[name].value for name in names])
 
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
-        """One step: loss, gradients, update."""
+        """Return a program that does one step: loss, gradients, update."""
         decays = channels_last.decays(self.graph, optimizer)
         names, own = list(decays), _optimizer(self.framework.keras, optimizer)
         variables = [self.arrays[name] for name in names]

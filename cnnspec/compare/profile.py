@@ -30,11 +30,11 @@ TURN = 4  # steps with clocks, as many without, then a large product, and so on
 
 @dataclass
 class Cell:
-    """What one layer does in one direction: thread time of the step that runs now, and what it works on."""
+    """What one layer does in one direction: thread time, and what it works on."""
 
     macs: int = 0  # of the whole batch
     bytes: int = 0  # arrays read and written, once each
-    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a shard, so that members share none
+    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a shard, so that workers share none
     seconds: list[float] = field(default_factory=list)  # of every step that counted
 
     def wrap(self, program: Program) -> list[Step | Reduce]:
@@ -53,17 +53,17 @@ class Cell:
             clock[0] = 0
 
     def figures(self, busy: int) -> tuple[float, int, int]:
-        """Seconds of the team, multiply-accumulates and bytes."""
+        """Return the seconds that `busy` workers take, multiply-accumulates and bytes."""
         return statistics.median(self.seconds) / busy, self.macs, self.bytes
 
 
 def _clocked(step: Step, clock: Array) -> Step:
-    now = time.perf_counter_ns
+    read = time.perf_counter_ns
 
     def run() -> None:
-        started = now()
+        started = read()
         step()
-        clock[0] += now() - started
+        clock[0] += read() - started
 
     return run
 
@@ -79,7 +79,7 @@ class TimedLayer:
         return getattr(self.layer, name)
 
     def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """Timed with the whole."""
+        """Return the part with its time counted to the whole layer's."""
         found = self.layer.part(rows, *inputs, n=n, mode=mode)
         if found is None:
             return None
@@ -92,7 +92,7 @@ class TimedLayer:
         return self._timed("prepare", self.layer.prepare(o), 0, [*o.params.values()])
 
     def forward(self, o: Operands) -> Program:
-        """Timed."""
+        """Bind the programs of the layer with every step timed."""
         return self._timed(
             "forward", self.layer.forward(o), o.output.shape[-1], [*o.inputs, o.output, *o.params.values()]
         )
@@ -135,7 +135,7 @@ class TimedLoss:
         return getattr(self.loss, name)
 
     def bind(self, prediction: Array, *others: Any) -> Step:
-        """Timed."""
+        """Bind the programs of the layer with every step timed."""
         self.cell.bytes += 2 * prediction.nbytes
         (step,) = self.cell.wrap([self.loss.bind(prediction, *others)])
         return cast(Step, step)
@@ -143,7 +143,7 @@ class TimedLoss:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer in one direction. Seconds are those of the whole team: thread time over the threads at work."""
+    """One layer in one direction. Seconds are those of all workers together: thread time over the threads at work."""
 
     layer: str
     type: str
@@ -180,7 +180,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """The time of a step with clocks that no row has: entering, meetings, threads that wait for one another."""
+        """The time of a step with clocks that no row has: entering, barriers, threads that wait for one another."""
         return self.timed - self.update - sum(row.seconds for row in self.rows)
 
     @property
@@ -190,7 +190,7 @@ class Profile:
 
     @property
     def share(self) -> float:
-        """Of the peak."""
+        """The rate of a step as a fraction of the machine's peak."""
         return self.rate / self.peak
 
 
@@ -215,20 +215,20 @@ def profile(
             nodes.append(dataclasses.replace(node, layer=cast(Layer, layer)))
         return dataclasses.replace(optimised, nodes=tuple(nodes))
 
-    team, weights = WorkerPool(threads), Weights(graph)
+    workers, weights = WorkerPool(threads), Weights(graph)
     weights.initialise(0)
     training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
     timed_loss = TimedLoss(loss) if training and loss else None
     passes = {**PASSES[mode], "time-layers": time_layers}
     bound = cast(Loss, timed_loss) if timed_loss else None
-    plan = lower(graph, batch, mode, weights, team, loss=bound, training=training, passes=passes)
-    plain = lower(graph, batch, mode, weights, team, loss=loss if training else None, training=training)
+    plan = lower(graph, batch, mode, weights, workers, loss=bound, training=training, passes=passes)
+    plain = lower(graph, batch, mode, weights, workers, loss=loss if training else None, training=training)
     fill(plan, graph)
     fill(plain, graph)
     cells = [cell for layer, _ in timed.values() for cell in layer.cells.values()]
     cells += [timed_loss.cell] if timed_loss else []
-    turns = _turns(plan, plain, team, cells, seconds)
-    team.close()
+    turns = _turns(plan, plain, workers, cells, seconds)
+    workers.close()
     busy = min(threads, max(len(shards_of(batch)), MEMBERS))
     rows = [
         Row(name, layer.type_name, direction, *cell.figures(busy))
@@ -243,7 +243,7 @@ def profile(
         mode=mode,
         batch=batch,
         threads=threads,
-        peak=2 * team.size * SIDE**3 / statistics.median(turns.products),
+        peak=2 * workers.size * SIDE**3 / statistics.median(turns.products),
         rows=tuple(rows),
         step=statistics.median(turns.steps),
         timed=statistics.median(turns.timed),
@@ -262,20 +262,20 @@ class _Turns:
     products: list[float] = field(default_factory=list)
 
 
-def _turns(timed: Plan, plain: Plan, team: WorkerPool, cells: Sequence[Cell], seconds: float) -> _Turns:
+def _turns(timed: Plan, plain: Plan, workers: WorkerPool, cells: Sequence[Cell], seconds: float) -> _Turns:
     """Run both plans and the large products in turn; the cells get the times of the layers."""
-    product, found = large_products(team), _Turns()
-    _turn(timed, plain, team, product, cells, found)  # warms up
+    product, found = large_products(workers), _Turns()
+    _turn(timed, plain, workers, product, cells, found)  # warms up
     for cell in cells:
         cell.seconds.clear()
     found, end = _Turns(), time.perf_counter() + seconds
     while not found.steps or time.perf_counter() < end:
-        _turn(timed, plain, team, product, cells, found)
+        _turn(timed, plain, workers, product, cells, found)
     return found
 
 
 def _turn(
-    timed: Plan, plain: Plan, team: WorkerPool, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns
+    timed: Plan, plain: Plan, workers: WorkerPool, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns
 ) -> None:
     for _ in range(TURN):
         started = time.perf_counter()
@@ -293,7 +293,7 @@ def _turn(
             plain.step(RATE)
         found.steps.append(time.perf_counter() - started)
     started = time.perf_counter()
-    team.run(product)
+    workers.run(product)
     found.products.append(time.perf_counter() - started)
 
 
@@ -315,10 +315,10 @@ def fill(plan: Plan, graph: Graph) -> None:
     plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
 
 
-def large_products(team: WorkerPool) -> list[Phase]:
+def large_products(workers: WorkerPool) -> list[Phase]:
     """A phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
-    pairs = random.random((team.size, 2, SIDE, SIDE), np.float32)
+    pairs = random.random((workers.size, 2, SIDE, SIDE), np.float32)
     return [[blocks.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 

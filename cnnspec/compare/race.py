@@ -1,4 +1,4 @@
-"""Several programs for one task, measured in alternation: the machine's drift meets them all alike."""
+"""Several programs for one task, measured in alternation, so that a slow phase of the machine slows all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 Program = Callable[[], object]
-SLICE = 0.2  # seconds of one program before the next one's turn: neighbours on the machine come and go within seconds
+SLICE = 0.2  # seconds of one program before the next: other load on the machine comes and goes within seconds
 FEWEST = 3  # runs of a round
-WARM = 2, 0.05  # runs before the first that counts, or seconds of them: what the one before has left in caches must go
+WARM = 2, 0.05  # runs before the first that counts, or seconds of them: what the last program left in caches must go
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Race:
 
     @property
     def best(self) -> str:
-        """The fastest of the others."""
+        """The name of the fastest of the other programs."""
         return min((name for name in self.seconds if name != self.own), key=self.median)
 
     def ratios(self, other: str) -> tuple[float, ...]:

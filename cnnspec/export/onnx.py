@@ -20,7 +20,7 @@ Writer = Callable[["ModelWriter", Node, Sequence[str]], None]
 
 @cache
 def package() -> Any:
-    """The package; RunError where it is not installed."""
+    """Import the onnx package; RunError where it is not installed."""
     try:
         return importlib.import_module("onnx")
     except ImportError as error:
@@ -28,7 +28,7 @@ def package() -> Any:
 
 
 def model(graph: Graph, values: Mapping[str, Array]) -> Any:
-    """The graph as an `onnx.ModelProto`, with the parameters and states in `values` by name.
+    """Return the graph as an `onnx.ModelProto`, with the parameters and states in `values` by name.
 
     RunError with all layers that have no counterpart.
     """
@@ -63,12 +63,12 @@ class ModelWriter:
         self.names: set[str] = set()
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """One operator; the name of its output."""
+        """Append one operator and return the name of its output."""
         self.nodes.append(package().helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: Any) -> str:
-        """An array under a name."""
+        """Store an array as a constant of the model, once, and return its name."""
         if name not in self.names:
             self.names.add(name)
             self.constants.append(package().numpy_helper.from_array(np.ascontiguousarray(value), name))

@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One split of one run."""
+    """One line of a diagram: the figures of one split in one run, epoch by epoch."""
 
     rows: Rows
     split: str
@@ -45,10 +45,10 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     rows = [row for curve in curves for row in curve.rows]
-    judged = any(row["train.accuracy"] is not None for row in rows)
-    figure = Figure(figsize=(10 if judged else 5.5, 4), dpi=120, layout="constrained")
+    classifies = any(row["train.accuracy"] is not None for row in rows)
+    figure = Figure(figsize=(10 if classifies else 5.5, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if judged else 1, squeeze=False)[0]
+    panels = figure.subplots(1, 2 if classifies else 1, squeeze=False)[0]
     for axes, what, corner in zip(panels, ("loss", "accuracy"), ("upper right", "lower right"), strict=False):
         for curve in curves:
             name = f"{curve.split}.{what}"
@@ -63,7 +63,7 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
             axes.legend(fontsize="small", loc=corner)
     if all(row["train.loss"] > 0 for row in rows):
         panels[0].set_yscale("log")
-    if judged:
+    if classifies:
         panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.suptitle(title)
     figure.savefig(path)

@@ -79,7 +79,7 @@ def _label(box: Box) -> list[str]:
 
 
 def _numbers(outline: Outline) -> dict[str, str]:
-    """Identifiers that every format takes."""
+    """Give every box an identifier that Mermaid and DOT accept."""
     boxes = {box.name: f"n{number}" for number, box in enumerate(outline.boxes)}
     return boxes | {f"frame {frame}": f"f{number}" for number, frame in enumerate(outline.frames)}
 

@@ -31,7 +31,7 @@ class Events:
         self._write(file_version=FIRST)
 
     def close(self) -> None:
-        """End the file."""
+        """Write what is buffered and close the file."""
         self._writer.close()
 
     def add(self, row: Mapping[str, Any]) -> None:

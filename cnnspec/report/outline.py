@@ -25,7 +25,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A value on its way, with its shape."""
+    """A value that one layer hands to another, with its shape."""
 
     source: str
     target: str
@@ -44,7 +44,7 @@ class Outline:
 
 
 def outline(graph: Graph) -> Outline:
-    """The picture's content."""
+    """Return what a picture of the graph shows, whatever format it is drawn in."""
     shapes: dict[str, Shape] = {INPUT: graph.input_shape, **{node.name: node.shape for node in graph.nodes}}
     frames: dict[str, None] = {}
     # A layer that is given an activation is named as a frame would be, and is none.
@@ -113,7 +113,7 @@ def _figures(node: Node) -> Iterator[str]:
 
 
 def short(count: int) -> str:
-    """`25.6M` for 25557032."""
+    """Write a count in three digits: `25.6M` for 25557032."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g}{unit}"

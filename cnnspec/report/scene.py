@@ -51,7 +51,7 @@ class Area:
 
 
 def as_svg(outline: Outline) -> str:
-    """The whole picture."""
+    """Return the picture as the text of an SVG file."""
     return _Scene(outline).draw()
 
 

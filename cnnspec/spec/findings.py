@@ -1,4 +1,4 @@
-"""What is wrong with a spec, gathered so that all of it comes in one run."""
+"""The list of what is wrong with a spec, so that one run reports all of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
-        self._told: set[tuple[str, str, Span]] = set()  # a mistake in a block is told at its first use alone
+        self._told: set[tuple[str, str, Span]] = set()  # a mistake in a block is reported at its first use only
 
     def error(
         self,
@@ -40,7 +40,7 @@ class Findings:
         return Wrong(message)
 
     def warn(self, code: str, message: str, span: Span, where: Where, help: str | None = None) -> None:
-        """Record a warning."""
+        """Record a warning, which does not stop the spec from being used."""
         self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
 
     def drop(self, code: str) -> None:

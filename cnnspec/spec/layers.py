@@ -73,7 +73,7 @@ class LayersBuilder:
     def entries(
         self, tree: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...] = ()
     ) -> tuple[Entry, ...]:
-        """The entries of one list."""
+        """Make the entries of one list of layers; those that are wrong are reported and left out."""
         if not isinstance(tree, Items):
             self.findings.error("invalid-value", f"expected a list of layers, got {got(plain(tree))}", tree.span, where)
             return ()
@@ -131,7 +131,7 @@ class LayersBuilder:
         return True if given is None else bool(self.typing.value(bool, given, where.down("trainable")))
 
     def layer(self, item: Tree, names: LayerNames, where: Where) -> LayerEntry:
-        """One layer."""
+        """Make the entry of one layer; Wrong where it cannot be used."""
         self.layers += 1
         if self.layers > MOST_LAYERS:
             self.findings.error("too-large", f"expected at most {MOST_LAYERS:,} layers", item.span, where)
@@ -278,7 +278,7 @@ class LayersBuilder:
     def residual(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
-        """A body and its shortcut."""
+        """Make the entry of a residual: its body and its shortcut."""
         keys = ("type", "id", "from", "body", "shortcut", "trainable")
         meant = self.typing.known_keys(item, keys, where, "key of residual")
         inputs = self.single(item, names, where)
@@ -301,7 +301,7 @@ class LayersBuilder:
     def parallel(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
-        """Branches, and how they merge."""
+        """Make the entry of parallel branches and of how they merge."""
         keys = ("type", "id", "from", "branches", "merge", "trainable")
         meant = self.typing.known_keys(item, keys, where, "key of parallel")
         inputs = self.single(item, names, where)
@@ -321,7 +321,7 @@ class LayersBuilder:
         return ParallelEntry(name, made, merge, place_of(item, where), inputs, named)
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
-        """One of a few words."""
+        """Read a key whose value is one of a few words, or its default."""
         given = item.get(key)
         if given is None:
             return default

@@ -112,7 +112,7 @@ def _unreadable(error: yaml.MarkedYAMLError, file: str) -> SpecError:
 
 
 def _point(file: str, before: str) -> Span:
-    """The place behind a text."""
+    """Return the position after the last character of a text."""
     lines = LINE_BREAK.split(before)
     return Span(file, len(lines), len(lines[-1]) + 1, len(lines), len(lines[-1]) + 2)
 

@@ -21,7 +21,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A sequence."""
+    """A sequence of values, each with its own span."""
 
     items: tuple[Tree, ...]
     span: Span
@@ -36,16 +36,16 @@ class Mapping:
     span: Span
 
     def get(self, key: str) -> Tree | None:
-        """The value of a key, or None."""
+        """Return the value of a key, or None where the mapping does not have it."""
         return self.values.get(key)
 
     def with_value(self, key: str, value: Tree) -> Mapping:
-        """A copy in which a key has another value."""
+        """Return a copy in which a key has another value."""
         keys = {**self.keys, key: self.keys.get(key, value.span)}
         return Mapping(keys, {**self.values, key: value}, self.span)
 
     def without(self, *keys: str) -> Mapping:
-        """A copy without some keys."""
+        """Return a copy of the mapping without some keys."""
         return Mapping(
             {key: span for key, span in self.keys.items() if key not in keys},
             {key: value for key, value in self.values.items() if key not in keys},
@@ -64,17 +64,17 @@ class Where:
     uses: tuple[Related, ...] = field(default=())
 
     def down(self, key: str | int) -> Where:
-        """One level further."""
+        """Return the path of a value under this one: a key of a mapping or a position in a list."""
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.path else key
         return Where(self.path + step, self.uses)
 
     def used(self, message: str, span: Span) -> Where:
-        """Inside a block that was used at a place."""
+        """Return the same path inside a block that was used at a place."""
         return Where(self.path, (*self.uses, Related(message, span)))
 
 
 def plain(tree: Tree) -> Any:
-    """The Python value without places."""
+    """Return the value as Python lists, dictionaries and scalars, without places."""
     match tree:
         case Scalar():
             return tree.value
@@ -85,7 +85,7 @@ def plain(tree: Tree) -> Any:
 
 
 def place_of(tree: Tree, where: Where) -> Place:
-    """The place of a value, for stages that no longer see the tree."""
+    """Return the place of a value, for stages that do not see the tree."""
     if isinstance(tree, Mapping):
         values = {key: value.span for key, value in tree.values.items()}
         return Place(tree.span, tree.keys, values, where.path, where.uses)

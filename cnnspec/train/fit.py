@@ -124,7 +124,7 @@ def _stands_still(model: Network, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 class _Pass:
-    """One epoch in the making."""
+    """Train one epoch, from whichever step on, and score it."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Pass:
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
         self.settings, self.max_steps = model.spec.train, max_steps
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
-        self.judged = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
+        self.classifies = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
         with one_blas_thread:
@@ -212,7 +212,7 @@ class _Pass:
         return loss / len(batch.labels)
 
     def rate(self, done: int, fallen: float) -> float:
-        """The learning rate of the step that has that many of the epoch before it."""
+        """Return the learning rate of the step of an epoch that follows `done` others."""
         moment = self.position.epoch - 1 + done / self.steps
         factor = self.settings.schedule.factor(moment, self.settings.epochs)
         return float(self.settings.optimizer.learning_rate * factor * fallen)
@@ -232,6 +232,6 @@ class _Pass:
             position=position,
             steps=self.steps,
             step_loss=loss,
-            accuracy=position.right / max(position.images, 1) if self.judged else None,
+            accuracy=position.right / max(position.images, 1) if self.classifies else None,
             images_per_second=(position.images - before.images) / max(seconds, 1e-9),
         )

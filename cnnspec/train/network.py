@@ -39,7 +39,7 @@ class Network:
         with one_blas_thread:
             self.weights.initialise(spec.seed)
         self.threads = threads or available_cores()
-        self.team = WorkerPool(self.threads)
+        self.workers = WorkerPool(self.threads)
         self.training: Training | None = None
         if settings is not None:
             self.training = Training(
@@ -73,7 +73,7 @@ class Network:
                 batch,
                 mode,
                 self.weights,
-                self.team,
+                self.workers,
                 entry=entry,
                 loss=self.loss,
                 training=self.training if mode == "train" else None,
@@ -83,7 +83,7 @@ class Network:
         return self._plans[key]
 
     def _forget(self, mode: Mode) -> None:
-        """Make room for one more inference plan; training plans stay."""
+        """Drop the inference plan unused for longest where there is no room for one more; training plans stay."""
         kept = [key for key in self._plans if key[1] == "infer"]
         if mode == "infer" and len(kept) >= INFERENCE_PLANS:
             del self._plans[kept[0]]
@@ -97,7 +97,7 @@ class Network:
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
-        """All figures on labelled images."""
+        """Score the network on labelled images: loss, accuracy and the other figures of a Score."""
         classifies = len(self.graph.output.shape) == 1 and not (self.loss and self.loss.reads_input)
         k = self.spec.train.top_k if self.spec.train else 5
         tally = Tally(self.graph.output.shape[0] if classifies else None, k)
@@ -118,7 +118,7 @@ class Network:
         return fingerprint(dict(self.weights.arrays()), self.training.averages() if self.training else {})
 
     def score(self, dataset: Dataset) -> Score:
-        """All figures on a data set."""
+        """Score the network on a data set."""
         return self.evaluate(dataset.pixels, dataset.labels)
 
     @property
@@ -143,6 +143,6 @@ class Network:
 
 
 def available_cores() -> int:
-    """The processors that this process may use."""
+    """Count the processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)

@@ -44,7 +44,7 @@ class Score:
         return _mean(2 * self._right(), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
 
     def figures(self) -> dict[str, Any]:
-        """All figures by name."""
+        """Return all figures by name, None for those that do not apply."""
         return {name: getattr(self, name) for name in FIGURES}
 
     def _right(self) -> Array:
@@ -65,7 +65,7 @@ class Tally:
         self.confusion = None if classes is None else np.zeros((classes, classes), np.int64)
 
     def add(self, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
-        """One part: losses, true and predicted classes, and what the network gave, (n, classes)."""
+        """Add one part: its losses, true and predicted classes, and the network's outputs (n, classes)."""
         self.loss += float(losses.sum(dtype=np.float64))
         self.images += len(labels)
         if self.confusion is None or predictions is None or output is None:
@@ -78,13 +78,13 @@ class Tally:
             self.near += len(labels)
 
     def score(self, *, has_loss: bool) -> Score:
-        """What it came to."""
+        """Return the figures over all parts that were added."""
         count = max(self.images, 1)
-        judged = self.confusion is not None
+        classifies = self.confusion is not None
         return Score(
             loss=self.loss / count if has_loss else None,
             accuracy=float(np.trace(self.confusion)) / count if self.confusion is not None else None,
             images=self.images,
             confusion=self.confusion,
-            top_k=self.near / count if judged else None,
+            top_k=self.near / count if classifies else None,
         )
