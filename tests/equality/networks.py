@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from jsonschema import Draft202012Validator
 
 from cnnspec import registry
 from cnnspec.diagnostics import SpecError
@@ -37,12 +38,17 @@ USUAL: Mapping[str, Sequence[Any]] = {
     "memory": (0.5, 0.9),
     "filters": (1, 2, 3, 4, 6, 8, 12),
     "units": (1, 2, 3, 5, 8, 16),
-    "kernel_size": (1, 2, 3, 3, 4, 5, [1, 3], [3, 2]),
+    "kernel_size": (1, 2, 2, 3, 3, 4, 5, [1, 3], [3, 2]),
+    "stride": (1, 2, 2, 3, [1, 2], [2, 1]),
+    "padding": ("valid", "same", "same", "same_lower", "half", 0, 1, 2, [0, 1], [1, 0], [1, 0, 0, 1], [0, 2, 1, 1]),
     "groups": (1, 2, 3, 4),
     "order": ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]),
     "rate": (0.0,),
 }
+COMMON: Mapping[str, Sequence[Any]] = {"kernel_size": (2, 3), "stride": (1, 2), "padding": ("valid", "same", "half")}
+SIZED = {"filters", "units", "kernel_size"}  # options of the layers that most networks are made of
 ALWAYS = {"rate"}  # given even where it could be left out
+MOST_PARAMETERS = 100_000
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 31, 32, 33, 40, 64)
 
 
@@ -84,7 +90,7 @@ class Case:
             setup.spec.train.loss.check(setup.graph.output.shape, None, setup.graph.input_shape)
         except (SpecError, ShapeError):
             return False
-        return setup.graph.parameter_count < 20_000
+        return setup.graph.parameter_count < MOST_PARAMETERS
 
     @property
     def setup(self) -> Setup:
@@ -103,7 +109,8 @@ def draw(seed: int, steps: int = 1, **usual: Sequence[Any]) -> Case:
     """The case of a seed; `usual` says what some fields are drawn from instead."""
     random = np.random.default_rng(seed)
     while True:
-        case = Case(_Drawing(random, {**USUAL, **usual}).content(), steps)
+        common = COMMON if random.random() < 0.5 else {}
+        case = Case(_Drawing(random, {**USUAL, **common, **usual}).content(), steps)
         if case.is_valid:
             return case
 
@@ -142,14 +149,13 @@ class _Drawing:
         return choices[int(self.random.integers(len(choices)))]
 
     def content(self) -> Content:
-        large = self.chance(0.15)
-        longest, self.most = (36, 12_000) if large else (13, 1_500)
-        channels, height, width = (int(self.random.integers(1, most + 1)) for most in (4, longest, longest))
+        large = self.chance(0.5)  # enough for workers to divide the rows of a map among them
+        least, longest, self.most = (12, 36, 24_000) if large else (1, 13, 1_500)
+        channels = int(self.random.integers(1, 5))
+        height, width = (int(length) for length in self.random.integers(least, longest + 1, 2))
         self.values["input"] = (channels, height, width) if self.chance(0.95) else (channels * 5,)
-        names = [  # those that must be told something, such as convolutions and poolings, three times as often
-            name for name, cls in registry.table("layer").items() for _ in range(3 if schema_of(cls)["required"] else 1)
-        ]
-        for _ in range(int(self.random.integers(1, 10))):
+        names = self.some_types()
+        for _ in range(int(self.random.integers(1, 11))):
             for _ in range(30):  # until one fits
                 if self.add(self.pick(names)):
                     break
@@ -159,6 +165,20 @@ class _Drawing:
         batches = [batch for batch in BATCHES if not large or batch <= 32]
         train = {"epochs": 1, "batch_size": self.pick(batches), **train}
         return {"cnnspec": 1, "input": list(self.values["input"]), "layers": self.layers, "train": train}
+
+    def some_types(self) -> list[str]:
+        """Layers for one network: all, or a few that then meet often, those with windows or units four times as likely.
+
+        Source: Groce et al., "Swarm testing" (2012).
+        """
+        names = list(registry.table("layer"))
+        if self.chance(0.3):
+            return names
+        likely = np.array(
+            [1 + 3 * bool(SIZED & {*schema_of(registry.find("layer", name))["required"]}) for name in names]
+        )
+        count = int(self.random.integers(3, 8))
+        return [str(name) for name in self.random.choice(names, count, replace=False, p=likely / likely.sum())]
 
     def add(self, name: str) -> bool:
         cls = registry.find("layer", name)
@@ -226,7 +246,9 @@ class _Drawing:
     def value(self, name: str, part: Mapping[str, Any]) -> Any:
         """A value that fits a part of a schema; None to leave the field out."""
         if name in self.usual:
-            return self.pick(self.usual[name])
+            value = self.pick(self.usual[name])
+            if Draft202012Validator(part).is_valid(value):
+                return value
         if "anyOf" in part:
             return self.value(name, self.pick(part["anyOf"]))
         if "enum" in part:
