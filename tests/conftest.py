@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+
+# Examples may take as long as the machine likes, and no file is written: the folder may be read-only.
+settings.register_profile("anywhere", deadline=None, database=None)
+settings.load_profile("anywhere")
 
 
 @pytest.fixture(scope="session")
