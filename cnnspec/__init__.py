@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnspec.api import Model, compile, load
 
 __version__ = "0.1.0"
+__all__ = ["Model", "compile", "load"]
 
-_HOMES = {"load": "cnnspec.spec", "build": "cnnspec.graph", "compile": "cnnspec.api", "Model": "cnnspec.api"}
+_HOMES = {"load": "cnnspec.spec", "compile": "cnnspec.api", "Model": "cnnspec.api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import cnnspec
+from cnnspec.cli.validate import check_file
 from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.spec import loads
 
@@ -40,10 +41,25 @@ def test_all_findings_come_at_once() -> None:
     assert sorted(codes(text)) == ["expect-not-met", "input-mismatch", "output-mismatch"]
 
 
+CORPUS = Path(__file__).parent / "spec" / "bad"
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_validate_refuses_is_refused(path: Path) -> None:
+    expected = [found for found in check_file(str(path), allow_plugins=True) if found.severity == "error"]
+    if not expected:
+        pytest.skip("warnings alone")
+    with pytest.raises(SpecError) as caught:
+        cnnspec.compile(path)
+    assert [found for found in caught.value.diagnostics if found.severity == "error"] == expected
+
+
 def test_a_file_and_changes_to_it(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(NET, encoding="utf-8")
-    assert cnnspec.compile(path, ["train.batch_size=5"]).spec.train.batch_size == 5
+    train = cnnspec.compile(path, ["train.batch_size=5"]).spec.train
+    assert train is not None
+    assert train.batch_size == 5
 
 
 def test_training_needs_data() -> None:

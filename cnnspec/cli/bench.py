@@ -68,7 +68,7 @@ def _figures(found: Profile) -> dict[str, Any]:
         "peak_flops": found.peak,
         "step_seconds": found.step,
         "flops": found.rate,
-        "share_of_peak": found.share,
+        "share_of_peak": found.fraction,
         "timed_step_seconds": found.timed,
         "update_seconds": found.update,
         "rest_seconds": found.rest,
@@ -105,7 +105,7 @@ def _print(found: Profile) -> None:
     console.print(table)
     console.print(
         f"\n{found.mode} at batch {found.batch} on {found.threads} threads: {found.batch / found.step:,.0f} images/s, "
-        f"{found.rate / 1e9:,.1f} GFLOP/s, {found.share:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
+        f"{found.rate / 1e9:,.1f} GFLOP/s, {found.fraction:.0%} of this machine's {found.peak / 1e9:,.0f} GFLOP/s; "
         f"medians, {found.steps} steps"
     )
     console.print("rest: batches entering, barriers and threads waiting for one another")

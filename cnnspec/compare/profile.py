@@ -189,7 +189,7 @@ class Profile:
         return 2 * sum(row.macs for row in self.rows) / self.step
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """The rate of a step as a fraction of the machine's peak."""
         return self.rate / self.peak
 
