@@ -111,25 +111,40 @@ def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: 
     return found[graph.output.name]
 
 
-def loss_of(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    """The mean loss of a batch by the formulas of the losses."""
+def _softmax_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
     t = pytorch.torch()
-    functional = t.nn.functional
-    if settings.type_name == "softmax_cross_entropy":
-        hot = functional.one_hot(classes, y.shape[1]).to(y.dtype)
-        counts = 1.0
-        if settings.class_weights is not None:
-            counts = (hot * t.tensor(settings.class_weights, dtype=y.dtype)).sum(1)
-        e = settings.label_smoothing
-        target = hot * (1 - e) + e / y.shape[1]
-        return (counts * -(target * functional.log_softmax(y, 1)).sum(1)).mean()
-    target = x if settings.reads_input else functional.one_hot(classes, y.shape[1]).to(y.dtype)
-    if settings.type_name == "mean_squared_error":
-        return functional.mse_loss(y, target)
-    if settings.type_name == "huber":
-        return functional.huber_loss(y, target, delta=settings.delta)
-    assert settings.type_name == "binary_cross_entropy", f"write {settings.type_name} here"
-    return functional.binary_cross_entropy_with_logits(y, target)
+    hot = t.nn.functional.one_hot(classes, y.shape[1]).to(y.dtype)
+    counts = 1.0
+    if settings.class_weights is not None:
+        counts = (hot * t.tensor(settings.class_weights, dtype=y.dtype)).sum(1)
+    e = settings.label_smoothing
+    target = hot * (1 - e) + e / y.shape[1]
+    return (counts * -(target * t.nn.functional.log_softmax(y, 1)).sum(1)).mean()
+
+
+def _target(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    return x if settings.reads_input else pytorch.torch().nn.functional.one_hot(classes, y.shape[1]).to(y.dtype)
+
+
+def _mean_squared_error(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    return pytorch.torch().nn.functional.mse_loss(y, _target(settings, y, x, classes))
+
+
+def _huber(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    return pytorch.torch().nn.functional.huber_loss(y, _target(settings, y, x, classes), delta=settings.delta)
+
+
+def _binary_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    functional = pytorch.torch().nn.functional
+    return functional.binary_cross_entropy_with_logits(y, _target(settings, y, x, classes))
+
+
+LOSSES: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {  # the mean loss of a batch
+    "binary_cross_entropy": _binary_cross_entropy,
+    "huber": _huber,
+    "mean_squared_error": _mean_squared_error,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+}
 
 
 Update = Callable[[Any, dict[str, Array], Array, Array, float, float, int], Array]
@@ -184,6 +199,14 @@ UPDATES: Mapping[str, Update] = {
 }
 
 
+def without_counterpart(setup: Setup) -> list[str]:
+    """The types of a setup that PyTorch's side has no formula of, such as a layer that is new."""
+    assert setup.spec.train is not None
+    missing = {node.layer.type_name for node in setup.graph.nodes} - FUNCTIONS.keys()
+    missing |= {setup.spec.train.loss.type_name} - LOSSES.keys()
+    return sorted(missing | ({setup.spec.train.optimizer.type_name} - UPDATES.keys()))
+
+
 class Twin:
     """A training as PyTorch computes it; `shaken` changes every weight by that share, to see what rounding may do."""
 
@@ -221,7 +244,9 @@ class Twin:
         x = t.tensor(values.images(step, setup.batch, self.graph.input_shape))
         classes = t.tensor(setup.labels(step))
         tensors = {key: t.tensor(array, requires_grad=key in self.decays) for key, array in self.params.items()}
-        loss = loss_of(self.settings.loss, forward(self.graph, tensors, self.state, x, True), x, classes)
+        settings = self.settings.loss
+        output = forward(self.graph, tensors, self.state, x, True)
+        loss = LOSSES[settings.type_name](settings, output, x, classes)
         keys = list(self.decays)
         found = (
             t.autograd.grad(loss, [tensors[key] for key in keys], allow_unused=True)
