@@ -13,6 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 RANKS = (
     ("diagnostics",),
+    ("lock",),
     ("shapes",),
     ("registry",),
     ("fields",),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from cnnspec.diagnostics import DataError
+from cnnspec.lock import locked
 
 ATTEMPTS = 3  # in a row, each from where the one before stopped
 CHUNK = 1 << 16  # bytes
@@ -24,7 +24,7 @@ def download(address: str, target: Path, sha256: str, watch: Watch | None = None
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    with _locked(target.with_name(f".{target.name}.lock")):
+    with locked(target.with_name(f".{target.name}.lock"), wait=True):
         if target.is_file() and file_checksum(target) == sha256:
             return
         resumed = part.is_file()
@@ -101,13 +101,3 @@ def _append(address: str, part: Path, watch: Watch | None) -> None:
             os.fsync(file.fileno())
     if total is not None and size < total:
         raise _CutOffError(f"truncated, expected {total:,} bytes, got {size:,}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait for a lock that ends with the process that holds it; the empty file stays."""
-    import fcntl
-
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from cnnspec.diagnostics import RunError
+from cnnspec.lock import locked
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
@@ -59,16 +60,12 @@ class Run:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training here; RunError where one does. It ends with the process at the latest."""
-        import fcntl
-
-        directory = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, wait=False))
+            except BlockingIOError as error:
+                raise RunError(f"another process is training in {self.path}", "wait for it, or stop it") from error
             yield
-        except BlockingIOError as error:
-            raise RunError(f"another process is training in {self.path}", "wait for it, or stop it") from error
-        finally:
-            os.close(directory)
 
     def begin(self, model: Network, spec: str, about: Mapping[str, Any]) -> None:
         """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""

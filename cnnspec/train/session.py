@@ -63,8 +63,13 @@ class Session:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the training behind the running step; a second one ends it at once."""
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        """End the training after the running step on SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
+
+        A signal that is ignored, as SIGHUP under `nohup`, stays so.
+        """
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._ask) for number in heard}
         try:
             yield
         finally:

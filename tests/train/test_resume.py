@@ -198,7 +198,7 @@ def kills_leave_no_trace(spec: Path, folder: Path, number: int, most: int) -> No
     assert main(["verify", str(run), "--threads", "1"]) == 0
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_behind_the_step(number: int, status: int, spec: Path, tmp_path: Path) -> None:
     found, error = signalled(number, 9, [500], str(spec), "--out", str(tmp_path))
     assert found == status
