@@ -383,11 +383,12 @@ def test_so_is_one_that_arises_in_a_worker(folder: Path) -> None:
     assert "bug in cnnspec" not in done.stderr
 
 
-def test_a_layer_without_counterpart_is_refused_by_other_frameworks(folder: Path, capsys: Captured) -> None:
-    pytest.importorskip("torch")
-    command = ["bench", "net.yaml", "--plugin", "layers/own.py", "--against", "torch", "--seconds", "1"]
+@pytest.mark.parametrize(("framework", "name"), [("torch", "PyTorch"), ("onnxruntime", "ONNX")])
+def test_a_layer_without_counterpart_is_refused(folder: Path, capsys: Captured, framework: str, name: str) -> None:
+    pytest.importorskip(framework)
+    command = ["bench", "net.yaml", "--plugin", "layers/own.py", "--inference", "--against", framework]
     assert main(command) == 4
-    assert "PyTorch has no counterpart of layer_scale" in capsys.readouterr().err
+    assert f"{name} has no counterpart of layer_scale" in capsys.readouterr().err
 
 
 def test_plugin_errors_are_raised_to_programs(tmp_path: Path) -> None:
