@@ -17,8 +17,8 @@ from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
-from cnnspec.plan.explain import Chosen, explain_plan, explain_stages
-from cnnspec.plan.footprint import FLOAT
+from cnnspec.plan.memory.footprint import FLOAT
+from cnnspec.plan.schedule.explain import Chosen, explain_plan, explain_stages
 from cnnspec.shapes import text
 from cnnspec.spec import Spec
 

@@ -7,44 +7,54 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 
-from cnnspec.graph import Graph
-from cnnspec.graph.passes import PASSES
+from cnnspec.graph import Graph, Node
+from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels import blocks, cost
-from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, Reduce, batch_shape
+from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Training, Weights, lower, shards_of
-from cnnspec.plan.stages import MEMBERS
-from cnnspec.shapes import Shape
-from cnnspec.workers import Phase, WorkerPool, shared
+from cnnspec.plan.schedule.partition import PARTS
+from cnnspec.plan.schedule.tasks import Task, TaskGraph
+from cnnspec.workers import Program, WorkerPool, shared
 
-Direction = Literal["prepare", "forward", "input", "weight", "loss"]
+Direction = Literal["prepare", "forward", "input", "weight", "loss", "update"]
 SIDE = 512  # rows and columns of the matrices whose product is the peak
 RATE = 1e-4  # of learning, so that weights stay numbers
 TURN = 4  # steps with clocks, as many without, then a large product, and so on
 
 
+DIRECTIONS: Mapping[str, Direction] = {  # of each kind of task
+    "prepare": "prepare",
+    "forward": "forward",
+    "shared": "input",
+    "input": "input",
+    "params": "weight",
+    "loss": "loss",
+    "update": "update",
+}
+
+
 @dataclass
 class Cell:
-    """What one layer does in one direction: thread time, and what it works on."""
+    """What one layer does in one direction: worker time of the step that runs, and what it works on."""
 
     macs: int = 0  # of the whole batch
     bytes: int = 0  # arrays read and written, once each
-    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a shard, so that workers share none
+    clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a task, so that workers share none
     seconds: list[float] = field(default_factory=list)  # of every step that counted
 
-    def wrap(self, program: Program) -> list[Step | Reduce]:
-        """The program with every step timed."""
+    def time(self, task: Task, macs: int) -> None:
+        """Let a task's steps keep the time."""
         clock = shared((1,), "int64")  # other processes run steps too
         self.clocks.append(clock)
-        return [
-            Reduce(item.array, _clocked(item.then, clock)) if isinstance(item, Reduce) else _clocked(item, clock)
-            for item in program
-        ]
+        self.macs += round(macs * task.portion)
+        self.bytes += sum(array.nbytes for array in (*task.reads, *task.writes))
+        task.steps = [_clocked(in_turn(task.steps), clock)]
 
     def close(self) -> None:
         """Put the step's time on the list and start the next one."""
@@ -58,92 +68,19 @@ class Cell:
 
 
 def _clocked(step: Step, clock: Array) -> Step:
-    read = time.perf_counter_ns
+    time_ns = time.perf_counter_ns
 
     def run() -> None:
-        started = read()
+        started = time_ns()
         step()
-        clock[0] += read() - started
+        clock[0] += time_ns() - started
 
     return run
 
 
-class TimedLayer:
-    """A layer that does what another one does and keeps the time; in every other respect it is that layer."""
-
-    def __init__(self, layer: Layer, macs: int, rows: int, cells: dict[Direction, Cell] | None = None) -> None:
-        self.layer, self.macs, self.rows = layer, macs, rows
-        self.cells: dict[Direction, Cell] = {} if cells is None else cells
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.layer, name)
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """Return the part with its time counted to the whole layer's."""
-        found = self.layer.part(rows, *inputs, n=n, mode=mode)
-        if found is None:
-            return None
-        count = rows.stop - rows.start
-        timed = TimedLayer(found.layer, self.macs * count // self.rows, count, self.cells)
-        return dataclasses.replace(found, layer=cast(Layer, timed))
-
-    def prepare(self, o: Operands) -> Program:
-        """Timed; bound once for all shards."""
-        return self._timed("prepare", self.layer.prepare(o), 0, [*o.params.values()])
-
-    def forward(self, o: Operands) -> Program:
-        """Bind the programs of the layer with every step timed."""
-        return self._timed(
-            "forward", self.layer.forward(o), o.output.shape[-1], [*o.inputs, o.output, *o.params.values()]
-        )
-
-    def backward(self, o: Operands) -> Backward:
-        """Timed; what both gradients share counts for the input's, where somebody wants it."""
-        found, n = self.layer.backward(o), o.output.shape[-1]
-        wanted = [gradient for gradient in o.input_grads if gradient is not None]
-        apart = self.layer.gathers is not None and self.layer.gathers not in o.grads
-        first: Direction = "input" if wanted else "weight"
-        return Backward(
-            shared=self._timed(first, found.shared, 0, []),
-            input=self._timed("input", found.input, n, [*o.output_grads, *wanted, *o.params.values()]),
-            params=self._timed(
-                "weight", found.params, 0 if apart else n, [*o.inputs, *o.output_grads, *o.grads.values()]
-            ),
-        )
-
-    def gathered(self, dy: Array, x: Array, gradient: Array) -> Program:
-        """Timed, as what it is of the whole."""
-        program, images = self.layer.gathered(dy, x, gradient), x.shape[-1]
-        return self._timed("weight", program, images * len(dy) / self.rows, [dy, x, gradient])
-
-    def _timed(self, direction: Direction, program: Program, n: float, arrays: list[Array]) -> Program:
-        if not program:
-            return program
-        cell = self.cells.setdefault(direction, Cell())
-        cell.macs += round(self.macs * n)
-        cell.bytes += sum(array.nbytes for array in arrays)
-        return cell.wrap(program)
-
-
-class TimedLoss:
-    """A loss that keeps the time."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss, self.cell = loss, Cell()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loss, name)
-
-    def bind(self, prediction: Array, *others: Any) -> Step:
-        """Bind the programs of the layer with every step timed."""
-        self.cell.bytes += 2 * prediction.nbytes
-        (step,) = self.cell.wrap([self.loss.bind(prediction, *others)])
-        return cast(Step, step)
-
-
 @dataclass(frozen=True)
 class Row:
-    """One layer in one direction. Seconds are those of all workers together: thread time over the threads at work."""
+    """One layer in one direction. Seconds are worker time divided by the workers at work."""
 
     layer: str
     type: str
@@ -180,7 +117,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """The time of a step with clocks that no row has: entering, barriers, threads that wait for one another."""
+        """The time of a step with clocks that no row has: entering, meetings, threads that wait for one another."""
         return self.timed - self.update - sum(row.seconds for row in self.rows)
 
     @property
@@ -189,8 +126,8 @@ class Profile:
         return 2 * sum(row.macs for row in self.rows) / self.step
 
     @property
-    def fraction(self) -> float:
-        """The rate of a step as a fraction of the machine's peak."""
+    def share(self) -> float:
+        """Of the peak."""
         return self.rate / self.peak
 
 
@@ -205,40 +142,41 @@ def profile(
     seconds: float = 2.0,
 ) -> Profile:
     """Time a plan on random images for about so many seconds; training needs a loss and an optimizer."""
-    timed: dict[str, tuple[TimedLayer, Graph]] = {}
-
-    def time_layers(optimised: Graph) -> Graph:
-        nodes = []
-        for node in optimised.nodes:
-            layer = TimedLayer(node.layer, node.macs, batch_shape(node.shape, 1)[0])
-            timed[node.name] = (layer, dataclasses.replace(optimised, nodes=(node,)))
-            nodes.append(dataclasses.replace(node, layer=cast(Layer, layer)))
-        return dataclasses.replace(optimised, nodes=tuple(nodes))
-
     workers, weights = WorkerPool(threads), Weights(graph)
     weights.initialise(0)
     training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
-    timed_loss = TimedLoss(loss) if training and loss else None
-    passes = {**PASSES[mode], "time-layers": time_layers}
-    bound = cast(Loss, timed_loss) if timed_loss else None
-    plan = lower(graph, batch, mode, weights, workers, loss=bound, training=training, passes=passes)
+    optimised = optimise(graph, PASSES[mode])
+    macs = {node.name: node.macs * batch for node in optimised.nodes}
+    cells: dict[tuple[str, Direction], Cell] = {}
+
+    def observe(tasks: TaskGraph) -> None:
+        wanted = {task.name for task in tasks.tasks if task.kind == "input" and task.steps}
+        for task in tasks.tasks:
+            if task.kind in DIRECTIONS and task.steps:
+                # What both gradients read counts for the input's, where somebody wants that one.
+                kind = "params" if task.kind == "shared" and task.name not in wanted else task.kind
+                key = (task.name, DIRECTIONS[kind])
+                cells.setdefault(key, Cell()).time(task, macs.get(task.name, 0))
+
+    plan = lower(
+        graph, batch, mode, weights, workers, loss=loss if training else None, training=training, observe=observe
+    )
     plain = lower(graph, batch, mode, weights, workers, loss=loss if training else None, training=training)
     fill(plan, graph)
     fill(plain, graph)
-    cells = [cell for layer, _ in timed.values() for cell in layer.cells.values()]
-    cells += [timed_loss.cell] if timed_loss else []
-    turns = _turns(plan, plain, workers, cells, seconds)
+    turns = _turns(plan, plain, workers, list(cells.values()), seconds)
     workers.close()
-    busy = min(threads, max(len(shards_of(batch)), MEMBERS))
+    busy = min(threads, max(len(shards_of(batch)), PARTS))
+    kernels = {node.name: kernels_of(node, shards_of(batch)[0], mode) for node in optimised.nodes}
+    types = {node.name: node.layer.type_name for node in optimised.nodes}
+    updates = [cell for (_, direction), cell in cells.items() if direction == "update"]
     rows = [
-        Row(name, layer.type_name, direction, *cell.figures(busy))
-        for name, (layer, _) in timed.items()
-        for direction, cell in layer.cells.items()
+        _foretold(Row(name, types[name], direction, *cell.figures(busy)), kernels[name], batch / busy)
+        for (name, direction), cell in cells.items()
+        if name in types
     ]
-    kernels = {name: kernels_of(alone, shards_of(batch)[0], mode) for name, (_, alone) in timed.items()}
-    rows = [_foretold(row, kernels[row.layer], batch / busy) for row in rows]
-    if timed_loss and loss:
-        rows.append(Row("loss", loss.type_name, "loss", *timed_loss.cell.figures(busy)))
+    if loss and training:
+        rows.append(Row("loss", loss.type_name, "loss", *cells["loss", "loss"].figures(busy)))
     return Profile(
         mode=mode,
         batch=batch,
@@ -247,7 +185,7 @@ def profile(
         rows=tuple(rows),
         step=statistics.median(turns.steps),
         timed=statistics.median(turns.timed),
-        update=statistics.median(turns.updates),
+        update=sum(cell.figures(busy)[0] for cell in updates),
         steps=len(turns.steps),
     )
 
@@ -257,7 +195,6 @@ class _Turns:
     """Seconds of all that was run."""
 
     timed: list[float] = field(default_factory=list)
-    updates: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
     products: list[float] = field(default_factory=list)
 
@@ -275,37 +212,21 @@ def _turns(timed: Plan, plain: Plan, workers: WorkerPool, cells: Sequence[Cell],
 
 
 def _turn(
-    timed: Plan, plain: Plan, workers: WorkerPool, product: Sequence[Phase], cells: Sequence[Cell], found: _Turns
+    timed: Plan, plain: Plan, workers: WorkerPool, product: Program, cells: Sequence[Cell], found: _Turns
 ) -> None:
-    for _ in range(TURN):
-        started = time.perf_counter()
-        middle = _halves(timed)
-        ended = time.perf_counter()
-        found.timed.append(ended - started)
-        found.updates.append(ended - middle)
-        for cell in cells:
-            cell.close()
-    for _ in range(TURN):
-        started = time.perf_counter()
-        if plain.training is None:
-            plain.compute()
-        else:
-            plain.step(RATE)
-        found.steps.append(time.perf_counter() - started)
+    for plan, seconds in ((timed, found.timed), (plain, found.steps)):
+        for _ in range(TURN):
+            started = time.perf_counter()
+            if plan.training is None:
+                plan.compute()
+            else:
+                plan.step(RATE)
+            seconds.append(time.perf_counter() - started)
+            for cell in cells if plan is timed else ():
+                cell.close()
     started = time.perf_counter()
     workers.run(product)
     found.products.append(time.perf_counter() - started)
-
-
-def _halves(plan: Plan) -> float:
-    """Run a plan; when it came to the update."""
-    if plan.training is None:
-        plan.compute()
-        return time.perf_counter()
-    plan.gradients()
-    middle = time.perf_counter()
-    plan.apply(RATE)
-    return middle
 
 
 def fill(plan: Plan, graph: Graph) -> None:
@@ -315,21 +236,22 @@ def fill(plan: Plan, graph: Graph) -> None:
     plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
 
 
-def large_products(workers: WorkerPool) -> list[Phase]:
+def large_products(workers: WorkerPool) -> Program:
     """A phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
     pairs = random.random((workers.size, 2, SIDE, SIDE), np.float32)
     return [[blocks.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 
-def kernels_of(alone: Graph, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
-    """The kernel and the foretold seconds an image, by direction, of a graph of one convolution; else nothing."""
-    (node,) = alone.nodes
-    case = node.layer.convolution(*node.input_shapes)
-    if case is None:
+def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
+    """The kernel and the predicted seconds an image, by direction, of a node that is a convolution; else nothing."""
+    problem = node.layer.convolution(*node.input_shapes)
+    if problem is None:
         return {}
-    chosen = cost.choose(case, n, mode, getattr(node.layer, "kernel", None))
-    return {direction: (kernel.name, cost.nanoseconds(kernel, case, n) * 1e-9) for direction, kernel in chosen.items()}
+    chosen = cost.choose(problem, n, mode, getattr(node.layer, "kernel", None))
+    return {
+        direction: (kernel.name, cost.nanoseconds(kernel, problem, n) * 1e-9) for direction, kernel in chosen.items()
+    }
 
 
 def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float]], images: float) -> Row:

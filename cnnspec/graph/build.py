@@ -189,6 +189,10 @@ class _Builder:
             return name
         self.shapes[name] = shape
         share = entry.share if entry else None
+        if share:  # what is tied is trained where the owner's parameters are
+            trainable = all(node.trainable for node in self.nodes if node.name == share)
+        elif entry:
+            trainable = entry.trainable
         if entry and share and not self.can_share(entry, layer.params(*known), share):
             return name
         self.nodes.append(
@@ -202,7 +206,7 @@ class _Builder:
                 state=layer.state(*known),
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
-                trainable=entry.trainable if entry else trainable,
+                trainable=trainable,
                 share=share,
                 place=place,
             )

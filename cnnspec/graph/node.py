@@ -56,6 +56,19 @@ class Graph:
         """The node whose value is the network's output."""
         return next(node for node in reversed(self.nodes) if node.name == self.output_name)
 
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The nodes that the output depends on."""
+        found = {self.output.name}
+        for node in reversed(self.nodes):
+            if node.name in found:
+                found.update(node.inputs)
+        return frozenset(found)
+
     @property
     def parameter_count(self) -> int:
         """The learned numbers in the whole network."""

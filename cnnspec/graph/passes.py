@@ -15,12 +15,8 @@ Pass = Callable[[Graph], Graph]
 
 
 def remove_dead_nodes(graph: Graph) -> Graph:
-    """Leave out the nodes that the output does not depend on."""
-    needed = {graph.output.name}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-            needed.update({node.share} if node.share else ())
+    """Leave out the nodes that the output does not depend on; parameters that others use too stay where they are."""
+    needed = graph.needed
     return dataclasses.replace(graph, nodes=tuple(node for node in graph.nodes if node.name in needed))
 
 

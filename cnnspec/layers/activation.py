@@ -27,7 +27,7 @@ class Activation(Layer):
     in_place = True
     gradient_place = "dy"
     increasing = True
-    by_row = True
+    row_reads = "elementwise"
     forward_scratch: ClassVar[tuple[str, ...]] = ()
     backward_scratch: ClassVar[tuple[str, ...]] = ()
     masks: ClassVar[tuple[str, ...]] = ()

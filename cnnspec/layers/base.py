@@ -7,8 +7,8 @@ steps that run again and again on the same arrays. Inside a plan maps are (h, c,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from cnnspec.kernels.problem import Problem
 
 Mode = Literal["train", "infer"]
+
+# How a row of y, which is what the first axis of an array counts, depends on the inputs: on the same row of each of
+# them; on the rows that its windows cover, which the layer's `windows(shape)` tells; or on all features, with its own
+# row of every parameter, of which there are as many as the layer's `units`.
+RowReads = Literal["elementwise", "windows", "units"]
 
 
 class Initializer(Protocol):
@@ -74,26 +79,6 @@ Program = Sequence[Step | Reduce]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A layer that computes some rows of another's output, the first axis of an array, as if they were all.
-
-    It reads the rows `reads` of every input, all that the other one has prepared and, of what that keeps for the way
-    back, the rows that it computes; `by_row` says that its parameters are those rows of the other's, not all of them.
-    Where the output's rows lie apart, `view` shows it so that they are along the first axis.
-    """
-
-    layer: Layer
-    reads: slice
-    by_row: bool = False
-    view: Callable[[Array], Array] | None = None
-
-    def shapes(self, *inputs: Shape) -> list[Shape]:
-        """What it sees of the inputs."""
-        length = self.reads.stop - self.reads.start
-        return [(shape[0], length, shape[2]) if len(shape) == 3 else (length,) for shape in inputs]
-
-
-@dataclass(frozen=True)
 class Backward:
     """The programs of a backward pass: `shared` runs first, then `input` and `params`, perhaps at the same time.
 
@@ -122,20 +107,6 @@ class Operands:
     shard: int = 0
     batch: int = 1  # images in all shards together
     random: RandomStream | None = None
-
-    def of_part(self, rows: slice, part: Part, buffers: Mapping[str, Array]) -> Operands:
-        """Those of a part that computes these rows of the output and has buffers of its own."""
-        params = {name: array[rows] for name, array in self.params.items()} if part.by_row else self.params
-        return replace(
-            self,
-            inputs=tuple(x[part.reads] for x in self.inputs),
-            output=(self.output if part.view is None else part.view(self.output))[rows],
-            input_grads=(),
-            output_grads=(),
-            params=params,
-            grads={},
-            buffers=buffers,
-        )
 
     @property
     def x(self) -> Array:
@@ -173,8 +144,7 @@ class Layer(Declaration, Facts):
     selects_maximum: ClassVar[bool] = False  # each output is one of its inputs, the largest of a window
     convolves: ClassVar[bool] = False  # y is what `convolution` describes, with `weight`, and `bias` if there is one
     normalises_channels: ClassVar[bool] = False  # at inference y = weight (x - running_mean) / deviation + bias
-    gathers: ClassVar[str | None] = None  # the parameter whose gradient `gathered` makes for the images of all shards
-    by_row: ClassVar[bool] = False  # a row of y depends on the same row of every input and on nothing else
+    row_reads: ClassVar[RowReads | None] = None  # how a row of y depends on the rows of the inputs
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output; ShapeError where the inputs do not fit."""
@@ -200,15 +170,6 @@ class Layer(Declaration, Facts):
         """Return the further arrays that the programs of a shard of `n` images use."""
         return {}
 
-    def height(self, *inputs: Shape) -> int:
-        """How many rows there are for parts: those of the output."""
-        return batch_shape(self.infer_shape(*inputs), 1)[0]
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """What computes those rows of y in a forward pass of n images; None where nothing can."""
-        same = all(shape == inputs[0] for shape in inputs)
-        return Part(self, rows) if self.by_row and same else None
-
     def prepare(self, o: Operands) -> Program:
         """Bind what depends on parameters and running statistics only; it runs once a step for all shards."""
         return []
@@ -219,10 +180,6 @@ class Layer(Declaration, Facts):
 
     def backward(self, o: Operands) -> Backward:
         """Bind dx and the parameters' gradients, those that `o.grads` has a place for, to their arrays."""
-        raise NotImplementedError
-
-    def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
-        """Bind some rows of a parameter's gradient to the same rows of dy (rows, n) and to all of x (features, n)."""
         raise NotImplementedError
 
 

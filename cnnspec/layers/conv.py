@@ -18,7 +18,6 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Part,
     Program,
     map_shape,
     within,
@@ -58,6 +57,7 @@ class Conv2d(Layer):
     retains = frozenset({"x"})
     scales = "weight"
     convolves = True
+    row_reads = "windows"
 
     def windows(self, shape: Shape) -> Windows:
         """Return how the filters lie over a map."""
@@ -110,14 +110,6 @@ class Conv2d(Layer):
         if mode == "train" and self.bias == "channel":
             found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "params")
         return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The same kernel over the rows of x that those of y read; a joint one transforms the whole map."""
-        kernel = cost.choose(self.convolution(*inputs), n, mode, self.kernel)["forward"]
-        reads, windows = self.windows(inputs[0]).part(rows)
-        if kernel.joint or self.bias == "untied" or not windows.height:
-            return None
-        return Part(self.but(padding=windows.padding, kernel=kernel.name), reads)
 
     def prepare(self, o: Operands) -> Program:
         """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""

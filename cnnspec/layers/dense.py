@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
 from cnnspec.kernels.elementwise import accumulate
-from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Part, Program
+from cnnspec.kernels.step import Buffer
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
 
@@ -30,7 +30,7 @@ class Dense(Layer):
     fully_connected = True
     retains = frozenset({"x"})
     scales = "weight"
-    gathers = "weight"
+    row_reads = "units"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return (units,); ShapeError for a map."""
@@ -61,10 +61,6 @@ class Dense(Layer):
         bias = {"bias_rows": Buffer((1, self.units), "params")} if self.bias != "none" else {}
         return bias | blocks.transposed_scratch(self.units, size(inputs[0]), n)
 
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """Those units, of all features."""
-        return Part(self.but(units=rows.stop - rows.start), slice(0, size(inputs[0])), by_row=True)
-
     def forward(self, o: Operands) -> Program:
         """Bind y = W x + b."""
         multiply = blocks.narrow_product(o.params["weight"], o.x, o.y)
@@ -74,13 +70,9 @@ class Dense(Layer):
 
     def backward(self, o: Operands) -> Backward:
         """Bind dx = W^T dy, dW = dy x^T, db = sum of dy over the images."""
-        params = [*self.gathered(o.dy, o.x, o.grads["weight"])] if "weight" in o.grads else []
+        params = [blocks.product(o.dy, o.x.T, o.grads["weight"])] if "weight" in o.grads else []
         if "bias" in o.grads:
             params.append(sums.channel_sum(o.dy, o.grads["bias"], o.buffers["bias_rows"]))
         if o.dx is None:
             return Backward(params=params)
         return Backward(blocks.transposed_product(o.params["weight"], o.dy, o.dx, o.buffers), params)
-
-    def gathered(self, dy: Array, x: Array, gradient: Array) -> Sequence[Step]:
-        """dW = dy x^T, some rows of it."""
-        return [blocks.product(dy, x.T, gradient)]

@@ -16,7 +16,6 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Part,
     Program,
     batch_shape,
     within,
@@ -41,9 +40,14 @@ class DepthwiseConv2d(Layer):
     bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
     bias_init: Annotated[InitializerField, "how the bias starts"] = "zeros"
+    kernel: Annotated[
+        Literal["direct", "winograd2", "winograd4", "dft", "depthwise", "patches"] | None,
+        "pins the algorithm where it applies",
+    ] = None
 
     retains = frozenset({"x"})
     scales = "weight"
+    row_reads = "windows"
 
     def grouped(self, channels: int) -> Conv2d:
         """Return the same layer as a conv2d with a group for each channel, which does all the work."""
@@ -57,6 +61,7 @@ class DepthwiseConv2d(Layer):
             bias=self.bias,
             weight_init=self.weight_init,
             bias_init=self.bias_init,
+            kernel=self.kernel,
         )
 
     def convolution(self, *inputs: Shape) -> Problem:
@@ -82,10 +87,6 @@ class DepthwiseConv2d(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the buffers of the grouped convolution."""
         return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The convolution's."""
-        return self.grouped(inputs[0][0]).part(rows, *inputs, n=n, mode=mode)
 
     def prepare(self, o: Operands) -> Program:
         """Bind what the grouped convolution prepares."""

@@ -24,7 +24,7 @@ class Gated(Layer):
 
     in_place = True
     gradient_place = "dy"
-    by_row = True
+    row_reads = "elementwise"
 
     @abstractmethod
     def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RowReads, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 
@@ -21,7 +21,7 @@ class Add(Layer):
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     in_place: ClassVar[bool] = True
     passes_on: ClassVar[frozenset[str]] = frozenset({"dy"})
-    by_row: ClassVar[bool] = True
+    row_reads: ClassVar[RowReads | None] = "elementwise"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return the shape that all inputs have; ShapeError where one has another."""
@@ -58,6 +58,7 @@ class Concat(Layer):
     """The channels of all maps, or the features of all vectors, one input after the other."""
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
+    row_reads: ClassVar[RowReads | None] = "elementwise"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return the sum of the channels or features; ShapeError where heights or widths differ."""
@@ -70,10 +71,6 @@ class Concat(Layer):
                     help="bring the inputs to one height and width",
                 )
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """Rows of maps, which are joined over channels."""
-        return Part(self, rows) if len(inputs[0]) == 3 else None
 
     def forward(self, o: Operands) -> Program:
         """Bind one copy for each input."""
@@ -98,7 +95,7 @@ class Multiply(Layer):
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     retains: ClassVar[frozenset[str]] = frozenset({"x"})
-    by_row: ClassVar[bool] = True
+    row_reads: ClassVar[RowReads | None] = "elementwise"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return the longest length of each axis; ShapeError where another one is neither that nor 1."""
@@ -146,7 +143,7 @@ class Fork(Layer):
 
     gradient_place: ClassVar[Literal["x", "dy"] | None] = "dy"
     passes_on: ClassVar[frozenset[str]] = frozenset({"x"})
-    by_row: ClassVar[bool] = True
+    row_reads: ClassVar[RowReads | None] = "elementwise"
     type_name: ClassVar[str] = "fork"
 
     def forward(self, o: Operands) -> Program:

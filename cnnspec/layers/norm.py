@@ -18,7 +18,6 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Part,
     Program,
     Reduce,
     State,
@@ -49,6 +48,7 @@ class BatchNorm(Layer):
     normalises_channels = True
     retains = frozenset({"x"})
     in_place = True
+    row_reads = "elementwise"
     gradient_place = "x"
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
@@ -91,10 +91,6 @@ class BatchNorm(Layer):
                 "repeated_factors": Buffer((3, c, length), "input"),
             }
         return found
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """At inference, the rows of a map: in training there are no statistics without the others."""
-        return Part(self, rows) if mode == "infer" and len(inputs[0]) == 3 else None
 
     def prepare(self, o: Operands) -> Program:
         """Bind scale and shift by the running statistics at inference; nothing in training."""

@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling, taps
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape, map_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RowReads, batch_shape, map_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -28,6 +28,11 @@ class Pool2d(Layer):
     stride: Annotated[Pair | None, "rows and columns between windows; the kernel size unless given"] = None
     padding: Annotated[Padding, "rows and columns around the map, which no window counts"] = "valid"
     ceil_mode: Annotated[bool, "round the number of windows up instead of down"] = False
+
+    @property
+    def row_reads(self) -> RowReads | None:  # type: ignore[override]
+        """By its windows, unless a last one hangs over the end, which a part would take for padding."""
+        return None if self.ceil_mode else "windows"
 
     def windows(self, shape: Shape) -> Windows:
         """Return how the windows lie; ShapeError where none fits, or where one could lie in the padding only."""
@@ -55,13 +60,6 @@ class Pool2d(Layer):
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return (c, oh, ow)."""
         return (inputs[0][0], *self.windows(inputs[0]).output)
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The same over the rows of x that those of y read."""
-        if self.ceil_mode:
-            return None
-        reads, windows = self.windows(inputs[0]).part(rows)
-        return Part(self.but(padding=windows.padding), reads)
 
 
 def _windows_of(layer: Pool2d, x: Array) -> Windows:

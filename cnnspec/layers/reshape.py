@@ -9,7 +9,7 @@ from typing import Annotated
 from cnnspec.fields import PositiveInt
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
@@ -51,16 +51,8 @@ class Flatten(Rearrangement):
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The vector seen as a map; a part is given it so."""
-        return x, y if y.ndim == x.ndim else _channels_first(y, x.shape)
-
-    def height(self, *inputs: Shape) -> int:
-        """The rows of the map, whose features lie apart."""
-        return batch_shape(inputs[0], 1)[0]
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The features of those rows."""
-        return Part(self, rows, view=lambda y: _channels_first(y, batch_shape(inputs[0], n)))
+        """The vector seen as a map."""
+        return x, _channels_first(y, x.shape)
 
 
 @register("reshape")
@@ -104,7 +96,7 @@ class Reshape(Layer):
 class ChannelShuffle(Rearrangement):
     """Deals the channels of `groups` groups out in turn: (groups, c/groups) transposed (Zhang et al. 2017)."""
 
-    by_row = True
+    row_reads = "elementwise"
 
     groups: Annotated[PositiveInt, "groups that the channels come in"]
 

@@ -1,18 +1,20 @@
-"""From a graph to steps over preallocated arrays."""
+"""From a graph to programs of steps over preallocated arrays."""
 
-from cnnspec.plan.footprint import Footprint, inference_footprint, training_footprint
-from cnnspec.plan.lower import arena_bytes, lower
-from cnnspec.plan.lowering import Entry, shards_of
-from cnnspec.plan.memory import Pool
+from cnnspec.plan.choices import Choices
+from cnnspec.plan.memory.arena import ArenaPool
+from cnnspec.plan.memory.arrays import Entry
+from cnnspec.plan.memory.footprint import Footprint, arena_bytes, inference_footprint, training_footprint
 from cnnspec.plan.plan import Plan
-from cnnspec.plan.update import Training
-from cnnspec.plan.weights import Weights
+from cnnspec.plan.schedule.lower import lower
+from cnnspec.plan.schedule.partition import shards_of
+from cnnspec.plan.state import Training, Weights
 
 __all__ = [
+    "ArenaPool",
+    "Choices",
     "Entry",
     "Footprint",
     "Plan",
-    "Pool",
     "Training",
     "Weights",
     "arena_bytes",

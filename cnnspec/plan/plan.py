@@ -1,107 +1,100 @@
-"""A compiled network for one batch size and mode: phases of tasks on static arrays."""
+"""A compiled network for one batch size and mode: programs of steps on static arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Mode
-from cnnspec.plan.gate import Gate
-from cnnspec.plan.memory import Block
-from cnnspec.plan.update import Training
-from cnnspec.plan.weights import Weights
-from cnnspec.workers import Phase, WorkerPool
+from cnnspec.plan.memory.arrays import Arrays
+from cnnspec.plan.schedule.build import LossCheck
+from cnnspec.plan.state import Training, Weights
+from cnnspec.workers import Program, WorkerPool
 
 
 @dataclass(kw_only=True)
+class Programs:
+    """What a plan runs; an inference plan has the first three, a training plan `prepare` and the last three."""
+
+    prepare: Program  # what depends on parameters alone
+    run: Program = ()  # a forward pass
+    judge: Program = ()  # predictions and losses, after it
+    update: Program = ()  # a step: forward, backward, update of the weights, and `prepare` for the next step
+    accumulate: Program = ()  # a step whose gradients are kept for a later update
+    gradients: Callable[[], Program] | None = None  # makes a pass that ends with the gradients, when it is first wanted
+
+
 class Plan:
     """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`.
 
-    An inference plan has no losses and predictions before `score`, and needs no labels without it.
-
-    A plan whose labels enter as shares wants `shares` (classes, n) filled too: the loss reads them, and not the labels.
+    An inference plan has losses and predictions after `score` alone, and needs no labels without it. A plan whose
+    labels enter as shares wants `shares` (classes, n) filled too: the loss reads them, and not the labels.
     """
 
-    batch: int
-    mode: Mode
-    arena: Array
-    block: Block  # what the arena lies in
-    images: Array
-    labels: Array
-    shares: Array | None
-    losses: Array
-    predictions: Array | None
-    outputs: Sequence[Array]  # of each shard, n first, views
-    prepare: Sequence[Phase]
-    phases: Sequence[Phase]
-    judge: Sequence[Phase]  # losses and predictions, where they are no part of the pass
-    eager: Sequence[Phase]  # a pass with the update and what the next one wants prepared, where one does not wait
-    gate: Gate  # which an eager pass asks
-    gather: Sequence[Phase]  # instead of `update` in steps that only add up gradients
-    update: Sequence[Phase]
-    weights: Weights
-    team: WorkerPool
-    training: Training | None
-    _prepared: int = field(default=-1, init=False)  # the version of the weights that was prepared
-
-    def __post_init__(self) -> None:
-        self.team.learn(self.prepare, self.phases, self.judge, self.eager, self.gather, self.update)
+    def __init__(
+        self,
+        arrays: Arrays,
+        weights: Weights,
+        workers: WorkerPool,
+        programs: Programs,
+        training: Training | None = None,
+        check: LossCheck | None = None,
+    ) -> None:
+        self.batch, self.mode, self.graph = arrays.batch, arrays.mode, arrays.graph
+        self.arena, self.images, self.labels = arrays.arena, arrays.images, arrays.labels
+        self.shares, self.losses, self.predictions = arrays.shares, arrays.losses, arrays.predictions
+        self.weights, self.workers, self.training = weights, workers, training
+        self.block, self._outputs = arrays.block, arrays.outputs
+        self._programs, self._check = programs, check
+        self._gradients: Program | None = None
+        self._prepared = -1  # the version of the weights that was prepared
+        workers.learn(programs.prepare, programs.run, programs.judge, programs.update, programs.accumulate)
 
     def compute(self) -> None:
-        """One pass: forward, and in a training plan the loss and the gradient of every shard."""
-        self._ready()
-        self.team.run(self.phases)
+        """Run one pass: forward, and in a training plan backward, up to the gradient of the mean loss.
 
-    def _ready(self) -> None:
-        if self._prepared != self.weights.version or self.block.user is not self:
-            self.team.run(self.prepare)
-            self._prepared, self.block.user = self.weights.version, self
+        That gradient lies in the training's first flat array; the weights stay as they are.
+        """
+        self._prepare()
+        self.workers.run(self._pass())
 
     def score(self) -> None:
-        """A pass of an inference plan, with losses and predictions."""
+        """Run a pass of an inference plan, with losses and predictions of labelled images."""
         self.compute()
-        self.team.run(self.judge)
+        self.workers.run(self._programs.judge)
 
     def step(self, rate: float) -> None:
-        """One step of training at a learning rate: pass, sum of the shards' gradients, update.
+        """Run one step of training at a learning rate: all shards' gradients, their sum and, if it is due, the update.
 
         A loss that is not a number, or infinite, leaves the weights as they were.
         """
-        if not self.eager:
-            self.gradients()
-            if self.gate.check():
-                self.apply(rate)
-            return
         assert self.training is not None
-        self.training.tick()
-        self.training.begin(rate)
-        self._ready()
-        self.team.run(self.eager)
-        if self.gate.good:
+        assert self._check is not None
+        self._prepare()
+        due = self.training.begin(rate)
+        self.workers.run(self._programs.update if due else self._programs.accumulate)
+        self.weights.version += 1  # of the running statistics, which every pass changes, and of the parameters
+        if due and self._check.finite:
             self.training.end()
-            self._prepared = self.weights.version
+        self._prepared = self.weights.version
 
-    def gradients(self) -> None:
-        """The first half of a step: losses and gradients; the clock moves on."""
-        assert self.training is not None
-        self.training.tick()
-        self.compute()
+    def _pass(self) -> Program:
+        if self._programs.gradients is None:
+            return self._programs.run
+        if self._gradients is None:
+            self._gradients = self._programs.gradients()
+        return self._gradients
 
-    def apply(self, rate: float) -> None:
-        """The second half: sum the shards' gradients and update the weights."""
-        assert self.training is not None
-        self.training.begin(rate)
-        if not self.training.due:
-            self.team.run(self.gather)
-            return
-        self.team.run(self.update)
-        self.training.end()
+    def _prepare(self) -> None:
+        """Prepare what depends on parameters, unless it lies there as they are."""
+        if self._prepared != self.weights.version or self.block.user is not self or self.weights.exposed:
+            self.workers.run(self._programs.prepare)
+            self._prepared, self.block.user = self.weights.version, self
 
     @property
     def output(self) -> Array:
-        """The network's output for the whole batch, n first, as a fresh array; training gives its memory away."""
+        """The network's output for the whole batch, images first, as a fresh array; training gives its memory away."""
         assert self.mode == "infer"
-        return np.concatenate(self.outputs) if len(self.outputs) > 1 else self.outputs[0].copy()
+        return np.concatenate(self._outputs) if len(self._outputs) > 1 else self._outputs[0].copy()

@@ -19,8 +19,8 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
-from cnnspec.plan.update import AVERAGE
-from cnnspec.plan.weights import fill
+from cnnspec.plan.state.parameters import fill
+from cnnspec.plan.state.training import AVERAGE
 from cnnspec.train.fingerprint import fingerprint
 
 FORMAT = 5
@@ -50,7 +50,7 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
     standing = {
         "format": FORMAT,
         "weights": fingerprint(dict(weights.arrays()), {} if training is None else training.averages()),
-        "updates": 0 if training is None else int(training.updates),
+        "updates": 0 if training is None else training.updates,
     }
     about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
@@ -129,7 +129,6 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
         if training is not None:
             fill(training.arrays(), checkpoint.slots)
             training.clock[...] = checkpoint.progress["step"]
-            training.updates[...] = checkpoint.progress["updates"]
         elif checkpoint.averages and checkpoint.progress["updates"]:
             moving = weights.moving(weights.values, weights.statistics)
             fill({f"{AVERAGE}{name}": array for name, array in moving.items()}, checkpoint.averages)

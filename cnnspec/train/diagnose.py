@@ -9,8 +9,8 @@ import numpy as np
 from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import from_public
-from cnnspec.plan.random import Stream
 from cnnspec.plan.single import bind_single
+from cnnspec.plan.state import Stream
 from cnnspec.train.network import Network
 
 MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them; all are tried

@@ -18,8 +18,8 @@ from cnnspec.kernels.step import Array
 from cnnspec.layers.base import batch_shape
 from cnnspec.optim.optimizers import Sgd
 from cnnspec.optim.settings import Clip
-from cnnspec.plan.random import Stream
 from cnnspec.plan.single import bind_single
+from cnnspec.plan.state import Stream
 from cnnspec.shapes import Shape
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network

@@ -13,7 +13,7 @@ from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
-from cnnspec.plan import Entry, Plan, Pool, Training, Weights, lower, shards_of
+from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, lower
 from cnnspec.spec import Spec
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
@@ -52,7 +52,7 @@ class Network:
         self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
-        self.pool = Pool()
+        self.arenas = ArenaPool()
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
 
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
@@ -66,8 +66,6 @@ class Network:
             if images == "uint8" and self.pixels is not None:
                 scale, shift = (tuple(values.tolist()) for values in self.pixels)
                 entry = Entry(images, scale, shift, shares=mode == "train" and self.mixes_labels)
-            if mode == "train" and self.training is not None:
-                self.training.grow(len(shards_of(batch)))
             self._plans[key] = lower(
                 self.graph,
                 batch,
@@ -78,7 +76,7 @@ class Network:
                 loss=self.loss,
                 training=self.training if mode == "train" else None,
                 seed=self.spec.seed,
-                pool=self.pool,
+                pool=self.arenas,
             )
         return self._plans[key]
 
@@ -124,6 +122,7 @@ class Network:
     @property
     def params(self) -> Mapping[str, Array]:
         """The parameters by name, as views: writing to them changes the network."""
+        self.weights.exposed = True
         return self.weights.params
 
     def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:

@@ -80,7 +80,7 @@ def _gradients(model: Network, plan: Plan) -> Proof:
     """Every parameter that is trained gets a finite gradient that is not all zeros."""
     name, training = "gradients", model.training
     assert training is not None
-    slots = [slot for slot in model.weights.slots if slot.stop <= model.weights.trained]
+    slots = [slot for slot in model.weights.slots if slot.node.trainable]
     if not slots:
         return Proof(name, False, "no parameter is trained", None, "leave out trainable: false somewhere")
     for slot in slots:
@@ -136,8 +136,7 @@ def _overfit(plan: Plan, rate: float, goal: float, seconds: float) -> tuple[floa
     """Train on the plan's batch until it is learned, hopeless, or the time is up; the last loss and the steps."""
     started, loss = time.thread_time(), goal
     for step in range(1, MOST_STEPS + 1):
-        plan.gradients()
-        plan.apply(rate)  # whatever the loss is: what becomes infinite first shows where to look
+        plan.step(rate)
         loss = float(plan.losses.mean())
         if not goal < loss < 1e6 * goal or time.thread_time() - started > seconds:
             return loss, step

@@ -77,7 +77,7 @@ def test_gradients_agree(framework: str, pair: Pair) -> None:
     assert train is not None
     training = Training(pair.weights, train.optimizer, len(shards_of(BATCH)))
     plan = pair.plan("train", loss=train.loss, training=training)
-    plan.gradients()
+    plan.compute()
     other = network(framework, pair)
     names = list(channels_last.decays(pair.graph, train.optimizer))
     if framework == "jax":

@@ -138,7 +138,7 @@ def test_a_training_step_agrees(pair: Pair) -> None:
     images = torch.tensor(pair.images)
     expected = pytorch.loss(train.loss)(pair.network(images), images, torch.tensor(pair.labels))
     expected.backward()
-    plan.gradients()
+    plan.compute()
     assert plan.losses.mean() == pytest.approx(expected.item(), rel=1e-9)
     trained = [slot for slot in pair.weights.slots if slot.stop <= pair.weights.trained]
     assert [slot.node.trainable for slot in pair.weights.slots] == [slot in trained for slot in pair.weights.slots]
@@ -147,7 +147,7 @@ def test_a_training_step_agrees(pair: Pair) -> None:
         own = training.gradients[0][slot.start : slot.stop].reshape(slot.shape)
         np.testing.assert_allclose(own, gradient, rtol=1e-6, atol=1e-9 + 1e-8 * abs(gradient).max(), err_msg=slot.key)
     optimizer.step()
-    plan.apply(train.optimizer.learning_rate)
+    plan.step(train.optimizer.learning_rate)
     for slot in pair.weights.slots:
         after = getattr(pair.network, slot.key.replace(".", "__")).detach().numpy()
         np.testing.assert_allclose(pair.weights.params[slot.key], after, rtol=1e-5, atol=1e-7, err_msg=slot.key)

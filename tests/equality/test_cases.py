@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ FOLDER = Path(__file__).parent / "cases"
 CASES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.stem)
 STORED = FOLDER / "numbers.json"
 STEPS = 3
-FAULTY = {"share-unread-owner", "statistics-without-update", "unreached-layer"}
 BOUND = 1e-9  # of the largest number of an array, for each of its elements
 
 Numbers = dict[str, dict[str, tuple[float, float]]]  # by what an array is and by its name
@@ -61,14 +59,8 @@ def wrong(found: Numbers, stored: Mapping[str, Mapping[str, tuple[float, float]]
     return lines
 
 
-def cases() -> list[Any]:
-    """All cases; those with a fault that is known must fail until it is mended."""
-    known = pytest.mark.xfail(strict=True, reason="a known fault")
-    return [pytest.param(path, id=path.stem, marks=[known] if path.stem in FAULTY else []) for path in CASES]
-
-
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("path", cases())
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_numbers_are_as_pytorch_computed_them(path: Path, threads: int) -> None:
     faults = wrong(numbers(ours(setup_of(path), threads=threads)), json.loads(STORED.read_text())[path.stem])
     assert not faults, "\n".join([*faults, "", path.read_text()])

@@ -21,7 +21,7 @@ from cnnspec.graph.passes import PASSES, Pass
 from cnnspec.layers.base import Mode
 from cnnspec.optim.optimizers import Nesterov
 from cnnspec.optim.settings import TrainSettings
-from cnnspec.plan import Entry, lower, shards_of
+from cnnspec.plan import Choices, Entry, lower, shards_of
 from cnnspec.spec import load
 from cnnspec.workers import Processes, Threads, WorkerPool, Workers
 from tests.equality.networks import draw
@@ -66,7 +66,7 @@ class Variation:
             loss=model.loss,
             training=model.training if mode == "train" else None,
             seed=model.spec.seed,
-            passes=passes,
+            choices=Choices(passes=passes),
         )
 
     def pinned(self, graph: Graph) -> Graph:

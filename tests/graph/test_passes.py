@@ -20,7 +20,7 @@ from cnnspec.graph.passes import (
     remove_dead_nodes,
     remove_train_only,
 )
-from cnnspec.plan import Training, Weights, lower
+from cnnspec.plan import Choices, Training, Weights, lower
 from cnnspec.spec import loads
 from cnnspec.workers import WorkerPool
 
@@ -126,7 +126,10 @@ def test_folded_batch_norm_leaves_outputs_equal_and_follows_the_weights() -> Non
 def follows_the_weights(graph: Graph, without: Mapping[str, Pass]) -> None:
     """All passes give what fewer of them give, for whatever the weights become."""
     weights, random = weights_of(graph), np.random.default_rng(0)
-    plans = [lower(graph, 5, "infer", weights, WorkerPool(1), passes=passes) for passes in (INFERENCE, without)]
+    plans = [
+        lower(graph, 5, "infer", weights, WorkerPool(1), choices=Choices(passes=passes))
+        for passes in (INFERENCE, without)
+    ]
     for _ in range(2):
         for array in [*weights.params.values(), *weights.state.values()]:
             array[...] = random.uniform(0.5, 1.5, array.shape)
@@ -164,14 +167,23 @@ def train_once(graph: Graph, passes: Mapping[str, Pass]) -> tuple[np.ndarray, np
     assert spec.train is not None
     weights = weights_of(graph)
     training = Training(weights, spec.train.optimizer)
-    plan = lower(graph, 8, "train", weights, WorkerPool(1), loss=spec.train.loss, training=training, passes=passes)
+    plan = lower(
+        graph,
+        8,
+        "train",
+        weights,
+        WorkerPool(1),
+        loss=spec.train.loss,
+        training=training,
+        choices=Choices(passes=passes),
+    )
     plan.images[...] = np.random.default_rng(0).standard_normal(plan.images.shape)
     plan.compute()
     return plan.losses.copy(), training.gradients[0].copy()
 
 
 def infer(graph: Graph, passes: Mapping[str, Pass]) -> np.ndarray:
-    plan = lower(graph, 5, "infer", weights_of(graph), WorkerPool(1), passes=passes)
+    plan = lower(graph, 5, "infer", weights_of(graph), WorkerPool(1), choices=Choices(passes=passes))
     plan.images[...] = np.random.default_rng(0).standard_normal(plan.images.shape)
     plan.compute()
     return plan.output

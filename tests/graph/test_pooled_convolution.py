@@ -14,7 +14,7 @@ from cnnspec.graph.passes import PASSES, Pass, optimise
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
 from cnnspec.optim.settings import TrainSettings
-from cnnspec.plan import Training, Weights, lower
+from cnnspec.plan import Choices, Training, Weights, lower
 from cnnspec.spec import loads
 from cnnspec.workers import WorkerPool
 from tests.graph.test_passes import follows_the_weights
@@ -59,10 +59,12 @@ def trained(
         weights.values[...] = random.integers(-1, 2, weights.values.shape)
     training, team = Training(weights, settings.optimizer, 2), WorkerPool(threads)
     chosen = passes("train", pooling=pooling)
-    plan = lower(graph, count, "train", weights, team, loss=settings.loss, training=training, passes=chosen)
+    plan = lower(
+        graph, count, "train", weights, team, loss=settings.loss, training=training, choices=Choices(passes=chosen)
+    )
     drawn = random.integers(-1, 2, plan.images.shape) if whole else random.standard_normal(plan.images.shape)
     plan.images[...], plan.labels[...] = drawn, random.integers(0, 3, count)
-    plan.gradients()
+    plan.compute()
     team.close()
     return [plan.losses.copy(), *(gradient.copy() for gradient in training.gradients)]
 

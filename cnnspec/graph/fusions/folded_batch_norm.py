@@ -10,8 +10,8 @@ import numpy as np
 
 from cnnspec.graph.node import Graph, Node
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Layer, Mode, Operands, Part, Program, within
-from cnnspec.shapes import Shape
+from cnnspec.layers.base import Layer, Mode, Operands, Program, within
+from cnnspec.shapes import Shape, Windows
 
 FIRST = "first"  # what the names of the first layer's arrays begin with
 
@@ -54,7 +54,13 @@ class Folded(Layer):
     norm: Any
 
     def __init__(self, first: Layer, norm: Layer) -> None:
-        given = {"first": first.but(bias="channel"), "norm": norm, "type_name": f"{first.type_name}+batch_norm"}
+        given = {
+            "first": first.but(bias="channel"),
+            "norm": norm,
+            "type_name": f"{first.type_name}+batch_norm",
+            # A unit would need its rows of the scaled weights, which are no parameters of this layer.
+            "row_reads": None if first.row_reads == "units" else first.row_reads,
+        }
         for name, value in given.items():
             object.__setattr__(self, name, value)
 
@@ -62,6 +68,15 @@ class Folded(Layer):
     def kernel(self) -> str | None:
         """The algorithm that the spec pins for the first layer, if any."""
         return getattr(self.first, "kernel", None)
+
+    def but(self, **changes: Any) -> Folded:
+        """The same with some values of the first layer changed."""
+        return Folded(self.first.but(**changes), self.norm)
+
+    def windows(self, shape: Shape) -> Windows:
+        """The first layer's."""
+        found: Windows = self.first.windows(shape)
+        return found
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return what the first layer makes."""
@@ -79,11 +94,6 @@ class Folded(Layer):
         channels = params["bias"].shape
         scaled = Buffer(params[self.first.scales].shape, "prepare")
         return {**found, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The first layer's, where that takes all weights."""
-        found = self.first.part(rows, *inputs, n=n, mode=mode)
-        return None if found is None or found.by_row else Part(Folded(found.layer, self.norm), found.reads)
 
     def prepare(self, o: Operands) -> Program:
         """Bind the scaling of the weights, and what the first layer prepares from them."""

@@ -13,7 +13,7 @@ from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.kernels import direct, pooled_convolution, pooling
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Part, Program, map_shape, within
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
 from cnnspec.shapes import Shape, Windows
 
@@ -77,6 +77,7 @@ class PooledConvolution(Layer):
     first: Any
 
     retains = frozenset({"x"})
+    row_reads = "windows"
 
     def __init__(self, first: Layer) -> None:
         for name, value in {"first": first, "type_name": f"{first.type_name}+max_pool2d"}.items():
@@ -87,19 +88,24 @@ class PooledConvolution(Layer):
         """The algorithm of both directions."""
         return KERNEL
 
+    def but(self, **changes: Any) -> PooledConvolution:
+        """The same with some values of the convolution changed."""
+        return PooledConvolution(self.first.but(**changes))
+
     def windows(self, shape: Shape) -> Windows:
-        """Return how pairs of filters lie over a map: a column wider than one filter, and two columns apart."""
+        """Return what each output depends on: the windows of the four results of the convolution that it pools."""
         laid: Windows = self.first.windows(shape)
-        return dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
+        return dataclasses.replace(laid, kernel=(laid.kernel[0] + 1, laid.kernel[1] + 1), stride=(2, 2))
 
     def convolution(self, *inputs: Shape) -> Problem:
-        """Return the convolution problem of the pairs of filters."""
-        return Problem(self.windows(inputs[0]), inputs[0][0], 2 * self.first.filters, 1)
+        """Return the convolution problem of the pairs of filters, a column wider than one and two columns apart."""
+        laid: Windows = self.first.windows(inputs[0])
+        pairs = dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
+        return Problem(pairs, inputs[0][0], 2 * self.first.filters, 1)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return (filters, oh / 2, ow / 2)."""
-        rows, columns = self.windows(inputs[0]).output
-        return (self.first.filters, rows // 2, columns)
+        return (self.first.filters, *self.windows(inputs[0]).output)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return what the kernels ask for, the pairs of filters, the map that is pooled, and the winners' marks."""
@@ -117,11 +123,6 @@ class PooledConvolution(Layer):
             if direction == "forward" or mode == "train":
                 found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}
         return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
-
-    def part(self, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-        """The same over the rows of x that two rows of the map for each of y read."""
-        reads, windows = self.first.windows(inputs[0]).part(slice(2 * rows.start, 2 * rows.stop))
-        return Part(PooledConvolution(self.first.but(padding=windows.padding)), reads) if windows.height else None
 
     def prepare(self, o: Operands) -> Program:
         """Bind the pairs of filters and what the kernel makes of them, or the filters of a window's four places."""

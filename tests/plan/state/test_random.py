@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnspec.plan.random import Stream
+from cnnspec.plan.state import Stream
 
 
 def test_numbers_depend_on_seed_layer_shard_and_step_alone() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cnnspec.api import Model
 from cnnspec.graph import build
-from cnnspec.plan.footprint import training_footprint
-from cnnspec.plan.memory import ALIGNMENT, Claim, place, view
+from cnnspec.plan.memory.arena import ALIGNMENT, Claim, place, view
+from cnnspec.plan.memory.footprint import training_footprint
 from cnnspec.spec import loads
 from cnnspec.workers import shared
 

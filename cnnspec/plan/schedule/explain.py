@@ -12,8 +12,7 @@ from cnnspec.kernels.cost import candidates, choose, nanoseconds
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
 from cnnspec.layers.base import Mode
-from cnnspec.plan.layout import differentiated
-from cnnspec.plan.lowering import shards_of, stages_of
+from cnnspec.plan.schedule.partition import differentiated, divide, shards_of
 from cnnspec.shapes import text
 
 
@@ -48,13 +47,13 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
 
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
-    """The stages of a batch that two members share: the rows of each layer that are whose; none where one does all."""
+    """The stages of a batch that is one shard: how many rows of each layer its parts have; none where one does all."""
     return [
         {
-            node.name: tuple(cut.rows.stop - cut.rows.start for cut in stage.cuts.get(node.name, ()))
+            node.name: tuple(part.rows.stop - part.rows.start for part in stage.parts.get(node.name, ()))
             for node in stage.nodes
         }
-        for stage in stages_of(optimise(graph, PASSES[mode]), batch, mode)
+        for stage in divide(optimise(graph, PASSES[mode]), batch, mode).stages
     ]
 
 

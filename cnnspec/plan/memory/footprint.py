@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from math import prod
 
 from cnnspec.graph import Graph
+from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels.machine import MODELS, assuming
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss
 from cnnspec.optim.settings import TrainSettings
-from cnnspec.plan.lower import arena_bytes
-from cnnspec.plan.lowering import shards_of
+from cnnspec.plan.choices import BEST, Choices
+from cnnspec.plan.memory.liveness import layouts
+from cnnspec.plan.schedule.partition import divide, shards_of
 
 FLOAT = 4  # bytes
 
@@ -34,6 +36,22 @@ class Footprint:
     def total(self) -> int:
         """All of it."""
         return self.arena + self.parameters + self.gradients + self.slots + self.images
+
+
+def arena_bytes(
+    graph: Graph,
+    batch: int,
+    mode: Mode,
+    *,
+    dtype: str = "float32",
+    loss: Loss | None = None,
+    choices: Choices = BEST,
+) -> int:
+    """The size of the arena that `lower` would allocate, without allocating it."""
+    graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
+    partition = divide(graph, batch, mode, choices)
+    common, shards = layouts(graph, partition, mode, dtype, loss, reuse=choices.reuse_memory)
+    return common.size + sum(layout.size for layout in shards)
 
 
 def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footprint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnspec.plan.reduce import tree_sum
+from cnnspec.plan.state import tree_sum
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])

@@ -71,8 +71,8 @@ class Block:
     user: object = None
 
 
-class Pool:
-    """Lends one block to all plans of a model, which never run at once; a plan that needs more gets a larger one."""
+class ArenaPool:
+    """Lend one block to all plans of a model, which never run at once; a plan that needs more gets a larger one."""
 
     def __init__(self) -> None:
         self._block = Block(shared((0,)))

@@ -14,6 +14,7 @@ from cnnspec.shapes import Shape
 from cnnspec.workers import shared
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
+LARGE = 1 << 14  # elements: a parameter that is worth an update of its own, as soon as its gradient is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the flat array that one weight decay applies to."""
+    """The part of the flat array that one weight decay applies to."""
 
     start: int
     stop: int
@@ -48,18 +49,19 @@ class Segment:
 class Weights:
     """The parameters and running statistics of a network; the only arrays that outlive a plan.
 
-    Parameters lie in the order of their weight decay, so that the optimizer works on few long stretches. Frozen ones
-    come last, outside of every segment.
+    Parameters lie in the order of their weight decay, so that the optimizer works on few long segments. Those that no
+    gradient reaches, as they are frozen or the output does not depend on them, come last, outside of every segment.
     """
 
     def __init__(self, graph: Graph, weight_decay: float = 0.0, dtype: str = "float32") -> None:
         groups: dict[float | None, list[tuple[Node, str, Shape]]] = {}
+        used = {node.share or node.name for node in graph.nodes if node.name in graph.needed}
         for node in graph.nodes:
             if node.share:
                 continue
             own = weight_decay if node.weight_decay is None else node.weight_decay
             for name, parameter in node.params.items():
-                decay = (own if parameter.decays else 0.0) if node.trainable else None
+                decay = (own if parameter.decays else 0.0) if node.trainable and node.name in used else None
                 groups.setdefault(decay, []).append((node, name, parameter.shape))
         self.slots: list[Slot] = []
         self.segments: list[Segment] = []
@@ -83,6 +85,7 @@ class Weights:
         for key, state in kept.items():
             self.state[key].fill(state.fill)
         self.version = 0  # changes with every update, so that plans know when prepared arrays are stale
+        self.exposed = False  # whether somebody outside holds the arrays and may write to them at any time
 
     @property
     def trained(self) -> int:
@@ -102,10 +105,22 @@ class Weights:
             parameter.initializer.fill(self.params[slot.key], parameter.fans, random)
         self.version += 1
 
+    def slots_within(self, segment: Segment) -> list[Slot]:
+        """The parameters of a segment, in the order in which they lie."""
+        return [slot for slot in self.slots if segment.start <= slot.start < segment.stop]
+
+    def ranges(self, node: Node) -> dict[str, tuple[int, int]]:
+        """Where the parameters that a node uses begin and end in the flat array, by their names within the node."""
+        slots = {name: self._by_key[key] for name, key in node.keys.items()}
+        return {name: (slot.start, slot.stop) for name, slot in slots.items()}
+
     def views(self, flat: Array, node: Node) -> dict[str, Array]:
         """One node's parameters, or their gradients, as views of a flat array."""
-        slots = {name: self._by_key[key] for name, key in node.keys.items()}
-        return {name: flat[slot.start : slot.stop].reshape(slot.shape) for name, slot in slots.items()}
+        return {name: self._view(flat, self._by_key[key]) for name, key in node.keys.items()}
+
+    @staticmethod
+    def _view(flat: Array, slot: Slot) -> Array:
+        return flat[slot.start : slot.stop].reshape(slot.shape)
 
     def node_state(self, node: Node) -> dict[str, Array]:
         """One node's running statistics."""
@@ -121,8 +136,7 @@ class Weights:
 
     def trained_in(self, flat: Array) -> dict[str, Array]:
         """The parameters that an optimizer changes, by name, as views of a flat array such as `values`."""
-        slots = [slot for slot in self.slots if slot.stop <= self.trained]
-        return {slot.key: flat[slot.start : slot.stop].reshape(slot.shape) for slot in slots}
+        return {slot.key: self._view(flat, slot) for slot in self.slots if slot.stop <= self.trained}
 
     def moving(self, values: Array, statistics: Array) -> dict[str, Array]:
         """All that training changes, by name, as views of two flat arrays such as `values` and `statistics`."""

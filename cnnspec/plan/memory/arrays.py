@@ -1,0 +1,195 @@
+"""All arrays of a plan: one arena for what layers compute, and the batch that enters and leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from cnnspec.graph import INPUT, Graph, Node
+from cnnspec.kernels.elementwise import accumulate, copy
+from cnnspec.kernels.step import Array, Step
+from cnnspec.layers.base import Mode, Operands, from_public, to_public
+from cnnspec.optim import Loss
+from cnnspec.plan.memory.arena import ArenaPool
+from cnnspec.plan.memory.liveness import LOSS, Key, batch_key, buffer_key, gradient_key, layouts, tied_key, value_key
+from cnnspec.plan.schedule.partition import Part, Partition
+from cnnspec.plan.state import Stream, Training, Weights
+from cnnspec.workers import shared
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a batch enters: the type that images have in memory, and x = image * scale + shift per channel.
+
+    Labels enter as numbers of classes, or as shares of every class.
+    """
+
+    dtype: str = "float32"
+    scale: Sequence[float] | None = None
+    shift: Sequence[float] | None = None
+    shares: bool = False
+
+
+class Arrays:
+    """The arrays of a graph at one batch size, and which of them each layer works on in each shard."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        partition: Partition,
+        mode: Mode,
+        weights: Weights,
+        *,
+        entry: Entry,
+        loss: Loss | None,
+        training: Training | None,
+        seed: int,
+        pool: ArenaPool,
+        reuse: bool,
+    ) -> None:
+        self.graph, self.partition, self.mode, self.weights = graph, partition, mode, weights
+        self.entry, self.loss, self.training, self.seed = entry, loss, training, seed
+        dtype, batch = weights.values.dtype, sum(partition.shards)
+        self.batch = batch
+        common, self.layouts = layouts(graph, partition, mode, str(dtype), loss, reuse=reuse)
+        size = common.size + sum(layout.size for layout in self.layouts)
+        self.block = pool.take(size)
+        self.arena = self.block.data[:size]
+        self.common = common.bind(self.arena[: common.size])
+        self.shards: list[dict[Key, Array]] = []
+        start = common.size
+        for layout in self.layouts:
+            self.shards.append(layout.bind(self.arena[start : start + layout.size]))
+            start += layout.size
+        bounds = np.cumsum([0, *partition.shards]).tolist()
+        self.images_of = [slice(*ends) for ends in pairwise(bounds)]
+        self.images: Array = shared((batch, *graph.input_shape), entry.dtype)
+        self.labels: Array = shared((batch,), np.int64)
+        self.shares: Array | None = shared((*graph.output.shape, batch), np.float32) if entry.shares else None
+        self.losses: Array = shared((batch,), dtype)
+        classifies = len(graph.output.shape) == 1 and not (loss and loss.reads_input)
+        self.predictions: Array | None = shared((batch,), np.int64) if classifies else None
+
+    @property
+    def outputs(self) -> list[Array]:
+        """The network's output in each shard, images first, as views."""
+        return [to_public(self.output(shard)) for shard in range(len(self.shards))]
+
+    def output(self, shard: int) -> Array:
+        """The network's output in one shard, images last."""
+        return self.shards[shard][value_key(self.graph.output.name)]
+
+    def operands(self, node: Node, shard: int) -> Operands:
+        """The arrays of a node in one shard."""
+        arrays = self.shards[shard]
+        own = self.common | arrays
+        buffers = {  # a node that is computed by parts has some for each part instead
+            name: own[key]
+            for name in node.layer.scratch(*node.input_shapes, n=self.partition.shards[shard], mode=self.mode)
+            if (key := buffer_key(node.name, name)) in own
+        }
+        readers = [(reader.name, i) for reader, i in self.graph.reads(node.name)] or [(LOSS, 0)]
+        backward = node.name in self.partition.wanted
+        return Operands(
+            inputs=tuple(arrays[value_key(name)] for name in node.inputs),
+            output=arrays[value_key(node.name)],
+            input_grads=tuple(
+                arrays.get(gradient_key(name, node.name, i)) if backward else None for i, name in enumerate(node.inputs)
+            ),
+            output_grads=tuple(arrays[gradient_key(node.name, *reader)] for reader in readers) if backward else (),
+            params=self.weights.views(self.weights.values, node),
+            grads=self.gradients(node, shard),
+            state=self.weights.node_state(node),
+            buffers=buffers,
+            mode=self.mode,
+            shard=shard,
+            batch=self.batch,
+            random=self.stream(node, shard),
+        )
+
+    def stream(self, node: Node, shard: int) -> Stream:
+        """The random numbers of a node in one shard."""
+        clock = self.training.clock if self.training else np.array(0)
+        return Stream(self.seed, self.graph.nodes.index(node), shard, clock)
+
+    def part_operands(self, node: Node, part: Part, index: int, whole: Operands) -> Operands:
+        """The arrays of one part: what is prepared, its rows of what is kept, and scratch of its own."""
+        n, seen = self.partition.shards[0], part.shapes(*node.input_shapes)
+        buffers: dict[str, Array] = {}
+        for name, buffer in part.layer.scratch(*seen, n=n, mode=self.mode).items():
+            if buffer.lifetime == "forward":
+                buffers[name] = self.shards[0][("buffer", node.name, f"{index}/{name}")]
+            elif buffer.lifetime in ("prepare", "kept"):
+                array = whole.buffers[name]
+                buffers[name] = array if buffer.lifetime == "prepare" else array[part.rows]
+        return part.operands(whole, buffers)
+
+    def gradients(self, node: Node, shard: int) -> dict[str, Array]:
+        """Where a node's backward pass writes its parameters' gradients, those that it makes for one shard alone."""
+        if self.training is None:
+            return {}
+        if self.partition.tied.get(node.name, node.name) != node.name:
+            return {name: self.shards[shard][tied_key(node.name, name)] for name in node.params}
+        found = self.weights.views(self.training.gradients[shard], node)
+        return {name: a for name, a in found.items() if name not in self.partition.batch_gradients.get(node.name, ())}
+
+    def tied_sums(self, node: Node, shard: int) -> Iterator[Step]:
+        """Steps that add to a node's gradients those of the nodes that its parameters are tied to, in their order."""
+        others = [name for name, last in self.partition.tied.items() if last == node.name != name]
+        for name, total in self.gradients(node, shard).items():
+            yield from (accumulate(total, self.shards[shard][tied_key(other, name)]) for other in others)
+
+    def collect(self, node: Node, shard: int, o: Operands) -> list[Step]:
+        """Steps that put a shard's x and dy of a node beside those of the other shards."""
+        images = self.images_of[shard]
+        pairs = ((o.x, self.common[batch_key(node.name, "x")]), (o.dy, self.common[batch_key(node.name, "dy")]))
+        return [copy(source, target[:, images]) for source, target in pairs]
+
+    def collected(self, node: Node) -> tuple[Array, Array]:
+        """x and dy of a node for the images of all shards."""
+        return self.common[batch_key(node.name, "x")], self.common[batch_key(node.name, "dy")]
+
+    def entering(self, shard: int) -> list[Step]:
+        """Steps that bring images into the plan's type and layout, where n, c, h, w turns into (h, c, w, n)."""
+        x = self.shards[shard][value_key(INPUT)]
+        images = from_public(self.images[self.images_of[shard]])
+        scale, shift = (
+            None if values is None else np.asarray(values, x.dtype).reshape(1, -1, 1, 1)
+            for values in (self.entry.scale, self.entry.shift)
+        )
+        steps: list[Step] = [copy(images, x) if images.dtype == x.dtype else partial(np.copyto, x, images, "unsafe")]
+        if scale is not None:
+            steps.append(partial(np.multiply, x, scale, x))
+        if shift is not None and shift.any():
+            steps.append(accumulate(x, shift))
+        return steps
+
+    def judging(self, shard: int) -> list[Step]:
+        """Steps that find the likeliest class of each image, and its loss with, in training, the loss's gradient."""
+        found: list[Step] = []
+        output, images = self.output(shard), self.images_of[shard]
+        if self.predictions is not None:
+            found.append(partial(output.argmax, 0, self.predictions[images]))
+        if self.loss is not None:
+            arrays, n = self.shards[shard], self.partition.shards[shard]
+            scratch = self.loss.scratch(self.graph.output.shape, n)
+            step = self.loss.bind(
+                output,
+                self._target(self.loss, shard),
+                arrays.get(gradient_key(self.graph.output.name, LOSS)),
+                self.losses[images],
+                {name: arrays[buffer_key(LOSS, name)] for name in scratch},
+                self.batch,
+            )
+            found.append(step)
+        return found
+
+    def _target(self, loss: Loss, shard: int) -> Array:
+        if loss.reads_input:
+            return self.shards[shard][value_key(INPUT)]
+        images = self.images_of[shard]
+        return self.labels[images] if self.shares is None else self.shares[:, images]

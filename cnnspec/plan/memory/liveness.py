@@ -1,0 +1,266 @@
+"""Liveness: which arrays a shard needs, from which moment of a step to which other, and where they lie in memory.
+
+Moments count from 0: the forward pass of node i is moment i, the loss is moment N, the backward pass of node i is
+moment 2N - i. An array lives from the moment that first writes it to the last one that reads it; arrays whose lives do
+not overlap may lie at the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cnnspec.graph import INPUT, Graph
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Mode, batch_shape
+from cnnspec.optim import Loss
+from cnnspec.plan.memory.arena import Claim, Placement, place, view
+from cnnspec.plan.schedule.partition import Partition, Stage
+from cnnspec.shapes import Shape
+
+LOSS = "loss"  # the reader of the output, among the readers that are nodes
+
+Key = tuple[str, str, str]  # what sort of array, of which node, and which of its arrays of that sort
+
+
+def value_key(name: str) -> Key:
+    """The key of the value that a node makes."""
+    return ("value", name, "")
+
+
+def gradient_key(value: str, reader: str, position: int = 0) -> Key:
+    """The key of the gradient of a value that one of its readers writes, for its input at that position."""
+    return ("gradient", value, f"{reader}:{position}")
+
+
+def buffer_key(node: str, name: str) -> Key:
+    """The key of a node's own array."""
+    return ("buffer", node, name)
+
+
+def part_key(node: str, part: int, name: str) -> Key:
+    """The key of an array that one part of a node's rows has for itself."""
+    return ("buffer", node, f"{part}/{name}")
+
+
+def batch_key(node: str, name: str) -> Key:
+    """The key of the x or dy of a whole batch, with the images of all shards side by side."""
+    return ("batch", node, name)
+
+
+def tied_key(node: str, name: str) -> Key:
+    """The key of the gradient that a node has for a parameter which another node's gradient is added to."""
+    return ("tied", node, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The arrays of one shard of n images and their offsets in a region of `size` bytes."""
+
+    n: int
+    claims: Mapping[Key, Claim]
+    offsets: Mapping[Key, int]
+    size: int
+
+    def bind(self, region: Array) -> dict[Key, Array]:
+        """Every array as a view of the region."""
+        return {key: view(region, self.offsets[key], claim) for key, claim in self.claims.items()}
+
+
+def layouts(
+    graph: Graph, partition: Partition, mode: Mode, dtype: str, loss: Loss | None, *, reuse: bool = True
+) -> tuple[Layout, list[Layout]]:
+    """The layout of what all shards have in common, and one for each shard; nothing is allocated.
+
+    With `reuse` arrays whose lives do not overlap share bytes; without, each has its own.
+    """
+    by_size = {
+        n: _Liveness(graph, n, mode, np.dtype(dtype), loss, partition, reuse=reuse).layout()
+        for n in set(partition.shards)
+    }
+    return _common(graph, partition, mode, np.dtype(dtype)), [by_size[n] for n in partition.shards]
+
+
+def _common(graph: Graph, partition: Partition, mode: Mode, dtype: np.dtype[np.generic]) -> Layout:
+    """What depends on parameters alone, and the arrays in which shards put their images side by side."""
+    n = partition.shards[0]
+    claims = {
+        buffer_key(node.name, name): Claim(buffer.shape, np.dtype(buffer.dtype or dtype), 0, 0)
+        for node in graph.nodes
+        for name, buffer in node.layer.scratch(*node.input_shapes, n=n, mode=mode).items()
+        if buffer.lifetime == "prepare"
+    }
+    for name in partition.batch_gradients:
+        node = graph.node(name)
+        for of, shape in (("x", node.input_shapes[0]), ("dy", node.shape)):
+            claims[batch_key(name, of)] = Claim(batch_shape(shape, sum(partition.shards)), dtype, 0, 0)
+    return _placed(n, claims, place(list(claims.values())))
+
+
+def _placed(n: int, claims: Mapping[Key, Claim], placement: Placement) -> Layout:
+    return Layout(n, claims, dict(zip(claims, placement.offsets, strict=True)), placement.size)
+
+
+class _Liveness:
+    """The arrays of one shard, collected in the order of the passes.
+
+    A storage is a place in memory that one array lies in, or several, of which each is written when the one before has
+    been read for the last time.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        n: int,
+        mode: Mode,
+        dtype: np.dtype[np.generic],
+        loss: Loss | None,
+        partition: Partition,
+        *,
+        reuse: bool,
+    ) -> None:
+        self.graph, self.n, self.mode, self.dtype, self.loss = graph, n, mode, dtype, loss
+        self.partition, self.reuse = partition, reuse
+        self.end = len(graph.nodes)
+        self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
+        self.backward = {node.name: 2 * self.end - moment for moment, node in enumerate(graph.nodes)}
+        # Gradients of parameters that wait in the work queue may be computed at any moment up to the end of the step.
+        self.until = self.backward | dict.fromkeys(partition.deferred, 2 * self.end)
+        self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
+        self.lives: list[tuple[int, int]] = []  # of each storage
+        self.stages: dict[str, Stage] = {}  # of the nodes that are computed by parts
+        self.spans: dict[int, tuple[int, int]] = {}  # from such a node's moment to the first and last of its stage
+        for stage in partition.stages:
+            if stage.parts:
+                span = self.forward[stage.nodes[0].name], self.forward[stage.nodes[-1].name]
+                self.stages |= {node.name: stage for node in stage.nodes}
+                self.spans |= {self.forward[node.name]: span for node in stage.nodes}
+
+    def layout(self) -> Layout:
+        """Collect all arrays and give each storage its place."""
+        self.values()
+        self.buffers()
+        if self.mode == "train":
+            self.gradients()
+        storages = [Claim((0,), np.dtype(np.uint8), *self.life(storage)) for storage in range(len(self.lives))]
+        for shape, dtype, storage in self.arrays.values():
+            claim = replace(storages[storage], shape=shape, dtype=dtype)
+            if claim.size > storages[storage].size:
+                storages[storage] = claim
+        placement = place(storages)
+        claims = {key: Claim(shape, dtype, *self.life(s)) for key, (shape, dtype, s) in self.arrays.items()}
+        offsets = {key: placement.offsets[storage] for key, (_, _, storage) in self.arrays.items()}
+        return Layout(self.n, claims, offsets, placement.size)
+
+    def life(self, storage: int) -> tuple[int, int]:
+        """The first and last moment of a storage.
+
+        Within a stage one worker may be at the first node while another is at the last: what any of them needs lives
+        throughout.
+        """
+        first, last = self.lives[storage] if self.reuse else (-1, 2 * self.end)
+        return self.spans.get(first, (first,))[0], self.spans.get(last, (last,))[-1]
+
+    def claim(self, key: Key, shape: Shape, dtype: np.dtype[np.generic], first: int, last: int) -> None:
+        """Give an array a storage of its own."""
+        self.arrays[key] = (shape, dtype, len(self.lives))
+        self.lives.append((first, last))
+
+    def overlay(self, key: Key, below: Key, last: int) -> None:
+        """Put an array into another's storage; what writes there must be the last that reads the other."""
+        shape, dtype, storage = self.arrays[below]
+        self.arrays[key] = (shape, dtype, storage)
+        first, before = self.lives[storage]
+        self.lives[storage] = (first, max(before, last))
+
+    def values(self) -> None:
+        """The input and every node's output."""
+        self.claim(value_key(INPUT), batch_shape(self.graph.input_shape, self.n), self.dtype, -1, self.last_use(INPUT))
+        for moment, node in enumerate(self.graph.nodes):
+            layer, last, sources = node.layer, self.last_use(node.name), [value_key(name) for name in node.inputs]
+            overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last(moment, sources)
+            if moment in self.spans:  # another worker may still read rows of a value that is older than the stage
+                overwrites &= self.lives[self.arrays[sources[0]][2]][0] >= self.spans[moment][0]
+            if "x" in layer.passes_on or (overwrites and self.reuse):
+                self.overlay(value_key(node.name), sources[0], last)
+            else:
+                self.claim(value_key(node.name), batch_shape(node.shape, self.n), self.dtype, moment, max(last, moment))
+
+    def last_use(self, name: str) -> int:
+        """The last moment that reads a value."""
+        moments = [self.end] if name == self.graph.output.name else [-1]
+        if name == INPUT and self.loss is not None and self.loss.reads_input:
+            moments.append(self.end)
+        for reader in self.graph.consumers(name):
+            moments.append(self.forward[reader.name])
+            if "x" in reader.layer.retains and reader.name in self.partition.wanted:
+                moments.append(self.until[reader.name])
+        if name in self.partition.wanted and "y" in self.graph.node(name).layer.retains:
+            moments.append(self.until[name])
+        return max(moments)
+
+    def is_last(self, moment: int, read: Sequence[Key]) -> bool:
+        """Whether nothing reads the first array after this moment, nor by another name at it."""
+        storage, *others = (self.arrays[key][2] for key in read)
+        return self.lives[storage][1] == moment and storage not in others
+
+    def buffers(self) -> None:
+        """The arrays that layers, their parts and the loss ask for."""
+        for node in self.graph.nodes:
+            forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
+            lives = {
+                "forward": (forward, forward),
+                "kept": (forward, end),
+                "shared": (backward, end),
+                "input": (backward, backward),
+                "params": (backward, end),
+            }
+            parts = self.stages[node.name].parts[node.name] if node.name in self.stages else ()
+            for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
+                if buffer.lifetime != "prepare" and not (parts and buffer.lifetime == "forward"):
+                    self.buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
+            for index, part in enumerate(parts):
+                shapes = part.shapes(*node.input_shapes)
+                for name, buffer in part.layer.scratch(*shapes, n=self.n, mode=self.mode).items():
+                    if buffer.lifetime == "forward":
+                        self.buffer(part_key(node.name, index, name), buffer, lives["forward"])
+        if self.loss is not None:
+            for name, buffer in self.loss.scratch(self.graph.output.shape, self.n).items():
+                self.buffer(buffer_key(LOSS, name), buffer, (self.end, self.end))
+
+    def buffer(self, key: Key, buffer: Buffer, life: tuple[int, int]) -> None:
+        """Claim what was asked for."""
+        self.claim(key, buffer.shape, np.dtype(buffer.dtype or self.dtype), *life)
+
+    def gradients(self) -> None:
+        """The gradient of every value that one is wanted for, by reader, and those of tied parameters."""
+        output = self.graph.output
+        if output.name in self.partition.wanted:
+            self.gradient(output.name, LOSS, self.end)
+        for node in reversed(self.graph.nodes):
+            if node.name not in self.partition.wanted:
+                continue
+            for position, source in enumerate(node.inputs):
+                if source in self.partition.wanted:
+                    self.gradient(source, node.name, self.backward[node.name], position)
+            adder = self.partition.tied.get(node.name)
+            if adder not in (None, node.name):
+                for name, parameter in node.params.items():
+                    life = self.backward[node.name], self.backward[adder]
+                    self.claim(tied_key(node.name, name), parameter.shape, self.dtype, *life)
+
+    def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
+        """The gradient of one value that one reader writes: where that reader's dy or x lies, or apart."""
+        key, last = gradient_key(value, reader, position), self.until[value]
+        shape = batch_shape(self.graph.node(value).shape, self.n)
+        if reader != LOSS:
+            layer, above = self.graph.node(reader).layer, self.graph.reads(reader)
+            above_grads = [gradient_key(reader, node.name, i) for node, i in above] or [gradient_key(reader, LOSS)]
+            read = [value_key(value)] if layer.gradient_place == "x" else above_grads
+            overwrites = layer.gradient_place and self.arrays[read[0]][0] == shape and self.is_last(moment, read)
+            if "dy" in layer.passes_on or (overwrites and self.reuse):
+                self.overlay(key, read[0], last)
+                return
+        self.claim(key, shape, self.dtype, moment, last)

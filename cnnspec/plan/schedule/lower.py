@@ -1,0 +1,86 @@
+"""Lowering: a graph, a batch size and a mode become programs of steps over one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnnspec import kernels
+from cnnspec.graph import Graph
+from cnnspec.graph.passes import PASSES, optimise
+from cnnspec.layers.base import Mode
+from cnnspec.optim import Loss
+from cnnspec.plan.choices import BEST, Choices
+from cnnspec.plan.memory.arena import ArenaPool
+from cnnspec.plan.memory.arrays import Arrays, Entry
+from cnnspec.plan.plan import Plan, Programs
+from cnnspec.plan.schedule.binding import bind
+from cnnspec.plan.schedule.build import Builder, Gradients, LossCheck
+from cnnspec.plan.schedule.partition import divide
+from cnnspec.plan.schedule.tasks import TaskGraph
+from cnnspec.plan.state import Training, Weights
+from cnnspec.workers import Program, WorkerPool
+
+
+def lower(
+    graph: Graph,
+    batch: int,
+    mode: Mode,
+    weights: Weights,
+    workers: WorkerPool,
+    *,
+    entry: Entry | None = None,
+    loss: Loss | None = None,
+    training: Training | None = None,
+    seed: int = 0,
+    choices: Choices = BEST,
+    pool: ArenaPool | None = None,
+    observe: Callable[[TaskGraph], None] | None = None,
+) -> Plan:
+    """Make the plan for one batch size; plans with one `pool` share their memory and must not run at once.
+
+    `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
+    training state belong to the caller, so that plans of several sizes and modes work on the same ones. `observe` sees
+    every task graph before it is bound and may wrap the tasks' steps, to time them.
+    """
+    kernels.load()
+    if mode == "train" and (loss is None or training is None):
+        raise ValueError("a training plan needs a loss and the state of a training")
+    graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
+    partition = divide(graph, batch, mode, choices)
+    if training is not None:
+        training.grow(len(partition.shards))
+    arrays = Arrays(
+        graph,
+        partition,
+        mode,
+        weights,
+        entry=entry or Entry(),
+        loss=loss,
+        training=training,
+        seed=seed,
+        pool=pool or ArenaPool(),
+        reuse=choices.reuse_memory,
+    )
+    check = LossCheck(arrays.losses)
+    builder = Builder(arrays, check, forks=workers.forks)
+
+    def bound(tasks: TaskGraph) -> Program:
+        if observe is not None:
+            observe(tasks)
+        return bind(tasks, workers)
+
+    if mode == "infer":
+        programs = Programs(prepare=bound(builder.prepare()), run=bound(builder.infer()), judge=bound(builder.judge()))
+        return Plan(arrays, weights, workers, programs)
+    assert training is not None
+
+    def train(gradients: Gradients) -> Program:
+        return bound(builder.train(training, gradients))
+
+    programs = Programs(
+        prepare=bound(builder.prepare()),
+        update=train("update"),
+        accumulate=train("accumulate") if training.accumulate > 1 else (),
+        gradients=lambda: train("sum"),
+    )
+    return Plan(arrays, weights, workers, programs, training, check)

@@ -1,0 +1,248 @@
+"""How a batch is divided: into shards of its images, or, where it is one shard, into rows of each layer's map.
+
+Both follow from the graph and the batch size alone, never from the number of workers, so that any number of them
+computes the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
+
+from cnnspec.graph import Graph, Node
+from cnnspec.kernels.cost import choose
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Layer, Mode, Operands, batch_shape
+from cnnspec.plan.choices import BEST, Choices
+from cnnspec.plan.state.parameters import LARGE
+from cnnspec.shapes import Shape, ShapeError, Windows, size
+
+SHARD = 32  # images: smaller shards make more calls of NumPy than they gain in cache hits
+FEWEST_OF_TWO_SHARDS = 32  # images: a smaller batch is one shard
+PARTS = 2  # into which rows are divided
+LEAST_WORK = 5_000  # nanoseconds: a layer that takes less is not worth a barrier and the calls that are made twice
+NANOSECONDS_A_MAC, NANOSECONDS_AN_ELEMENT = 0.0255, 0.2  # of one worker, on any machine: the division must not vary
+
+
+def shards_of(batch: int) -> tuple[int, ...]:
+    """The sizes of a batch's shards: about 32 images each, and at least 16."""
+    count = 1 if batch < FEWEST_OF_TWO_SHARDS else max(2, batch // SHARD)
+    return tuple(batch * (i + 1) // count - batch * i // count for i in range(count))
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How one plan's work is divided."""
+
+    shards: tuple[int, ...]  # images of each
+    stages: tuple[Stage, ...]  # of a forward pass by rows; none where every node is computed whole
+    wanted: frozenset[str]  # the values that gradients are computed for
+    deferred: frozenset[str]  # the nodes whose parameters' gradients wait in the work queue
+    batch_gradients: Mapping[str, tuple[str, ...]]  # the parameters whose gradient all shards make together, by node
+    tied: Mapping[str, str]  # each node that uses tied parameters, and the one of them whose gradient is made last
+
+
+def divide(graph: Graph, batch: int, mode: Mode, choices: Choices = BEST) -> Partition:
+    """Divide the work of a batch; `graph` is the one that the mode's passes have left."""
+    shards = shards_of(batch)
+    alone, training = len(shards) == 1, mode == "train"
+    wanted = differentiated(graph) if training else frozenset[str]()
+    learning = [node for node in graph.nodes if node.name in wanted and node.params and node.trainable]
+    tied = _tied(learning) if training else {}
+    untied = [node for node in learning if node.name not in tied]
+    return Partition(
+        shards=shards,
+        stages=tuple(stages(graph, batch, mode)) if alone and choices.divide_rows else (),
+        wanted=wanted,
+        deferred=frozenset(node.name for node in untied if alone and choices.defer_gradients),
+        batch_gradients={
+            node.name: large
+            for node in untied
+            if not alone and choices.batch_gradients and node.layer.row_reads == "units"
+            if (large := tuple(name for name, p in node.params.items() if size(p.shape) >= LARGE))
+        },
+        tied=tied,
+    )
+
+
+def differentiated(graph: Graph) -> frozenset[str]:
+    """The values that depend on a trained parameter: those that a gradient is wanted for."""
+    wanted: set[str] = set()
+    for node in graph.nodes:
+        if (node.params and node.trainable) or wanted.intersection(node.inputs):
+            wanted.add(node.name)
+    return frozenset(wanted)
+
+
+def _tied(learning: Sequence[Node]) -> dict[str, str]:
+    """The first node of each group in the forward pass is the last one in the backward pass."""
+    groups: dict[str, list[str]] = {}
+    for node in learning:
+        groups.setdefault(node.share or node.name, []).append(node.name)
+    return {name: names[0] for names in groups.values() if len(names) > 1 for name in names}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a layer's output, the first axis of an array, and the layer that computes just those.
+
+    That layer reads the rows `reads` of every input and, of what is kept for the backward pass, writes its own rows.
+    With `own_params` its parameters are those rows of the whole layer's; else it has all of them.
+    """
+
+    rows: slice
+    layer: Layer
+    reads: slice
+    own_params: bool = False
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        """The shapes of what it reads of the inputs."""
+        return tuple(_with_rows(shape, self.reads.stop - self.reads.start) for shape in inputs)
+
+    def operands(self, whole: Operands, buffers: Mapping[str, Array]) -> Operands:
+        """The arrays of its forward pass, which are views of the whole layer's, with buffers of its own."""
+        params = {name: array[self.rows] for name, array in whole.params.items()} if self.own_params else whole.params
+        return replace(
+            whole,
+            inputs=tuple(x[self.reads] for x in whole.inputs),
+            output=whole.output[self.rows],
+            input_grads=(),
+            output_grads=(),
+            params=params,
+            grads={},
+            buffers=buffers,
+        )
+
+
+class Windowed(Protocol):
+    """A layer whose rows depend on windows of its input."""
+
+    def windows(self, shape: Shape) -> Windows:
+        """Tell how the windows lie over a (c, h, w) input."""
+
+
+def part_of(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+    """The part of a layer that computes these rows for n images; None where it cannot be computed by itself.
+
+    It follows from what the layer declares in `row_reads`, and is refused where the part would differ from the whole
+    layer in more than its rows: in what it prepares, in what it keeps, or in its parameters.
+    """
+    if mode == "train" and layer.state(*inputs):  # statistics are taken over all rows
+        return None
+    try:
+        part = _declared(layer, rows, *inputs, n=n, mode=mode)
+        return part if part is not None and _fits(layer, part, *inputs, n=n, mode=mode) else None
+    except ShapeError:
+        return None
+
+
+def _declared(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+    match layer.row_reads:
+        case "elementwise":
+            return Part(rows, layer, rows) if len({_rows(shape) for shape in inputs}) == 1 else None
+        case "units":
+            of_rows = layer.but(units=rows.stop - rows.start)
+            return Part(rows, of_rows, slice(0, size(inputs[0])), own_params=True)
+        case "windows":
+            reads, windows = cast(Windowed, layer).windows(inputs[0]).part(rows)
+            changes: dict[str, Any] = {"padding": windows.padding}
+            problem = layer.convolution(*inputs)
+            if problem is not None:  # the parts take the kernel of the whole map
+                kernel = choose(problem, n, mode, getattr(layer, "kernel", None))["forward"]
+                if kernel.joint or not hasattr(layer, "kernel"):
+                    return None
+                changes["kernel"] = kernel.name
+            return Part(rows, layer.but(**changes), reads) if windows.height else None
+        case None:
+            return None
+
+
+def _fits(layer: Layer, part: Part, *inputs: Shape, n: int, mode: Mode) -> bool:
+    """Whether a part differs from its layer in nothing but rows."""
+    shapes, count = part.shapes(*inputs), part.rows.stop - part.rows.start
+    params, own_params = (
+        {name: parameter.shape for name, parameter in found.items()}
+        for found in (layer.params(*inputs), part.layer.params(*shapes))
+    )
+    if part.own_params:
+        params = {name: (count, *shape[1:]) for name, shape in params.items()}
+    whole, own = layer.scratch(*inputs, n=n, mode=mode), part.layer.scratch(*shapes, n=n, mode=mode)
+    kept, own_kept = ({k: b for k, b in of.items() if b.lifetime == "kept"} for of in (whole, own))
+    prepared, own_prepared = ({k: b for k, b in of.items() if b.lifetime == "prepare"} for of in (whole, own))
+    return (
+        _rows(part.layer.infer_shape(*shapes)) == count
+        and params == own_params
+        and own_kept == {name: replace(buffer, shape=(count, *buffer.shape[1:])) for name, buffer in kept.items()}
+        # A prepared array is handed to the part whole; where all its rows are alike, the part counts fewer of them.
+        and {name: buffer.shape[1:] for name, buffer in prepared.items()}
+        == {name: buffer.shape[1:] for name, buffer in own_prepared.items()}
+    )
+
+
+def _rows(shape: Shape) -> int:
+    return batch_shape(shape, 1)[0]
+
+
+def _with_rows(shape: Shape, rows: int) -> Shape:
+    return (shape[0], rows, shape[2]) if len(shape) == 3 else (rows,)
+
+
+@dataclass
+class Stage:
+    """Nodes that are computed between two barriers: each by its parts, one a worker, or all of them by one worker."""
+
+    nodes: list[Node]
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+
+    def admits(self, node: Node, parts: Sequence[Part]) -> bool:
+        """Whether no part of a node reads what another worker computes in this stage, so that it needs no barrier."""
+        made = [self.parts[name] for name in node.inputs if name in self.parts]
+        return all(
+            source.rows.start <= part.reads.start and part.reads.stop <= source.rows.stop
+            for sources in made
+            for source, part in zip(sources, parts, strict=True)
+        )
+
+
+def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
+    """The forward pass of n images that are one shard: which layers are computed by rows, and where barriers stand.
+
+    A layer whose parts can be chosen so that each reads only what the same worker has computed joins the stage before.
+    """
+    found: list[Stage] = []
+    for node in graph.nodes:
+        last = found[-1] if found else None
+        if last is not None and last.parts:
+            joined = next((parts for parts in _divisions(node, n, mode) if last.admits(node, parts)), None)
+            if joined is not None:
+                last.nodes.append(node)
+                last.parts[node.name] = joined
+                continue
+        parts = next(_divisions(node, n, mode), None) if _nanoseconds(node, n) >= LEAST_WORK else None
+        if parts is not None:
+            found.append(Stage([node], {node.name: parts}))
+        elif last is not None and not last.parts:
+            last.nodes.append(node)
+        else:
+            found.append(Stage([node]))
+    return found
+
+
+def _divisions(node: Node, n: int, mode: Mode) -> Iterator[tuple[Part, ...]]:
+    """Ways to divide a node's rows in two, the most even ones first."""
+    count = _rows(node.shape) if node.layer.row_reads else 0
+    for distance in range(count // 4 + 1):
+        for first in sorted({count // 2 - distance, -(-count // 2) + distance}):
+            if 0 < first < count:
+                rows = slice(0, first), slice(first, count)
+                parts = [part_of(node.layer, part, *node.input_shapes, n=n, mode=mode) for part in rows]
+                whole = tuple(part for part in parts if part is not None)
+                if len(whole) == PARTS:
+                    yield whole
+
+
+def _nanoseconds(node: Node, n: int) -> float:
+    """About how long one worker takes for a node: for its products, and for what it reads and writes."""
+    moved = sum(size(shape) for shape in (*node.input_shapes, node.shape)) * n + node.parameter_count
+    return node.macs * n * NANOSECONDS_A_MAC + moved * NANOSECONDS_AN_ELEMENT

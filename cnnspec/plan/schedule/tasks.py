@@ -1,0 +1,61 @@
+"""The dependency graph of a step: which work there is, on which arrays, and what must be over before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cnnspec.kernels.step import Array, Step
+
+
+@dataclass(eq=False)
+class Task:
+    """Some steps that one worker runs without a break, after all tasks of `after`.
+
+    A task of a lane is run by that lane's worker, in the order of the graph; a task without one waits in the work queue
+    for whoever is free, in front of all others if it is `urgent`. An `inline` task is so short that whoever completes
+    the last task before it runs it at once.
+    """
+
+    name: str  # of the node that it works for, or of what it does for the whole step
+    kind: str  # enter, forward, loss, input, params, update, prepare, ...
+    steps: Sequence[Step]
+    after: tuple[Task, ...] = ()
+    lane: int | None = None
+    urgent: bool = False
+    inline: bool = False
+    reads: Sequence[Array] = ()
+    writes: Sequence[Array] = ()
+    portion: float = 0.0  # of the node's work for the whole batch in this direction
+
+
+@dataclass
+class TaskGraph:
+    """Tasks in an order that respects what each comes after."""
+
+    tasks: list[Task] = field(default_factory=list)
+
+    def add(self, task: Task) -> Task:
+        """Append a task; its predecessors must have been added."""
+        self.tasks.append(task)
+        return task
+
+    def predecessors(self) -> dict[Task, set[Task]]:
+        """What comes directly before each task: its `after`, and the task before it in its lane."""
+        found: dict[Task, set[Task]] = {}
+        last: dict[int, Task] = {}
+        for task in self.tasks:
+            found[task] = set(task.after)
+            if task.lane is not None:
+                found[task] |= {last[task.lane]} if task.lane in last else set()
+                last[task.lane] = task
+        return found
+
+    def concurrent(self) -> Iterator[tuple[Task, Task]]:
+        """All pairs of tasks of which neither must be over before the other begins."""
+        before: dict[Task, set[Task]] = {}
+        predecessors = self.predecessors()
+        for index, task in enumerate(self.tasks):
+            direct = predecessors[task]
+            before[task] = direct.union(*(before[other] for other in direct))
+            yield from ((other, task) for other in self.tasks[:index] if other not in before[task])

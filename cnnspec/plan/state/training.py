@@ -1,0 +1,294 @@
+"""What training keeps beside the weights, and how gradients change them: sums, clipping, updates, averages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.optim import Optimizer, Update
+from cnnspec.optim.settings import Clip
+from cnnspec.plan.state.all_reduce import tree_sum
+from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Weights
+from cnnspec.workers import shared
+
+CHUNK = 1 << 16  # elements that are updated at once: parameters, gradients and slots stay in the second-level cache
+
+
+AVERAGE = "average/"  # what the names of averages begin with in a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some elements of the flat arrays, all with one weight decay; no two chunks of a step overlap."""
+
+    start: int
+    stop: int
+    weight_decay: float
+
+    @property
+    def elements(self) -> slice:
+        """Where the chunk lies."""
+        return slice(self.start, self.stop)
+
+
+class Training:
+    """What training adds to the weights: a flat gradient for each shard, the optimizer's slots, the rate, the clock.
+
+    It outlives the plans of different batch sizes, which all work on it. Beside the optimizer's slots there may be
+    `accumulated`, the gradients of the steps since the last update, and `average`, the moving average of the weights.
+
+    Averaged weights need averaged running statistics: both follow, update by update, as average += share (value -
+    average), with share = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and what the network was
+    in its first steps is forgotten soon. Source: tf.train.ExponentialMovingAverage, whose warm-up is nearly this one.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        optimizer: Optimizer,
+        shards: int = 1,
+        *,
+        clip: Clip | None = None,
+        accumulate: int = 1,
+        average: float | None = None,
+    ) -> None:
+        self.weights, self.optimizer = weights, optimizer
+        self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
+        self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
+        extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
+        self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.slots(), *extra)}
+        self.statistics = np.zeros_like(weights.statistics)
+        self.clock: Array = shared((), np.int64)  # steps begun
+        self._update = Update(rate=shared((), np.float64), number=shared((), np.int64))
+        self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
+        self._scratch = _Scratch(optimizer.scratch, weights.values.dtype)
+
+    def _like_weights(self) -> Array:
+        return shared(self.weights.values.shape, self.weights.values.dtype)
+
+    def grow(self, shards: int) -> None:
+        """Have a gradient for that many shards."""
+        self.gradients += [self._like_weights() for _ in range(shards - len(self.gradients))]
+
+    # What happens around the tasks of a step.
+
+    @property
+    def updates(self) -> int:
+        """The updates of the weights that the steps begun so far come to."""
+        return int(self.clock) // self.accumulate
+
+    def begin(self, rate: float) -> bool:
+        """Begin a step at a learning rate; return whether it ends with an update of the weights."""
+        self.clock.fill(self.clock.item() + 1)
+        self._update.rate.fill(rate)
+        self._update.number.fill(self.updates)
+        if self.average is not None:
+            self._share.fill(max(1 - self.average, 10 / (9 + max(self.updates, 1))))
+        return int(self.clock) % self.accumulate == 0
+
+    def end(self) -> None:
+        """Let the averages of the running statistics follow, once the weights have been updated."""
+        if self.average is not None:
+            _follow(self.statistics, self.weights.statistics, np.empty_like(self.statistics), self._share)
+
+    # What tasks do with some elements.
+
+    def has_chunk(self, node: str) -> bool:
+        """Whether any of a node's parameters is updated apart from its neighbours."""
+        return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
+
+    def chunks(self, boundaries: Iterable[int] = ()) -> Iterator[Chunk]:
+        """Divide what is trained: large parameters into chunks of their own, small neighbours into one.
+
+        Chunks begin at all `boundaries` that lie within a large parameter.
+        """
+        cuts = sorted(boundaries)
+        for segment in self.weights.segments:
+            start = segment.start
+            for slot in self.weights.slots_within(segment):
+                if slot.stop - slot.start < LARGE:
+                    continue
+                yield from _evenly(start, slot.start, segment.weight_decay)
+                ends = [cut for cut in cuts if slot.start < cut < slot.stop]
+                for first, last in zip([slot.start, *ends], [*ends, slot.stop], strict=True):
+                    yield from (
+                        [Chunk(first, last, segment.weight_decay)]
+                        if ends
+                        else _evenly(first, last, segment.weight_decay)
+                    )
+                start = slot.stop
+            yield from _evenly(start, segment.stop, segment.weight_decay)
+
+    def summing(self, chunk: Chunk, shards: int) -> Step:
+        """The step that sums a chunk of that many shards' gradients into the first one's place."""
+        return tree_sum([gradient[chunk.elements] for gradient in self.gradients[:shards]])
+
+    def accumulating(self, chunk: Chunk) -> Step:
+        """The step that adds the summed gradient to those of the steps before."""
+        gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
+        return lambda: np.add(kept, gradient, out=kept)
+
+    def averaging(self, chunk: Chunk) -> Step:
+        """The step that makes of the summed gradient the mean of all steps since the last update."""
+        gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
+        factor = 1 / self.accumulate
+
+        def step() -> None:
+            np.add(gradient, kept, out=gradient)
+            np.multiply(gradient, factor, out=gradient)
+            kept.fill(0)
+
+        return step
+
+    def squaring(self, chunk: Chunk, square: Array) -> Step:
+        """The step that writes the sum of a chunk's squares to an array of one number."""
+        gradient = self.gradients[0][chunk.elements]
+        return lambda: square.fill(np.vdot(gradient, gradient))
+
+    def measuring(self, squares: Array, factor: Array) -> Step:
+        """The step that finds what gradients are multiplied by so that their norm is at most the limit."""
+        limit = self.clip.norm or np.inf
+
+        def step() -> None:
+            norm = float(np.sqrt(np.add.reduce(squares)))
+            factor.fill(1.0 if norm <= limit else limit / norm)
+
+        return step
+
+    def scaling(self, chunk: Chunk, factor: Array) -> Step:
+        """The step that multiplies a chunk of the gradient."""
+        gradient = self.gradients[0][chunk.elements]
+        return lambda: np.multiply(gradient, factor, out=gradient)
+
+    def updating(self, chunk: Chunk) -> Step:
+        """The step that updates a chunk of the weights, and its average, by the summed gradient."""
+        parts = _evenly(chunk.start, chunk.stop, chunk.weight_decay)
+        return in_turn([_BoundByEach(self._binder(part)) for part in parts])
+
+    def _binder(self, chunk: Chunk) -> Callable[[], Step]:
+        weights, gradient = self.weights.values[chunk.elements], self.gradients[0][chunk.elements]
+        limit, share = self.clip.value, self._share
+        average = None if self.average is None else self.slots["average"][chunk.elements]
+
+        def bind() -> Step:
+            update = self.optimizer.bind(
+                weights,
+                gradient,
+                {name: slot[chunk.elements] for name, slot in self.slots.items()},
+                self._scratch.arrays(len(weights)),
+                self._update,
+                chunk.weight_decay,
+            )
+            if limit is None and average is None:
+                return update
+
+            def step() -> None:
+                if limit is not None:
+                    np.clip(gradient, -limit, limit, out=gradient)
+                update()
+                if average is not None:
+                    _follow(average, weights, gradient, share)
+
+            return step
+
+        return bind
+
+    # The averages, and what a checkpoint holds.
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the moving averages, where there are some, in the place of weights and statistics for a while."""
+        if not self._has_averages:
+            yield
+            return
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for own, average in self._pairs():
+            kept = own.copy()
+            np.copyto(own, average)
+            np.copyto(average, kept)
+        self.weights.version += 1
+
+    def settle(self) -> None:
+        """Make the averages, where they are kept and there is an update, the weights and statistics for good."""
+        if self._has_averages:
+            for own, average in self._pairs():
+                np.copyto(own, average)
+            self.weights.version += 1
+
+    @property
+    def _has_averages(self) -> bool:
+        return self.average is not None and self.updates > 0
+
+    def _pairs(self) -> list[tuple[Array, Array]]:
+        trained = slice(0, self.weights.trained)
+        return [
+            (self.weights.values[trained], self.slots["average"][trained]),
+            (self.weights.statistics, self.statistics),
+        ]
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything that a checkpoint of training holds, by slot and name."""
+        slots = {
+            f"{slot}/{key}": array
+            for slot, flat in self.slots.items()
+            for key, array in self.weights.trained_in(flat).items()
+        }
+        return slots | self.averages()
+
+    def averages(self) -> dict[str, Array]:
+        """The moving averages, as `arrays` names them; none where none are kept."""
+        if self.average is None:
+            return {}
+        found = self.weights.moving(self.slots["average"], self.statistics)
+        return {f"{AVERAGE}{key}": array for key, array in found.items()}
+
+
+def _follow(average: Array, values: Array, work: Array, share: Array) -> None:
+    np.subtract(values, average, out=work)
+    np.multiply(work, share, out=work)
+    np.add(average, work, out=average)
+
+
+def _evenly(start: int, stop: int, weight_decay: float) -> Iterator[Chunk]:
+    """Chunks of nearly the same length, so that two workers finish together."""
+    if start < stop:
+        length = ceil((stop - start) / ceil((stop - start) / CHUNK) / ALIGNMENT) * ALIGNMENT
+        for first in range(start, stop, length):
+            yield Chunk(first, min(first + length, stop), weight_decay)
+
+
+class _Scratch(threading.local):
+    """Temporary arrays of the thread that asks, the same ones for every chunk, so that they stay in its cache."""
+
+    def __init__(self, count: int, dtype: np.dtype[np.generic]) -> None:
+        self._arrays = [np.empty(CHUNK, dtype) for _ in range(count)]
+
+    def arrays(self, length: int) -> tuple[Array, ...]:
+        """So many elements of each."""
+        return tuple(array[:length] for array in self._arrays)
+
+
+class _BoundByEach:
+    """A step that every thread binds for itself when it first runs it, to its own scratch."""
+
+    def __init__(self, bind: Callable[[], Step]) -> None:
+        self._bind, self._bound = bind, threading.local()
+
+    def __call__(self) -> None:
+        try:
+            step: Step = self._bound.step
+        except AttributeError:
+            step = self._bound.step = self._bind()
+        step()
