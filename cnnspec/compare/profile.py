@@ -117,7 +117,7 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """The time of a step with clocks that no row has: entering, meetings, threads that wait for one another."""
+        """The time of a step with clocks that no row has: entering, barriers, workers that wait for one another."""
         return self.timed - self.update - sum(row.seconds for row in self.rows)
 
     @property
@@ -126,8 +126,8 @@ class Profile:
         return 2 * sum(row.macs for row in self.rows) / self.step
 
     @property
-    def share(self) -> float:
-        """Of the peak."""
+    def fraction(self) -> float:
+        """The rate of a step as a fraction of the machine's peak."""
         return self.rate / self.peak
 
 
