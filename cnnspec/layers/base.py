@@ -100,7 +100,7 @@ class Operands:
     input_grads: tuple[Array | None, ...] = ()
     output_grads: tuple[Array, ...] = ()  # one for each reader: several only for `Fork`
     params: Mapping[str, Array] = field(default_factory=dict)
-    grads: Mapping[str, Array] = field(default_factory=dict)  # this shard's share
+    grads: Mapping[str, Array] = field(default_factory=dict)  # what this shard contributes
     state: Mapping[str, Array] = field(default_factory=dict)
     buffers: Mapping[str, Array] = field(default_factory=dict)
     mode: Mode = "train"
@@ -115,7 +115,7 @@ class Operands:
 
     @property
     def y(self) -> Array:
-        """The output."""
+        """The output, which the forward program writes."""
         return self.output
 
     @property

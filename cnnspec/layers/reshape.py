@@ -51,7 +51,7 @@ class Flatten(Rearrangement):
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The vector seen as a map."""
+        """Return the map as it is, and the vector seen with the axes of a map."""
         return x, _channels_first(y, x.shape)
 
 

@@ -70,11 +70,11 @@ class Folded(Layer):
         return getattr(self.first, "kernel", None)
 
     def but(self, **changes: Any) -> Folded:
-        """The same with some values of the first layer changed."""
+        """Return the same fusion of a first layer with some of its fields changed."""
         return Folded(self.first.but(**changes), self.norm)
 
     def windows(self, shape: Shape) -> Windows:
-        """The first layer's."""
+        """Return how the windows of the first layer lie over a map."""
         found: Windows = self.first.windows(shape)
         return found
 

@@ -89,7 +89,7 @@ class PooledConvolution(Layer):
         return KERNEL
 
     def but(self, **changes: Any) -> PooledConvolution:
-        """The same with some values of the convolution changed."""
+        """Return the same fusion of a convolution with some of its fields changed."""
         return PooledConvolution(self.first.but(**changes))
 
     def windows(self, shape: Shape) -> Windows:
