@@ -31,7 +31,7 @@ class Pool2d(Layer):
 
     @property
     def row_reads(self) -> RowReads | None:  # type: ignore[override]
-        """How rows depend on their windows; None where a last one hangs over the end, which a part takes for padding."""
+        """How rows depend on windows; None where a last one may hang over the end, which a part takes for padding."""
         return None if self.ceil_mode else "windows"
 
     def windows(self, shape: Shape) -> Windows:
