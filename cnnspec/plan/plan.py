@@ -20,7 +20,7 @@ class Programs:
 
     prepare: Program  # what depends on parameters alone
     run: Program = ()  # a forward pass
-    judge: Program = ()  # predictions and losses, after it
+    score: Program = ()  # predictions and losses, after it
     update: Program = ()  # a step: forward, backward, update of the weights, and `prepare` for the next step
     accumulate: Program = ()  # a step whose gradients are kept for a later update
     gradients: Callable[[], Program] | None = None  # makes a pass that ends with the gradients, when it is first wanted
@@ -50,7 +50,7 @@ class Plan:
         self._programs, self._check = programs, check
         self._gradients: Program | None = None
         self._prepared = -1  # the version of the weights that was prepared
-        workers.learn(programs.prepare, programs.run, programs.judge, programs.update, programs.accumulate)
+        workers.learn(programs.prepare, programs.run, programs.score, programs.update, programs.accumulate)
 
     def compute(self) -> None:
         """Run one pass: forward, and in a training plan backward, up to the gradient of the mean loss.
@@ -63,7 +63,7 @@ class Plan:
     def score(self) -> None:
         """Run a pass of an inference plan, with losses and predictions of labelled images."""
         self.compute()
-        self.workers.run(self._programs.judge)
+        self.workers.run(self._programs.score)
 
     def step(self, rate: float) -> None:
         """Run one step of training at a learning rate: all shards' gradients, their sum and, if it is due, the update.

@@ -168,7 +168,7 @@ class Arrays:
             steps.append(accumulate(x, shift))
         return steps
 
-    def judging(self, shard: int) -> list[Step]:
+    def scoring(self, shard: int) -> list[Step]:
         """Steps that find the likeliest class of each image, and its loss with, in training, the loss's gradient."""
         found: list[Step] = []
         output, images = self.output(shard), self.images_of[shard]

@@ -29,7 +29,7 @@ class Footprint:
     arena: int  # activations, their gradients, scratch
     parameters: int
     gradients: int  # one copy a shard
-    slots: int  # the optimizer's, gradients that are gathered over several steps, and the weights' moving average
+    slots: int  # the optimizer's, gradients accumulated over several steps, and the weights' moving average
     images: int  # the batch as it lies in memory, a byte a pixel
 
     @property

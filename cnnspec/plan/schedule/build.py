@@ -100,19 +100,19 @@ class Builder:
         self._forward()
         return self.tasks
 
-    def judge(self) -> TaskGraph:
+    def score(self) -> TaskGraph:
         """Predictions and losses of labelled images, after a forward pass."""
         self._begin()
-        self._judge()
+        self._score()
         return self.tasks
 
     def train(self, training: Training, gradients: Gradients) -> TaskGraph:
         """A forward and a backward pass, and what follows from the gradients."""
         self._begin()
         self._forward()
-        judged = self._judge()
-        lane = 0 if len(judged) == 1 else None  # of several shards, the last that has its losses looks at all
-        check = self._add("losses", "check", [self.check.find], lane=lane, after=judged, inline=lane is None)
+        scored = self._score()
+        lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
+        check = self._add("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None)
         for node in reversed(self.graph.nodes):
             if node.name in self.partition.wanted:
                 self._backward(node, training)
@@ -165,10 +165,10 @@ class Builder:
                 portion=(part.rows.stop - part.rows.start) / len(whole.output),
             )
 
-    def _judge(self) -> list[Task]:
+    def _score(self) -> list[Task]:
         found = []
         for shard in range(len(self.partition.shards)):
-            steps = self.arrays.judging(shard)
+            steps = self.arrays.scoring(shard)
             images = self.arrays.images_of[shard]
             writes = [self.arrays.losses[images]]
             found.append(self._add("loss", "loss", steps, lane=shard, after=self.awaited, writes=writes))

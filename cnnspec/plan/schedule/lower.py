@@ -70,7 +70,7 @@ def lower(
         return bind(tasks, workers)
 
     if mode == "infer":
-        programs = Programs(prepare=bound(builder.prepare()), run=bound(builder.infer()), judge=bound(builder.judge()))
+        programs = Programs(prepare=bound(builder.prepare()), run=bound(builder.infer()), score=bound(builder.score()))
         return Plan(arrays, weights, workers, programs)
     assert training is not None
 

@@ -46,20 +46,20 @@ class Partition:
 def divide(graph: Graph, batch: int, mode: Mode, choices: Choices = BEST) -> Partition:
     """Divide the work of a batch; `graph` is the one that the mode's passes have left."""
     shards = shards_of(batch)
-    alone, training = len(shards) == 1, mode == "train"
+    single, training = len(shards) == 1, mode == "train"
     wanted = differentiated(graph) if training else frozenset[str]()
     learning = [node for node in graph.nodes if node.name in wanted and node.params and node.trainable]
     tied = _tied(learning) if training else {}
     untied = [node for node in learning if node.name not in tied]
     return Partition(
         shards=shards,
-        stages=tuple(stages(graph, batch, mode)) if alone and choices.divide_rows else (),
+        stages=tuple(stages(graph, batch, mode)) if single and choices.divide_rows else (),
         wanted=wanted,
-        deferred=frozenset(node.name for node in untied if alone and choices.defer_gradients),
+        deferred=frozenset(node.name for node in untied if single and choices.defer_gradients),
         batch_gradients={
             node.name: large
             for node in untied
-            if not alone and choices.batch_gradients and node.layer.row_reads == "units"
+            if not single and choices.batch_gradients and node.layer.row_reads == "units"
             if (large := tuple(name for name, p in node.params.items() if size(p.shape) >= LARGE))
         },
         tied=tied,
