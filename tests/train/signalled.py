@@ -3,7 +3,7 @@
     python -m tests.train.signalled SIGNAL CHECKPOINTS CALLS WORDS...
 
 A moment is a number of calls and returns of functions since the last checkpoint was written so many times; CALLS may
-be several such numbers, with commas between them. A step of a small network has some hundred calls.
+be several such numbers, with commas between them. A step of a small network has about a thousand.
 """
 
 from __future__ import annotations

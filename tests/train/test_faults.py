@@ -295,7 +295,7 @@ def test_a_second_signal_ends_it_at_once(number: int, status: int, tmp_path: Pat
     """The second one comes in the same step: the training does not wait for its end."""
     path = tmp_path / "net.yaml"
     path.write_text(SPEC.replace("every: 7 steps", "every: 1 steps"))
-    found, error = signalled(number, 2, [100, 200], str(path), "--out", str(tmp_path / "out"))
+    found, error = signalled(number, 2, [1000, 1100], str(path), "--out", str(tmp_path / "out"))
     assert found == status, error
     assert "interrupted at once; the last checkpoint is " in error
     assert len(error.splitlines()) == 1

@@ -162,7 +162,7 @@ def killed(spec: Path, out: Path, number: int, chances: random.Random, most: int
     run, words, steps = out / "net", [str(spec), "--out", str(out)], [0]
     for kill in range(most):
         checkpoints = 0 if kill % 4 == 3 else chances.randrange(1, 6)
-        calls = chances.randrange(6_000 if checkpoints else 300_000)  # of about seven steps, or until the first one
+        calls = chances.randrange(6_000 if checkpoints else 300_000)  # of some steps, or before the first one
         status, error = signalled(number, checkpoints, [calls], *words)
         assert status in (-number, 128 + number), error
         if (run / LAST).exists():
