@@ -17,7 +17,7 @@ WHOLE = np.float32(1 << 23)  # a float32 from here on has no fraction, and in it
 SLAB = 1 << 16  # pixels that are worked on at once: with all that is made of them they stay in a cache
 
 
-class Places:
+class SampleGrid:
     """Where the pixels of n images (h, w) come from: source = matrix target + offset + displacement.
 
     In pixels, rows first, source and target as distances from the image's centre.
@@ -59,10 +59,10 @@ class Places:
         return down, FINE * across
 
 
-def resample(pixels: Array, places: Places) -> None:
+def resample(pixels: Array, places: SampleGrid) -> None:
     """Read every pixel (n, c, h, w) from its place, bilinearly, black outside; in place.
 
-    Places are rounded to 1 / FINE of a pixel.
+    SampleGrid are rounded to 1 / FINE of a pixel.
     """
     n, _, h, w = pixels.shape
     down, across = places.factors()
@@ -74,7 +74,7 @@ def resample(pixels: Array, places: Places) -> None:
 
 
 def interpolate(pixels: Array, fine: Array) -> None:
-    """Read pixels (n, c, h, w) at rows and columns `fine` (2, n, h, w), counted as `Places.factors` does.
+    """Read pixels (n, c, h, w) at rows and columns `fine` (2, n, h, w), counted as `SampleGrid.factors` does.
 
     Both arrays are overwritten, the first with the result. All arithmetic is that of whole numbers, two of 16 bits in
     each of 32: the upper and the lower row. What is needed no more gives its memory to what comes next.

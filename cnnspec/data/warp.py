@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.augmentation import Augmentation, cut
-from cnnspec.data.resample import Places, resample
+from cnnspec.data.resample import SampleGrid, resample
 from cnnspec.fields import Angle, Fraction, PositiveInt, PositiveNumber
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -22,23 +22,23 @@ class Warp(Augmentation):
     That is faster, blurs less, and what one moves out of the image another one may move back.
     """
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """Change the places that the pixels come from."""
         raise NotImplementedError
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Read every pixel from its place."""
         n, _, h, w = pixels.shape
-        self.move(places := Places(n, h, w), random)
+        self.move(places := SampleGrid(n, h, w), random)
         resample(pixels, places)
 
 
-class Run(Warp):
+class WarpChain(Warp):
     """Warps that follow one another, as one."""
 
     parts: Annotated[tuple[Warp, ...], "in their order"]
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """All in their order."""
         for part in self.parts:
             part.move(places, random)
@@ -49,7 +49,7 @@ def joined(augmentations: Sequence[Augmentation]) -> Iterator[Augmentation]:
     for _, found in groupby(augmentations, lambda part: isinstance(part, Warp)):
         parts = list(found)
         warps = tuple(part for part in parts if isinstance(part, Warp))
-        yield from [Run(parts=warps)] if len(warps) > 1 else parts
+        yield from [WarpChain(parts=warps)] if len(warps) > 1 else parts
 
 
 @register("shift")
@@ -59,7 +59,7 @@ class Shift(Warp):
     erases = ("pixels", 2)
     pixels: Annotated[PositiveInt, "largest distance"] = 2
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """source = target + whole pixels."""
         moves = random.integers(-self.pixels, self.pixels + 1, (places.shape[0], 2))
         places.transform(np.eye(2), moves)
@@ -75,7 +75,7 @@ class Rotate(Warp):
 
     degrees: Annotated[Angle, "largest angle"] = 10.0
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """source = R target."""
         angle = np.deg2rad(random.uniform(-self.degrees, self.degrees, places.shape[0]))
         cosine, sine = np.cos(angle), np.sin(angle)
@@ -83,12 +83,12 @@ class Rotate(Warp):
 
 
 @register("scale")
-class Scale(Warp):
+class RandomScale(Warp):
     """Enlarges or shrinks every image about its centre by a factor of 1 - amount to 1 + amount."""
 
     amount: Annotated[Fraction, "largest change of the factor"] = 0.1
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """source = target / factor."""
         factor = random.uniform(1 - self.amount, 1 + self.amount, (places.shape[0], 1, 1))
         places.transform(np.eye(2) / factor)
@@ -106,7 +106,7 @@ class Elastic(Warp):
     alpha: Annotated[PositiveNumber, "strength, in pixels"] = 34.0
     sigma: Annotated[PositiveNumber, "standard deviation of the Gaussian, in pixels"] = 4.0
 
-    def move(self, places: Places, random: np.random.Generator) -> None:
+    def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """source = target + alpha G u."""
         n, h, w = places.shape
         down, across = gaussian(h, self.sigma), gaussian(w, self.sigma)

@@ -36,7 +36,7 @@ class Schedule(Declaration):
 
 
 @register("constant")
-class Constant(Schedule):
+class ConstantRate(Schedule):
     """The same rate throughout: 1."""
 
     def shape(self, epoch: float, epochs: int) -> float:

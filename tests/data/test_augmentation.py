@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from cnnspec import registry
 from cnnspec.data.augmentation import Augmentation, Brightness, Contrast, Crop, Cutout, Flip
 from cnnspec.data.mixing import Cutmix, Mixup
-from cnnspec.data.resample import Places, interpolate, resample
-from cnnspec.data.warp import Elastic, Rotate, Run, Scale, Shift, gaussian, joined
+from cnnspec.data.resample import SampleGrid, interpolate, resample
+from cnnspec.data.warp import Elastic, RandomScale, Rotate, Shift, WarpChain, gaussian, joined
 from cnnspec.kernels.step import Array
 
 
@@ -59,7 +59,7 @@ def test_flip_mirrors_its_share() -> None:
     assert 200 < mirrored.sum() < 300
 
 
-@pytest.mark.parametrize("shift", [Shift(pixels=2), Run(parts=(Shift(pixels=2), Rotate(degrees=0)))])
+@pytest.mark.parametrize("shift", [Shift(pixels=2), WarpChain(parts=(Shift(pixels=2), Rotate(degrees=0)))])
 def test_shift_moves_by_at_most_its_reach(shift: Augmentation) -> None:
     pixels = np.zeros((500, 1, 9, 9), np.uint8)
     pixels[:, 0, 4, 4] = 255
@@ -159,8 +159,8 @@ def test_a_quarter_turn_is_exact() -> None:
 
 
 def test_warps_that_follow_one_another_are_resampled_once() -> None:
-    shift, rotate, scale, flip = Shift(pixels=1), Rotate(degrees=25), Scale(amount=0.25), Flip()
-    run = Run(parts=(rotate, shift, scale))
+    shift, rotate, scale, flip = Shift(pixels=1), Rotate(degrees=25), RandomScale(amount=0.25), Flip()
+    run = WarpChain(parts=(rotate, shift, scale))
     assert list(joined([flip, rotate, shift, scale, flip, rotate])) == [flip, run, flip, rotate]
     assert list(joined([])) == []
     pixels = pictures(2, 2, 9, 12)
@@ -174,7 +174,7 @@ def test_warps_that_follow_one_another_are_resampled_once() -> None:
 
 
 def test_places_are_those_of_the_first_at_those_of_the_second() -> None:
-    random, places = np.random.default_rng(0), Places(3, 5, 8)
+    random, places = np.random.default_rng(0), SampleGrid(3, 5, 8)
     (first, second), (before, after) = random.normal(size=(2, 3, 2, 2)), random.normal(size=(2, 3, 2))
     field = random.normal(size=(2, 3, 4, 5)), random.normal(size=(4, 8))
     places.transform(first, before)
@@ -189,7 +189,7 @@ def test_places_are_those_of_the_first_at_those_of_the_second() -> None:
 
 def test_images_are_resampled_alike_however_many_at_once() -> None:
     random, pixels = np.random.default_rng(0), pictures(300, 1, 28, 28)
-    places = Places(300, 28, 28)
+    places = SampleGrid(300, 28, 28)
     for warp in (Elastic(), Rotate(), Elastic(sigma=2.5)):
         warp.move(places, random)
     down, across = places.factors()
@@ -204,11 +204,11 @@ def test_images_are_resampled_alike_however_many_at_once() -> None:
 def test_scale_enlarges_and_shrinks_about_the_centre() -> None:
     pixels = np.zeros((400, 1, 33, 33), np.uint8)
     pixels[:, :, 8:25, 8:25] = 255
-    sides = np.sqrt(changed_by(Scale(amount=0.2), pixels).sum(axis=(1, 2, 3)) / 255)
+    sides = np.sqrt(changed_by(RandomScale(amount=0.2), pixels).sum(axis=(1, 2, 3)) / 255)
     assert sides.min() > 17 * 0.78
     assert sides.max() < 17 * 1.22
     assert sides.std() > 1
-    np.testing.assert_array_equal(changed_by(Scale(amount=0), pixels), pixels)
+    np.testing.assert_array_equal(changed_by(RandomScale(amount=0), pixels), pixels)
 
 
 def test_elastic_moves_pixels_by_as_much_as_the_paper() -> None:

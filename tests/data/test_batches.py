@@ -12,7 +12,7 @@ from cnnspec.data import Dataset, Order
 from cnnspec.data.augmentation import Augmentation, Crop, Cutout, Flip
 from cnnspec.data.batches import Batches
 from cnnspec.data.mixing import Cutmix, Mixup
-from cnnspec.data.warp import Elastic, Rotate, Run, Shift
+from cnnspec.data.warp import Elastic, Rotate, Shift, WarpChain
 from cnnspec.kernels.step import Array
 
 
@@ -86,7 +86,7 @@ def test_an_epoch_that_is_resumed_goes_on_with_the_same_batches(first: int) -> N
 def test_warps_that_follow_one_another_share_a_generator() -> None:
     data, warps = dataset(), (Shift(pixels=1), Rotate())
     expected = np.concatenate([data.pixels[chosen] for chosen in Order(50, 8, 5).epoch(0)])
-    Run(parts=warps).apply(expected, np.random.default_rng([5, 2, 1, 0, 1]))
+    WarpChain(parts=warps).apply(expected, np.random.default_rng([5, 2, 1, 0, 1]))
     made = copied(batches(Cutout(size=1, probability=0), *warps, data=data), 0)
     np.testing.assert_array_equal(np.concatenate([images for images, _, _ in made]), expected)
 

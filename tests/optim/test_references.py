@@ -19,7 +19,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.optim import Optimizer, Schedule
 from cnnspec.optim.optimizers import Adagrad, Adam, AdamW, Lion, Momentum, Nesterov, RmsProp, Sgd
 from cnnspec.optim.schedules import (
-    Constant,
+    ConstantRate,
     Cosine,
     Exponential,
     MultiStep,
@@ -48,7 +48,7 @@ OPTIMIZERS: Mapping[str, tuple[Optimizer, float, str, dict[str, Any]]] = {
     "adagrad": (Adagrad(), 0.1, "Adagrad", {"weight_decay": 0.1}),
 }
 SCHEDULES: Mapping[str, tuple[Schedule, int, str, dict[str, Any]]] = {
-    "constant": (Constant(), 100, "LambdaLR", {"lr_lambda": lambda epoch: 1.0}),
+    "constant": (ConstantRate(), 100, "LambdaLR", {"lr_lambda": lambda epoch: 1.0}),
     "step": (Step(every=30, gamma=0.5), 100, "StepLR", {"step_size": 30, "gamma": 0.5}),
     "multistep": (MultiStep(milestones=(20, 70)), 100, "MultiStepLR", {"milestones": [20, 70]}),
     "exponential": (Exponential(gamma=0.95), 100, "ExponentialLR", {"gamma": 0.95}),

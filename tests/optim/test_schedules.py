@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnspec.optim import Schedule
-from cnnspec.optim.schedules import Constant, Cosine, Exponential, OneCycle, Polynomial, Step
+from cnnspec.optim.schedules import ConstantRate, Cosine, Exponential, OneCycle, Polynomial, Step
 
 
 @pytest.mark.parametrize(
     ("schedule", "epoch", "factor"),
     [
-        (Constant(), 7.5, 1.0),
+        (ConstantRate(), 7.5, 1.0),
         (Step(every=10, gamma=0.1), 9.99, 1.0),
         (Step(every=10, gamma=0.1), 10.0, 0.1),
         (Step(every=10, gamma=0.1), 25.0, 0.01),
@@ -24,8 +24,8 @@ from cnnspec.optim.schedules import Constant, Cosine, Exponential, OneCycle, Pol
         (Cosine(), 10.0, 0.5),
         (Cosine(minimum=0.2), 20.0, 0.2),
         (Cosine(warmup=4), 12.0, 0.5),
-        (Constant(warmup=4), 2.0, 0.5),
-        (Constant(warmup=4), 5.0, 1.0),
+        (ConstantRate(warmup=4), 2.0, 0.5),
+        (ConstantRate(warmup=4), 5.0, 1.0),
     ],
     ids=str,
 )
@@ -34,7 +34,7 @@ def test_factor(schedule: Schedule, epoch: float, factor: float) -> None:
 
 
 def test_warm_up_never_starts_at_zero() -> None:
-    assert 0 < Constant(warmup=5).factor(0.0, 20) < 0.01
+    assert 0 < ConstantRate(warmup=5).factor(0.0, 20) < 0.01
 
 
 FRACTIONS, WARMUPS = st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.5, 3.0, 10.0, 25.0])
@@ -43,7 +43,7 @@ FRACTIONS, WARMUPS = st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.5
 @settings(max_examples=200, deadline=None)
 @given(
     st.one_of(
-        st.builds(Constant, warmup=WARMUPS),
+        st.builds(ConstantRate, warmup=WARMUPS),
         st.builds(Cosine, minimum=FRACTIONS, restarts=st.sampled_from([None, 1, 4]), growth=st.integers(1, 3)),
         st.builds(Cosine, minimum=FRACTIONS, warmup=WARMUPS),
         st.builds(Polynomial, power=st.sampled_from([0.5, 1.0, 3.0]), minimum=FRACTIONS, warmup=WARMUPS),
