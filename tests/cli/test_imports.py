@@ -72,7 +72,7 @@ def test_a_network_alone_needs_no_data_source(tmp_path: Path) -> None:
 
 def test_a_whole_spec_needs_neither_plan_nor_trainer(tmp_path: Path) -> None:
     parts, libraries = loaded(tmp_path, NET + SECTIONS)
-    assert parts <= PARTS | {"data"} | {f"kernels.{name}" for name in KERNELS}
+    assert parts <= PARTS | {"data", "lock"} | {f"kernels.{name}" for name in KERNELS}
     assert libraries <= {"numpy"}
 
 
