@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from cnnspec.cli import main
 from cnnspec.kernels.step import Array
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.run import ABOUT, BEST, LAST, Run
+from cnnspec.workers import Processes
 from tests.train.signalled import ROOT, signalled
 from tests.train.test_resume import SPEC, weights
 
@@ -300,6 +302,22 @@ def test_a_second_signal_ends_it_at_once(number: int, status: int, tmp_path: Pat
     assert "interrupted at once; the last checkpoint is " in error
     assert len(error.splitlines()) == 1
     assert read_checkpoint(tmp_path / "out" / "net" / LAST).progress["step"] == 1
+
+
+def test_threads_that_the_system_refuses(
+    spec: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "cnnspec-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    monkeypatch.setattr(Processes, "supported", lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        words = ["train", str(spec), "--quiet", "--threads", "3", "--out", str(tmp_path)]
+        fails(words, capsys, "the system refuses to start thread 3 of 3", "use fewer: --threads N")
 
 
 def test_run_json_that_is_damaged(run: Path, capsys: Captured) -> None:

@@ -76,14 +76,14 @@ def test_every_worker_helps(kind: type[Workers]) -> None:
     arrived = [pool.semaphore() for _ in range(3)]
     end = queue.countdown(3, queue.finish)
 
-    def meet(number: int) -> None:
+    def wait_for_others(number: int) -> None:
         for other in range(3):
             if other != number:
                 arrived[other].release()
         for _ in range(2):
             pool.wait(arrived[number])
 
-    tasks = [queue.add(in_turn([partial(meet, number), end])) for number in range(3)]
+    tasks = [queue.add(in_turn([partial(wait_for_others, number), end])) for number in range(3)]
     program = [[queue.reset], queue.phase([partial(queue.last, *tasks)])]
     for _ in range(20):
         pool.run(program)
