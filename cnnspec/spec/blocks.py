@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.check import got
-from cnnspec.spec.expand import Scope, filled
+from cnnspec.spec.expand import Scope, filled, unreserved
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Mapping, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
 SHIPPED = Path(__file__).with_name("blocks.yaml")
+REQUIRED = "required"  # in the place of a default
 
 
 @cache
@@ -83,23 +83,44 @@ class Blocks:
     def parameters(
         self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where, misspelt: set[str]
     ) -> Scope:
-        """The scope inside one repetition: the spec's variables and `index`; defaults, then `with`, `first`, `last`.
+        """The scope inside one repetition: the spec's variables, `index` and the parameters.
 
-        What is given is read in the scope of the use; nothing else of that scope is known inside.
+        What is given, by `with` and then `first` and `last`, is read in the scope of the use, of which nothing else is
+        known inside. A default is read inside, where the parameters above it are known. `index` counts the repetitions
+        of the nearest `repeat` around: a use without one has that of the block around it.
         """
-        scope = scope.inside({"index": index})
+        if "repeat" in item.values or "index" not in scope.values:
+            scope = scope.inside({"index": index})
         called = plain(item.values["use"])
-        inside = self.variables.apart({"index": index}, self.names_used.setdefault(called, set()))
-        known = _declared(block).values
+        declared = _declared(block)
+        inside = self.variables.apart({"index": scope.values["index"]}, self.names_used.setdefault(called, set()))
+        for name, span in declared.keys.items():
+            unreserved(name, span, self.findings, Where(f"blocks.{called}.params"), "parameter")
+        given = self.given(item, block, scope, index, count, where)
+        for name, default in declared.values.items():
+            if name not in given and plain(default) == REQUIRED:
+                if "with" in misspelt:
+                    raise Wrong
+                raise self.findings.error(
+                    "missing-parameter",
+                    f"block '{called}' needs the parameter '{name}'",
+                    item.values["use"].span,
+                    where,
+                    help=f"add with: {{{name}: ...}}",
+                )
+        for name, default in declared.values.items():
+            value = given[name] if name in given else filled(default, inside, self.findings, where)
+            inside = inside.inside({name: plain(value)}, {name: value.span})
+        return inside
+
+    def given(
+        self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where
+    ) -> dict[str, Tree]:
+        """What `with`, and in the first and last repetition `first` and `last`, give the parameters."""
+        called, known = plain(item.values["use"]), _declared(block).values
         related = (Related(f"the parameters of block '{called}'", (block.get("params") or block).span),)
-        values: dict[str, Any] = {}
-        places: dict[str, Span] = {}
-        for name, default in known.items():
-            if plain(default) != "required":
-                values[name] = plain(filled(default, inside.inside(values), self.findings, where))
-                places[name] = default.span
-        parts = ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]
-        for part in parts:
+        values: dict[str, Tree] = {}
+        for part in ["with", *(["first"] if index == 0 else []), *(["last"] if index == count - 1 else [])]:
             given = item.get(part)
             if given is None:
                 continue
@@ -111,17 +132,5 @@ class Blocks:
                     raise self.findings.unknown(
                         "unknown-parameter", "parameter", name, known, given.keys[name], where.down(part), related
                     )
-                values[name] = plain(filled(value, scope, self.findings, where.down(part).down(name)))
-                places[name] = value.span
-        for name in known:
-            if name not in values:
-                if "with" in misspelt:
-                    raise Wrong
-                raise self.findings.error(
-                    "missing-parameter",
-                    f"block '{called}' needs the parameter '{name}'",
-                    item.values["use"].span,
-                    where,
-                    help=f"add with: {{{name}: ...}}",
-                )
-        return inside.inside(values, places)
+                values[name] = filled(value, scope, self.findings, where.down(part).down(name))
+        return values

@@ -12,6 +12,9 @@ from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
 
 
+RESERVED = ("index", "in", "in_height", "in_width", "true", "false")  # names that no variable and no parameter can have
+
+
 @dataclass
 class Scope:
     """Values by name, and which of them were used."""
@@ -71,6 +74,13 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
     return tree
 
 
+def unreserved(name: str, span: Span, findings: Findings, where: Where, what: str) -> None:
+    """Wrong for a name that means something else in every expression."""
+    if name in RESERVED:
+        message = f"'{name}' can be no {what}: it means something else in every expression"
+        raise findings.error("invalid-value", message, span, where.down(name), help="choose another name")
+
+
 def variables(tree: Tree | None, findings: Findings) -> Scope:
     """The scope that `vars` makes; a variable may use those above it."""
     scope = Scope({})
@@ -82,6 +92,7 @@ def variables(tree: Tree | None, findings: Findings) -> Scope:
         return scope
     for name, value in tree.values.items():
         try:
+            unreserved(name, tree.keys[name], findings, where, "variable")
             given = filled(value, scope, findings, where.down(name))
         except Wrong:
             continue

@@ -82,9 +82,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Name(id="true" | "false" as word):
             return word == "true"
         case ast.Name(id=name):
-            if name not in names:
-                known = did_you_mean(name, names, "known names")
-                raise ExpressionError(f"unknown name '{name}'", known, unknown=True)
+            _known(name, names)
             return names[name]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             a, b = _value(left, names), _value(right, names)
@@ -98,10 +96,26 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.BoolOp(op=op, values=values):
             results = [_value(value, names) for value in values]
             return all(results) if isinstance(op, ast.And) else any(results)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            met = _value(test, names)
+            if not isinstance(met, bool):
+                raise TypeError(f"expected true or false behind if, got {met!r}")
+            chosen, other = (body, orelse) if met else (orelse, body)
+            for part in ast.walk(other):  # what is left out is not computed, but a misspelt name is wrong in it too
+                if isinstance(part, ast.Name) and part.id not in (*_FUNCTIONS, "true", "false"):
+                    _known(part.id, names)
+            return _value(chosen, names)
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
             return _COMPARE[type(op)](_value(left, names), _value(right, names))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and arguments:
             return _FUNCTIONS[name](*(_value(argument, names) for argument in arguments))
     raise ExpressionError(
-        "expressions know + - * / // %, comparisons, and, or, not, min and max", "compute anything else beforehand"
+        "expressions know + - * / // %, comparisons, and, or, not, a if b else c, min and max",
+        "compute anything else beforehand",
     )
+
+
+def _known(name: str, names: Mapping[str, Any]) -> None:
+    if name not in names:
+        help = did_you_mean(name, names, "known names")
+        raise ExpressionError(f"unknown name '{name}'", help, unknown=True)

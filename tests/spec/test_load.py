@@ -176,7 +176,7 @@ def test_numbers_with_units() -> None:
             "bad-expression",
             6,
             36,
-            "expressions know + - * / // %, comparisons, and, or, not, min and max",
+            "expressions know + - * / // %, comparisons, and, or, not, a if b else c, min and max",
             None,
         ),
         (
