@@ -37,7 +37,7 @@ def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, .
         scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
         x = x * scale + shift
     found = {INPUT: np.ascontiguousarray(from_public(x))}
-    for position, node in enumerate(model.graph.nodes):
+    for node in model.graph.nodes:
         inputs = tuple(found[name] for name in node.inputs)
         single = bind_single(
             node.layer,
@@ -45,7 +45,7 @@ def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, .
             inputs,
             params=model.weights.views(model.weights.values, node),
             state={name: array.copy() for name, array in model.weights.node_state(node).items()},
-            random=Stream(0, position, 0, np.array(1)),
+            random=Stream(0, node.name, 0, np.array(1)),
         )
         single.run_forward()
         found[node.name] = single.operands.output

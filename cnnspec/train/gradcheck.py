@@ -66,7 +66,7 @@ def _checks(node: Node, position: int, seed: int, images: int) -> Iterator[Check
         params={name: normal(parameter.shape) for name, parameter in node.params.items()},
         state={name: np.full(state.shape, state.fill) for name, state in node.state.items()},
         output_grads=[normal(batch_shape(node.shape, images))],
-        random=Stream(seed, position, 0, np.array(1)),
+        random=Stream(seed, node.name, 0, np.array(1)),
     )
     o = single.operands
 

@@ -114,7 +114,7 @@ class Arrays:
     def stream(self, node: Node, shard: int) -> Stream:
         """The random numbers of a node in one shard."""
         clock = self.training.clock if self.training else np.array(0)
-        return Stream(self.seed, self.graph.nodes.index(node), shard, clock)
+        return Stream(self.seed, node.name, shard, clock)
 
     def part_operands(self, node: Node, part: Part, index: int, whole: Operands) -> Operands:
         """The arrays of one part: what is prepared, its rows of what is kept, and scratch of its own."""

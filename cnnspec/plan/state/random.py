@@ -12,9 +12,9 @@ from cnnspec.kernels.step import Array
 class Stream:
     """One layer's numbers in one shard: Philox with the step as its counter (Salmon et al. 2011)."""
 
-    def __init__(self, seed: int, layer: int, shard: int, clock: Array) -> None:
+    def __init__(self, seed: int, layer: str, shard: int, clock: Array) -> None:
         self._clock = clock
-        self._bits = np.random.Philox(np.random.SeedSequence([seed, layer, shard]))
+        self._bits = np.random.Philox(np.random.SeedSequence([seed, shard, *layer.encode()]))
         self._generator = np.random.Generator(self._bits)
         self._start: Any = self._bits.state
         self._counter = self._start["state"]["counter"]
