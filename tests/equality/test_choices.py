@@ -1,14 +1,14 @@
 """Whatever the plan may choose, the network is the same: outputs, losses, gradients and weights agree.
 
-A kernel joins by standing in the schema of a layer's `kernel`, a pass by standing in the table of passes, a kind of
-workers by being in `KINDS`. All are compared with the plainest plan, which one worker runs; plans that differ in their
-workers alone must agree to the last bit.
+A kernel joins by standing in the schema of a layer's `kernel`, a pass by standing in the table of passes, any other
+choice by being a field of `Choices`, a kind of workers by being in `KINDS`. All are compared with the plainest plan,
+which one worker runs; plans that differ in their workers alone must agree to the last bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Variation:
     workers: int = 1
     kind: type[Workers] = Threads
     images: str = "float64"  # the type in which they enter; all are exact in float32
+    choices: Mapping[str, Any] = field(default_factory=dict)  # fields of `Choices` but for the passes
 
     def plan(self, model: Any, batch: int, mode: Mode) -> Any:
         """Such a plan for a model's weights."""
@@ -66,7 +67,7 @@ class Variation:
             loss=model.loss,
             training=model.training if mode == "train" else None,
             seed=model.spec.seed,
-            choices=Choices(passes=passes),
+            choices=Choices(passes=passes, **self.choices),
         )
 
     def pinned(self, graph: Graph) -> Graph:
@@ -91,13 +92,21 @@ def removable() -> list[str]:
     return sorted({name for passes in PASSES.values() for name in passes} - NEEDED)
 
 
+def switches() -> list[str]:
+    """What lowering may do or leave, by the fields of `Choices`; one that is no switch needs variations of its own."""
+    found = [each.name for each in fields(Choices) if each.name != "passes"]
+    assert all(getattr(Choices(), name) is True for name in found), "add variations of the field that is no switch"
+    return found
+
+
 USUAL = Variation("usual")
-PLAIN = Variation("plain", PLAINEST, frozenset(removable()))
+PLAIN = Variation("plain", PLAINEST, frozenset(removable()), choices=dict.fromkeys(switches(), False))
 VARIATIONS = [
     USUAL,
     *(Variation(f"kernel {name}", kernel=name) for name in kernels()),
     *(Variation(f"without {name}", without=frozenset({name})) for name in removable()),
     Variation("without passes", without=frozenset(removable())),
+    *(Variation(f"without {name}", choices={name: False}) for name in switches()),
     Variation("images of single precision", images="float32"),
 ]
 SAME_BITS = [
