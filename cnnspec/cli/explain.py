@@ -50,7 +50,7 @@ Fields:
   body: a list of layers (required)
       what is added to the input
   shortcut: one of {", ".join(SHORTCUTS)} (default auto)
-      how the input gets there; none leaves the body alone
+      how the input gets there; none leaves the body as it is, if_same too where the shape changes
   trainable: true or false (default true)
       false keeps the parameters inside as they start
 

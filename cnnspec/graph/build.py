@@ -120,7 +120,8 @@ class _Builder:
     def residual(self, entry: ResidualEntry, source: str) -> str:
         value = self.sequence(entry.body, source)
         before, after = self.shapes[source], self.shapes[value]
-        if before is None or after is None or entry.shortcut == "none":
+        left_out = entry.shortcut == "none" or (entry.shortcut == "if_same" and before != after)
+        if before is None or after is None or left_out:
             return value
         projects = entry.shortcut == "projection" or (entry.shortcut == "auto" and before != after)
         try:

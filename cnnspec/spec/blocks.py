@@ -46,6 +46,15 @@ class Blocks:
         self.used: set[str] = set()
         self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a block of that name."""
+        return name in self.own or name in shipped().values
+
+    @property
+    def known(self) -> list[str]:
+        """The names of all blocks."""
+        return [*self.own, *shipped().values]
+
     def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
         """The block that an item uses, with its `layers`."""
         given = item.values["use"]
@@ -55,8 +64,7 @@ class Blocks:
             raise self.findings.error("invalid-value", message, given.span, where.down("use"))
         block = self.own.get(called) or shipped().get(called)
         if block is None:
-            known = [*self.own, *shipped().values]
-            raise self.findings.unknown("unknown-block", "block", called, known, given.span, where)
+            raise self.findings.unknown("unknown-block", "block", called, self.known, given.span, where)
         if called in chain:
             message = f"block uses itself: {' > '.join((*chain, called))}"
             raise self.findings.error("block-recursion", message, given.span, where)
@@ -93,7 +101,8 @@ class Blocks:
             scope = scope.inside({"index": index})
         called = plain(item.values["use"])
         declared = _declared(block)
-        inside = self.variables.apart({"index": scope.values["index"]}, self.names_used.setdefault(called, set()))
+        used = self.names_used.setdefault(called, set())
+        inside = self.variables.apart({"index": scope.values["index"]}, used, scope.arriving)
         for name, span in declared.keys.items():
             unreserved(name, span, self.findings, Where(f"blocks.{called}.params"), "parameter")
         given = self.given(item, block, scope, index, count, where)

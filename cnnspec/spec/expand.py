@@ -7,43 +7,59 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnspec.diagnostics import Related, Span
+from cnnspec.spec.arriving import AXES, Arriving, length
 from cnnspec.spec.expression import ExpressionError, substitute
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
 
-
-RESERVED = ("index", "in", "in_height", "in_width", "true", "false")  # names that no variable and no parameter can have
+RESERVED = ("index", *AXES, "true", "false")  # names of no variable and no parameter
 
 
 @dataclass
 class Scope:
-    """Values by name, and which of them were used."""
+    """Values by name, which of them were used, and what arrives at the layer that the values are for."""
 
     values: abc.Mapping[str, Any]
     used: set[str] = field(default_factory=set)
     places: abc.Mapping[str, Span] = field(default_factory=dict)  # where values are given
+    arriving: Arriving | None = None
 
-    def apart(self, names: abc.Mapping[str, Any], used: set[str]) -> Scope:
+    def apart(self, names: abc.Mapping[str, Any], used: set[str], arriving: Arriving | None) -> Scope:
         """A scope in which further names are known and which notes elsewhere what is used, as inside a block."""
-        return Scope({**self.values, **names}, used, self.places)
+        return Scope({**self.values, **names}, used, self.places, arriving)
 
     def inside(self, names: abc.Mapping[str, Any], places: abc.Mapping[str, Span] | None = None) -> Scope:
         """A scope in which further names are known."""
-        return Scope({**self.values, **names}, self.used, {**self.places, **(places or {})})
+        return Scope({**self.values, **names}, self.used, {**self.places, **(places or {})}, self.arriving)
+
+    def at(self, arriving: Arriving | None) -> Scope:
+        """The same names at another layer."""
+        return Scope(self.values, self.used, self.places, arriving)
 
 
-class _Watched(dict[str, Any]):
-    """A dictionary that notes what is read."""
+class _Watched(abc.Mapping[str, Any]):
+    """The names of a scope and of what arrives; notes what is read."""
 
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(scope.values)
-        self.scope = scope
+    def __init__(self, scope: Scope, findings: Findings) -> None:
+        self.scope, self.findings = scope, findings
         self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
+        if name in AXES and self.scope.arriving is not None:
+            return length(name, self.scope.arriving, self.findings)
         self.scope.used.add(name)
         self.read.add(name)
-        return super().__getitem__(name)
+        return self.scope.values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.scope.values or (name in AXES and self.scope.arriving is not None)
+
+    def __iter__(self) -> abc.Iterator[str]:
+        yield from self.scope.values
+        yield from AXES if self.scope.arriving is not None else ()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tuple[str, ...] = ()) -> Tree:
@@ -59,7 +75,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
             items = (filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
             return Items(tuple(items), tree.span)
         case Scalar(value=str(text)) if "$" in text:
-            names = _Watched(scope)
+            names = _Watched(scope, findings)
             try:
                 value = substitute(text, names)
                 given = tuple(

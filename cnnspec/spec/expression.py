@@ -13,6 +13,8 @@ from cnnspec.spec.suggest import did_you_mean
 
 NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 EXPRESSION = re.compile(r"\$\{([^{}]*)\}")
+_IN = re.compile(r"""('[^']*'|"[^"]*")|\bin\b""")
+_IN_NAME = "__in__"  # what `in`, a word of Python's grammar, is while Python's parser reads an expression
 LARGEST = 10**12  # results beyond are mistakes, and powers of powers would take for ever
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -72,7 +74,7 @@ def evaluate(source: str, names: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=1024)  # a block's expressions are the same at every use
 def _parsed(source: str) -> ast.expr:
-    return ast.parse(source, mode="eval").body
+    return ast.parse(_IN.sub(lambda word: word[1] or _IN_NAME, source), mode="eval").body
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -81,9 +83,8 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return value
         case ast.Name(id="true" | "false" as word):
             return word == "true"
-        case ast.Name(id=name):
-            _known(name, names)
-            return names[name]
+        case ast.Name():
+            return names[_known(node, names)]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             a, b = _value(left, names), _value(right, names)
             if isinstance(a, str) or isinstance(b, str):
@@ -103,7 +104,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             chosen, other = (body, orelse) if met else (orelse, body)
             for part in ast.walk(other):  # what is left out is not computed, but a misspelt name is wrong in it too
                 if isinstance(part, ast.Name) and part.id not in (*_FUNCTIONS, "true", "false"):
-                    _known(part.id, names)
+                    _known(part, names)
             return _value(chosen, names)
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
             return _COMPARE[type(op)](_value(left, names), _value(right, names))
@@ -115,7 +116,9 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     )
 
 
-def _known(name: str, names: Mapping[str, Any]) -> None:
+def _known(node: ast.Name, names: Mapping[str, Any]) -> str:
+    name = "in" if node.id == _IN_NAME else node.id
     if name not in names:
         help = did_you_mean(name, names, "known names")
         raise ExpressionError(f"unknown name '{name}'", help, unknown=True)
+    return name

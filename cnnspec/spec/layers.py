@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cnnspec import registry
-from cnnspec.diagnostics import Related, Span, SpecError
-from cnnspec.fields import NonNegativeNumber
+from cnnspec.diagnostics import Fix, Related, SpecError
+from cnnspec.fields import NonNegativeNumber, create
 from cnnspec.layers.base import Layer
+from cnnspec.spec.arriving import Arrival, Unknown, shape_after
 from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
+from cnnspec.spec.names import INPUT, LayerNames
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
 
-INPUT = "input"
 COMMON = ("id", "type", "from", "when")
 OPTIONS = ("weight_decay", "trainable", "share")
-NESTED = ("body", "branches")
+NESTED = ("body", "branches", "layers")
 USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", "trainable")
-SHORTCUTS = ("auto", "identity", "projection", "none")
+GROUP = ("when", "layers", "trainable")
+SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply")
 MOST_LAYERS = 2_000  # with blocks expanded
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-
-
-@dataclass
-class LayerNames:
-    """The names that layers of one scope have, under a prefix."""
-
-    prefix: str = ""
-    ids: dict[str, Span | None] = field(default_factory=dict)  # local name; None where it was generated
-    outer: LayerNames | None = None
-    counts: Counter[str] = field(default_factory=Counter)
-    below: dict[str, Span] = field(default_factory=dict)  # the ids that the file gives in this scope, read or not
-
-    def resolve(self, word: str) -> str | None:
-        """The full name that a reference means here, looked up inside out; None for an unknown one."""
-        if word == INPUT:
-            return INPUT
-        head = word.partition(".")[0]
-        if word in self.ids or head in self.ids:
-            return self.prefix + word
-        return self.outer.resolve(word) if self.outer else None
-
-    def find_below(self, word: str) -> Span | None:
-        """Where an id of this scope or of those around it is given that no layer above has."""
-        if word in self.below and word not in self.ids:
-            return self.below[word]
-        return self.outer.find_below(word) if self.outer else None
-
-    def known(self) -> list[str]:
-        """Every name that a reference could mean here."""
-        return [INPUT, *self.ids, *(self.outer.known() if self.outer else [])]
 
 
 class LayersBuilder:
@@ -69,6 +40,7 @@ class LayersBuilder:
         self.blocks = Blocks(findings, blocks, variables)
         self.layers = 0
         self.full_names: set[str] = set()
+        self.shapes: dict[str, Arrival] = {}  # by full name
 
     def entries(
         self, tree: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...] = ()
@@ -85,6 +57,7 @@ class LayersBuilder:
                 made += self.item(item, scope, names, where.down(i), chain)
             except Wrong:
                 self.claim_anyway(item, names)
+                names.above = Unknown()
         return tuple(made)
 
     def claim_anyway(self, item: Tree, names: LayerNames) -> None:
@@ -93,10 +66,12 @@ class LayersBuilder:
         if isinstance(given, Scalar) and isinstance(given.value, str):
             names.ids.setdefault(given.value, given.span)
             self.full_names.add(names.prefix + given.value)
+            self.shapes[names.prefix + given.value] = Unknown()
 
     def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
         """The entries that one item makes: none, one, or one for each repetition."""
-        item = filled(item, scope, self.findings, where, skip=(*NESTED, "with", "first", "last"))
+        here = scope.at(lambda: self.arriving(item, scope, names, where))
+        item = self.spelt_out(filled(item, here, self.findings, where, skip=(*NESTED, "with", "first", "last")))
         if isinstance(item, Mapping):
             condition = item.get("when")
             if condition is not None:
@@ -112,12 +87,39 @@ class LayersBuilder:
                 return made if self.trainable(item, where) else [_frozen(entry) for entry in made]
         return [self.layer(item, names, where)]
 
+    def spelt_out(self, item: Tree) -> Tree:
+        """The use of a block that is written by its bare name as a mapping; anything else as it is."""
+        if isinstance(item, Scalar) and item.value in self.blocks and item.value not in registry.table("layer"):
+            return Mapping({"use": item.span}, {"use": item}, item.span)
+        return item
+
+    def arriving(self, item: Tree, scope: Scope, names: LayerNames, where: Where) -> Sequence[Arrival]:
+        """The shapes that an item reads."""
+        given = item.get("from") if isinstance(item, Mapping) else None
+        if given is None:
+            return [names.above]
+        where = where.down("from")
+        return self.shapes_of(self.references(filled(given, scope.at(None), self.findings, where), names, where), names)
+
+    def shapes_of(self, inputs: tuple[str, ...] | None, names: LayerNames) -> list[Arrival]:
+        """The shapes of what an entry reads; None stands for what is above."""
+        if inputs is None:
+            return [names.above]
+        return [names.arrived if name == INPUT else self.shapes.get(name, Unknown()) for name in inputs]
+
+    def made(self, name: str, shape: Arrival, names: LayerNames) -> None:
+        """Note the shape of what an entry makes."""
+        self.shapes[name] = names.above = shape
+
     def nested(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> list[Entry] | None:
         """The entries of a block, a residual or branches; None for a layer."""
         if "use" in item.values:
             return list(self.use(item, scope, names, where, chain))
+        if "layers" in item.values and "type" not in item.values:
+            self.typing.known_keys(item, GROUP, where, "key beside layers")
+            return list(self.entries(item.values["layers"], scope, names, where.down("layers"), chain))
         kind = item.get("type")
         if isinstance(kind, Scalar) and kind.value == "residual":
             return [self.residual(item, scope, names, where, chain)]
@@ -153,18 +155,19 @@ class LayersBuilder:
         try:
             cls = registry.find("layer", kind.value)
         except KeyError:
-            known = [*registry.table("layer"), "residual", "parallel"]
-            raise self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where) from None
+            raise self.unknown_type(kind, item, where) from None
         body = item.without(*COMMON, *OPTIONS)
         layer: Layer = self.typing.create(cls, body, where, common=(*COMMON, *OPTIONS))
         inputs = self.inputs(item, names, where)
         decay = item.get("weight_decay")
         trainable, share = self.trainable(item, where), self.shared(item, names, where)
+        place = place_of(item, where)
         name, named = self.name(item, kind.value, names, where)
+        self.made(name, shape_after(layer, self.shapes_of(inputs, names), name, place), names)
         return LayerEntry(
             name=name,
             layer=layer,
-            place=place_of(item, where),
+            place=place,
             inputs=inputs,
             named=named,
             weight_decay=None
@@ -173,6 +176,16 @@ class LayersBuilder:
             trainable=trainable,
             share=share,
         )
+
+    def unknown_type(self, kind: Scalar, item: Mapping, where: Where) -> Wrong:
+        """Report a type that no layer has; it may be the name of a block."""
+        if kind.value in self.blocks:
+            word, span = kind.value, item.keys["type"]
+            fix = Fix(span, "use", f"replace type by use: {word}") if span != kind.span else None
+            message = f"'{word}' is a block, not a type of layer"
+            return self.findings.error("unknown-type", message, kind.span, where, help=f"write use: {word}", fix=fix)
+        known = [*registry.table("layer"), "residual", "parallel", *self.blocks.own]
+        return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where)
 
     def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:
         """The full name of the layer whose parameters this one uses."""
@@ -194,13 +207,9 @@ class LayersBuilder:
         """The full name, and whether the file gave it."""
         given = item.get("id")
         if given is None:
-            names.counts[kind] += 1
-            while f"{kind}_{names.counts[kind]}" in names.ids:
-                names.counts[kind] += 1
-            local = f"{kind}_{names.counts[kind]}"
-            names.ids[local] = None
-            self.full_names.add(names.prefix + local)
-            return names.prefix + local, False
+            full = names.prefix + names.generated(kind)
+            self.full_names.add(full)
+            return full, False
         if not isinstance(given, Scalar) or not isinstance(given.value, str) or not IDENTIFIER.fullmatch(given.value):
             raise self.findings.error(
                 "invalid-value",
@@ -288,15 +297,11 @@ class LayersBuilder:
         if isinstance(body, Items) and not body.items:
             message = "body: expected at least one layer, got none"
             raise self.findings.error("invalid-value", message, body.span, where.down("body"))
-        inner = LayerNames(f"{name}.", outer=names)
-        return ResidualEntry(
-            name,
-            self.entries(body, scope, inner, where.down("body"), chain),
-            shortcut,
-            place_of(item, where),
-            inputs,
-            named,
-        )
+        (arrived,) = self.shapes_of(inputs, names)
+        inner = LayerNames(arrived, f"{name}.", outer=names)
+        entries = self.entries(body, scope, inner, where.down("body"), chain)
+        self.made(name, inner.above, names)
+        return ResidualEntry(name, entries, shortcut, place_of(item, where), inputs, named)
 
     def parallel(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
@@ -312,13 +317,14 @@ class LayersBuilder:
             raise self.findings.error(
                 "invalid-value", "branches: expected a list of two or more lists of layers", branches.span, where
             )
-        made = tuple(
-            self.entries(
-                branch, scope, LayerNames(f"{name}.{i + 1}.", outer=names), where.down("branches").down(i), chain
-            )
-            for i, branch in enumerate(branches.items)
-        )
-        return ParallelEntry(name, made, merge, place_of(item, where), inputs, named)
+        (arrived,) = self.shapes_of(inputs, names)
+        made, shapes, place = [], [], place_of(item, where)
+        for i, branch in enumerate(branches.items):
+            inner = LayerNames(arrived, f"{name}.{i + 1}.", outer=names)
+            made.append(self.entries(branch, scope, inner, where.down("branches").down(i), chain))
+            shapes.append(inner.above)
+        self.made(name, shape_after(create("layer", merge), shapes, name, place), names)
+        return ParallelEntry(name, tuple(made), merge, place, inputs, named)
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
         """Read a key whose value is one of a few words, or its default."""
@@ -364,14 +370,19 @@ class LayersBuilder:
             )
         inputs = self.single(item, names, where)
         name, named = self.name(item, str(called), names, where)
+        (shape,) = self.shapes_of(inputs, names)
         for index in range(count):
-            inner_scope = self.blocks.parameters(item, block, scope, index, count, where, meant)
+            arrived = [shape]
+            here = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
+            inner_scope = self.blocks.parameters(item, block, here, index, count, where, meant)
             prefix = f"{name}.{index + 1}" if count > 1 else name
             self.full_names.add(prefix)
             used = where.used(f"block '{called}' used here", item.values["use"].span)
-            body = self.entries(
-                block.values["layers"], inner_scope, LayerNames(f"{prefix}.", outer=None), used, (*chain, str(called))
-            )
+            inner = LayerNames(shape, f"{prefix}.")
+            body = self.entries(block.values["layers"], inner_scope, inner, used, (*chain, str(called)))
+            shape = inner.above
+            self.made(prefix, shape, names)
+            self.made(name, shape, names)
             # The last repetition makes the value that the whole `use` is known by.
             last = index == count - 1
             yield BlockEntry(

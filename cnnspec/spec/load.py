@@ -22,12 +22,14 @@ from cnnspec.fields import (
     parse_count,
 )
 from cnnspec.plugins import load_all, using
+from cnnspec.spec.arriving import Unknown
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.inherit import inherit
-from cnnspec.spec.layers import LayerNames, LayersBuilder
+from cnnspec.spec.layers import LayersBuilder
 from cnnspec.spec.model import Budget, Requirement, Spec
+from cnnspec.spec.names import LayerNames
 from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
 from cnnspec.spec.plugins import Plugins
@@ -136,7 +138,7 @@ class _Loader:
         shape = self.part("input", self.input)
         name = self.part("name", self.text, default=Path(self.file).stem)
         seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
-        layers = self.layers()
+        layers = self.layers(shape)
         data = self.part("data", self.data, default=None)
         train = self.part("train", self.train, default=None)
         expect = self.part("expect", self.expect, default={})
@@ -225,7 +227,7 @@ class _Loader:
             )
         return tuple(self.typing.value(PositiveInt, item, where) for item in items)
 
-    def layers(self) -> tuple[Any, ...]:
+    def layers(self, shape: tuple[int, ...] | None) -> tuple[Any, ...]:
         tree = self.tree.get("layers")
         blocks = self.tree.get("blocks")
         if blocks is not None and not isinstance(blocks, Mapping):
@@ -236,7 +238,7 @@ class _Loader:
             return ()
         builder = LayersBuilder(self.findings, blocks, self.scope)
         self.blocks = builder.blocks
-        entries = builder.entries(tree, self.scope, LayerNames(), Where("layers"))
+        entries = builder.entries(tree, self.scope, LayerNames(shape or Unknown()), Where("layers"))
         if isinstance(tree, Items) and not tree.items:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
         return entries

@@ -33,7 +33,7 @@ class LayerEntry:
 
 @dataclass(frozen=True, slots=True)
 class ResidualEntry:
-    """y = body(x) + shortcut(x); `auto` is the identity where shapes agree, else a 1x1 projection."""
+    """y = body(x) + shortcut(x): the identity where shapes agree; else `auto` is a 1x1 projection, `if_same` none."""
 
     name: str
     body: tuple[Entry, ...]

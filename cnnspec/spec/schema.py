@@ -14,6 +14,7 @@ from cnnspec import registry
 from cnnspec.data.settings import DataSettings
 from cnnspec.fields import COUNT_PATTERN, Json, fragment, schema_of
 from cnnspec.optim.settings import TrainSettings
+from cnnspec.spec.blocks import shipped
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.load import BUDGETS, KEYS, METRICS, VERSION
 
@@ -135,7 +136,7 @@ def _kind(kind: str) -> Json:
 
 
 def _layer() -> Json:
-    """A bare name, the use of a block, or a mapping with a type."""
+    """A bare name of a type or a block, the use of a block, a mapping with a type, or a list of layers in one."""
     names = list(registry.table("layer"))
     nesting: Json = {"id": {}, "from": REFERENCE, "when": {}, "trainable": FREEZE}
     nested = [
@@ -170,6 +171,7 @@ def _layer() -> Json:
             "last": parameters,
         }
     )
+    group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, "trainable": FREEZE}, ("layers",))
     typed: Json = {
         "properties": {"type": {"enum": [*names, "residual", "parallel"]}},
         "required": ["type"],
@@ -178,8 +180,12 @@ def _layer() -> Json:
     return {
         "type": ["string", "object"],
         "if": {"type": "string"},
-        "then": {"anyOf": [{"enum": names}, VARIABLE]},
-        "else": {"if": {"required": ["use"]}, "then": use, "else": typed},
+        "then": {"anyOf": [{"enum": [*names, *shipped().values]}, {"description": "a block of the spec"}]},
+        "else": {
+            "if": {"required": ["use"]},
+            "then": use,
+            "else": {"if": {"required": ["type"]}, "then": typed, "else": group},
+        },
     }
 
 

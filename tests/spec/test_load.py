@@ -161,7 +161,7 @@ def test_numbers_with_units() -> None:
             5,
             36,
             "unknown name 'wide'",
-            "there are no known names",
+            "known names: in, in_height, in_width",
         ),
         (
             "vars: {width: 4}\n" + LAYERS.replace("filters: 4", 'filters: "${widht * 2}"'),

@@ -29,11 +29,15 @@ cnnspec: 1
 input: [1, 8, 8]
 x-note: free
 vars: {width: 4}
-blocks: {unit: {params: {filters: required}, layers: [{type: conv2d, filters: $filters, kernel_size: 3}, relu]}}
+blocks:
+  unit: {params: {filters: required}, layers: [{type: conv2d, filters: $filters, kernel_size: 3}, relu]}
+  unit_by_name: {layers: [relu]}
 layers:
   - {use: unit, repeat: "${width - 2}", with: {filters: $width}}
   - {type: residual, body: [relu], shortcut: identity}
   - {type: parallel, branches: [[relu], []], merge: concat}
+  - unit_by_name
+  - {when: "${width > 3}", layers: [relu, {type: tanh}]}
   - flatten
   - {id: logits, type: dense, units: "${width * 2}", weight_init: {type: he, mode: fan_out}}
 data: {source: {type: digits}, preprocess: [{type: scale, minimum: -1}]}
@@ -94,7 +98,7 @@ def test_a_good_spec() -> None:
         ("epochs: 3", "epochs: 0"),
         ("momentum: 0.9", "momentum: 2"),
         ("source: {type: digits}", "source: {type: digitz}"),
-        ("- flatten", "- flaten"),
+        ("- flatten", "- {type: flaten}"),
         ("test.accuracy", "test.acuracy"),
         ("cnnspec: 1", "cnnspec: 2"),
         ("vars:", "wars:"),

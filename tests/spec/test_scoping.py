@@ -24,7 +24,7 @@ Names = Mapping[str, int]
 CHANNELS, HEIGHT, WIDTH = 3, 6, 5
 VARIABLES = ("v0", "v1", "v2")
 PARAMETERS = ("p0", "p1", "p2", "v0")  # one of which hides a variable
-ARRIVING: tuple[str, ...] = ()
+ARRIVING = ("in", "in_height", "in_width")
 
 
 @st.composite
@@ -261,3 +261,85 @@ def test_a_misspelt_name_in_what_is_not_chosen_is_wrong_too() -> None:
     assert only(text) == ("unknown-name", "unknown name 'w'")
     text = f"vars: {{v: 3}}\nlayers: [{CONV.replace('F', '{1 if v else 2}')}]"
     assert only(text)[0] == "bad-expression"
+
+
+def shapes(text: str) -> list[tuple[int, ...]]:
+    return [node.shape for node in build(loads(HEAD + text)).nodes]
+
+
+def test_in_is_what_arrives() -> None:
+    conv = '{type: conv2d, filters: "${in * 2}", kernel_size: "${in_height // 2}", stride: 2}'
+    assert shapes(f"layers: [{conv}, {{type: relu, id: a}}, {conv.replace('in_height', 'in_width')}]") == [
+        (6, 2, 2),
+        (6, 2, 2),
+        (12, 1, 1),
+    ]
+    assert widths(
+        f"layers: [{{id: a, {CONV[1:].replace('F', '{in + 1}')}, {{from: input, {CONV[1:].replace('F', '{in}')}]"
+    ) == [4, 3]
+    assert widths("layers: [flatten, {type: dense, units: $in}]") == [90, 90]
+    assert widths("layers: [{use: squeeze_excite, with: {filters: $in, reduction: 3}}]")[-1] == 3
+
+
+def test_in_is_what_arrives_in_each_repetition_and_in_a_default() -> None:
+    block = f"blocks: {{u: {{params: {{wide: '${{in * 2}}'}}, layers: [{CONV.replace('F', 'wide')}]}}}}\n"
+    assert widths(block + "layers: [{use: u, repeat: 3}]") == [6, 12, 24]
+    assert widths(block + "layers: [{use: u, repeat: 3, with: {wide: '${in + index}'}}]") == [3, 4, 6]
+
+
+def test_in_of_branches_and_of_several_inputs() -> None:
+    branches = f"{{type: parallel, branches: [[relu], [{CONV.replace('F', '{in + 1}')}]]}}"
+    assert widths(f"layers: [{branches}, {CONV.replace('F', 'in')}]")[-2:] == [7, 7]
+    wider = f"{{id: b, {CONV[1:].replace('F', '{in + 1}')}"
+    two = f"layers: [{{id: a, type: relu}}, {wider}, {{type: add, from: [a, b], x: $in}}]"
+    assert only(two) == ("bad-expression", "in: the inputs that arrive here differ in channels: 3 and 4")
+
+
+def test_where_in_is_not_known_the_layer_to_blame_is_told_at_its_place() -> None:
+    wide = "{type: conv2d, filters: 4, kernel_size: 9}"
+    with pytest.raises(SpecError) as caught:
+        loads(f"{HEAD}layers:\n  - {wide}\n  - {CONV.replace('F', 'in')}\n")
+    (found,) = caught.value.diagnostics
+    assert found.code == "shape-mismatch"
+    assert found.message == "conv2d 'conv2d_1': kernel 9x9 does not fit the 6x5 input (padding 0)"
+    assert (found.span.line, found.span.column) == (4, 1 + f"  - {wide}".index("9"))
+    assert only("layers: [flatten, {type: dense, units: $in_height}]") == (
+        "bad-expression",
+        "in_height: what arrives here is a vector of 90 features",
+    )
+    assert (
+        only(f"layers: [{{type: conv2d, filtres: 3, kernel_size: 1}}, {CONV.replace('F', 'in')}]")[0] == "unknown-key"
+    )
+    assert only("vars: {a: $in}\nlayers: [relu]") == ("unknown-name", "unknown name 'in'")
+
+
+def test_in_as_a_part_of_a_text_or_of_a_word_is_none() -> None:
+    conv = CONV.replace("F", "{inner if p == 'in' else 2}")
+    assert widths(f"vars: {{inner: 4, p: in}}\nlayers: [{conv}]") == [4]
+
+
+def test_a_condition_on_a_list_of_layers() -> None:
+    group = "{when: $deep, layers: [{id: a, type: relu}, tanh]}"
+    assert widths(f"vars: {{deep: true}}\nlayers: [{group}, {{type: add, from: [a, tanh_1]}}]") == [3, 3, 3]
+    assert widths("layers: [relu, {when: false, layers: [nothing]}]") == [3]
+    made = build(
+        loads(f"{HEAD}layers: [{{trainable: false, layers: [{CONV.replace('F', 'in')}]}}, {CONV.replace('F', 'in')}]")
+    )
+    assert [node.trainable for node in made.nodes] == [False, True]
+
+
+def test_a_block_by_its_bare_name() -> None:
+    block = f"blocks: {{pool: {{params: {{wide: 5}}, layers: [{CONV.replace('F', 'wide')}]}}}}\n"
+    assert widths(block + "layers: [pool, pool]") == [5, 5]
+    with pytest.raises(SpecError) as caught:
+        loads(f"{HEAD}{block}layers: [{{type: pool}}]")
+    (found,) = caught.value.diagnostics
+    assert (found.message, found.help) == ("'pool' is a block, not a type of layer", "write use: pool")
+    assert found.fix is not None
+    assert found.fix.replacement == "use"
+
+
+def test_a_shortcut_where_shapes_agree_and_none_where_not() -> None:
+    body = "{type: residual, shortcut: if_same, body: [BODY]}"
+    assert widths(f"layers: [{body.replace('BODY', CONV.replace('F', 'in'))}]") == [3, 3]
+    assert widths(f"layers: [{body.replace('BODY', CONV.replace('F', '{in + 1}'))}]") == [4]
