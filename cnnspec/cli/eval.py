@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.opening import opened
-from cnnspec.cli.trained import data_folder, open_run
+from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 
@@ -30,22 +30,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Score the network on a split and print the figures."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     arguments.data = arguments.data or data_folder(arguments.run)
-    data = opened(model.spec, model.graph, arguments)
+    data = opened(model.spec, model.graph, arguments, trained_classes(arguments.run))
     dataset = data.splits.get(arguments.split)
     if dataset is None:
         raise RunError(f"the spec sets no {arguments.split} images apart", "add data: {validation: {fraction: 0.1}}")
     score = model.score(dataset)
     if arguments.json:
         matrix = None if score.confusion is None else score.confusion.tolist()
-        figures = {"split": arguments.split, "images": score.images, **score.figures(), "confusion": matrix}
+        classes = [] if matrix is None else _names(data.class_names, len(matrix))
+        figures = {"split": arguments.split, "images": score.images, **score.figures(), "classes": classes}
+        figures["confusion"] = matrix
         print(json.dumps(figures))
         return 0
     shown = [f"{name} {_shown(name, value)}" for name, value in score.figures().items() if value is not None]
     print(f"{arguments.split}: {score.images:,} images, {', '.join(shown)}")
     if arguments.confusion and score.confusion is not None:
-        names = data.class_names or tuple(str(i) for i in range(len(score.confusion)))
+        names = _names(data.class_names, len(score.confusion))
         Console(highlight=False).print(_matrix(score.confusion, names))
     return 0
+
+
+def _names(classes: Sequence[str], outputs: int) -> list[str]:
+    """A name for every output: that of its class, or its number where the network has more outputs than classes."""
+    return [*classes, *map(str, range(len(classes), outputs))]
 
 
 def _shown(name: str, value: float) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from cnnspec.data import Data, open_data
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
 
 
-def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace) -> Data:
-    """The spec's data, from where `add_data`'s arguments say; what was left out of it goes to standard error."""
+def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace, classes: Sequence[str] = ()) -> Data:
+    """The spec's data, from where `add_data`'s arguments say; what was left out of it goes to standard error.
+
+    `classes` are those that the network was trained with, if it was.
+    """
     assert spec.data is not None
     data = open_data(
         spec.data,
@@ -20,6 +24,7 @@ def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace) -> Data:
         download=arguments.download,
         input=spec.input,
         output=graph.output.shape,
+        classes=classes,
     )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):

@@ -24,7 +24,7 @@ from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import comparable, data_folder, load_spec, origin
+from cnnspec.cli.trained import comparable, data_folder, load_spec, origin, trained_classes
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
-    data = opened(spec, graph, arguments)
+    data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
@@ -147,7 +147,7 @@ class _TrainVerb:
         path, model, started = self.directory.path, self.model, time.perf_counter()
         begun = f"; goes on behind step {position.step:,}" if position.step else ""
         self.voice.line(
-            f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {len(self.data.train):,} training images, "
+            f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {self.data.summary()}, "
             f"{model.threads} threads; writing {path}/{begun}"
         )
         try:

@@ -17,7 +17,7 @@ from cnnspec.check import checked
 from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import data_folder, load_spec, origin
+from cnnspec.cli.trained import data_folder, load_spec, origin, trained_classes
 from cnnspec.cli.versions import versions
 from cnnspec.diagnostics import RunError
 from cnnspec.train import Progress as Moment
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     spec = load_spec(run_.path)
     graph = checked(spec)
     arguments.data = arguments.data or data_folder(run_.path)
-    data = opened(spec, graph, arguments)
+    data = opened(spec, graph, arguments, trained_classes(run_.path))
     run_.origin = origin(spec, graph, data)
     for name in (BEST, LAST):
         if name == LAST or (run_.path / name).exists():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 
+from cnnspec.data.classes import ordered
 from cnnspec.data.own import split_off
+from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
+from cnnspec.data.picture_list import read_list
 from cnnspec.data.source import Found, Images, Source
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, Pair
@@ -19,21 +22,25 @@ from cnnspec.shapes import Shape
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MODES = {"grey": "L", "rgb": "RGB"}  # by Pillow's names
 NAMED = 3  # files that a message names before it counts the others
 
 
 @register("image_folder")
 class ImageFolder(Source):
-    """Pictures in train/CLASS/ and perhaps test/CLASS/, under the root; needs Pillow.
+    """Pictures in train/CLASS/, perhaps val/CLASS/ and test/CLASS/, or just CLASS/, under the root; needs Pillow.
 
-    Classes are the folders' names in alphabetical order. Pictures of one size and one mode need neither `size` nor
+    Classes are the folders' names: in the order of numbers where all are numbers, else alphabetical. Pictures of a
+    class may lie in folders within its folder; hidden files and those of operating systems are not looked at. A table
+    of `file` and `label` may take the place of each folder. Pictures of one size and one mode need neither `size` nor
     `mode`; others are resized and converted to them.
     """
 
-    train: Annotated[str, "folder of the classes' folders of training pictures, under the root"] = "train"
-    test: Annotated[str | None, "the same for testing; without it a share of the others is held out"] = None
+    train: Annotated[
+        str | None, "folder of the classes' folders, or a table, under the root; train/, or the root itself"
+    ] = None
+    validation: Annotated[str | None, "the same for validation; val/, valid/ or validation/ where it is there"] = None
+    test: Annotated[str | None, "the same for testing; test/ where it is there, else a share is held out"] = None
     held_out: Annotated[Fraction, "that share, stratified and always the same"] = 0.2
     size: Annotated[Pair | None, "height and width that pictures are brought to"] = None
     mode: Annotated[Literal["grey", "rgb"] | None, "what pictures are converted to"] = None
@@ -52,66 +59,86 @@ class ImageFolder(Source):
         """What the spec says."""
         return self.classes or ()
 
+    def of_any_classes(self) -> Self:
+        """Without the spec's `classes`; a folder may lack pictures."""
+        return self.but(classes=())
+
     def read(self, root: Path | None, download: bool) -> Found:
         """Read all pictures into memory."""
-        named = {"train": self.train, "test": self.test}
-        folders = {split: (root or Path()) / name for split, name in named.items() if name is not None}
-        names = self.classes or _classes(folders["train"])
-        readings = {split: _Reading(self, folder, names) for split, folder in folders.items()}
+        root = root or Path()
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        places = split_places(root, named)
+        beside = [place for split, place in places.items() if split != "train"]
+        listings = {
+            split: read_list(place) if place.is_file() else list_folder(place, beside)
+            for split, place in places.items()
+        }
+        names = self._classes(listings["train"])
+        strangers = ordered({name for listing in listings.values() for name in listing.pictures} - set(names))
+        readings = {split: _Reading(self, listing, (*names, *strangers)) for split, listing in listings.items()}
         read = {split: reading.images() for split, reading in readings.items()}
-        return Found(
-            split_off(read, self.held_out, folders["train"]),
-            {named[split] or split: reading.hash.hexdigest() for split, reading in readings.items()},
-            names,
-            tuple(note for reading in readings.values() for note in reading.notes()),
-        )
+        if self.classes != ():
+            readings["train"].check_classes(read["train"], names)
+        shown = {split: place.name if place.is_file() else f"{place.name}/" for split, place in places.items()}
+        checksums = {places[split].name: reading.hash.hexdigest() for split, reading in readings.items()}
+        notes = tuple(note for reading in readings.values() for note in reading.notes())
+        if "test" not in read:
+            read |= split_off(read["train"], self.held_out, places["train"])
+            shown["test"] = f"held out of {shown['train']}"
+        return Found(read, checksums, names, notes, strangers, shown)
 
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder", "name the folder above it with --data DIR or data.root")
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-    if not names:
-        raise DataError(f"{folder}: expected one folder for each class, got none", "put pictures into DIR/train/CLASS/")
-    return names
+    def _classes(self, listing: Listing) -> tuple[str, ...]:
+        """The classes to learn: those of the spec, or all that there are."""
+        if not listing.pictures:
+            raise DataError(f"{listing.place}: expected one folder for each class, got none", HELP)
+        for name in self.classes or ():
+            if name not in listing.pictures:
+                raise DataError(
+                    f"{listing.place / name}: no such folder", f"there are {', '.join(listing.pictures)}; {HELP}"
+                )
+        return self.classes or tuple(listing.pictures)
 
 
 class _Reading:
     """One split in the making: what was read, what was skipped, and which sizes and modes there were."""
 
-    def __init__(self, source: ImageFolder, folder: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, source: ImageFolder, listing: Listing, names: tuple[str, ...]) -> None:
         import hashlib
 
-        self.source, self.folder, self.names = source, folder, names
+        self.source, self.listing, self.names = source, listing, names
+        self.folder = listing.place
+        self.root = listing.place if listing.place.is_dir() else listing.place.parent
         self.hash = hashlib.sha256()
         self.kinds: dict[str, dict[str, Path]] = {"sizes": {}, "modes": {}}
         self.skipped: list[Path] = []
-        self.ignored: list[Path] = []
 
     def images(self) -> Images:
         """All pictures, by class and name."""
         pixels, labels = [], []
-        for path, label in self.files():
-            picture = self.picture(path)
-            if picture is not None:
-                pixels.append(picture)
-                labels.append(label)
+        for label, name in enumerate(self.names):
+            for path in self.listing.pictures.get(name, ()):
+                picture = self.picture(path)
+                if picture is not None:
+                    pixels.append(picture)
+                    labels.append(label)
         if not pixels:
-            raise DataError(f"{self.folder}: expected pictures in the classes' folders, got none", _where(self.source))
+            raise DataError(f"{self.folder}: expected pictures in the classes' folders, got none", HELP)
         self.alike("modes", "mode: rgb or mode: grey")
         self.alike("sizes", "size: [height, width]")
         return Images(np.stack(pixels), np.array(labels, np.int64))
 
-    def files(self) -> Iterator[tuple[Path, int]]:
-        for label, name in enumerate(self.names):
-            folder = self.folder / name
-            if not folder.is_dir():
-                raise DataError(f"{folder}: no such folder", _where(self.source))
-            for path in sorted(folder.iterdir()):
-                if path.suffix.lower() in SUFFIXES:
-                    yield path, label
-                elif not path.name.startswith("."):
-                    self.ignored.append(path)
+    def check_classes(self, images: Images, names: tuple[str, ...]) -> None:
+        """DataError where a class has no picture to learn from."""
+        counts = np.bincount(images.labels, minlength=len(names))
+        for name, count in zip(names, counts.tolist(), strict=False):
+            if not count:
+                folder = self.folder / name
+                held = [path for path in self.listing.others if folder in path.parents]
+                files = f", but other files: {_few(held)}" if held else ""
+                raise DataError(
+                    f"{folder}: no picture of this class{files}",
+                    "put pictures (PNG, JPEG, ...) into it, or remove the folder",
+                )
 
     def picture(self, path: Path) -> Array | None:
         """(c, h, w), or None for a picture that is skipped."""
@@ -124,7 +151,7 @@ class _Reading:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a picture with a warning is damaged, or a bomb
-                self.hash.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
+                self.hash.update(f"{path.relative_to(self.root).as_posix()}\0".encode() + path.read_bytes())
                 with Image.open(path) as picture:
                     mode = MODES[self.source.mode] if self.source.mode else picture.mode
                     pixels = np.asarray(self.sized(picture.convert(mode)))
@@ -159,11 +186,10 @@ class _Reading:
 
     def notes(self) -> Iterator[str]:
         """What was left out."""
-        for what, paths in (("skipped unreadable", self.skipped), ("ignored other", self.ignored)):
+        for what, paths in (("skipped unreadable", self.skipped), ("ignored other", self.listing.others)):
             if paths:
-                listed = ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
-                yield f"{self.folder}: {what} files, {len(paths)} in all: {listed}"
+                yield f"{self.folder}: {what} files, {len(paths)} in all: {_few(paths)}"
 
 
-def _where(source: ImageFolder) -> str:
-    return f"put pictures into DIR/{source.train}/CLASS/ and name DIR with --data DIR or data.root"
+def _few(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from cnnspec.data.classes import by_name
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.source import Found, Images, Source
 from cnnspec.data.split import stratified
@@ -36,7 +37,8 @@ class Data:
     test: Dataset
     checksums: Mapping[str, str]
     class_names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left out of it
+    notes: tuple[str, ...] = ()  # what was left out of it or converted
+    places: Mapping[str, str] = field(default_factory=dict)  # where a person finds each split
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -44,28 +46,50 @@ class Data:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
+    def summary(self) -> str:
+        """The number of images in each split, where they are from, and the number of classes."""
+        counts = [f"{len(self.train):,} training images{self._from('train')}"]
+        counts += [f"{len(split):,} {name}{self._from(name)}" for name, split in self.splits.items() if name != "train"]
+        classes = len(self.class_names)
+        return ", ".join(counts) + (f", {classes} {'class' if classes == 1 else 'classes'}" if classes else "")
+
+    def _from(self, split: str) -> str:
+        return f" ({self.places[split]})" if split in self.places else ""
+
 
 def open_data(
     settings: DataSettings,
     *,
     seed: int,
     data_dir: Path | None = None,
+    base: Path | None = None,
     download: bool = False,
     input: Shape | None = None,
     output: Shape | None = None,
+    classes: Sequence[str] = (),
 ) -> Data:
     """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
 
-    Where `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
-    checked against what its source knew before reading.
+    `data_dir` takes the place of the spec's `root`, which is relative to `base`, the folder of the spec's file. Where
+    `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
+    checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
+    brought to their order by name.
     """
-    source: Source = settings.source
-    found = source.read(data_dir or (Path(settings.root) if settings.root else None), download)
+    source: Source = settings.source.of_any_classes() if classes else settings.source
+    found = by_name(source.read(data_dir or root_of(settings, base), download), classes)
     _check(settings, found, input, output)
-    train, validation = found.splits["train"], None
+    train, validation = found.splits["train"], found.splits.get("validation")
+    places, notes = dict(found.places), list(found.notes)
     if settings.validation is not None:
+        if validation is not None:
+            notes.append(f"{places.pop('validation')} is not read: data.validation sets training images apart")
         count = _validation_count(settings, len(train.labels))
-        chosen = stratified(train.labels, count, seed)
+        chosen = stratified(train.labels, count, seed, leave=1)
+        if not len(chosen):
+            raise DataError(
+                "data.validation: expected a class with two training images or more, got none",
+                "leave data.validation out, or add images",
+            )
         rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
         validation, train = _take(train, chosen), _take(train, rest)
     return Data(
@@ -74,8 +98,16 @@ def open_data(
         _finish(settings, _limited(found.splits["test"], settings.test.limit, seed, "test")),
         found.checksums,
         found.class_names,
-        found.notes,
+        tuple(notes),
+        places,
     )
+
+
+def root_of(settings: DataSettings, base: Path | None) -> Path | None:
+    """The folder with the source's files: the spec's `root`, relative to the folder of the spec's file."""
+    if settings.root is None:
+        return base
+    return (base or Path()) / Path(settings.root).expanduser()
 
 
 def _check(settings: DataSettings, found: Found, input: Shape | None, output: Shape | None) -> None:
@@ -89,6 +121,13 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
             f"data: expected images of {text(input)}, which is the spec's input, got {text(behind)}",
             f"write input: [{', '.join(map(str, behind))}], or resize the images under data.preprocess",
         )
+    for split, images in found.splits.items():
+        other = images.pixels.shape[1:]
+        if other != shape:
+            where, whose = (found.places.get(name, f"{name} images") for name in (split, "train"))
+            raise DataError(
+                f"{where}: expected images of {text(shape)}, as in {whose}, got {text(other)}", "bring both to one size"
+            )
     classes = len(found.class_names)
     if output is not None and len(output) == 1 and classes > output[0]:
         raise DataError(

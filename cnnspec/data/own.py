@@ -12,7 +12,6 @@ from cnnspec.data.source import Found, Images, Source, check_labels, numbered
 from cnnspec.data.split import held_out
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, PositiveInt
-from cnnspec.shapes import text
 
 
 class OwnFiles(Source):
@@ -43,7 +42,9 @@ class OwnFiles(Source):
         for split, images in read.items():
             check_labels(images.labels, classes, paths[split])
         checksums = {path.name: file_checksum(path) for path in paths.values()}
-        return Found(split_off(read, self.held_out, paths["train"]), checksums, numbered(classes))
+        if "test" not in read:
+            read |= split_off(read["train"], self.held_out, paths["train"])
+        return Found(read, checksums, numbered(classes))
 
     def _path(self, root: Path | None, name: str) -> Path:
         path = (root or Path()) / name
@@ -63,21 +64,19 @@ class OwnFiles(Source):
         return images
 
 
-def split_off(read: dict[str, Images], share: float, path: Path) -> dict[str, Images]:
-    """Train and test, where there is no test set held out of the training images; both of one shape."""
-    train = read["train"]
-    if "test" in read:
-        shapes = [images.pixels.shape[1:] for images in (train, read["test"])]
-        if shapes[0] != shapes[1]:
-            raise DataError(
-                f"{path}: expected test images of {text(shapes[0])}, as these are, got {text(shapes[1])}",
-                "bring both to one size",
-            )
-        return read
-    count = int(np.rint(share * len(train.labels)))
-    if not 0 < count < len(train.labels):
+def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
+    """Train and test, of a share of the images; the only image of a class stays in train."""
+    total = len(images.labels)
+    count = int(np.rint(share * total))
+    if not 0 < count < total:
         raise DataError(
-            f"{path}: expected to hold out 1 to {len(train.labels) - 1} of {len(train.labels)} images, got {count}",
+            f"{path}: expected to hold out 1 to {total - 1} of {total} images, got {count}",
             "change held_out, or name a file for test",
         )
-    return held_out(train, count)
+    split = held_out(images, count)
+    if not len(split["test"].labels):
+        raise DataError(
+            f"{path}: expected a class with two images or more to hold one out, got none",
+            "name images for test, or add images",
+        )
+    return split

@@ -28,7 +28,7 @@ class DataSettings(Declaration):
 
     kind: ClassVar[str] = "section"
     source: Annotated[Any, Registered("source"), "a data source by name, or a mapping with type and its options"]
-    root: Annotated[str | None, "folder with the source's files"] = None
+    root: Annotated[str | None, "folder with the source's files, relative to the spec's file"] = None
     train: Annotated[Limit, "the training split"] = Limit()
     validation: Annotated[Validation | None, "the validation split"] = None
     test: Annotated[Limit, "the test split"] = Limit()

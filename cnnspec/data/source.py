@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -25,15 +25,19 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source read: its splits train and test, the SHA-256 of each file, and the names of the classes.
+    """What a source read: its splits train, test and perhaps validation, and the SHA-256 of each file.
 
-    `notes` say what was left out, and that a set is only a part of the published one.
+    Labels are positions in `class_names`, the classes of the training images, and behind them in `strangers`, the
+    classes that only the other splits have. `notes` say what was left out or converted, and that a set is only a part
+    of the published one; `places` say where a person finds each split.
     """
 
     splits: Mapping[str, Images]
     checksums: Mapping[str, str]
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Declaration):
@@ -56,6 +60,10 @@ class Source(Declaration):
     def counts(self) -> Mapping[str, int]:
         """How many images its splits have, as far as that is known before a file is read."""
         return {}
+
+    def of_any_classes(self) -> Self:
+        """The same source without its own say on which classes there are, for a network that knows its classes."""
+        return self
 
     def read(self, root: Path | None, download: bool) -> Found:
         """Read and check its files; DataError where something is not right."""

@@ -10,17 +10,22 @@ from cnnspec.kernels.step import Array
 SPLIT_SEED = 0  # of the split into train and test, which must not depend on a spec's seed
 
 
-def stratified(labels: Array, count: int, seed: int) -> Array:
+def stratified(labels: Array, count: int, seed: int, *, leave: int = 0) -> Array:
     """Sorted indices of `count` images, the classes in the proportions of the whole.
 
-    Each class gets the whole part of its share; what is missing goes to the largest remainders.
+    Each class gets the whole part of its share; what is missing goes to the largest remainders. At least `leave` images
+    of every class are not chosen, which may make it fewer than `count`.
     """
     random = np.random.default_rng([seed, len(labels)])
     present, sizes = np.unique(labels, return_counts=True)
     shares = sizes * (count / len(labels))
     takes = np.floor(shares).astype(np.int64)
-    for position in np.argsort(takes - shares, kind="stable")[: count - takes.sum()]:
-        takes[position] += 1
+    missing = count - int(takes.sum())
+    for position in np.argsort(takes - shares, kind="stable"):
+        if missing and takes[position] + leave < sizes[position]:
+            takes[position] += 1
+            missing -= 1
+    takes = np.minimum(takes, np.maximum(sizes - leave, 0))
     chosen = [
         random.permutation(np.flatnonzero(labels == label))[:take]
         for label, take in zip(present.tolist(), takes.tolist(), strict=True)
@@ -29,8 +34,11 @@ def stratified(labels: Array, count: int, seed: int) -> Array:
 
 
 def held_out(images: Images, count: int) -> dict[str, Images]:
-    """Train and test, of `count` images, from a set that comes in one piece; always the same."""
-    test = stratified(images.labels, count, SPLIT_SEED)
+    """Train and test, of `count` images, from a set that comes in one piece; always the same.
+
+    The only image of a class stays with the training images.
+    """
+    test = stratified(images.labels, count, SPLIT_SEED, leave=1)
     train = np.setdiff1d(np.arange(len(images.labels)), test)
     return {
         name: Images(images.pixels[chosen], images.labels[chosen])

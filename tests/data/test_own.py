@@ -97,7 +97,8 @@ def test_an_npz_that_is_broken_or_holds_other_names(tmp_path: Path) -> None:
 def test_test_images_of_another_size(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=PIXELS, y=LABELS)
     np.savez(tmp_path / "test.npz", x=PIXELS[:, :3], y=LABELS)
-    fails(Npz(test="test.npz"), tmp_path, "train.npz: expected test images of 1x4x5, as these are, got 1x3x5")
+    with pytest.raises(DataError, match="test images: expected images of 1x4x5, as in train images, got 1x3x5"):
+        open_data(DataSettings.of(source={"type": "npz", "test": "test.npz"}), seed=0, data_dir=tmp_path)
 
 
 def table(label: str = "first", header: bool = False) -> list[str]:

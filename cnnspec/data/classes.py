@@ -1,0 +1,80 @@
+"""Classes are names: their order, and the labels of one data set in the order that a network was trained with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cnnspec.data.source import Found, Images
+from cnnspec.diagnostics import DataError
+
+NAMED = 5  # classes that a message names before it counts the others
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes in the order of their labels: as numbers where all are whole numbers, else alphabetically."""
+    found = set(names)
+    try:
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
+    except ValueError:
+        return tuple(sorted(found))
+
+
+def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
+    """The same images with labels by the names of a network's classes, in their order, if it has any.
+
+    Images of other classes are left out; that, and each class without an image in a split, is noted. DataError where
+    a split has no image of any class.
+    """
+    here = (*found.class_names, *found.strangers)
+    wanted = tuple(trained) or found.class_names
+    whose = "the network" if trained else found.places.get("train", "the training images")
+    positions = {name: position for position, name in enumerate(wanted)}
+    targets = np.array([positions.get(name, -1) for name in here], np.int64)
+    splits, notes = {}, list(found.notes)
+    for split, images in found.splits.items():
+        where = found.places.get(split, split)
+        counts = np.bincount(images.labels, minlength=len(here))
+        unknown = {name: int(counts[i]) for i, name in enumerate(here) if targets[i] < 0 and counts[i]}
+        absent = [name for name in wanted if name not in here or not counts[here.index(name)]]
+        notes += _told(where, whose, unknown, absent)
+        splits[split] = _relabelled(images, targets) if here != wanted else images
+        if not len(splits[split].labels):
+            raise DataError(
+                f"{where}: expected images of the classes {_listed(wanted)}, got {_listed(here) or 'none'}",
+                "name the folders or labels as the classes of the network",
+            )
+    return replace(found, splits=splits, class_names=wanted, strangers=(), notes=tuple(notes))
+
+
+def _relabelled(images: Images, targets: np.typing.NDArray[np.int64]) -> Images:
+    labels = targets[images.labels]
+    kept = labels >= 0
+    return Images(images.pixels, labels) if kept.all() else Images(images.pixels[kept], labels[kept])
+
+
+def _told(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[str]) -> Iterator[str]:
+    for name, count in list(unknown.items())[:NAMED]:
+        near = _nearest(name, absent)
+        meant = f"; is it {near}?" if near else ""
+        images = "1 image of it is" if count == 1 else f"{count:,} images of it are"
+        yield f"{where}: {name} is no class of {whose}: {images} left out{meant}"
+    if len(unknown) > NAMED:
+        rest = sum(list(unknown.values())[NAMED:])
+        yield f"{where}: {len(unknown) - NAMED} more classes are none of {whose}: {rest:,} images are left out"
+    if absent:
+        yield f"{where}: no image of {_listed(absent)}"
+
+
+def _nearest(name: str, absent: Sequence[str]) -> str | None:
+    folded = {other.casefold(): other for other in absent}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

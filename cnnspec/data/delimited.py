@@ -1,0 +1,54 @@
+"""Tables of text as spreadsheets and programs write them: encoding, delimiter, quotes, and lines by number."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from cnnspec.diagnostics import DataError
+
+MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
+DELIMITERS = "\t;,"  # the first of these that a table's first line has: a comma may be a decimal one
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """A file's text, gzipped or not, UTF-8 or with a byte order mark; DataError where it cannot be read."""
+    try:
+        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            content = io.BufferedReader(file)
+            start = content.peek(3)
+            encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
+            yield io.TextIOWrapper(content, encoding, newline="")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8: {error.reason} at byte {error.start:,}", "save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}", "give a table of text, such as .csv or .csv.gz") from error
+
+
+def delimiter_of(line: str) -> str:
+    """What stands between the values of a line."""
+    plain = "".join(line.split('"')[::2])  # what is in quotes does not count
+    return next((mark for mark in DELIMITERS if mark in plain), ",")
+
+
+def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not empty, from 1, and its values without the spaces around them."""
+    with opened(path) as file:
+        first = file.readline()
+        while first and not first.strip():
+            first = file.readline()
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter_of(first), skipinitialspace=True)
+        try:
+            for values in reader:
+                if any(value.strip() for value in values):
+                    yield reader.line_num, [value.strip() for value in values]
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: {error}", "close the quotes, or leave them out") from error

@@ -1,0 +1,145 @@
+"""Which picture files there are, of which class and split, in folders as people keep them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnspec.data.classes import ordered
+from cnnspec.diagnostics import DataError
+
+SUFFIXES = frozenset(
+    {
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+        *(".tga", ".tif", ".tiff", ".webp"),
+    }
+)
+SPLITS = {  # by the names that people give the folders of each
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+SYSTEM = frozenset(  # what cameras, storage and operating systems put beside pictures
+    {
+        "#recycle",
+        "$recycle.bin",
+        "@eadir",
+        "__macosx",
+        "desktop.ini",
+        "ehthumbs.db",
+        "icon\r",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+SIDECARS = frozenset({".aae", ".db", ".ini", ".lnk", ".thm", ".xmp"})
+HELP = "put pictures into DIR/train/CLASS/ and name DIR with --data DIR or data.root"
+
+
+@dataclass(slots=True)
+class Listing:
+    """The pictures of one split by class, each in a fixed order, and files beside them that are none."""
+
+    place: Path
+    pictures: dict[str, list[Path]] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+
+
+def split_places(root: Path, named: Mapping[str, str | None]) -> dict[str, Path]:
+    """Where the training pictures are, and those for validation and testing if there are any.
+
+    Places that are named must be there. For others the usual names of folders are tried, whose subfolders hold the
+    pictures of the classes; without such a training folder the root itself holds the folders of the classes.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: {_no_folder(root)}", "name the folder with the pictures with --data DIR or data.root")
+    places = {split: root / Path(name).expanduser() for split, name in named.items() if name is not None}
+    for place in places.values():
+        if not place.exists():
+            raise DataError(f"{place}: no such folder", HELP)
+    for split in named:
+        if split not in places:
+            usual = [path for path in _folders(root) if path.name.lower() in SPLITS[split]]
+            full = [path for path in usual if _has_classes(path)]
+            if len(full) > 1:
+                both = " and ".join(f"{path.name}/" for path in full)
+                raise DataError(f"{root}: expected one {split} folder, got {both}", f"name one: data.source.{split}")
+            if full or (split == "train" and usual and not _has_classes(root, usual)):
+                places[split] = (full or usual)[0]
+    if "train" not in places:
+        if not _has_classes(root, list(places.values())):
+            raise DataError(f"{root}: expected train/ or a folder for each class, with pictures, got none", HELP)
+        places["train"] = root
+    return {split: places[split] for split in SPLITS if split in places}
+
+
+def list_folder(folder: Path, beside: list[Path]) -> Listing:
+    """The pictures in the folders of the classes, at any depth, by class; `beside` are folders that are no class."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {_no_folder(folder)}", HELP)
+    listing = Listing(folder)
+    for path in _visible(folder):
+        if path in beside:
+            continue
+        if path.is_dir():
+            pictures = listing.pictures.setdefault(path.name, [])
+            for file in _files(path):
+                (pictures if file.suffix.lower() in SUFFIXES else listing.others).append(file)
+        else:
+            listing.others.append(path)
+    listing.pictures = {name: listing.pictures[name] for name in ordered(listing.pictures)}
+    return listing
+
+
+def _no_folder(path: Path) -> str:
+    return "is a file, not a folder" if path.exists() else "no such folder"
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a folder holds but for hidden and system files, by name."""
+    try:
+        return sorted(path for path in folder.iterdir() if not _hidden(path.name))
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"{error.filename}: cannot be read: {error.strerror}", "give yourself the right to read it")
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.lower() in SYSTEM or Path(name).suffix.lower() in SIDECARS
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _has_classes(folder: Path, beside: list[Path] | None = None) -> bool:
+    """Whether a folder within it, but for those `beside`, holds a picture."""
+    return any(
+        file.suffix.lower() in SUFFIXES
+        for path in _folders(folder)
+        if path not in (beside or ())
+        for file in _files(path)
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files at any depth but hidden and system ones, by name; links are followed, each folder once."""
+
+    def stop(error: OSError) -> None:
+        raise _unreadable(error) from error
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        yield from (Path(place, name) for name in sorted(names) if not _hidden(name))

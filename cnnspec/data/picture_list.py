@@ -1,0 +1,61 @@
+"""Lists of picture files with their classes, as tables of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnspec.data.classes import ordered
+from cnnspec.data.delimited import rows
+from cnnspec.data.picture_files import Listing
+from cnnspec.diagnostics import DataError
+
+FILES = ("file", "filename", "file_name", "path", "filepath", "image", "image_path", "picture", "name", "id")
+LABELS = ("label", "class", "class_name", "category", "target", "y")
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz")
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file is a list of pictures by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_list(path: Path) -> Listing:
+    """The pictures that a table of `file` and `label` names, relative to the table's folder.
+
+    The first line may name the columns; without names the first column is the file and the second one the label.
+    """
+    lines = rows(path)
+    listing = Listing(path)
+    columns = (0, 1)
+    for position, (number, values) in enumerate(lines):
+        if position == 0:
+            named = _columns(values)
+            if named is not None:
+                columns = named
+                continue
+        if len(values) <= max(columns):
+            raise DataError(
+                f"{path}:{number}: expected a file and a label, got '{','.join(values)[:60]}'",
+                "write a line a picture: cats/1.png,cat",
+            )
+        name, label = (values[column] for column in columns)
+        if not name or not label:
+            what = "label" if name else "file"
+            raise DataError(f"{path}:{number}: the {what} is empty", "fill it in, or remove the line")
+        file = path.parent / Path(name.replace("\\", "/")).expanduser()
+        if not file.is_file():
+            raise DataError(
+                f"{path}:{number}: {file}: no such file", "names of files are relative to the table's folder"
+            )
+        listing.pictures.setdefault(label, []).append(file)
+    if not listing.pictures:
+        raise DataError(f"{path}: expected pictures, got none", "write a line a picture: cats/1.png,cat")
+    listing.pictures = {name: listing.pictures[name] for name in ordered(listing.pictures)}
+    return listing
+
+
+def _columns(values: list[str]) -> tuple[int, int] | None:
+    """Where the file and the label stand, if the values are names of columns."""
+    lower = [value.lower() for value in values]
+    found = [next((lower.index(name) for name in names if name in lower), None) for names in (FILES, LABELS)]
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
