@@ -31,14 +31,14 @@ def bind(graph: TaskGraph, pool: WorkerPool) -> Program:
 
 
 def _lanes_by_phase(graph: TaskGraph, pool: WorkerPool) -> list[list[list[Task]]]:
-    """The tasks of each lane in each phase: a task that waits for another lane's begins a phase."""
+    """The tasks of each lane in each phase: what waits for another lane, or begins with it, begins a phase."""
     phase_of: dict[Task, int] = {}
     found: list[dict[int, list[Task]]] = []
     reached: dict[int, int] = {}  # the phase that each lane has come to
     for task in graph.tasks:
         if task.lane is None:
             continue
-        waits = [phase_of[other] + (other.lane != task.lane) for other in task.after]
+        waits = [phase_of[other] + (task.barrier or other.lane != task.lane) for other in task.after]
         phase = phase_of[task] = reached[task.lane] = max([reached.get(task.lane, 0), *waits])
         found += [{} for _ in range(phase + 1 - len(found))]
         found[phase].setdefault(task.lane, []).append(task)

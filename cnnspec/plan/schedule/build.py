@@ -160,6 +160,7 @@ class Builder:
                 _steps(part.layer.forward(own)),
                 lane=self.beside * index,
                 after=self.awaited,
+                barrier=bool(self.beside),
                 reads=reads,
                 writes=writes,
                 portion=(part.rows.stop - part.rows.start) / len(whole.output),
@@ -284,7 +285,8 @@ class Builder:
             for parameter in parameters
         ]
         boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
-        chunks = [chunk for chunk in training.chunks(boundaries) if self._touching(self.writers, chunk)]
+        apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
+        chunks = [chunk for chunk in training.chunks(boundaries, apart) if self._touching(self.writers, chunk)]
         clips = gradients == "update" and training.clip.norm is not None
         squares = shared((len(chunks),), np.float64)
         factor = shared((), training.weights.values.dtype, 1)
@@ -388,6 +390,7 @@ class Builder:
                     steps,
                     lane=shard,
                     after=self.awaited,
+                    barrier=len(programs) > 1,
                     reads=reads,
                     writes=writes,
                     portion=self.partition.shards[shard] / self.arrays.batch if counts else 0,
@@ -425,6 +428,7 @@ class Builder:
         after: Sequence[Task] = (),
         urgent: bool = False,
         inline: bool = False,
+        barrier: bool = False,
         reads: Sequence[Array] = (),
         writes: Sequence[Array] = (),
         portion: float = 0.0,
@@ -437,6 +441,7 @@ class Builder:
             lane=lane,
             urgent=urgent,
             inline=inline,
+            barrier=barrier,
             reads=reads,
             writes=writes,
             portion=portion,

@@ -24,6 +24,7 @@ class Task:
     lane: int | None = None
     urgent: bool = False
     inline: bool = False
+    barrier: bool = False  # other lanes begin behind the tasks of `after` too, so this one waits to begin with them
     reads: Sequence[Array] = ()
     writes: Sequence[Array] = ()
     portion: float = 0.0  # of the node's work for the whole batch in this direction

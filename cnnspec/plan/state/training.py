@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -103,25 +104,23 @@ class Training:
         """Whether any of a node's parameters is updated apart from its neighbours."""
         return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
 
-    def chunks(self, boundaries: Iterable[int] = ()) -> Iterator[Chunk]:
+    def chunks(self, boundaries: Iterable[int] = (), apart: Collection[str] = ()) -> Iterator[Chunk]:
         """Divide what is trained: large parameters into chunks of their own, small neighbours into one.
 
-        Chunks begin at all `boundaries` that lie within a large parameter.
+        A large parameter is cut at the `boundaries` that lie within it. The parameters of the nodes `apart` have no
+        chunk in common with others, however small they are.
         """
         cuts = sorted(boundaries)
         for segment in self.weights.segments:
             start = segment.start
             for slot in self.weights.slots_within(segment):
-                if slot.stop - slot.start < LARGE:
+                if slot.stop - slot.start < LARGE and slot.node.name not in apart:
                     continue
                 yield from _evenly(start, slot.start, segment.weight_decay)
                 ends = [cut for cut in cuts if slot.start < cut < slot.stop]
-                for first, last in zip([slot.start, *ends], [*ends, slot.stop], strict=True):
-                    yield from (
-                        [Chunk(first, last, segment.weight_decay)]
-                        if ends
-                        else _evenly(first, last, segment.weight_decay)
-                    )
+                for first, last in pairwise([slot.start, *ends, slot.stop]):
+                    whole = Chunk(first, last, segment.weight_decay)
+                    yield from [whole] if ends else _evenly(first, last, segment.weight_decay)
                 start = slot.stop
             yield from _evenly(start, segment.stop, segment.weight_decay)
 

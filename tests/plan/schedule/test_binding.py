@@ -103,3 +103,14 @@ def test_a_lane_has_its_order() -> None:
     pool = WorkerPool(1)
     pool.run(bind(tasks, pool))
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_lanes_begin_together_behind_a_barrier() -> None:
+    """Otherwise one lane would go on alone, as it waits for nothing but its own tasks."""
+    tasks = TaskGraph()
+    first = tasks.add(Task("enter", "task", [], lane=0))
+    parts = [tasks.add(Task("part", "task", [], (first,), lane, barrier=True)) for lane in range(2)]
+    summed = tasks.add(Task("sum", "task", [], tuple(parts), lane=0))
+    for lane in range(2):
+        tasks.add(Task("next", "task", [], (summed,), lane, barrier=True))
+    assert [len(phase) for phase in bind(tasks, WorkerPool(2))] == [1, 2, 1, 2]
