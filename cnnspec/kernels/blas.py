@@ -7,17 +7,27 @@ would add up in another order, so that bits would depend on the machine.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy  # noqa: F401 - loads the BLAS that is meant
 from threadpoolctl import ThreadpoolController
 
+Get, Set = Callable[[], int], Callable[[int], object]
+
 
 @cache
-def _libraries() -> tuple[Any, ...]:
-    """The loaded BLAS libraries; to find them takes a millisecond."""
-    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
+def _libraries() -> tuple[tuple[Get, Set], ...]:
+    """How to ask and set the threads of every loaded BLAS library; to find them takes a millisecond.
+
+    threadpoolctl lets one thread of the process set those of OpenBLAS and ignores all others, in silence. Here whoever
+    enters first sets them, whichever thread that is, so its check is passed by.
+    """
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    return tuple(
+        (library.get_num_threads, getattr(library, "_real_set_num_threads", library.set_num_threads))
+        for library in libraries
+    )
 
 
 class _OneThread:
@@ -31,17 +41,17 @@ class _OneThread:
         with self._lock:
             if not self._inside:
                 libraries = _libraries()
-                self._before = [library.get_num_threads() for library in libraries]
-                for library in libraries:
-                    library.set_num_threads(1)
+                self._before = [get() for get, _ in libraries]
+                for _, set_threads in libraries:
+                    set_threads(1)
             self._inside += 1
 
     def __exit__(self, *failure: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                for library, count in zip(_libraries(), self._before, strict=True):
-                    library.set_num_threads(count)
+                for (_, set_threads), count in zip(_libraries(), self._before, strict=True):
+                    set_threads(count)
 
 
 one_blas_thread = _OneThread()

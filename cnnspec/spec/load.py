@@ -108,14 +108,14 @@ def loads(
         findings.error("invalid-value", f"expected a mapping, got {got(plain(tree))}", tree.span, Where())
         raise SpecError(findings.diagnostics)
     reader = Plugins(findings, name, given, trusted=allow_plugins)
-    spec = _Loader(findings, tree, name).spec(reader)
+    spec = _SpecLoader(findings, tree, name).spec(reader)
     errors = [found for found in findings.diagnostics if found.severity == "error"]
     if errors or spec is None:
         raise SpecError(findings.diagnostics)
     return spec
 
 
-class _Loader:
+class _SpecLoader:
     def __init__(self, findings: Findings, tree: Mapping, file: str) -> None:
         self.findings, self.tree, self.file = findings, tree, file
         self.typing = Typing(findings)
