@@ -1,4 +1,4 @@
-"""From text to the positioned tree: YAML 1.2 core scalars, strict, and with limits on what a file may ask for."""
+"""From text to the positioned tree: YAML 1.2 core scalars and merge keys, strict, with limits on what a file asks for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ MOST_BYTES = 1 << 20
 MOST_NESTING = 50
 MOST_DIGITS = 18  # of an integer; nothing counts that far, and conversion takes longer and longer
 MOST_VALUES = 100_000  # with aliases counted as often as they are used
+
+MERGE = "<<"  # YAML 1.1's key for the keys of other mappings, which editors read too
 
 _SEPARATOR = re.compile("[\x85\u2028\u2029]")
 # Words of the parser's message, ours, the cure, and whether the fault is where the parser began rather than stopped.
@@ -123,6 +125,18 @@ def _failure(
     return SpecError([Diagnostic(code, "error", message, span, help=help, related=related)])
 
 
+def _merged(tree: Mapping) -> Mapping:
+    """The mapping with what its `<<` names: keys of its own go first, then those of the mappings in their order."""
+    given = tree.values[MERGE]
+    own = tree.without(MERGE)
+    for base in given.items if isinstance(given, Items) else (given,):
+        if not isinstance(base, Mapping):
+            help = "write <<: *NAME, where &NAME stands in front of a mapping above"
+            raise _failure("yaml-syntax", "<<: expected a mapping or a list of mappings", tree.keys[MERGE], help)
+        own = Mapping({**base.keys, **own.keys}, {**base.values, **own.values}, tree.span)
+    return own
+
+
 class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
@@ -200,15 +214,15 @@ class _Reader:
     def mapping(self, start: Any, events: Iterator[Any], depth: int) -> Mapping:
         keys: dict[str, Span] = {}
         values: dict[str, Tree] = {}
+        merges = False
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
-                return Mapping(keys, values, self.closed(start, event, list(values.values())))
+                span = self.closed(start, event, list(values.values()))
+                return _merged(Mapping(keys, values, span)) if merges else Mapping(keys, values, span)
             span = self.span(event.start_mark, event.end_mark)
             if not isinstance(event, yaml.ScalarEvent):
                 raise _failure("yaml-syntax", "expected a text as key", span, "put the key into quotes")
-            if event.value == "<<" and event.implicit[0]:
-                message = "merge keys (<<) are no part of YAML 1.2"
-                raise _failure("yaml-syntax", message, span, "use a block with parameters, or extends")
+            merges = merges or (event.value == MERGE and event.implicit[0])
             key, value = event.value, self.value(next(events), events, depth + 1)
             if key in keys:
                 self.duplicates.append(

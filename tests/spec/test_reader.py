@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from cnnspec.diagnostics import SpecError
 from cnnspec.spec.reader import decode, read, scalar
@@ -86,7 +87,8 @@ def test_a_duplicate_key_shows_both_places() -> None:
         ("a: b: c\n", "yaml-syntax", 1, 5, "a colon where none can be"),
         ("{a: 1}}\n", "yaml-syntax", 1, 7, "more text behind the end of the document"),
         ("a: 1\nb: x\u2028y\n", "yaml-syntax", 2, 5, "a line separator (U+2028) that editors do not show as one"),
-        ("a: {<<: {b: 1}}\n", "yaml-syntax", 1, 5, "merge keys (<<) are no part of YAML 1.2"),
+        ("a: {<<: [{b: 1}, 3]}\n", "yaml-syntax", 1, 5, "<<: expected a mapping or a list of mappings"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}\n", "duplicate-key", 1, 17, "key '<<' is given twice"),
         ('a: "\\ud800"\n', "yaml-syntax", 1, 4, "half of a surrogate pair is no character"),
         ("a: *nowhere\n", "yaml-syntax", 1, 4, "alias *nowhere stands before its anchor"),
         ("? [a]\n: 1\n", "yaml-syntax", 1, 3, "expected a text as key"),
@@ -124,3 +126,33 @@ def test_bytes_that_are_not_utf8_are_marked() -> None:
     assert decode(b"\xef\xbb\xbfa: 1", "f") == "a: 1"
     with pytest.raises(SpecError, match="too-large"):
         decode(b"a" * (1 << 21), "f")
+
+
+MERGED = """
+base: &base {a: 1, b: {c: 2}}
+more: &more {b: 3, d: 4}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{<<: *base, a: 5}",
+        "{a: 5, <<: *base}",
+        "{<<: [*base, *more], b: 6}",
+        "{<<: [*more, *base]}",
+        "{<<: {<<: *base, a: 2}}",
+    ],
+)
+def test_merge_keys_are_read_as_pyyaml_reads_them(text: str) -> None:
+    text = f"{MERGED}x: {text}\n"
+    assert plain(read(text, "f")) == yaml.safe_load(text)
+
+
+def test_a_merged_value_keeps_its_place_and_a_quoted_key_is_none() -> None:
+    tree = read(f"{MERGED}x:\n  <<: *base\n  a: 5\n", "f")
+    assert isinstance(tree, Mapping)
+    merged = tree.values["x"]
+    assert isinstance(merged, Mapping)
+    assert (merged.keys["a"].line, merged.keys["b"].line) == (6, 2)
+    assert plain(read('{"<<": 1}', "f")) == {"<<": 1}
