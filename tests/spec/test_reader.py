@@ -141,7 +141,6 @@ more: &more {b: 3, d: 4}
         "{a: 5, <<: *base}",
         "{<<: [*base, *more], b: 6}",
         "{<<: [*more, *base]}",
-        "{<<: {<<: *base, a: 2}}",
     ],
 )
 def test_merge_keys_are_read_as_pyyaml_reads_them(text: str) -> None:
