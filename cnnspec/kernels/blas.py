@@ -13,7 +13,8 @@ from functools import cache
 import numpy  # noqa: F401 - loads the BLAS that is meant
 from threadpoolctl import ThreadpoolController
 
-Get, Set = Callable[[], int], Callable[[int], object]
+Get = Callable[[], int]
+Set = Callable[[int], object]
 
 
 @cache
