@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy  # noqa: F401 - loads the BLAS that is meant
 from threadpoolctl import ThreadpoolController
@@ -22,13 +23,18 @@ def _libraries() -> tuple[tuple[Get, Set], ...]:
     """How to ask and set the threads of every loaded BLAS library; to find them takes a millisecond.
 
     threadpoolctl lets one thread of the process set those of OpenBLAS and ignores all others, in silence. Here whoever
-    enters first sets them, whichever thread that is, so its check is passed by.
+    enters first sets them, whichever thread that is, by OpenBLAS's own functions.
     """
-    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-    return tuple(
-        (library.get_num_threads, getattr(library, "_real_set_num_threads", library.set_num_threads))
-        for library in libraries
-    )
+    return tuple(map(_functions, ThreadpoolController().select(user_api="blas").lib_controllers))
+
+
+def _functions(library: Any) -> tuple[Get, Set]:
+    find = getattr(library, "_get_symbol", None)  # threadpoolctl has no public name for it
+    if find and library.internal_api == "openblas" and library.threading_layer != "openmp":
+        found = [find(f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+        if None not in found:
+            return found[0], found[1]
+    return library.get_num_threads, library.set_num_threads
 
 
 class _OneThread:

@@ -1,4 +1,4 @@
-"""From text to the positioned tree: YAML 1.2 core scalars and merge keys, strict, within limits on what may be asked."""
+"""From text to the positioned tree: YAML 1.2 core scalars and merge keys, strict, within limits on what is asked."""
 
 from __future__ import annotations
 
