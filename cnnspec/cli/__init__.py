@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import NoReturn
 import cnnspec
 from cnnspec.diagnostics import DataError, PluginError, RunError, SpecError
 from cnnspec.diagnostics.formats.text import explained
+from cnnspec.memory import available_bytes, bytes_text
 from cnnspec.plugins import blamed
 from cnnspec.spec.suggest import did_you_mean
 
@@ -71,7 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLEAN
+    except MemoryError as error:
+        return _out_of_memory(str(error))
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return _out_of_memory("")
         _say(f"cannot read {error.filename}: {error.strerror}" if error.filename else str(error))
         return USAGE
     except Exception as error:
@@ -111,6 +117,15 @@ def _say(message: str, help: str | None = None) -> None:
     print(f"cnnspec: error: {message}", file=sys.stderr)
     if help:
         print(f"help: {help}", file=sys.stderr)
+
+
+def _out_of_memory(what: str) -> int:
+    """Say how much there is; what is large is forecast before, so that this is where others took memory meanwhile."""
+    available = available_bytes()
+    there = "" if available is None else f"; {bytes_text(available)} is there"
+    what = f": {what[:1].lower()}{what[1:]}" if what else ""
+    _say(f"out of memory{what}{there}", "lower the batch size, the size of the images or their number")
+    return FAILED
 
 
 def _confess(error: Exception) -> int:

@@ -13,11 +13,11 @@ from rich.table import Table
 from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, add_threads, count, spec_of
 from cnnspec.cli.race import run_race
-from cnnspec.cli.summary import bytes_text
 from cnnspec.compare.against import FRAMEWORKS
 from cnnspec.compare.profile import Profile, Row, profile
 from cnnspec.diagnostics import RunError
 from cnnspec.layers.base import Mode
+from cnnspec.memory import bytes_text
 from cnnspec.train.network import available_cores
 
 

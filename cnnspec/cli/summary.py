@@ -16,6 +16,7 @@ from cnnspec.cli.arguments import add_spec, count, spec_of
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode
+from cnnspec.memory import bytes_text
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.memory.footprint import FLOAT
 from cnnspec.plan.schedule.explain import Chosen, explain_plan, explain_stages
@@ -149,11 +150,3 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
     for mode, footprint in footprints.items():
         total, arena = bytes_text(footprint.total), bytes_text(footprint.arena)
         console.print(f"memory for {mode} at batch {batch}: {total}, of it {arena} arena")
-
-
-def bytes_text(count: int) -> str:
-    """Write a number of bytes with its unit: `1.5 MiB` for 1572864."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

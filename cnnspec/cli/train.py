@@ -30,6 +30,7 @@ from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.graph.render import render
+from cnnspec.plan.memory.forecast import require_training_memory
 from cnnspec.plugins import keep, recorded
 from cnnspec.report import Events, draw_curves
 from cnnspec.spec import Spec
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
+    require_training_memory(graph, spec.train)
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
     if arguments.tensorboard and find_spec("tensorboardX") is None:

@@ -9,7 +9,6 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.source import Found, Images, Source, numbered
-from cnnspec.data.transforms import Resize
 from cnnspec.fields import ImageShape, NonNegativeInt, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -48,7 +47,8 @@ class Synthetic(Source):
         """Classes come in turn, so that each has as many images as any other, or one less."""
         c, h, w = self.shape
         coarse = np.random.default_rng([self.seed, 0]).integers(0, 256, (self.classes, c, COARSE, COARSE))
-        patterns = Resize(size=(h, w)).apply(coarse.astype(np.uint8))
+        down, across = _interpolation(h), _interpolation(w).T
+        patterns = np.rint(down @ coarse.astype(np.float32) @ across).astype(np.uint8)
         splits = {split: self._images(patterns, count, 1 + i) for i, (split, count) in enumerate(self.counts.items())}
         return Found(splits, {}, self.class_names)
 
@@ -62,3 +62,10 @@ class Synthetic(Source):
             mixed = pixels[part].astype(np.uint16) * share + patterns[labels[part]].astype(np.uint16) * (256 - share)
             pixels[part] = mixed >> 8
         return Images(pixels, labels.astype(np.int64))
+
+
+def _interpolation(length: int) -> Array:
+    """(length, COARSE): linear interpolation between the centres of the coarse pixels."""
+    centres = np.clip((np.arange(length) + 0.5) * (COARSE / length) - 0.5, 0, COARSE - 1)
+    weights: Array = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(COARSE))).astype(np.float32)
+    return weights

@@ -11,12 +11,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
+from cnnspec.data.resize import resize
 from cnnspec.fields import Byte, Declaration, Number, Padding, Pair, PerChannel
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
-
-BLOCK = 4096  # images that are resized at a time, to keep the float copy small
 
 
 class Transform(Declaration):
@@ -39,7 +38,7 @@ class Transform(Declaration):
 
 @register("resize")
 class Resize(Transform):
-    """Resizes by bilinear interpolation between pixel centres (half-pixel coordinates, edges repeated)."""
+    """Resizes as pictures are: bilinear between pixel centres, averaging where it shrinks (see `resize.py`)."""
 
     size: Annotated[Pair, "height and width"]
 
@@ -48,28 +47,8 @@ class Resize(Transform):
         return (shape[0], *self.size)
 
     def apply(self, pixels: Array) -> Array:
-        """One small matrix down, one across."""
-        n, c, h, w = pixels.shape
-        if (h, w) == self.size:
-            return pixels
-        down, across = _weights(h, self.size[0]), _weights(w, self.size[1]).T
-        out = np.empty((n, c, *self.size), np.uint8)
-        for start in range(0, n, BLOCK):
-            block = pixels[start : start + BLOCK].astype(np.float32)
-            out[start : start + BLOCK] = np.rint(down @ block @ across)
-        return out
-
-
-def _weights(source: int, target: int) -> Array:
-    """(target, source): how much each source pixel counts for each target pixel."""
-    centres = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
-    low = np.floor(centres).astype(np.int64)
-    high = np.minimum(low + 1, source - 1)
-    weights = np.zeros((target, source), np.float32)
-    rows = np.arange(target)
-    np.add.at(weights, (rows, low), 1 - (centres - low))
-    np.add.at(weights, (rows, high), centres - low)
-    return weights
+        """The resized bytes, or the same ones where they have the size."""
+        return resize(pixels, self.size)
 
 
 @register("pad")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 import numpy as np
 
@@ -13,13 +14,15 @@ from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
-from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, lower
+from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
+from cnnspec.plan.memory.forecast import require_parameter_memory
 from cnnspec.spec import Spec
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
 from cnnspec.workers import WorkerPool
 
-INFERENCE_BATCH = 128  # images that one inference plan takes at a time
+INFERENCE_BATCH = 128  # images that one inference plan takes at most at a time
+INFERENCE_BYTES = 1 << 30  # what an inference plan takes at most, but for one image
 INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
 
 
@@ -35,6 +38,10 @@ class Network:
         settings = spec.train
         self.loss = settings.loss if settings else None
         optimizer = settings.optimizer if settings else None
+        slots = (
+            len(settings.optimizer.slots()) + (settings.accumulate > 1) + (settings.ema is not None) if settings else 0
+        )
+        require_parameter_memory(graph, 1 + slots, np.dtype(dtype).itemsize)
         self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype)
         with one_blas_thread:
             self.weights.initialise(spec.seed)
@@ -54,6 +61,14 @@ class Network:
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
         self.arenas = ArenaPool()
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
+
+    @cached_property
+    def inference_batch(self) -> int:
+        """How many images one inference plan takes: fewer where the maps are large, on every machine the same."""
+        batch = INFERENCE_BATCH
+        while batch > 1 and inference_footprint(self.graph, batch, self.spec.train).arena > INFERENCE_BYTES:
+            batch //= 2
+        return batch
 
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
         """The plan for a batch size, made at the first request; `images` is their type in memory."""
@@ -129,8 +144,8 @@ class Network:
         """Inference plans with one part of the images after another in them, and which part it is."""
         self._check(images)
         kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
-        for start in range(0, len(images), INFERENCE_BATCH):
-            part = slice(start, min(start + INFERENCE_BATCH, len(images)))
+        for start in range(0, len(images), self.inference_batch):
+            part = slice(start, min(start + self.inference_batch, len(images)))
             plan = self.plan(part.stop - part.start, "infer", kind)
             plan.images[...] = images[part]
             yield plan, part

@@ -27,6 +27,7 @@ PARTS = {
     "kernels",
     "layers",
     "lints",
+    "memory",
     "optim",
     "plugins",
     "registry",

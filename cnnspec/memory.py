@@ -1,0 +1,81 @@
+"""How much memory there is, to say so before more is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnspec.diagnostics import RunError
+
+CGROUPS = (  # limit and use of the control group that a container runs in, of both versions
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_bytes() -> int | None:
+    """What this process can still have: of the machine, its container and its own limits the least; None if unknown."""
+    return min(_bounds(), default=None)
+
+
+def require_memory(needed: int, what: str, help: str) -> None:
+    """RunError that says how much is needed and how much is there, where `needed` bytes are more than that."""
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise RunError(f"{what} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
+
+
+def bytes_text(count: int) -> str:
+    """Write a number of bytes with its unit: `1.5 MiB` for 1572864."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _bounds() -> Iterator[int]:
+    system = _system_bytes()
+    if system is not None:
+        yield system
+    for limit, used in CGROUPS:
+        bound, taken = _number(limit), _number(used)
+        if bound is not None and taken is not None:
+            yield max(0, bound - taken)
+    yield from _process_bounds()
+
+
+def _system_bytes() -> int | None:
+    """What can be had without swapping; where the system does not say, all of its memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _process_bounds() -> Iterator[int]:
+    """What the limit of the address space (`ulimit -v`) leaves."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        used = 0
+    if limit != resource.RLIM_INFINITY:
+        yield max(0, limit - used)
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):  # the file says `max` where there is no limit
+        return None
