@@ -60,6 +60,10 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return (value[0], value[1]) if isinstance(value, (list, tuple)) else (value, value)
 
 
+def _colour(value: Any) -> tuple[int, int, int]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value, value, value)
+
+
 def _padding(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -74,7 +78,9 @@ _NUMBER: Json = {"type": "number"}
 
 PositiveInt = Annotated[int, Schema(_NATURAL)]
 NonNegativeInt = Annotated[int, Schema(_WHOLE)]
-Byte = Annotated[int, Schema({"type": "integer", "minimum": 0, "maximum": 255})]
+_BYTE: Json = {"type": "integer", "minimum": 0, "maximum": 255}
+Byte = Annotated[int, Schema(_BYTE)]
+Colour = Annotated[tuple[int, int, int], Schema({"anyOf": [_BYTE, _items(3, 3, _BYTE)]}, _colour)]
 BatchSize = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
 Number = Annotated[float, Schema(_NUMBER, float)]
 PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]

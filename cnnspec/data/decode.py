@@ -83,18 +83,16 @@ def read_picture(path: Path, rules: PictureRules, content: bytes | None = None) 
             with Image.open(path if content is None else BytesIO(content), formats=formats) as picture:
                 width, height = picture.size
                 if width * height > MOST_PIXELS:
-                    raise _too_large(path, f"{width}x{height} = {width * height:,}")
+                    raise _too_large(path, MOST_PIXELS, f"{width}x{height} = {width * height:,}")
                 return _decoded(picture, rules)
         except (DataError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
-            raise _too_large(path, "more") from error
+            raise _too_large(path, 2 * (Image.MAX_IMAGE_PIXELS or 0), "more") from error
         except Exception as error:  # decoders raise what they like on damaged bytes
             unknown = isinstance(error, UnidentifiedImageError)
             why = "it is none of the formats that Pillow reads" if unknown else error
-            raise DataError(
-                f"{path}: cannot be read as a picture: {why}", "give PNG, JPEG or another picture"
-            ) from error
+            raise DataError(f"{path}: cannot be read as a picture: {why}", "repair or replace it") from error
 
 
 def tell(conversions: Iterable[str], rules: PictureRules) -> Iterator[str]:
@@ -108,8 +106,8 @@ def tell(conversions: Iterable[str], rules: PictureRules) -> Iterator[str]:
             yield f"{counted[key]:,} {noun} {text.format(background=background, size=size)}"
 
 
-def _too_large(path: Path, pixels: str) -> DataError:
-    return DataError(f"{path}: expected at most {MOST_PIXELS:,} pixels, got {pixels}", "shrink the picture")
+def _too_large(path: Path, most: int, pixels: str) -> DataError:
+    return DataError(f"{path}: expected at most {most:,} pixels, got {pixels}", "shrink it")
 
 
 def _decoded(picture: Picture, rules: PictureRules) -> Decoded:

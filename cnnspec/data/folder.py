@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 
 from cnnspec.data.classes import ordered
+from cnnspec.data.decode import WHITE, PictureRules, read_picture, tell
 from cnnspec.data.own import split_off
 from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
 from cnnspec.data.picture_list import read_list
 from cnnspec.data.source import Found, Images, Source
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import Fraction, Pair
+from cnnspec.fields import Colour, Fraction, Pair
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
-
-MODES = {"grey": "L", "rgb": "RGB"}  # by Pillow's names
+DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
 NAMED = 3  # files that a message names before it counts the others
 
 
@@ -44,6 +42,7 @@ class ImageFolder(Source):
     held_out: Annotated[Fraction, "that share, stratified and always the same"] = 0.2
     size: Annotated[Pair | None, "height and width that pictures are brought to"] = None
     mode: Annotated[Literal["grey", "rgb"] | None, "what pictures are converted to"] = None
+    background: Annotated[Colour, "0 to 255 or [red, green, blue]: what lies behind transparent pictures"] = WHITE
     classes: Annotated[tuple[str, ...] | None, "the folders' names in the order of the labels"] = None
     on_error: Annotated[Literal["stop", "skip"], "what happens at a picture that cannot be read"] = "stop"
 
@@ -53,6 +52,11 @@ class ImageFolder(Source):
         if self.size is None or self.mode is None:
             return None
         return (1 if self.mode == "grey" else 3, *self.size)
+
+    @property
+    def picture_rules(self) -> PictureRules:
+        """What the spec says."""
+        return PictureRules(self.mode, self.size, self.background)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -111,6 +115,7 @@ class _Reading:
         self.hash = hashlib.sha256()
         self.kinds: dict[str, dict[str, Path]] = {"sizes": {}, "modes": {}}
         self.skipped: list[Path] = []
+        self.conversions: list[str] = []
 
     def images(self) -> Images:
         """All pictures, by class and name."""
@@ -142,53 +147,44 @@ class _Reading:
 
     def picture(self, path: Path) -> Array | None:
         """(c, h, w), or None for a picture that is skipped."""
-        import warnings
-
         try:
-            from PIL import Image
-        except ImportError as error:
-            raise DataError("image_folder needs Pillow", "pip install 'cnnspec[report]'") from error
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a picture with a warning is damaged, or a bomb
-                self.hash.update(f"{path.relative_to(self.root).as_posix()}\0".encode() + path.read_bytes())
-                with Image.open(path) as picture:
-                    mode = MODES[self.source.mode] if self.source.mode else picture.mode
-                    pixels = np.asarray(self.sized(picture.convert(mode)))
-        except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+            content = path.read_bytes()
+            self.hash.update(f"{path.relative_to(self.root).as_posix()}\0".encode() + content)
+            decoded = read_picture(path, self.source.picture_rules, content)
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it"
+            ) from error
+        except DataError as error:
             if self.source.on_error == "skip":
                 self.skipped.append(path)
                 return None
-            help = "repair or remove it, or set data.source.on_error: skip"
-            raise DataError(f"{path}: cannot be read as a picture: {error}", help) from error
-        self.kinds["modes"].setdefault(mode, path)
-        self.kinds["sizes"].setdefault(f"{pixels.shape[0]}x{pixels.shape[1]}", path)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    def sized(self, picture: Picture) -> Picture:
-        from PIL import Image
-
-        if self.source.size is None:
-            return picture
-        return picture.resize(self.source.size[::-1], Image.Resampling.BILINEAR)
+            raise DataError(str(error), f"{error.help}, or set data.source.on_error: skip") from error
+        self.conversions += decoded.conversions
+        c, h, w = decoded.pixels.shape
+        self.kinds["modes"].setdefault("grey" if c == 1 else "rgb", path)
+        self.kinds["sizes"].setdefault(f"{h}x{w}", path)
+        return decoded.pixels
 
     def alike(self, what: str, cure: str) -> None:
-        """DataError where pictures differ in size or mode, or have a mode that is neither grey nor colour."""
+        """DataError where pictures differ in size, or some are grey and others in colour."""
         found = self.kinds[what]
-        odd = what == "modes" and not set(found) <= set(MODES.values())
-        if len(found) > 1 or odd:
+        if len(found) > 1:
             listed = ", ".join(f"{kind} ({path})" for kind, path in list(found.items())[:NAMED])
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            wanted = "one size" if what == "sizes" else "one mode, L or RGB,"
+            wanted = "one size," if what == "sizes" else "one mode,"
             raise DataError(
                 f"{self.folder}: expected pictures of {wanted} got {listed}{more}", f"set data.source.{cure}"
             )
 
     def notes(self) -> Iterator[str]:
-        """What was left out."""
+        """What was left out or converted, but for what the spec declares."""
         for what, paths in (("skipped unreadable", self.skipped), ("ignored other", self.listing.others)):
             if paths:
                 yield f"{self.folder}: {what} files, {len(paths)} in all: {_few(paths)}"
+        untold = [key for key in self.conversions if key not in DECLARED]
+        for note in tell(untold, self.source.picture_rules):
+            yield f"{self.folder}: {note}"
 
 
 def _few(paths: list[Path]) -> str:

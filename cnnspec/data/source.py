@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from cnnspec.data.decode import PictureRules
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Declaration
 from cnnspec.kernels.step import Array
@@ -55,6 +56,11 @@ class Source(Declaration):
     def class_names(self) -> tuple[str, ...]:
         """The names of its classes by label, or none where only the files tell."""
         return ()
+
+    @property
+    def picture_rules(self) -> PictureRules:
+        """How picture files become its images: what a trained network is asked about is read alike."""
+        return PictureRules()
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -35,7 +35,11 @@ def test_a_network_that_is_too_large_is_forecast(tmp_path: Path, capsys: pytest.
     (tmp_path / "wide.yaml").write_text(WIDE)
     (tmp_path / "deep.yaml").write_text(DEEP)
     for name, needed, help in (
-        ("wide", "a network of 4,000,152,000,010 parameters needs", "make dense_2 smaller: it has 4,000,002,000,000 of the"),
+        (
+            "wide",
+            "a network of 4,000,152,000,010 parameters needs",
+            "make dense_2 smaller: it has 4,000,002,000,000 of the",
+        ),
         ("deep", "training at batch 4096 needs", "lower train.batch_size (4096)"),
     ):
         assert main(["train", str(tmp_path / f"{name}.yaml"), "--out", str(tmp_path / "runs")]) == 4

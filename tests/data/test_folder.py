@@ -65,24 +65,36 @@ def test_a_share_is_held_out_and_classes_can_be_named(tmp_path: Path) -> None:
 def test_several_sizes_and_modes_are_named_and_can_be_brought_to_one(tmp_path: Path) -> None:
     fill(tmp_path)
     save(tmp_path / "train" / "dog" / "wide.png", np.zeros((6, 9), np.uint8))
-    fails(tmp_path, r"expected pictures of one size got 6x5 \(.*cat/0.png\), 6x9 \(.*dog/wide.png\)")
+    fails(tmp_path, r"expected pictures of one size, got 6x5 \(.*cat/0.png\), 6x9 \(.*dog/wide.png\)")
     sized = ImageFolder.of(size=[8, 4]).read(tmp_path, False)
     assert sized.splits["train"].pixels.shape[1:] == (1, 8, 4)
     save(tmp_path / "train" / "dog" / "colour.png", np.zeros((8, 4, 3), np.uint8))
-    fails(tmp_path, r"expected pictures of one mode, L or RGB, got L \(.*\), RGB \(.*dog/colour.png\)", size=[8, 4])
+    fails(tmp_path, r"expected pictures of one mode, got grey \(.*\), rgb \(.*dog/colour.png\)", size=[8, 4])
     for mode, channels in (("grey", 1), ("rgb", 3)):
         found = ImageFolder.of(size=[8, 4], mode=mode).read(tmp_path, False)
         assert found.splits["train"].pixels.shape[1:] == (channels, 8, 4)
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "I;16"])
-def test_modes_that_are_neither_grey_nor_colour_are_named(tmp_path: Path, mode: str) -> None:
+def test_other_modes_are_grey_or_colour(tmp_path: Path, mode: str) -> None:
     for number in range(3):
         if mode == "I;16":
-            save(tmp_path / "train" / "a" / f"{number}.png", np.zeros((4, 4), np.uint16))
+            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4), 3000, np.uint16))
         else:
-            save(tmp_path / "train" / "a" / f"{number}.png", np.zeros((4, 4, 3), np.uint8), mode)
-    fails(tmp_path, rf"expected pictures of one mode, L or RGB, got {mode} \(.*0.png\)")
+            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4, 3), 12, np.uint8), mode)
+    pixels = ImageFolder().read(tmp_path, False).splits["train"].pixels
+    assert pixels.shape[1:] == (1 if mode == "I;16" else 3, 4, 4)
+    assert (pixels == 12).all()
+
+
+def test_what_is_converted_is_told_once_and_the_background_is_the_specs(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "train" / "a" / f"{number}.png", np.zeros((4, 4, 4), np.uint8))
+    for background, value, where in ((None, 255, "white"), (9, 9, r"the background [9, 9, 9]")):
+        source = ImageFolder() if background is None else ImageFolder.of(background=background)
+        found = source.read(tmp_path, False)
+        assert (found.splits["train"].pixels == value).all()
+        assert found.notes == (f"{tmp_path / 'train'}: 4 pictures had transparency: laid on {where}",)
 
 
 def test_unreadable_pictures_stop_or_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -104,8 +116,8 @@ def test_unreadable_pictures_stop_or_are_skipped_and_counted(tmp_path: Path) -> 
 def test_a_picture_that_would_fill_the_memory_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
     save(tmp_path / "train" / "cat" / "bomb.png", np.zeros((40, 40), np.uint8))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    fails(tmp_path, "bomb.png: cannot be read as a picture")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    fails(tmp_path, "bomb.png: expected at most 1,400 pixels, got more")
 
 
 def test_folders_that_are_not_there_or_empty(tmp_path: Path) -> None:
