@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
+from collections.abc import Collection
 
 from cnnspec import registry
 from cnnspec.cli import USAGE
@@ -19,7 +20,8 @@ from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.model import ParallelEntry, ResidualEntry
-from cnnspec.spec.suggest import did_you_mean
+from cnnspec.spec.suggest import did_you_mean, plural
+from cnnspec.spec.words import ADVICE, KEYS, advice, elsewhere, meant
 
 SECTIONS: dict[str, type[Declaration]] = {
     "train": TrainSettings,
@@ -87,23 +89,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(topic: str | None) -> int:
-    types = {name: cls for kind in registry.PACKAGES for name, cls in registry.table(kind).items()}
+    types = _declared()
     if topic is None:
         print(_contents())
     elif topic in CATALOGUE:
         print(_code_page(topic))
     elif topic in types or topic in SECTIONS:
-        pages = [
-            _type_page(kind, topic, registry.table(kind)[topic])
-            for kind in registry.PACKAGES
-            if topic in registry.table(kind)
-        ]
-        pages += [_type_page("section", topic, SECTIONS[topic])] if topic in SECTIONS else []
-        print("\n\n".join(pages))
+        print(_page(topic))
     elif topic in NESTED:
         print(f"{topic} (layer)\n\n{NESTED[topic]}")
     elif topic in shipped().values:
         print(f"{topic} (block)\n\n{source(topic)}")
+    elif told := _word(topic, types):
+        print(told)
     else:
         help = did_you_mean(topic, [*types, *SECTIONS, *NESTED, *shipped().values, *CATALOGUE], "topics")
         print(f"cnnspec: error: nothing is known of '{topic}'\nhelp: {help}", file=sys.stderr)
@@ -111,8 +109,35 @@ def _explain(topic: str | None) -> int:
     return 0
 
 
+def _page(topic: str) -> str:
+    """All that is registered under a name, and the section of that name."""
+    kinds = [kind for kind in registry.PACKAGES if topic in registry.table(kind)]
+    pages = [_type_page(kind, topic, registry.table(kind)[topic]) for kind in kinds]
+    pages += [_type_page("section", topic, SECTIONS[topic])] if topic in SECTIONS else []
+    return "\n\n".join(pages)
+
+
+def _word(topic: str, types: Collection[str]) -> str:
+    """What a key is, and what a word of another framework is here; empty where nothing is known of it."""
+    own, key = meant(topic, types), meant(topic, KEYS)
+    if own is not None and key is None:
+        return f"{topic} is {own} here.\n\n{_page(own)}"
+    lines = [f"{topic} is {own} here: cnnspec explain {own}"] if own is not None else []
+    lines += dict.fromkeys(f"{topic}: {told}" for place in ADVICE if (told := advice(place, topic)) is not None)
+    if key is not None:
+        lines.append(f"{key} (key)" if key == topic else f"{topic} is the key {key} here.")
+        owners = [(name, option) for name, cls in _declared().items() for option in options(cls) if option.name == key]
+        lines += [f"  of {name}: {option.description}" for name, option in owners]
+    return "\n".join(lines)
+
+
+def _declared() -> dict[str, type[Declaration]]:
+    """Everything that has keys of its own; of types with one name the last kind's."""
+    return {name: cls for kind in registry.PACKAGES for name, cls in registry.table(kind).items()} | SECTIONS
+
+
 def _contents() -> str:
-    lines = [f"{kind}s: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
+    lines = [f"{plural(kind)}: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
     lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
     return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
 
@@ -145,6 +170,8 @@ def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
             lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
         if cls.cost is not Layer.cost:
             lines.append(f"Multiply-accumulates: {inspect.getdoc(cls.cost)}")
+    words = elsewhere(title, [kind])
+    lines += ["", f"Elsewhere: {', '.join(words)}"] if words else []
     return "\n".join([*lines, "", f"Example: {EXAMPLES[kind].format(_example(title, cls))}"])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cnnspec.diagnostics import Diagnostic, Fix, Related, Span
-from cnnspec.spec.suggest import clearest, did_you_mean
+from cnnspec.spec.suggest import clearest, did_you_mean, plural
 from cnnspec.spec.tree import Where
+from cnnspec.spec.words import advice
 
 
 class Wrong(Exception):  # noqa: N818 - control flow within this package: the finding is already recorded
@@ -56,11 +57,15 @@ class Findings:
         span: Span,
         where: Where,
         related: tuple[Related, ...] = (),
+        place: str = "",
     ) -> Wrong:
-        """A name that nothing has, with the nearest ones."""
+        """A name that nothing has, with what says the same here, or the nearest names; `place` is that of `advice`."""
         listed = list(names)
+        told = advice(place, word)
+        if told is not None:
+            return self.error(code, f"unknown {what} '{word}'", span, where, help=told, related=related)
         meant = clearest(word, listed)
         fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
         noun, gap, rest = what.partition(" ")
-        known = did_you_mean(word, listed, f"known {noun}s{gap}{rest}")
+        known = did_you_mean(word, listed, f"known {plural(noun)}{gap}{rest}")
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

@@ -185,7 +185,7 @@ class LayersBuilder:
             message = f"'{word}' is a block, not a type of layer"
             return self.findings.error("unknown-type", message, kind.span, where, help=f"write use: {word}", fix=fix)
         known = [*registry.table("layer"), "residual", "parallel", *self.blocks.own]
-        return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where)
+        return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where, place="layer")
 
     def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:
         """The full name of the layer whose parameters this one uses."""
@@ -262,12 +262,9 @@ class LayersBuilder:
         found = []
         for word in words:
             if not isinstance(word, Scalar) or not isinstance(word.value, str):
-                raise self.findings.error(
-                    "invalid-value",
-                    f"{key}: expected the id of a layer or a list of ids, got {got(plain(word))}",
-                    word.span,
-                    where,
-                )
+                message = f"{key}: expected the id of a layer or a list of ids, got {got(plain(word))}"
+                help = f"give that layer an id, and name it here: {key}: ID"
+                raise self.findings.error("invalid-value", message, word.span, where, help=help)
             full = names.resolve(word.value)
             below = names.find_below(word.value)
             if below is not None and (full is None or full not in self.full_names):
@@ -289,7 +286,7 @@ class LayersBuilder:
     ) -> ResidualEntry:
         """Make the entry of a residual: its body and its shortcut."""
         keys = ("type", "id", "from", "body", "shortcut", "trainable")
-        meant = self.typing.known_keys(item, keys, where, "key of residual")
+        meant = self.typing.known_keys(item, keys, where, "key of residual", "layer key")
         inputs = self.single(item, names, where)
         name, named = self.name(item, "residual", names, where)
         shortcut = self.choice(item, "shortcut", SHORTCUTS, "auto", where)
@@ -308,7 +305,7 @@ class LayersBuilder:
     ) -> ParallelEntry:
         """Make the entry of parallel branches and of how they merge."""
         keys = ("type", "id", "from", "branches", "merge", "trainable")
-        meant = self.typing.known_keys(item, keys, where, "key of parallel")
+        meant = self.typing.known_keys(item, keys, where, "key of parallel", "layer key")
         inputs = self.single(item, names, where)
         name, named = self.name(item, "parallel", names, where)
         merge = self.choice(item, "merge", MERGES, "concat", where)
@@ -333,12 +330,9 @@ class LayersBuilder:
             return default
         value = plain(given)
         if value not in allowed:
-            raise self.findings.error(
-                "invalid-value",
-                f"{key}: expected one of {', '.join(allowed)}, got {got(value)}",
-                given.span,
-                where.down(key),
-            )
+            help, fix = self.typing.cure(key, given, lambda other: other in allowed)
+            message = f"{key}: expected one of {', '.join(allowed)}, got {got(value)}"
+            raise self.findings.error("invalid-value", message, given.span, where.down(key), help=help, fix=fix)
         return str(value)
 
     def required(self, item: Mapping, key: str, where: Where, misspelt: set[str]) -> Tree:
@@ -354,7 +348,7 @@ class LayersBuilder:
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> Iterator[Entry]:
         """One entry for each repetition of a block."""
-        meant = self.typing.known_keys(item, USE, where, "key beside use")
+        meant = self.typing.known_keys(item, USE, where, "key beside use", "layer key")
         block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
         repeat = item.get("repeat")

@@ -119,7 +119,7 @@ class _SpecLoader:
     def __init__(self, findings: Findings, tree: Mapping, file: str) -> None:
         self.findings, self.tree, self.file = findings, tree, file
         self.typing = Typing(findings)
-        self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key")
+        self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key", "spec key")
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
 
@@ -270,7 +270,7 @@ class _SpecLoader:
 
     def expect(self, tree: Tree, where: Where) -> abc.Mapping[str, Budget]:
         mapping = self.mapping(tree, where)
-        self.typing.known_keys(mapping, BUDGETS, where, "figure")
+        self.typing.known_keys(mapping, BUDGETS, where, "figure", "expect key")
         return {
             name: self.budget(name, value, where.down(name))
             for name, value in mapping.values.items()

@@ -17,6 +17,7 @@ from cnnspec.optim.settings import TrainSettings
 from cnnspec.spec.blocks import shipped
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.load import BUDGETS, KEYS, METRICS, VERSION
+from cnnspec.spec.words import elsewhere
 
 ANNOTATION: Json = {"pattern": "^x-"}
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
@@ -103,8 +104,18 @@ def _described(cls: type[Any], common: Json) -> Json:
     for name, part in own["properties"].items():
         notes = {key: part[key] for key in ("description", "default") if key in part}
         bare = {key: value for key, value in part.items() if key not in notes}
-        properties[name] = {**_or_variable(bare), **notes} if "$ref" not in bare else {"allOf": [bare], **notes}
+        words = elsewhere(name, ["key"])
+        if words:
+            notes["description"] = f"{notes.get('description', name)} (elsewhere: {', '.join(words)})"
+        if "$ref" not in bare:
+            properties[name] = {**_or_variable(bare), **notes}
+        elif getattr(cls, name, ...) is None:
+            properties[name] = {"if": {"type": "null"}, "else": bare, **notes}
+        else:
+            properties[name] = {"allOf": [bare], **notes}
     line = (cls.__doc__ or "").strip().split("\n")[0]
+    words = elsewhere(cls.type_name, [cls.kind])
+    line += f" Elsewhere: {', '.join(words)}." if words else ""
     return {"description": line, **_strict(properties, tuple(own["required"]))}
 
 

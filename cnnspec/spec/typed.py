@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
@@ -12,8 +13,10 @@ from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, o
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.reader import scalar
+from cnnspec.spec.spelling import meaning, opens_parentheses, respelt
 from cnnspec.spec.suggest import nearest
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
+from cnnspec.spec.words import value
 
 
 class Typing:
@@ -60,13 +63,23 @@ class Typing:
         fitting, value = fragment(annotation), plain(tree)
         if not fits(fitting, value):
             name = where.path.rpartition(".")[2]
-            hint, fix = None, None
-            if isinstance(tree, Scalar) and not tree.plain and fits(fitting, scalar(value)):
-                hint, fix = "remove the quotes", Fix(tree.span, value, f"remove the quotes around {value}")
+            hint, fix = self.cure(name, tree, lambda other: fits(fitting, other))
             message = f"{name}: expected {expected(fitting)}, got {got(value)}"
             given = tree.given if isinstance(tree, Scalar) else ()
             raise self.findings.error("invalid-value", message, tree.span, where, help=hint, related=given, fix=fix)
         return convert(annotation, value)
+
+    @staticmethod
+    def cure(key: str, tree: Tree, right: Callable[[Any], bool]) -> tuple[str | None, Fix | None]:
+        """What to write instead of a value that is not right, as help and as a fix; None where nobody knows."""
+        given = plain(tree)
+        if isinstance(tree, Scalar) and not tree.plain and right(scalar(given)):
+            return "remove the quotes", Fix(tree.span, given, f"remove the quotes around {given}")
+        text = respelt(key.partition("[")[0], given)
+        if text is None or not right(meaning(text)):
+            return None, None
+        fix = Fix(tree.span, text, f"write {text}") if isinstance(tree, Scalar) and not tree.given else None
+        return f"write {text}", fix
 
     def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:
         """An object of a class whose keys are a mapping of their own."""
@@ -96,10 +109,19 @@ class Typing:
         try:
             cls = registry.find(kind, given.value)
         except KeyError:
-            known = registry.table(kind)
-            raise self.findings.unknown("unknown-type", kind, given.value, known, given.span, where) from None
+            raise self.unknown_type(kind, given, where) from None
         body = tree.without("type") if isinstance(tree, Mapping) else Mapping({}, {}, tree.span)
         return self.create(cls, body, where)
+
+    def unknown_type(self, kind: str, given: Scalar, where: Where) -> Wrong:
+        """Report a type that nothing of a kind has; for some keys a word means that nothing is written at all."""
+        key, known = where.path.rpartition(".")[2], registry.table(kind)
+        text = value(key, given.value)
+        if text is None:
+            return self.findings.unknown("unknown-type", kind, given.value, known, given.span, where, place=kind)
+        help = f"write {text}" + (f", or leave {key} out" if text == "null" else "")
+        fix, message = Fix(given.span, text, f"write {text}"), f"unknown {kind} '{given.value}'"
+        return self.findings.error("unknown-type", message, given.span, where, help=help, fix=fix)
 
     def without_type(self, kind: str, tree: Mapping, where: Where, names: tuple[str, ...], help: str) -> Wrong:
         """Something that does not say what it is: by a misspelt key, by its name as a key, or at all."""
@@ -116,7 +138,8 @@ class Typing:
         """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
         declared = {option.name: option for option in options(cls)}
         title = getattr(cls, "type_name", None) or where.path
-        misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}")
+        place = f"{where.path.partition('.')[0] if cls.kind == 'section' else cls.kind} key"
+        misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}", place=place)
         values, bad = {}, False
         for name, option in declared.items():
             given = tree.get(name)
@@ -132,6 +155,11 @@ class Typing:
                     )
                     bad = True
                 continue
+            if isinstance(given, Scalar) and given.value is None and option.default is None and not option.required:
+                continue
+            if isinstance(given, Scalar) and opens_parentheses(given.value):
+                bad = True  # reported with the keys behind it
+                continue
             try:
                 values[name] = self.value(option.annotation, given, where.down(name))
             except Wrong:
@@ -140,14 +168,38 @@ class Typing:
             raise Wrong
         return cls(**values)
 
-    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str) -> set[str]:
+    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str, place: str = "") -> set[str]:
         """Report every key that is none of these and no annotation of the user's own; the keys that were meant."""
         meant: set[str] = set()
+        rest = self.parentheses(tree, where)
         for key, span in tree.keys.items():
-            if key not in names and not key.startswith("x-"):
-                self.findings.unknown("unknown-key", what, key, names, span, where.down(key))
+            if key not in names and key not in rest and not key.startswith("x-"):
+                self.findings.unknown("unknown-key", what, key, names, span, where.down(key), place=place)
                 meant.update(nearest(key, names, count=1))
         return meant
+
+    def parentheses(self, tree: Mapping, where: Where) -> set[str]:
+        """Report each `key: (3, 3)`, which YAML reads as a text and as further keys in braces; those further keys."""
+        rest: set[str] = set()
+        open_key, pieces = "", []
+        for key, span in tree.keys.items():
+            value = plain(tree.values[key])
+            if open_key and value is None:
+                pieces.append(key)
+                rest.add(key)
+                if key.endswith(")"):
+                    start, written = tree.values[open_key].span, ", ".join(pieces)
+                    text = f"[{written.strip('()')}]"
+                    whole = replace(start, end_line=span.end_line, end_column=span.end_column)
+                    message = f"{open_key}: expected a list in brackets, got {written}"
+                    fix = Fix(whole, text, f"write {text}")
+                    place = where.down(open_key)
+                    self.findings.error("invalid-value", message, whole, place, help=f"write {text}", fix=fix)
+                    open_key = ""
+            else:
+                open_key = key if opens_parentheses(value) else ""
+                pieces = [value]
+        return set() if open_key else rest
 
 
 def _some(kind: str) -> str:

@@ -122,7 +122,7 @@ def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None
         ("normal", "std: a number at least 0 (default 0.01)"),
         ("conv2d", "stride: an integer at least 1 or a list of 2 values, each an integer at least 1 (default [1, 1])"),
         ("cosine", "Example: train: {epochs: 5, schedule: cosine}"),
-        ("residual", "shortcut: one of auto, identity, projection, none (default auto)"),
+        ("residual", "shortcut: one of auto, identity, projection, if_same, none (default auto)"),
         ("parallel", "merge: one of concat, add, multiply (default concat)"),
         ("train", "epochs: an integer at least 1 (required)"),
         ("early_stopping", "patience: an integer at least 1 (default 5)"),
