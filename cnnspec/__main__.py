@@ -1,17 +1,33 @@
 """`python -m cnnspec`, and the console script."""
 
 import gc
+import signal
 import sys
 
 
 def main() -> int:
-    """Load the command line and run it; what is loaded stays, so looking for garbage in it is left out."""
+    """Load the command line and run it; what is loaded stays, so looking for garbage in it is left out.
+
+    An interruption meanwhile ends the program as any other program's: there is nothing to put in order.
+    """
+    interrupted = signal.getsignal(signal.SIGINT)
+    if interrupted is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
-    from cnnspec.cli import main as run  # what it creates is loaded while no garbage is looked for
+    from cnnspec.cli import FAILED, INTERRUPTED  # what they create is loaded while no garbage is looked for
+    from cnnspec.cli import main as run  # as above
+    from cnnspec.cli.output import lasting_streams, status_of  # as above
 
     gc.freeze()
     gc.enable()
-    return run()
+    try:
+        with lasting_streams() as output:
+            if interrupted is signal.default_int_handler:
+                signal.signal(signal.SIGINT, interrupted)
+            status = run()
+        return status_of(output, status, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ class Registered:
 
 _MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-COUNT_PATTERN = r"^[0-9]+(\.[0-9]+)?[KMGT]$"
-BYTES_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
+COUNT_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})?[KMGT]$"
+BYTES_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 
 
 def parse_count(value: int | str) -> int:
@@ -82,6 +82,7 @@ _BYTE: Json = {"type": "integer", "minimum": 0, "maximum": 255}
 Byte = Annotated[int, Schema(_BYTE)]
 Colour = Annotated[tuple[int, int, int], Schema({"anyOf": [_BYTE, _items(3, 3, _BYTE)]}, _colour)]
 BatchSize = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
+ClassCount = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
 Number = Annotated[float, Schema(_NUMBER, float)]
 PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]
 NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import cnnspec
+from cnnspec.cli.output import complain
 from cnnspec.diagnostics import DataError, PluginError, RunError, SpecError
 from cnnspec.diagnostics.formats.text import explained
 from cnnspec.memory import available_bytes, bytes_text
@@ -39,6 +40,7 @@ VERBS = {
     "bench": "time every layer against the machine's matrix-multiply peak, or the network against another framework",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
+TRACKER = "in the issues of the repository that you have cnnspec from"
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -46,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and where help is."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"cnnspec: error: {message}\nhelp: see {self.prog} --help", file=sys.stderr)
+        complain(message, f"see {self.prog} --help")
         raise SystemExit(USAGE)
 
 
@@ -61,24 +63,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(error)
         return WRONG_SPEC
     except PluginError as error:
-        _say(str(error), error.help)
+        complain(str(error), error.help)
         return USAGE
     except (DataError, RunError) as error:
-        _say(str(error), error.help)
+        complain(str(error), error.help)
         return FAILED
     except KeyboardInterrupt:
-        _say("interrupted")
+        complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has left; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLEAN
     except MemoryError as error:
         return _out_of_memory(str(error))
     except OSError as error:
         if error.errno == errno.ENOMEM:
             return _out_of_memory("")
-        _say(f"cannot read {error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(f"cannot read {error.filename}: {error.strerror}" if error.filename else str(error))
         return USAGE
     except Exception as error:
         return _confess(error)
@@ -89,7 +87,7 @@ def _dispatch(words: list[str]) -> int:
     parser = _Parser(prog="cnnspec", description=cnnspec.__doc__)
     parser.add_argument("--version", action="version", version=f"cnnspec {cnnspec.__version__}")
     if wanted is not None and wanted not in VERBS:
-        _say(f"unknown verb '{wanted}'", did_you_mean(wanted, VERBS, "verbs"))
+        complain(f"unknown verb '{wanted}'", did_you_mean(wanted, VERBS, "verbs"))
         return USAGE
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, text in VERBS.items():
@@ -113,30 +111,28 @@ def coloured_output() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _say(message: str, help: str | None = None) -> None:
-    print(f"cnnspec: error: {message}", file=sys.stderr)
-    if help:
-        print(f"help: {help}", file=sys.stderr)
-
-
 def _out_of_memory(what: str) -> int:
     """Say how much there is; what is large is forecast before, so that this is where others took memory meanwhile."""
     available = available_bytes()
     there = "" if available is None else f"; {bytes_text(available)} is there"
     what = f": {what[:1].lower()}{what[1:]}" if what else ""
-    _say(f"out of memory{what}{there}", "lower the batch size, the size of the images or their number")
+    complain(f"out of memory{what}{there}", "lower the batch size, the size of the images or their number")
     return FAILED
 
 
 def _confess(error: Exception) -> int:
     """Say what went wrong and where, in one line; the whole trace goes to a file, for whoever mends it."""
-    with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
+            traceback.print_exc(file=log)
+        kept = log.name
+    except OSError:
+        kept = "a file that could not be written: set TMPDIR to a folder that takes one"
     place = blamed(error)
     if place is not None:
-        _say(f"plugin {place}: {type(error).__name__}: {error}", f"mend the plugin; the whole trace is in {log.name}")
+        complain(f"plugin {place}: {type(error).__name__}: {error}", f"mend the plugin; the whole trace is in {kept}")
         return FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}"
-    _say(f"internal error ({what})", f"this is a bug in cnnspec; please report it with {log.name}")
+    complain(f"internal error ({what})", f"this is a bug in cnnspec: please report it {TRACKER}, with {kept}")
     return BUG

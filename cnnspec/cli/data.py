@@ -12,6 +12,7 @@ from typing import Any
 from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_plugins
+from cnnspec.cli.output import complain
 from cnnspec.data import DataSettings, Published, Source, cache_folder
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import options
@@ -63,7 +64,7 @@ def _act(arguments: argparse.Namespace) -> int:
 
 
 def _misused(message: str, help: str) -> int:
-    print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
+    complain(message, help)
     return USAGE
 
 

@@ -6,13 +6,13 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.opening import opened
+from cnnspec.cli.output import console
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, printable
 from cnnspec.kernels.step import Array
 
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.split}: {score.images:,} images, {', '.join(shown)}")
     if arguments.confusion and score.confusion is not None:
         names = _names(data.class_names, len(score.confusion))
-        Console(highlight=False).print(_matrix(score.confusion, names))
+        console().print(_matrix(score.confusion, list(map(printable, names))))
     return 0
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import sys
 from collections.abc import Collection
 
 from cnnspec import registry
 from cnnspec.cli import USAGE
 from cnnspec.cli.arguments import add_plugin
+from cnnspec.cli.output import complain
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
@@ -104,7 +104,7 @@ def _explain(topic: str | None) -> int:
         print(told)
     else:
         help = did_you_mean(topic, [*types, *SECTIONS, *NESTED, *shipped().values, *CATALOGUE], "topics")
-        print(f"cnnspec: error: nothing is known of '{topic}'\nhelp: {help}", file=sys.stderr)
+        complain(f"nothing is known of '{topic}'", help)
         return USAGE
     return 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 from cnnspec.cli import FAILED
+from cnnspec.cli.output import complain, visible
 
 TEMPLATES = ("lenet", "mlp", "resnet")
 
@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        print(f"cnnspec: error: cannot write {path}: {error.strerror}\nhelp: choose another with -o", file=sys.stderr)
+        complain(f"cannot write {path}: {error.strerror}", "choose another with -o")
         return FAILED
-    print(f"wrote {path}; try: cnnspec train {path}")
+    print(visible(f"wrote {path}; try: cnnspec train {path}"))
     return 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from cnnspec.cli.output import note as tell
 from cnnspec.data import Data, open_data
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
@@ -30,5 +30,5 @@ def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace, classes: Seq
     if spec.train is not None and spec.train.batch_size > len(data.train):
         notes.append(f"batch_size {spec.train.batch_size:,} is more than the {len(data.train):,} training images")
     for note in notes:
-        print(f"cnnspec: note: {note}", file=sys.stderr)
+        tell(note)
     return data

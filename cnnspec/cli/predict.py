@@ -12,6 +12,7 @@ from cnnspec.api import Model
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.trained import open_run, trained_classes
 from cnnspec.data import read_pictures
+from cnnspec.diagnostics import printable
 from cnnspec.kernels.step import Array
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(name: str, output: Array, names: tuple[str, ...], model: Model, arguments: argparse.Namespace) -> None:
     if output.ndim != 1:
-        print(f"{name}: output of shape {output.shape}, mean {output.mean():.4g}")
+        print(f"{printable(name)}: output of shape {output.shape}, mean {output.mean():.4g}")
         return
     loss = model.loss
     scores = loss.probabilities(output) if loss is not None else output
@@ -47,4 +48,4 @@ def _print(name: str, output: Array, names: tuple[str, ...], model: Model, argum
     if arguments.json:
         print(json.dumps({"image": name, "classes": [{"class": label, "score": score} for label, score in found]}))
     else:
-        print(f"{name}: " + "  ".join(f"{label} {score:.2%}" for label, score in found))
+        print(f"{printable(name)}: " + "  ".join(f"{printable(label)} {score:.2%}" for label, score in found))

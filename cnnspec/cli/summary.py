@@ -8,11 +8,11 @@ import json
 import sys
 from math import prod
 
-from rich.console import Console
 from rich.table import Table
 
 from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, count, spec_of
+from cnnspec.cli.output import console
 from cnnspec.graph import Graph
 from cnnspec.graph.passes import PASSES
 from cnnspec.layers.base import Mode
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(spec, graph, batch, footprints)
         if chosen:
             width = None if sys.stdout.isatty() else WIDE
-            Console(highlight=False, width=width).print(_kernels(chosen, batch))
+            console(width=width).print(_kernels(chosen, batch))
         if stages:
             _print_stages(stages, batch)
         if arguments.passes:
@@ -142,11 +142,11 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
             f"{node.macs:,}" if node.macs else "",
             bytes_text(FLOAT * prod(node.shape)),
         )
-    console = Console(highlight=False)
-    console.print(table)
+    shown = console()
+    shown.print(table)
     frozen = graph.parameter_count - graph.trainable_count
     held = f" ({graph.trainable_count:,} trained, {frozen:,} frozen)" if frozen else ""
-    console.print(f"\n{spec.name}: {graph.parameter_count:,} parameters{held}, {graph.macs:,} MACs an image")
+    shown.print(f"\n{spec.name}: {graph.parameter_count:,} parameters{held}, {graph.macs:,} MACs an image")
     for mode, footprint in footprints.items():
         total, arena = bytes_text(footprint.total), bytes_text(footprint.arena)
-        console.print(f"memory for {mode} at batch {batch}: {total}, of it {arena} arena")
+        shown.print(f"memory for {mode} at batch {batch}: {total}, of it {arena} arena")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from cnnspec.api import Model
+from cnnspec.cli.output import note as tell
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
@@ -36,7 +36,7 @@ def load_spec(directory: Path) -> Spec:
     A plugin whose original has changed since is told on standard error.
     """
     for note in check_kept(directory, _about(directory)):
-        print(f"cnnspec: note: {note}", file=sys.stderr)
+        tell(note)
     return load(directory / SPEC, allow_plugins=True)
 
 

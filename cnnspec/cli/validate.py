@@ -15,6 +15,7 @@ from pathlib import Path
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE, add_plugins
+from cnnspec.cli.output import complain
 from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS, formatted
@@ -172,7 +173,7 @@ def _codes(texts: Sequence[str]) -> set[str]:
 
 
 def _usage(message: str, help: str) -> int:
-    print(f"cnnspec: error: {message}\nhelp: {help}", file=sys.stderr)
+    complain(message, help)
     return USAGE
 
 

@@ -9,7 +9,12 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.source import Found, Images, Source, numbered
+<<<<<<< HEAD
 from cnnspec.fields import ImageShape, NonNegativeInt, PositiveInt, UnitInterval
+=======
+from cnnspec.data.transforms import Resize
+from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, UnitInterval
+>>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
@@ -22,7 +27,7 @@ class Synthetic(Source):
     """Images by a seed: a soft pattern for each class, with noise that makes it easy or hard to learn."""
 
     shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
-    classes: Annotated[PositiveInt, "number of classes"] = 10
+    classes: Annotated[ClassCount, "number of classes"] = 10
     train: Annotated[PositiveInt, "training images"] = 1000
     test: Annotated[PositiveInt, "test images"] = 200
     noise: Annotated[UnitInterval, "share of the noise in each pixel"] = 0.5

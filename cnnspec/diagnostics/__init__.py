@@ -10,6 +10,18 @@ from cnnspec.diagnostics.record import (
     Severity,
     Span,
     SpecError,
+    printable,
 )
 
-__all__ = ["DataError", "Diagnostic", "Fix", "PluginError", "Related", "RunError", "Severity", "Span", "SpecError"]
+__all__ = [
+    "DataError",
+    "Diagnostic",
+    "Fix",
+    "PluginError",
+    "Related",
+    "RunError",
+    "Severity",
+    "Span",
+    "SpecError",
+    "printable",
+]

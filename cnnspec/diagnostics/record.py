@@ -26,6 +26,9 @@ class Related:
     message: str
     span: Span
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+
 
 @dataclass(frozen=True, slots=True)
 class Fix:
@@ -52,7 +55,9 @@ class Diagnostic:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", printable(self.message))
+        object.__setattr__(self, "path", printable(self.path))
         object.__setattr__(self, "help", self.help and printable(self.help))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
 
 def printable(text: str) -> str:

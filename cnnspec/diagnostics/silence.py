@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
 
 from cnnspec.diagnostics.record import Diagnostic, Span
 from cnnspec.diagnostics.source import source_lines
 
-IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\s*\[([^\]]*)\]")
+MOST_IDLE = 1000  # comments that silence nothing, which are told
+IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\s*\[([^\[\]]*)\]")
 
 
 def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
     """What no comment silences, and a warning for each code in a comment that silenced nothing."""
-    kept = [d for d in found if d.code not in _silenced(d.span)]
+    silenced = cache(_silenced)
+    kept = [d for d in found if d.code not in silenced(d.span.file, d.span.line)]
     used = {(d.span.line, d.code) for d in found if d.span.file == file}
     # Where errors are left, later stages did not run: what they would have found may be what a comment is for.
     wrong = any(d.severity == "error" for d in kept)
-    idle = () if wrong else (d for d in _comments(file) if (d.span.line, d.path) not in used)
+    idle = () if wrong else islice((d for d in _comments(file) if (d.span.line, d.path) not in used), MOST_IDLE)
     return sorted([*kept, *idle], key=lambda d: d.span)
 
 
-def _silenced(span: Span) -> set[str]:
-    lines = source_lines(span.file)
-    match = IGNORE.search(lines[span.line - 1]) if span.line <= len(lines) else None
+def _silenced(file: str, line: int) -> set[str]:
+    lines = source_lines(file)
+    match = IGNORE.search(lines[line - 1]) if line <= len(lines) else None
     return {code.strip() for code in match[1].split(",")} if match else set()
 
 

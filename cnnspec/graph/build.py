@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
 from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 from cnnspec.spec.place import Place
+
+MOST_VALUES = 10**12  # of one array: four terabytes
+LONGEST_TRAIL = 50  # values that a message names
 
 
 def build(spec: Spec) -> Graph:
@@ -177,6 +182,9 @@ class _Builder:
         trainable: bool = True,
     ) -> str:
         """Add one node and infer its shape; return the name of its value, which is the node's."""
+        if len(name) > LONGEST_PATH:
+            message = f"a name of {len(name):,} characters, with those of the blocks around: expected {LONGEST_PATH:,}"
+            self.too_large(message, place, "choose shorter ids")
         shapes = [self.shapes[source] for source in sources]
         self.shapes[name] = None
         known = tuple(shape for shape in shapes if shape is not None)
@@ -189,6 +197,11 @@ class _Builder:
             self.report(name, layer.type_name, error, sources, place)
             return name
         self.shapes[name] = shape
+        if max(prod(shape), *(prod(parameter.shape) for parameter in layer.params(*known).values()), 0) > MOST_VALUES:
+            message = (
+                f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
+            )
+            self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
         share = entry.share if entry else None
         if share:  # what is tied is trained where the owner's parameters are
             trainable = all(node.trainable for node in self.nodes if node.name == share)
@@ -213,6 +226,11 @@ class _Builder:
             )
         )
         return name
+
+    def too_large(self, message: str, place: Place, help: str) -> None:
+        self.diagnostics.append(
+            Diagnostic("too-large", "error", message, place.span, place.path, help, related=place.uses)
+        )
 
     def can_share(self, entry: LayerEntry, params: Mapping[str, Parameter], share: str) -> bool:
         """Whether a layer may use the parameters of another one; reports it where not."""
@@ -273,14 +291,14 @@ class _Builder:
         )
 
     def trail(self, value: str) -> list[str]:
-        """The values from the input to the given one, with their shapes."""
+        """The values from the input to the given one, with their shapes; of many the last ones."""
         by_name = {node.name: node for node in self.nodes}
         steps: list[str] = []
         while True:
             shape = self.shapes[value]
             steps.append(f"{value} {text(shape) if shape else '?'}")
-            if value not in by_name:
-                return steps[::-1]
+            if value not in by_name or len(steps) == LONGEST_TRAIL:
+                return ([] if value not in by_name else ["..."]) + steps[::-1]
             value = by_name[value].inputs[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnspec.graph.node import Graph, Node
 from cnnspec.optim.settings import UNITS
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
+from cnnspec.spec.reader import scalar
 
 
 def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
@@ -36,10 +38,26 @@ def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
     if spec.expect:
         tree["expect"] = {name: _budget(budget) for name, budget in spec.expect.items()}
     if spec.require:
-        tree["require"] = {required.metric: f"{required.comparison} {required.bound:g}" for required in spec.require}
+        tree["require"] = {required.metric: f"{required.comparison} {required.bound!r}" for required in spec.require}
     if origins:
         return "".join(_with_origins(tree, spec, graph))
-    return yaml.dump(tree, Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None, width=120)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that would be read as something else: PyYAML writes by YAML 1.1, specs are read by YAML 1.2."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    plain = isinstance(scalar(value), str) and not _ODD.search(value)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+
+_ODD = re.compile("[^ -~]")  # no character of ASCII that can be seen
+_Dumper.add_representer(str, _text)
 
 
 def _with_origins(tree: dict[str, Any], spec: Spec, graph: Graph) -> Iterator[str]:
@@ -78,7 +96,7 @@ def _lines(
 
 
 def _line(indent: str, key: str, value: Any, origin: str) -> str:
-    text = yaml.dump(value, Dumper=yaml.SafeDumper, default_flow_style=True, sort_keys=False, width=1 << 20)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=1 << 20)
     return f"{f'{indent}{key}: {text.splitlines()[0]}':<50}  # {origin}\n"
 
 

@@ -19,7 +19,7 @@ from cnnspec.fields import (
 from cnnspec.optim.watched import Watched
 
 UNITS = ("epochs", "steps", "minutes")
-INTERVAL = r"^[1-9][0-9]* (epoch|step|minute)s?$"
+INTERVAL = r"^[1-9][0-9]{0,14} (epoch|step|minute)s?$"
 
 
 def _interval(value: Any) -> tuple[int, str]:

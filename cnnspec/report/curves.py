@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
 
 
 def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
+    os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter

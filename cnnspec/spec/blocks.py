@@ -15,6 +15,7 @@ from cnnspec.spec.tree import Mapping, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
 SHIPPED = Path(__file__).with_name("blocks.yaml")
+MOST_PARAMETERS = 100  # of a block: each is looked up among the others at every use
 REQUIRED = "required"  # in the place of a default
 
 
@@ -103,6 +104,9 @@ class Blocks:
         declared = _declared(block)
         used = self.names_used.setdefault(called, set())
         inside = self.variables.apart({"index": scope.values["index"]}, used, scope.arriving)
+        if len(declared.keys) > MOST_PARAMETERS:
+            message = f"params: expected at most {MOST_PARAMETERS} parameters, got {len(declared.keys):,}"
+            raise self.findings.error("too-large", message, declared.span, Where(f"blocks.{called}.params"))
         for name, span in declared.keys.items():
             unreserved(name, span, self.findings, Where(f"blocks.{called}.params"), "parameter")
         given = self.given(item, block, scope, index, count, where)

@@ -9,9 +9,11 @@ from typing import Any
 from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.arriving import AXES, Arriving, length
 from cnnspec.spec.expression import ExpressionError, substitute
-from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.findings import MOST_VALUES, Findings, Wrong
+from cnnspec.spec.grammar import LONGEST, VARIABLE_WORDS, is_variable
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
 
+MOST_VARIABLES = 1000  # each is looked up among the others
 RESERVED = ("index", *AXES, "true", "false")  # names of no variable and no parameter
 
 
@@ -76,8 +78,10 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
             return Items(tuple(items), tree.span)
         case Scalar(value=str(text)) if "$" in text:
             names = _Watched(scope, findings)
+            findings.spend(1, tree.span, where)
             try:
                 value = substitute(text, names)
+                findings.spend(size(value), tree.span, where)
                 given = tuple(
                     Related(f"'{name}' is given here", scope.places[name])
                     for name in sorted(names.read)
@@ -85,16 +89,34 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                 )
                 return replace(tree, value=value, plain=True, given=given)
             except ExpressionError as error:
-                code = "unknown-name" if error.unknown else "bad-expression"
-                raise findings.error(code, str(error), tree.span, where, help=error.help) from error
+                if error.unknown is None:
+                    raise findings.error("bad-expression", str(error), tree.span, where, help=error.help) from error
+                _, help = findings.meant(error.unknown, list(error.known), "known names")
+                raise findings.error("unknown-name", str(error), tree.span, where, help=help) from error
     return tree
 
 
+def size(value: Any) -> int:
+    """How many lists, mappings and scalars a value holds, at most one more than are allowed."""
+    count, rest = 0, [value]
+    while rest and count <= MOST_VALUES:
+        item = rest.pop()
+        count += 1
+        if isinstance(item, (list, dict)):
+            rest += item.values() if isinstance(item, dict) else item
+    return count
+
+
 def unreserved(name: str, span: Span, findings: Findings, where: Where, what: str) -> None:
-    """Wrong for a name that means something else in every expression."""
+    """Wrong for a name that means something else in every expression, or that none can read."""
     if name in RESERVED:
         message = f"'{name}' can be no {what}: it means something else in every expression"
         raise findings.error("invalid-value", message, span, where.down(name), help="choose another name")
+    if not is_variable(name):
+        message = f"expected at most {LONGEST} characters, {VARIABLE_WORDS}, got '{name}'"
+        raise findings.error(
+            "invalid-value", message, span, where.down(name), help=f"choose another name for the {what}"
+        )
 
 
 def variables(tree: Tree | None, findings: Findings) -> Scope:
@@ -105,6 +127,9 @@ def variables(tree: Tree | None, findings: Findings) -> Scope:
         return scope
     if not isinstance(tree, Mapping):
         findings.error("invalid-value", "vars: expected a mapping of names to values", tree.span, where)
+        return scope
+    if len(tree.values) > MOST_VARIABLES:
+        findings.error("too-large", f"vars: expected at most {MOST_VARIABLES:,} variables", tree.span, where)
         return scope
     for name, value in tree.values.items():
         try:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
-
-from cnnspec.spec.suggest import did_you_mean
 
 NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 EXPRESSION = re.compile(r"\$\{([^{}]*)\}")
 _IN = re.compile(r"""('[^']*'|"[^"]*")|\bin\b""")
 _IN_NAME = "__in__"  # what `in`, a word of Python's grammar, is while Python's parser reads an expression
 LARGEST = 10**12  # results beyond are mistakes, and powers of powers would take for ever
+LONGEST = 1000  # characters of an expression
+LONGEST_TEXT = 10_000  # characters of a text with everything filled in
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -37,12 +37,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
 class ExpressionError(Exception):
-    """What is wrong with an expression; `unknown` is the name that nothing has."""
+    """What is wrong with an expression; `unknown` is the name that nothing has, instead of one of the `known`."""
 
-    def __init__(self, message: str, help: str | None = None, *, unknown: bool = False) -> None:
+    def __init__(
+        self, message: str, help: str | None = None, *, unknown: str | None = None, known: Iterable[str] = ()
+    ) -> None:
         super().__init__(message)
         self.help = help
-        self.unknown = unknown
+        self.unknown, self.known = unknown, known
 
 
 def substitute(text: str, names: Mapping[str, Any]) -> Any:
@@ -50,12 +52,26 @@ def substitute(text: str, names: Mapping[str, Any]) -> Any:
     whole = NAME.fullmatch(text) or EXPRESSION.fullmatch(text)
     if whole:
         return evaluate(whole[1], names)
-    filled = EXPRESSION.sub(lambda match: str(evaluate(match[1], names)), text)
-    return NAME.sub(lambda match: str(evaluate(match[1], names)), filled)
+    return _replaced(NAME, _replaced(EXPRESSION, text, names), names)
+
+
+def _replaced(pattern: re.Pattern[str], text: str, names: Mapping[str, Any]) -> str:
+    """The text with what a pattern finds computed; ExpressionError once it grows too long."""
+    parts, end, length = [], 0, len(text)
+    for match in pattern.finditer(text):
+        value = str(evaluate(match[1], names))
+        length += len(value) - len(match[0])
+        if length > LONGEST_TEXT:
+            raise ExpressionError(f"a text with everything filled in has more than {LONGEST_TEXT:,} characters")
+        parts += [text[end : match.start()], value]
+        end = match.end()
+    return "".join((*parts, text[end:]))
 
 
 def evaluate(source: str, names: Mapping[str, Any]) -> Any:
     """The value of an expression; ExpressionError where it has none."""
+    if len(source) > LONGEST:
+        raise ExpressionError(f"an expression has more than {LONGEST:,} characters", "compute parts of it under vars")
     try:
         tree = _parsed(source.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -64,6 +80,8 @@ def evaluate(source: str, names: Mapping[str, Any]) -> Any:
         ) from error
     try:
         value = _value(tree, names)
+    except RecursionError as error:
+        raise ExpressionError(f"'{source}' is nested too deeply", "compute parts of it under vars") from error
     except (TypeError, ZeroDivisionError, ValueError, OverflowError) as error:
         raise ExpressionError(f"cannot compute '{source}': {error}") from error
     if isinstance(value, (int, float)) and abs(value) > LARGEST:
@@ -87,11 +105,9 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return names[_known(node, names)]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             a, b = _value(left, names), _value(right, names)
-            if isinstance(a, str) or isinstance(b, str):
-                raise TypeError("texts can only be compared")
-            return _BINARY[type(op)](a, b)
+            return _BINARY[type(op)](_number(a), _number(b))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, names)
+            return -_number(_value(operand, names))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not _value(operand, names)
         case ast.BoolOp(op=op, values=values):
@@ -116,9 +132,18 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     )
 
 
+def _number(value: Any) -> int | float:
+    if isinstance(value, str):
+        raise TypeError("texts can only be compared")
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {'a list' if isinstance(value, list) else 'no number'}")
+    if abs(value) > LARGEST:
+        raise TypeError(f"a part of it is larger than {LARGEST:,}")
+    return value
+
+
 def _known(node: ast.Name, names: Mapping[str, Any]) -> str:
     name = "in" if node.id == _IN_NAME else node.id
     if name not in names:
-        help = did_you_mean(name, names, "known names")
-        raise ExpressionError(f"unknown name '{name}'", help, unknown=True)
+        raise ExpressionError(f"unknown name '{name}'", unknown=name, known=names)
     return name

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+<<<<<<< HEAD
 from cnnspec.diagnostics import Diagnostic, Fix, Related, Span
 from cnnspec.spec.suggest import clearest, did_you_mean, plural
+=======
+from cnnspec.diagnostics import Diagnostic, Fix, Related, Span, SpecError
+from cnnspec.spec.suggest import clearest, did_you_mean, listing
+>>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
 from cnnspec.spec.tree import Where
 from cnnspec.spec.words import advice
+
+MOST_VALUES = 200_000  # that variables and parameters stand for, in all places together
+MOST_FINDINGS = 1000  # a person reads fewer; each of them costs time and lines
+MOST_COMPARED = 2_000_000  # pairs of letters, in the search for names that were meant, of a whole spec
 
 
 class Wrong(Exception):  # noqa: N818 - control flow within this package: the finding is already recorded
@@ -19,6 +28,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self._compared = self._spent = 0
         self._told: set[tuple[str, str, Span]] = set()  # a mistake in a block is reported at its first use only
 
     def error(
@@ -32,17 +42,36 @@ class Findings:
         related: tuple[Related, ...] = (),
         fix: Fix | None = None,
     ) -> Wrong:
-        """Record an error; raise what comes back where the value is needed."""
+        """Record an error; raise what comes back where the value is needed. SpecError once there are too many."""
         if (code, message, span) not in self._told:
             self._told.add((code, message, span))
             self.diagnostics.append(
                 Diagnostic(code, "error", message, span, where.path, help, (), (*related, *where.uses), fix)
             )
+        if len(self.diagnostics) >= MOST_FINDINGS:
+            message = f"expected fewer than {MOST_FINDINGS:,} findings: the file was not read any further"
+            self.diagnostics.append(Diagnostic("too-large", "error", message, span, where.path))
+            raise SpecError(self.diagnostics)
         return Wrong(message)
 
     def warn(self, code: str, message: str, span: Span, where: Where, help: str | None = None) -> None:
         """Record a warning, which does not stop the spec from being used."""
         self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
+
+    def spend(self, values: int, span: Span, where: Where) -> None:
+        """Count values that were filled in; SpecError once there are too many."""
+        self._spent += values
+        if self._spent > MOST_VALUES:
+            message = f"expected at most {MOST_VALUES:,} values with all variables and parameters filled in"
+            self.error("too-large", message, span, where)
+            raise SpecError(self.diagnostics)
+
+    def meant(self, word: str, names: Sequence[str], what: str) -> tuple[str | None, str]:
+        """The name that was clearly meant, and a help line; only that one once the search has taken much work."""
+        self._compared += len(word) * sum(map(len, names))
+        if self._compared > MOST_COMPARED:
+            return None, listing(names, what)
+        return clearest(word, names), did_you_mean(word, names, what)
 
     def drop(self, code: str) -> None:
         """Forget findings that follow from another one."""
@@ -59,6 +88,7 @@ class Findings:
         related: tuple[Related, ...] = (),
         place: str = "",
     ) -> Wrong:
+<<<<<<< HEAD
         """A name that nothing has, with what says the same here, or the nearest names; `place` is that of `advice`."""
         listed = list(names)
         told = advice(place, word)
@@ -68,4 +98,10 @@ class Findings:
         fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
         noun, gap, rest = what.partition(" ")
         known = did_you_mean(word, listed, f"known {plural(noun)}{gap}{rest}")
+=======
+        """A name that nothing has, with the nearest ones."""
+        noun, gap, rest = what.partition(" ")
+        meant, known = self.meant(word, list(names), f"known {noun}s{gap}{rest}")
+        fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
+>>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from cnnspec import registry
-from cnnspec.diagnostics import Fix, Related, SpecError
+from cnnspec.diagnostics import Fix, Related, Span, SpecError
 from cnnspec.fields import NonNegativeNumber, create
 from cnnspec.layers.base import Layer
 from cnnspec.spec.arriving import Arrival, Unknown, shape_after
@@ -15,6 +15,7 @@ from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.grammar import LONGEST_PATH, NAME_WORDS, is_name
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
 from cnnspec.spec.names import INPUT, LayerNames
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
@@ -28,7 +29,8 @@ GROUP = ("when", "layers", "trainable")
 SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply")
 MOST_LAYERS = 2_000  # with blocks expanded
-IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+MOST_ITEMS = 10_000  # entries of all lists of layers, with blocks expanded: those that make no layer count too
+MOST_DEPTH = 50  # lists of layers within one another, with blocks expanded
 
 
 class LayersBuilder:
@@ -38,7 +40,7 @@ class LayersBuilder:
         self.findings = findings
         self.typing = Typing(findings)
         self.blocks = Blocks(findings, blocks, variables)
-        self.layers = 0
+        self.layers = self.items = self.depth = 0
         self.full_names: set[str] = set()
         self.shapes: dict[str, Arrival] = {}  # by full name
 
@@ -52,13 +54,26 @@ class LayersBuilder:
         given = [item.get("id") for item in tree.items if isinstance(item, Mapping)]
         names.below |= {str(id.value): id.span for id in given if isinstance(id, Scalar)}
         made: list[Entry] = []
+        self.depth += 1
+        if self.depth > MOST_DEPTH:
+            self.too_large(f"expected at most {MOST_DEPTH} lists of layers within one another", tree.span, where)
         for i, item in enumerate(tree.items):
+            self.items += 1
+            if self.items > MOST_ITEMS:
+                message = f"expected at most {MOST_ITEMS:,} entries of layers with all blocks expanded"
+                self.too_large(message, item.span, where.down(i))
             try:
                 made += self.item(item, scope, names, where.down(i), chain)
             except Wrong:
                 self.claim_anyway(item, names)
                 names.above = Unknown()
+        self.depth -= 1
         return tuple(made)
+
+    def too_large(self, message: str, span: Span, where: Where) -> NoReturn:
+        """End the reading of a spec that asks for too much: what comes behind would take as long."""
+        self.findings.error("too-large", message, span, where)
+        raise SpecError(self.findings.diagnostics)
 
     def claim_anyway(self, item: Tree, names: LayerNames) -> None:
         """A layer that is wrong still has its name, so that references to it are not wrong too."""
@@ -136,8 +151,7 @@ class LayersBuilder:
         """Make the entry of one layer; Wrong where it cannot be used."""
         self.layers += 1
         if self.layers > MOST_LAYERS:
-            self.findings.error("too-large", f"expected at most {MOST_LAYERS:,} layers", item.span, where)
-            raise SpecError(self.findings.diagnostics)
+            self.too_large(f"expected at most {MOST_LAYERS:,} layers", item.span, where)
         if isinstance(item, Scalar):
             item = Mapping({"type": item.span}, {"type": item}, item.span)
         if not isinstance(item, Mapping):
@@ -210,10 +224,10 @@ class LayersBuilder:
             full = names.prefix + names.generated(kind)
             self.full_names.add(full)
             return full, False
-        if not isinstance(given, Scalar) or not isinstance(given.value, str) or not IDENTIFIER.fullmatch(given.value):
+        if not isinstance(given, Scalar) or not isinstance(given.value, str) or not is_name(given.value, LONGEST_PATH):
             raise self.findings.error(
                 "invalid-value",
-                f"id: expected a letter, then letters, digits, dots and underscores, got {got(plain(given))}",
+                f"id: expected {NAME_WORDS}, got {got(plain(given))}",
                 given.span,
                 where.down("id"),
             )
@@ -366,6 +380,7 @@ class LayersBuilder:
         name, named = self.name(item, str(called), names, where)
         (shape,) = self.shapes_of(inputs, names)
         for index in range(count):
+            self.items += 1  # a block of no layers is work too
             arrived = [shape]
             here = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
             inner_scope = self.blocks.parameters(item, block, here, index, count, where, meant)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import abc
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from cnnspec.spec.arriving import Unknown
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.grammar import LONGEST as LONGEST_NAME
+from cnnspec.spec.grammar import NAME_WORDS, is_name, name_of
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.layers import LayersBuilder
 from cnnspec.spec.model import Budget, Requirement, Spec
@@ -65,6 +68,7 @@ METRICS = (
     "train.accuracy",
     *(f"{split}.{what}" for split in ("validation", "test") for what in MEASURED),
 )
+LONGEST = 50  # characters of a comparison
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
@@ -136,7 +140,7 @@ class _SpecLoader:
         """All but the plugins."""
         self.version()
         shape = self.part("input", self.input)
-        name = self.part("name", self.text, default=Path(self.file).stem)
+        name = self.part("name", self.text, default=name_of(self.file))
         seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
         layers = self.layers(shape)
         data = self.part("data", self.data, default=None)
@@ -205,10 +209,10 @@ class _SpecLoader:
 
     def text(self, tree: Tree, where: Where) -> str:
         value = plain(tree)
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        if not isinstance(value, str) or not is_name(value):
             raise self.findings.error(
                 "invalid-value",
-                f"name: expected letters, digits, dots, dashes and underscores, got {got(value)}",
+                f"name: expected at most {LONGEST_NAME} {NAME_WORDS}, got {got(value)}",
                 tree.span,
                 where,
                 help="the name becomes the name of the run directory",
@@ -233,6 +237,11 @@ class _SpecLoader:
         if blocks is not None and not isinstance(blocks, Mapping):
             self.findings.error("invalid-value", "blocks: expected a mapping of names to blocks", blocks.span, Where())
             blocks = None
+        for name, span in blocks.keys.items() if isinstance(blocks, Mapping) else ():
+            if not is_name(name):
+                message = f"blocks: expected at most {LONGEST_NAME} {NAME_WORDS}, got {got(name)}"
+                help = "layers of the block are named after it"
+                self.findings.error("invalid-value", message, span, Where("blocks").down(name), help=help)
         if tree is None:
             self.missing("layers")
             return ()
@@ -315,8 +324,9 @@ class _SpecLoader:
             if metric not in METRICS:
                 self.findings.unknown("unknown-metric", "metric", metric, METRICS, mapping.keys[metric], where)
                 continue
-            match = _COMPARISON.fullmatch(str(plain(value)))
-            if match is None:
+            written = str(plain(value))
+            match = _COMPARISON.fullmatch(written) if len(written) <= LONGEST else None
+            if match is None or not isfinite(float(match[2])):
                 message = f'require.{metric}: expected a comparison such as ">= 0.98", got {got(plain(value))}'
                 self.findings.error("invalid-value", message, value.span, where.down(metric))
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +13,12 @@ from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.source import LINE_BREAK
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 19
 MOST_NESTING = 50
 MOST_DIGITS = 18  # of an integer; nothing counts that far, and conversion takes longer and longer
-MOST_VALUES = 100_000  # with aliases counted as often as they are used
+MOST_VALUES = 50_000  # with aliases counted as often as they are used
+
+MOST_FINDINGS = 1000  # and the rest is not read
 
 MERGE = "<<"  # YAML 1.1's key for the keys of other mappings, which editors read too
 
@@ -39,6 +42,7 @@ _STUMBLES: tuple[tuple[str, str, str, bool], ...] = (
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_WHOLE = re.compile(f"{_INTEGER.pattern}|{_OTHER_BASE.pattern}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -51,13 +55,13 @@ _WORDS: dict[str, Any] = {
 
 
 def scalar(text: str) -> Any:
-    """The value of an unquoted scalar, by the core schema of YAML 1.2 (section 10.3.2)."""
+    """The value of an unquoted scalar, by the core schema of YAML 1.2 (section 10.3.2); infinity beyond all counts."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        return int(text) if len(text) <= MOST_DIGITS else float(text)
+        return int(text) if len(text) <= MOST_DIGITS else math.inf
     if _OTHER_BASE.fullmatch(text):
-        return int(text, 0)
+        return int(text, 0) if len(text) <= MOST_DIGITS else math.inf
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
@@ -87,14 +91,27 @@ def read(text: str, file: str) -> Tree:
         message = f"a line separator (U+{ord(separator[0]):04X}) that editors do not show as one"
         raise _failure("yaml-syntax", message, _point(file, text[: separator.start()]), "write a line break or a space")
     try:
-        events = yaml.parse(text, Loader=yaml.SafeLoader)
-        return reader.document(events)
+        parser = yaml.SafeLoader(text)
+        try:
+            return reader.document(_events(parser))
+        finally:
+            parser.dispose()
     except yaml.MarkedYAMLError as error:
         raise _unreadable(error, file) from error
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", str(error))
         point = _point(file, text[: getattr(error, "position", 0)])
         raise _failure("yaml-syntax", f"not YAML: {reason}", point) from error
+
+
+def _events(parser: yaml.SafeLoader) -> Iterator[Any]:
+    """What the parser finds; it takes numbers of escapes and directives as they are, until Python refuses them."""
+    try:
+        while parser.check_event():
+            yield parser.get_event()  # type: ignore[no-untyped-call]
+    except (ValueError, OverflowError) as error:
+        mark = parser.get_mark()
+        raise yaml.MarkedYAMLError(problem="a number that is too large", problem_mark=mark) from error
 
 
 def _unreadable(error: yaml.MarkedYAMLError, file: str) -> SpecError:
@@ -141,7 +158,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.anchors: dict[str, tuple[Tree, int]] = {}
-        self.duplicates: list[Diagnostic] = []
+        self.wrong: list[Diagnostic] = []  # what does not keep the rest from being read
         self.values = 0
 
     def span(self, start: Any, end: Any) -> Span:
@@ -161,8 +178,8 @@ class _Reader:
             raise _failure(
                 "empty-file", "expected a spec, got an empty file", Span(self.file, 1, 1, 1, 1), "start with cnnspec: 1"
             )
-        if self.duplicates:
-            raise SpecError(self.duplicates)
+        if self.wrong:
+            raise SpecError(self.wrong)
         return tree
 
     def value(self, event: Any, events: Iterator[Any], depth: int) -> Tree:
@@ -186,6 +203,11 @@ class _Reader:
                 span = self.span(event.start_mark, event.end_mark)
                 raise _failure("yaml-syntax", "half of a surrogate pair is no character", span, "write the character")
             is_plain = event.implicit[0]
+            if is_plain and len(event.value) > MOST_DIGITS and _WHOLE.fullmatch(event.value):
+                message = f"expected an integer of at most {MOST_DIGITS} characters, got one of {len(event.value):,}"
+                self.wrong.append(
+                    Diagnostic("too-large", "error", message, self.span(event.start_mark, event.end_mark))
+                )
             tree = Scalar(
                 scalar(event.value) if is_plain else event.value, self.span(event.start_mark, event.end_mark), is_plain
             )
@@ -224,8 +246,10 @@ class _Reader:
                 raise _failure("yaml-syntax", "expected a text as key", span, "put the key into quotes")
             merges = merges or (event.value == MERGE and event.implicit[0])
             key, value = event.value, self.value(next(events), events, depth + 1)
+            if len(self.wrong) >= MOST_FINDINGS:
+                raise SpecError(self.wrong)
             if key in keys:
-                self.duplicates.append(
+                self.wrong.append(
                     Diagnostic(
                         "duplicate-key",
                         "error",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+<<<<<<< HEAD
 from cnnspec.spec.words import meant
+=======
+MOST_NAMES = 60  # that a help line lists
+LONGEST = 60  # characters of a word that is compared with names: a longer one is no misspelt name
+>>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
 
 MOST_NAMES = 60  # that a help line lists
 
@@ -28,10 +33,17 @@ def distance(a: str, b: str) -> int:
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The nearest names, best first; those that are near enough to be meant."""
     names = list(names)
+<<<<<<< HEAD
     other = meant(word, names)
     if other is not None:
         return [other]
     folded = word.lower().replace("-", "_")
+=======
+    if len(folded) > LONGEST:
+        return []
+    if SYNONYMS.get(folded) in names:
+        return [SYNONYMS[folded]]
+>>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
     reach = {name: max(2, len(name) // 3) for name in names}
     # Words of very different lengths are far apart, and a very long one would take long.
     alike = [name for name in reach if abs(len(folded) - len(name)) <= reach[name]]
@@ -55,8 +67,11 @@ def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
     """A help line: the nearest names, or all where none is near."""
     listed = list(names)
     near = nearest(word, listed)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    return f"did you mean {' or '.join(near)}?" if near else listing(listed, what)
+
+
+def listing(listed: Sequence[str], what: str) -> str:
+    """A help line: the names that there are."""
     shown = ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
     return f"{what}: {shown}" if listed else f"there are no {what}"
 

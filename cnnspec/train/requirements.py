@@ -8,7 +8,13 @@ from typing import Any
 
 from cnnspec.spec import Requirement
 
+LARGEST_WHOLE = 10**15  # beyond, numbers are written with an exponent
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
+
+
+def plainly(figure: float) -> str:
+    """A figure in as many digits as tell it from every other one: 0.98, 1, 0.9799999."""
+    return str(int(figure)) if abs(figure) < LARGEST_WHOLE and figure == int(figure) else repr(float(figure))
 
 
 def unmet(requirements: Sequence[Requirement], row: Mapping[str, Any]) -> list[str]:
@@ -16,9 +22,9 @@ def unmet(requirements: Sequence[Requirement], row: Mapping[str, Any]) -> list[s
     failures = []
     for required in requirements:
         value = row.get(required.metric)
-        wanted = f"{required.metric} {required.comparison} {required.bound:g}"
+        wanted = f"{required.metric} {required.comparison} {plainly(required.bound)}"
         if value is None:
             failures.append(f"{wanted}, got no such figure")
         elif not COMPARISONS[required.comparison](value, required.bound):
-            failures.append(f"{wanted}, got {value:g}")
+            failures.append(f"{wanted}, got {plainly(value)}")
     return failures

@@ -7,7 +7,7 @@ from hashlib import sha256
 from json import dumps
 from typing import Any
 
-from cnnspec.diagnostics.record import Diagnostic
+from cnnspec.diagnostics.record import Diagnostic, printable
 from cnnspec.diagnostics.source import from_here
 
 SEVERITIES = {"error": "major", "warning": "minor"}
@@ -25,7 +25,7 @@ def _issue(diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
     return {
         "description": diagnostic.message,
         "check_name": diagnostic.code,
-        "fingerprint": sha256(f"{identity}\0{seen[identity]}".encode()).hexdigest(),
+        "fingerprint": sha256(f"{identity}\0{seen[identity]}".encode(errors="surrogateescape")).hexdigest(),
         "severity": SEVERITIES[diagnostic.severity],
-        "location": {"path": from_here(diagnostic.span.file), "lines": {"begin": diagnostic.span.line}},
+        "location": {"path": printable(from_here(diagnostic.span.file)), "lines": {"begin": diagnostic.span.line}},
     }

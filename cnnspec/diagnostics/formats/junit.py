@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from cnnspec.diagnostics.formats.text import first_line
-from cnnspec.diagnostics.record import Diagnostic
+from cnnspec.diagnostics.record import Diagnostic, printable
 
 
 def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
@@ -15,7 +15,7 @@ def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     suite = SubElement(suites, "testsuite", name="cnnspec", tests=str(len(files)), errors="0", time="0")
     failed = 0
     for file in files:
-        case = SubElement(suite, "testcase", name=file, classname="cnnspec", time="0")
+        case = SubElement(suite, "testcase", name=printable(file), classname="cnnspec", time="0")
         found = [diagnostic for diagnostic in diagnostics if diagnostic.span.file == file]
         errors = [diagnostic for diagnostic in found if diagnostic.severity == "error"]
         if errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
@@ -62,4 +63,4 @@ def _location(span: Span) -> dict[str, Any]:
 
 def _uri(file: str) -> str:
     near = from_here(file)
-    return Path(near).as_uri() if Path(near).is_absolute() else quote(near)
+    return Path(near).as_uri() if Path(near).is_absolute() else quote(os.fsencode(near))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from cnnspec.diagnostics.record import Diagnostic, Span
+from cnnspec.diagnostics.record import Diagnostic, Span, printable
 from cnnspec.diagnostics.source import source_lines
 
 WIDEST = 160  # characters of a source line that are shown
@@ -26,7 +26,7 @@ def full(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 def first_line(diagnostic: Diagnostic) -> str:
     """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
     span = diagnostic.span
-    head = f"{span.file}:{span.line}:{span.column}"
+    head = f"{printable(span.file)}:{span.line}:{span.column}"
     return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
@@ -37,7 +37,7 @@ def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
     lines += [f"note: {note}" for note in diagnostic.notes]
     for related in diagnostic.related:
         span = related.span
-        lines.append(f"note: {span.file}:{span.line}:{span.column}: {related.message}")
+        lines.append(f"note: {printable(span.file)}:{span.line}:{span.column}: {related.message}")
     if diagnostic.help:
         lines.append(f"{CYAN}help:{RESET} {diagnostic.help}" if colour else f"help: {diagnostic.help}")
     return "\n".join(lines)
@@ -55,11 +55,13 @@ def _excerpt(span: Span) -> list[str]:
     lines = source_lines(span.file)
     if not 0 < span.line <= len(lines):
         return []
-    text = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in lines[span.line - 1])
+    text = lines[span.line - 1]
     start = min(span.column - 1, len(text))
     end = min(span.end_column - 1, len(text)) if span.end_line == span.line else len(text)
     cut = max(0, start - WIDEST // 2) if len(text) > WIDEST else 0
-    shown = text[cut : cut + WIDEST]
+    shown = "".join(
+        c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text[cut : cut + WIDEST]
+    )
     front = "..." if cut else ""
     back = "..." if cut + WIDEST < len(text) else ""
     # Tabs stay tabs, so that the caret stands under its place whatever their width.
