@@ -79,12 +79,12 @@ def test_several_sizes_and_modes_are_named_and_can_be_brought_to_one(tmp_path: P
 def test_other_modes_are_grey_or_colour(tmp_path: Path, mode: str) -> None:
     for number in range(3):
         if mode == "I;16":
-            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4), 3000, np.uint16))
+            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4), 51 * 257, np.uint16))
         else:
-            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4, 3), 12, np.uint8), mode)
+            save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4, 3), 51, np.uint8), mode)
     pixels = ImageFolder().read(tmp_path, False).splits["train"].pixels
     assert pixels.shape[1:] == (1 if mode == "I;16" else 3, 4, 4)
-    assert (pixels == 12).all()
+    assert (pixels == 51).all()
 
 
 def test_what_is_converted_is_told_once_and_the_background_is_the_specs(tmp_path: Path) -> None:
