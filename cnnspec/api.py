@@ -10,6 +10,7 @@ from cnnspec.check import checked
 from cnnspec.data import open_data
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import Spec, load
+from cnnspec.target import Target
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import fit
 from cnnspec.train.network import Network
@@ -43,14 +44,16 @@ class Model(Network):
 
     def save(self, path: str | Path) -> None:
         """Write the weights to an .npz file."""
-        write_checkpoint(Path(path), self.weights, None, {})
+        write_checkpoint(Path(path), self.weights, None, {"target": self.target.record()})
 
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
 
         RunError where they do not fit this network.
         """
-        restore(read_checkpoint(Path(path), most_bytes(self.weights, self.training)), self.weights, None)
+        checkpoint = read_checkpoint(Path(path), most_bytes(self.weights, self.training))
+        restore(checkpoint, self.weights, None)
+        self.adopt(Target.of(checkpoint.progress.get("target", {})))
 
 
 def compile(

@@ -15,6 +15,7 @@ RANKS = (
     ("diagnostics",),
     ("lock",),
     ("shapes",),
+    ("target",),
     ("registry",),
     ("fields",),
     ("plugins",),

@@ -56,7 +56,7 @@ def _names(classes: Sequence[str], outputs: int) -> list[str]:
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+    return f"{value:.4f}" if name in ("loss", "mae", "rmse", "r2") else f"{value:.2%}"
 
 
 def _matrix(confusion: Array, names: Sequence[str]) -> Table:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_training_memory(graph, spec.train)
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
+    model.adopt(data.target)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out, spec.name)
@@ -152,6 +153,8 @@ class _TrainVerb:
             f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {self.data.summary()}, "
             f"{model.threads} threads; writing {path}/{begun}"
         )
+        for line in _fitted(self.spec, model):
+            self.voice.line(line)
         try:
             with self.session.signals(), self.voice.progress(self.epochs) as show, self.events() as log:
                 epoch = self.loop(position, show, log)
@@ -246,6 +249,31 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
     }
 
 
+def _fitted(spec: Spec, model: Model) -> Iterator[str]:
+    """What the training images decided."""
+    target, asked = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
+    if isinstance(asked, (str, Mapping)):
+        weights = getattr(model.loss, "class_weights", ())
+        names = [*target.names, *map(str, range(len(target.names), len(weights)))]
+        counted = [f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True) if weight != 1]
+        yield f"class weights, 1 but for: {', '.join(counted) or 'none'}"
+    if target.mean:
+        spread = [
+            f"{name} {mean:.4g} and {deviation:.4g}"
+            for name, mean, deviation in zip(target.names, target.mean, target.deviation, strict=True)
+        ]
+        yield f"mean and deviation of the training values, by which they are scaled: {', '.join(spread)}"
+
+
+def _result(results: dict[str, Any]) -> str:
+    """The figure that says most of the test images."""
+    for name, form in (("mean_iou", ".2%"), ("mean_average_precision", ".2%"), ("accuracy", ".2%"), ("mae", ".4g")):
+        value = results.get(f"test.{name}")
+        if value is not None:
+            return f"test {name.replace('_', ' ')} {value:{form}}"
+    return f"test loss {results['test.loss']:.4f}"
+
+
 class _Voice:
     """What a training says: a bar on a terminal, a line per epoch elsewhere, JSON, or nothing."""
 
@@ -275,6 +303,8 @@ class _Voice:
         for name, score in (("train", epoch.train), ("validation", epoch.validation), ("test", epoch.test)):
             if score is not None:
                 accuracy = "" if score.accuracy is None else f" accuracy {score.accuracy:.2%}"
+                accuracy += "" if score.mean_iou is None else f" mean IoU {score.mean_iou:.2%}"
+                accuracy += "" if score.mae is None else f" mae {score.mae:.4g}"
                 parts.append(f"{name} loss {score.loss:.4f}{accuracy}")
         parts.append(f"{epoch.images_per_second:,.0f} images/s")
         self.line("  ".join(parts) + ("  *" if best else ""))
@@ -283,8 +313,7 @@ class _Voice:
         if self.json:
             print(json.dumps({"run": str(path), "results": results, "unmet": failures}), flush=True)
         elif not self.quiet:
-            accuracy = results["test.accuracy"]
-            score = f"test accuracy {accuracy:.2%}" if accuracy is not None else f"test loss {results['test.loss']:.4f}"
+            score = _result(results)
             print(f"{score} after {results['seconds']:.1f} s; run directory {path}")
         for failure in failures:
             print(f"cnnspec: error: required {failure}", file=sys.stderr)

@@ -24,14 +24,20 @@ class Augmentation(Declaration):
     mirrors: ClassVar[bool] = False  # whether left and right change places
     erases: ClassVar[tuple[str, int] | None] = None  # a field in pixels, and which part of a side it must stay below
     mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
+    moves: ClassVar[bool | None] = None  # whether pixels change places, as those of a map have to; None if unknown
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Change the images."""
         raise NotImplementedError
 
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
-        """Change the images, and with them the shares (classes, n) in which its images belong to the classes."""
+        """Change the images, and with them the numbers (outputs, n) that the network is to say of them."""
         self.apply(pixels, random)
+
+    def move_maps(self, maps: Array, random: np.random.Generator) -> None:
+        """Move maps of classes (n, h, w) as `apply` moves images by the same generator; what comes in is class 0."""
+        if self.moves:
+            self.apply(maps[:, None], random)
 
 
 @register("flip")
@@ -39,6 +45,7 @@ class Flip(Augmentation):
     """Mirrors images left to right."""
 
     mirrors = True
+    moves = True
     probability: Annotated[UnitInterval, "share of images that are mirrored"] = 0.5
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -55,6 +62,7 @@ class Crop(Augmentation):
     """
 
     erases = ("padding", 2)
+    moves = True
     padding: Annotated[PositiveInt, "rows and columns that are added on each side"] = 4
     mode: Annotated[Literal["zero", "edge", "reflect"], "what the border is filled with"] = "zero"
 
@@ -81,6 +89,7 @@ def cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> No
 class Brightness(Augmentation):
     """Adds one number to all pixels of an image, up to a share of the range from black to white either way."""
 
+    moves = False
     amount: Annotated[UnitInterval, "largest change, where 1 is from black to white"] = 0.2
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -94,6 +103,7 @@ class Brightness(Augmentation):
 class Contrast(Augmentation):
     """Multiplies the distance of every pixel from the mean of its image and channel by 1 - amount to 1 + amount."""
 
+    moves = False
     amount: Annotated[UnitInterval, "largest change of the factor"] = 0.2
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -115,6 +125,7 @@ class Cutout(Augmentation):
     """
 
     erases = ("size", 1)
+    moves = False
     size: Annotated[PositiveInt, "pixels along a side"] = 8
     value: Annotated[Byte, "what it is filled with"] = 0
     probability: Annotated[UnitInterval, "share of images that lose a square"] = 1.0

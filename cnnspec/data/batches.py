@@ -25,18 +25,14 @@ Memory = tuple[Array, Array]  # for a whole portion's images and labels
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (n, c, h, w), labels (n,), and where images were mixed, shares (classes, n) of the classes in them."""
+    """Images (n, c, h, w), their labels (n, ...), and what the loss compares outputs with.
+
+    `targets` are the labels, or, where images were mixed, what portion of each belongs to each class, or mixed numbers.
+    """
 
     images: Array
     labels: Array
-    shares: Array | None
-
-    def copy_to(self, images: Array, labels: Array, shares: Array | None) -> None:
-        """Fill a plan's arrays."""
-        images[...], labels[...] = self.images, self.labels
-        if shares is not None:
-            assert self.shares is not None
-            shares[...] = self.shares
+    targets: Array
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +46,7 @@ class Batches:
     dataset: Dataset
     order: Order
     augmentations: Sequence[Augmentation] = ()
-    classes: int | None = None  # set where labels shall come as shares too
+    outputs: int | None = None  # of the network, set where images are mixed
 
     @contextmanager
     def epoch(self, number: int, first: int = 0) -> Iterator[Iterator[Batch]]:
@@ -100,8 +96,9 @@ class Batches:
 
     def _memories(self) -> list[Memory]:
         size = min(self.portion * self.order.batch_size, len(self.dataset))
-        shape = (size, *self.dataset.pixels.shape[1:])
-        return [(np.empty(shape, np.uint8), np.empty(size, np.int64)) for _ in range(BUFFERS)]
+        arrays = self.dataset.pixels, self.dataset.labels
+        images, labels = [[np.empty((size, *a.shape[1:]), a.dtype) for _ in range(BUFFERS)] for a in arrays]
+        return list(zip(images, labels, strict=True))
 
     def _made(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
         """The portion of that number."""
@@ -109,21 +106,25 @@ class Batches:
         images, labels = (array[: len(indices)] for array in memory)
         # Indices are known to be good; mode="clip" spares the copy that NumPy makes to be able to raise.
         np.take(self.dataset.pixels, indices, axis=0, out=images, mode="clip")
-        np.take(self.dataset.labels, indices, out=labels, mode="clip")
-        shares = None if self.classes is None else one_hot(labels, self.classes)
+        np.take(self.dataset.labels, indices, axis=0, out=labels, mode="clip")
+        mixed = None if self.outputs is None else portions(labels, self.outputs)
         for position, augmentation in enumerate(joined(self.augmentations)):
-            random = np.random.default_rng([self.order.seed, 2, epoch + 1, number, position])
-            if shares is None:
-                augmentation.apply(images, random)
-            else:
-                augmentation.mix(images, shares, random)
+            seed = [self.order.seed, 2, epoch + 1, number, position]
+            if mixed is not None:
+                augmentation.mix(images, mixed, np.random.default_rng(seed))
+                continue
+            augmentation.apply(images, np.random.default_rng(seed))
+            if labels.ndim == 3:  # the same random numbers move a map as they moved its image
+                augmentation.move_maps(labels, np.random.default_rng(seed))
+        targets = labels if mixed is None else mixed.T
         ends = np.cumsum([len(batch) for batch in batches])
         cuts = [slice(end - len(batch), end) for batch, end in zip(batches, ends, strict=True)]
-        return [Batch(images[cut], labels[cut], None if shares is None else shares[:, cut]) for cut in cuts]
+        return [Batch(images[cut], labels[cut], targets[cut]) for cut in cuts]
 
 
-def one_hot(labels: Array, classes: int) -> Array:
-    """(classes, n) in float32: 1 at each label."""
-    shares = np.zeros((classes, len(labels)), np.float32)
-    shares[labels, np.arange(len(labels))] = 1
-    return shares
+def portions(labels: Array, outputs: int) -> Array:
+    """(outputs, n) in float32: 1 at each class, of which one output has the second; or the numbers (n, outputs)."""
+    if labels.ndim == 2:
+        return np.ascontiguousarray(labels.T, np.float32)
+    classes = np.arange(outputs) if outputs > 1 else np.ones(1, np.int64)
+    return np.equal(classes[:, None], labels).astype(np.float32)

@@ -29,6 +29,8 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     Images of other classes are left out; that, and each class without an image in a split, is noted. DataError where
     a split has no image of any class.
     """
+    if found.kind != "class":
+        return _same(found, trained)
     here = (*found.class_names, *found.strangers)
     wanted = tuple(trained) or found.class_names
     whose = "the network" if trained else found.places.get("train", "the training images")
@@ -48,6 +50,16 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
                 "name the folders or labels as the classes of the network",
             )
     return replace(found, splits=splits, class_names=wanted, strangers=(), notes=tuple(notes))
+
+
+def _same(found: Found, trained: Sequence[str]) -> Found:
+    """The same; DataError where columns or the numbers of pixels would mean something else."""
+    if trained and tuple(trained) != found.class_names:
+        raise DataError(
+            f"data: expected {_listed(trained)}, which the network was trained on, got {_listed(found.class_names)}",
+            "give data with the same classes or values in the same order",
+        )
+    return found
 
 
 def _relabelled(images: Images, targets: np.typing.NDArray[np.int64]) -> Images:

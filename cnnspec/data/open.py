@@ -15,11 +15,12 @@ from cnnspec.data.split import stratified
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.target import CLASS, Target, measured
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One split: pixels (n, c, h, w) as bytes behind the geometric transforms, labels (n,)."""
+    """One split: pixels (n, c, h, w) as bytes behind the geometric transforms, labels (n, ...)."""
 
     pixels: Array
     labels: Array
@@ -39,6 +40,7 @@ class Data:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what was left out of it or converted
     places: Mapping[str, str] = field(default_factory=dict)  # where a person finds each split
+    target: Target = CLASS  # what its labels are, and what the training images tell of them
 
     @property
     def splits(self) -> dict[str, Dataset]:
@@ -92,14 +94,16 @@ def open_data(
             )
         rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
         validation, train = _take(train, chosen), _take(train, rest)
+    train = _limited(train, settings.train.limit, seed, "train")
     return Data(
-        _finish(settings, _limited(train, settings.train.limit, seed, "train")),
+        _finish(settings, train),
         _finish(settings, validation) if validation else None,
         _finish(settings, _limited(found.splits["test"], settings.test.limit, seed, "test")),
         found.checksums,
         found.class_names,
         tuple(notes),
         places,
+        measured(found.kind, found.class_names, train.labels),
     )
 
 
@@ -129,7 +133,8 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
                 f"{where}: expected images of {text(shape)}, as in {whose}, got {text(other)}", "bring both to one size"
             )
     classes = len(found.class_names)
-    if output is not None and len(output) == 1 and classes > output[0]:
+    binary = output == (1,) and classes == 2  # which the loss judges
+    if found.kind == "class" and output is not None and len(output) == 1 and classes > output[0] and not binary:
         raise DataError(
             f"data: expected at most {output[0]} classes, one for each output of the network, got {classes}",
             f"use units: {classes} in the last layer",
@@ -165,7 +170,8 @@ def _take(images: Images, indices: Array) -> Images:
 
 
 def _finish(settings: DataSettings, images: Images) -> Dataset:
-    pixels = images.pixels
+    pixels, labels = images.pixels, images.labels
     for transform in settings.preprocess:
         pixels = transform.apply(pixels)
-    return Dataset(pixels, images.labels)
+        labels = transform.move_maps(labels) if labels.ndim == 3 else labels
+    return Dataset(pixels, labels)

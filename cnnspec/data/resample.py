@@ -73,6 +73,17 @@ def resample(pixels: Array, places: SampleGrid) -> None:
         interpolate(pixels[start : start + images], fine)
 
 
+def resample_maps(maps: Array, places: SampleGrid) -> None:
+    """Give every pixel of maps (n, h, w) the value at its place, of the nearest pixel, 0 outside; in place."""
+    _, h, w = maps.shape
+    down, across = places.factors()
+    bordered = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
+    for i in range(len(maps)):
+        place = np.rint(down[:, i].swapaxes(1, 2) @ across / FINE)
+        row, column = np.clip(place, 0, np.array([h + 1, w + 1]).reshape(2, 1, 1)).astype(np.intp)
+        maps[i] = bordered[i][row, column]
+
+
 def interpolate(pixels: Array, fine: Array) -> None:
     """Read pixels (n, c, h, w) at rows and columns `fine` (2, n, h, w), counted as `SampleGrid.factors` does.
 

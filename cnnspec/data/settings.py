@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, Fraction, PositiveInt, Registered
 from cnnspec.shapes import Shape
+from cnnspec.target import Target
 
 
 class Limit(Declaration):
@@ -48,6 +49,11 @@ class DataSettings(Declaration):
         for transform in self.preprocess:
             shape = transform.infer_shape(shape)
         return shape
+
+    @property
+    def target(self) -> Target:
+        """What its labels are, as far as that is known before a file is read."""
+        return Target(self.source.target_kind or "class", self.class_names)
 
     @property
     def class_names(self) -> tuple[str, ...]:

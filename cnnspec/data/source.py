@@ -14,11 +14,12 @@ from cnnspec.diagnostics import DataError
 from cnnspec.fields import Declaration
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
+from cnnspec.target import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Pixels (n, c, h, w) as bytes, labels (n,) as int64."""
+    """Pixels (n, c, h, w) as bytes, and labels (n, ...) as their target says: classes (n,) are int64."""
 
     pixels: Array
     labels: Array
@@ -29,8 +30,8 @@ class Found:
     """What a source read: its splits train, test and perhaps validation, and the SHA-256 of each file.
 
     Labels are positions in `class_names`, the classes of the training images, and behind them in `strangers`, the
-    classes that only the other splits have. `notes` say what was left out or converted, and that a set is only a part
-    of the published one; `places` say where a person finds each split.
+    classes that only the other splits have; values have their names there. `notes` say what was left out or converted,
+    and that a set is only a part of the published one; `places` say where a person finds each split.
     """
 
     splits: Mapping[str, Images]
@@ -39,6 +40,7 @@ class Found:
     notes: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind = "class"
 
 
 class Source(Declaration):
@@ -61,6 +63,11 @@ class Source(Declaration):
     def picture_rules(self) -> PictureRules:
         """How picture files become its images: what a trained network is asked about is read alike."""
         return PictureRules()
+
+    @property
+    def target_kind(self) -> Kind | None:
+        """What its labels are, or None where only the files tell."""
+        return "class"
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -14,8 +14,11 @@ def stratified(labels: Array, count: int, seed: int, *, leave: int = 0) -> Array
     """Sorted indices of `count` images, the classes in the proportions of the whole.
 
     Each class gets the whole part of its share; what is missing goes to the largest remainders. At least `leave` images
-    of every class are not chosen, which may make it fewer than `count`.
+    of every class are not chosen, which may make it fewer than `count`. Images whose labels are numbers or maps are all
+    of one class.
     """
+    if labels.ndim > 1:
+        labels = np.zeros(len(labels), np.int64)
     random = np.random.default_rng([seed, len(labels)])
     present, sizes = np.unique(labels, return_counts=True)
     shares = sizes * (count / len(labels))

@@ -31,6 +31,10 @@ class Transform(Declaration):
         """The bytes (n, c, h, w) behind it."""
         return pixels
 
+    def move_maps(self, maps: Array) -> Array:
+        """Maps of classes (n, h, w) that belong to the images, behind it."""
+        return maps
+
     def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
         """How x = byte * scale + shift, each (c,), changes."""
         return scale, shift
@@ -49,6 +53,12 @@ class Resize(Transform):
     def apply(self, pixels: Array) -> Array:
         """The resized bytes, or the same ones where they have the size."""
         return resize(pixels, self.size)
+
+    def move_maps(self, maps: Array) -> Array:
+        """The class of the pixel that is nearest to each place."""
+        (_, h, w), (height, width) = maps.shape, self.size
+        rows, columns = ((np.arange(to) * 2 + 1) * of // (2 * to) for of, to in ((h, height), (w, width)))
+        return maps[:, rows[:, None], columns]
 
 
 @register("pad")
@@ -78,6 +88,10 @@ class Pad(Transform):
     def apply(self, pixels: Array) -> Array:
         """A copy with the border."""
         return np.pad(pixels, ((0, 0), (0, 0), *self._sides()), constant_values=self.value)
+
+    def move_maps(self, maps: Array) -> Array:
+        """A border of class 0."""
+        return np.pad(maps, ((0, 0), *self._sides()))
 
 
 @register("scale")

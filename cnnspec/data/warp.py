@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.augmentation import Augmentation, cut
-from cnnspec.data.resample import SampleGrid, resample
+from cnnspec.data.resample import SampleGrid, resample, resample_maps
 from cnnspec.fields import Angle, Fraction, PositiveInt, PositiveNumber
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -22,6 +22,8 @@ class Warp(Augmentation):
     That is faster, blurs less, and what one moves out of the image another one may move back.
     """
 
+    moves = True
+
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """Change the places that the pixels come from."""
         raise NotImplementedError
@@ -31,6 +33,11 @@ class Warp(Augmentation):
         n, _, h, w = pixels.shape
         self.move(places := SampleGrid(n, h, w), random)
         resample(pixels, places)
+
+    def move_maps(self, maps: Array, random: np.random.Generator) -> None:
+        """Give every pixel the class of the one that is nearest to its place."""
+        self.move(places := SampleGrid(*maps.shape), random)
+        resample_maps(maps, places)
 
 
 class WarpChain(Warp):
@@ -67,6 +74,10 @@ class Shift(Warp):
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """On its own it needs no resampling: pad, and cut a window from each."""
         cut(pixels, self.pixels, "constant", random)
+
+    def move_maps(self, maps: Array, random: np.random.Generator) -> None:
+        """As it moves images."""
+        self.apply(maps[:, None], random)
 
 
 @register("rotate")

@@ -9,6 +9,7 @@ from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
+from cnnspec.target import Target
 
 
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
@@ -86,7 +87,7 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
     if spec.train is None:
         return []
     try:
-        spec.train.loss.check(graph.output.shape, spec.data.class_count if spec.data else None, spec.input)
+        spec.train.loss.check(graph.output.shape, spec.data.target if spec.data else Target(), spec.input)
     except ShapeError as error:
         place = graph.output.place or spec.place
         return [

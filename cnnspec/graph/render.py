@@ -143,6 +143,8 @@ def _value(value: Any) -> Any:
         return _declaration(value)
     if isinstance(value, tuple) and len(value) == 2 and value[1] in UNITS:
         return f"{value[0]} {value[1]}"
+    if isinstance(value, Mapping):
+        return dict(value)
     return [_value(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -27,8 +27,15 @@ def activation_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 def single_class(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of a softmax over one output, which is 1 whatever the network does."""
     if spec.train and spec.train.loss.applies == "softmax" and graph.output.shape == (1,):
-        message, help = "a softmax over one output is always 1", "use one output a class, or binary_cross_entropy"
+        message, help = "a softmax over one output is always 1", _of_one(spec)
         yield from at(graph.output, "single-class", message, help, "units")
+
+
+def _of_one(spec: Spec) -> str:
+    names = spec.data.class_names if spec.data else ()
+    if not names:
+        return "use one output a class, or, for two classes, binary_cross_entropy"
+    return "use binary_cross_entropy, or units: 2" if len(names) == 2 else f"use units: {len(names)}"
 
 
 def dropout_after_output(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:

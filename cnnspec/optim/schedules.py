@@ -7,7 +7,7 @@ from math import cos, floor, pi
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import Declaration, NonNegativeNumber, PositiveInt, PositiveNumber, UnitInterval
-from cnnspec.optim.watched import Watched
+from cnnspec.optim.watched import LOWER, Watched
 from cnnspec.registry import register
 
 
@@ -152,7 +152,7 @@ class Plateau(Schedule):
     def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
         """Multiply by gamma once more than `patience` epochs were no better than the best, and count from 0 again."""
         falls, best, waited = 0, None, 0
-        lower = self.metric.endswith(".loss")
+        lower = self.metric.endswith(LOWER)
         for row in rows:
             value = row.get(self.metric)
             if value is None:

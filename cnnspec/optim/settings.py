@@ -16,7 +16,7 @@ from cnnspec.fields import (
     Registered,
     Schema,
 )
-from cnnspec.optim.watched import Watched
+from cnnspec.optim.watched import LOWER, Watched
 
 UNITS = ("epochs", "steps", "minutes")
 INTERVAL = r"^[1-9][0-9]{0,14} (epoch|step|minute)s?$"
@@ -58,7 +58,7 @@ class EarlyStopping(Declaration):
 
     def is_over(self, history: Sequence[float | None]) -> bool:
         """Whether the best value so far lies `patience` epochs back; False where an epoch has None for the metric."""
-        falls = self.metric.endswith(".loss")
+        falls = self.metric.endswith(LOWER)
         best, waited = None, 0
         for value in history:
             if value is None:

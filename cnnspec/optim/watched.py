@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+LOWER = (".loss", ".mae", ".rmse")  # the ends of those that fall as a network learns
+
 Watched = Literal[
     "validation.loss",
     "validation.accuracy",
@@ -9,6 +11,11 @@ Watched = Literal[
     "validation.recall",
     "validation.f1",
     "validation.top_k",
+    "validation.mean_average_precision",
+    "validation.mean_iou",
+    "validation.mae",
+    "validation.rmse",
+    "validation.r2",
     "train.loss",
     "train.accuracy",
 ]

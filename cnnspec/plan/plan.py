@@ -29,8 +29,7 @@ class Programs:
 class Plan:
     """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`.
 
-    An inference plan has losses and predictions after `score` alone, and needs no labels without it. A plan whose
-    labels enter as shares wants `shares` (classes, n) filled too: the loss reads them, and not the labels.
+    An inference plan has losses and predictions after `score` alone, and needs no labels without it.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Plan:
     ) -> None:
         self.batch, self.mode, self.graph = arrays.batch, arrays.mode, arrays.graph
         self.arena, self.images, self.labels = arrays.arena, arrays.images, arrays.labels
-        self.shares, self.losses, self.predictions = arrays.shares, arrays.losses, arrays.predictions
+        self.losses, self.predictions = arrays.losses, arrays.predictions
         self.weights, self.workers, self.training = weights, workers, training
         self.block, self._outputs = arrays.block, arrays.outputs
         self._programs, self._check = programs, check

@@ -62,7 +62,19 @@ KEYS = (
     "extends",
 )
 BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
-MEASURED = ("loss", "accuracy", "precision", "recall", "f1", "top_k")
+MEASURED = (
+    "loss",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "top_k",
+    "mean_average_precision",
+    "mean_iou",
+    "mae",
+    "rmse",
+    "r2",
+)
 METRICS = (
     "train.loss",
     "train.accuracy",

@@ -17,7 +17,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.network import Network
-from cnnspec.train.score import FIGURES, Score
+from cnnspec.train.score import FIGURES, Score, right_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Position:
     done: int = 0  # steps of it
     images: int = 0  # of it so far, with their losses and right answers
     loss: float = 0.0
-    right: int = 0
+    right: float | None = 0  # None where the network gives numbers, not answers
     step: int = 0  # steps since the start of training
 
 
@@ -77,8 +77,10 @@ class Epoch:
         row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "learning_rate": self.learning_rate}
         for name, score in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in ("loss", "accuracy")}
+        scored = self.validation or self.test  # one of them is there, and tells the figures of both
         for name, score in (("validation", self.validation), ("test", self.test)):
-            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in FIGURES[2:]}
+            figures = () if scored is None else FIGURES[scored.kind]
+            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in figures if figure != "loss"}
         speed = {"seconds": self.seconds, "images_per_second": self.images_per_second}
         return {**row, **speed, "weights": self.weights}
 
@@ -106,6 +108,7 @@ def fit(
     settings = model.spec.train
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
+    model.adopt(data.target)
     order = Order(len(data.train), settings.batch_size, model.spec.seed)
     position, rows = start or Position(), list(history)
     while position.epoch <= settings.epochs and not _stands_still(model, rows):
@@ -120,7 +123,7 @@ def fit(
 def _stands_still(model: Network, rows: Sequence[Mapping[str, Any]]) -> bool:
     assert model.spec.train is not None
     stopping = model.spec.train.early_stopping
-    return stopping is not None and stopping.is_over([row[stopping.metric] for row in rows])
+    return stopping is not None and stopping.is_over([row.get(stopping.metric) for row in rows])
 
 
 class _Pass:
@@ -139,7 +142,6 @@ class _Pass:
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
         self.settings, self.max_steps = model.spec.train, max_steps
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
-        self.classifies = len(model.graph.output.shape) == 1 and not (model.loss and model.loss.reads_input)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
         with one_blas_thread:
@@ -161,9 +163,10 @@ class _Pass:
         last = cut or position.epoch == self.settings.epochs
         with self.model.averaged():
             validation = self.model.score(self.data.validation) if self.data.validation else None
-        train = Score(progress.loss, progress.accuracy, position.images)
+        train = Score(progress.loss, position.images, progress.accuracy)
         row = {"train.loss": train.loss, "train.accuracy": train.accuracy}
-        row |= {f"validation.{figure}": getattr(validation, figure, None) for figure in FIGURES}
+        if validation is not None:
+            row |= {f"validation.{figure}": value for figure, value in validation.figures().items()}
         last = last or _stands_still(self.model, [*rows, row])
         whole = position.done == self.steps
         return Epoch(
@@ -188,25 +191,27 @@ class _Pass:
             dataset=self.data.train,
             order=self.order,
             augmentations=self.model.spec.data.augment,
-            classes=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
+            outputs=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
         )
 
     def step(self, batch: Batch, fallen: float) -> float:
         """One step; the mean loss of its images."""
         position, plan = self.position, self.model.plan(len(batch.labels), "train")
-        batch.copy_to(plan.images, plan.labels, plan.shares)
+        plan.images[...] = batch.images
+        if plan.labels.ndim == batch.targets.ndim:
+            plan.labels[...] = self.model.target.scaled(batch.targets)
         rate = self.rate(position.done, fallen)
         plan.step(rate)
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
             raise self.diverged(loss, batch, rate)
-        right = 0 if plan.predictions is None else int(np.count_nonzero(plan.predictions == plan.labels))
+        right = None if plan.predictions is None else right_answers(plan.predictions, batch.labels)
         self.position = dataclasses.replace(
             position,
             done=position.done + 1,
             images=position.images + len(batch.labels),
             loss=position.loss + loss,
-            right=position.right + right,
+            right=None if right is None or position.right is None else position.right + right,
             step=position.step + 1,
         )
         return loss / len(batch.labels)
@@ -232,6 +237,6 @@ class _Pass:
             position=position,
             steps=self.steps,
             step_loss=loss,
-            accuracy=position.right / max(position.images, 1) if self.classifies else None,
+            accuracy=None if position.right is None else position.right / max(position.images, 1),
             images_per_second=(position.images - before.images) / max(seconds, 1e-9),
         )

@@ -23,6 +23,7 @@ from cnnspec.plan.state import Stream
 from cnnspec.shapes import Shape
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network
+from cnnspec.train.random_labels import random_labels
 
 STEP = 1e-7  # short, so that few of many numbers cross a kink
 DIRECTIONS = 3
@@ -115,8 +116,7 @@ def _whole(spec: Spec, graph: Graph, images: int) -> Check:
     plan = network.plan(images, "train", "float64")
     random = np.random.default_rng(spec.seed)
     plan.images[...] = random.random(plan.images.shape)
-    if len(graph.output.shape) == 1:
-        plan.labels[...] = random.integers(0, graph.output.shape[0], images)
+    plan.labels[...] = random_labels(network.learned, graph.output.shape, plan.images, random)
     trained = network.weights.trained
     values = network.weights.values[:trained]
     before = values.copy()

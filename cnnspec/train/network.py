@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -10,13 +11,16 @@ from functools import cached_property
 import numpy as np
 
 from cnnspec.data import Dataset, affine
+from cnnspec.diagnostics import DataError
 from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
 from cnnspec.plan.memory.forecast import require_parameter_memory
+from cnnspec.shapes import ShapeError
 from cnnspec.spec import Spec
+from cnnspec.target import Target
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.score import Score, Tally
 from cnnspec.workers import WorkerPool
@@ -36,7 +40,8 @@ class Network:
         self.spec = spec
         self.graph = graph
         settings = spec.train
-        self.loss = settings.loss if settings else None
+        self.target = spec.data.target if spec.data else Target()
+        self.loss = settings.loss.fitted(self.target, graph.output.shape[0]) if settings else None
         optimizer = settings.optimizer if settings else None
         slots = (
             len(settings.optimizer.slots()) + (settings.accumulate > 1) + (settings.ema is not None) if settings else 0
@@ -70,6 +75,32 @@ class Network:
             batch //= 2
         return batch
 
+    def adopt(self, target: Target) -> None:
+        """Learn, and evaluate, by what the training images' labels are like; DataError where they do not fit.
+
+        A checkpoint keeps it, so that a network which was trained gives values in the data's units.
+        """
+        if target == self.target:
+            return
+        settings = self.spec.train
+        if settings is not None:
+            output = self.graph.output.shape
+            spare = target.kind == "class" and len(target.names) < output[0]  # outputs without images are no harm
+            try:
+                settings.loss.check(output, dataclasses.replace(target, names=()) if spare else target, self.spec.input)
+            except ShapeError as error:
+                raise DataError(f"data: {error}", error.help) from error
+            self.loss = settings.loss.fitted(target, output[0])
+        self.target = target
+        self._plans.clear()
+
+    @property
+    def learned(self) -> Target:
+        """What outputs are compared with: the data's target, or the input where the loss reads that."""
+        reads_input = self.loss is not None and self.loss.reads_input
+        maps = self.target.kind == "class" and len(self.graph.output.shape) != 1  # no class follows from a map
+        return Target("input") if reads_input or maps else self.target
+
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
         """The plan for a batch size, made at the first request; `images` is their type in memory."""
         key = (batch, mode, images)
@@ -77,10 +108,11 @@ class Network:
             self._plans[key] = self._plans.pop(key)  # the order is that of the last use
         else:
             self._forget(mode)
-            entry = Entry(images)
+            mixed = mode == "train" and self.mixes_labels and self.target.kind == "class"
+            entry = Entry(images, target=Target("shares") if mixed else self.learned)
             if images == "uint8" and self.pixels is not None:
                 scale, shift = (tuple(values.tolist()) for values in self.pixels)
-                entry = Entry(images, scale, shift, shares=mode == "train" and self.mixes_labels)
+                entry = dataclasses.replace(entry, scale=scale, shift=shift)
             self._plans[key] = lower(
                 self.graph,
                 batch,
@@ -102,22 +134,26 @@ class Network:
             del self._plans[kept[0]]
 
     def predict(self, images: Array) -> Array:
-        """The network's output for any number of images: logits where the loss has the softmax in it."""
+        """The network's output for any number of images: logits where the loss has the softmax in it.
+
+        Values are in the units of the data that the network was trained on.
+        """
         parts = []
         for plan, _ in self._loaded(images):
             plan.compute()
-            parts.append(plan.output)
+            parts.append(self.target.unscaled(plan.output))
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
-        """Score the network on labelled images: loss, accuracy and the other figures of a Score."""
-        classifies = len(self.graph.output.shape) == 1 and not (self.loss and self.loss.reads_input)
-        k = self.spec.train.top_k if self.spec.train else 5
-        tally = Tally(self.graph.output.shape[0] if classifies else None, k)
+        """Score the network on labelled images, values in the data's units: the loss and the target's other figures."""
+        kind = self.learned.kind
+        tally = Tally(kind, self.graph.output.shape[0], self.spec.train.top_k if self.spec.train else 5)
         for plan, part in self._loaded(images):
-            plan.labels[...] = labels[part]
+            if kind != "input":
+                plan.labels[...] = self.target.scaled(labels[part])
             plan.score()
-            tally.add(plan.losses, plan.labels, plan.predictions, plan.output if classifies else None)
+            output = self.target.unscaled(plan.output) if tally.reads_output else None
+            tally.add(plan.losses, labels[part], plan.predictions, output)
         return tally.score(has_loss=self.loss is not None)
 
     @contextmanager

@@ -134,7 +134,8 @@ class Run:
     def record(self, model: Network, epoch: Epoch) -> bool:
         """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
 
-        Best is the highest validation accuracy, or the lowest training loss where nothing was set apart to validate.
+        Best is the highest validation accuracy (of masks, mean IoU; of values, the lowest validation loss), or the
+        lowest training loss where nothing was set apart to validate.
         """
         row = epoch.metrics()
         self.rows.append(row)
@@ -184,6 +185,7 @@ class Run:
                 f"lower the learning rate, or add warm-up; the last good checkpoint is {self.path / LAST}",
             )
         progress = {"position": asdict(position), "best": self._best, "step": position.step, **self.origin}
+        progress["target"] = model.target.record()
         write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
@@ -214,7 +216,7 @@ def _table(rows: list[dict[str, Any]], *, heading: bool = True) -> str:
 def _rank(epoch: Epoch) -> tuple[float, float]:
     score = epoch.validation or epoch.train
     loss = -(score.loss or 0.0)
-    return (score.accuracy or 0.0, loss) if epoch.validation else (loss, 0.0)
+    return (score.best or 0.0, loss) if epoch.validation else (loss, 0.0)
 
 
 def _claim(parent: Path, name: str) -> Path:

@@ -2,89 +2,190 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
+from cnnspec.target import Kind
 
-FIGURES = ("loss", "accuracy", "precision", "recall", "f1", "top_k")  # what `require` can ask for
+_ANSWERS = ("loss", "accuracy", "precision", "recall", "f1")
+FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of target, and `require` can ask for
+    "class": (*_ANSWERS, "top_k"),
+    "shares": (*_ANSWERS, "top_k"),
+    "classes": (*_ANSWERS, "mean_average_precision"),
+    "mask": (*_ANSWERS, "mean_iou"),
+    "values": ("loss", "mae", "rmse", "r2"),
+    "input": ("loss",),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Mean loss and share of right answers; None where the network has no such thing.
+    """Mean loss and the figures of the target's kind; None where the network has no such thing.
 
-    The confusion matrix counts images by true class (rows) and predicted class (columns). Precision, recall and F1 are
-    means over the classes (macro); a class that never comes up counts 0, as in scikit-learn.
+    Accuracy is the share of right answers: of images, of pixels, or of labels that do or do not apply. The confusion
+    matrix counts by true class (rows) and predicted class (columns). Precision, recall, F1 and IoU are means over the
+    classes (macro); a class that never comes up counts 0, as in scikit-learn, but for IoU, where it is left out.
+    Errors of values are means over images and values, in the units of the data.
     """
 
     loss: float | None
-    accuracy: float | None
     images: int
+    accuracy: float | None = None
+    kind: Kind = "class"
     confusion: Array | None = None
+    answers: Array | None = None  # (3, classes): right, predicted and there
     top_k: float | None = None  # share of images whose class is among the k likeliest
+    mean_average_precision: float | None = None  # mean over the labels of the area under precision by recall
+    mae: float | None = None
+    rmse: float | None = None
+    r2: float | None = None  # 1 - squared error / variance, the mean over the values
 
     @property
     def precision(self) -> float | None:
         """Mean over the classes of right / predicted."""
-        return None if self.confusion is None else _mean(self._right(), self.confusion.sum(axis=0))
+        return None if self.answers is None else _mean(self.answers[0], self.answers[1])
 
     @property
     def recall(self) -> float | None:
         """Mean over the classes of right / there."""
-        return None if self.confusion is None else _mean(self._right(), self.confusion.sum(axis=1))
+        return None if self.answers is None else _mean(self.answers[0], self.answers[2])
 
     @property
     def f1(self) -> float | None:
         """Mean over the classes of 2 right / (predicted + there)."""
-        if self.confusion is None:
+        return None if self.answers is None else _mean(2 * self.answers[0], self.answers[1] + self.answers[2])
+
+    @property
+    def mean_iou(self) -> float | None:
+        """Mean over the classes that are predicted or there of right / (predicted or there)."""
+        if self.kind != "mask" or self.answers is None:
             return None
-        return _mean(2 * self._right(), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+        right, predicted, there = self.answers
+        union = predicted + there - right
+        return float((right[union > 0] / union[union > 0]).mean())
+
+    @property
+    def best(self) -> float | None:
+        """The figure by which one checkpoint is better than another, before the loss: the higher, the better."""
+        return self.mean_iou if self.kind == "mask" else self.accuracy
 
     def figures(self) -> dict[str, Any]:
-        """Return all figures by name, None for those that do not apply."""
-        return {name: getattr(self, name) for name in FIGURES}
-
-    def _right(self) -> Array:
-        assert self.confusion is not None
-        return np.diagonal(self.confusion)
+        """Return all figures of the target's kind by name."""
+        return {name: getattr(self, name) for name in FIGURES[self.kind]}
 
 
 def _mean(part: Array, whole: Array) -> float:
     return float(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0).mean())
 
 
-class Tally:
-    """Adds up what plans find on one part of the images after another."""
+def right_answers(predictions: Array, labels: Array) -> float:
+    """How many images are answered right; of pixels and of several labels, the portion of each image counts."""
+    if labels.ndim > predictions.ndim:  # probabilities, of which the largest is the answer
+        labels = labels.argmax(axis=1)
+    right = int(np.count_nonzero(predictions == labels))
+    return right if predictions.ndim == 1 else right * len(predictions) / predictions.size
 
-    def __init__(self, classes: int | None, k: int) -> None:
-        self.k = k
-        self.loss, self.images, self.near = 0.0, 0, 0
-        self.confusion = None if classes is None else np.zeros((classes, classes), np.int64)
+
+class Tally:
+    """Adds up what plans find on one part of the images after another.
+
+    `outputs` counts those of the network, `k` is that of top_k.
+    """
+
+    def __init__(self, kind: Kind, outputs: int, k: int) -> None:
+        self.kind, self.k = kind, k
+        self.loss, self.images, self.near, self.right = 0.0, 0, 0, 0.0
+        classes = max(outputs, 2)  # one output tells two apart
+        decides = kind in ("class", "shares", "mask")
+        self.confusion = np.zeros((classes, classes), np.int64) if decides else None
+        self.answers = np.zeros((3, outputs), np.int64)
+        self.outputs: list[Array] = []
+        self.labels: list[Array] = []
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether it needs the network's outputs beside its answers."""
+        return self.kind not in ("mask", "input")
 
     def add(self, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
-        """Add one part: its losses, true and predicted classes, and the network's outputs (n, classes)."""
+        """Add one part: its losses, labels and answers, and the network's outputs (n, ...) in the labels' units."""
         self.loss += float(losses.sum(dtype=np.float64))
-        self.images += len(labels)
-        if self.confusion is None or predictions is None or output is None:
+        self.images += len(losses)
+        if self.kind in ("values", "classes"):
+            assert output is not None
+            self.outputs.append(output.astype(np.float64))
+            self.labels.append(labels.astype(np.float64))
+        if predictions is None or self.kind in ("values", "input"):
             return
-        np.add.at(self.confusion, (labels, predictions), 1)
-        if self.k < len(self.confusion):
+        self.right += right_answers(predictions, labels)
+        if self.kind == "classes":
+            there = labels > 0.5
+            found = (predictions & there, predictions, there)
+            self.answers += np.stack([array.sum(axis=0, dtype=np.int64) for array in found])
+            return
+        assert self.confusion is not None
+        truth = labels.argmax(axis=1) if self.kind == "shares" else labels.ravel()
+        size = len(self.confusion)
+        pairs = np.bincount(truth.astype(np.int64) * size + predictions.ravel(), minlength=size * size)
+        self.confusion += pairs.reshape(size, size)
+        if output is not None:
+            self._add_near(truth, output)
+
+    def _add_near(self, truth: Array, output: Array) -> None:
+        if self.k < output.shape[1]:
             likeliest = np.argpartition(-output, self.k, axis=1)[:, : self.k]
-            self.near += int(np.count_nonzero(likeliest == labels[:, None]))
+            self.near += int(np.count_nonzero(likeliest == truth[:, None]))
         else:
-            self.near += len(labels)
+            self.near += len(truth)
 
     def score(self, *, has_loss: bool) -> Score:
         """Return the figures over all parts that were added."""
         count = max(self.images, 1)
-        classifies = self.confusion is not None
+        found: dict[str, Any] = {}
+        if self.kind == "values":
+            found = _errors(np.concatenate(self.outputs), np.concatenate(self.labels))
+        elif self.kind == "classes":
+            outputs, labels = np.concatenate(self.outputs), np.concatenate(self.labels) > 0.5
+            found = {"answers": self.answers, "mean_average_precision": _mean_average_precision(outputs, labels)}
+        elif self.confusion is not None:
+            matrix = self.confusion
+            sums = np.stack([np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)])
+            found = {"confusion": matrix, "answers": sums}
+            found["top_k"] = self.near / count if self.kind != "mask" else None
         return Score(
             loss=self.loss / count if has_loss else None,
-            accuracy=float(np.trace(self.confusion)) / count if self.confusion is not None else None,
             images=self.images,
-            confusion=self.confusion,
-            top_k=self.near / count if classifies else None,
+            accuracy=None if self.kind in ("values", "input") else self.right / count,
+            kind=self.kind,
+            **found,
         )
+
+
+def _errors(outputs: Array, values: Array) -> dict[str, float]:
+    error = outputs - values
+    spread = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+    squared = (error**2).sum(axis=0)
+    # As scikit-learn has it: values that are all alike are explained wholly or not at all.
+    r2 = np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1), np.where(squared > 0, 0.0, 1.0))
+    return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean())), "r2": float(r2.mean())}
+
+
+def _mean_average_precision(outputs: Array, labels: Array) -> float:
+    """Mean over labels that come up of the mean precision at each image with the label, images by falling output.
+
+    Images with the same output count as one step, as in scikit-learn.
+    """
+    found = []
+    for output, there in zip(outputs.T, labels.T, strict=True):
+        if not there.any():
+            continue
+        order = np.argsort(-output, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(output[order]) != 0, True))  # of those with the same output
+        right = np.cumsum(there[order])[last]
+        steps = np.diff(right, prepend=0)
+        found.append(float((right / (last + 1) * steps).sum() / right[-1]))
+    return float(np.mean(found)) if found else 0.0

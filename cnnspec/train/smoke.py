@@ -18,6 +18,7 @@ from cnnspec.plan import Plan
 from cnnspec.spec import Spec
 from cnnspec.train.diagnose import values
 from cnnspec.train.network import Network
+from cnnspec.train.random_labels import random_labels
 
 LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
 MOST_STEPS = 400
@@ -47,10 +48,10 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     plan = model.plan(images, "train", "float32")
     random = np.random.default_rng(spec.seed)
     different = random.random((min(images, DIFFERENT), *spec.input), np.float32)
-    which = np.arange(images) % DIFFERENT
+    which = np.arange(images) % len(different)
     plan.images[...] = different[which]
-    classes = graph.output.shape[0] if plan.predictions is not None else None
-    plan.labels[...] = which % (classes or 1)
+    classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None
+    plan.labels[...] = random_labels(model.learned, graph.output.shape, different, random)[which]
     plan.compute()
     first = float(plan.losses.mean())
     yield _first_loss(model, plan, first, classes)

@@ -33,7 +33,7 @@ class Case:
             dataset=data,
             order=Order(len(data), batch, 0),
             augmentations=self.model.spec.data.augment,
-            classes=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
+            outputs=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
         )
         self.plain = replace(self.batches, augmentations=())
         self.times: dict[str, list[float]] = {"augmented": [], "plain": [], "bare": []}
@@ -54,7 +54,7 @@ class Case:
         else:
             with batches.epoch(0) as found:
                 for made in found:
-                    made.copy_to(plan.images, plan.labels, plan.shares)
+                    plan.images[...], plan.labels[...] = made.images, made.targets
                     plan.step(0.0)
         return (time.perf_counter() - started) / steps
 

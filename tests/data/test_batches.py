@@ -25,12 +25,12 @@ def batches(
     *augmentations: Augmentation, classes: int | None = None, data: Dataset | None = None, seed: int = 5
 ) -> Batches:
     data = data or dataset()
-    return Batches(dataset=data, order=Order(len(data), 8, seed), augmentations=augmentations, classes=classes)
+    return Batches(dataset=data, order=Order(len(data), 8, seed), augmentations=augmentations, outputs=classes)
 
 
-def copied(made: Batches, epoch: int, first: int = 0) -> list[tuple[Array, Array, Array | None]]:
+def copied(made: Batches, epoch: int, first: int = 0) -> list[tuple[Array, Array, Array]]:
     with made.epoch(epoch, first) as found:
-        return [(b.images.copy(), b.labels.copy(), None if b.shares is None else b.shares.copy()) for b in found]
+        return [(b.images.copy(), b.labels.copy(), b.targets.copy()) for b in found]
 
 
 def threads() -> list[str]:
@@ -40,10 +40,10 @@ def threads() -> list[str]:
 def test_batches_are_what_the_order_says() -> None:
     data = dataset()
     indices = list(Order(50, 8, 5).epoch(3))
-    for (images, labels, shares), chosen in zip(copied(batches(data=data), 3), indices, strict=True):
+    for (images, labels, targets), chosen in zip(copied(batches(data=data), 3), indices, strict=True):
         np.testing.assert_array_equal(images, data.pixels[chosen])
         np.testing.assert_array_equal(labels, data.labels[chosen])
-        assert shares is None
+        np.testing.assert_array_equal(targets, labels)
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def test_augmentations_depend_on_seed_epoch_number_and_position_alone() -> None:
         expected, mixed = data.pixels[chosen].copy(), np.eye(4, dtype=np.float32)[:, data.labels[chosen]]
         for position, part in enumerate(parts):
             part.mix(expected, mixed, np.random.default_rng([5, 2, 2, number, position]))
-        images, labels, shares = zip(*made[start : start + 3], strict=True)
+        images, labels, targets = zip(*made[start : start + 3], strict=True)
         np.testing.assert_array_equal(np.concatenate(images), expected)
         np.testing.assert_array_equal(np.concatenate(labels), data.labels[chosen])
-        np.testing.assert_array_equal(np.concatenate(shares, axis=1), mixed)
+        np.testing.assert_array_equal(np.concatenate(targets), mixed.T)
     other = copied(batches(*parts, classes=4, data=data, seed=6), 1)
     assert not np.array_equal(other[0][0], made[0][0])
 
@@ -79,7 +79,6 @@ def test_an_epoch_that_is_resumed_goes_on_with_the_same_batches(first: int) -> N
     assert len(rest) == 7 - first
     for expected, found in zip(whole[first:], rest, strict=True):
         for one, other in zip(expected, found, strict=True):
-            assert one is not None
             np.testing.assert_array_equal(one, other)
 
 

@@ -23,6 +23,7 @@ from cnnspec.graph import build
 from cnnspec.layers.base import Layer
 from cnnspec.shapes import Shape, ShapeError
 from cnnspec.spec import Spec, loads
+from cnnspec.target import Target
 from tests.equality.result import Setup
 
 Content = dict[str, Any]  # a spec or a part of one, as YAML has it
@@ -87,7 +88,7 @@ class Case:
         try:
             setup = self.setup
             assert setup.spec.train is not None
-            setup.spec.train.loss.check(setup.graph.output.shape, None, setup.graph.input_shape)
+            setup.spec.train.loss.check(setup.graph.output.shape, Target(), setup.graph.input_shape)
         except (SpecError, ShapeError):
             return False
         return setup.graph.parameter_count < MOST_PARAMETERS

@@ -12,6 +12,7 @@ from cnnspec.kernels.step import Array, step_state
 from cnnspec.optim import Loss
 from cnnspec.optim.losses import BinaryCrossEntropy, Elementwise, Huber, MeanSquaredError, SoftmaxCrossEntropy
 from cnnspec.shapes import ShapeError
+from cnnspec.target import Target
 
 LOSSES: list[Loss] = [
     SoftmaxCrossEntropy(),
@@ -21,6 +22,10 @@ LOSSES: list[Loss] = [
     Huber(delta=0.7),
     BinaryCrossEntropy(),
 ]
+
+
+THREE = Target("class", tuple("abc"))
+CLASSES = Target("class", tuple("0123456789"))
 
 
 def run(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
@@ -86,10 +91,10 @@ def test_squared_error_is_a_mean_over_outputs() -> None:
 
 def test_outputs_must_be_as_many_as_classes() -> None:
     with pytest.raises(ShapeError, match="expected 10 outputs, one for each class of the data, got 12") as caught:
-        SoftmaxCrossEntropy().check((12,), 10, (1, 8, 8))
+        SoftmaxCrossEntropy().check((12,), CLASSES, (1, 8, 8))
     assert caught.value.help == "use units: 10"
     with pytest.raises(ShapeError, match="expects a vector of class scores, got a map of 3x4x4"):
-        SoftmaxCrossEntropy().check((3, 4, 4), 10, (1, 8, 8))
+        SoftmaxCrossEntropy().check((3, 4, 4), CLASSES, (1, 8, 8))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -122,7 +127,7 @@ def test_class_weights_count_images() -> None:
     weighted, _ = run(SoftmaxCrossEntropy.of(class_weights=[0.5, 1, 4]), logits, labels, 4)
     np.testing.assert_allclose(weighted, plain * np.array([0.5, 4, 1, 4]))
     with pytest.raises(ShapeError, match="expected 3 class_weights, one for each output, got 2"):
-        SoftmaxCrossEntropy.of(class_weights=[1, 2]).check((3,), 3, (1, 8, 8))
+        SoftmaxCrossEntropy.of(class_weights=[1, 2]).check((3,), Target("class", tuple("abc")), (1, 8, 8))
 
 
 def test_binary_cross_entropy_by_its_definition_and_without_overflow() -> None:
@@ -146,9 +151,9 @@ def test_huber_is_a_square_near_and_a_line_far() -> None:
 def test_the_input_can_be_the_target(loss: type[MeanSquaredError | Huber | BinaryCrossEntropy]) -> None:
     reading = loss(target="input")
     assert reading.reads_input
-    reading.check((1, 4, 5), 10, (1, 4, 5))
+    reading.check((1, 4, 5), CLASSES, (1, 4, 5))
     with pytest.raises(ShapeError, match="expected an output of the input's shape 1x4x5, got 2x4x5"):
-        reading.check((2, 4, 5), 10, (1, 4, 5))
+        reading.check((2, 4, 5), CLASSES, (1, 4, 5))
     random = np.random.default_rng(5)
     prediction, given = random.random((4, 1, 5, 3)), random.random((4, 1, 5, 3))
     losses, gradient = np.empty(3), np.empty_like(prediction)

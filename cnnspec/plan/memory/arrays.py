@@ -18,20 +18,18 @@ from cnnspec.plan.memory.arena import ArenaPool
 from cnnspec.plan.memory.liveness import LOSS, Key, batch_key, buffer_key, gradient_key, layouts, tied_key, value_key
 from cnnspec.plan.schedule.partition import Part, Partition
 from cnnspec.plan.state import Stream, Training, Weights
+from cnnspec.target import CLASS, Target
 from cnnspec.workers import shared
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a batch enters: the type that images have in memory, and x = image * scale + shift per channel.
-
-    Labels enter as numbers of classes, or as shares of every class.
-    """
+    """How a batch enters: the type of images in memory, x = image * scale + shift per channel, and the labels."""
 
     dtype: str = "float32"
     scale: Sequence[float] | None = None
     shift: Sequence[float] | None = None
-    shares: bool = False
+    target: Target = CLASS
 
 
 class Arrays:
@@ -68,11 +66,26 @@ class Arrays:
         bounds = np.cumsum([0, *partition.shards]).tolist()
         self.images_of = [slice(*ends) for ends in pairwise(bounds)]
         self.images: Array = shared((batch, *graph.input_shape), entry.dtype)
-        self.labels: Array = shared((batch,), np.int64)
-        self.shares: Array | None = shared((*graph.output.shape, batch), np.float32) if entry.shares else None
+        target = Target("input") if loss is not None and loss.reads_input else entry.target
+        shape = target.label_shape(graph.output.shape)
+        self.labels_last: Array = shared((*shape, batch), target.dtype)
         self.losses: Array = shared((batch,), dtype)
-        classifies = len(graph.output.shape) == 1 and not (loss and loss.reads_input)
-        self.predictions: Array | None = shared((batch,), np.int64) if classifies else None
+        self.predictions_last: Array | None = None
+        if target.kind == "mask" or (len(graph.output.shape) == 1 and target.kind not in ("values", "input")):
+            several = target.kind == "classes"
+            found = shape if several or target.kind == "mask" else ()
+            self.predictions_last = shared((*found, batch), bool if several else np.int64)
+        self.several = target.kind == "classes"
+
+    @property
+    def labels(self) -> Array:
+        """The labels, images first, as a view."""
+        return np.moveaxis(self.labels_last, -1, 0)
+
+    @property
+    def predictions(self) -> Array | None:
+        """The class of each image or pixel, or whether each label applies, images first, as a view; None of numbers."""
+        return None if self.predictions_last is None else np.moveaxis(self.predictions_last, -1, 0)
 
     @property
     def outputs(self) -> list[Array]:
@@ -169,11 +182,11 @@ class Arrays:
         return steps
 
     def scoring(self, shard: int) -> list[Step]:
-        """Steps that find the likeliest class of each image, and its loss with, in training, the loss's gradient."""
+        """Steps that find what the network says of each image, and its loss with, in training, the loss's gradient."""
         found: list[Step] = []
         output, images = self.output(shard), self.images_of[shard]
-        if self.predictions is not None:
-            found.append(partial(output.argmax, 0, self.predictions[images]))
+        if self.predictions_last is not None:
+            found.append(self._decision(output, self.predictions_last[..., images]))
         if self.loss is not None:
             arrays, n = self.shards[shard], self.partition.shards[shard]
             scratch = self.loss.scratch(self.graph.output.shape, n)
@@ -191,5 +204,14 @@ class Arrays:
     def _target(self, loss: Loss, shard: int) -> Array:
         if loss.reads_input:
             return self.shards[shard][value_key(INPUT)]
-        images = self.images_of[shard]
-        return self.labels[images] if self.shares is None else self.shares[:, images]
+        return self.labels_last[..., self.images_of[shard]]
+
+    def _decision(self, output: Array, decided: Array) -> Step:
+        """The likeliest class; of one output, or of labels that do or do not apply, whether it is above a threshold."""
+        threshold = 0.5 if self.loss is None else self.loss.threshold
+        axis = 1 if output.ndim == 4 else 0
+        if self.several:
+            return partial(np.greater, output, threshold, decided)
+        if output.shape[axis] == 1:
+            return partial(np.greater, output.squeeze(axis), threshold, decided)
+        return partial(output.argmax, axis, decided)

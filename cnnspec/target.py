@@ -1,0 +1,87 @@
+"""What the outputs of a network are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from cnnspec.shapes import Shape
+
+Kind = Literal["class", "shares", "classes", "values", "mask", "input"]
+
+KINDS: Mapping[Kind, str] = {
+    "class": "one class an image",
+    "shares": "a probability for each class",
+    "classes": "any number of classes an image",
+    "values": "numbers",
+    "mask": "a class for each pixel",
+    "input": "the input itself",
+}
+DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The kind of an image's labels, and what is known of them.
+
+    Labels of n images are whole numbers (n,) for `class`, (n, h, w) for `mask`, and numbers (n, k) for `shares`,
+    `classes` and `values`; `input` needs none. Values are learned as (value - mean) / deviation.
+    """
+
+    kind: Kind = "class"
+    names: tuple[str, ...] = ()  # of the classes or values; none where only the files tell
+    counts: tuple[int, ...] = ()  # training images (for `mask`: pixels) of each class
+    mean: tuple[float, ...] = ()  # of each value over the training images
+    deviation: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """What `record` gave."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """All that is known, as JSON can hold it."""
+        return asdict(self)
+
+    def label_shape(self, output: Shape) -> Shape:
+        """The shape of one image's labels for a network with that output."""
+        if self.kind == "mask":
+            return output[1:]
+        return output if self.kind in DENSE else ()
+
+    @property
+    def dtype(self) -> str:
+        """The type of labels in memory."""
+        return "float32" if self.kind in DENSE else "uint8" if self.kind == "mask" else "int64"
+
+    def scaled(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Labels (n, ...) as the loss compares them with outputs."""
+        return (labels - np.array(self.mean)) / np.array(self.deviation) if self.mean else labels
+
+    def unscaled(self, output: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Outputs (n, ...) in the units of the data."""
+        if not self.mean:
+            return output
+        return np.asarray(output * np.array(self.deviation) + np.array(self.mean)).astype(output.dtype)
+
+
+CLASS = Target()
+
+
+def measured(kind: Kind, names: tuple[str, ...], labels: np.ndarray[Any, Any]) -> Target:
+    """The target of training images with these labels: how often each class comes, or how values are spread."""
+    if kind == "values":
+        mean, deviation = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
+        deviation = np.where(deviation > 0, deviation, 1.0)  # a value that is always the same
+        return Target(kind, names, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
+    if kind in ("class", "mask"):
+        counts = np.bincount(labels.ravel(), minlength=len(names))
+    elif kind == "classes":
+        counts = labels.sum(axis=0).astype(np.int64)
+    else:
+        counts = np.zeros(0, np.int64)
+    return Target(kind, names, tuple(counts.tolist()))

@@ -1,0 +1,30 @@
+"""Labels that are made up, for looking at gradients and for learning a few images by heart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
+from cnnspec.target import Target
+
+
+def random_labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:
+    """Labels of images (n, c, h, w) in 0..1 for a network with that output, values as the loss sees them.
+
+    Classes come in turn. The class of a pixel follows from how bright it is, so that a small network can learn it.
+    """
+    n, outputs = len(images), output[0]
+    classes = max(outputs, 2)  # one output tells two apart
+    match target.kind:
+        case "mask":
+            return np.asarray(np.minimum(images.mean(axis=1) * classes, classes - 1), np.uint8)
+        case "values":
+            return random.standard_normal((n, outputs))
+        case "classes":
+            return random.integers(0, 2, (n, outputs)).astype(np.float64)
+        case "shares":
+            return np.equal(np.arange(outputs), np.arange(n)[:, None] % outputs).astype(np.float64)
+        case "class" if len(output) == 1:
+            return np.arange(n) % classes
+    return np.zeros(n, np.int64)
