@@ -9,12 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.source import Found, Images, Source, numbered
-<<<<<<< HEAD
-from cnnspec.fields import ImageShape, NonNegativeInt, PositiveInt, UnitInterval
-=======
-from cnnspec.data.transforms import Resize
 from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, UnitInterval
->>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape

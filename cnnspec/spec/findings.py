@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-<<<<<<< HEAD
-from cnnspec.diagnostics import Diagnostic, Fix, Related, Span
-from cnnspec.spec.suggest import clearest, did_you_mean, plural
-=======
 from cnnspec.diagnostics import Diagnostic, Fix, Related, Span, SpecError
-from cnnspec.spec.suggest import clearest, did_you_mean, listing
->>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
+from cnnspec.spec.suggest import clearest, did_you_mean, listing, plural
 from cnnspec.spec.tree import Where
 from cnnspec.spec.words import advice
 
@@ -88,20 +83,11 @@ class Findings:
         related: tuple[Related, ...] = (),
         place: str = "",
     ) -> Wrong:
-<<<<<<< HEAD
         """A name that nothing has, with what says the same here, or the nearest names; `place` is that of `advice`."""
-        listed = list(names)
         told = advice(place, word)
         if told is not None:
             return self.error(code, f"unknown {what} '{word}'", span, where, help=told, related=related)
-        meant = clearest(word, listed)
-        fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
         noun, gap, rest = what.partition(" ")
-        known = did_you_mean(word, listed, f"known {plural(noun)}{gap}{rest}")
-=======
-        """A name that nothing has, with the nearest ones."""
-        noun, gap, rest = what.partition(" ")
-        meant, known = self.meant(word, list(names), f"known {noun}s{gap}{rest}")
+        meant, known = self.meant(word, list(names), f"known {plural(noun)}{gap}{rest}")
         fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
->>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

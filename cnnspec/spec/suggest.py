@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-<<<<<<< HEAD
 from cnnspec.spec.words import meant
-=======
-MOST_NAMES = 60  # that a help line lists
-LONGEST = 60  # characters of a word that is compared with names: a longer one is no misspelt name
->>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
 
+LONGEST = 60  # characters of a word that is compared with names: a longer one is no misspelt name
 MOST_NAMES = 60  # that a help line lists
 
 
@@ -33,17 +29,12 @@ def distance(a: str, b: str) -> int:
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The nearest names, best first; those that are near enough to be meant."""
     names = list(names)
-<<<<<<< HEAD
+    if len(word) > LONGEST:
+        return []
     other = meant(word, names)
     if other is not None:
         return [other]
     folded = word.lower().replace("-", "_")
-=======
-    if len(folded) > LONGEST:
-        return []
-    if SYNONYMS.get(folded) in names:
-        return [SYNONYMS[folded]]
->>>>>>> f4f9a6e (Bounds on what a spec asks for: filled-in values, entries, digits, findings, suggestions; one grammar for names; output that survives a closed pipe, and names shown escaped)
     reach = {name: max(2, len(name) // 3) for name in names}
     # Words of very different lengths are far apart, and a very long one would take long.
     alike = [name for name in reach if abs(len(folded) - len(name)) <= reach[name]]
