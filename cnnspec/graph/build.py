@@ -15,7 +15,7 @@ from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 from cnnspec.spec.place import Place
 
-MOST_VALUES = 10**12  # of one array: four terabytes
+MOST_VALUES = 10**15  # of one array: four petabytes
 LONGEST_TRAIL = 50  # values that a message names
 
 
