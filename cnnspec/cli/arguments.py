@@ -13,6 +13,13 @@ OUTSIDE = "let extends lead out of the spec's own folder"
 def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes: bool = False) -> None:
     """Declare the spec and changes to it; a verb that computes with the network runs the plugins that a spec names."""
     parser.add_argument("spec", metavar="SPEC", nargs=None if required else "?", help="the YAML file, or -")
+    add_overrides(parser)
+    parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
+    add_plugins(parser, computes=computes)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Declare changes to a spec."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -21,8 +28,6 @@ def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes
         metavar="PATH=VALUE",
         help="change a value of the spec, such as train.epochs=5; repeatable",
     )
-    parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
-    add_plugins(parser, computes=computes)
 
 
 def add_plugins(parser: argparse.ArgumentParser, *, computes: bool = False) -> None:

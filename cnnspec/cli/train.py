@@ -23,13 +23,17 @@ from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
+from cnnspec.cli.output import visible
 from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import comparable, data_folder, load_spec, origin, trained_classes
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
-from cnnspec.graph import build
+from cnnspec.diagnostics.formats.text import first_line
+from cnnspec.diagnostics.silence import unsilenced
+from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
+from cnnspec.lints import lint
 from cnnspec.plan.memory.forecast import require_training_memory
 from cnnspec.plugins import keep, recorded
 from cnnspec.report import Events, draw_curves
@@ -73,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
+    if arguments.resume is None and not arguments.quiet:
+        _warn(spec, graph)
     require_training_memory(graph, spec.train)
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
@@ -99,6 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:  # the data was read before: only the run directory is left
         raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
+
+
+def _warn(spec: Spec, graph: Graph) -> None:
+    """Print what `validate` warns of, on standard error."""
+    for found in unsilenced([*spec.warnings, *lint(spec, graph)], spec.path):
+        print(visible(first_line(found) + (f"\nhelp: {found.help}" if found.help else "")), file=sys.stderr)
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:

@@ -11,10 +11,11 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
-from cnnspec.cli.arguments import OUTSIDE, add_plugins
+from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins
 from cnnspec.cli.output import complain
 from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
 from cnnspec.diagnostics.catalogue import CATALOGUE
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     parser.add_argument("--fix", action="store_true", help="apply safe fixes, such as a misspelt key, to the files")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
+    add_overrides(parser)
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
     add_plugins(parser)
     parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report only these codes")
@@ -74,6 +76,7 @@ def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
             allow_outside=arguments.allow_outside,
             plugins=arguments.plugins,
             allow_plugins=arguments.allow_plugins,
+            overrides=arguments.overrides,
         ),
         file,
     )
@@ -81,19 +84,20 @@ def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
 
 
 def check_file(
-    file: str, *, allow_outside: bool = False, plugins: Sequence[Path] = (), allow_plugins: bool = False
+    file: str,
+    *,
+    overrides: Sequence[str] = (),
+    allow_outside: bool = False,
+    plugins: Sequence[Path] = (),
+    allow_plugins: bool = False,
 ) -> list[Diagnostic]:
     """Everything that is wrong with a file or a given text, silenced or not, sorted by place."""
+    trust: dict[str, Any] = {"allow_outside": allow_outside, "plugins": plugins, "allow_plugins": allow_plugins}
     try:
         if file in GIVEN:
-            spec = loads(GIVEN[file], file, allow_outside=allow_outside, plugins=plugins, allow_plugins=allow_plugins)
+            spec = loads(GIVEN[file], file, overrides, **trust)
         else:
-            spec = load(
-                "-" if file == STDIN else file,
-                allow_outside=allow_outside,
-                plugins=plugins,
-                allow_plugins=allow_plugins,
-            )
+            spec = load("-" if file == STDIN else file, overrides, **trust)
         graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)

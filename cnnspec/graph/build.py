@@ -243,10 +243,11 @@ class _Builder:
         if owner and alike and wanted == got and wanted and not owner.share:
             return True
         problem = f"expected {_shapes(wanted)}, got {_shapes(got)}"
+        help = "share with a layer of the same type, fields and input channels"
         if owner and not alike:
             problem = f"that is a {owner.layer.type_name}"
         if owner and owner.share:
-            problem = f"'{share}' itself uses those of '{owner.share}'"
+            problem, help = f"'{share}' itself uses those of '{owner.share}'", f"write share: {owner.share}"
         elif not wanted:
             problem = f"'{share}' has none"
         self.diagnostics.append(
@@ -256,7 +257,7 @@ class _Builder:
                 message=f"{entry.layer.type_name} '{entry.name}' cannot use the parameters of '{share}': {problem}",
                 span=entry.place.of("share"),
                 path=f"{entry.place.path}.share",
-                help="share with a layer of the same type, fields and input channels",
+                help=help,
                 related=entry.place.uses,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph.counts import by_layer, explanations
 from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
@@ -22,6 +23,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *over_budget(
             spec,
             {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
+            graph,
         ),
     ]
 
@@ -127,8 +129,10 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
     ]
 
 
-def over_budget(spec: Spec, figures: Mapping[str, int | tuple[int, ...]]) -> list[Diagnostic]:
-    """Return one finding for each figure that `expect` names and that came out otherwise."""
+def over_budget(
+    spec: Spec, figures: Mapping[str, int | tuple[int, ...]], graph: Graph | None = None
+) -> list[Diagnostic]:
+    """Return one finding for each figure that `expect` names and that came out otherwise; parameters by layer."""
     place = _section(spec, "expect")
     return [
         Diagnostic(
@@ -138,10 +142,16 @@ def over_budget(spec: Spec, figures: Mapping[str, int | tuple[int, ...]]) -> lis
             span=place.of(name),
             path=f"expect.{name}",
             help="change the network, or the figure if the change was meant",
+            notes=_counted(graph, budget) if name == "params" and graph is not None else (),
         )
         for name, budget in spec.expect.items()
         if name in figures and not _kept(budget, figures[name])
     ]
+
+
+def _counted(graph: Graph, budget: Budget) -> tuple[str, ...]:
+    reasons = explanations(graph, budget.exact) if isinstance(budget.exact, int) else ()
+    return (f"parameters by layer: {by_layer(graph)}", *reasons)
 
 
 def _section(spec: Spec, name: str) -> Place:

@@ -30,7 +30,9 @@ class Add(Layer):
                 raise ShapeError(
                     f"expected inputs of one shape, {text(inputs[0])}, got {text(shape)} as input {position + 1}",
                     field="from",
-                    help="bring the inputs to one shape, for example with a 1x1 conv2d",
+                    help="bring the inputs to one shape, for example with a 1x1 conv2d"
+                    if len(shape) == len(inputs[0])
+                    else "make a vector of the map with global_avg_pool2d, or a map of the vector with reshape",
                 )
         return inputs[0]
 

@@ -17,9 +17,12 @@ def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         if node.name in alive:
             alive.update(node.inputs, [node.share] if node.share else [])
     tied = {node.share for node in graph.nodes}
+    reads = readers(graph)
     for node in graph.nodes:
         if node.name not in alive | tied:
             message, help = "the output does not depend on it", "read it with `from`, or remove it"
+            if not reads[node.name]:
+                message += f": a network has one output, which is its last layer, here {graph.output.name}"
             yield from at(node, "dead-layer", message, help)
 
 
@@ -42,6 +45,9 @@ def no_effect(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         before = nodes.get(node.inputs[0])
         if node.layer.rectifies and before is not None and before.layer.non_negative:
             yield from at(node, "no-effect", f"its input comes from {before.name} and is never negative", "remove it")
+        elif node.layer.arity[1] is None and len(node.inputs) == 1:
+            help = "name all of its inputs with from: [a, b], write type: residual, or remove it"
+            yield from at(node, "no-effect", "it has one input, and makes the same of it", help)
         elif node.layer.covers_map and node.input_shapes[0][1:] == (1, 1):
             yield from at(node, "no-effect", "its input has one pixel", "use flatten")
 

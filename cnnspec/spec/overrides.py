@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from cnnspec.diagnostics import Diagnostic, Span, SpecError
+from cnnspec.fields import options
 from cnnspec.spec.reader import read
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 FILE = "--set"
+_BRACKETS = re.compile(r"\[(\w+)\]")
 OPEN = ("train", "data", "expect", "require", "vars")  # sections that take keys which the file does not have
 TOP = ("seed", "name", "train", "data", "expect", "require")  # as does the spec itself
 
@@ -22,7 +26,7 @@ def override(tree: Tree, settings: Sequence[str]) -> Tree:
         if not equals or not path:
             raise _failure(setting, f"expected PATH=VALUE, got '{setting}'", "for example --set train.epochs=5")
         value = read(text, FILE) if text.strip() else Scalar(None, Span(FILE, 1, 1, 1, 1))
-        tree = _put(tree, path.split("."), value, setting, ())
+        tree = _put(tree, _BRACKETS.sub(r".\1", path).split("."), value, setting, ())
     return tree
 
 
@@ -35,16 +39,16 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
         if child is None:
             if not (done[0] in OPEN if done else step in TOP):
                 raise _failure(setting, f"no '{step}' in {_named(done)}", did_you_mean(step, tree.keys, "known keys"))
-            for inner in reversed(rest):
-                value = Mapping({inner: value.span}, {inner: value}, value.span)
-            return tree.with_value(step, value)
+            return tree.with_value(step, _nested((*done, step), rest, value))
         return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))
     if isinstance(tree, Items):
-        ids = [_id(item) for item in tree.items]
+        ids = _ids(tree) if done == ("layers",) else [_id(item) for item in tree.items]
         position = int(step) if step.isdecimal() and int(step) < len(ids) else ids.index(step) if step in ids else None
         if position is None:
             named = [name for name in ids if name]
-            raise _failure(setting, f"no '{step}' in {_named(done)}", did_you_mean(step, named, "known ids"))
+            help = did_you_mean(step, named, "known ids")
+            help += "" if help.endswith("?") else f"; {_named(done)}.0 is the first"
+            raise _failure(setting, f"no '{step}' in {_named(done)}", help)
         items = list(tree.items)
         items[position] = _put(items[position], rest, value, setting, (*done, step))
         return replace(tree, items=tuple(items))
@@ -52,6 +56,47 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
         # `optimizer: sgd` says the same as `optimizer: {type: sgd}`.
         return Mapping({"type": tree.span}, {"type": tree}, tree.span).with_value(step, value)
     raise _failure(setting, f"{_named(done)} has no parts", "set the whole value")
+
+
+def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:
+    """The value below further keys, where the file says nothing; what has a default of some type keeps that type."""
+    for position in range(len(rest), 0, -1):
+        key, above = rest[position - 1], (*path, *rest[: position - 1])
+        keys, values = {key: value.span}, {key: value}
+        kept = _default_type(above) if key != "type" else None
+        if kept is not None:
+            keys, values = {"type": value.span, **keys}, {"type": Scalar(kept, value.span), **values}
+        value = Mapping(keys, values, value.span)
+    return value
+
+
+def _default_type(path: tuple[str, ...]) -> str | None:
+    """The type of a training setting where a spec does not say it, such as sgd for train.optimizer."""
+    if len(path) != 2 or path[0] != "train":
+        return None
+    from cnnspec.optim.settings import TrainSettings  # all optimizers, which most changes do not need
+
+    given = next((option.default for option in options(TrainSettings) if option.name == path[1]), None)
+    return given if isinstance(given, str) else None
+
+
+def _ids(tree: Items) -> list[str | None]:
+    """The ids of layers, and those that are generated for the others, as far as no condition decides on the numbers."""
+    taken = {_id(item) for item in tree.items}
+    counts: Counter[str] = Counter()
+    found: list[str | None] = []
+    conditional = False
+    for item in tree.items:
+        kind = item.get("use") or item.get("type") if isinstance(item, Mapping) else item
+        conditional = conditional or kind is None or (isinstance(item, Mapping) and "when" in item.values)
+        local = _id(item)
+        if local is None and isinstance(kind, Scalar) and not conditional:
+            counts[str(kind.value)] += 1
+            while f"{kind.value}_{counts[str(kind.value)]}" in taken:
+                counts[str(kind.value)] += 1
+            local = f"{kind.value}_{counts[str(kind.value)]}"
+        found.append(local)
+    return found
 
 
 def _id(tree: Tree) -> str | None:

@@ -73,6 +73,18 @@ def test_a_run_directory_holds_everything(spec: Path, capsys: Captured) -> None:
     assert f"run directory {run}" in printed.out
 
 
+def test_what_validate_warns_of_is_told_before_the_first_epoch(spec: Path, capsys: Captured) -> None:
+    spec.write_text(SPEC.replace("units: 10}", "units: 10}\n  - softmax").replace("id: logits, ", ""))
+    rate = ("--set", "train.optimizer={type: adam, learning_rate: 0.5}", "--set", "train.epochs=1", "--set", "require=")
+    train(spec, *rate)
+    before = capsys.readouterr().err.partition("epoch 1/1")[0]
+    assert "tiny.yaml:11:5: warning[softmax-before-loss]" in before
+    assert "--set:1:29: warning[learning-rate-too-high]" in before
+    assert "help: remove this layer" in before
+    train(spec, *rate, "--quiet")
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_run_is_numbered_and_never_overwritten(spec: Path) -> None:
     for _ in range(3):
         assert train(spec, "--quiet", "--set", "train.epochs=1", "--set", "require=") == 0
