@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnspec.check import checked
-from cnnspec.data import open_data
+from cnnspec.data import Dataset, open_data
 from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
 from cnnspec.spec import Spec, load
 from cnnspec.target import Target
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import fit
 from cnnspec.train.network import Network
+from cnnspec.train.score import Score
 
 __all__ = ["Model", "compile", "load"]
 
@@ -42,9 +46,31 @@ class Model(Network):
             self.training.settle()
         return rows
 
+    def predict(self, images: Array) -> Array:
+        """The network's output for images (n, c, h, w): logits where the loss has the softmax in it.
+
+        With a data section images are pixels from 0 to 255 in any type, of the shape of the training images, or of the
+        network's input shape if `preprocess` was done to them; they enter as in training. Without one, numbers enter as
+        they are. ValueError with the cure for what is neither. `outputs` takes numbers that are normalised already.
+        """
+        return self.outputs(self._entering(images))
+
+    def evaluate(self, images: Array, labels: Array) -> Score:
+        """Score the network on images as `predict` takes them, with their labels (class numbers, or what it learns)."""
+        images, labels = self._entering(images), np.asarray(labels)
+        expected = (len(images), *self.learned.label_shape(self.graph.output.shape))
+        if self.learned.kind != "input" and labels.shape != expected:
+            raise ValueError(f"expected labels of shape {expected}, got {labels.shape}")
+        return self.score(Dataset(images, labels))
+
+    def _entering(self, images: Array) -> Array:
+        images = np.asarray(images)
+        return self.pipeline.images(images) if self.pipeline else images
+
     def save(self, path: str | Path) -> None:
-        """Write the weights to an .npz file."""
-        write_checkpoint(Path(path), self.weights, None, {"target": self.target.record()})
+        """Write the weights to an .npz file, with what training found of its images."""
+        found = self.pipeline.record() if self.pipeline else {}
+        write_checkpoint(Path(path), self.weights, None, {"target": self.target.record(), **found})
 
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
@@ -52,6 +78,8 @@ class Model(Network):
         RunError where they do not fit this network.
         """
         checkpoint = read_checkpoint(Path(path), most_bytes(self.weights, self.training))
+        if self.pipeline is not None and "pipeline" in checkpoint.progress:
+            self.pipeline = self.pipeline.restored(checkpoint.progress, path)
         restore(checkpoint, self.weights, None)
         self.adopt(Target.of(checkpoint.progress.get("target", {})))
 

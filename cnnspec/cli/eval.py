@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score the network on a split and print the figures."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     arguments.data = arguments.data or data_folder(arguments.run)
-    data = opened(model.spec, model.graph, arguments, trained_classes(arguments.run))
+    data = opened(model.spec, model.graph, arguments, trained_classes(arguments.run), model.pipeline)
     dataset = data.splits.get(arguments.split)
     if dataset is None:
         raise RunError(f"the spec sets no {arguments.split} images apart", "add data: {validation: {fraction: 0.1}}")

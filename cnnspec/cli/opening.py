@@ -6,15 +6,21 @@ import argparse
 from collections.abc import Sequence
 
 from cnnspec.cli.output import note as tell
-from cnnspec.data import Data, open_data
+from cnnspec.data import Data, Pipeline, open_data
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
 
 
-def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace, classes: Sequence[str] = ()) -> Data:
+def opened(
+    spec: Spec,
+    graph: Graph,
+    arguments: argparse.Namespace,
+    classes: Sequence[str] = (),
+    pipeline: Pipeline | None = None,
+) -> Data:
     """The spec's data, from where `add_data`'s arguments say; what was left out of it goes to standard error.
 
-    `classes` are those that the network was trained with, if it was.
+    `classes` are those that the network was trained with, and `pipeline` knows its images, if it was trained.
     """
     assert spec.data is not None
     data = open_data(
@@ -25,6 +31,7 @@ def opened(spec: Spec, graph: Graph, arguments: argparse.Namespace, classes: Seq
         input=spec.input,
         output=graph.output.shape,
         classes=classes,
+        shape=None if pipeline is None else pipeline.shape,
     )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):

@@ -1,51 +1,252 @@
-"""`predict RUN FILES`: what a trained network says of pictures or arrays."""
+"""`predict RUN PATHS`: what a trained network says of pictures and arrays."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
 from cnnspec.api import Model
+from cnnspec.cli import CLEAN, FAILED
 from cnnspec.cli.arguments import add_run, add_threads, count
-from cnnspec.cli.trained import open_run, trained_classes
-from cnnspec.data import read_pictures
-from cnnspec.diagnostics import printable
+from cnnspec.cli.output import complain, console, note
+from cnnspec.cli.trained import open_run
+from cnnspec.data.asked import Asked, expanded, read_asked
+from cnnspec.data.decode import tell
+from cnnspec.diagnostics import DataError, RunError, printable
 from cnnspec.kernels.step import Array
+from cnnspec.train.answer import answer, class_map, spoken
+
+PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
+Write = Callable[[str, Array], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
     add_run(parser)
     add_threads(parser)
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="pictures, or .npy arrays of images")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="pictures, .npy, .npz or .csv files, folders, patterns such as 'pics/*.png', or - to read paths",
+    )
     parser.add_argument("--top", type=count, default=3, metavar="K", help="how many classes to print (default: 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
+    parser.add_argument(
+        "--format", choices=("table", "csv", "jsonl"), help="default: that of the output's name, or table"
+    )
+    parser.add_argument("--json", dest="format", action="store_const", const="jsonl", help="the same as --format jsonl")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write there; a .npy file gets the outputs as numbers, a picture or a folder (DIR/) what is a picture",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the likeliest classes of every image."""
+    """Say what the network makes of every image; 4 where one cannot be read, when all others are done."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
-    settings = model.spec.data
-    names = trained_classes(arguments.run) or (settings.class_names if settings else ())
-    for path in arguments.files:
-        pixels = read_pictures([path], settings, model.graph.input_shape)
-        for index, output in enumerate(model.predict(pixels)):
-            _print(f"{path}[{index}]" if len(pixels) > 1 else str(path), output, names, model, arguments)
-    return 0
+    if model.pipeline is None:
+        raise RunError(f"{arguments.run}: its spec has no data section", "train a spec that has one")
+    paths, failures, conversions = [], 0, list[str]()
+    for found in expanded(_words(arguments.paths)):
+        if isinstance(found, DataError):
+            complain(str(found), found.help)
+            failures += 1
+        else:
+            paths.append(found)
+    with _output(arguments, model) as write, _progress(len(paths), arguments) as advance:
+        for asked in _batches(
+            _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
+        ):
+            if asked.error is not None:
+                complain(str(asked.error), asked.error.help)
+                failures += 1
+            elif asked.images is not None:
+                conversions += asked.conversions
+                for name, output in zip(asked.names, model.outputs(asked.images), strict=True):
+                    write(name, output)
+    shape = model.pipeline.shape or model.pipeline.input
+    for told in tell(conversions, model.pipeline.rules_of(shape)):
+        note(told)
+    if failures:
+        what = "path" if failures == 1 else "paths"
+        complain(f"{failures:,} {what} could not be read; all others were")
+    return FAILED if failures else CLEAN
 
 
-def _print(name: str, output: Array, names: tuple[str, ...], model: Model, arguments: argparse.Namespace) -> None:
-    if output.ndim != 1:
-        print(f"{printable(name)}: output of shape {output.shape}, mean {output.mean():.4g}")
+def _words(words: Iterable[str]) -> Iterator[str]:
+    for word in words:
+        if word == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        else:
+            yield word
+
+
+def _seen(found: Iterable[Asked], advance: Callable[[], None]) -> Iterator[Asked]:
+    for asked in found:
+        advance()
+        yield asked
+
+
+def _batches(found: Iterable[Asked], model: Model) -> Iterator[Asked]:
+    """Images of several files together, as many as the network computes at once; errors at their place."""
+    waiting: list[Asked] = []
+    images = 0
+
+    def together() -> Iterator[Asked]:
+        arrays = [asked.images for asked in waiting if asked.images is not None]
+        if arrays:
+            names = [name for asked in waiting for name in asked.names]
+            yield Asked(names, np.concatenate(arrays), tuple(key for asked in waiting for key in asked.conversions))
+        waiting.clear()
+
+    for asked in found:
+        if asked.error is not None:
+            yield from together()
+            yield asked
+            images = 0
+            continue
+        waiting.append(asked)
+        images += len(asked.names)
+        if images >= model.inference_batch:
+            yield from together()
+            images = 0
+    yield from together()
+
+
+@contextmanager
+def _progress(total: int, arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """What counts files on a terminal, where the answers go elsewhere."""
+    screen = console(stderr=True)
+    if not screen.is_terminal or (arguments.output is None and sys.stdout.isatty()):
+        yield lambda: None
         return
-    loss = model.loss
-    scores = loss.probabilities(output) if loss is not None else output
-    best = np.argsort(-scores, kind="stable")[: arguments.top]
-    found = [(names[i] if i < len(names) else str(i), float(scores[i])) for i in best.tolist()]
-    if arguments.json:
-        print(json.dumps({"image": name, "classes": [{"class": label, "score": score} for label, score in found]}))
-    else:
-        print(f"{printable(name)}: " + "  ".join(f"{printable(label)} {score:.2%}" for label, score in found))
+    from rich.progress import Progress
+
+    with Progress(console=screen, transient=True) as bar:
+        task = bar.add_task("predict", total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
+    """What takes the name and the output of one image after another."""
+    if arguments.output is None:
+        yield _text(sys.stdout, arguments.format or "table", arguments.top, model)
+        return
+    path = Path(arguments.output)
+    try:
+        if path.suffix == ".npy":
+            outputs: list[Array] = []
+            yield lambda name, output: outputs.append(output)
+            np.save(path, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
+        elif path.is_dir() or arguments.output.endswith("/"):
+            path.mkdir(parents=True, exist_ok=True)
+            yield _Folder(path, model).write
+        elif path.suffix.lower() in PICTURES:
+            yield _Picture(path, model).write
+        else:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                yield _text(file, arguments.format or SUFFIXES.get(path.suffix, "table"), arguments.top, model)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another output") from error
+
+
+def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
+    """One line an image."""
+    names = model.pipeline.classes if model.pipeline else ()
+    table: list[Any] = []  # the writer of rows, made when the columns are known
+
+    def write(name: str, output: Array) -> None:
+        found = answer(model, output, names, top)
+        if format == "jsonl":
+            print(json.dumps({"image": name, **found}), file=file)
+        elif format == "table":
+            print(f"{printable(name)}: {printable(spoken(found))}", file=file)
+        else:
+            row = {"image": name, **_columns(found)}
+            if not table:
+                table.append(csv.DictWriter(file, list(row), lineterminator="\n"))
+                table[0].writeheader()
+            table[0].writerow(row)
+
+    return write
+
+
+def _columns(found: dict[str, Any]) -> dict[str, Any]:
+    """An answer as the columns of a row."""
+    if "classes" in found:
+        row: dict[str, Any] = {}
+        for number, item in enumerate(found["classes"], 1):
+            suffix = f"_{number}" if number > 1 else ""
+            row |= {f"class{suffix}": item["class"], f"score{suffix}": item["score"]}
+        return row
+    if "labels" in found:
+        return {f"{key}s": ";".join(str(item[key]) for item in found["labels"]) for key in ("label", "score")}
+    if "values" in found:
+        return dict(found["values"])
+    if "areas" in found:
+        return {"areas": ";".join(f"{name}={portion:.6g}" for name, portion in found["areas"].items())}
+    return {"shape": "x".join(map(str, found["shape"])), "mean": found["mean"]}
+
+
+class _Folder:
+    """Writes a picture for each output, named after its image."""
+
+    def __init__(self, folder: Path, model: Model) -> None:
+        self.folder, self.model, self.taken = folder, model, set[str]()
+
+    def write(self, name: str, output: Array) -> None:
+        stem = Path(name.replace("[", "-").rstrip("]")).stem
+        unique, number = stem, 1
+        while unique in self.taken:
+            number += 1
+            unique = f"{stem}-{number}"
+        self.taken.add(unique)
+        _save(self.folder / f"{unique}.png", output, self.model)
+
+
+class _Picture:
+    """Writes the one output into a file."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self.path, self.model, self.written = path, model, False
+
+    def write(self, name: str, output: Array) -> None:
+        if self.written:
+            raise RunError(f"{self.path} holds one picture, and there are several images", "name a folder: -o DIR/")
+        self.written = True
+        _save(self.path, output, self.model)
+
+
+def _save(path: Path, output: Array, model: Model) -> None:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise RunError("writing pictures needs Pillow", "pip install 'cnnspec[report]'") from error
+    Image.fromarray(_pixels(output, model)).save(path)
+
+
+def _pixels(output: Array, model: Model) -> Array:
+    """An output as bytes (h, w) or (h, w, 3): classes from black to white, or pixels as before the normalisation."""
+    if model.learned.kind == "mask":
+        return np.rint(class_map(model, output) * (255 / max(len(output) - 1, 1))).astype(np.uint8)
+    if output.ndim != 3 or len(output) not in (1, 3) or model.pixels is None:
+        raise RunError(f"an output of {output.shape} is no picture", "write the numbers: -o outputs.npy")
+    scale, shift = (values.reshape(-1, 1, 1) for values in _for_channels(model.pixels, len(output)))
+    pixels = np.clip(np.rint((output - shift) / scale), 0, 255).astype(np.uint8)
+    return np.asarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
+def _for_channels(values: Sequence[Array], channels: int) -> list[Array]:
+    return [value if len(value) == channels else np.full(channels, value.mean()) for value in values]

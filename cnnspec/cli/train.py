@@ -253,7 +253,7 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
         "versions": versions(),
         "data": dict(data.checksums),
         "folder": None if arguments.data is None else str(arguments.data.absolute()),
-        "classes": data.class_names,
+        **data.pipeline.record(),
         "images": {name: len(split) for name, split in data.splits.items()},
         "parameters": model.graph.parameter_count,
         "macs": model.graph.macs,

@@ -27,6 +27,8 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     spec = load_spec(directory)
     model = Model(spec, build(spec), threads=threads)
     model.load(file)
+    if model.pipeline is not None:
+        model.pipeline = model.pipeline.restored(_about(directory), directory / ABOUT)
     return model
 
 

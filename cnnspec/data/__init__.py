@@ -3,7 +3,7 @@
 from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
 from cnnspec.data.open import Data, Dataset, open_data
 from cnnspec.data.order import Order
-from cnnspec.data.pictures import read_pictures
+from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.published import Published, cache_folder
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.source import Images, Source
@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Images",
     "Order",
+    "Pipeline",
     "Published",
     "Source",
     "Transform",
@@ -27,7 +28,6 @@ __all__ = [
     "mixing",
     "mnist",
     "open_data",
-    "read_pictures",
     "synthetic",
     "tables",
     "transforms",

@@ -46,6 +46,7 @@ CONVERSIONS = {
     "frames": "had several frames or pages: the first is read",
     "grey": "in colour: made grey",
     "rgb": "in grey: used for red, green and blue",
+    "layout": "with channels last (n, h, w, c): read so",
     "size": "of another size: resized to {size}",
 }
 

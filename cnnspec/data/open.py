@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from cnnspec.data.classes import by_name
+from cnnspec.data.pipeline import Pipeline
+from cnnspec.data.resize import resize
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.source import Found, Images, Source
 from cnnspec.data.split import stratified
+from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, ShapeError, text
@@ -31,11 +34,12 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """All splits of a source, cut by the seed, stratified, without overlap."""
+    """All splits of a source, cut by the seed, stratified, without overlap, and the pipeline they came through."""
 
     train: Dataset
     validation: Dataset | None
     test: Dataset
+    pipeline: Pipeline
     checksums: Mapping[str, str]
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what was left out of it or converted
@@ -69,16 +73,18 @@ def open_data(
     input: Shape | None = None,
     output: Shape | None = None,
     classes: Sequence[str] = (),
+    shape: Shape | None = None,
 ) -> Data:
     """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
 
     `data_dir` takes the place of the spec's `root`, which is relative to `base`, the folder of the spec's file. Where
     `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
     checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
-    brought to their order by name.
+    brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     found = by_name(source.read(data_dir or root_of(settings, base), download), classes)
+    found = found if shape is None else _fitted(found, shape)
     _check(settings, found, input, output)
     train, validation = found.splits["train"], found.splits.get("validation")
     places, notes = dict(found.places), list(found.notes)
@@ -95,10 +101,13 @@ def open_data(
         rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
         validation, train = _take(train, chosen), _take(train, rest)
     train = _limited(train, settings.train.limit, seed, "train")
+    found_shape = train.pixels.shape[1:]
+    pipeline = Pipeline.of(settings, input or settings.transformed(found_shape)).found(found_shape, found.class_names)
     return Data(
-        _finish(settings, train),
-        _finish(settings, validation) if validation else None,
-        _finish(settings, _limited(found.splits["test"], settings.test.limit, seed, "test")),
+        _prepared(pipeline, train),
+        _prepared(pipeline, validation) if validation else None,
+        _prepared(pipeline, _limited(found.splits["test"], settings.test.limit, seed, "test")),
+        pipeline,
         found.checksums,
         found.class_names,
         tuple(notes),
@@ -112,6 +121,21 @@ def root_of(settings: DataSettings, base: Path | None) -> Path | None:
     if settings.root is None:
         return base
     return (base or Path()) / Path(settings.root).expanduser()
+
+
+def _fitted(found: Found, shape: Shape) -> Found:
+    """With the images resized to the height and width of `shape`, and a note where that changed them."""
+    splits, notes = dict(found.splits), list(found.notes)
+    for split, images in found.splits.items():
+        height, width = images.pixels.shape[2:]
+        if (height, width) != shape[1:]:
+            size = (shape[1], shape[2])
+            labels = images.labels
+            labels = Resize(size=size).move_maps(labels) if labels.ndim == 3 else labels
+            splits[split] = Images(resize(images.pixels, size), labels)
+            where = found.places.get(split, split)
+            notes.append(f"{where}: images of {height}x{width}: resized to {shape[1]}x{shape[2]}, as in training")
+    return replace(found, splits=splits, notes=tuple(notes))
 
 
 def _check(settings: DataSettings, found: Found, input: Shape | None, output: Shape | None) -> None:
@@ -169,9 +193,6 @@ def _take(images: Images, indices: Array) -> Images:
     return Images(images.pixels[indices], images.labels[indices])
 
 
-def _finish(settings: DataSettings, images: Images) -> Dataset:
-    pixels, labels = images.pixels, images.labels
-    for transform in settings.preprocess:
-        pixels = transform.apply(pixels)
-        labels = transform.move_maps(labels) if labels.ndim == 3 else labels
-    return Dataset(pixels, labels)
+def _prepared(pipeline: Pipeline, images: Images) -> Dataset:
+    labels = images.labels
+    return Dataset(pipeline.prepared(images.pixels), pipeline.prepared_maps(labels) if labels.ndim == 3 else labels)

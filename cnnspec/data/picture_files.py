@@ -86,7 +86,7 @@ def list_folder(folder: Path, beside: list[Path]) -> Listing:
             continue
         if path.is_dir():
             pictures = listing.pictures.setdefault(path.name, [])
-            for file in _files(path):
+            for file in files_in(path):
                 (pictures if file.suffix.lower() in SUFFIXES else listing.others).append(file)
         else:
             listing.others.append(path)
@@ -124,11 +124,11 @@ def _has_classes(folder: Path, beside: list[Path] | None = None) -> bool:
         file.suffix.lower() in SUFFIXES
         for path in _folders(folder)
         if path not in (beside or ())
-        for file in _files(path)
+        for file in files_in(path)
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
     """All files at any depth but hidden and system ones, by name; links are followed, each folder once."""
 
     def stop(error: OSError) -> None:

@@ -109,6 +109,7 @@ def fit(
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
     model.adopt(data.target)
+    model.pipeline = data.pipeline
     order = Order(len(data.train), settings.batch_size, model.spec.seed)
     position, rows = start or Position(), list(history)
     while position.epoch <= settings.epochs and not _stands_still(model, rows):

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cnnspec.data import Dataset, affine
+from cnnspec.data import Dataset, Pipeline
 from cnnspec.diagnostics import DataError
 from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
@@ -31,9 +31,9 @@ INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
 
 
 class Network:
-    """A network that can be trained, evaluated and asked; images in and out are n, c, h, w.
+    """A network that can be trained, scored and asked; images in and out are n, c, h, w, of the network's input shape.
 
-    uint8 images enter as the spec's `preprocess` scales pixels; floating-point images enter as they are.
+    Bytes enter as the pipeline normalises pixels; floating-point numbers enter as they are.
     """
 
     def __init__(self, spec: Spec, graph: Graph, *, threads: int | None = None, dtype: str = "float32") -> None:
@@ -61,7 +61,8 @@ class Network:
                 accumulate=settings.accumulate,
                 average=settings.ema,
             )
-        self.pixels = affine(spec.data.preprocess, spec.input[0]) if spec.data else None
+        self.pipeline = Pipeline.of(spec.data, spec.input) if spec.data else None
+        self.pixels = self.pipeline.affine if self.pipeline else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
         self.arenas = ArenaPool()
@@ -133,7 +134,7 @@ class Network:
         if mode == "infer" and len(kept) >= INFERENCE_PLANS:
             del self._plans[kept[0]]
 
-    def predict(self, images: Array) -> Array:
+    def outputs(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it.
 
         Values are in the units of the data that the network was trained on.
@@ -144,16 +145,16 @@ class Network:
             parts.append(self.target.unscaled(plan.output))
         return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
 
-    def evaluate(self, images: Array, labels: Array) -> Score:
+    def score(self, dataset: Dataset) -> Score:
         """Score the network on labelled images, values in the data's units: the loss and the target's other figures."""
         kind = self.learned.kind
         tally = Tally(kind, self.graph.output.shape[0], self.spec.train.top_k if self.spec.train else 5)
-        for plan, part in self._loaded(images):
+        for plan, part in self._loaded(dataset.pixels):
             if kind != "input":
-                plan.labels[...] = self.target.scaled(labels[part])
+                plan.labels[...] = self.target.scaled(dataset.labels[part])
             plan.score()
             output = self.target.unscaled(plan.output) if tally.reads_output else None
-            tally.add(plan.losses, labels[part], plan.predictions, output)
+            tally.add(plan.losses, dataset.labels[part], plan.predictions, output)
         return tally.score(has_loss=self.loss is not None)
 
     @contextmanager
@@ -165,10 +166,6 @@ class Network:
     def fingerprint(self) -> str:
         """A short name for the exact bits of weights, statistics and averages."""
         return fingerprint(dict(self.weights.arrays()), self.training.averages() if self.training else {})
-
-    def score(self, dataset: Dataset) -> Score:
-        """Score the network on a data set."""
-        return self.evaluate(dataset.pixels, dataset.labels)
 
     @property
     def params(self) -> Mapping[str, Array]:

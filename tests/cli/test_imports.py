@@ -33,6 +33,7 @@ PARTS = {
     "registry",
     "shapes",
     "spec",
+    "target",
 }
 KERNELS = {"elementwise", "kernel", "problem", "step"}  # what layers are declared with; algorithms are loaded by plans
 

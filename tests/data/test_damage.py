@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnspec.data import Images, read_pictures
+from cnnspec.data import DataSettings, Images, Pipeline
+from cnnspec.data.asked import read_asked
 from cnnspec.data.cifar import Cifar10
 from cnnspec.data.folder import ImageFolder
 from cnnspec.data.synthetic import Synthetic
 from cnnspec.data.tables import Csv, Npz
 from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
 
 Reader = Callable[[], object]
 
@@ -41,7 +43,16 @@ def packed_npz(folder: Path) -> tuple[Path, Reader]:
 def npy(folder: Path) -> tuple[Path, Reader]:
     path = folder / "images.npy"
     np.save(path, images().pixels)
-    return path, lambda: read_pictures([path], None, (3, 8, 8))
+    pipeline = Pipeline.of(DataSettings.of(source={"type": "npz", "shape": [3, 8, 8]}), (3, 8, 8))
+
+    def read() -> Array:
+        (asked,) = read_asked([path], pipeline, 1, 1)
+        if asked.images is None:
+            assert asked.error is not None
+            raise asked.error
+        return asked.images
+
+    return path, read
 
 
 def table() -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cnnspec.api import Model
+from cnnspec.data import Dataset
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Entry, Training, Weights, arena_bytes, lower, shards_of
@@ -107,7 +108,7 @@ def test_predictions_are_bit_identical_for_any_number_of_threads() -> None:
     for seed in range(10):
         for model in models:
             model.weights.initialise(seed)
-        first, *others = [model.predict(images) for model in models]
+        first, *others = [model.outputs(images) for model in models]
         for other in others:
             np.testing.assert_array_equal(other, first)
 
@@ -144,14 +145,14 @@ def test_plans_take_turns_in_one_block_without_a_trace(count: int) -> None:
             plan.images[...], plan.labels[...] = images, labels
             plan.step(0.05)
         for size in (1, 40, 1):  # between the steps of one of them, through plans that use the same bytes
-            model.predict(images[:size].astype(np.float32))
+            model.outputs(images[:size].astype(np.float32))
     assert model.plan(1, "infer", "float32").block is model.plan(count, "train", "float32").block
     assert np.array_equal(model.weights.values, apart.weights.values)
     expected = lower(model.graph, count, "infer", model.weights, WorkerPool(1), entry=Entry("float32"))
     expected.images[...] = images
     expected.compute()
     for _ in range(2):
-        np.testing.assert_array_equal(model.predict(images.astype(np.float32)), expected.output)
+        np.testing.assert_array_equal(model.outputs(images.astype(np.float32)), expected.output)
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
@@ -200,19 +201,21 @@ def test_inference_agrees_with_training_without_dropout_and_batch_statistics() -
     plan = model.plan(70, "train", "float32")
     plan.images[...], plan.labels[...] = images, labels
     plan.compute()
-    assert model.evaluate(images.astype(np.float32), labels).loss == pytest.approx(float(plan.losses.mean()), rel=1e-5)
+    assert model.score(Dataset(images.astype(np.float32), labels)).loss == pytest.approx(
+        float(plan.losses.mean()), rel=1e-5
+    )
 
 
 def test_predict_takes_any_number_of_images() -> None:
     spec = loads(EVERYTHING)
     model = Model(spec, build(spec), threads=2)
     images = batch(spec, 600)[0].astype(np.float32)
-    whole = model.predict(images)
+    whole = model.outputs(images)
     assert whole.shape == (600, 4)
-    np.testing.assert_allclose(model.predict(images[:1]), whole[:1], rtol=1e-4, atol=1e-5)
-    assert model.predict(images[:0]).shape == (0, 4)
+    np.testing.assert_allclose(model.outputs(images[:1]), whole[:1], rtol=1e-4, atol=1e-5)
+    assert model.outputs(images[:0]).shape == (0, 4)
     with pytest.raises(ValueError, match=r"expected images of shape \(n, 2, 11, 9\), got \(3, 2, 9, 11\)"):
-        model.predict(np.zeros((3, 2, 9, 11), np.float32))
+        model.outputs(np.zeros((3, 2, 9, 11), np.float32))
 
 
 SHARED = """

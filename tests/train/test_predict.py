@@ -19,9 +19,9 @@ def _network() -> Model:
 @pytest.mark.parametrize("count", [0, 1, 5, 256, 257])
 def test_any_number_of_images(network: Model, count: int) -> None:
     images = np.random.default_rng(0).random((count, *network.graph.input_shape), np.float32)
-    together = network.predict(images)
+    together = network.outputs(images)
     assert together.shape == (count, 10)
-    alone = [network.predict(images[i : i + 1]) for i in range(min(count, 3))]
+    alone = [network.outputs(images[i : i + 1]) for i in range(min(count, 3))]
     for i, one in enumerate(alone):
         np.testing.assert_allclose(one[0], together[i], rtol=1e-5, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_inputs_without_rows_and_columns() -> None:
     model = compile(loads(f"{text}train: {{epochs: 1, batch_size: 4, optimizer: {{type: sgd, learning_rate: 0.1}}}}"))
     x = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
     weight, bias = (model.params[f"dense_1.{name}"] for name in ("weight", "bias"))
-    np.testing.assert_allclose(model.predict(x), x @ weight.T + bias, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.outputs(x), x @ weight.T + bias, rtol=1e-5, atol=1e-6)
     assert model.evaluate(x, np.zeros(5, int)).loss is not None
     with pytest.raises(ValueError, match=r"expected images of shape \(n, 7\), got \(5, 6\)"):
-        model.predict(x[:, :6])
+        model.outputs(x[:, :6])

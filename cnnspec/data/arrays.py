@@ -1,0 +1,124 @@
+"""Arrays of images as people save them: which axis is which, and which numbers are pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape, size
+
+LUMA = np.array([19595, 38470, 7471])  # of red, green and blue in grey, in units of 2^-16: ITU-R 601-2, as in Pillow
+HALF = 1 << 15
+
+
+class ImagesError(DataError, ValueError):
+    """Images that the network cannot take as they are, in a file or from a caller in Python."""
+
+
+def refused(message: str, help: str) -> ImagesError:
+    """An error that shows its cure in a traceback too."""
+    error = ImagesError(message, help)
+    error.add_note(f"help: {help}")
+    return error
+
+
+def as_pixels(array: Array, what: str) -> Array:
+    """Bytes of whole numbers from 0 to 255 in whatever type; ImagesError with the cure for all others.
+
+    Numbers from 0 to 1 are refused: as pixels they would be black, and to scale them would be a guess.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        raise refused(f"{what}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
+    if array.dtype.kind not in "iuf":
+        raise refused(f"{what}: expected numbers, got {array.dtype}", "give an array of uint8")
+    if array.size == 0:
+        return array.astype(np.uint8)
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):
+        got = f"{low:g} to {high:g}" if array.dtype.kind == "f" else f"{low} to {high}"
+        cure = "(x // 257).astype('uint8') for 16 bits" if 255 < high <= 65535 and low >= 0 else "scale them to bytes"
+        raise refused(f"{what}: expected pixels from 0 to 255, got {array.dtype} from {got}", cure)
+    if array.dtype.kind == "f":
+        if 0 < high <= 1:
+            raise refused(
+                f"{what}: expected pixels from 0 to 255, got {array.dtype} from {low:g} to {high:g}",
+                "numpy.rint(x * 255).astype('uint8')",
+            )
+        if (array != np.rint(array)).any():
+            raise refused(
+                f"{what}: expected whole numbers from 0 to 255, got {array.dtype} with fractions",
+                "numpy.rint(x).astype('uint8'), if they are pixels; normalise by data.preprocess, not before",
+            )
+    return array.astype(np.uint8)
+
+
+def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array, tuple[str, ...]]:
+    """Images (n, c, h, w) with the channels of `shape`, of one or more pictures, and what was converted.
+
+    Taken are (h, w), (n, h, w), (h, w, c), (n, h, w, c), (c, h, w), (n, c, h, w) and rows of all pixels (n, c h w).
+    What fits in two ways is decided by `layout` where there are four axes, and refused where there are three.
+    """
+    c, h, w = shape
+    if array.ndim not in (2, 3, 4):
+        raise refused(f"{what}: expected images (n, {c}, {h}, {w}), got {array.shape}", "give one image or more")
+    if array.size == 0:
+        raise refused(f"{what}: expected images, got none", "give an array with at least one image")
+    if array.ndim == 2:
+        rows = array.shape[1] == size(shape) and array.shape != (h, w)
+        return _in_channels(array.reshape(-1, *shape) if rows else array[None, None], c, what)
+    if array.ndim == 3:
+        return _in_channels(_of_three_axes(array, c, w, what), c, what)
+    if not _channels_last(array, shape, layout):
+        return _in_channels(array, c, what)
+    images, conversions = _in_channels(array.transpose(0, 3, 1, 2), c, what)
+    return images, conversions if layout == "nhwc" else (*conversions, *["layout"] * len(images))
+
+
+def _of_three_axes(array: Array, c: int, w: int, what: str) -> Array:
+    """One picture in colour, or several in grey."""
+    a, _, b = array.shape
+    last, first = b in _possible(c), c > 1 and a == c
+    if (last and b == w) or (first and (last or c == 3)):
+        cure = f"give (n, {c}, h, w) for pictures of {c} channels, (n, 1, h, w) for grey ones"
+        raise refused(f"{what}: {array.shape} may be one picture or several", cure)
+    if last:
+        return array.transpose(2, 0, 1)[None]
+    return array[None] if first else array[:, None]
+
+
+def _channels_last(array: Array, shape: Shape, layout: str) -> bool:
+    """Whether (n, ?, ?, ?) is (n, h, w, c): told by the whole shape, the channels, or the layout of the data."""
+    (c, h, w), found = shape, array.shape[1:]
+    for first, last in (
+        (found == (c, h, w), found == (h, w, c)),
+        (found[0] == c, found[2] == c),
+        (found[0] in _possible(c), found[2] in (*_possible(c), 4)),
+    ):
+        if first != last:
+            return last
+        if first and last:
+            break
+    return layout == "nhwc"
+
+
+def _possible(c: int) -> tuple[int, ...]:
+    """How many channels an image may have to become one of `c`."""
+    return (1, 3) if c in (1, 3) else (c,)
+
+
+def _in_channels(images: Array, c: int, what: str) -> tuple[Array, tuple[str, ...]]:
+    """Grey used for all three channels, or colour made grey, where the network wants that."""
+    got = images.shape[1]
+    if got == c:
+        return images, ()
+    if (got, c) == (1, 3):
+        return images.repeat(3, axis=1), ("rgb",) * len(images)
+    if (got, c) == (3, 1):
+        pixels = as_pixels(images, what).astype(np.int64)
+        grey = (np.einsum("nchw,c->nhw", pixels, LUMA) + HALF) >> 16
+        return grey.astype(np.uint8)[:, None], ("grey",) * len(images)
+    help = "drop the fourth channel, which is transparency" if got == 4 else f"give images of {c} channels"
+    raise refused(f"{what}: expected {c} channels, got {got}", help)

@@ -1,0 +1,179 @@
+"""What a trained network is asked about: files, folders, patterns and tables, as prepared images with names."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.data.delimited import rows
+from cnnspec.data.picture_files import SUFFIXES, files_in
+from cnnspec.data.pipeline import Pipeline
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import size, text
+
+ARRAYS = frozenset({".npy", ".npz"})
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
+KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
+LINES = 4096  # of a table that are read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Prepared images (n, c, h, w) with their names, and what was converted; or the error of a file."""
+
+    names: Sequence[str] = ()
+    images: Array | None = None
+    conversions: tuple[str, ...] = ()
+    error: DataError | None = None
+
+
+def expanded(words: Iterable[str]) -> Iterator[Path | DataError]:
+    """Files that words name: themselves, the pictures and arrays in a folder at any depth, what a pattern matches.
+
+    An error comes in the place of what is not there.
+    """
+    for word in words:
+        path = Path(word).expanduser()
+        if path.is_dir():
+            yield from _in_folder(path)
+        elif path.exists():
+            yield path
+        elif glob.has_magic(word):
+            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            if not found:
+                yield DataError(f"{word}: no file matches", "patterns are *, ?, [abc], and ** for any depth")
+            for match in found:
+                if match.is_dir():
+                    yield from _in_folder(match)
+                else:
+                    yield match
+        else:
+            yield DataError(f"{word}: no such file", "name pictures, arrays, tables, folders or patterns")
+
+
+def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
+    """Read files in their order, pictures in batches on several threads; a file that cannot be read ends nothing."""
+    waiting = iter(paths)
+    while chunk := list(islice(waiting, batch)):
+        with ThreadPoolExecutor(threads) as pool:
+            # The threads have ended before the network computes: its workers may be forked.
+            pictures = list(pool.map(lambda path: None if _is_other(path) else _picture(path, pipeline), chunk))
+        for path, found in zip(chunk, pictures, strict=True):
+            if found is not None:
+                yield found
+            else:
+                yield from _others(path, pipeline, batch, threads)
+
+
+def _in_folder(folder: Path) -> Iterator[Path | DataError]:
+    empty = True
+    try:
+        for path in files_in(folder):
+            if path.suffix.lower() in SUFFIXES | ARRAYS:
+                empty = False
+                yield path
+    except DataError as error:
+        yield error
+        return
+    if empty:
+        yield DataError(f"{folder}: no picture and no array in this folder", "name another folder, or the files")
+
+
+def _is_other(path: Path) -> bool:
+    return path.suffix.lower() in ARRAYS or path.name.lower().endswith(TABLES)
+
+
+def _picture(path: Path, pipeline: Pipeline) -> Asked:
+    try:
+        images, conversions = pipeline.picture(path)
+    except DataError as error:
+        return Asked(error=error)
+    return Asked((str(path),), images, conversions)
+
+
+def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
+    try:
+        if path.suffix.lower() in ARRAYS:
+            yield _named(str(path), *pipeline.array(_array(path), str(path)))
+        else:
+            yield from _table(path, pipeline, batch, threads)
+    except DataError as error:
+        yield Asked(error=error)
+
+
+def _named(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
+    names = [name] if len(images) == 1 else [f"{name}[{index}]" for index in range(len(images))]
+    return Asked(names, images, conversions)
+
+
+def _array(path: Path) -> Array:
+    """The array of a .npy file, or the images of a .npz archive; pickled objects are refused."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".npy":
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+            with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+                known = [name for name in KEYS if name in archive.files] or archive.files
+                if len(known) != 1 and known[0] not in KEYS:
+                    raise DataError(f"{path}: expected images as x, got {', '.join(known)}", "save them as x")
+                return np.asarray(archive[known[0]])
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
+        raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error
+
+
+def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
+    """A line an image, all its pixels with or without a label; or a table whose first column names files."""
+    lines = rows(path)
+    head = list(islice(lines, 2))
+    if len(head) == 2 and not _is_number(head[0][1][-1]) and not _is_file(path, head[0][1]):
+        del head[0]  # the names of the columns
+    if not head:
+        raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
+    waiting = chain(head, lines)
+    if _is_file(path, head[0][1]):
+        yield from read_asked([path.parent / values[0] for _, values in waiting], pipeline, batch, threads)
+        return
+    index = 0
+    while chunk := list(islice(waiting, LINES)):
+        pixels = np.stack([_pixels(path, line, values, pipeline) for line, values in chunk])
+        images, conversions = pipeline.array(pixels, str(path))
+        yield Asked([f"{path}[{index + k}]" for k in range(len(images))], images, conversions)
+        index += len(images)
+
+
+def _pixels(path: Path, line: int, values: list[str], pipeline: Pipeline) -> Array:
+    """The image (c, h, w) of one line, without its label."""
+    shape = pipeline.shape or pipeline.input
+    expected = size(shape)
+    if len(values) == expected + 1:
+        values = values[:-1] if pipeline.label == "last" else values[1:]
+    if len(values) != expected:
+        raise DataError(
+            f"{path}:{line}: expected {expected:,} pixels of {text(shape)} and perhaps a label, got {len(values):,}",
+            "give images as the network was trained on",
+        )
+    try:
+        return np.array(values, np.float64).reshape(shape)
+    except ValueError as error:
+        raise DataError(f"{path}:{line}: {error}", "give a table of numbers") from error
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_file(path: Path, values: list[str]) -> bool:
+    return bool(values) and not _is_number(values[0]) and (path.parent / values[0]).is_file()

@@ -1,0 +1,157 @@
+"""The one way from a picture or an array to the network's input, for training, evaluation and prediction alike.
+
+decode - orient - to the declared mode and depth - fit to the size of the training images - `preprocess` - normalise.
+`decode.py` does the first three for picture files, `arrays.py` for arrays; here are the rest and what a run remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cnnspec.data.arrays import as_images, as_pixels, refused
+from cnnspec.data.decode import Mode, PictureRules, read_picture
+from cnnspec.data.resize import resize
+from cnnspec.data.settings import DataSettings
+from cnnspec.data.transforms import Transform, affine
+from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape, ShapeError, text
+
+HELP = "the file was changed: restore it, or train anew"
+Layout = Literal["nchw", "nhwc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """How images become the input of a network: what the spec says, and what training found.
+
+    `shape` is that of the images of the source, before `preprocess`; None where only the files tell and none was read.
+    """
+
+    input: Shape
+    shape: Shape | None
+    preprocess: tuple[Transform, ...]
+    rules: PictureRules
+    layout: Layout  # of arrays
+    label: Literal["first", "last"]  # where a table may have it
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: DataSettings, input: Shape) -> Self:
+        """What is known before any file is read."""
+        source = settings.source
+        layout: Layout = getattr(source, "layout", "nchw")
+        label: Literal["first", "last"] = getattr(source, "label", "first")
+        rules, names = source.picture_rules, settings.class_names
+        return cls(input, source.image_shape, settings.preprocess, rules, layout, label, names)
+
+    def found(self, shape: Shape, classes: Sequence[str]) -> Self:
+        """With what the training images have told."""
+        return replace(self, shape=shape, classes=tuple(classes))
+
+    def record(self) -> dict[str, Any]:
+        """What a run keeps of it beside the spec, for `restored`."""
+        return {"pipeline": {"shape": self.shape, "layout": self.layout}, "classes": self.classes}
+
+    def restored(self, record: object, where: str | Path) -> Self:
+        """With what a run has kept; RunError where that is missing or damaged."""
+        match record:
+            case {
+                "pipeline": {"shape": None | [int(), int(), int()] as shape, "layout": "nchw" | "nhwc" as layout},
+                "classes": [*classes],
+            } if all(isinstance(name, str) for name in classes):
+                found = None if shape is None else tuple(shape)
+                made = replace(self, shape=found, layout=layout, classes=tuple(classes))
+            case _:
+                raise RunError(f"{where}: expected pipeline (shape and layout) and classes, got none", HELP)
+        if made.shape is not None and made._behind(made.shape) != self.input:
+            wrong = f"images of {text(made.shape)} do not become the input {text(self.input)}"
+            raise RunError(f"{where}: pipeline: {wrong}", HELP)
+        return made
+
+    @property
+    def affine(self) -> tuple[Array, Array]:
+        """Scale and shift by which a byte of each channel becomes a number: x = byte scale + shift."""
+        return affine(self.preprocess, self.input[0])
+
+    def prepared(self, pixels: Array) -> Array:
+        """Images of the network's input shape, as bytes, of the source's images (n, c, h, w)."""
+        for transform in self.preprocess:
+            pixels = transform.apply(pixels)
+        return pixels
+
+    def prepared_maps(self, maps: Array) -> Array:
+        """Maps of classes (n, h, w), one for each image, that fit the prepared images."""
+        for transform in self.preprocess:
+            maps = transform.move_maps(maps)
+        return maps
+
+    def picture(self, path: Path) -> tuple[Array, tuple[str, ...]]:
+        """A picture file as prepared bytes (1, c, h, w), and what was converted, but for what the spec declares."""
+        c, h, w = self._source_shape()
+        if c not in (1, 3):
+            raise refused(f"{path}: pictures have 1 or 3 channels, the network wants {c}", "give .npy arrays")
+        decoded = read_picture(path, self.rules_of((c, h, w)))
+        declared = {"grey", "rgb"} if self.rules.mode is not None else set()
+        declared |= {"size"} if self.rules.size is not None else set()
+        return self.prepared(decoded.pixels[None]), tuple(key for key in decoded.conversions if key not in declared)
+
+    def rules_of(self, shape: Shape) -> PictureRules:
+        """How picture files become images of a shape."""
+        mode: Mode | None = "grey" if shape[0] == 1 else "rgb" if shape[0] == 3 else None
+        return replace(self.rules, mode=mode, size=(shape[1], shape[2]))
+
+    def array(self, array: Array, what: str) -> tuple[Array, tuple[str, ...]]:
+        """An array of one image or several, in any layout that is certain, as prepared bytes, and what was converted.
+
+        DataError where that is not certain, or values are no pixels.
+        """
+        shape = self._source_shape()
+        images, conversions = as_images(array, shape, self.layout, what)
+        pixels = as_pixels(images, what)
+        if pixels.shape[2:] != shape[1:]:
+            conversions = (*conversions, *["size"] * len(pixels))
+        return self.prepared(resize(pixels, (shape[1], shape[2]))), conversions
+
+    def images(self, array: Array) -> Array:
+        """Prepared bytes of images as the source has them, or of images that are prepared already.
+
+        Which of both they are is told by their shape; DataError, a ValueError too, where it is neither, or where values
+        are no pixels.
+        """
+        if array.ndim == 4:
+            other = array.transpose(0, 3, 1, 2)
+            for images in (other, array) if self.layout == "nhwc" else (array,):
+                if self._is_source(images.shape[1:]):
+                    return self.prepared(as_pixels(images, "images"))
+        if array.shape[1:] == self.input:
+            return as_pixels(array, "images")
+        wanted = [self.input, *([self.shape] if self.shape not in (None, self.input) else [])]
+        expected = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in wanted)
+        turned = array.ndim == 4 and (self._is_source(other.shape[1:]) or other.shape[1:] == self.input)
+        help = "channels come first: x.transpose(0, 3, 1, 2)" if turned else "resize them as the training images were"
+        raise refused(f"expected images of shape {expected}, got {array.shape}", help)
+
+    def _is_source(self, shape: Shape) -> bool:
+        return shape == self.shape if self.shape is not None else self._behind(shape) == self.input
+
+    def _behind(self, shape: Shape) -> Shape | None:
+        """The shape behind `preprocess`; None where it does not fit."""
+        try:
+            for transform in self.preprocess:
+                shape = transform.infer_shape(shape)
+        except ShapeError:
+            return None
+        return shape
+
+    def _source_shape(self) -> tuple[int, int, int]:
+        shape = self.shape or (self.input if self._behind(self.input) == self.input else None)
+        if shape is None or len(shape) != 3:
+            raise RunError(
+                "the size of the training images is not known",
+                "train first: the run keeps it; or write data.source.size",
+            )
+        return shape

@@ -1,0 +1,63 @@
+"""What a network says of one image, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels.step import Array
+from cnnspec.train.network import Network
+
+LEAST = 0.5  # probability from which on a label is said to apply
+
+
+def answer(network: Network, output: Array, names: Sequence[str] = (), top: int = 3) -> dict[str, Any]:
+    """One image's output as a person reads it; `names` are those of the classes, where they are not the target's.
+
+    `classes` are the likeliest ones with their scores, `labels` all that apply, `values` numbers in the data's units,
+    `areas` the portion of the pixels of each class; of an output without a target there is its shape and mean.
+    """
+    kind = network.learned.kind
+    names = names or network.target.names
+    if kind == "values":
+        return {"values": {_name(names, i): float(value) for i, value in enumerate(output.tolist())}}
+    if kind == "mask":
+        counts = np.bincount(class_map(network, output).ravel(), minlength=max(len(output), 2))
+        return {"areas": {_name(names, i): count / counts.sum() for i, count in enumerate(counts.tolist()) if count}}
+    if output.ndim != 1:
+        return {"shape": list(output.shape), "mean": float(output.mean())}
+    scores = network.loss.probabilities(output) if network.loss is not None else output
+    if kind == "classes":
+        chosen = [i for i in np.argsort(-scores, kind="stable").tolist() if scores[i] >= LEAST]
+        return {"labels": [{"label": _name(names, i), "score": float(scores[i])} for i in chosen]}
+    if len(scores) == 1 and kind == "class" and network.loss is not None and network.loss.one_output:
+        scores = np.array([1 - scores[0], scores[0]])
+    best = np.argsort(-scores, kind="stable")[:top].tolist()
+    return {"classes": [{"class": _name(names, i), "score": float(scores[i])} for i in best]}
+
+
+def class_map(network: Network, output: Array) -> Array:
+    """The likeliest class of each pixel, (h, w) of bytes, from an output (classes, h, w)."""
+    if len(output) > 1:
+        return np.asarray(output.argmax(axis=0), np.uint8)
+    threshold = 0.5 if network.loss is None else network.loss.threshold
+    return np.asarray(output[0] > threshold, np.uint8)
+
+
+def spoken(found: dict[str, Any]) -> str:
+    """An answer as one line of text."""
+    if "values" in found:
+        return "  ".join(f"{name} {value:.6g}" for name, value in found["values"].items())
+    if "areas" in found:
+        return "  ".join(f"{name} {portion:.2%}" for name, portion in found["areas"].items())
+    if "labels" in found:
+        return "  ".join(f"{item['label']} {item['score']:.2%}" for item in found["labels"]) or "no label"
+    if "shape" in found:
+        return f"output of shape {tuple(found['shape'])}, mean {found['mean']:.4g}"
+    return "  ".join(f"{item['class']} {item['score']:.2%}" for item in found["classes"])
+
+
+def _name(names: Sequence[str], position: int) -> str:
+    return names[position] if position < len(names) else str(position)
