@@ -287,7 +287,7 @@ class Builder:
         boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
         apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
         chunks = [chunk for chunk in training.chunks(boundaries, apart) if self._touching(self.writers, chunk)]
-        clips = gradients == "update" and training.clip.norm is not None
+        clips = gradients == "update" and training.clip.norm is not None and bool(chunks)
         squares = shared((len(chunks),), np.float64)
         factor = shared((), training.weights.values.dtype, 1)
         summed: list[tuple[Chunk, Task]] = []

@@ -37,7 +37,9 @@ class TaskGraph:
     tasks: list[Task] = field(default_factory=list)
 
     def add(self, task: Task) -> Task:
-        """Append a task; its predecessors must have been added."""
+        """Append a task; its predecessors must have been added, and one without a lane must have some."""
+        if task.lane is None and not task.after:
+            raise ValueError(f"nothing starts {task.kind} {task.name}, which has neither a lane nor predecessors")
         self.tasks.append(task)
         return task
 

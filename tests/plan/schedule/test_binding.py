@@ -114,3 +114,8 @@ def test_lanes_begin_together_behind_a_barrier() -> None:
     for lane in range(2):
         tasks.add(Task("next", "task", [], (summed,), lane, barrier=True))
     assert [len(phase) for phase in bind(tasks, WorkerPool(2))] == [1, 2, 1, 2]
+
+
+def test_what_nothing_would_start_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing starts"):
+        TaskGraph().add(Task("lost", "update", []))

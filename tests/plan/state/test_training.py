@@ -170,3 +170,16 @@ def test_the_rate_may_change_and_be_0(more: str, count: int) -> None:
         velocity = 0.9 * velocity + gradient + decay * before
         net.plan(count, "train", "float64").step(rate)
         np.testing.assert_allclose(net.weights.values, before - rate * velocity, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("more", ["", "clip: {norm: 0.1}", "accumulate: 2", "ema: 0.9"])
+def test_a_network_without_parameters_takes_its_steps(more: str) -> None:
+    text = "cnnspec: 1\nname: none\ninput: [3]\nlayers: [relu]\ntrain: {epochs: 1%s}\n"
+    spec = loads(text % (f", {more}" if more else ""))
+    net = Model(spec, build(spec), threads=1, dtype="float64")
+    for count in (1, 40):
+        plan = net.plan(count, "train", "float64")
+        plan.images[...] = 1
+        plan.step(0.1)
+        plan.step(0.1)
+        np.testing.assert_allclose(plan.losses, np.log(3))
