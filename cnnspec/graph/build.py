@@ -106,12 +106,25 @@ class _Builder:
             case LayerEntry():
                 return self.layer_entry(entry, sources)
             case BlockEntry():
-                return self.sequence(entry.body, sources[0])
+                return self.block(entry, sources)
             case ResidualEntry():
                 return self.residual(entry, sources[0])
             case ParallelEntry():
                 made = tuple(self.sequence(branch, sources[0]) for branch in entry.branches)
                 return self.add(entry.name, create("layer", entry.merge), made, entry.place)
+
+    def block(self, entry: BlockEntry, sources: tuple[str, ...]) -> str:
+        """Add the layers of a block; its value is that of its first output, or of its last layer."""
+        prefix = entry.alias or entry.name
+        for port, source in zip(entry.ports, sources, strict=False):  # one that is not named is `input` alone
+            self.claim(f"{prefix}.{port}", _Claim(f"an input of block '{prefix}'", entry.place))
+            self.values[f"{prefix}.{port}"] = source
+        value = self.sequence(entry.body, sources[0])
+        for name, inner in reversed(entry.outputs):
+            value = self.values[inner]
+            for whole in {prefix, entry.name}:
+                self.values[f"{whole}.{name}"] = value
+        return value
 
     def layer_entry(self, entry: LayerEntry, sources: tuple[str, ...]) -> str:
         activation = getattr(entry.layer, "activation", None)
@@ -120,7 +133,8 @@ class _Builder:
         value = self.add(entry.name, entry.layer.but(activation=None), sources, entry.place, entry)
         name = f"{entry.name}.{activation.type_name}"
         self.claim(name, _Claim(f"the activation of {entry.layer.type_name} '{entry.name}'", entry.place))
-        return self.add(name, activation, (value,), entry.place)
+        share = f"{entry.share}.{activation.type_name}" if entry.as_block else None
+        return self.add(name, activation, (value,), entry.place, trainable=entry.trainable, share=share)
 
     def residual(self, entry: ResidualEntry, source: str) -> str:
         value = self.sequence(entry.body, source)
@@ -160,11 +174,13 @@ class _Builder:
         layer = create("layer", convolution if stride else {"type": "dense", "units": after[0], "bias": bias})
         name = f"{entry.name}.shortcut"
         self.claim(name, _Claim(f"the projection of residual '{entry.name}'", entry.place))
-        value = self.add(name, layer, (source,), entry.place, trainable=entry.trainable)
+        share = entry.share and f"{entry.share}.shortcut"
+        value = self.add(name, layer, (source,), entry.place, trainable=entry.trainable, share=share)
         if normalised:
             name, norm = f"{name}.batch_norm", create("layer", "batch_norm")
             self.claim(name, _Claim(f"the normalisation in the projection of residual '{entry.name}'", entry.place))
-            value = self.add(name, norm, (value,), entry.place, trainable=entry.trainable)
+            share = share and f"{share}.batch_norm"
+            value = self.add(name, norm, (value,), entry.place, trainable=entry.trainable, share=share)
         return value
 
     def inside(self, name: str) -> Iterator[Node]:
@@ -180,6 +196,7 @@ class _Builder:
         entry: LayerEntry | None = None,
         *,
         trainable: bool = True,
+        share: str | None = None,
     ) -> str:
         """Add one node and infer its shape; return the name of its value, which is the node's."""
         if len(name) > LONGEST_PATH:
@@ -202,13 +219,15 @@ class _Builder:
                 f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
             )
             self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
-        share = entry.share if entry else None
+        params = layer.params(*known)
+        if entry:
+            share, trainable = entry.share, entry.trainable
+        if not params and (entry is None or entry.as_block):
+            share = None
         if share:  # what is tied is trained where the owner's parameters are
             trainable = all(node.trainable for node in self.nodes if node.name == share)
-        elif entry:
-            trainable = entry.trainable
-        if entry and share and not self.can_share(entry, layer.params(*known), share):
-            return name
+            if not self.can_share(name, layer, params, share, place):
+                return name
         self.nodes.append(
             Node(
                 name=name,
@@ -216,7 +235,7 @@ class _Builder:
                 inputs=sources,
                 input_shapes=known,
                 shape=shape,
-                params=layer.params(*known),
+                params=params,
                 state=layer.state(*known),
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
@@ -232,14 +251,14 @@ class _Builder:
             Diagnostic("too-large", "error", message, place.span, place.path, help, related=place.uses)
         )
 
-    def can_share(self, entry: LayerEntry, params: Mapping[str, Parameter], share: str) -> bool:
+    def can_share(self, name: str, layer: Layer, params: Mapping[str, Parameter], share: str, place: Place) -> bool:
         """Whether a layer may use the parameters of another one; reports it where not."""
         owner = next((node for node in self.nodes if node.name == share), None)
         if owner is None and share in self.shapes and self.shapes[share] is None:
             return False  # it is wrong itself
-        wanted = {name: parameter.shape for name, parameter in owner.params.items()} if owner else {}
-        got = {name: parameter.shape for name, parameter in params.items()}
-        alike = owner is not None and owner.layer.type_name == entry.layer.type_name
+        wanted = {key: parameter.shape for key, parameter in owner.params.items()} if owner else {}
+        got = {key: parameter.shape for key, parameter in params.items()}
+        alike = owner is not None and owner.layer.type_name == layer.type_name
         if owner and alike and wanted == got and wanted and not owner.share:
             return True
         problem = f"expected {_shapes(wanted)}, got {_shapes(got)}"
@@ -254,11 +273,11 @@ class _Builder:
             Diagnostic(
                 code="share-mismatch",
                 severity="error",
-                message=f"{entry.layer.type_name} '{entry.name}' cannot use the parameters of '{share}': {problem}",
-                span=entry.place.of("share"),
-                path=f"{entry.place.path}.share",
+                message=f"{layer.type_name} '{name}' cannot use the parameters of '{share}': {problem}",
+                span=place.of("share"),
+                path=f"{place.path}.share",
                 help=help,
-                related=entry.place.uses,
+                related=place.uses,
             )
         )
         return False

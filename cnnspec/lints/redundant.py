@@ -57,6 +57,7 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     entries = list(_all(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
+    read |= {value for entry in entries if isinstance(entry, BlockEntry) for _, value in entry.outputs}
     # an id in a block is of use where one instance of the block is referred into
     written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:

@@ -10,12 +10,15 @@ from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled, unreserved
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.grammar import is_name
+from cnnspec.spec.names import INPUT
 from cnnspec.spec.reader import read
-from cnnspec.spec.tree import Mapping, Tree, Where, plain
+from cnnspec.spec.tree import Items, Mapping, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
 SHIPPED = Path(__file__).with_name("blocks.yaml")
 MOST_PARAMETERS = 100  # of a block: each is looked up among the others at every use
+KEYS = ("params", "inputs", "outputs", "layers")
 REQUIRED = "required"  # in the place of a default
 
 
@@ -71,7 +74,7 @@ class Blocks:
             raise self.findings.error("block-recursion", message, given.span, where)
         place = Where(f"blocks.{called}")
         if called not in self.used and isinstance(block, Mapping):
-            Typing(self.findings).known_keys(block, ("params", "layers"), place, "key of a block")
+            Typing(self.findings).known_keys(block, KEYS, place, "key of a block")
         self.used.add(called)
         if not isinstance(block, Mapping) or "layers" not in block.values:
             message = f"block '{called}' has no layers"
@@ -81,6 +84,21 @@ class Blocks:
             message = f"params: expected a mapping of names to defaults or `required`, got {got(plain(declared))}"
             raise self.findings.error("invalid-value", message, declared.span, place.down("params"))
         return block
+
+    def ports(self, block: Mapping, called: str) -> dict[str, Span]:
+        """The names that a block gives to what it reads, each with its place; none where it reads one value."""
+        given, where = block.get("inputs"), Where(f"blocks.{called}.inputs")
+        if given is None:
+            return {}
+        words = given.items if isinstance(given, Items) else ()
+        found = {str(plain(word)): word.span for word in words}
+        if not found or len(found) < len(words) or not all(is_name(name) for name in found):
+            message = f"inputs: expected a list of different names, got {got(plain(given))}"
+            raise self.findings.error("invalid-value", message, given.span, where, help="write inputs: [x, condition]")
+        if INPUT in found:
+            message = f"inputs: '{INPUT}' is the first one's name in every block"
+            raise self.findings.error("invalid-value", message, found[INPUT], where, help="choose another name")
+        return found
 
     def idle_parameters(self) -> Iterator[tuple[str, str, Span]]:
         """Block, name and place of every parameter that its block, which is used, makes no use of."""

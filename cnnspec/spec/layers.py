@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import abc
+from collections.abc import Iterator
 from typing import NoReturn
 
 from cnnspec import registry
-from cnnspec.diagnostics import Fix, Related, Span, SpecError
+from cnnspec.diagnostics import Fix, Span, SpecError
 from cnnspec.fields import NonNegativeNumber, create
 from cnnspec.layers.base import Layer
-from cnnspec.spec.arriving import Arrival, Unknown, shape_after
+from cnnspec.spec.arriving import Unknown, shape_after
 from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
+from cnnspec.spec.entries import frozen, tied
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
-from cnnspec.spec.grammar import LONGEST_PATH, NAME_WORDS, is_name
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
 from cnnspec.spec.names import INPUT, LayerNames
+from cnnspec.spec.references import References
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
 
 COMMON = ("id", "type", "from", "when")
 OPTIONS = ("weight_decay", "trainable", "share")
 NESTED = ("body", "branches", "layers")
-USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", "trainable")
+USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", "trainable", "share")
 GROUP = ("when", "layers", "trainable")
 SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply")
@@ -33,16 +34,16 @@ MOST_ITEMS = 10_000  # entries of all lists of layers, with blocks expanded: tho
 MOST_DEPTH = 50  # lists of layers within one another, with blocks expanded
 
 
-class LayersBuilder:
+class LayersBuilder(References):
     """Builds the entries of a spec; what is wrong goes into the findings."""
 
     def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
-        self.findings = findings
+        super().__init__(findings)
         self.typing = Typing(findings)
         self.blocks = Blocks(findings, blocks, variables)
         self.layers = self.items = self.depth = 0
-        self.full_names: set[str] = set()
-        self.shapes: dict[str, Arrival] = {}  # by full name
+        self.instances: dict[str, tuple[str, str]] = {}  # by the name of a use: its block, and its last instance
+        self.owners: dict[str, str] = {}  # the instance whose parameters each tied one uses
 
     def entries(
         self, tree: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...] = ()
@@ -75,14 +76,6 @@ class LayersBuilder:
         self.findings.error("too-large", message, span, where)
         raise SpecError(self.findings.diagnostics)
 
-    def claim_anyway(self, item: Tree, names: LayerNames) -> None:
-        """A layer that is wrong still has its name, so that references to it are not wrong too."""
-        given = item.get("id") if isinstance(item, Mapping) else None
-        if isinstance(given, Scalar) and isinstance(given.value, str):
-            names.ids.setdefault(given.value, given.span)
-            self.full_names.add(names.prefix + given.value)
-            self.shapes[names.prefix + given.value] = Unknown()
-
     def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
         """The entries that one item makes: none, one, or one for each repetition."""
         here = scope.at(lambda: self.arriving(item, scope, names, where))
@@ -99,7 +92,7 @@ class LayersBuilder:
             item = item.without("when")
             made = self.nested(item, scope, names, where, chain)
             if made is not None:
-                return made if self.trainable(item, where) else [_frozen(entry) for entry in made]
+                return made if self.trainable(item, where) else [frozen(entry) for entry in made]
         return [self.layer(item, names, where)]
 
     def spelt_out(self, item: Tree) -> Tree:
@@ -107,24 +100,6 @@ class LayersBuilder:
         if isinstance(item, Scalar) and item.value in self.blocks and item.value not in registry.table("layer"):
             return Mapping({"use": item.span}, {"use": item}, item.span)
         return item
-
-    def arriving(self, item: Tree, scope: Scope, names: LayerNames, where: Where) -> Sequence[Arrival]:
-        """The shapes that an item reads."""
-        given = item.get("from") if isinstance(item, Mapping) else None
-        if given is None:
-            return [names.above]
-        where = where.down("from")
-        return self.shapes_of(self.references(filled(given, scope.at(None), self.findings, where), names, where), names)
-
-    def shapes_of(self, inputs: tuple[str, ...] | None, names: LayerNames) -> list[Arrival]:
-        """The shapes of what an entry reads; None stands for what is above."""
-        if inputs is None:
-            return [names.above]
-        return [names.arrived if name == INPUT else self.shapes.get(name, Unknown()) for name in inputs]
-
-    def made(self, name: str, shape: Arrival, names: LayerNames) -> None:
-        """Note the shape of what an entry makes."""
-        self.shapes[name] = names.above = shape
 
     def nested(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
@@ -217,84 +192,6 @@ class LayersBuilder:
         (name,) = self.references(given, names, where.down("share"))
         return name
 
-    def name(self, item: Mapping, kind: str, names: LayerNames, where: Where) -> tuple[str, bool]:
-        """The full name, and whether the file gave it."""
-        given = item.get("id")
-        if given is None:
-            full = names.prefix + names.generated(kind)
-            self.full_names.add(full)
-            return full, False
-        if not isinstance(given, Scalar) or not isinstance(given.value, str) or not is_name(given.value, LONGEST_PATH):
-            raise self.findings.error(
-                "invalid-value",
-                f"id: expected {NAME_WORDS}, got {got(plain(given))}",
-                given.span,
-                where.down("id"),
-            )
-        local = given.value
-        if local == INPUT or local in names.ids:
-            first = names.ids.get(local)
-            message = f"id '{local}' is {'reserved' if local == INPUT else 'given twice'}"
-            related = (Related("first given here", first),) if first else ()
-            raise self.findings.error(
-                "duplicate-id", message, given.span, where.down("id"), help="choose another id", related=related
-            )
-        names.ids[local] = given.span
-        self.full_names.add(names.prefix + local)
-        return names.prefix + local, True
-
-    def inputs(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
-        """The full names in `from`; None where a layer reads the one above."""
-        given = item.get("from")
-        return None if given is None else self.references(given, names, where.down("from"))
-
-    def single(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
-        """The full name in the `from` of what reads one value: a residual, branches, a block."""
-        given = item.get("from")
-        if isinstance(given, Items) and len(given.items) > 1:
-            raise self.findings.error(
-                "invalid-value",
-                f"from: expected the id of one layer, got a list of {len(given.items)}",
-                given.span,
-                where.down("from"),
-                help="merge the inputs first with add or concat",
-            )
-        return self.inputs(item, names, where)
-
-    def references(self, given: Tree, names: LayerNames, where: Where) -> tuple[str, ...]:
-        """The full names of layers above."""
-        key = where.path.rpartition(".")[2]
-        words = given.items if isinstance(given, Items) else (given,)
-        if not words:
-            raise self.findings.error(
-                "invalid-value",
-                f"{key}: expected the id of a layer or a list of ids, got an empty list",
-                given.span,
-                where,
-                help="leave it out to read the layer above",
-            )
-        found = []
-        for word in words:
-            if not isinstance(word, Scalar) or not isinstance(word.value, str):
-                message = f"{key}: expected the id of a layer or a list of ids, got {got(plain(word))}"
-                help = f"give that layer an id, and name it here: {key}: ID"
-                raise self.findings.error("invalid-value", message, word.span, where, help=help)
-            full = names.resolve(word.value)
-            below = names.find_below(word.value)
-            if below is not None and (full is None or full not in self.full_names):
-                message = f"'{word.value}' is not above: a layer reads what stands above it"
-                related = (Related(f"'{word.value}' is given here", below),)
-                raise self.findings.error("unknown-reference", message, word.span, where, related=related)
-            if full is None or (full != INPUT and full not in self.full_names):
-                known = self.within(names.prefix) if "." in word.value else names.known()
-                raise self.findings.unknown("unknown-reference", "layer above", word.value, known, word.span, where)
-            found.append(full)
-        return tuple(found)
-
-    def within(self, prefix: str) -> list[str]:
-        """Every name so far that can be written behind a prefix, of layers inside of blocks too."""
-        return sorted(name.removeprefix(prefix) for name in self.full_names if name.startswith(prefix))
-
     def residual(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
@@ -376,42 +273,122 @@ class LayersBuilder:
                 where,
                 related=repeat.given if isinstance(repeat, Scalar) else (),
             )
-        inputs = self.single(item, names, where)
+        ports = self.blocks.ports(block, str(called))
+        inputs = self.sources(item, ports, names, where)
         name, named = self.name(item, str(called), names, where)
-        (shape,) = self.shapes_of(inputs, names)
+        shapes = self.shapes_of(inputs, names)
+        owner = self.owner(item, str(called), names, where)
         for index in range(count):
             self.items += 1  # a block of no layers is work too
-            arrived = [shape]
+            arrived = shapes[:1]
             here = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
             inner_scope = self.blocks.parameters(item, block, here, index, count, where, meant)
             prefix = f"{name}.{index + 1}" if count > 1 else name
-            self.full_names.add(prefix)
             used = where.used(f"block '{called}' used here", item.values["use"].span)
-            inner = LayerNames(shape, f"{prefix}.")
+            inner = LayerNames(shapes[0], f"{prefix}.", dict(ports))
+            for port, shape in zip(ports, shapes, strict=False):
+                self.known(f"{prefix}.{port}", shape)
             body = self.entries(block.values["layers"], inner_scope, inner, used, (*chain, str(called)))
-            shape = inner.above
+            last = index == count - 1
+            outputs = self.outputs(block, inner, used)
+            shape = self.shapes.get(outputs[0][1], Unknown()) if outputs else inner.above
+            for output, value in outputs:
+                for whole in (prefix, *([name] if last else [])):
+                    self.known(f"{whole}.{output}", self.shapes.get(value, Unknown()))
             self.made(prefix, shape, names)
             self.made(name, shape, names)
+            self.full_names.add(prefix)
+            self.instances[prefix] = self.instances[name] = (str(called), prefix)
+            if owner is not None or (index and self.ties_repetitions(item)):
+                origin = f"{name}.1" if owner is None else self.counterpart(owner, index if count > 1 else None)
+                self.owners[prefix] = self.owners.get(origin, origin)
+                body = tuple(tied(entry, prefix, self.owners[prefix]) for entry in body)
             # The last repetition makes the value that the whole `use` is known by.
-            last = index == count - 1
             yield BlockEntry(
                 name if last else prefix,
                 body,
                 place_of(item, where),
-                inputs if index == 0 else None,
+                inputs,
                 named,
                 prefix if last and count > 1 else None,
+                tuple(ports),
+                outputs,
             )
+            # The next one reads what this one makes, and whatever else it reads as this one does.
+            inputs = (prefix, *(inputs or ())[1:]) if len(ports) > 1 else None
+            shapes = [shape, *shapes[1:]]
 
+    def sources(
+        self, item: Mapping, ports: abc.Mapping[str, Span], names: LayerNames, where: Where
+    ) -> tuple[str, ...] | None:
+        """The full names of what a block reads, one for each of its inputs; None for the one above."""
+        given, where = item.get("from"), where.down("from")
+        wanted = f"from: [{', '.join(ports)}], a layer for each, or from: {{{next(iter(ports), '')}: ...}}"
+        if len(ports) > 1 and given is None:
+            message = f"the block reads {len(ports)} values: {', '.join(ports)}"
+            raise self.findings.error("missing-key", message, item.values["use"].span, where, help=f"write {wanted}")
+        if not isinstance(given, Mapping):
+            found = self.single(item, names, where) if len(ports) < 2 else self.inputs(item, names, where)
+        else:
+            if not ports:
+                message = "from: expected the id of a layer, got a mapping: the block gives its inputs no names"
+                help = "write from: ID, or inputs: [...] in the block"
+                raise self.findings.error("invalid-value", message, given.span, where, help=help)
+            self.typing.known_keys(given, ports, where, "input of the block")
+            if not given.values.keys() <= ports.keys():
+                raise Wrong
+            words = [given.values[port] for port in ports if port in given.values]
+            found = self.references(Items(tuple(words), given.span), names, where)
+        if found is not None and len(found) != max(len(ports), 1):
+            assert given is not None
+            message = f"from: expected {max(len(ports), 1)} layers, got {len(found)}"
+            raise self.findings.error("invalid-value", message, given.span, where, help=f"write {wanted}")
+        return found
 
-def _frozen(entry: Entry) -> Entry:
-    """The same without training, and so all that is in it."""
-    match entry:
-        case LayerEntry():
-            return entry if entry.share else replace(entry, trainable=False)
-        case BlockEntry():
-            return replace(entry, body=tuple(map(_frozen, entry.body)))
-        case ResidualEntry():
-            return replace(entry, body=tuple(map(_frozen, entry.body)), trainable=False)
-        case ParallelEntry():
-            return replace(entry, branches=tuple(tuple(map(_frozen, branch)) for branch in entry.branches))
+    def outputs(self, block: Mapping, inner: LayerNames, where: Where) -> tuple[tuple[str, str], ...]:
+        """The names and values of the outputs that a block declares."""
+        given = block.get("outputs")
+        if given is None:
+            return ()
+        where = Where("blocks", where.uses).down("outputs")
+        if isinstance(given, Mapping):
+            pairs = list(given.values.items())
+        else:
+            pairs = [(str(plain(word)), word) for word in (given.items if isinstance(given, Items) else (given,))]
+        found = []
+        for name, word in pairs:
+            (value,) = self.references(word, inner, where)
+            if value == INPUT or (inner.resolve(name) not in (None, value)):
+                message = f"outputs: '{name}' is {'what arrives' if value == INPUT else 'another layer in the block'}"
+                raise self.findings.error("invalid-value", message, word.span, where, help="name a layer of the block")
+            found.append((name, value))
+        return tuple(found)
+
+    def owner(self, item: Mapping, called: str, names: LayerNames, where: Where) -> str | None:
+        """The use of the same block whose parameters this one has; None where it has its own."""
+        given, where = item.get("share"), where.down("share")
+        if given is None or plain(given) is False:
+            return None
+        if plain(given) is True:
+            if "repeat" not in item.values:
+                message = "share: true ties the repetitions of a block, and this one is not repeated"
+                help = "write repeat: 3 beside it, or share: ID of another use of the block"
+                raise self.findings.error("share-mismatch", message, given.span, where, help=help)
+            return None
+        name, *more = self.references(given, names, where)
+        if more or self.instances.get(name, ("",))[0] != called:
+            message = f"share: '{name}' is no use of block '{called}'"
+            raise self.findings.error(
+                "share-mismatch", message, given.span, where, help="name another use of the block"
+            )
+        return name
+
+    def counterpart(self, owner: str, index: int | None) -> str:
+        """The instance that a repetition is tied to: that of the same number, or the last one."""
+        same = f"{owner}.{index + 1}" if index is not None else owner
+        return self.instances.get(same, self.instances[owner])[1]
+
+    @staticmethod
+    def ties_repetitions(item: Mapping) -> bool:
+        """Whether all repetitions have the parameters of the first."""
+        return plain(item.values.get("share", Scalar(False, item.span))) is True

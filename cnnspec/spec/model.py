@@ -29,6 +29,7 @@ class LayerEntry:
     weight_decay: float | None = None
     trainable: bool = True
     share: str | None = None  # the layer whose parameters it uses
+    as_block: bool = False  # whether a whole block is tied, of which some layers have no parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class ResidualEntry:
     inputs: tuple[str, ...] | None = None
     named: bool = False
     trainable: bool = True  # of the projection; the layers of the body say it themselves
+    share: str | None = None  # the residual whose projection it uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ParallelEntry:
 
 @dataclass(frozen=True, slots=True)
 class BlockEntry:
-    """One instance of a block: its layers in a scope of their own, its input and its last layer's output."""
+    """One instance of a block: its layers in a scope of their own, what they read, and the values that they make."""
 
     name: str
     body: tuple[Entry, ...]
@@ -66,6 +68,8 @@ class BlockEntry:
     inputs: tuple[str, ...] | None = None
     named: bool = False
     alias: str | None = None  # its number, where it is the last repetition, whose name is that of all
+    ports: tuple[str, ...] = ()  # the names that its inputs have inside, where it gives them names
+    outputs: tuple[tuple[str, str], ...] = ()  # name and value of each, where it names them; the first is the block's
 
 
 Entry = LayerEntry | ResidualEntry | ParallelEntry | BlockEntry

@@ -149,7 +149,12 @@ def _kind(kind: str) -> Json:
 def _layer() -> Json:
     """A bare name of a type or a block, the use of a block, a mapping with a type, or a list of layers in one."""
     names = list(registry.table("layer"))
-    nesting: Json = {"id": {}, "from": REFERENCE, "when": {}, "trainable": FREEZE}
+    nesting: Json = {
+        "id": {},
+        "from": REFERENCE,
+        "when": {},
+        "trainable": FREEZE,
+    }
     nested = [
         {
             "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
@@ -176,10 +181,17 @@ def _layer() -> Json:
         {
             "use": {"type": "string"},
             **nesting,
+            "from": {
+                "anyOf": [*REFERENCE["anyOf"], {"type": "object"}],
+                "description": "what it reads",
+            },
             "with": parameters,
             "repeat": _or_variable({"type": "integer", "minimum": 1}),
             "first": parameters,
             "last": parameters,
+            "share": {
+                "description": "id of a use whose parameters are used here too; true: those of the first repetition"
+            },
         }
     )
     group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, "trainable": FREEZE}, ("layers",))
@@ -201,7 +213,16 @@ def _layer() -> Json:
 
 
 def _block() -> Json:
-    return _strict({"params": {"type": "object"}, "layers": {"$ref": "#/definitions/layers"}}, ("layers",))
+    words: Json = {"type": "array", "items": {"type": "string"}}
+    return _strict(
+        {
+            "params": {"type": "object", "description": "names with their defaults, or `required`"},
+            "inputs": {**words, "description": "the names of what it reads, where that is several values"},
+            "outputs": {"anyOf": [words, {"type": "object"}], "description": "what it makes: ids, or names of ids"},
+            "layers": {"$ref": "#/definitions/layers"},
+        },
+        ("layers",),
+    )
 
 
 def _budget() -> Json:

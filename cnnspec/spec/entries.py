@@ -1,0 +1,41 @@
+"""What holds for all entries of a list at once: that they are frozen, or tied to those of another use of a block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
+
+
+def frozen(entry: Entry) -> Entry:
+    """The same without training, and so all that is in it."""
+    match entry:
+        case LayerEntry():
+            return entry if entry.share else replace(entry, trainable=False)
+        case BlockEntry():
+            return replace(entry, body=tuple(map(frozen, entry.body)))
+        case ResidualEntry():
+            return replace(entry, body=tuple(map(frozen, entry.body)), trainable=False)
+        case ParallelEntry():
+            return replace(entry, branches=tuple(tuple(map(frozen, branch)) for branch in entry.branches))
+
+
+def tied(entry: Entry, prefix: str, owner: str) -> Entry:
+    """The same with the parameters of what has the same name under another prefix; and so all that is in it."""
+    name = owner + entry.name.removeprefix(prefix)
+    match entry:
+        case LayerEntry(share=None):
+            return replace(entry, share=name, as_block=True)
+        case LayerEntry():
+            inside = entry.share is not None and entry.share.startswith(f"{prefix}.")
+            return replace(entry, share=owner + entry.share.removeprefix(prefix)) if inside and entry.share else entry
+        case BlockEntry():
+            return replace(entry, body=_tied(entry.body, prefix, owner))
+        case ResidualEntry():
+            return replace(entry, body=_tied(entry.body, prefix, owner), share=name)
+        case ParallelEntry():
+            return replace(entry, branches=tuple(_tied(branch, prefix, owner) for branch in entry.branches))
+
+
+def _tied(entries: tuple[Entry, ...], prefix: str, owner: str) -> tuple[Entry, ...]:
+    return tuple(tied(entry, prefix, owner) for entry in entries)
