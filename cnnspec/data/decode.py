@@ -81,7 +81,9 @@ def read_picture(path: Path, rules: PictureRules, content: bytes | None = None) 
     formats = [name for name in Image.ID if name not in FOREIGN]
     with _without_warnings():
         try:
-            with Image.open(path if content is None else BytesIO(content), formats=formats) as picture:
+            # From memory: given a name, Pillow maps the pixels of a plain TIFF in the shape that they have once turned.
+            file = BytesIO(path.read_bytes() if content is None else content)
+            with Image.open(file, formats=formats) as picture:
                 width, height = picture.size
                 if width * height > MOST_PIXELS:
                     raise _too_large(path, MOST_PIXELS, f"{width}x{height} = {width * height:,}")

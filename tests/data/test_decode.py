@@ -44,9 +44,15 @@ def test_a_picture_is_turned_as_its_orientation_says(tmp_path: Path, suffix: str
     path = tmp_path / f"picture.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(noise(6, 9, 3)).save(path, exif=exif)
-    with Image.open(path) as picture:
-        expected = np.asarray(ImageOps.exif_transpose(picture))
+    upright = Image.fromarray(noise(6, 9, 3))
+    upright.save(path, exif=exif, **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}), lossless=True)
+    if suffix == "jpg":
+        with Image.open(path) as picture:
+            expected = np.asarray(ImageOps.exif_transpose(picture))
+    else:
+        turns = (None, None, 0, 3, 1, 5, 4, 6, 2)  # of Pillow's Transpose, by the orientation
+        turn = turns[orientation]
+        expected = np.asarray(upright if turn is None else upright.transpose(turn))
     pixels, conversions = read(path)
     np.testing.assert_array_equal(pixels, expected.transpose(2, 0, 1))
     assert pixels.shape == ((3, 9, 6) if orientation > 4 else (3, 6, 9))
