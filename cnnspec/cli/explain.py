@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Collection
+from functools import cache
+from importlib.resources import files
 
 from cnnspec import registry
 from cnnspec.cli import USAGE
@@ -89,24 +92,41 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(topic: str | None) -> int:
-    types = _declared()
     if topic is None:
         print(_contents())
-    elif topic in CATALOGUE:
-        print(_code_page(topic))
-    elif topic in types or topic in SECTIONS:
-        print(_page(topic))
-    elif topic in NESTED:
-        print(f"{topic} (layer)\n\n{NESTED[topic]}")
-    elif topic in shipped().values:
-        print(f"{topic} (block)\n\n{source(topic)}")
-    elif told := _word(topic, types):
-        print(told)
-    else:
-        help = did_you_mean(topic, [*types, *SECTIONS, *NESTED, *shipped().values, *CATALOGUE], "topics")
-        complain(f"nothing is known of '{topic}'", help)
+        return 0
+    types, guide = _declared(), sections()
+    pages = [guide[topic]] if topic in guide else []
+    pages += [_kind_page(topic)] if topic in registry.PACKAGES else []
+    pages += [_code_page(topic)] if topic in CATALOGUE else []
+    pages += [_page(topic)] if topic in types else []
+    pages += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
+    pages += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
+    told = "\n\n".join(pages) or _word(topic, types)
+    if not told:
+        names = [*types, *NESTED, *shipped().values, *CATALOGUE, *guide, *registry.PACKAGES]
+        complain(f"nothing is known of '{topic}'", did_you_mean(topic, names, "topics"))
         return USAGE
+    print(told)
     return 0
+
+
+@cache
+def sections() -> dict[str, str]:
+    """The sections of the guide to the language by the words in their headings."""
+    text = files("cnnspec").joinpath("guide", "language.md").read_text(encoding="utf-8")
+    found = {}
+    for section in text.split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        for word in re.findall("`([^`]+)`", heading):
+            found[word] = f"{heading.replace('`', '')}\n\n{body.strip()}"
+    return found
+
+
+def _kind_page(kind: str) -> str:
+    """Everything of a kind, a line each."""
+    lines = [f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in registry.table(kind).items()]
+    return "\n".join([f"The {plural(kind)} that there are:", "", *(f"  {line}" for line in lines)])
 
 
 def _page(topic: str) -> str:
@@ -139,6 +159,7 @@ def _declared() -> dict[str, type[Declaration]]:
 def _contents() -> str:
     lines = [f"{plural(kind)}: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
     lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
+    lines += [f"language: {', '.join(sections())}"]
     return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
 
 

@@ -68,6 +68,8 @@ TYPES: dict[str, dict[str, str]] = {
         "binary_cross_entropy": "binary_crossentropy BinaryCrossentropy BCELoss BCEWithLogitsLoss bce bce_with_logits "
         "SigmoidCrossEntropyLoss binary_cross_entropy_with_logits",
         "mean_squared_error": "mse MSELoss mse_loss l2 l2_loss EuclideanLoss MeanSquaredError",
+        "mean_absolute_error": "mae L1Loss l1 l1_loss MeanAbsoluteError",
+        "dice": "DiceLoss soft_dice dice_loss",
         "huber": "HuberLoss SmoothL1Loss smooth_l1 smooth_l1_loss huber_loss",
     },
     "optimizer": {
@@ -403,11 +405,6 @@ ADVICE: dict[str, dict[str, str]] = {
         "memory": "write train_memory or infer_memory",
     },
     "optimizer": {"Nadam": "write nesterov, or adam", "Adadelta": "write rmsprop or adagrad", "AdaMax": "write adam"},
-    "loss": {
-        "mae": "write {type: huber, delta: 0.01}: far from 0 that is the absolute error",
-        "L1Loss": "write {type: huber, delta: 0.01}: far from 0 that is the absolute error",
-        "mean_absolute_error": "write {type: huber, delta: 0.01}: far from 0 that is the absolute error",
-    },
     "augmentation": {"ColorJitter": "write brightness and contrast", "RandomAffine": "write rotate, shift and scale"},
     "initializer": {
         "he_uniform": "write {type: he, distribution: uniform}",

@@ -59,6 +59,7 @@ MEANT = {
         SoftmaxWithLoss=softmax_cross_entropy binary_crossentropy=binary_cross_entropy
         nn.BCEWithLogitsLoss=binary_cross_entropy bce=binary_cross_entropy mse=mean_squared_error
         nn.MSELoss=mean_squared_error EuclideanLoss=mean_squared_error nn.SmoothL1Loss=huber HuberLoss=huber
+        mae=mean_absolute_error nn.L1Loss=mean_absolute_error DiceLoss=dice
     """,
     TRAIN + "{epochs: 1, optimizer: WORD}": "torch.optim.SGD=sgd Adam=adam AdamW=adamw RMSprop=rmsprop AdaGrad=adagrad",
     TRAIN + "{epochs: 1, optimizer: {WORD: adam}}": "name=type class_name=type",
@@ -160,7 +161,6 @@ TOLD = {
     },
     TRAIN + "{epochs: 1, optimizer: {type: adam, WORD: 1}}": {"betas": "beta1: ... and beta2: ..."},
     TRAIN + "{epochs: 1, schedule: {type: cosine, WORD: 1}}": {"T_max": "ends with the last epoch"},
-    TRAIN + "{epochs: 1, loss: WORD}": {"mae": "huber", "nn.L1Loss": "huber"},
     "layers: [flatten, {type: dense, units: 3, weight_init: WORD}]": {
         "he_uniform": "{type: he, distribution: uniform}",
         "xavier_uniform": "{type: glorot, distribution: uniform}",
