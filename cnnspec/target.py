@@ -20,6 +20,15 @@ KINDS: Mapping[Kind, str] = {
     "mask": "a class for each pixel",
     "input": "the input itself",
 }
+_ANSWERS = ("loss", "accuracy", "precision", "recall", "f1")
+FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of target, and `require` can ask for
+    "class": (*_ANSWERS, "top_k"),
+    "shares": (*_ANSWERS, "top_k"),
+    "classes": (*_ANSWERS, "mean_average_precision"),
+    "mask": (*_ANSWERS, "mean_iou"),
+    "values": ("loss", "mae", "rmse", "r2"),
+    "input": ("loss",),
+}
 DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
 
 

@@ -41,7 +41,7 @@ from cnnspec.spec import Spec
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Position, Watcher
-from cnnspec.train.requirements import unmet
+from cnnspec.train.requirements import check_figures, unmet
 from cnnspec.train.run import LAST, SPEC
 from cnnspec.train.session import Interruption, Session
 
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
     model.adopt(data.target)
+    check_figures(spec, model.learned.kind)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out, spec.name)

@@ -56,8 +56,9 @@ class Data:
         """The number of images in each split, where they are from, and the number of classes."""
         counts = [f"{len(self.train):,} training images{self._from('train')}"]
         counts += [f"{len(split):,} {name}{self._from(name)}" for name, split in self.splits.items() if name != "train"]
-        classes = len(self.class_names)
-        return ", ".join(counts) + (f", {classes} {'class' if classes == 1 else 'classes'}" if classes else "")
+        number = len(self.class_names)
+        one, several = ("value", "values") if self.target.kind == "values" else ("class", "classes")
+        return ", ".join(counts) + (f", {number} {one if number == 1 else several}" if number else "")
 
     def _from(self, split: str) -> str:
         return f" ({self.places[split]})" if split in self.places else ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from cnnspec.data.download import file_checksum
+from cnnspec.data.labels import kind_of, names_of, numbers
 from cnnspec.data.source import Found, Images, Source, check_labels, numbered
 from cnnspec.data.split import held_out
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, PositiveInt
+from cnnspec.shapes import text
+from cnnspec.target import Kind
 
 
 class OwnFiles(Source):
@@ -23,11 +26,20 @@ class OwnFiles(Source):
     test: Annotated[str | None, "file with the test images; without it a share of the others is held out"] = None
     held_out: Annotated[Fraction, "that share, stratified and always the same"] = 0.2
     classes: Annotated[PositiveInt | None, "number of classes; counted by the labels where it is left out"] = None
+    target: Annotated[
+        Literal["class", "shares", "classes", "values", "mask"] | None,
+        "what the labels are; values where some are no whole numbers, else class",
+    ] = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Numbers, where the spec says how many."""
-        return numbered(self.classes) if self.classes else ()
+        return numbered(self.classes) if self.classes and self.target != "values" else ()
+
+    @property
+    def target_kind(self) -> Kind | None:
+        """What the spec says."""
+        return self.target
 
     def read_file(self, path: Path, split: str) -> Images:
         """The images and labels of one file; DataError where something is not right."""
@@ -38,13 +50,42 @@ class OwnFiles(Source):
         named = {"train": self.train, "test": self.test}
         paths = {split: self._path(root, name) for split, name in named.items() if name is not None}
         read = {split: self._checked(path, split) for split, path in paths.items()}
+        checksums = {path.name: file_checksum(path) for path in paths.values()}
+        kind = kind_of(read["train"].labels, self.target)
+        if kind != "class":
+            return self._of_numbers(read, kind, paths, checksums)
         classes = self.classes or 1 + max(int(images.labels.max()) for images in read.values())
         for split, images in read.items():
             check_labels(images.labels, classes, paths[split])
-        checksums = {path.name: file_checksum(path) for path in paths.values()}
         if "test" not in read:
             read |= split_off(read["train"], self.held_out, paths["train"])
         return Found(read, checksums, numbered(classes))
+
+    def _of_numbers(
+        self, read: dict[str, Images], kind: Kind, paths: dict[str, Path], checksums: dict[str, str]
+    ) -> Found:
+        """Labels that are not one class an image."""
+        found = {
+            split: Images(images.pixels, numbers(images.labels, kind, f"{paths[split]}: labels"))
+            for split, images in read.items()
+        }
+        shapes = {images.labels.shape[1:] if kind != "mask" else () for images in found.values()}
+        if len(shapes) > 1:
+            raise DataError(
+                f"{paths['test']}: expected as many labels an image as in {paths['train']}", "bring both to one number"
+            )
+        for split, images in found.items():
+            if kind == "mask" and images.labels.shape[1:] != images.pixels.shape[2:]:
+                raise DataError(
+                    f"{paths[split]}: expected maps of {text(images.pixels.shape[2:])}, which is the images' size, "
+                    f"got {text(images.labels.shape[1:])}",
+                    "give a map of each image's height and width",
+                )
+        names = names_of([images.labels for images in found.values()], kind, self.classes)
+        notes = ["labels are numbers to predict (target: values)"] if self.target is None else []
+        if "test" not in found:
+            found |= split_off(found["train"], self.held_out, paths["train"])
+        return Found(found, checksums, names, tuple(notes), kind=kind)
 
     def _path(self, root: Path | None, name: str) -> Path:
         path = (root or Path()) / name

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
+from cnnspec.data.drawings import VALUES, drawings
 from cnnspec.data.source import Found, Images, Source, numbered
 from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
+from cnnspec.target import Kind
 
 COARSE = 4  # rows and columns of the random pattern that makes a class
 
 
 @register("synthetic")
 class Synthetic(Source):
-    """Images by a seed: a soft pattern for each class, with noise that makes it easy or hard to learn."""
+    """Images by a seed: a soft pattern for each class, with noise that makes it easy or hard to learn.
+
+    With `target: classes` several patterns lie over one another, with `shares` two, in those portions. With
+    `target: values` there is one disc an image, whose place and size are the values; with `mask` there is one shape of
+    every class but 0, which is what lies behind them.
+    """
 
     shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
     classes: Annotated[ClassCount, "number of classes"] = 10
+    target: Annotated[Literal["class", "shares", "classes", "values", "mask"], "what the labels are"] = "class"
     train: Annotated[PositiveInt, "training images"] = 1000
     test: Annotated[PositiveInt, "test images"] = 200
     noise: Annotated[UnitInterval, "share of the noise in each pixel"] = 0.5
@@ -35,8 +43,13 @@ class Synthetic(Source):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Numbers."""
-        return numbered(self.classes)
+        """Numbers, or the names of the values."""
+        return VALUES if self.target == "values" else numbered(self.classes)
+
+    @property
+    def target_kind(self) -> Kind:
+        """What the spec says."""
+        return self.target
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -50,10 +63,16 @@ class Synthetic(Source):
         down, across = _interpolation(h), _interpolation(w).T
         patterns = np.rint(down @ coarse.astype(np.float32) @ across).astype(np.uint8)
         splits = {split: self._images(patterns, count, 1 + i) for i, (split, count) in enumerate(self.counts.items())}
-        return Found(splits, {}, self.class_names)
+        return Found(splits, {}, self.class_names, kind=self.target)
 
     def _images(self, patterns: Array, count: int, stream: int) -> Images:
         random = np.random.default_rng([self.seed, stream])
+        if self.target in ("values", "mask"):
+            classes = self.classes if self.target == "mask" else 2
+            drawn = drawings(self.shape, count, classes, self.noise, random)
+            return Images(drawn.pixels, drawn.maps if self.target == "mask" else drawn.values)
+        if self.target != "class":
+            return self._several(patterns, count, random)
         labels = random.permutation(np.arange(count) % self.classes)
         pixels = random.integers(0, 256, (count, *self.shape), dtype=np.uint8)
         share = round(256 * self.noise)
@@ -62,6 +81,22 @@ class Synthetic(Source):
             mixed = pixels[part].astype(np.uint16) * share + patterns[labels[part]].astype(np.uint16) * (256 - share)
             pixels[part] = mixed >> 8
         return Images(pixels, labels.astype(np.int64))
+
+    def _several(self, patterns: Array, count: int, random: np.random.Generator) -> Images:
+        """Each image shows the mean of some patterns, as its labels say."""
+        if self.target == "classes":
+            labels = (random.random((count, self.classes)) < 0.5).astype(np.float64)
+            weights = labels / np.maximum(labels.sum(axis=1, keepdims=True), 1)
+        else:
+            both = random.random((count, self.classes)).argsort(axis=1)[:, :2]
+            portions = random.random((count, 1))
+            weights = np.zeros((count, self.classes))
+            pair = np.concatenate((portions, 1 - portions), axis=1)[:, : both.shape[1]]
+            np.put_along_axis(weights, both, pair / pair.sum(axis=1, keepdims=True), axis=1)
+            labels = weights
+        shown = np.tensordot(weights, patterns, 1)
+        levels = (1 - self.noise) * shown + self.noise * random.integers(0, 256, shown.shape)
+        return Images(np.rint(levels).astype(np.uint8), labels.astype(np.float32))
 
 
 def _interpolation(length: int) -> Array:

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from cnnspec.data.labels import kind_of
 from cnnspec.data.own import OwnFiles
 from cnnspec.data.source import Images
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import ImageShape
+from cnnspec.fields import ImageShape, PositiveInt
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
@@ -46,7 +47,10 @@ class Npz(OwnFiles):
             raise DataError(
                 f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez"
             ) from error
-        return Images(self._pixels(pixels, f"{path}: {names[0]}"), _labels(labels, f"{path}: {names[1]}"))
+        return Images(self._pixels(pixels, f"{path}: {names[0]}"), self._labels(labels, f"{path}: {names[1]}"))
+
+    def _labels(self, labels: Array, what: str) -> Array:
+        return labels if kind_of(labels, self.target) != "class" else _labels(labels, what)
 
     def _pixels(self, pixels: Array, what: str) -> Array:
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
@@ -96,6 +100,14 @@ def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
         )
 
 
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
 @register("csv")
 class Csv(OwnFiles):
     """A line an image: its label and its pixels 0..255, channel by channel and row by row; gzipped or not."""
@@ -103,6 +115,7 @@ class Csv(OwnFiles):
     train: Annotated[str, "file with the training images, under the root"] = "train.csv"
     shape: Annotated[ImageShape, "channels, height, width"]
     label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
+    labels: Annotated[PositiveInt, "columns of labels, where the target is several numbers"] = 1
     header: Annotated[bool, "whether the first line names the columns"] = False
 
     @property
@@ -117,27 +130,35 @@ class Csv(OwnFiles):
 
         try:
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a file without a line
-                table = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
+                kind = np.int16 if self._of_classes else np.float64
+                table = np.loadtxt(path, kind, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read: {error}", "give a table of numbers with commas") from error
         except ValueError as error:
             raise self._fault(path, str(error)) from error
         if len(table) == 0:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
-        if table.shape[1] != 1 + size(self.shape) or table.min(initial=0) < 0:
+        if table.shape[1] != self.labels + size(self.shape):
             raise self._fault(path, "not a table of numbers")
-        column = 0 if self.label == "first" else -1
-        labels, pixels = table[:, column].astype(np.int64), np.delete(table, column, axis=1)
-        if pixels.max(initial=0) > 255:
+        columns = slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
+        labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
+        if self._of_classes:
+            labels = labels[:, 0].astype(np.int64)
+        bytes_only = pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255 and (pixels == np.rint(pixels)).all()
+        if not bytes_only or (self._of_classes and labels.min() < 0):
             raise self._fault(path, "not bytes")
         return Images(pixels.astype(np.uint8).reshape(-1, *self.shape), labels)
+
+    @property
+    def _of_classes(self) -> bool:
+        return self.target in (None, "class")
 
     def _fault(self, path: Path, why: str) -> DataError:
         """The first line that is not as it must be, found by reading once more."""
         import gzip
 
-        expected = 1 + size(self.shape)
-        place = 0 if self.label == "first" else expected - 1
+        expected = self.labels + size(self.shape)
+        places = range(self.labels) if self.label == "first" else range(expected - self.labels, expected)
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
@@ -145,12 +166,20 @@ class Csv(OwnFiles):
                 if (self.header and number == 1) or values == [""]:
                     continue
                 if len(values) != expected:
-                    message = f"expected {expected} numbers, a label and {text(self.shape)} pixels, got {len(values)}"
+                    what = "a label" if self.labels == 1 else f"{self.labels} labels"
+                    message = f"expected {expected} numbers, {what} and {text(self.shape)} pixels, got {len(values)}"
                     return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
                 for position, value in enumerate(values):
-                    what, largest = ("label", 32767) if position == place else ("pixel", 255)
+                    if position in places and not self._of_classes:
+                        if not _is_number(value):
+                            message = f"column {position + 1}: expected a number, got '{value[:20]}'"
+                            return DataError(f"{path}:{number}: {message}", "give numbers with a decimal point")
+                        continue
+                    what, largest = ("label", 32767) if position in places else ("pixel", 255)
                     if not value.strip(" ").isdecimal() or int(value) > largest:
                         message = f"column {position + 1}: expected a {what}, 0 to {largest}, got '{value[:20]}'"
                         help = "write header: true where the first line names the columns" if number == 1 else BYTES
+                        if what == "label" and _is_number(value):
+                            help = "write target: values in data.source where the label is a number to predict"
                         return DataError(f"{path}:{number}: {message}", help)
         return DataError(f"{path}: {why}", "give a table of numbers with commas")

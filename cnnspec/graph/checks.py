@@ -10,7 +10,7 @@ from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
-from cnnspec.target import Target
+from cnnspec.target import FIGURES, KINDS, Kind, Target
 
 
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
@@ -20,6 +20,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_splits(spec),
         *_loss(spec, graph),
         *_metrics(spec),
+        *_augmentations(spec),
         *over_budget(
             spec,
             {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
@@ -107,14 +108,29 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
 
 def _metrics(spec: Spec) -> list[Diagnostic]:
-    """Settings that ask for figures of validation images where there are none."""
-    if spec.data is None or spec.data.validation is not None:
+    """Settings that ask for figures that the target does not have, or of validation images where there are none."""
+    if spec.data is None:
         return []
-    named = [("require", required.metric, required.metric) for required in spec.require]
-    if spec.train is not None:
-        watching = {"early_stopping": spec.train.early_stopping, "schedule": spec.train.schedule}
-        metrics = {key: getattr(what, "metric", None) for key, what in watching.items()}
-        named += [(f"train.{key}", "metric", metric) for key, metric in metrics.items() if metric is not None]
+    named = list(named_metrics(spec))
+    reads_input = spec.train is not None and spec.train.loss.reads_input
+    kind: Kind | None = "input" if reads_input else spec.data.source.target_kind
+    if kind is not None:
+        found = [
+            Diagnostic(
+                "unknown-metric",
+                "error",
+                f"{section}: expected a figure of the target, which is {KINDS[kind]}, got {metric}",
+                _section(spec, section).of(key),
+                f"{section}.{key}",
+                f"name one of {', '.join(FIGURES[kind])}",
+            )
+            for section, key, metric in named
+            if metric.partition(".")[2] not in FIGURES[kind]
+        ]
+        if found:
+            return found
+    if spec.data.validation is not None:
+        return []
     return [
         Diagnostic(
             code="unknown-metric",
@@ -127,6 +143,32 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
         for section, key, metric in named
         if metric.startswith("validation.")
     ]
+
+
+def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
+    """Every figure that a spec names, with the section and the key that do."""
+    yield from (("require", required.metric, required.metric) for required in spec.require)
+    if spec.train is not None:
+        for key in ("early_stopping", "schedule"):
+            metric = getattr(getattr(spec.train, key), "metric", None)
+            if metric is not None:
+                yield f"train.{key}", "metric", metric
+
+
+def _augmentations(spec: Spec) -> Iterator[Diagnostic]:
+    """Augmentations that cannot change a map of classes as they change its image."""
+    if spec.data is None or spec.data.target.kind != "mask":
+        return
+    for i, augmentation in enumerate(spec.data.augment):
+        if augmentation.moves is None:
+            yield Diagnostic(
+                "invalid-value",
+                "error",
+                f"{augmentation.type_name}: it does not say how a mask moves with its image",
+                _section(spec, "data").of("augment"),
+                f"data.augment[{i}]",
+                "use flip, crop, shift, rotate, scale, elastic, brightness, contrast or cutout",
+            )
 
 
 def over_budget(

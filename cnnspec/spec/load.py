@@ -39,6 +39,7 @@ from cnnspec.spec.plugins import Plugins
 from cnnspec.spec.reader import decode, read
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
+from cnnspec.target import FIGURES
 
 if TYPE_CHECKING:
     from cnnspec.data.settings import DataSettings
@@ -62,19 +63,7 @@ KEYS = (
     "extends",
 )
 BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
-MEASURED = (
-    "loss",
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "top_k",
-    "mean_average_precision",
-    "mean_iou",
-    "mae",
-    "rmse",
-    "r2",
-)
+MEASURED = tuple(dict.fromkeys(figure for figures in FIGURES.values() for figure in figures))
 METRICS = (
     "train.loss",
     "train.accuracy",

@@ -15,9 +15,10 @@ from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
+from cnnspec.target import FIGURES
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.network import Network
-from cnnspec.train.score import FIGURES, Score, right_answers
+from cnnspec.train.score import Score, right_answers
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from cnnspec.target import Target
 def random_labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:
     """Labels of images (n, c, h, w) in 0..1 for a network with that output, values as the loss sees them.
 
-    Classes come in turn. The class of a pixel follows from how bright it is, so that a small network can learn it.
+    Classes come in turn. The class of a pixel follows from how bright it is, so that a small network can learn it, the
+    more so with as many levels as classes.
     """
     n, outputs = len(images), output[0]
     classes = max(outputs, 2)  # one output tells two apart
     match target.kind:
         case "mask":
-            return np.asarray(np.minimum(images.mean(axis=1) * classes, classes - 1), np.uint8)
+            return np.asarray(np.minimum(images[:, 0] * classes, classes - 1), np.uint8)
         case "values":
             return random.standard_normal((n, outputs))
         case "classes":

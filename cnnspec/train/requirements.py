@@ -6,7 +6,10 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnspec.spec import Requirement
+from cnnspec.diagnostics import RunError
+from cnnspec.graph.checks import named_metrics
+from cnnspec.spec import Requirement, Spec
+from cnnspec.target import FIGURES, KINDS, Kind
 
 LARGEST_WHOLE = 10**15  # beyond, numbers are written with an exponent
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
@@ -15,6 +18,16 @@ COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": oper
 def plainly(figure: float) -> str:
     """A figure in as many digits as tell it from every other one: 0.98, 1, 0.9799999."""
     return str(int(figure)) if abs(figure) < LARGEST_WHOLE and figure == int(figure) else repr(float(figure))
+
+
+def check_figures(spec: Spec, kind: Kind) -> None:
+    """RunError where a spec names a figure that the target, which only the data told, does not have."""
+    for section, _, metric in named_metrics(spec):
+        if metric.partition(".")[2] not in FIGURES[kind]:
+            raise RunError(
+                f"{section}: expected a figure of the data's target, which is {KINDS[kind]}, got {metric}",
+                f"name one of {', '.join(FIGURES[kind])}",
+            )
 
 
 def unmet(requirements: Sequence[Requirement], row: Mapping[str, Any]) -> list[str]:

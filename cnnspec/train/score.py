@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
-from cnnspec.target import Kind
-
-_ANSWERS = ("loss", "accuracy", "precision", "recall", "f1")
-FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of target, and `require` can ask for
-    "class": (*_ANSWERS, "top_k"),
-    "shares": (*_ANSWERS, "top_k"),
-    "classes": (*_ANSWERS, "mean_average_precision"),
-    "mask": (*_ANSWERS, "mean_iou"),
-    "values": ("loss", "mae", "rmse", "r2"),
-    "input": ("loss",),
-}
+from cnnspec.target import FIGURES, Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,6 +48,9 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     plan = model.plan(images, "train", "float32")
     random = np.random.default_rng(spec.seed)
     different = random.random((min(images, DIFFERENT), *spec.input), np.float32)
+    if model.learned.kind == "mask":
+        levels = max(graph.output.shape[0], 2)
+        different[...] = np.minimum(np.floor(different[:, :1] * levels), levels - 1) / (levels - 1)
     which = np.arange(images) % len(different)
     plan.images[...] = different[which]
     classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None

@@ -19,6 +19,7 @@ expect: {params: {min: 1}}
 require: {test.accuracy: "> 0.5"}
 """
 PARTS = {
+    "target",
     "check",
     "cli",
     "diagnostics",
@@ -33,7 +34,6 @@ PARTS = {
     "registry",
     "shapes",
     "spec",
-    "target",
 }
 KERNELS = {"elementwise", "kernel", "problem", "step"}  # what layers are declared with; algorithms are loaded by plans
 

@@ -64,7 +64,7 @@ def damaged_npz(path: Path, **arrays: Any) -> None:
         ({"x": PIXELS.astype(np.float32)}, {}, r"train.npz: x: expected bytes .*, got float32 \(20, 4, 5\)"),
         ({"x": PIXELS[0]}, {}, r"train.npz: x: expected bytes .*, got uint8 \(4, 5\)"),
         ({"y": LABELS[:5]}, {}, "train.npz: expected one label for each of the 20 images, got 5"),
-        ({"y": LABELS / 2}, {}, r"train.npz: y: expected whole numbers \(n,\), got float64 \(20,\)"),
+        ({"y": LABELS / 2}, {"target": "class"}, r"train.npz: y: expected whole numbers \(n,\), got float64 \(20,\)"),
         ({"y": LABELS - 1}, {}, "train.npz: label -1 of image 0 is none of the 3 classes"),
         ({}, {"classes": 3}, r"train.npz: label 3 of image 3 is none of the 3 classes \(0 to 2\)"),
         ({"y": np.array([{}] * 20, object)}, {}, "train.npz: y holds pickled objects, which are refused"),

@@ -8,11 +8,20 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from cnnspec.fields import create
 from cnnspec.kernels.step import Array, step_state
 from cnnspec.optim import Loss
-from cnnspec.optim.losses import BinaryCrossEntropy, Elementwise, Huber, MeanSquaredError, SoftmaxCrossEntropy
+from cnnspec.optim.losses import (
+    BinaryCrossEntropy,
+    Dice,
+    Elementwise,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 from cnnspec.shapes import ShapeError
-from cnnspec.target import Target
+from cnnspec.target import KINDS, Target
 
 LOSSES: list[Loss] = [
     SoftmaxCrossEntropy(),
@@ -276,3 +285,108 @@ def test_equal_scores_lose_what_is_not_learned(loss: Loss) -> None:
     labels = np.array([0, 1, 1, 3])
     losses, _ = run(loss, np.full((5, 4), 0.3), labels, 4)
     assert loss.unlearned(labels, 5) == pytest.approx(losses.mean(), rel=1e-12)
+
+
+def maps(random: np.random.Generator, classes: int, scale: float = 2.0) -> tuple[Array, Array]:
+    """Scores (h, c, w, n) and classes (h, w, n) of a few maps."""
+    return scale * random.standard_normal((3, classes, 5, 4)), random.integers(0, max(classes, 2), (3, 5, 4))
+
+
+def run_maps(loss: Loss, prediction: Array, target: Array, batch: int) -> tuple[Array, Array]:
+    h, c, w, n = prediction.shape
+    losses, gradient = np.full(n, np.nan), np.full_like(prediction, np.nan)
+    buffers = {
+        name: np.full(buffer.shape, 7, buffer.dtype or float) for name, buffer in loss.scratch((c, h, w), n).items()
+    }
+    with step_state():
+        loss.bind(prediction, target, gradient, losses, buffers, batch)()
+    return losses, gradient
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, (1.0, 0.5, 3.0)])
+def test_cross_entropy_of_maps_is_that_of_pytorch(smoothing: float, weights: tuple[float, ...] | None) -> None:
+    torch = pytest.importorskip("torch")
+    prediction, target = maps(np.random.default_rng(0), 3)
+    loss = SoftmaxCrossEntropy(label_smoothing=smoothing, class_weights=weights)
+    losses, gradient = run_maps(loss, prediction, target, 4)
+    z, t = torch.tensor(prediction.transpose(3, 1, 0, 2), requires_grad=True), torch.tensor(target.transpose(2, 0, 1))
+    each = torch.nn.functional.cross_entropy(z, t, reduction="none", label_smoothing=smoothing)
+    if weights is not None:
+        each = each * torch.tensor(weights, dtype=torch.float64)[t]
+    each = each.mean((1, 2))
+    each.mean().backward()
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("smooth", [1.0, 1e-3])
+def test_dice_by_its_definition(smooth: float) -> None:
+    torch = pytest.importorskip("torch")
+    prediction, target = maps(np.random.default_rng(1), 3)
+    losses, gradient = run_maps(Dice(smooth=smooth), prediction, target, 4)
+    z, t = torch.tensor(prediction.transpose(3, 1, 0, 2), requires_grad=True), torch.tensor(target.transpose(2, 0, 1))
+    total = []
+    for scores, labels in zip(torch.softmax(z, 1), t, strict=True):
+        classes = []
+        for k in range(3):
+            there = (labels == k).double()
+            classes.append((2 * (scores[k] * there).sum() + smooth) / (scores[k].sum() + there.sum() + smooth))
+        total.append(1 - sum(classes) / 3)
+    (sum(total) / 4).backward()
+    np.testing.assert_allclose(losses, [float(one.detach()) for one in total], rtol=1e-12)
+    np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
+
+
+def test_one_map_of_scores_says_yes_or_no_of_each_pixel() -> None:
+    torch = pytest.importorskip("torch")
+    prediction, target = maps(np.random.default_rng(2), 1)
+    losses, _ = run_maps(BinaryCrossEntropy(), prediction, target, 4)
+    z, t = torch.tensor(prediction[:, 0].transpose(2, 0, 1)), torch.tensor(target.transpose(2, 0, 1))
+    each = torch.nn.functional.binary_cross_entropy_with_logits(z, t.double(), reduction="none")
+    np.testing.assert_allclose(losses, each.mean((1, 2)).numpy(), rtol=1e-12)
+
+
+def test_mean_absolute_error_is_that_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(3)
+    prediction, target = random.standard_normal((3, 6)), random.standard_normal((3, 6))
+    losses, gradient = run(MeanAbsoluteError(), prediction, target, 6)
+    z = torch.tensor(prediction.T.copy(), requires_grad=True)
+    each = torch.nn.functional.l1_loss(z, torch.tensor(target.T.copy()), reduction="none").mean(1)
+    each.mean().backward()
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(gradient.T, z.grad.numpy(), rtol=1e-12)
+
+
+KINDS_OF: list[tuple[Loss, set[str]]] = [
+    (SoftmaxCrossEntropy(), {"class", "shares", "mask"}),
+    (Dice(), {"mask"}),
+    (BinaryCrossEntropy(), {"class", "shares", "classes", "mask"}),
+    (MeanSquaredError(), {"class", "shares", "classes", "values"}),
+    (MeanAbsoluteError(), {"class", "shares", "classes", "values"}),
+    (Huber(), {"class", "shares", "classes", "values"}),
+]
+
+
+@pytest.mark.parametrize(("loss", "kinds"), KINDS_OF, ids=[loss.type_name for loss, _ in KINDS_OF])
+def test_a_loss_refuses_targets_that_it_cannot_learn_with_a_cure(loss: Loss, kinds: set[str]) -> None:
+    for kind in KINDS:
+        if kind == "input":
+            continue
+        output, target = ((2, 4, 4) if kind == "mask" else (2,)), Target(kind, ("a", "b"))
+        if kind in kinds:
+            loss.check(output, target, (1, 4, 4))
+        else:
+            with pytest.raises(ShapeError, match=f"cannot learn {KINDS[kind]}") as caught:
+                loss.check(output, target, (1, 4, 4))
+            cure = create("loss", str(caught.value.help).removeprefix("use ").split(",")[0].split(" or ")[0])
+            cure.check(output, target, (1, 4, 4))
+
+
+def test_a_mask_wants_a_map_of_the_inputs_size() -> None:
+    with pytest.raises(ShapeError, match=r"expects scores for every pixel, a map of \(classes, 8, 8\), got 3x4x4"):
+        SoftmaxCrossEntropy().check((3, 4, 4), Target("mask", tuple("abc")), (1, 8, 8))
+    with pytest.raises(ShapeError, match="expected 3 outputs, one for each class of the data, got 2") as caught:
+        Dice().check((2, 8, 8), Target("mask", tuple("abc")), (1, 8, 8))
+    assert caught.value.help == "use filters: 3"

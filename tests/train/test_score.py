@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from cnnspec.cli import main
-from cnnspec.spec.load import MEASURED
-from cnnspec.train.score import FIGURES, Tally
+from cnnspec.train.score import Tally
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_the_language_knows_all_figures() -> None:
-    assert set(MEASURED) == {figure for figures in FIGURES.values() for figure in figures}
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 9])
@@ -68,3 +63,59 @@ def test_eval_and_gates_know_them(tmp_path: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "f1 " in out
     assert "true class, and what it was taken for" in out
+
+
+def test_errors_of_values_against_loops() -> None:
+    random = np.random.default_rng(0)
+    values, output = random.standard_normal((30, 2)), random.standard_normal((30, 2))
+    tally = Tally("values", 2, 5)
+    for part in (slice(0, 11), slice(11, 30)):
+        tally.add(np.ones(30)[part], values[part], None, output[part])
+    score = tally.score(has_loss=True)
+    errors = [abs(output[i, k] - values[i, k]) for i in range(30) for k in range(2)]
+    assert score.mae == pytest.approx(sum(errors) / 60)
+    assert score.rmse == pytest.approx((sum(e * e for e in errors) / 60) ** 0.5)
+    explained = []
+    for k in range(2):
+        mean = sum(values[:, k]) / 30
+        left = sum((output[i, k] - values[i, k]) ** 2 for i in range(30))
+        explained.append(1 - left / sum((values[i, k] - mean) ** 2 for i in range(30)))
+    assert score.r2 == pytest.approx(sum(explained) / 2)
+    assert score.accuracy is None
+
+
+def test_figures_of_several_labels_against_loops() -> None:
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 2, (40, 3)).astype(np.float32)
+    output = np.round(random.standard_normal((40, 3)), 1)  # with equal scores
+    found = output > 0
+    tally = Tally("classes", 3, 5)
+    for part in (slice(0, 25), slice(25, 40)):
+        tally.add(np.ones(40)[part], labels[part], found[part], output[part])
+    score = tally.score(has_loss=True)
+    assert score.accuracy == pytest.approx(np.mean(found == (labels == 1)))
+    f1, precisions = [], []
+    for k in range(3):
+        right = sum(found[i, k] and labels[i, k] for i in range(40))
+        f1.append(2 * right / (found[:, k].sum() + labels[:, k].sum()))
+        area, recall = 0.0, 0.0
+        for threshold in sorted(set(output[:, k]), reverse=True):
+            chosen = output[:, k] >= threshold
+            hits = sum(chosen & (labels[:, k] == 1))
+            area += (hits / labels[:, k].sum() - recall) * hits / sum(chosen)
+            recall = hits / labels[:, k].sum()
+        precisions.append(area)
+    assert score.f1 == pytest.approx(np.mean(f1))
+    assert score.mean_average_precision == pytest.approx(np.mean(precisions))
+
+
+def test_mean_iou_against_loops() -> None:
+    random = np.random.default_rng(2)
+    labels, found = random.integers(0, 3, (6, 4, 5)).astype(np.uint8), random.integers(0, 3, (6, 4, 5))
+    tally = Tally("mask", 5, 5)  # two classes never come up
+    for part in (slice(0, 4), slice(4, 6)):
+        tally.add(np.ones(6)[part], labels[part], found[part], None)
+    score = tally.score(has_loss=True)
+    overlap = [np.sum((labels == k) & (found == k)) / np.sum((labels == k) | (found == k)) for k in range(3)]
+    assert score.mean_iou == pytest.approx(np.mean(overlap))
+    assert score.accuracy == pytest.approx(np.mean(labels == found))

@@ -1,0 +1,72 @@
+"""Labels as arrays of numbers: which kind of target they are, checked and in the type that training wants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.target import DENSE, KINDS, Kind
+
+SLACK = 1e-3  # by which probabilities may miss a sum of 1
+
+
+def kind_of(labels: Array, declared: Kind | None) -> Kind:
+    """What a source declares, or else values where a number is not whole: no class has such a number."""
+    if declared is not None:
+        return declared
+    fractions = labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels != np.rint(labels)).any()
+    return "values" if fractions else "class"
+
+
+def numbers(labels: Array, kind: Kind, what: str) -> Array:
+    """Labels (n, k) or (n,) of several numbers an image, or maps (n, h, w); DataError names the first that is wrong."""
+    cure = f"the target is {KINDS[kind]}; data.source.target can be another"
+    if labels.dtype.kind not in "biuf":
+        raise DataError(f"{what}: expected numbers, got {labels.dtype} {labels.shape}", cure)
+    if kind == "mask":
+        return _maps(labels, what, cure)
+    if labels.ndim == 1:
+        labels = labels[:, None]
+    if kind not in DENSE or labels.ndim != 2 or labels.shape[1] == 0:
+        raise DataError(f"{what}: expected labels (n, k), got {labels.dtype} {labels.shape}", cure)
+    found = labels.astype(np.float64)
+    expected = {
+        "values": ("finite numbers", np.isfinite(found)),
+        "classes": ("0 or 1 for each class", (found == 0) | (found == 1)),
+        "shares": ("probabilities of at least 0", np.isfinite(found) & (found >= 0)),
+    }
+    name, right = expected[kind]
+    if not right.all():
+        row, column = np.argwhere(~right)[0]
+        raise DataError(f"{what}: expected {name}, got {found[row, column]:g} in row {row}, column {column}", cure)
+    if kind == "shares":
+        sums = found.sum(axis=1)
+        wrong = np.flatnonzero(np.abs(sums - 1) > SLACK)
+        if len(wrong):
+            raise DataError(
+                f"{what}: expected probabilities with a sum of 1, got {sums[wrong[0]]:g} in row {wrong[0]}", cure
+            )
+        found /= sums[:, None]
+    return found.astype(np.float32)
+
+
+def _maps(labels: Array, what: str, cure: str) -> Array:
+    if labels.ndim == 4 and 1 in (labels.shape[1], labels.shape[3]):
+        labels = labels[:, 0] if labels.shape[1] == 1 else labels[..., 0]
+    if labels.ndim != 3:
+        raise DataError(f"{what}: expected maps (n, h, w), got {labels.dtype} {labels.shape}", cure)
+    if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+        raise DataError(f"{what}: expected the number of a class for each pixel, got fractions", cure)
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise DataError(f"{what}: expected classes 0 to 255, got {labels.min()} to {labels.max()}", cure)
+    return labels.astype(np.uint8)
+
+
+def names_of(labels: list[Array], kind: Kind, count: int | None) -> tuple[str, ...]:
+    """Names for classes or values that have none."""
+    if kind == "values":
+        width = labels[0].shape[1]
+        return ("value",) if width == 1 else tuple(map(str, range(width)))
+    most = 1 + max(int(part.max()) for part in labels) if kind == "mask" else labels[0].shape[1]
+    return tuple(map(str, range(max(most, count or 0))))
