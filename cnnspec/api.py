@@ -37,6 +37,7 @@ class Model(Network):
             self.spec.data,
             seed=self.spec.seed,
             data_dir=data_dir,
+            base=self.spec.base,
             download=download,
             input=self.spec.input,
             output=self.graph.output.shape,

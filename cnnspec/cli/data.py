@@ -13,7 +13,7 @@ from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_plugins
 from cnnspec.cli.output import complain
-from cnnspec.data import DataSettings, Published, Source, cache_folder
+from cnnspec.data import DataSettings, Published, Source, cache_folder, root_of
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import options
 from cnnspec.plugins import load_all, using
@@ -117,10 +117,11 @@ def _watch(name: str, size: int, total: int | None) -> None:
 def _verify(name: str, arguments: argparse.Namespace) -> Row:
     root = arguments.data
     if _is_spec(name):
-        settings = load(name, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins).data
+        spec = load(name, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins)
+        settings = spec.data
         if settings is None:
             raise DataError(f"{name} has no data section", "add data: {source: digits}")
-        root = root or (Path(settings.root) if settings.root else None)
+        root = root or root_of(settings, spec.base)
     else:
         settings = DataSettings.of(source=_published(name))
     source: Source = settings.source

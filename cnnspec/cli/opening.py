@@ -27,6 +27,7 @@ def opened(
         spec.data,
         seed=spec.seed,
         data_dir=arguments.data,
+        base=spec.base,
         download=arguments.download,
         input=spec.input,
         output=graph.output.shape,

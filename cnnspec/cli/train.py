@@ -25,7 +25,16 @@ from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_s
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import visible
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import comparable, data_folder, load_spec, origin, trained_classes
+from cnnspec.cli.trained import (
+    comparable,
+    data_folder,
+    folder_of,
+    folders,
+    load_spec,
+    origin,
+    trained_classes,
+    with_root,
+)
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
@@ -90,17 +99,20 @@ def run(arguments: argparse.Namespace) -> int:
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
     run.origin = origin(spec, graph, data)
+    folder = folder_of(spec, arguments)
+    stored = with_root(spec, folder, run.path)
     try:
         with run.held():
             if arguments.resume is None:
                 kept = keep(spec.plugins, run.path)
                 about, position = _about(spec, model, data, arguments), Position()
-                about["plugins"] = recorded(spec.plugins, kept)
-                run.begin(model, render(replace(spec, plugins=kept), graph), about)
+                about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
+                run.begin(model, render(replace(stored, plugins=kept), graph), about)
             else:
                 about, position = run.about(), run.resume(model)
+                about |= folders(folder, run.path)
                 kept = keep(spec.plugins, run.path)
-                run.rewrite(render(replace(spec, plugins=kept), graph))
+                run.rewrite(render(replace(stored, plugins=kept), graph))
             return _TrainVerb(arguments, spec, model, data, run, about).run(position)
     except BrokenPipeError:
         raise
@@ -253,7 +265,6 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
         "threads": model.threads,
         "versions": versions(),
         "data": dict(data.checksums),
-        "folder": None if arguments.data is None else str(arguments.data.absolute()),
         **data.pipeline.record(),
         "images": {name: len(split) for name, split in data.splits.items()},
         "parameters": model.graph.parameter_count,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from cnnspec.api import Model
 from cnnspec.cli.output import note as tell
-from cnnspec.data import Data
+from cnnspec.data import Data, root_of
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
@@ -51,7 +53,8 @@ def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
 def comparable(spec: Spec, graph: Graph) -> str:
     """The resolved spec, but for its epochs, with the checksums of its plugins instead of their names."""
     named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
-    return render(dataclasses.replace(with_epochs(spec, 1), plugins=named), graph)
+    data = spec.data and spec.data.but(root=None)  # where the data lies does not matter: its checksums say what it is
+    return render(dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data), graph)
 
 
 def with_epochs(spec: Spec, epochs: int) -> Spec:
@@ -59,10 +62,46 @@ def with_epochs(spec: Spec, epochs: int) -> Spec:
     return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
 
 
+def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
+    """The folder with the data's files: that of --data, or of the spec; None where the source needs none."""
+    folder: Path | None = arguments.data
+    if folder is None and spec.data is not None:
+        folder = root_of(spec.data, spec.base)
+    return folder and folder.parent.resolve() / folder.name
+
+
+def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
+    """The spec with the folder of its data as seen from a run directory, in which it will lie."""
+    if spec.data is None:
+        return spec
+    return dataclasses.replace(spec, data=spec.data.but(root=folder and _seen_from(folder, run)))
+
+
+def _seen_from(folder: Path, run: Path) -> str:
+    try:
+        return Path(os.path.relpath(folder, run.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        return str(folder)
+
+
 def data_folder(path: Path) -> Path | None:
-    """The folder that --data named when a run began; None where there was none."""
-    folder = _about(path).get("folder")
+    """The folder with the data of a run: where it lies as seen from the run, else where it was when the run began.
+
+    None where the source needs none.
+    """
+    directory = path.parent if path.suffix == ".npz" else path
+    about = _about(path)
+    near, folder = (about.get(key) for key in ("folder_from_run", "folder"))
+    if isinstance(near, str) and (directory.resolve() / near).exists():
+        return directory.resolve() / near
     return Path(folder) if isinstance(folder, str) else None
+
+
+def folders(folder: Path | None, run: Path) -> dict[str, str | None]:
+    """What run.json says of the folder with the data: the whole path, and that from the run directory."""
+    if folder is None:
+        return {"folder": None, "folder_from_run": None}
+    return {"folder": str(folder), "folder_from_run": _seen_from(folder, run)}
 
 
 def trained_classes(path: Path) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Sources, transforms, augmentations and the order of batches."""
 
 from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
-from cnnspec.data.open import Data, Dataset, open_data
+from cnnspec.data.open import Data, Dataset, open_data, root_of
 from cnnspec.data.order import Order
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.published import Published, cache_folder
@@ -28,6 +28,7 @@ __all__ = [
     "mixing",
     "mnist",
     "open_data",
+    "root_of",
     "synthetic",
     "tables",
     "transforms",

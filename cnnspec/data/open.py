@@ -120,7 +120,7 @@ def open_data(
 def root_of(settings: DataSettings, base: Path | None) -> Path | None:
     """The folder with the source's files: the spec's `root`, relative to the folder of the spec's file."""
     if settings.root is None:
-        return base
+        return base if settings.source.own_files else None
     return (base or Path()) / Path(settings.root).expanduser()
 
 

@@ -26,6 +26,7 @@ class Remote(NamedTuple):
 class Published(Source):
     """Base of those."""
 
+    own_files = False
     shape: ClassVar[Shape]
     names: ClassVar[tuple[str, ...]]  # of the classes
     sizes: ClassVar[Mapping[str, int]]  # images in train and test

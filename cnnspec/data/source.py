@@ -47,6 +47,7 @@ class Source(Declaration):
     """Base of all data sources."""
 
     kind: ClassVar[str] = "source"
+    own_files: ClassVar[bool] = True  # whether it reads a person's own files, beside the spec where no root is named
     chiral: ClassVar[bool] = False  # whether a mirrored image is of another class, or of none
 
     @property

@@ -28,6 +28,7 @@ class Synthetic(Source):
     every class but 0, which is what lies behind them.
     """
 
+    own_files = False
     shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
     classes: Annotated[ClassCount, "number of classes"] = 10
     target: Annotated[Literal["class", "shares", "classes", "values", "mask"], "what the labels are"] = "class"

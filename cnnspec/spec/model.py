@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import Diagnostic
@@ -110,3 +111,14 @@ class Spec:
     path: str = ""
     plugins: tuple[Plugin, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths of the `data` section start from: that of the file where it was written.
+
+        It is the working directory for a spec that is in no file.
+        """
+        data = self.sections.get("data")
+        files = [self.path] if data is None else [data.of("root").file, self.path]
+        found = next((path for path in map(Path, files) if path.is_file()), None)
+        return Path() if found is None else found.resolve().parent
