@@ -207,7 +207,8 @@ class _Folder:
         self.folder, self.model, self.taken = folder, model, set[str]()
 
     def write(self, name: str, output: Array) -> None:
-        stem = Path(name.replace("[", "-").rstrip("]")).stem
+        file, _, index = name.removesuffix("]").rpartition("[") if name.endswith("]") else (name, "", "")
+        stem = "-".join(filter(None, (Path(file).stem, index)))
         unique, number = stem, 1
         while unique in self.taken:
             number += 1
