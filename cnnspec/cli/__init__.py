@@ -36,7 +36,7 @@ VERBS = {
     "data": "list, fetch and verify data sets",
     "gradcheck": "compare this network's gradients with differences, in float64",
     "smoke": "prove in seconds, on made-up data, that a network can learn",
-    "graph": "draw the network as text, Mermaid, DOT or SVG",
+    "graph": "draw the network as text, Mermaid, DOT, SVG, PNG or PDF",
     "bench": "time every layer against the machine's matrix-multiply peak, or the network against another framework",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }

@@ -120,3 +120,44 @@ def test_the_verb_writes_what_the_ending_says(tmp_path: Path, capsys: pytest.Cap
         assert path.read_text().startswith(start)
     assert main(["graph", spec, "-o", str(tmp_path / "no" / "x.svg")]) == 4
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["lenet", "googlenet", "densenet121"])
+def test_a_png_shows_the_boxes_where_the_svg_has_them(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "picture.PNG"
+    assert main(["graph", str(ROOT / "specs" / f"{name}.yaml"), "-o", str(path)]) == 0
+    root = ElementTree.fromstring(as_svg(drawn(name)))
+    with image.open(path) as file:
+        picture = file.convert("RGB")
+    scale = picture.width / float(root.get("width", 0))
+    assert picture.height == pytest.approx(float(root.get("height", 0)) * scale, abs=2)
+    boxes = [rectangle for rectangle in root.iter(f"{SVG}rect") if rectangle.get("rx") == "4"]
+    for box in boxes:
+        x, y = ((float(box.get(key, 0)) + 4) * scale for key in ("x", "y"))
+        wanted = tuple(bytes.fromhex(box.get("fill", "")[1:]))
+        assert picture.getpixel((round(x), round(y))) == wanted
+
+
+def test_a_pdf_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "picture.pdf"
+    assert main(["graph", str(ROOT / "specs" / "lenet.yaml"), "-o", str(path)]) == 0
+    assert path.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("name", ["picture.md", "picture", "picture.jpg"])
+def test_an_unknown_ending_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / name
+    spec = str(ROOT / "specs" / "lenet.yaml")
+    assert main(["graph", spec, "-o", str(path)]) == 2
+    assert ".svg, .png, .pdf" in capsys.readouterr().err
+    assert not path.exists()
+    assert main(["graph", spec, "-o", str(path), "--format", "dot"]) == 0
+    assert path.read_text().startswith("digraph")
+
+
+def test_a_picture_is_not_printed_as_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", str(ROOT / "specs" / "lenet.yaml"), "--format", "png"]) == 2
+    assert "-o network.png" in capsys.readouterr().err
