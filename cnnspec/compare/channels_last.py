@@ -270,6 +270,22 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> Function:
     return function
 
 
+_OF_IMAGES = _group_norm(lambda layer, channels: 1)
+
+
+def _layer_norm(call: Call) -> Tensor:
+    array, x = call.array, call.x
+    if call.layer.over == "map":
+        return _OF_IMAGES(call)
+    mean, variance = (f(x, axis=-1, keepdims=True) for f in (array.mean, array.var))
+    return (x - mean) / array.sqrt(variance + call.layer.epsilon) * call.arrays["weight"] + call.arrays["bias"]
+
+
+def _rms_norm(call: Call) -> Tensor:
+    square = call.array.mean(call.x * call.x, axis=-1, keepdims=True)
+    return call.x / call.array.sqrt(square + call.layer.epsilon) * call.arrays["weight"]
+
+
 def _response_norm(call: Call) -> Tensor:
     layer, x, size = call.layer, call.x, call.layer.size
     squares = call.array.pad(x * x, ((0, 0), (0, 0), (0, 0), ((size - 1) // 2, size // 2)))
@@ -385,7 +401,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "hard_sigmoid": _activation("hard_sigmoid"),
     "hard_swish": _plain(lambda own, x, layer: x * own.activation.hard_sigmoid(x)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
-    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "layer_norm": _layer_norm,
     "leaky_relu": _plain(lambda own, x, layer: own.activation.leaky_relu(x, layer.negative_slope)),
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
@@ -398,6 +414,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "relu": _activation("relu"),
     "relu6": _activation("relu6"),
     "reshape": _reshape,
+    "rms_norm": _rms_norm,
     "selu": _activation("selu"),
     "separable_conv2d": _separable,
     "sigmoid": _activation("sigmoid"),

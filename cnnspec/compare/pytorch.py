@@ -225,6 +225,23 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> Function:
     return function
 
 
+_OF_IMAGES = _group_norm(lambda layer, channels: 1)
+
+
+def _layer_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    if layer.over == "map" and inputs[0].ndim == 4:
+        return _OF_IMAGES(node, arrays, inputs, training)
+    x, weight, bias = inputs[0].movedim(1, -1), arrays["weight"], arrays["bias"]
+    return _functional().layer_norm(x, weight.shape, weight, bias, layer.epsilon).movedim(-1, 1)
+
+
+def _rms_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    weight = arrays["weight"]
+    return _functional().rms_norm(inputs[0].movedim(1, -1), weight.shape, weight, layer.epsilon).movedim(-1, 1)
+
+
 def _response_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
     x, size = inputs[0], layer.size
@@ -324,7 +341,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "hard_sigmoid": _plain(lambda t, x, layer: t.nn.functional.hardsigmoid(x)),
     "hard_swish": _plain(lambda t, x, layer: t.nn.functional.hardswish(x)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
-    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "layer_norm": _layer_norm,
     "leaky_relu": _plain(lambda t, x, layer: t.nn.functional.leaky_relu(x, layer.negative_slope)),
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
@@ -337,6 +354,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "relu": _plain(lambda t, x, layer: t.relu(x)),
     "relu6": _plain(lambda t, x, layer: t.nn.functional.relu6(x)),
     "reshape": _plain(lambda t, x, layer: x.reshape(-1, *layer.shape)),
+    "rms_norm": _rms_norm,
     "selu": _plain(lambda t, x, layer: t.selu(x)),
     "separable_conv2d": _separable,
     "sigmoid": _plain(lambda t, x, layer: t.sigmoid(x)),

@@ -215,6 +215,32 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
     return write
 
 
+def _layer_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    if len(node.shape) == 3 and layer.over == "map":
+        _group_norm(lambda layer, channels: 1)(made, node, inputs)
+        return
+    name, arrays = node.name, [made.parameter(node, name) for name in ("weight", "bias")]
+    if len(node.shape) == 1:
+        made.add("LayerNormalization", [*inputs, *arrays], name, epsilon=layer.epsilon)
+        return
+    last = made.add("Transpose", inputs, f"{name}.last", perm=[0, 2, 3, 1])
+    made.add("LayerNormalization", [last, *arrays], f"{name}.normal", epsilon=layer.epsilon)
+    made.add("Transpose", [f"{name}.normal"], name, perm=[0, 3, 1, 2])
+
+
+def _rms_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    (x,), name = inputs, node.name
+    made.add("Mul", [x, x], f"{name}.square")
+    made.add("ReduceMean", [f"{name}.square", made.constant("channels", np.array([1]))], f"{name}.mean", keepdims=1)
+    made.add("Add", [f"{name}.mean", made.constant(f"{name}.epsilon", np.float32(layer.epsilon))], f"{name}.sum")
+    made.add("Sqrt", [f"{name}.sum"], f"{name}.root")
+    made.add("Div", [x, f"{name}.root"], f"{name}.normal")
+    weight = made.parameter(node, "weight", (node.shape[0],) + (1,) * (len(node.shape) - 1))
+    made.add("Mul", [f"{name}.normal", weight], name)
+
+
 def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     made.add("LRN", inputs, node.name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
@@ -333,7 +359,7 @@ WRITERS: Mapping[str, Writer] = {
     "hard_sigmoid": _constant_attributes("HardSigmoid", alpha=1 / 6, beta=0.5),
     "hard_swish": _plain("HardSwish"),
     "instance_norm": _group_norm(lambda layer, channels: channels),
-    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "layer_norm": _layer_norm,
     "leaky_relu": _plain("LeakyRelu", alpha="negative_slope"),
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
@@ -346,6 +372,7 @@ WRITERS: Mapping[str, Writer] = {
     "relu": _plain("Relu"),
     "relu6": _relu6,
     "reshape": _reshape,
+    "rms_norm": _rms_norm,
     "selu": _plain("Selu"),
     "separable_conv2d": _separable,
     "sigmoid": _plain("Sigmoid"),

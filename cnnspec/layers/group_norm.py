@@ -158,18 +158,6 @@ class GroupNorm(ImageNorm):
         return self.groups
 
 
-@register("layer_norm")
-class LayerNorm(ImageNorm):
-    """Normalises each image over all its channels and pixels, with one weight and bias for each channel.
-
-    Source: Ba et al., "Layer normalization" (2016).
-    """
-
-    def count(self, channels: int) -> int:
-        """Return 1: all channels are one group."""
-        return 1
-
-
 @register("instance_norm")
 class InstanceNorm(ImageNorm):
     """Normalises each channel of each image. Source: Ulyanov et al., "Instance normalization" (2016)."""

@@ -34,7 +34,9 @@ layers:
   - {type: separable_conv2d, filters: 8, kernel_size: 3, padding: same, dilation: 2}
   - {type: group_norm, groups: 2}
   - silu
-  - layer_norm
+  - {type: layer_norm, over: map}
+  - {type: layer_norm, over: channels}
+  - rms_norm
   - gelu
   - instance_norm
   - {type: channel_shuffle, groups: 4}

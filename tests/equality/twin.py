@@ -85,13 +85,23 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> pytorch.Function:
     return function
 
 
+_OF_IMAGES = _group_norm(lambda layer, channels: 1)
+
+
+def _layer_norm(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    layer: Any = node.layer
+    if inputs[0].ndim == 2 or layer.over == "map":
+        return _OF_IMAGES(node, arrays, inputs, training)
+    return pytorch.FUNCTIONS["layer_norm"](node, arrays, inputs, training)
+
+
 # where PyTorch's own is less exact than float64 or wrong, or has no gradient
 OWN: Mapping[str, pytorch.Function] = {
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
-    "layer_norm": _group_norm(lambda layer, channels: 1),
+    "layer_norm": _layer_norm,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
     "lp_pool2d": _lp_pool,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cnnspec.layers.base import from_public, to_public
-from cnnspec.layers.group_norm import GroupNorm, InstanceNorm, LayerNorm
-from cnnspec.shapes import ShapeError
+from cnnspec.layers.group_norm import GroupNorm, InstanceNorm
+from cnnspec.layers.layer_norm import LayerNorm, RmsNorm
+from cnnspec.shapes import Shape, ShapeError
 from tests.layers.harness import Bench
 from tests.layers.onnx_oracle import evaluate
 
@@ -32,6 +33,34 @@ def test_layer_norm_of_vectors_agrees_with_onnx() -> None:
     bench = Bench(LayerNorm(), [(6,)])
     expected = evaluate("LayerNormalization", bench.inputs[0], *bench.params.values(), epsilon=1e-5)
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_layer_norm_normalises_each_pixel_or_the_map() -> None:
+    for over, axes in (("channels", 1), ("map", (1, 2, 3))):
+        bench = Bench(LayerNorm.of(over=over), [(6, 4, 5)])
+        images = to_public(bench.inputs[0])
+        mean, variance = images.mean(axes, keepdims=True), images.var(axes, keepdims=True)
+        weight, bias = (bench.params[name].reshape(6, 1, 1) for name in ("weight", "bias"))
+        expected = (images - mean) / np.sqrt(variance + 1e-5) * weight + bias
+        np.testing.assert_allclose(bench.forward(), from_public(expected), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5), (6,)])
+def test_rms_norm_divides_by_the_root_of_the_mean_square(shape: Shape) -> None:
+    bench = Bench(RmsNorm(epsilon=0.5), [shape])
+    x = to_public(bench.inputs[0])
+    weight = bench.params["weight"].reshape(6, *[1] * (len(shape) - 1))
+    expected = x / np.sqrt((x**2).mean(1, keepdims=True) + 0.5) * weight
+    np.testing.assert_allclose(bench.forward(), from_public(expected), rtol=1e-12)
+
+
+def test_layer_norm_of_a_map_asks_what_it_is_over() -> None:
+    with pytest.raises(ShapeError, match="expected over: channels or over: map") as caught:
+        LayerNorm().infer_shape((6, 2, 2))
+    assert caught.value.field == "over"
+    assert caught.value.help is not None
+    assert "each pixel" in caught.value.help
+    assert "group_norm with groups: 1" in caught.value.help
 
 
 def test_what_does_not_fit() -> None:

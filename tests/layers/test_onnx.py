@@ -237,7 +237,7 @@ def layer_norm(draw: Draw) -> Case:
     shape = draw(st.tuples(st.integers(2, 9)) if vector else st.tuples(st.integers(1, 4), st.integers(2, 6), lengths))
     operator = "LayerNormalization" if vector else "GroupNormalization"
     attributes = {"epsilon": epsilon, "opset": 21} | ({} if vector else {"num_groups": 1})
-    return new("layer_norm", epsilon=epsilon), [shape], operator, weight_and_bias, attributes
+    return new("layer_norm", epsilon=epsilon, over="map"), [shape], operator, weight_and_bias, attributes
 
 
 def weight_and_bias(b: Bench) -> Sequence[Array]:
