@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
@@ -60,8 +61,9 @@ class Typing:
 
     def fitting(self, annotation: Any, tree: Tree, where: Where) -> Any:
         """A value that a schema fragment decides on."""
-        fitting, value = fragment(annotation), plain(tree)
-        if not fits(fitting, value):
+        value = plain(tree)
+        if not _fits(annotation, value):
+            fitting = fragment(annotation)
             name = where.path.rpartition(".")[2]
             hint, fix = self.cure(name, tree, lambda other: fits(fitting, other))
             message = f"{name}: expected {expected(fitting)}, got {got(value)}"
@@ -200,6 +202,17 @@ class Typing:
                 open_key = key if opens_parentheses(value) else ""
                 pieces = [value]
         return set() if open_key else rest
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    if isinstance(value, (int, float, str)):
+        return _fits_scalar(annotation, type(value).__name__, value)
+    return fits(fragment(annotation), value)
+
+
+@lru_cache(maxsize=4096)  # the layers of a network have few different values
+def _fits_scalar(annotation: Any, kind: str, value: Any) -> bool:  # 1, 1.0 and true are equal, so the kind counts
+    return fits(fragment(annotation), value)
 
 
 def _some(kind: str) -> str:
