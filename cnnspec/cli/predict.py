@@ -235,13 +235,27 @@ def _save(path: Path, output: Array, model: Model) -> None:
         from PIL import Image
     except ImportError as error:
         raise RunError("writing pictures needs Pillow", "pip install 'cnnspec[report]'") from error
-    Image.fromarray(_pixels(output, model)).save(path)
+    made = Image.fromarray(_pixels(output, model))
+    if model.learned.kind == "mask":  # the number of a class in each pixel, in colours that can be told apart
+        made.putpalette([level for number in range(256) for level in _colour(number)])
+    made.save(path)
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """Black for class 0; else by the bits of the number, as in the Pascal VOC data set."""
+    red = green = blue = 0
+    for bit in range(8):
+        red |= (number & 1) << (7 - bit)
+        green |= (number >> 1 & 1) << (7 - bit)
+        blue |= (number >> 2 & 1) << (7 - bit)
+        number >>= 3
+    return red, green, blue
 
 
 def _pixels(output: Array, model: Model) -> Array:
-    """An output as bytes (h, w) or (h, w, 3): classes from black to white, or pixels as before the normalisation."""
+    """An output as bytes (h, w) or (h, w, 3): the number of a class, or pixels as before the normalisation."""
     if model.learned.kind == "mask":
-        return np.rint(class_map(model, output) * (255 / max(len(output) - 1, 1))).astype(np.uint8)
+        return class_map(model, output)
     if output.ndim != 3 or len(output) not in (1, 3) or model.pixels is None:
         raise RunError(f"an output of {output.shape} is no picture", "write the numbers: -o outputs.npy")
     scale, shift = (values.reshape(-1, 1, 1) for values in _for_channels(model.pixels, len(output)))

@@ -1,6 +1,19 @@
 """Sources, transforms, augmentations and the order of batches."""
 
-from cnnspec.data import augmentation, cifar, digits, folder, mixing, mnist, synthetic, tables, transforms, warp
+from cnnspec.data import (
+    augmentation,
+    cifar,
+    digits,
+    folder,
+    mixing,
+    mnist,
+    picture_masks,
+    picture_table,
+    synthetic,
+    tables,
+    transforms,
+    warp,
+)
 from cnnspec.data.open import Data, Dataset, open_data, root_of
 from cnnspec.data.order import Order
 from cnnspec.data.pipeline import Pipeline
@@ -28,6 +41,8 @@ __all__ = [
     "mixing",
     "mnist",
     "open_data",
+    "picture_masks",
+    "picture_table",
     "root_of",
     "synthetic",
     "tables",

@@ -1,0 +1,123 @@
+"""Pictures with a mask each: the class of every pixel, paired by the names of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from cnnspec.data.labelled_pictures import Entry, LabelledPictures
+from cnnspec.data.picture_files import SUFFIXES, files_in
+from cnnspec.data.source import numbered
+from cnnspec.data.transforms import Resize
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import ClassCount
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import text
+from cnnspec.target import Kind
+
+BLACK_AND_WHITE = {0, 255}
+
+
+@register("image_masks")
+class ImageMasks(LabelledPictures):
+    """Pictures in train/images/ and, under the same names, masks in train/masks/, under the root; needs Pillow.
+
+    A mask has the number of a class in each pixel, as grey or as the index of a palette; masks of black and white alone
+    mean the classes 0 and 1. Masks are brought to another size without mixing classes.
+    """
+
+    train: Annotated[str, "folder of images/ and masks/, under the root"] = "train"
+    images: Annotated[str, "name of the folder with the pictures"] = "images"
+    masks: Annotated[str, "name of the folder with the masks"] = "masks"
+    classes: Annotated[ClassCount | None, "their number; counted in the masks where it is left out"] = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Numbers, where the spec says how many."""
+        return numbered(self.classes) if self.classes else ()
+
+    @property
+    def target_kind(self) -> Kind:
+        """A class for each pixel."""
+        return "mask"
+
+    def entries(self, place: Path) -> list[Entry]:
+        """Each picture with the path of its mask."""
+        pictures, masks = (
+            {path.relative_to(place / name).with_suffix("").as_posix(): path for path in _pictures(place / name)}
+            for name in (self.images, self.masks)
+        )
+        for one, other, what in ((pictures, masks, "mask"), (masks, pictures, "picture")):
+            alone = [path for name, path in one.items() if name not in other]
+            if alone:
+                folder = place / (self.masks if what == "mask" else self.images)
+                more = f" and {len(alone) - 1:,} more" if len(alone) > 1 else ""
+                raise DataError(
+                    f"{alone[0]}{more}: no {what} of the same name in {folder}",
+                    "name pictures and masks alike, or name their folders with images and masks in data.source",
+                )
+        return [(path, masks[name]) for name, path in pictures.items()]
+
+    def labelled(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+        """All masks; of one size."""
+        maps = {split: self._maps(entries) for split, entries in found.items()}
+        present = {int(value) for array in maps.values() for value in np.unique(array)}
+        if present <= BLACK_AND_WHITE and 255 in present:
+            maps = {split: array // 255 for split, array in maps.items()}
+            present = {value // 255 for value in present}
+        names = self.class_names or numbered(max(present) + 1)
+        for split, array in maps.items():
+            if array.max() >= len(names):
+                number = int(array.reshape(len(array), -1).max(axis=1).argmax())
+                raise DataError(
+                    f"{found[split][number][1]}: expected classes 0 to {len(names) - 1}, got {array[number].max()}",
+                    "raise data.source.classes, or give the pixels one of the classes",
+                )
+        return names, maps
+
+    def _maps(self, entries: list[Entry]) -> Array:
+        maps: list[Array] = []
+        for _, mask in entries:
+            found = read_mask(mask)
+            if self.size is not None:
+                found = Resize(size=self.size).move_maps(found[None])[0]
+            if maps and found.shape != maps[0].shape:
+                raise DataError(
+                    f"{mask}: expected masks of one size, {text(maps[0].shape)}, got {text(found.shape)}",
+                    "set size: [height, width] in data.source",
+                )
+            maps.append(found)
+        return np.stack(maps)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", "name the folder above it with --data DIR or data.root")
+    return [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def read_mask(path: Path) -> Array:
+    """The class of each pixel (h, w) of a picture file, of a palette its indices; DataError where that is unclear."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("image_masks needs Pillow", "pip install 'cnnspec[report]'") from error
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+    except Exception as error:  # Pillow raises what it likes on damaged bytes
+        raise DataError(f"{path}: cannot be read as a picture: {error}", "save the mask as a PNG file") from error
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+        raise DataError(
+            f"{path}: expected the number of a class, 0 to 255, in each pixel, got {values.dtype} {values.shape}",
+            "save the mask as a grey PNG, or one with a palette",
+        )
+    return values.astype(np.uint8)

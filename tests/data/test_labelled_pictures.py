@@ -1,0 +1,155 @@
+"""Pictures with masks, several labels or values, in folders and tables as people keep them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnspec.cli import main
+from cnnspec.data.picture_masks import ImageMasks, read_mask
+from cnnspec.data.picture_table import ImageTable
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def picture(path: Path, array: Array, *, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.fromarray(array)
+    if palette:
+        made = Image.fromarray(array, "L").convert("P")
+        made.putdata(array.ravel().tolist())
+    made.save(path)
+
+
+def shapes(
+    folder: Path, count: int = 12, *, levels: tuple[int, ...] = (0, 1, 2), **options: Any
+) -> tuple[Array, Array]:
+    """Pictures as bright as the classes of their masks."""
+    random = np.random.default_rng(0)
+    maps = np.repeat(np.repeat(random.integers(0, len(levels), (count, 4, 4)), 2, axis=1), 2, axis=2)
+    pixels = (maps * 100 + random.integers(0, 50, maps.shape)).astype(np.uint8)
+    for i in range(count):
+        picture(folder / "images" / f"{i:02}.png", pixels[i])
+        picture(folder / "masks" / f"{i:02}.png", np.array(levels, np.uint8)[maps[i]], **options)
+    return pixels, maps
+
+
+@pytest.mark.parametrize(("levels", "palette"), [((0, 1, 2), False), ((0, 1, 2), True), ((0, 255), False)])
+def test_masks_are_paired_by_name(tmp_path: Path, levels: tuple[int, ...], palette: bool) -> None:
+    pixels, maps = shapes(tmp_path / "train", levels=levels, palette=palette)
+    found = ImageMasks(held_out=0.25).read(tmp_path, download=False)
+    assert found.kind == "mask"
+    assert found.class_names == tuple(map(str, range(len(levels))))
+    both = [(found.splits[split].pixels, found.splits[split].labels) for split in ("train", "test")]
+    assert [len(images) for images, _ in both] == [9, 3]
+    for images, labels in both:
+        for image, label in zip(images, labels, strict=True):
+            number = next(i for i in range(12) if np.array_equal(pixels[i], image[0]))
+            np.testing.assert_array_equal(label, maps[number])
+
+
+def test_masks_of_another_size_mix_no_classes(tmp_path: Path) -> None:
+    _, maps = shapes(tmp_path / "train")
+    found = ImageMasks.of(size=[4, 4], held_out=0.25).read(tmp_path, download=False)
+    labels = np.concatenate([found.splits[split].labels for split in ("train", "test")])
+    assert labels.shape[1:] == (4, 4)
+    expected = {maps[i, ::2, ::2].tobytes() for i in range(12)}
+    assert {label.astype(maps.dtype).tobytes() for label in labels} == expected
+
+
+def test_what_is_wrong_with_masks_is_named(tmp_path: Path) -> None:
+    shapes(tmp_path / "train")
+    (tmp_path / "train" / "masks" / "03.png").unlink()
+    with pytest.raises(DataError, match=r"03.png: no mask of the same name in .*masks"):
+        ImageMasks().read(tmp_path, download=False)
+    picture(tmp_path / "train" / "masks" / "03.png", np.full((8, 8), 7, np.uint8))
+    with pytest.raises(DataError, match=r"03.png: expected classes 0 to 2, got 7"):
+        ImageMasks(classes=3).read(tmp_path, download=False)
+    picture(tmp_path / "train" / "masks" / "03.png", np.zeros((4, 8), np.uint8))
+    with pytest.raises(DataError, match="expected masks of one size"):
+        ImageMasks().read(tmp_path, download=False)
+    colours = np.zeros((8, 8, 3), np.uint8)
+    colours[0, 0] = 255, 0, 0
+    picture(tmp_path / "red.png", colours)
+    with pytest.raises(DataError, match="expected the number of a class"):
+        read_mask(tmp_path / "red.png")
+
+
+def test_a_network_learns_masks_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, maps = shapes(tmp_path / "data" / "train", 40)
+    spec = tmp_path / "net.yaml"
+    spec.write_text(
+        "cnnspec: 1\ninput: [1, 8, 8]\nname: net\nlayers:\n"
+        "  - {type: conv2d, filters: 16, kernel_size: 1, activation: relu}\n"
+        "  - {type: conv2d, filters: 3, kernel_size: 1}\n"
+        "data: {source: image_masks, root: data, validation: {fraction: 0.2}, augment: [flip]}\n"
+        "train: {epochs: 60, batch_size: 8, optimizer: {type: adam, learning_rate: 0.02}}\n"
+        'require: {test.mean_iou: ">= 0.95"}\n'
+    )
+    assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "runs")]) == 0
+    capsys.readouterr()
+    asked = str(tmp_path / "data" / "train" / "images" / "05.png")
+    run = str(tmp_path / "runs" / "net")
+    assert main(["predict", run, asked, "-o", str(tmp_path / "mask.png")]) == 0
+    drawn = read_mask(tmp_path / "mask.png")
+    assert (drawn == maps[5]).mean() > 0.95
+    assert main(["predict", run, asked, "--json"]) == 0
+    areas = json.loads(capsys.readouterr().out)["areas"]
+    assert areas == {str(k): pytest.approx((drawn == k).mean()) for k in range(3) if (drawn == k).any()}
+
+
+def table(folder: Path, lines: list[str], count: int = 10) -> None:
+    for i in range(count):
+        picture(folder / f"{i}.png", np.full((4, 4), 20 * i, np.uint8))
+    (folder / "train.csv").write_text("\n".join(lines))
+
+
+def test_a_table_of_values(tmp_path: Path) -> None:
+    table(tmp_path, ["file,age,weight", *(f"{i}.png,{i / 2},{-i}" for i in range(10))])
+    found = ImageTable(target="values").read(tmp_path, download=False)
+    assert found.class_names == ("age", "weight")
+    for images in found.splits.values():
+        brightness = images.pixels[:, 0, 0, 0] / 20
+        np.testing.assert_allclose(images.labels, np.stack((brightness / 2, -brightness), axis=1))
+
+
+@pytest.mark.parametrize("separator", ["|", "; "])
+def test_a_table_of_several_labels(tmp_path: Path, separator: str) -> None:
+    labels = [["cat"], ["dog", "cat"], [], ["bird"], ["dog"]] * 2
+    table(tmp_path, ["file,labels", *(f"{i}.png,{separator.join(names)}" for i, names in enumerate(labels))])
+    found = ImageTable(target="classes").read(tmp_path, download=False)
+    assert found.class_names == ("bird", "cat", "dog")
+    for images in found.splits.values():
+        for image, row in zip(images.pixels, images.labels, strict=True):
+            names = labels[image[0, 0, 0] // 20]
+            assert row.tolist() == [float(name in names) for name in found.class_names]
+
+
+def test_a_table_of_a_column_for_each_label(tmp_path: Path) -> None:
+    table(tmp_path, ["file;cat;dog", *(f"{i}.png;{i % 2};1" for i in range(10))])
+    found = ImageTable(target="classes").read(tmp_path, download=False)
+    assert found.class_names == ("cat", "dog")
+    assert found.splits["train"].labels[:, 1].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "target", "said"),
+    [
+        (["file,age", "0.png,old"], "values", "train.csv:2: column 2: expected a number, got 'old'"),
+        (["file,age", "77.png,3"], "values", "train.csv:2: .*77.png: no such file"),
+        (["file,age", "0.png,3,4"], "values", "train.csv:2: expected 2 columns, got 3"),
+        (["file"], "values", "expected columns of files and labels"),
+        (["file,a,b", "0.png,0.5,0.4"], "shares", "expected probabilities with a sum of 1"),
+        (["file,a,b", "0.png,1,3"], "classes", "expected 0 or 1 for each class, got 3"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, lines: list[str], target: str, said: str) -> None:
+    table(tmp_path, lines)
+    with pytest.raises(DataError, match=said):
+        ImageTable.of(target=target).read(tmp_path, download=False)
