@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, size
+
+Scale = Literal["1/255", "none"]  # by which pixels become 0 to 1, as `data.source.scale` says it
 
 LUMA = np.array([19595, 38470, 7471])  # of red, green and blue in grey, in units of 2^-16: ITU-R 601-2, as in Pillow
 HALF = 1 << 15
@@ -23,36 +27,36 @@ def refused(message: str, help: str) -> ImagesError:
     return error
 
 
-def as_pixels(array: Array, what: str) -> Array:
-    """Bytes of whole numbers from 0 to 255 in whatever type; ImagesError with the cure for all others.
+def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
+    """Bytes of numbers from 0 to 255 in whatever type, or from 0 to 1 where the training images were so (`none`).
 
-    Numbers from 0 to 1 are refused: as pixels they would be black, and to scale them would be a guess.
+    Numbers are rounded. ImagesError with the cure for all others: where pixels are 0 to 255, those from 0 to 1 would be
+    black, and to scale them would be a guess.
     """
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 and (scale == "1/255" or array.max(initial=0) > 1):
         return array
-    if array.dtype == bool:
-        raise refused(f"{what}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "biuf":
         raise refused(f"{what}: expected numbers, got {array.dtype}", "give an array of uint8")
     if array.size == 0:
         return array.astype(np.uint8)
+    most = 1 if scale == "none" else 255
     low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 255):
-        got = f"{low:g} to {high:g}" if array.dtype.kind == "f" else f"{low} to {high}"
-        cure = "(x // 257).astype('uint8') for 16 bits" if 255 < high <= 65535 and low >= 0 else "scale them to bytes"
-        raise refused(f"{what}: expected pixels from 0 to 255, got {array.dtype} from {got}", cure)
-    if array.dtype.kind == "f":
-        if 0 < high <= 1:
-            raise refused(
-                f"{what}: expected pixels from 0 to 255, got {array.dtype} from {low:g} to {high:g}",
-                "numpy.rint(x * 255).astype('uint8')",
-            )
-        if (array != np.rint(array)).any():
-            raise refused(
-                f"{what}: expected whole numbers from 0 to 255, got {array.dtype} with fractions",
-                "numpy.rint(x).astype('uint8'), if they are pixels; normalise by data.preprocess, not before",
-            )
-    return array.astype(np.uint8)
+    if array.dtype == bool and scale == "1/255":
+        raise refused(f"{what}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
+    between = bool(low >= 0 and high <= most)
+    if not between or (scale == "1/255" and array.dtype.kind == "f" and 0 < high <= 1):
+        got = (
+            f"{array.dtype} from {low:g} to {high:g}"
+            if array.dtype.kind == "f"
+            else f"{array.dtype} from {low} to {high}"
+        )
+        cure = "bring them to that range, by the range that training images were in"
+        if scale == "1/255" and between:
+            cure = "numpy.rint(x * 255).astype('uint8')"
+        elif scale == "1/255" and low >= 0 and 255 < high <= 65535:
+            cure = "(x // 257).astype('uint8') for 16 bits, (x // 16).astype('uint8') for 12"
+        raise refused(f"{what}: expected pixels from 0 to {most}, got {got}", cure)
+    return np.rint(array * np.float64(255 // most)).astype(np.uint8)
 
 
 def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array, tuple[str, ...]]:
@@ -117,7 +121,7 @@ def _in_channels(images: Array, c: int, what: str) -> tuple[Array, tuple[str, ..
     if (got, c) == (1, 3):
         return images.repeat(3, axis=1), ("rgb",) * len(images)
     if (got, c) == (3, 1):
-        pixels = as_pixels(images, what).astype(np.int64)
+        pixels = images.astype(np.int64)
         grey = (np.einsum("nchw,c->nhw", pixels, LUMA) + HALF) >> 16
         return grey.astype(np.uint8)[:, None], ("grey",) * len(images)
     help = "drop the fourth channel, which is transparency" if got == 4 else f"give images of {c} channels"

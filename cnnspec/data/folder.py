@@ -17,10 +17,12 @@ from cnnspec.data.source import Found, Images, Source
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Colour, Fraction, Pair
 from cnnspec.kernels.step import Array
+from cnnspec.memory import require_memory
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
 DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
+COPIES = 2  # of all pictures that are in memory at once: one by one, and together
 NAMED = 3  # files that a message names before it counts the others
 
 
@@ -118,12 +120,15 @@ class _Reading:
         self.conversions: list[str] = []
 
     def images(self) -> Images:
-        """All pictures, by class and name."""
-        pixels, labels = [], []
+        """All pictures, by class and name; RunError where they would not fit into memory."""
+        pixels: list[Array] = []
+        labels: list[int] = []
         for label, name in enumerate(self.names):
             for path in self.listing.pictures.get(name, ()):
                 picture = self.picture(path)
                 if picture is not None:
+                    if not pixels:
+                        self.foretell(picture)
                     pixels.append(picture)
                     labels.append(label)
         if not pixels:
@@ -131,6 +136,16 @@ class _Reading:
         self.alike("modes", "mode: rgb or mode: grey")
         self.alike("sizes", "size: [height, width]")
         return Images(np.stack(pixels), np.array(labels, np.int64))
+
+    def foretell(self, picture: Array) -> None:
+        """RunError where as many pictures of that size need more memory than there is."""
+        count = sum(len(self.listing.pictures.get(name, ())) for name in self.names)
+        shape = "x".join(map(str, picture.shape))
+        require_memory(
+            COPIES * count * picture.nbytes,
+            f"{self.folder}: reading {count:,} pictures of {shape}",
+            "make them smaller with data.source.size, or use fewer",
+        )
 
     def check_classes(self, images: Images, names: tuple[str, ...]) -> None:
         """DataError where a class has no picture to learn from."""

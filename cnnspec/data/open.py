@@ -146,10 +146,10 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
     except ShapeError as error:
         raise DataError(f"data.preprocess: {error}", error.help) from error
     if input is not None and behind != input:
-        raise DataError(
-            f"data: expected images of {text(input)}, which is the spec's input, got {text(behind)}",
-            f"write input: [{', '.join(map(str, behind))}], or resize the images under data.preprocess",
-        )
+        cure = f"write input: [{', '.join(map(str, behind))}], or resize the images under data.preprocess"
+        if (behind[-1], *behind[:-1]) == input:
+            cure = "channels come last in these arrays: write data.source.layout: nhwc"
+        raise DataError(f"data: expected images of {text(input)}, which is the spec's input, got {text(behind)}", cure)
     for split, images in found.splits.items():
         other = images.pixels.shape[1:]
         if other != shape:

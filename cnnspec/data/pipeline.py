@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from cnnspec.data.arrays import as_images, as_pixels, refused
+from cnnspec.data.arrays import Scale, as_images, as_pixels, refused
 from cnnspec.data.decode import Mode, PictureRules, read_picture
 from cnnspec.data.resize import resize
 from cnnspec.data.settings import DataSettings
@@ -38,6 +38,7 @@ class Pipeline:
     layout: Layout  # of arrays
     label: Literal["first", "last"]  # where a table may have it
     classes: tuple[str, ...] = ()
+    scale: Scale = "1/255"  # of the numbers in arrays
 
     @classmethod
     def of(cls, settings: DataSettings, input: Shape) -> Self:
@@ -48,25 +49,30 @@ class Pipeline:
         rules, names = source.picture_rules, settings.class_names
         return cls(input, source.image_shape, settings.preprocess, rules, layout, label, names)
 
-    def found(self, shape: Shape, classes: Sequence[str]) -> Self:
+    def found(self, shape: Shape, classes: Sequence[str], scale: Scale = "1/255") -> Self:
         """With what the training images have told."""
-        return replace(self, shape=shape, classes=tuple(classes))
+        return replace(self, shape=shape, classes=tuple(classes), scale=scale)
 
     def record(self) -> dict[str, Any]:
         """What a run keeps of it beside the spec, for `restored`."""
-        return {"pipeline": {"shape": self.shape, "layout": self.layout}, "classes": self.classes}
+        kept = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
+        return {"pipeline": kept, "classes": self.classes}
 
     def restored(self, record: object, where: str | Path) -> Self:
         """With what a run has kept; RunError where that is missing or damaged."""
         match record:
             case {
-                "pipeline": {"shape": None | [int(), int(), int()] as shape, "layout": "nchw" | "nhwc" as layout},
+                "pipeline": {
+                    "shape": None | [int(), int(), int()] as shape,
+                    "layout": "nchw" | "nhwc" as layout,
+                    "scale": "1/255" | "none" as scale,
+                },
                 "classes": [*classes],
             } if all(isinstance(name, str) for name in classes):
                 found = None if shape is None else tuple(shape)
-                made = replace(self, shape=found, layout=layout, classes=tuple(classes))
+                made = replace(self, shape=found, layout=layout, scale=scale, classes=tuple(classes))
             case _:
-                raise RunError(f"{where}: expected pipeline (shape and layout) and classes, got none", HELP)
+                raise RunError(f"{where}: expected pipeline (shape, layout, scale) and classes, got none", HELP)
         if made.shape is not None and made._behind(made.shape) != self.input:
             wrong = f"images of {text(made.shape)} do not become the input {text(self.input)}"
             raise RunError(f"{where}: pipeline: {wrong}", HELP)
@@ -110,8 +116,7 @@ class Pipeline:
         DataError where that is not certain, or values are no pixels.
         """
         shape = self._source_shape()
-        images, conversions = as_images(array, shape, self.layout, what)
-        pixels = as_pixels(images, what)
+        pixels, conversions = as_images(as_pixels(array, what, self.scale), shape, self.layout, what)
         if pixels.shape[2:] != shape[1:]:
             conversions = (*conversions, *["size"] * len(pixels))
         return self.prepared(resize(pixels, (shape[1], shape[2]))), conversions
@@ -126,9 +131,9 @@ class Pipeline:
             other = array.transpose(0, 3, 1, 2)
             for images in (other, array) if self.layout == "nhwc" else (array,):
                 if self._is_source(images.shape[1:]):
-                    return self.prepared(as_pixels(images, "images"))
+                    return self.prepared(as_pixels(images, "images", self.scale))
         if array.shape[1:] == self.input:
-            return as_pixels(array, "images")
+            return as_pixels(array, "images", self.scale)
         wanted = [self.input, *([self.shape] if self.shape not in (None, self.input) else [])]
         expected = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in wanted)
         turned = array.ndim == 4 and (self._is_source(other.shape[1:]) or other.shape[1:] == self.input)

@@ -197,7 +197,7 @@ def test_what_is_converted_is_told_once(run: str, tmp_path: Path, capsys: Captur
 
 def test_a_run_whose_record_was_changed_is_refused(run: str, tmp_path: Path, capsys: Captured) -> None:
     about = json.loads((Path(run) / "run.json").read_text())
-    assert about["pipeline"] == {"shape": [3, 8, 8], "layout": "nchw"}
+    assert about["pipeline"] == {"shape": [3, 8, 8], "layout": "nchw", "scale": "1/255"}
     assert about["classes"] == ["dark", "light"]
     about["pipeline"]["shape"] = [3, 9, 8]
     (Path(run) / "run.json").write_text(json.dumps(about))

@@ -30,11 +30,10 @@ def test_whole_numbers_of_bytes_are_pixels_in_any_type(dtype: str) -> None:
     [
         (np.array([0.0, 0.25, 1.0]), "float64 from 0 to 1", "rint"),
         (np.array([0.0, 1.0], np.float32), "float32 from 0 to 1", "rint"),
-        (np.array([0.5, 200.0]), "float64 with fractions", "data.preprocess"),
-        (np.array([-1.5, 1.5]), "float64 from -1.5 to 1.5", "scale"),
-        (np.array([np.nan, 1.5]), "float64 from nan to nan", "scale"),
+        (np.array([-1.5, 1.5]), "float64 from -1.5 to 1.5", "range"),
+        (np.array([np.nan, 1.5]), "float64 from nan to nan", "range"),
         (np.array([0, 4095], np.uint16), "uint16 from 0 to 4095", "257"),
-        (np.array([-1, 3]), "int64 from -1 to 3", "scale"),
+        (np.array([-1, 3]), "int64 from -1 to 3", "range"),
         (np.array([True, False]), "true and false", "255"),
         (np.array([1j]), "complex128", "uint8"),
         (np.array(["1"]), "<U1", "uint8"),
@@ -45,6 +44,19 @@ def test_other_numbers_are_refused_with_their_cure(values: Array, got: str, cure
         as_pixels(values, "x")
     assert cure in str(caught.value.help)
     assert isinstance(caught.value, ValueError)
+
+
+def test_numbers_from_0_to_1_are_pixels_where_training_had_such() -> None:
+    values = pixels(2, 3, 4, 5)
+    for array in (values / 255, (values / 255).astype(np.float32), values // 255, values // 255 > 0, values):
+        expected = values if array.dtype.kind == "f" or array is values else array.astype(np.uint8) * 255
+        np.testing.assert_array_equal(as_pixels(array, "x", "none"), expected)
+    with pytest.raises(DataError, match="x: expected pixels from 0 to 1, got float64 from 0 to 255"):
+        as_pixels(values.astype(float), "x", "none")
+
+
+def test_fractions_of_pixels_are_rounded() -> None:
+    assert as_pixels(np.array([0.4, 127.6, 254.9]), "x").tolist() == [0, 128, 255]
 
 
 def test_colour_and_grey_in_every_layout_that_is_certain() -> None:

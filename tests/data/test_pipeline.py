@@ -255,11 +255,12 @@ def test_a_saved_model_knows_its_training_images(tmp_path: Path) -> None:
     [
         {},
         {"pipeline": {"shape": [1, 8, 8]}, "classes": []},
-        {"pipeline": {"shape": [8, 8], "layout": "nchw"}, "classes": []},
-        {"pipeline": {"shape": [1, 8, 8], "layout": "chwn"}, "classes": []},
-        {"pipeline": {"shape": [1, 8, 8], "layout": "nchw"}, "classes": [1]},
-        {"pipeline": {"shape": [1, 8, 9], "layout": "nchw"}, "classes": ["a"]},
-        {"pipeline": {"shape": [0, -8, 8], "layout": "nchw"}, "classes": ["a"]},
+        {"pipeline": {"shape": [1, 8, 8], "layout": "nchw", "scale": "2"}, "classes": []},
+        {"pipeline": {"shape": [8, 8], "layout": "nchw", "scale": "1/255"}, "classes": []},
+        {"pipeline": {"shape": [1, 8, 8], "layout": "chwn", "scale": "1/255"}, "classes": []},
+        {"pipeline": {"shape": [1, 8, 8], "layout": "nchw", "scale": "1/255"}, "classes": [1]},
+        {"pipeline": {"shape": [1, 8, 9], "layout": "nchw", "scale": "1/255"}, "classes": ["a"]},
+        {"pipeline": {"shape": [0, -8, 8], "layout": "nchw", "scale": "1/255"}, "classes": ["a"]},
     ],
 )
 def test_a_record_that_was_changed_is_refused(record: dict[str, Any]) -> None:
