@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph import Graph
 from cnnspec.lints.warning import at, readers, warning
-from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
+from cnnspec.spec.entries import every
+from cnnspec.spec.model import BlockEntry, LayerEntry, Spec
 
 
 def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
@@ -54,7 +55,7 @@ def no_effect(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of ids that nothing refers to, but for the last layer's, which names the output."""
-    entries = list(_all(spec.layers))
+    entries = list(every(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
     read |= {value for entry in entries if isinstance(entry, BlockEntry) for _, value in entry.outputs}
@@ -65,14 +66,3 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         if named and entry.name not in read and entry.place.of("id") not in written:
             message = f"nothing refers to the id '{entry.name}'"
             yield warning("unused-id", message, entry.place.of("id"), entry.place, "remove the id, or refer to it")
-
-
-def _all(entries: tuple[Entry, ...]) -> Iterator[Entry]:
-    for entry in entries:
-        yield entry
-        match entry:
-            case ResidualEntry() | BlockEntry():
-                yield from _all(entry.body)
-            case ParallelEntry():
-                for branch in entry.branches:
-                    yield from _all(branch)

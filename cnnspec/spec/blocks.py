@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled, unreserved
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.grammar import is_name
+from cnnspec.spec.model import Entry
 from cnnspec.spec.names import INPUT
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, plain
@@ -48,6 +49,7 @@ class Blocks:
         self.findings, self.variables = findings, variables
         self.own: dict[str, Tree] = {} if own is None else own.values
         self.used: set[str] = set()
+        self.inputs_read: dict[str, set[str]] = {}
         self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
 
     def __contains__(self, name: object) -> bool:
@@ -99,6 +101,20 @@ class Blocks:
             message = f"inputs: '{INPUT}' is the first one's name in every block"
             raise self.findings.error("invalid-value", message, found[INPUT], where, help="choose another name")
         return found
+
+    def note_reads(self, called: str, ports: Container[str], prefix: str, entries: Iterable[Entry]) -> None:
+        """Note which inputs of a block the layers of an instance read."""
+        read = {name.removeprefix(prefix) for entry in entries for name in entry.inputs or ()}
+        self.inputs_read.setdefault(called, set()).update(name for name in read if name in ports)
+
+    def idle_inputs(self) -> Iterator[tuple[str, str, Span]]:
+        """Block, name and place of every input, but for the first, which nothing in its block reads."""
+        for called, names in self.inputs_read.items():
+            block = self.own.get(called)
+            given = block.get("inputs") if isinstance(block, Mapping) else None
+            for word in given.items[1:] if isinstance(given, Items) else ():
+                if plain(word) not in names:
+                    yield called, str(plain(word)), word.span
 
     def idle_parameters(self) -> Iterator[tuple[str, str, Span]]:
         """Block, name and place of every parameter that its block, which is used, makes no use of."""

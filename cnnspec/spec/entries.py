@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
+
+
+def every(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """All entries, each before those that are in it."""
+    for entry in entries:
+        yield entry
+        match entry:
+            case ResidualEntry() | BlockEntry():
+                yield from every(entry.body)
+            case ParallelEntry():
+                for branch in entry.branches:
+                    yield from every(branch)
 
 
 def frozen(entry: Entry) -> Entry:

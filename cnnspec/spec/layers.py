@@ -13,7 +13,7 @@ from cnnspec.layers.base import Layer
 from cnnspec.spec.arriving import Unknown, shape_after
 from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
-from cnnspec.spec.entries import frozen, tied
+from cnnspec.spec.entries import every, frozen, tied
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
@@ -289,6 +289,7 @@ class LayersBuilder(References):
             for port, shape in zip(ports, shapes, strict=False):
                 self.known(f"{prefix}.{port}", shape)
             body = self.entries(block.values["layers"], inner_scope, inner, used, (*chain, str(called)))
+            self.blocks.note_reads(str(called), ports, f"{prefix}.", every(body))
             last = index == count - 1
             outputs = self.outputs(block, inner, used)
             shape = self.shapes.get(outputs[0][1], Unknown()) if outputs else inner.above
@@ -375,6 +376,10 @@ class LayersBuilder(References):
                 help = "write repeat: 3 beside it, or share: ID of another use of the block"
                 raise self.findings.error("share-mismatch", message, given.span, where, help=help)
             return None
+        if "trainable" in item.values:
+            message = "trainable: that of the use whose parameters are shared holds here too"
+            help, span = "write it there, and leave it out here", item.keys["trainable"]
+            raise self.findings.error("share-mismatch", message, span, where, help=help)
         name, *more = self.references(given, names, where)
         if more or self.instances.get(name, ("",))[0] != called:
             message = f"share: '{name}' is no use of block '{called}'"

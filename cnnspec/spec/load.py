@@ -274,6 +274,9 @@ class _SpecLoader:
                 if name not in used:
                     code = f"unused-{section.removesuffix('s')}"
                     self.findings.warn(code, f"{what} '{name}' is never used", span, Where(section))
+        for block, name, span in self.blocks.idle_inputs():
+            message = f"input '{name}' of block '{block}' is never read"
+            self.findings.warn("unused-parameter", message, span, Where("blocks").down(block).down("inputs"))
         for block, name, span in self.blocks.idle_parameters():
             message = f"parameter '{name}' of block '{block}' is never used"
             self.findings.warn("unused-parameter", message, span, Where("blocks").down(block).down("params"))

@@ -48,10 +48,16 @@ def conditions(names: Sequence[str]) -> st.SearchStrategy[Any]:
 
 @st.composite
 def layers(draw: Draw, names: Sequence[str], blocks: Mapping[str, Any], depth: int) -> list[Any]:
-    """A list of items, one of which is a layer without a condition."""
-    kinds = ["layer", "layer", *(["residual", "parallel"] if depth else []), *(["use", "use"] if blocks else [])]
+    """A list of items, one of which is a layer without a condition; some are groups, some bare names of blocks."""
+    kinds = [
+        "layer",
+        "layer",
+        *(["residual", "parallel", "group"] if depth else []),
+        *(["use", "use"] if blocks else []),
+    ]
+    bare = [name for name, block in blocks.items() if "required" not in block["params"].values()]
     items: list[Any] = [layer(draw, names)]
-    for kind in draw(st.lists(st.sampled_from(kinds), max_size=3)):
+    for kind in draw(st.lists(st.sampled_from([*kinds, *(["bare"] if bare else [])]), max_size=3)):
         match kind:
             case "layer":
                 item = layer(draw, names)
@@ -59,6 +65,11 @@ def layers(draw: Draw, names: Sequence[str], blocks: Mapping[str, Any], depth: i
                 item = {"type": "residual", "body": draw(layers(names, blocks, depth - 1))}
             case "parallel":
                 item = {"type": "parallel", "branches": [draw(layers(names, blocks, depth - 1)) for _ in range(2)]}
+            case "group":
+                item = {"layers": draw(layers(names, blocks, depth - 1)), "when": draw(conditions(names))}
+            case "bare":
+                items.append(draw(st.sampled_from(bare)))
+                continue
             case _:
                 item = draw(uses(names, blocks))
         if draw(st.integers(0, 3)) == 0:
@@ -114,7 +125,8 @@ def value(text: Any, names: Names) -> Any:
 def by_hand(items: list[Any], names: Names, spec: dict[str, Any], channels: int) -> tuple[list[Any], int]:
     """The same layers without a block, a name or a condition, and the channels that they make."""
     made: list[Any] = []
-    for item in items:
+    for written in items:
+        item: dict[str, Any] = {"use": written} if isinstance(written, str) else written
         here = {**names, "in": channels, "in_height": HEIGHT, "in_width": WIDTH}
         if not value(item.get("when", True), here):
             continue
@@ -123,6 +135,9 @@ def by_hand(items: list[Any], names: Names, spec: dict[str, Any], channels: int)
             for index in range(count):
                 inner, channels = used(item, index, count, names, spec, channels)
                 made += inner
+        elif "layers" in item:
+            inner, channels = by_hand(item["layers"], names, spec, channels)
+            made += inner
         elif item["type"] == "residual":
             body, channels = by_hand(item["body"], names, spec, channels)
             made.append({"type": "residual", "body": body})
@@ -145,7 +160,7 @@ def used(
     arriving = {"in": channels, "in_height": HEIGHT, "in_width": WIDTH}
     outside = {**names, **arriving, "index": counter}
     inside = {**variables(spec), **arriving, "index": counter}
-    given = {**item["with"], **(item.get("first", {}) if index == 0 else {})}
+    given = {**item.get("with", {}), **(item.get("first", {}) if index == 0 else {})}
     given |= item.get("last", {}) if index == count - 1 else {}
     for name, default in block["params"].items():
         inside[name] = value(given[name], outside) if name in given else value(default, inside)

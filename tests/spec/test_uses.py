@@ -123,6 +123,15 @@ def test_inputs_that_are_declared_wrongly(inputs: str, message: str) -> None:
     assert message in [found.message for found in told(text)]
 
 
+def test_an_input_that_nothing_reads_is_warned_of() -> None:
+    blocks = "blocks: {one: {inputs: [x, y, z], layers: [{type: add, from: [x, z]}]}}\n"
+    spec = loads(f"{HEAD}{blocks}layers:\n{TWO}  - {{use: one, from: [a, b, a], repeat: 2}}")
+    assert [(found.code, found.message) for found in spec.warnings] == [
+        ("unused-parameter", "input 'y' of block 'one' is never read")
+    ]
+    assert not loads(f"{HEAD}{GATE}layers:\n{TWO}  - {{use: gated, from: [a, b]}}").warnings
+
+
 SPLIT = """
 blocks:
   halves:
@@ -221,6 +230,10 @@ def test_a_tied_use_is_frozen_where_its_owner_is() -> None:
     [
         ("[{use: unit, share: true}]", "share: true ties the repetitions of a block, and this one is not repeated"),
         ("[{id: a, type: relu}, {use: unit, share: a}]", "share: 'a' is no use of block 'unit'"),
+        (
+            "[{id: a, use: unit}, {use: unit, share: a, trainable: false}]",
+            "trainable: that of the use whose parameters are shared holds here too",
+        ),
         ("[{use: unit, share: nothing}]", "unknown layer above 'nothing'"),
         (
             "[{id: a, use: unit}, {id: b, use: unit, share: a, with: {kernel_size: 5}}]",
