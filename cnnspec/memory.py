@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +60,10 @@ def _system_bytes() -> int | None:
 
 def _process_bounds() -> Iterator[int]:
     """What the limit of the address space (`ulimit -v`) leaves."""
-    if sys.platform == "win32":
+    try:
+        import resource  # which Windows lacks
+    except ImportError:
         return
-    import resource
-
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     try:
         used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -115,6 +115,10 @@ def loss(settings: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         raise RunError(f"no counterpart of the loss {chosen} in PyTorch is known here", "use softmax_cross_entropy")
     if settings.reads_input:
         return lambda y, x, labels: compare[chosen](y, x)
+    if chosen == "binary_cross_entropy":  # one output is the chance of the second of two classes
+        return lambda y, x, labels: compare[chosen](
+            y, functional.one_hot(labels, max(2, y.shape[1])).to(y.dtype)[:, -y.shape[1] :]
+        )
     return lambda y, x, labels: compare[chosen](y, functional.one_hot(labels, y.shape[1]).to(y.dtype))
 
 

@@ -13,7 +13,7 @@ SPECS = Path(__file__).parents[2] / "specs"
 
 def test_lenet_on_the_digits() -> None:
     rows = compile(SPECS / "lenet.yaml").fit()
-    assert rows[-1]["test.accuracy"] >= 0.985
+    assert rows[-1]["test.accuracy"] >= 0.98  # as the spec requires; five seeds gave 0.981 to 0.992
 
 
 @pytest.mark.slow

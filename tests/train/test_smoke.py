@@ -91,7 +91,7 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
         ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
         ("learning_rate: 0.1", "learning_rate: 1000", "one batch learned in 'second'"),
-        ("  - flatten\n", "  - {type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'dropout_1'"),
+        ("  - flatten\n", "  - {id: b, type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'b'"),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
