@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -293,18 +294,23 @@ def _response_norm(call: Call) -> Tensor:
     return x / (layer.k + layer.alpha / size * window) ** layer.beta
 
 
-def _multiply(call: Call) -> Tensor:
-    first, *others = [x[:, None, None] if len(x.shape) < len(call.node.shape) + 1 else x for x in call.inputs]
-    for other in others:
-        first = first * other
-    return first
+def _merged(function: Callable[[Any, Tensor, Tensor], Tensor]) -> Function:
+    """One input after the other, vectors as 1x1 maps beside maps; the function is given NumPy's names first."""
+
+    def merge(call: Call) -> Tensor:
+        rank = len(call.node.shape) + 1
+        whole = [x[:, None, None] if len(x.shape) < rank else x for x in call.inputs]
+        return reduce(partial(function, call.array), whole)
+
+    return merge
 
 
-def _add(call: Call) -> Tensor:
-    first, *others = call.inputs
-    for other in others:
-        first = first + other
-    return first
+def _scale_shift(call: Call) -> Tensor:
+    scale, shift = (
+        call.arrays.get(name, np.array(getattr(call.layer, name) or neutral, np.float32))
+        for name, neutral in (("scale", 1.0), ("shift", 0.0))
+    )
+    return call.x * scale + shift
 
 
 def _channel_shuffle(call: Call) -> Tensor:
@@ -335,7 +341,7 @@ def _crop(call: Call) -> Tensor:
 
 def _slice(call: Call) -> Tensor:
     layer = call.layer
-    rows, columns, channels = (slice(p.start, p.stop, p.step) for p in (layer.rows, layer.columns, layer.channels))
+    channels, rows, columns = layer.slices(call.node.input_shapes[0])
     return call.x[:, rows, columns, channels]
 
 
@@ -380,10 +386,12 @@ def _activation(name: str) -> Function:
 
 FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _resampled,
-    "add": _add,
+    "abs": _plain(lambda own, x, layer: own.array.absolute(x)),
+    "add": _merged(lambda array, x, other: x + other),
     "avg_pool2d": lambda call: _mean_of_windows(call, call.x, whole=call.layer.count_include_pad),
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
+    "clip": _plain(lambda own, x, layer: own.array.clip(x, layer.min, layer.max)),
     "concat": lambda call: call.array.concatenate(list(call.inputs), -1),
     "conv2d": _convolution,
     "conv_transpose2d": _transposed,
@@ -393,6 +401,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "drop_path": _dropping(lambda shape: (shape[0], *(1,) * (len(shape) - 1))),
     "dropout": _dropping(lambda shape: shape),
     "elu": _plain(lambda own, x, layer: own.activation.elu(x, layer.alpha)),
+    "exp": _plain(lambda own, x, layer: own.array.exp(x)),
     "flatten": _reshape,
     "gelu": _plain(lambda own, x, layer: own.activation.gelu(x, approximate=layer.approximate == "tanh")),
     "global_avg_pool2d": _plain(lambda own, x, layer: own.array.mean(x, axis=(1, 2))),
@@ -406,8 +415,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
     "max_pool2d": _max_pool,
+    "maximum": _merged(lambda array, x, other: array.maximum(x, other)),
+    "minimum": _merged(lambda array, x, other: array.minimum(x, other)),
     "mish": _plain(lambda own, x, layer: x * own.array.tanh(own.activation.softplus(x))),
-    "multiply": _multiply,
+    "multiply": _merged(lambda array, x, other: x * other),
     "permute": _permute,
     "pixel_shuffle": _pixel_shuffle,
     "prelu": lambda call: call.array.maximum(call.x, 0) + call.arrays["weight"] * call.array.minimum(call.x, 0),
@@ -415,6 +426,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "relu6": _activation("relu6"),
     "reshape": _reshape,
     "rms_norm": _rms_norm,
+    "scale_shift": _scale_shift,
     "selu": _activation("selu"),
     "separable_conv2d": _separable,
     "sigmoid": _activation("sigmoid"),
@@ -423,6 +435,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "softmax": _activation("softmax"),
     "softplus": _activation("softplus"),
     "spatial_dropout2d": _dropping(lambda shape: (shape[0], 1, 1, shape[-1])),
+    "square": _plain(lambda own, x, layer: x * x),
+    "subtract": _merged(lambda array, x, other: x - other),
     "tanh": _plain(lambda own, x, layer: own.array.tanh(x)),
     "upsample2d": _resampled,
     "zero_pad2d": _zero_pad,

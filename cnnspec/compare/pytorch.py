@@ -7,7 +7,9 @@ races against, and the strongest check that this library computes what it says.
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from cnnspec.diagnostics import RunError
@@ -254,18 +256,34 @@ def _response_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], traini
     return x / (layer.k + layer.alpha * mean) ** layer.beta
 
 
-def _multiply(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
-    first, *others = [x[:, :, None, None] if x.ndim < len(node.shape) + 1 else x for x in inputs]
-    for other in others:
-        first = first * other
-    return first
+def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
+    """One input after the other, vectors as 1x1 maps beside maps."""
+
+    def merge(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+        return reduce(function, [x[:, :, None, None] if x.ndim < len(node.shape) + 1 else x for x in inputs])
+
+    return merge
 
 
-def _add(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
-    first, *others = inputs
-    for other in others:
-        first = first + other
-    return first
+def _first_of_equals(greater: bool) -> Function:
+    """Not `maximum`, which divides the gradient among equals."""
+
+    def choose(left: Tensor, right: Tensor) -> Tensor:
+        return torch().where(left >= right if greater else left <= right, left, right)
+
+    return _merged(choose)
+
+
+NEUTRAL = {"scale": 1.0, "shift": 0.0}
+
+
+def _scale_shift(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    x = inputs[0]
+    shape = (-1, *(1,) * (x.ndim - 2))
+    scale, shift = (arrays.get(name, getattr(layer, name) or (neutral,)) for name, neutral in NEUTRAL.items())
+    scale, shift = (torch().as_tensor(array, dtype=x.dtype).reshape(shape) for array in (scale, shift))
+    return x * scale + shift
 
 
 def _channel_shuffle(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
@@ -291,8 +309,7 @@ def _crop(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool)
 
 def _slice(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    parts = (slice(part.start, part.stop, part.step) for part in (layer.channels, layer.rows, layer.columns))
-    return inputs[0][(slice(None), *parts)]
+    return inputs[0][(slice(None), *layer.slices(node.input_shapes[0]))]
 
 
 def _permute(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
@@ -322,10 +339,12 @@ def _dropping(name: str) -> Function:
 
 FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _plain(lambda t, x, layer: t.nn.functional.adaptive_avg_pool2d(x, layer.output_size)),
-    "add": _add,
+    "abs": _plain(lambda t, x, layer: x.abs()),
+    "add": _merged(operator.add),
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
+    "clip": _plain(lambda t, x, layer: x.clip(layer.min, layer.max)),
     "concat": lambda node, arrays, inputs, training: torch().cat(list(inputs), 1),
     "conv2d": _convolution,
     "conv_transpose2d": _transposed,
@@ -337,6 +356,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "drop_path": _drop_path,
     "dropout": _dropping("dropout"),
     "elu": _plain(lambda t, x, layer: t.nn.functional.elu(x, layer.alpha)),
+    "exp": _plain(lambda t, x, layer: x.exp()),
     "flatten": _plain(lambda t, x, layer: x.flatten(1)),
     "gelu": _plain(lambda t, x, layer: t.nn.functional.gelu(x, approximate=layer.approximate)),
     "global_avg_pool2d": _plain(lambda t, x, layer: x.mean((2, 3))),
@@ -350,8 +370,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
     "max_pool2d": _max_pool,
+    "maximum": _first_of_equals(True),
+    "minimum": _first_of_equals(False),
     "mish": _plain(lambda t, x, layer: t.nn.functional.mish(x)),
-    "multiply": _multiply,
+    "multiply": _merged(operator.mul),
     "permute": _permute,
     "pixel_shuffle": _plain(lambda t, x, layer: t.nn.functional.pixel_shuffle(x, layer.factor)),
     "prelu": lambda node, arrays, inputs, training: _functional().prelu(inputs[0], arrays["weight"]),
@@ -359,6 +381,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "relu6": _plain(lambda t, x, layer: t.nn.functional.relu6(x)),
     "reshape": _plain(lambda t, x, layer: x.reshape(-1, *layer.shape)),
     "rms_norm": _rms_norm,
+    "scale_shift": _scale_shift,
     "selu": _plain(lambda t, x, layer: t.selu(x)),
     "separable_conv2d": _separable,
     "sigmoid": _plain(lambda t, x, layer: t.sigmoid(x)),
@@ -367,6 +390,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "softmax": _plain(lambda t, x, layer: t.softmax(x, 1)),
     "softplus": _plain(lambda t, x, layer: t.nn.functional.softplus(x)),
     "spatial_dropout2d": _dropping("dropout2d"),
+    "square": _plain(lambda t, x, layer: x.square()),
+    "subtract": _merged(operator.sub),
     "tanh": _plain(lambda t, x, layer: t.tanh(x)),
     "upsample2d": _upsample,
     "zero_pad2d": _zero_pad,

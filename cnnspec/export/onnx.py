@@ -246,7 +246,16 @@ def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None
     made.add("LRN", inputs, node.name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
 
 
-def _multiply(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+def _merge(operator: str) -> Writer:
+    """An operator of two inputs, on one after the other; vectors beside maps are 1x1 maps."""
+
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+        _merged(made, node, inputs, operator)
+
+    return write
+
+
+def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str) -> None:
     whole = [
         made.add("Reshape", [name, made.constant("as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
         if len(shape) < len(node.shape)
@@ -255,7 +264,7 @@ def _multiply(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     ]
     product = whole[0]
     for i, other in enumerate(whole[1:], 2):
-        product = made.add("Mul", [product, other], node.name if i == len(whole) else f"{node.name}.{i}")
+        product = made.add(operator, [product, other], node.name if i == len(whole) else f"{node.name}.{i}")
     if len(whole) == 1:
         made.add("Identity", whole, node.name)
 
@@ -268,6 +277,32 @@ def _prelu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 def _relu6(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     bounds = [made.constant("zero", np.float32(0)), made.constant("six", np.float32(6))]
     made.add("Clip", [*inputs, *bounds], node.name)
+
+
+def _clip(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    bounds = [
+        "" if bound is None else made.constant(f"{node.name}.{name}", np.float32(bound))
+        for name, bound in (("min", layer.min), ("max", layer.max))
+    ]
+    made.add("Clip", [*inputs, *bounds], node.name)
+
+
+def _square(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    made.add("Mul", [*inputs, *inputs], node.name)
+
+
+def _scale_shift(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    shape = (-1, *(1,) * (len(node.shape) - 1))
+    (last,), given = inputs, [name for name in ("scale", "shift") if getattr(layer, name) is not None]
+    for name in given:
+        if layer.learned:
+            array = made.parameter(node, name, shape)
+        else:
+            array = made.constant(f"{node.name}.{name}", np.array(getattr(layer, name), np.float32).reshape(shape))
+        output = node.name if name == given[-1] else f"{node.name}.scaled"
+        last = made.add("Mul" if name == "scale" else "Add", [last, array], output)
 
 
 def _silu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -317,8 +352,7 @@ def _crop(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 def _slice(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
-    parts = zip((layer.channels, layer.rows, layer.columns), node.input_shapes[0], strict=True)
-    _cut(made, node, inputs, [(part.start, part.stop or length, part.step) for part, length in parts])
+    _cut(made, node, inputs, [(part.start, part.stop, part.step) for part in layer.slices(node.input_shapes[0])])
 
 
 def _permute(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -340,10 +374,12 @@ def _constant_attributes(operator: str, **attributes: Any) -> Writer:
 
 WRITERS: Mapping[str, Writer] = {
     "adaptive_avg_pool2d": _adaptive,
-    "add": _plain("Sum"),
+    "abs": _plain("Abs"),
+    "add": _merge("Add"),
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
+    "clip": _clip,
     "concat": _constant_attributes("Concat", axis=1),
     "conv2d": _convolution,
     "conv_transpose2d": _transposed,
@@ -351,6 +387,7 @@ WRITERS: Mapping[str, Writer] = {
     "dense": _dense,
     "depthwise_conv2d": _convolution,
     "elu": _plain("Elu", alpha="alpha"),
+    "exp": _plain("Exp"),
     "flatten": _plain("Flatten"),
     "gelu": _plain("Gelu", approximate="approximate"),
     "global_avg_pool2d": _global("GlobalAveragePool"),
@@ -364,8 +401,10 @@ WRITERS: Mapping[str, Writer] = {
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
     "max_pool2d": _max_pool,
+    "maximum": _merge("Max"),
+    "minimum": _merge("Min"),
     "mish": _plain("Mish"),
-    "multiply": _multiply,
+    "multiply": _merge("Mul"),
     "permute": _permute,
     "pixel_shuffle": _pixel_shuffle,
     "prelu": _prelu,
@@ -373,6 +412,7 @@ WRITERS: Mapping[str, Writer] = {
     "relu6": _relu6,
     "reshape": _reshape,
     "rms_norm": _rms_norm,
+    "scale_shift": _scale_shift,
     "selu": _plain("Selu"),
     "separable_conv2d": _separable,
     "sigmoid": _plain("Sigmoid"),
@@ -380,6 +420,8 @@ WRITERS: Mapping[str, Writer] = {
     "slice": _slice,
     "softmax": _constant_attributes("Softmax", axis=1),
     "softplus": _plain("Softplus"),
+    "square": _square,
+    "subtract": _merge("Sub"),
     "tanh": _plain("Tanh"),
     "upsample2d": _upsample,
     "zero_pad2d": _zero_pad,

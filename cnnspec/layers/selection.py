@@ -47,25 +47,50 @@ class Permute(Layer):
 
 
 class Range(Declaration):
-    """Positions start, start + step, ... below stop."""
+    """Positions start, start + step, ... below stop; or one of several parts of equal length."""
 
     kind: ClassVar[str] = "section"
 
     start: Annotated[NonNegativeInt, "the first position"] = 0
     stop: Annotated[PositiveInt | None, "the position behind the last one; the end unless given"] = None
     step: Annotated[PositiveInt, "from one position to the next"] = 1
+    part: Annotated[PositiveInt | None, "which of equal parts, 1 the first, instead of start and stop"] = None
+    of: Annotated[PositiveInt | None, "into how many parts the axis is cut"] = None  # type: ignore[assignment]
 
     def within(self, length: int, field: str) -> slice:
-        """Return the range as a slice of an axis; ShapeError where it leads out of it."""
+        """Return the range as a slice of an axis; ShapeError where it leads out of it or parts would be unequal."""
+        if self.part is not None or self.of is not None:
+            return self._part(length, field)
         stop = length if self.stop is None else self.stop
         if stop > length or self.start >= stop:
             raise ShapeError(f"expected a range within 0 to {length}, got {self.start} to {stop}", field=field)
         return slice(self.start, stop, self.step)
 
+    def _part(self, length: int, field: str) -> slice:
+        if self.part is None or self.of is None or self.start or self.stop is not None or self.step != 1:
+            raise ShapeError(
+                "expected part and of together, without start, stop and step",
+                field=field,
+                help="write {part: 1, of: 2} for the first half",
+            )
+        if self.part > self.of or length % self.of:
+            problem = f"part {self.part} of {self.of}" if self.part > self.of else f"{self.of} parts of {length}"
+            raise ShapeError(
+                f"expected a part that there is, of parts of equal length, got {problem}",
+                field=field,
+                help=f"parts are counted from 1, and their number divides {length}",
+            )
+        size = length // self.of
+        return slice((self.part - 1) * size, self.part * size, 1)
+
 
 @register("slice")
 class Slice(Layer):
-    """A part of a map: y[c,i,j] = x[c0 + c sc, i0 + i si, j0 + j sj]."""
+    """A part of a map: y[c,i,j] = x[c0 + c sc, i0 + i si, j0 + j sj].
+
+    Each axis takes a range, as in `rows: {start: 1, stop: 9, step: 2}`, counted from 0 and without the stop; or one of
+    several equal parts, as in `channels: {part: 2, of: 2}`, the second half.
+    """
 
     channels: Annotated[Range, "which channels"] = Range()
     rows: Annotated[Range, "which rows"] = Range()
@@ -73,9 +98,10 @@ class Slice(Layer):
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return how many channels, rows and columns are selected."""
-        return tuple(len(range(*part.indices(1 << 62))) for part in self._slices(*inputs[0]))
+        return tuple(len(range(*part.indices(1 << 62))) for part in self.slices(inputs[0]))
 
-    def _slices(self, *shape: int) -> tuple[slice, slice, slice]:
+    def slices(self, shape: Shape) -> tuple[slice, slice, slice]:
+        """Return the channels, rows and columns of a map (c, h, w) that are selected; ShapeError outside of it."""
         channels, height, width = expect_map(shape, self.type_name)
         return (
             self.channels.within(channels, "channels"),
@@ -94,6 +120,6 @@ class Slice(Layer):
         return Backward([*clear([o.dx]), copy(o.dy, self._part(o.dx))])
 
     def _part(self, array: Array) -> Array:
-        channels, rows, columns = self._slices(*map_shape(array))
+        channels, rows, columns = self.slices(map_shape(array))
         part: Any = array[rows, channels, columns]
         return np.asarray(part)

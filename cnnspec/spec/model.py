@@ -49,7 +49,7 @@ class ResidualEntry:
 
 @dataclass(frozen=True, slots=True)
 class ParallelEntry:
-    """Branches that read the same input, merged by `concat`, `add` or `multiply`; an empty branch is the identity."""
+    """Branches that read the same input and are merged by `concat`, `add`, ...; an empty branch is the identity."""
 
     name: str
     branches: tuple[tuple[Entry, ...], ...]

@@ -60,11 +60,24 @@ layers:
   - hard_sigmoid
   - {type: pixel_shuffle, factor: 2}
   - relu6
+  - {type: clip, min: 0.1, max: 3}
+  - {type: scale_shift, scale: 0.3, shift: 0.1}
+  - {type: scale_shift, scale: 2, shift: none, learned: false, id: scaled}
+  - {type: slice, channels: {part: 1, of: 2}, id: part}
+  - square
+  - exp
+  - {type: slice, channels: {part: 2, of: 2}, from: scaled, id: other}
+  - abs
+  - {type: subtract, from: [part, other], id: difference}
+  - {type: maximum, from: [difference, part, other]}
+  - {type: minimum, from: [difference, part]}
+  - {type: global_avg_pool2d, id: mean}
+  - {type: add, broadcast: true, from: [difference, mean]}
   - {type: max_pool2d, kernel_size: 3, stride: 2, padding: same, ceil_mode: true}
   - {id: fork, type: leaky_relu}
   - {id: gate, type: global_max_pool2d, from: fork}
   - {type: multiply, from: [fork, gate]}
-  - {type: reshape, shape: [60]}
+  - flatten
   - sigmoid
   - {type: dense, units: 10, bias: none}
   - tanh

@@ -263,7 +263,7 @@ class _Drawing:
             items = [self.value("", part["items"]) for _ in range(length)]
             return self.reshaped() if name == "shape" else items
         if kind == "object":
-            inner = {key: self.value(key, value) for key, value in part["properties"].items() if self.chance(0.5)}
+            inner = {key: self.value(key, value) for key, value in part.get("properties", {}).items() if self.chance(0.5)}
             return {key: value for key, value in inner.items() if value is not None}
         if kind == "boolean":
             return self.chance(0.5)

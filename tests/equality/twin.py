@@ -95,10 +95,18 @@ def _layer_norm(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     return pytorch.FUNCTIONS["layer_norm"](node, arrays, inputs, training)
 
 
+def _clip(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    """PyTorch's own gradient is 1 at a bound, where relu's at 0 is 0."""
+    t, layer, x = pytorch.torch(), node.layer, inputs[0]
+    x = x if layer.min is None else t.where(x > layer.min, x, layer.min)  # type: ignore[attr-defined]
+    return x if layer.max is None else t.where(x < layer.max, x, layer.max)  # type: ignore[attr-defined]
+
+
 # where PyTorch's own is less exact than float64 or wrong, or has no gradient
 OWN: Mapping[str, pytorch.Function] = {
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
+    "clip": _clip,
     "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
     "layer_norm": _layer_norm,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnspec.layers.merge import Add, Concat, Fork, Multiply
+from cnnspec.layers.base import Layer
+from cnnspec.layers.merge import Add, Concat, Fork, Maximum, Minimum, Multiply, Subtract
 from cnnspec.shapes import Shape, ShapeError
 from tests.layers.harness import Bench
 
@@ -33,6 +34,30 @@ def test_multiply_repeats_gates_over_maps(gate: Shape) -> None:
     x, factor = bench.inputs
     expected = x * (factor[None, :, None, :] if factor.ndim == 2 else factor)
     np.testing.assert_array_equal(bench.forward(), expected)
+
+
+@pytest.mark.parametrize("other", [(2,), (2, 1, 1), (1, 3, 4), (1, 1, 1), MAP])
+@pytest.mark.parametrize(
+    ("layer", "operation"),
+    [(Add(broadcast=True), np.add), (Subtract(), np.subtract), (Maximum(), np.maximum), (Minimum(), np.minimum)],
+)
+def test_merges_repeat_axes_of_length_one(layer: Layer, operation: np.ufunc, other: Shape) -> None:
+    bench = Bench(layer, [MAP, other])
+    left, right = bench.inputs
+    expected = operation(left, right[None, :, None, :] if right.ndim == 2 else right)
+    np.testing.assert_array_equal(bench.forward(), expected)
+
+
+@pytest.mark.parametrize("layer", [Maximum(), Minimum()])
+def test_the_gradient_of_equals_goes_to_the_first(layer: Layer) -> None:
+    bench = Bench(layer, [MAP, MAP, MAP])
+    for x in bench.shards[0].operands.inputs:
+        x.fill(0.5)
+    bench.forward()
+    bench.backward()
+    first, *others = bench.input_grads
+    np.testing.assert_array_equal(first, bench.output_grads[0])
+    assert not any(other.any() for other in others)
 
 
 def test_one_input_passes_through_every_merge() -> None:
@@ -66,4 +91,5 @@ def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ShapeError, match="expected axes of length 1 or of 3x3x4, got 2x3x4 as input 1") as caught:
         Multiply().infer_shape(MAP, (3, 1, 1))
     assert caught.value.field == "from"
-    assert caught.value.help == "a gate is a vector or a 1x1 map with as many channels as the map"
+    assert caught.value.help is not None
+    assert "a vector or a 1x1 map with as many channels" in caught.value.help

@@ -267,6 +267,21 @@ def multiply(draw: Draw) -> Case:
     return new("multiply"), draw(st.permutations([(c, h, w), gate])), "Mul", inputs_alone, {}
 
 
+def broadcast(name: str, operator: str, **fields: Any) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        c, h, w = draw(maps)
+        other = draw(st.sampled_from([(c, h, w), (c, 1, 1), (1, h, w), (1, 1, 1)]))
+        return new(name, **fields), draw(st.permutations([(c, h, w), other])), operator, inputs_alone, {}
+
+    return case
+
+
+def clip(draw: Draw) -> Case:
+    low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
+    bounds = [np.float64(low - 1), np.float64(high)]
+    return new("clip", min=low - 1, max=high), [draw(shapes)], "Clip", lambda b: [b.inputs[0] * 4, *bounds], {}
+
+
 def merged(name: str, operator: str) -> Callable[[Draw], Case]:
     def case(draw: Draw) -> Case:
         shape = draw(shapes)
@@ -286,9 +301,12 @@ def pooled(name: str, operator: str) -> Callable[[Draw], Case]:
 
 
 CASES: Mapping[str, Callable[[Draw], Case]] = {
+    "abs": simple("abs", "Abs"),
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "add": merged("add", "Sum"),
+    "add with broadcast": broadcast("add", "Add", broadcast=True),
     "batch_norm": batch_norm,
+    "clip": clip,
     "concat": merged("concat", "Concat"),
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
@@ -297,6 +315,7 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "depthwise_conv2d": depthwise,
     "dropout": dropout,
     "elu": simple("elu", "Elu", alpha="alpha"),
+    "exp": simple("exp", "Exp"),
     "flatten": simple("flatten", "Flatten"),
     "gelu": gelu,
     "global_avg_pool2d": pooled("global_avg_pool2d", "GlobalAveragePool"),
@@ -308,6 +327,8 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "layer_norm": layer_norm,
     "leaky_relu": simple("leaky_relu", "LeakyRelu", negative_slope="alpha"),
     "local_response_norm": local_response_norm,
+    "maximum": broadcast("maximum", "Max"),
+    "minimum": broadcast("minimum", "Min"),
     "mish": simple("mish", "Mish"),
     "multiply": multiply,
     "permute": permute,
@@ -322,6 +343,7 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "slice": slices,
     "softmax": softmax,
     "softplus": simple("softplus", "Softplus"),
+    "subtract": broadcast("subtract", "Sub"),
     "tanh": simple("tanh", "Tanh"),
     "upsample2d": upsample2d,
     "zero_pad2d": zero_pad2d,

@@ -140,7 +140,7 @@ def part_of(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Pa
 def _declared(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
     match layer.row_reads:
         case "elementwise":
-            return Part(rows, layer, rows) if len({_rows(shape) for shape in inputs}) == 1 else None
+            return Part(rows, layer, rows) if len({(len(shape), _rows(shape)) for shape in inputs}) == 1 else None
         case "units":
             of_rows = layer.but(units=rows.stop - rows.start)
             return Part(rows, of_rows, slice(0, size(inputs[0])), own_params=True)
