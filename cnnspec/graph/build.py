@@ -13,6 +13,7 @@ from cnnspec.layers.base import Layer, Parameter
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
+from cnnspec.spec.names import ABOVE
 from cnnspec.spec.place import Place
 
 MOST_VALUES = 10**15  # of one array: four petabytes
@@ -71,7 +72,7 @@ class _Builder:
             sources = (
                 (value,)
                 if entry.inputs is None
-                else tuple(scope_input if name == INPUT else self.values[name] for name in entry.inputs)
+                else tuple({INPUT: scope_input, ABOVE: value}.get(name) or self.values[name] for name in entry.inputs)
             )
             value = self.entry(entry, sources)
             self.values[entry.name] = value

@@ -17,7 +17,7 @@ from cnnspec.spec.entries import every, frozen, tied
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
-from cnnspec.spec.names import INPUT, LayerNames
+from cnnspec.spec.names import ABOVE, INPUT, LayerNames
 from cnnspec.spec.references import References
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
@@ -338,8 +338,10 @@ class LayersBuilder(References):
             self.typing.known_keys(given, ports, where, "input of the block")
             if not given.values.keys() <= ports.keys():
                 raise Wrong
+            first, *_ = ports
             words = [given.values[port] for port in ports if port in given.values]
-            found = self.references(Items(tuple(words), given.span), names, where)
+            above = () if first in given.values else (ABOVE,)
+            found = (*above, *self.references(Items(tuple(words), given.span), names, where))
         if found is not None and len(found) != max(len(ports), 1):
             assert given is not None
             message = f"from: expected {max(len(ports), 1)} layers, got {len(found)}"

@@ -9,6 +9,7 @@ from cnnspec.diagnostics import Span
 from cnnspec.spec.arriving import Arrival
 
 INPUT = "input"
+ABOVE = ""  # among what an entry reads: whatever stands above it, which may have no name
 
 
 @dataclass

@@ -10,7 +10,7 @@ from cnnspec.spec.check import got
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings
 from cnnspec.spec.grammar import LONGEST_PATH, NAME_WORDS, is_name
-from cnnspec.spec.names import INPUT, LayerNames
+from cnnspec.spec.names import ABOVE, INPUT, LayerNames
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 
 
@@ -44,7 +44,8 @@ class References:
         """The shapes of what an entry reads; None stands for what is above."""
         if inputs is None:
             return [names.above]
-        return [names.arrived if name == INPUT else self.shapes.get(name, Unknown()) for name in inputs]
+        known = {INPUT: names.arrived, ABOVE: names.above}
+        return [known.get(name) or self.shapes.get(name, Unknown()) for name in inputs]
 
     def made(self, name: str, shape: Arrival, names: LayerNames) -> None:
         """Note the shape of what an entry makes."""

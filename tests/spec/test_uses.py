@@ -53,6 +53,11 @@ def test_a_block_of_two_inputs(given: str) -> None:
     assert outline(f"{GATE}layers:\n{TWO}  - {{use: gated, from: {given}}}") == outline(by_hand)
 
 
+def test_the_first_input_is_the_layer_above_where_it_is_not_named() -> None:
+    by_hand = f"layers:\n{TWO}  - {{id: w, {CONV}, from: a}}\n  - {{type: multiply, from: [b, w]}}"
+    assert outline(f"{GATE}layers:\n{TWO}  - {{use: gated, from: {{condition: a}}}}") == outline(by_hand)
+
+
 def test_repetitions_hand_on_their_first_input() -> None:
     by_hand = f"""layers:
 {TWO}

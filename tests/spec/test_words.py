@@ -112,7 +112,7 @@ TOLD = {
         "InputLayer": "input: [channels, height, width]",
         "nn.Identity": "leave it out",
         "C2f": "under blocks",
-        "SEBlock": "use: squeeze_excite",
+        "SEBlock": "write - squeeze_excite",
         "nn.LogSoftmax": "reads logits",
     },
     "layers: [{type: conv2d, filters: 4, kernel_size: 3, WORD: 1}]": {
