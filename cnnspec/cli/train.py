@@ -25,6 +25,7 @@ from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_s
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import visible
 from cnnspec.cli.progress import training_bar
+from cnnspec.cli.repeat import told, variants
 from cnnspec.cli.trained import (
     comparable,
     data_folder,
@@ -69,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
     parser.add_argument("--max-steps", type=count, metavar="N", help="end after that many steps since the start")
     parser.add_argument("--limit", type=count, metavar="N", help="train on that many images: data.train.limit")
+    parser.add_argument(
+        "--folds", type=count, metavar="K", help="train K times, each time with another K-th of the images to validate"
+    )
+    parser.add_argument("--seeds", type=count, metavar="N", help="train with N seeds, from the spec's on")
     parser.add_argument("--tensorboard", action="store_true", help="write event files to RUN/tensorboard (an extra)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object per epoch, and one at the end")
@@ -78,6 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; 0, 4 where a requirement of `require` is not met, 130 or 143 where a signal ended it."""
     if arguments.limit is not None:
         arguments.overrides.append(f"data.train.limit={arguments.limit}")
+    if not (arguments.folds or arguments.seeds):
+        return _train(arguments)[0]
+    statuses, paths, rows = [], [], []
+    for one in variants(_spec(arguments), arguments):
+        status, path = _train(one)
+        results = Run.existing(path).about().get("results")
+        if status not in (CLEAN, FAILED) or results is None:
+            return status
+        statuses.append(status)
+        paths.append(path)
+        rows.append(results)
+    if not arguments.quiet:
+        print(told(paths, rows, as_json=arguments.json))
+    return max(statuses)
+
+
+def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
+    """One training: its exit code and its run directory."""
     spec = _spec(arguments)
     if spec.data is None or spec.train is None:
         missing = "data" if spec.data is None else "train"
@@ -113,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
                 about |= folders(folder, run.path)
                 kept = keep(spec.plugins, run.path)
                 run.rewrite(render(replace(stored, plugins=kept), graph))
-            return _TrainVerb(arguments, spec, model, data, run, about).run(position)
+            return _TrainVerb(arguments, spec, model, data, run, about).run(position), run.path
     except BrokenPipeError:
         raise
     except OSError as error:  # the data was read before: only the run directory is left

@@ -11,9 +11,9 @@ import numpy as np
 from cnnspec.data.classes import by_name
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resize
-from cnnspec.data.settings import DataSettings
+from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.data.source import Found, Images, Source
-from cnnspec.data.split import stratified
+from cnnspec.data.split import fold_of, stratified
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
@@ -92,14 +92,19 @@ def open_data(
     if settings.validation is not None:
         if validation is not None:
             notes.append(f"{places.pop('validation')} is not read: data.validation sets training images apart")
-        count = _validation_count(settings, len(train.labels))
-        chosen = stratified(train.labels, count, seed, leave=1)
+        if settings.validation.folds is not None:
+            chosen = _fold(settings.validation, train.labels, seed)
+        else:
+            chosen = stratified(train.labels, _validation_count(settings, len(train.labels)), seed, leave=1)
         if not len(chosen):
             raise DataError(
                 "data.validation: expected a class with two training images or more, got none",
                 "leave data.validation out, or add images",
             )
         rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
+        if found.kind == "class":
+            for label in np.setdiff1d(train.labels[chosen], train.labels[rest]).tolist():
+                notes.append(f"all images of {found.class_names[label]} are set apart to validate: it is not learned")
         validation, train = _take(train, chosen), _take(train, rest)
     train = _limited(train, settings.train.limit, seed, "train")
     found_shape = train.pixels.shape[1:]
@@ -164,6 +169,16 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
             f"data: expected at most {output[0]} classes, one for each output of the network, got {classes}",
             f"use units: {classes} in the last layer",
         )
+
+
+def _fold(validation: Validation, labels: Array, seed: int) -> Array:
+    folds, fold = validation.folds or 1, validation.fold
+    if not (1 < folds <= len(labels) and fold <= folds):
+        raise DataError(
+            f"data.validation: expected a fold of 2 to {len(labels)} folds, got fold {fold} of {folds}",
+            "write validation: {folds: 5, fold: 1}",
+        )
+    return fold_of(labels, folds, fold, seed)
 
 
 def _validation_count(settings: DataSettings, available: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from cnnspec.fields import Declaration, Fraction, PositiveInt, Registered
 from cnnspec.shapes import Shape
@@ -16,12 +16,22 @@ class Limit(Declaration):
     limit: Annotated[PositiveInt | None, "use this many images, cut by the seed and stratified"] = None
 
 
+class Training(Limit):
+    """What of the training images an epoch shows, and how often."""
+
+    sampling: Annotated[
+        Literal["uniform", "balanced"], "every image once, or as many of each class, drawn with replacement"
+    ] = "uniform"
+
+
 class Validation(Declaration):
     """What is cut off the training images to choose the best checkpoint by."""
 
     kind: ClassVar[str] = "section"
     fraction: Annotated[Fraction | None, "share of the training images"] = None
     limit: Annotated[PositiveInt | None, "number of images"] = None
+    folds: Annotated[PositiveInt | None, "the training images are cut in as many parts, of which one validates"] = None
+    fold: Annotated[PositiveInt, "which of the folds validates, from 1"] = 1
 
 
 class DataSettings(Declaration):
@@ -30,7 +40,7 @@ class DataSettings(Declaration):
     kind: ClassVar[str] = "section"
     source: Annotated[Any, Registered("source"), "a data source by name, or a mapping with type and its options"]
     root: Annotated[str | None, "folder with the source's files, relative to the spec's file"] = None
-    train: Annotated[Limit, "the training split"] = Limit()
+    train: Annotated[Training, "the training split"] = Training()
     validation: Annotated[Validation | None, "the validation split"] = None
     test: Annotated[Limit, "the test split"] = Limit()
     preprocess: Annotated[tuple[Annotated[Any, Registered("transform")], ...], "done to every image"] = ()

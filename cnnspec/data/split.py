@@ -36,6 +36,14 @@ def stratified(labels: Array, count: int, seed: int, *, leave: int = 0) -> Array
     return np.sort(np.concatenate(chosen))
 
 
+def fold_of(labels: Array, folds: int, fold: int, seed: int) -> Array:
+    """Sorted indices of the images of one fold, from 1: each class is shuffled and dealt out to all folds in turn."""
+    classes = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
+    random = np.random.default_rng([seed, 3, len(labels)])
+    order = np.concatenate([random.permutation(np.flatnonzero(classes == label)) for label in np.unique(classes)])
+    return np.sort(order[fold - 1 :: folds])
+
+
 def held_out(images: Images, count: int) -> dict[str, Images]:
     """Train and test, of `count` images, from a set that comes in one piece; always the same.
 

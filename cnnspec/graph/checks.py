@@ -62,9 +62,16 @@ def _splits(spec: Spec) -> Iterator[Diagnostic]:
     counts = dict(spec.data.source.counts)
     validation = spec.data.validation
     if validation is not None:
-        if (validation.fraction is None) == (validation.limit is None):
+        if validation.folds is not None:
+            if (validation.fraction, validation.limit) != (None, None):
+                message = "data.validation: expected fraction, limit or folds, got two of them"
+                yield _of_split(spec, "validation", "folds", message, "leave two of them out")
+            elif not validation.fold <= validation.folds or validation.folds < 2:
+                message = f"data.validation: expected a fold of 2 or more, got {validation.fold} of {validation.folds}"
+                yield _of_split(spec, "validation", "fold", message, "write validation: {folds: 5, fold: 1}")
+        elif (validation.fraction is None) == (validation.limit is None):
             said = "neither" if validation.limit is None else "both"
-            message = f"data.validation: expected fraction or limit, got {said}"
+            message = f"data.validation: expected fraction, limit or folds, got {said}"
             yield _of_split(spec, "validation", None, message, "write validation: {fraction: 0.1}")
         elif validation.fraction == 0:
             message = "data.validation.fraction: expected a share above 0, got 0"
@@ -75,6 +82,10 @@ def _splits(spec: Spec) -> Iterator[Diagnostic]:
                 message = f"data.validation: expected at most {counts['train'] - 1:,} images, got {count:,}"
                 yield _of_split(spec, "validation", "limit", message, "write validation: {fraction: 0.1}")
             counts["train"] -= count
+    kind = spec.data.source.target_kind
+    if spec.data.train.sampling == "balanced" and kind not in (None, "class"):
+        message = f"data.train.sampling: balanced needs one class an image, the target is {KINDS[kind]}"
+        yield _of_split(spec, "train", "sampling", message, "leave sampling out")
     for split, limit in (("train", spec.data.train.limit), ("test", spec.data.test.limit)):
         if limit is not None and 0 < counts.get(split, limit) < limit:
             message = f"data.{split}.limit: expected at most {counts[split]:,}, which is all there are, got {limit:,}"

@@ -15,7 +15,7 @@ from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
-from cnnspec.target import FIGURES
+from cnnspec.target import FIGURES, KINDS
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, right_answers
@@ -111,7 +111,14 @@ def fit(
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
     model.adopt(data.target)
     model.pipeline = data.pipeline
-    order = Order(len(data.train), settings.batch_size, model.spec.seed)
+    balanced = model.spec.data is not None and model.spec.data.train.sampling == "balanced"
+    if balanced and data.target.kind != "class":
+        raise RunError(
+            f"data.train.sampling: balanced needs one class an image, the target is {KINDS[data.target.kind]}",
+            "leave sampling out",
+        )
+    classes = data.train.labels if balanced else None
+    order = Order(len(data.train), settings.batch_size, model.spec.seed, classes)
     position, rows = start or Position(), list(history)
     while position.epoch <= settings.epochs and not _stands_still(model, rows):
         if max_steps is not None and position.step >= max_steps:
