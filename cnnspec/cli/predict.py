@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             failures += 1
         else:
             paths.append(found)
+    if not (paths or failures):
+        raise RunError("expected paths on standard input, got none", "write a path a line, or name files")
     with _output(arguments, model) as write, _progress(len(paths), arguments) as advance:
         for asked in _batches(
             _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model

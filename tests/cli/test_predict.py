@@ -95,6 +95,12 @@ def test_folders_patterns_and_standard_input(
         assert float(row["score"]) == pytest.approx(float(other["score"]))
 
 
+def test_standard_input_without_a_path(run: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert main(["predict", run, "-"]) == 4
+    assert "expected paths on standard input, got none" in capsys.readouterr().err
+
+
 def test_a_bad_file_is_named_and_ends_nothing(run: str, tmp_path: Path, capsys: Captured) -> None:
     folder = tmp_path / "asked"
     folder.mkdir()
