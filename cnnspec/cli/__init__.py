@@ -26,6 +26,7 @@ VERBS = {
     "train": "train a network as its spec says",
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
+    "export": "write a trained network for other programs",
     "verify": "train a run's first steps again and compare bit by bit",
     "runs": "list trainings, or compare some",
     "render": "print the spec with blocks expanded and every default",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -50,6 +51,16 @@ def _rounded(sums: Array) -> Array:
     sums += 1 << (FRACTION_BITS - 1)
     sums *= 2.0**-FRACTION_BITS
     return sums.astype(np.uint8)  # which cuts off
+
+
+def resampling(shape: Shape, target: Shape) -> tuple[Array, Array]:
+    """How much each row (h', h) and each column (w', w) counts for one of images (c, h', w') made of (c, h, w).
+
+    In float64, which holds these numbers, and their sums over bytes, exactly; `resize` is the product with the columns'
+    weights, rounded, and that of the rows' with it, rounded.
+    """
+    down, across = (_weights(shape[axis], target[axis]) * 2.0**-FRACTION_BITS for axis in (1, 2))
+    return down, across
 
 
 def _weights(source: int, target: int) -> Array:

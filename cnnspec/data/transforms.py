@@ -68,7 +68,8 @@ class Pad(Transform):
     padding: Annotated[Padding, "n, [h, w] or [top, bottom, left, right]"]
     value: Annotated[Byte, "byte in the border"] = 0
 
-    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+    def sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and below, columns to the left and to the right; ShapeError for a padding with a name."""
         match self.padding:
             case int(n):
                 return (n, n), (n, n)
@@ -82,16 +83,16 @@ class Pad(Transform):
 
     def infer_shape(self, shape: Shape) -> Shape:
         """(c, h + top + bottom, w + left + right)."""
-        vertical, horizontal = self._sides()
+        vertical, horizontal = self.sides()
         return (shape[0], shape[1] + sum(vertical), shape[2] + sum(horizontal))
 
     def apply(self, pixels: Array) -> Array:
         """A copy with the border."""
-        return np.pad(pixels, ((0, 0), (0, 0), *self._sides()), constant_values=self.value)
+        return np.pad(pixels, ((0, 0), (0, 0), *self.sides()), constant_values=self.value)
 
     def move_maps(self, maps: Array) -> Array:
         """A border of class 0."""
-        return np.pad(maps, ((0, 0), *self._sides()))
+        return np.pad(maps, ((0, 0), *self.sides()))
 
 
 @register("scale")

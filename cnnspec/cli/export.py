@@ -1,0 +1,185 @@
+"""`export RUN --format FORMAT`: a trained network for other programs, run there again before it is kept."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.api import Model
+from cnnspec.cli import CLEAN, FAILED, USAGE
+from cnnspec.cli.arguments import add_data, add_run, add_threads, count
+from cnnspec.cli.opening import opened
+from cnnspec.cli.output import complain, note, visible
+from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.diagnostics import DataError, RunError
+from cnnspec.export.agreement import agreement
+from cnnspec.export.formats import FORMATS, Options
+from cnnspec.kernels.step import Array
+from cnnspec.train.run import SPEC, Run
+
+METRICS = ("json", "csv")
+MOST = 200  # images that what was written is run on
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes from the command line."""
+    add_run(parser)
+    parser.add_argument(
+        "--format",
+        choices=(*FORMATS, *METRICS),
+        required=True,
+        help="the network as a program or a model; json and csv are the metrics of every epoch",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: the run's name; - prints json and csv")
+    parser.add_argument("--overwrite", action="store_true", help="write over files that exist")
+    parser.add_argument("--raw", action="store_true", help="without the preprocessing: normalised numbers enter (onnx)")
+    parser.add_argument("--opset", type=count, metavar="N", help="of ONNX (default: the lowest that serves)")
+    add_data(parser)
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, run them on test images where that can be done, and keep them if they agree; 4 if not."""
+    if arguments.format in METRICS:
+        return _metrics(arguments)
+    for option in ("raw", "opset"):
+        if getattr(arguments, option) and arguments.format != "onnx":
+            complain(f"--{option} is for --format onnx, got {arguments.format}", f"leave --{option} out")
+            return USAGE
+    format = FORMATS[arguments.format]
+    model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
+    folder, name = _place(arguments, format.suffixes[0], program=".py" in format.suffixes)
+    paths = [folder / f"{name}{suffix}" for suffix in format.suffixes]
+    _refuse_existing(paths, arguments)
+    options = Options(arguments.raw, arguments.opset, _spec_text(arguments.run))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as made:
+            format.write(model, Path(made), name, options)
+            if not _proven(model, Path(made), name, options, arguments):
+                return FAILED
+            for path in paths:
+                _move(Path(made) / path.name, path, arguments.overwrite)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or folder}: {error.strerror}", "name another with -o") from error
+    for path in paths:
+        print(visible(f"wrote {path}, {path.stat().st_size:,} bytes"))
+    return CLEAN
+
+
+def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tuple[Path, str]:
+    """The folder and the name, without suffix, of what is written."""
+    run = arguments.run.resolve()
+    stem = run.parent.name if run.suffix == ".npz" else run.name
+    if program:
+        stem = re.sub(r"\W", "_", stem)  # a name that Python can import
+        stem = f"_{stem}" if stem[:1].isdigit() else stem
+    path = Path(arguments.output or f"{stem}{suffix}")
+    if path.suffix != suffix:
+        raise RunError(f"expected a file that ends in {suffix}, got {path}", f"write -o {path.with_suffix(suffix)}")
+    if not path.parent.is_dir():
+        raise RunError(f"no folder {path.parent}", "make it, or name another with -o")
+    return path.parent, path.stem
+
+
+def _refuse_existing(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    existing = [path for path in paths if path.exists()]
+    if existing and not arguments.overwrite:
+        names = ", ".join(map(str, existing))
+        raise RunError(f"{names} exists", "choose another name with -o, or --overwrite it")
+
+
+def _move(source: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(source, target)
+        return
+    with target.open("xb") as claimed:  # which another program may have made meanwhile
+        claimed.close()
+        os.replace(source, target)
+
+
+def _spec_text(run: Path) -> str:
+    directory = run.parent if run.suffix == ".npz" else run
+    return (directory / SPEC).read_text(encoding="utf-8")
+
+
+def _proven(model: Model, folder: Path, name: str, options: Options, arguments: argparse.Namespace) -> bool:
+    """Whether what was written gives what the network gives, which is printed; true where it cannot be run here."""
+    format = FORMATS[arguments.format]
+    runner = format.runner(folder, name, options)
+    if runner is None:
+        note(f"{format.needs} is not installed, so what was written was not run")
+        return True
+    images, labels = _images(model, arguments)
+    expected = model.outputs(images if model.pipeline is None else model.pipeline.prepared(images))
+    given = _normalised(model, images) if options.raw else images
+    found = agreement(model, expected, runner(given), labels)
+    print(visible(f"{arguments.format}: {found.text()}"))
+    if not found.agrees:
+        complain("what was written does not give what the network gives, so it was not kept", "please report it")
+    return found.agrees
+
+
+def _normalised(model: Model, images: Array) -> Array:
+    if model.pipeline is None:
+        return images
+    scale, shift = (values.reshape(-1, 1, 1) for values in model.pipeline.affine)
+    return np.asarray(model.pipeline.prepared(images) * scale + shift)
+
+
+def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array | None]:
+    """Test images before `preprocess`, and their classes; random ones without classes where there are none here."""
+    random = np.random.default_rng(0)
+    if model.pipeline is None or model.spec.data is None:
+        return random.standard_normal((16, *model.graph.input_shape)).astype(np.float32), None
+    shape = model.pipeline.shape or model.spec.input
+    bare = replace(model.spec, data=model.spec.data.but(preprocess=()), input=shape)
+    arguments.data = arguments.data or data_folder(arguments.run)
+    try:
+        data = opened(bare, model.graph, arguments, trained_classes(arguments.run), model.pipeline)
+    except DataError as error:
+        note(f"no test images, so 16 random ones are taken: {error}")
+        return random.integers(0, 256, (16, *shape), np.uint8), None
+    labels = data.test.labels[:MOST]
+    return data.test.pixels[:MOST], labels if labels.ndim == 1 else None
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    """Write the metrics of every epoch; to standard output where the file is -."""
+    rows = Run.existing(arguments.run.parent if arguments.run.suffix == ".npz" else arguments.run).history()
+    text = json.dumps({"epochs": rows}, indent=2) + "\n" if arguments.format == "json" else _table(rows)
+    if arguments.output == "-":
+        sys.stdout.write(text)
+        return CLEAN
+    folder, name = _place(arguments, f".{arguments.format}", program=False)
+    path = folder / f"{name}.{arguments.format}"
+    _refuse_existing([path], arguments)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as made:
+            written = Path(made) / path.name
+            written.write_text(text, encoding="utf-8", newline="")
+            _move(written, path, arguments.overwrite)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another with -o") from error
+    print(visible(f"wrote {path}, {len(rows):,} epochs"))
+    return CLEAN
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A column for each figure that any epoch has."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,70 @@
+"""What a trained network can be written as: for each format the files, and how they are run again."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.diagnostics import RunError
+from cnnspec.export import numpy_program
+from cnnspec.kernels.step import Array
+from cnnspec.train.network import Network
+
+Run = Callable[[Array], Array]  # images before `preprocess`, as bytes, or without a data section numbers, to outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person may ask of a format."""
+
+    raw: bool = False  # without the preprocessing
+    opset: int | None = None  # of ONNX; the lowest that serves unless given
+    text: str = ""  # the spec's
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Files that are named alike, one for each suffix: `write` makes them in a folder, `runner` runs them there.
+
+    The runner is None where what it needs is not installed, which `needs` names.
+    """
+
+    suffixes: tuple[str, ...]
+    write: Callable[[Network, Path, str, Options], None]
+    runner: Callable[[Path, str, Options], Run | None]
+    needs: str = "NumPy"
+
+
+def _write_numpy(network: Network, folder: Path, name: str, options: Options) -> None:
+    text, arrays = numpy_program.program(network, name)
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def _run_numpy(folder: Path, name: str, options: Options) -> Run:
+    module = imported(folder / f"{name}.py")
+
+    def run(images: Array) -> Array:
+        return np.concatenate([module.network(module.prepare(image[None])) for image in images])
+
+    return run
+
+
+def imported(path: Path) -> Any:
+    """A Python file as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RunError(f"{path} is no Python file", "name one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FORMATS: Mapping[str, Format] = {
+    "numpy": Format((".py", ".npz"), _write_numpy, _run_numpy),
+}
