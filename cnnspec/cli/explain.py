@@ -1,4 +1,4 @@
-"""`explain CODE` and `explain TYPE`: a page on a finding, or on anything that a spec can name."""
+"""`explain TOPIC`: a page on a finding, on anything that a spec can name, or of the guide."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
-    parser.add_argument("topic", metavar="CODE|TYPE", nargs="?", help="such as conv2d; lists all by default")
+    parser.add_argument(
+        "topic", metavar="TOPIC", nargs="?", help="such as conv2d, shape-mismatch or guide/data; lists all by default"
+    )
     add_plugin(parser)
 
 
@@ -102,9 +104,10 @@ def _explain(topic: str | None) -> int:
     pages += [_page(topic)] if topic in types else []
     pages += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
     pages += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
-    told = "\n\n".join(pages) or _word(topic, types)
+    book = guide_pages()
+    told = book.get(topic) or "\n\n".join(pages) or book.get(f"guide/{topic}") or _word(topic, types)
     if not told:
-        names = [*types, *NESTED, *shipped().values, *CATALOGUE, *guide, *registry.PACKAGES]
+        names = [*types, *NESTED, *shipped().values, *CATALOGUE, *guide, *registry.PACKAGES, *book]
         complain(f"nothing is known of '{topic}'", did_you_mean(topic, names, "topics"))
         return USAGE
     print(told)
@@ -121,6 +124,13 @@ def sections() -> dict[str, str]:
         for word in re.findall("`([^`]+)`", heading):
             found[word] = f"{heading.replace('`', '')}\n\n{body.strip()}"
     return found
+
+
+@cache
+def guide_pages() -> dict[str, str]:
+    """The pages of the guide by their names, such as guide/architecture."""
+    pages = (page for page in files("cnnspec").joinpath("guide").iterdir() if page.name.endswith(".md"))
+    return {f"guide/{page.name.removesuffix('.md')}": page.read_text(encoding="utf-8").strip() for page in pages}
 
 
 def _kind_page(kind: str) -> str:
@@ -159,7 +169,7 @@ def _declared() -> dict[str, type[Declaration]]:
 def _contents() -> str:
     lines = [f"{plural(kind)}: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
     lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
-    lines += [f"language: {', '.join(sections())}"]
+    lines += [f"language: {', '.join(sections())}", f"guide: {', '.join(sorted(guide_pages()))}"]
     return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cnnspec
 from cnnspec import registry
 from cnnspec.cli import main
 from cnnspec.cli.explain import NESTED, SECTIONS
@@ -131,6 +132,13 @@ def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None
 def test_explain(topic: str, text: str, capsys: Captured) -> None:
     assert main(["explain", topic]) == 0
     assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("topic", ["architecture", "guide/architecture", "guide/data"])
+def test_explain_prints_the_guide(topic: str, capsys: Captured) -> None:
+    page = Path(cnnspec.__file__).parent / "guide" / f"{topic.removeprefix('guide/')}.md"
+    assert main(["explain", topic]) == 0
+    assert capsys.readouterr().out.strip() == page.read_text(encoding="utf-8").strip()
 
 
 def test_explain_lists_everything_and_suggests(capsys: Captured) -> None:
