@@ -206,8 +206,8 @@ def _transposed(call: Call) -> Tensor:
         x = x[:, : shape[1] - stride + 1] if axis == 1 else x[:, :, : shape[2] - stride + 1]
     top, bottom, left, right = laid.padding
     eh, ew = laid.extent
-    more = layer.output_padding
-    x = _padded(call, x, (eh - 1, eh - 1 + more, ew - 1, ew - 1 + more))
+    down, across = layer.output_padding
+    x = _padded(call, x, (eh - 1, eh - 1 + down, ew - 1, ew - 1 + across))
     x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
     return _biased(call, call.framework.convolution(x, turned, (1, 1), laid.dilation, groups))
 
@@ -391,6 +391,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "avg_pool2d": lambda call: _mean_of_windows(call, call.x, whole=call.layer.count_include_pad),
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
+    "channel_max": _plain(lambda own, x, layer: own.array.max(x, axis=-1, keepdims=True)),
+    "channel_mean": _plain(lambda own, x, layer: own.array.mean(x, axis=-1, keepdims=True)),
     "clip": _plain(lambda own, x, layer: own.array.clip(x, layer.min, layer.max)),
     "concat": lambda call: call.array.concatenate(list(call.inputs), -1),
     "conv2d": _convolution,

@@ -141,7 +141,7 @@ def _transposed(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         **_windows(node),
         dilations=layer.dilation,
         group=layer.groups,
-        output_padding=(layer.output_padding,) * 2,
+        output_padding=layer.output_padding,
     )
 
 
@@ -269,6 +269,25 @@ def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str)
         made.add("Identity", whole, node.name)
 
 
+def _channels(operator: str) -> Writer:
+    def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+        made.add(operator, [*inputs, made.constant("channels", np.array([1]))], node.name, keepdims=1)
+
+    return write
+
+
+def _pad(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer: Any = node.layer
+    top, bottom, left, right = layer.padding
+    pads = made.constant(f"{node.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
+    mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[layer.mode]
+    made.add("Pad", [*inputs, pads], node.name, mode=mode)
+
+
+def _positions(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    made.add("Add", [*inputs, made.parameter(node, "weight", (1, *node.shape))], node.name)
+
+
 def _prelu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
     made.add("PRelu", [*inputs, made.parameter(node, "weight", shape)], node.name)
@@ -379,6 +398,8 @@ WRITERS: Mapping[str, Writer] = {
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
+    "channel_max": _channels("ReduceMax"),
+    "channel_mean": _channels("ReduceMean"),
     "clip": _clip,
     "concat": _constant_attributes("Concat", axis=1),
     "conv2d": _convolution,
@@ -405,8 +426,10 @@ WRITERS: Mapping[str, Writer] = {
     "minimum": _merge("Min"),
     "mish": _plain("Mish"),
     "multiply": _merge("Mul"),
+    "pad2d": _pad,
     "permute": _permute,
     "pixel_shuffle": _pixel_shuffle,
+    "positions": _positions,
     "prelu": _prelu,
     "relu": _plain("Relu"),
     "relu6": _relu6,

@@ -285,3 +285,61 @@ class GlobalMaxPool2d(Layer):
             dx[place] = dy
 
         return Backward(input=[step])
+
+
+@register("channel_mean")
+class ChannelMean(Layer):
+    """y[i, j] = mean of x[c, i, j] over the channels: (c, h, w) -> (1, h, w). Source: Woo et al., "CBAM" (2018)."""
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Return (1, h, w)."""
+        return (1, *expect_map(inputs[0], self.type_name)[1:])
+
+    def forward(self, o: Operands) -> Program:
+        """Bind the sum over the channels, divided by their number."""
+        count = o.x.shape[1]
+        return [partial(np.add.reduce, o.x, 1, None, o.y, True), partial(np.multiply, o.y, 1 / count, o.y)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx = dy / c, in every channel."""
+        return Backward() if o.dx is None else Backward([partial(np.multiply, o.dy, 1 / o.dx.shape[1], o.dx)])
+
+
+@register("channel_max")
+class ChannelMax(Layer):
+    """y[i, j] = max of x[c, i, j] over the channels: (c, h, w) -> (1, h, w); its gradient goes to the first of equals.
+
+    Source: Woo et al., "CBAM: Convolutional block attention module" (2018).
+    """
+
+    retains: ClassVar[frozenset[str]] = frozenset({"x", "y"})
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Return (1, h, w)."""
+        return (1, *expect_map(inputs[0], self.type_name)[1:])
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """Return, for the gradient, where a channel is the largest, and where none before it was."""
+        shape = batch_shape(self.infer_shape(*inputs), n)
+        return {name: Buffer(shape, "input", bool) for name in ("equal", "open")} if mode == "train" else {}
+
+    def forward(self, o: Operands) -> Program:
+        """Bind the maximum over the channels."""
+        return [partial(np.maximum.reduce, o.x, 1, None, o.y, True)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx = dy in the first channel that is the largest, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        y, dy, equal, still = o.y, o.dy, o.buffers["equal"], o.buffers["open"]
+        channels = [(o.x[:, c : c + 1], o.dx[:, c : c + 1]) for c in range(o.x.shape[1])]
+
+        def step() -> None:
+            still.fill(True)
+            for x, dx in channels:
+                np.equal(x, y, out=equal)
+                np.logical_and(equal, still, out=equal)
+                np.multiply(dy, equal, out=dx)
+                np.greater(still, equal, out=still)
+
+        return Backward([step])

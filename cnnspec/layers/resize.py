@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 from cnnspec.fields import Schema
-from cnnspec.kernels.elementwise import clear, copy
-from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Program
+from cnnspec.kernels.elementwise import accumulate, clear, copy
+from cnnspec.kernels.step import Array, Buffer
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map
 
@@ -85,6 +86,78 @@ class ZeroPad2d(Layer):
         end = array.shape[1] - behind
         inside, margins = _inner(array[:, before:end], self.padding)
         return inside, [margin for margin in (*margins, array[:, :before], array[:, end:]) if margin.size]
+
+
+@register("pad2d")
+class Pad2d(Layer):
+    """The map with margins of its own pixels: (c, h, w) -> (c, top + h + bottom, left + w + right).
+
+    `reflect` mirrors it about its first and last pixels (c b | a b c | b a), `replicate` repeats those (a a | a b c |
+    c c), `circular` begins again (b c | a b c | a b). A convolution with such a margin is this layer and `padding:
+    valid` behind it; zeros around a map are `zero_pad2d`, or the padding of a convolution itself.
+    """
+
+    padding: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"] = (1, 1, 1, 1)
+    mode: Annotated[Literal["reflect", "replicate", "circular"], "which pixels the margins are made of"]
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Return the map's shape with its margins; ShapeError where the map has too few pixels to fill them."""
+        channels, height, width = expect_map(inputs[0], self.type_name)
+        top, bottom, left, right = self.padding
+        for pads, length, axis in (((top, bottom), height, "rows"), ((left, right), width, "columns")):
+            most = {"reflect": length - 1, "replicate": max(pads), "circular": length}[self.mode]
+            if max(pads) > most:
+                raise ShapeError(
+                    f"expected margins of at most {most} {axis} for {self.mode} on a map of {length} {axis}, "
+                    f"got {max(pads)}",
+                    field="padding",
+                )
+        return (channels, top + height + bottom, left + width + right)
+
+    def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
+        """Return the gradient that margins are added within."""
+        shape = batch_shape(self.infer_shape(*inputs), n)
+        return {"folded": Buffer(shape, "input")} if mode == "train" else {}
+
+    def forward(self, o: Operands) -> Program:
+        """Bind the copy of the map, then of columns to the left and right, then of whole rows above and below."""
+        inside, _ = _inner(o.y, self.padding)
+        columns = [copy(o.x[:, :, source], margin) for margin, source in self._columns(o.y, o.x.shape[2])]
+        rows = [copy(o.y[source], o.y[margin]) for margin, source in self._rows(len(o.x))]
+        return [copy(o.x, inside), *columns, *rows]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind the sums of rows into those that they repeat, dx = the inside, and the sums of columns into it."""
+        if o.dx is None:
+            return Backward()
+        folded, dx = o.buffers["folded"], o.dx
+        inside, _ = _inner(folded, self.padding)
+        steps = [copy(o.dy, folded)]
+        steps += [accumulate(folded[source], folded[margin]) for margin, source in self._rows(len(dx))]
+        steps.append(copy(inside, dx))
+        steps += [accumulate(dx[:, :, source], margin) for margin, source in self._columns(folded, dx.shape[2])]
+        return Backward(steps)
+
+    def _columns(self, array: Array, width: int) -> list[tuple[Array, int]]:
+        """The columns of the margins beside a map within margins, and the column of the map that each repeats."""
+        top, bottom, left, right = self.padding
+        body = array[top : len(array) - bottom]
+        return [(body[:, :, left + place], source) for place, source in self._sources(left, width, right)]
+
+    def _rows(self, height: int) -> list[tuple[int, int]]:
+        """The rows of the margins, and the row within margins that each repeats."""
+        top, bottom, _, _ = self.padding
+        return [(top + place, top + source) for place, source in self._sources(top, height, bottom)]
+
+    def _sources(self, before: int, length: int, after: int) -> list[tuple[int, int]]:
+        """The places of the margins along an axis, counted from the map's first, and the place that each repeats."""
+        last = length - 1
+        source: Callable[[int], int] = {
+            "reflect": lambda place: -place if place < 0 else 2 * last - place,
+            "replicate": lambda place: 0 if place < 0 else last,
+            "circular": lambda place: place % length,
+        }[self.mode]
+        return [(place, source(place)) for place in (*range(-before, 0), *range(length, length + after))]
 
 
 @register("crop2d")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cnnspec.fields import NonNegativeInt, Padding, Pair, PositiveInt
+from cnnspec.fields import Padding, Pair, PositiveInt, Schema
 from cnnspec.kernels import cost
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
@@ -21,6 +21,16 @@ from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 ROLES: Mapping[str, cost.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
 # the program of this layer in which each of its directions is computed
 PROGRAMS: Mapping[str, Lifetime] = {"forward": "forward", "input": "input", "weight": "params"}
+
+
+_LENGTH: dict[str, Any] = {"type": "integer", "minimum": 0}
+Ends = Annotated[
+    tuple[int, int],
+    Schema(
+        {"anyOf": [_LENGTH, {"type": "array", "items": _LENGTH, "minItems": 2, "maxItems": 2}]},
+        lambda value: (value[0], value[1]) if isinstance(value, (list, tuple)) else (value, value),
+    ),
+]
 
 
 @register("conv_transpose2d")
@@ -37,7 +47,10 @@ class ConvTranspose2d(Layer):
     kernel_size: Annotated[Pair, "rows and columns of a filter"]
     stride: Annotated[Pair, "step between windows of the output"] = (1, 1)
     padding: Annotated[Padding, "rows and columns cut off the output"] = "valid"
-    output_padding: Annotated[NonNegativeInt, "rows and columns added at the end, fewer than the stride"] = 0
+    output_padding: Annotated[Ends, "rows and columns added at the end, fewer than the stride"] = (
+        0,
+        0,
+    )
     dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
     groups: Annotated[PositiveInt, "parts into which channels and filters are split"] = 1
     bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
@@ -52,7 +65,7 @@ class ConvTranspose2d(Layer):
         lengths, pads = [], []
         for axis, length in enumerate((height, width)):
             extent = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            full = (length - 1) * self.stride[axis] + extent + self.output_padding
+            full = (length - 1) * self.stride[axis] + extent + self.output_padding[axis]
             before, after = self._cut(axis, full - length * self.stride[axis], extent)
             lengths.append(full - before - after)
             pads += [before, after]
@@ -84,9 +97,9 @@ class ConvTranspose2d(Layer):
                 f"expected {channels} input channels and {self.filters} filters divisible by groups {self.groups}",
                 field="groups",
             )
-        if self.output_padding >= min(self.stride):
+        if any(more >= stride for more, stride in zip(self.output_padding, self.stride, strict=True)):
             raise ShapeError(
-                f"expected output_padding below the stride, got {self.output_padding}", field="output_padding"
+                f"expected output_padding below the stride, got {list(self.output_padding)}", field="output_padding"
             )
         laid = self.windows(inputs[0])
         return (self.filters, laid.height, laid.width)

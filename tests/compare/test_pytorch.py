@@ -60,6 +60,11 @@ layers:
   - hard_sigmoid
   - {type: pixel_shuffle, factor: 2}
   - relu6
+  - {type: pad2d, mode: reflect, id: padded}
+  - {type: channel_max, from: padded, id: most}
+  - {type: channel_mean, from: padded, id: mean_of_channels}
+  - {type: add, broadcast: true, from: [padded, most, mean_of_channels]}
+  - positions
   - {type: clip, min: 0.1, max: 3}
   - {type: scale_shift, scale: 0.3, shift: 0.1}
   - {type: scale_shift, scale: 2, shift: none, learned: false, id: scaled}

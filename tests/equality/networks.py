@@ -263,7 +263,8 @@ class _Drawing:
             items = [self.value("", part["items"]) for _ in range(length)]
             return self.reshaped() if name == "shape" else items
         if kind == "object":
-            inner = {key: self.value(key, value) for key, value in part.get("properties", {}).items() if self.chance(0.5)}
+            properties = part.get("properties", {})  # not of a map from names to numbers
+            inner = {key: self.value(key, value) for key, value in properties.items() if self.chance(0.5)}
             return {key: value for key, value in inner.items() if value is not None}
         if kind == "boolean":
             return self.chance(0.5)

@@ -122,10 +122,10 @@ def conv_transpose2d(draw: Draw) -> Case:
         kernel_size=draw(pairs),
         stride=(stride, stride),
         padding=draw(st.sampled_from(["valid", 1, "same"])),
-        output_padding=draw(st.integers(0, stride - 1)),
+        output_padding=(draw(st.integers(0, stride - 1)), draw(st.integers(0, stride - 1))),
     )
     found = convolution(layer, draw(maps), "ConvTranspose")
-    attributes = {**found[4], "output_padding": (layer.output_padding,) * 2}
+    attributes = {**found[4], "output_padding": layer.output_padding}
     return (*found[:4], attributes)
 
 
@@ -276,6 +276,22 @@ def broadcast(name: str, operator: str, **fields: Any) -> Callable[[Draw], Case]
     return case
 
 
+def pad2d(draw: Draw) -> Case:
+    mode, operator = draw(st.sampled_from([("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")]))
+    shape = (draw(st.integers(1, 4)), draw(st.integers(4, 6)), draw(st.integers(4, 6)))
+    top, bottom, left, right = (draw(st.integers(0, 3)) for _ in range(4))
+    pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    layer = new("pad2d", padding=[top, bottom, left, right], mode=mode)
+    return layer, [shape], "Pad", lambda b: [b.inputs[0], pads], {"mode": operator}
+
+
+def over_channels(name: str, operator: str) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        return new(name), [draw(maps)], operator, lambda b: [b.inputs[0], np.array([1], np.int64)], {"keepdims": 1}
+
+    return case
+
+
 def clip(draw: Draw) -> Case:
     low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
     bounds = [np.float64(low - 1), np.float64(high)]
@@ -306,6 +322,8 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "add": merged("add", "Sum"),
     "add with broadcast": broadcast("add", "Add", broadcast=True),
     "batch_norm": batch_norm,
+    "channel_max": over_channels("channel_max", "ReduceMax"),
+    "channel_mean": over_channels("channel_mean", "ReduceMean"),
     "clip": clip,
     "concat": merged("concat", "Concat"),
     "conv2d": conv2d,
@@ -331,6 +349,7 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
     "minimum": broadcast("minimum", "Min"),
     "mish": simple("mish", "Mish"),
     "multiply": multiply,
+    "pad2d": pad2d,
     "permute": permute,
     "pixel_shuffle": pixel_shuffle,
     "prelu": prelu,
@@ -411,13 +430,13 @@ def test_grouped_and_dilated_transposed_convolution_is_that_of_onnxruntime(data:
         stride=(stride, stride),
         dilation=data.draw(pairs),
         padding=data.draw(paddings),
-        output_padding=data.draw(st.integers(0, stride - 1)),
+        output_padding=(data.draw(st.integers(0, stride - 1)),) * 2,
         groups=groups,
     )
     shape = (groups * data.draw(st.integers(1, 2)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
     _, _, operator, inputs, attributes = convolution(layer, shape, "ConvTranspose")
     bench = Bench(layer, [shape], sizes=[2])
-    attributes = {**attributes, "output_padding": (layer.output_padding,) * 2, "runtime": True}
+    attributes = {**attributes, "output_padding": layer.output_padding, "runtime": True}
     expected = evaluate(operator, *inputs(bench), **attributes)
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-4, atol=1e-4)
 
