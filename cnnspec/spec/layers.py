@@ -266,13 +266,10 @@ class LayersBuilder(References):
         count = plain(repeat) if repeat is not None else 1
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LAYERS:
             assert repeat is not None
-            raise self.findings.error(
-                "invalid-value",
-                f"repeat: expected an integer of at least 1, got {got(count)}",
-                repeat.span,
-                where,
-                related=repeat.given if isinstance(repeat, Scalar) else (),
-            )
+            message, given = f"repeat: expected an integer of at least 1, got {got(count)}", repeat
+            related = given.given if isinstance(given, Scalar) else ()
+            help, fix = self.typing.cure("repeat", given, lambda other: isinstance(other, int) and other > 0)
+            raise self.findings.error("invalid-value", message, given.span, where, help=help, related=related, fix=fix)
         ports = self.blocks.ports(block, str(called))
         inputs = self.sources(item, ports, names, where)
         name, named = self.name(item, str(called), names, where)

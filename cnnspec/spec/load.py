@@ -318,7 +318,8 @@ class _SpecLoader:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             example = "a size such as 64 MiB" if size else "a count such as 431080 or 2.5M"
             message = f"expect.{name}: expected {example}, got {got(value)}"
-            raise self.findings.error("invalid-value", message, tree.span, where)
+            help, fix = self.typing.cure(name, tree, lambda other: isinstance(other, int) and other >= 0)
+            raise self.findings.error("invalid-value", message, tree.span, where, help=help, fix=fix)
         return int(convert(Count, value))
 
     def require(self, tree: Tree, where: Where) -> tuple[Requirement, ...]:

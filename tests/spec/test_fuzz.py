@@ -28,9 +28,12 @@ from cnnspec.spec import loads
 from cnnspec.spec.load import BUDGETS, KEYS
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Items, Mapping, Tree
+from tests.spec.test_guide import EXAMPLES, whole
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [template(name) for name in TEMPLATES] + [path.read_text() for path in sorted((ROOT / "specs").glob("*.yaml"))]
+SAID = [*TEXTS, *(path.read_text() for path in sorted((ROOT / "tests" / "graph" / "architectures").glob("*.yaml")))]
+SAID += [whole(example) for example in EXAMPLES if "extends" not in example]
 LETTERS = "abcdefghijklmnopqrstuvwxyz_"
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -54,7 +57,7 @@ def _places(tree: Tree) -> Iterator[tuple[Span, Span]]:
             yield from _places(item)
 
 
-PLACES = {text: places(text) for text in TEXTS}
+PLACES = {text: places(text) for text in SAID}
 
 
 def word(text: str, span: Span) -> str:
@@ -91,7 +94,7 @@ VALUES = st.recursive(
 @st.composite
 def mutated(draw: Draw) -> bytes:
     """A spec with one to three changes: keys dropped, renamed, moved, retyped, text cut, lines moved, bytes flipped."""
-    text = draw(st.sampled_from(TEXTS))
+    text = draw(st.sampled_from(SAID))
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(["drop", "rename", "misspell", "value", "value", "other", "cut", "line", "letter"]))
         spots = PLACES.get(text) or places(text)

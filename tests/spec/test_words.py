@@ -198,6 +198,8 @@ WRITTEN = [  # what is written, and what --fix makes of it
         "{type: adam, learning_rate: 0.1}",
     ),
     ("layers: [relu]\nseed: 3.0", "seed: 3.0", "seed: 3"),
+    ("layers: [relu]\nexpect: {params: 0.0}", "params: 0.0", "params: 0"),
+    ("layers: [{use: u, repeat: 2.0}]\nblocks: {u: {layers: [tanh]}}", "repeat: 2.0", "repeat: 2"),
 ]
 
 Case = tuple[str, str, str]
