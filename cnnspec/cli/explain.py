@@ -81,9 +81,8 @@ Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
-    parser.add_argument(
-        "topic", metavar="TOPIC", nargs="?", help="such as conv2d, shape-mismatch or guide/data; lists all by default"
-    )
+    about = "such as conv2d, shape-mismatch or guide/data; lists all by default"
+    parser.add_argument("topic", metavar="TOPIC", nargs="?", help=about)
     add_plugin(parser)
 
 

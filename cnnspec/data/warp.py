@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnspec.data.augmentation import Augmentation, cut
 from cnnspec.data.resample import SampleGrid, resample, resample_maps
-from cnnspec.fields import Angle, Fraction, PositiveInt, PositiveNumber
+from cnnspec.fields import Angle, Fraction, PositiveInt, Pixels
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
@@ -114,8 +114,8 @@ class Elastic(Warp):
     numbers are drawn for square cells of up to sigma pixels: behind the Gaussian that is the same.
     """
 
-    alpha: Annotated[PositiveNumber, "strength, in pixels"] = 34.0
-    sigma: Annotated[PositiveNumber, "standard deviation of the Gaussian, in pixels"] = 4.0
+    alpha: Annotated[Pixels, "strength, in pixels"] = 34.0
+    sigma: Annotated[Pixels, "standard deviation of the Gaussian, in pixels"] = 4.0
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
         """source = target + alpha G u."""

@@ -124,7 +124,7 @@ def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None
         ("conv2d", "stride: an integer at least 1 or a list of 2 values, each an integer at least 1 (default [1, 1])"),
         ("cosine", "Example: train: {epochs: 5, schedule: cosine}"),
         ("residual", "shortcut: one of auto, identity, projection, if_same, none (default auto)"),
-        ("parallel", "merge: one of concat, add, multiply (default concat)"),
+        ("parallel", "merge: one of concat, add, multiply, subtract, maximum, minimum (default concat)"),
         ("train", "epochs: an integer at least 1 (required)"),
         ("early_stopping", "patience: an integer at least 1 (default 5)"),
     ],
