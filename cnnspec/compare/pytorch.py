@@ -222,6 +222,24 @@ def _batch_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training:
     )
 
 
+def _attention(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    c, h, w = node.shape
+    rows, columns = layer.window or (h, w)
+    cut = inputs[0].reshape(-1, c, h // rows, rows, w // columns, columns).permute(0, 2, 4, 3, 5, 1)
+    projected = _functional().linear(cut.reshape(-1, rows * columns, c), arrays["in_weight"], arrays.get("in_bias"))
+    query, key, value = (part.unflatten(2, (layer.heads, -1)).transpose(1, 2) for part in projected.chunk(3, 2))
+    mixed = _functional().scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    y = _functional().linear(mixed, arrays["out_weight"], arrays.get("out_bias")).reshape(cut.shape)
+    return y.permute(0, 5, 1, 3, 2, 4).reshape(-1, c, h, w)
+
+
+def _matmul(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    left, right = inputs
+    return (left.mT if layer.transpose == "first" else left) @ (right.mT if layer.transpose == "second" else right)
+
+
 def _group_norm(groups_of: Callable[[Any, int], int]) -> Function:
     def function(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
         layer: Any = node.layer
@@ -341,6 +359,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _plain(lambda t, x, layer: t.nn.functional.adaptive_avg_pool2d(x, layer.output_size)),
     "abs": _plain(lambda t, x, layer: x.abs()),
     "add": _merged(operator.add),
+    "attention": _attention,
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
@@ -372,6 +391,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
     "max_pool2d": _max_pool,
+    "matmul": _matmul,
     "maximum": _first_of_equals(True),
     "minimum": _first_of_equals(False),
     "mish": _plain(lambda t, x, layer: t.nn.functional.mish(x)),

@@ -2,6 +2,7 @@
 
 from cnnspec.layers import (
     activation,
+    attention,
     conv,
     dense,
     depthwise,
@@ -30,6 +31,7 @@ __all__ = [
     "Operands",
     "Parameter",
     "activation",
+    "attention",
     "conv",
     "dense",
     "depthwise",

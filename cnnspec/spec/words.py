@@ -40,6 +40,7 @@ TYPES: dict[str, dict[str, str]] = {
         "local_response_norm": "LRN LocalResponseNormalization LocalResponseNorm lrn2d",
         "upsample2d": "UpSampling2D Upsample upsampling Interp UpsamplingNearest2d UpsamplingBilinear2d",
         "zero_pad2d": "ZeroPadding2D ZeroPad2d ConstantPad2d padding pad",
+        "attention": "MultiheadAttention MultiHeadAttention self_attention mhsa",
         "pad2d": "ReflectionPad2d ReplicationPad2d CircularPad2d",
         "crop2d": "Cropping2D crop cropping",
         "pixel_shuffle": "PixelShuffle depth_to_space DepthToSpace",

@@ -50,6 +50,7 @@ COMMON: Mapping[str, Sequence[Any]] = {"kernel_size": (2, 3), "stride": (1, 2), 
 SIZED = {"filters", "units", "kernel_size"}  # options of the layers that most networks are made of
 ALWAYS = {"rate"}  # given even where it could be left out
 MOST_PARAMETERS = 100_000
+MOST_SCRATCH = 300_000  # numbers in one array of a layer, for one image: attention has one for every pair of pixels
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 31, 32, 33, 40, 64)
 
 
@@ -195,6 +196,9 @@ class _Drawing:
         except (ShapeError, TypeError):
             return False
         if not 0 < prod(shape) <= self.most or len(shape) not in (1, 3):
+            return False
+        scratch = layer.scratch(*shapes, n=1, mode="train").values()
+        if max((prod(buffer.shape) for buffer in scratch), default=0) > MOST_SCRATCH:
             return False
         if params:
             owners = [other for other in self.layers if other["type"] == name and "share" not in other]

@@ -42,6 +42,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ({"broadcast": True}, [MAP, (2,), (1, 6, 8)]),
         ({"broadcast": True}, [(2, 1, 1), MAP]),
     ],
+    "attention": [
+        ({"heads": 2}, [(6, 3, 4)]),
+        ({"heads": 1, "bias": "none"}, [(3, 1, 5)]),
+        ({"heads": 3, "window": [2, 3]}, [(6, 4, 6)]),
+    ],
     "avg_pool2d": [*_POOLS, ({"kernel_size": 3, "padding": 1, "count_include_pad": True}, [ODD])],
     "batch_norm": [*_ANYWHERE, ({"momentum": 0.5, "epsilon": 0.1}, [MAP])],
     "channel_max": [({}, [ODD])],
@@ -86,6 +91,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "local_response_norm": [({"alpha": 0.5}, [(7, 3, 4)]), ({"size": 4, "k": 2.0, "alpha": 1.0}, [ODD])],
     "lp_pool2d": [({**fields, "p": p}, shapes) for fields, shapes in _POOLS for p in (1, 2, 3.5)],
     "max_pool2d": _POOLS,
+    "matmul": [
+        ({}, [(2, 3, 4), (2, 4, 5)]),
+        ({"transpose": "first"}, [(2, 4, 3), (2, 4, 5)]),
+        ({"transpose": "second"}, [(1, 3, 4), (1, 5, 4)]),
+    ],
     "maximum": _BROADCAST,
     "minimum": _BROADCAST,
     "mish": _ANYWHERE,
