@@ -130,7 +130,7 @@ def is_activation(layer: Layer) -> bool:
     """Whether a layer may follow another as its `activation`."""
     shape = (3, 4, 5)
     try:
-        return layer.infer_shape(shape) == shape and not layer.params(shape) and layer.arity == (1, 1)
+        return layer.arity == (1, 1) and layer.infer_shape(shape) == shape and not layer.params(shape)
     except ShapeError:
         return False
 
