@@ -200,11 +200,6 @@ def hard_swish(x: Array) -> Array:
     return x * np.clip(x / 6 + 0.5, 0, 1)
 
 
-def tanh(x: Array) -> Array:
-    """y = tanh(x)."""
-    return np.tanh(x)
-
-
 def elu(x: Array, alpha: float) -> Array:
     """y = x for x > 0, else alpha (exp(x) - 1)."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
@@ -247,18 +242,9 @@ def softmax(x: Array) -> Array:
     return np.asarray(grown / grown.sum(1, keepdims=True))
 
 
-def add(*inputs: Array) -> Array:
-    """The sum of the inputs."""
-    return np.asarray(sum(inputs[1:], inputs[0]))
-
-
-def multiply(*inputs: Array) -> Array:
-    """The product of the inputs; a vector acts as a map of one pixel, and axes of length 1 are repeated."""
-    axes = max(x.ndim for x in inputs)
-    product = np.ones((), inputs[0].dtype)
-    for x in inputs:
-        product = product * x.reshape(x.shape + (1,) * (axes - x.ndim))
-    return np.asarray(product)
+def scale_shift(x: Array, scale: Sequence[float] = (1.0,), shift: Sequence[float] = (0.0,)) -> Array:
+    """y = scale x + shift for each channel."""
+    return channelwise(np.asarray(scale, x.dtype), x) * x + channelwise(np.asarray(shift, x.dtype), x)
 
 
 def concat(*inputs: Array) -> Array:

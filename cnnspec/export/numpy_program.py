@@ -8,7 +8,7 @@ import json
 import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -166,6 +166,10 @@ def _assignment(variable: str, expression: str, shape: Shape) -> Iterator[str]:
         yield line + comment
         return
     function, _, arguments = expression.partition("(")
+    if not expression.endswith(")") or "(" in function:
+        yield f"    {comment.strip()}"
+        yield line
+        return
     yield f"    {variable} = {function}({comment}"
     yield from (f"        {argument}," for argument in _apart(arguments.removesuffix(")")))
     yield "    )"
@@ -329,6 +333,11 @@ def _plain(function: str, **fields: str) -> Writer:
     return write
 
 
+def _numpy(function: str) -> Writer:
+    """A function of NumPy's own."""
+    return lambda node, inputs, part: f"np.{function}({inputs[0]})"
+
+
 def _with_parameters(function: str, *parts: str, **fields: str) -> Writer:
     """A function of the input, the parameters and states that the layer has of these, and fields of the layer."""
 
@@ -350,7 +359,7 @@ def _convolution(node: Node, inputs: Sequence[str], part: Callable[[str], str]) 
     untied = "bias" in node.params and len(node.params["bias"].shape) == 3
     arrays = [part(name) for name in ("weight", "bias") if name in node.params and not (untied and name == "bias")]
     call = _call("conv2d", *inputs, *arrays, **_laid(laid), dilation=laid.dilation, groups=groups)
-    return f"add({call}, {part('bias')})" if untied else call
+    return f"{call} + {part('bias')}" if untied else call
 
 
 def _separable(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
@@ -441,21 +450,49 @@ def _crop(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     return f"{inputs[0]}[:, :, {top}:{h - bottom}, {left}:{w - right}]"
 
 
+def _infix(operator: str) -> Writer:
+    """An operator between all inputs, a function of two where it is a name; vectors act as maps of one pixel."""
+
+    def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
+        shapes = zip(inputs, node.input_shapes, strict=True)
+        whole = [x if len(shape) == len(node.shape) else f"{x}[:, :, None, None]" for x, shape in shapes]
+        if not operator.startswith("np."):
+            return f" {operator} ".join(whole)
+        return reduce(lambda left, right: f"{operator}({left}, {right})", whole)
+
+    return write
+
+
+def _clip(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
+    layer: Any = node.layer
+    return f"np.clip({inputs[0]}, {layer.min}, {layer.max})"
+
+
+def _scale_shift(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
+    layer: Any = node.layer
+    given = [name for name in ("scale", "shift") if getattr(layer, name) is not None]
+    arrays = [f"{name}={part(name) if layer.learned else getattr(layer, name)}" for name in given]
+    return _call("scale_shift", *inputs, *arrays)
+
+
 def _slice(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     layer: Any = node.layer
-    ranges = [layer.channels, layer.rows, layer.columns]
-    parts = [f"{of.start or ''}:{of.stop or ''}{f':{of.step}' if of.step > 1 else ''}" for of in ranges]
+    parts = [
+        f"{of.start}:{of.stop}" + (f":{of.step}" if of.step > 1 else "") for of in layer.slices(node.input_shapes[0])
+    ]
     return f"{inputs[0]}[:, {', '.join(parts)}]"
 
 
 WRITERS: Mapping[str, Writer] = {
     "adaptive_avg_pool2d": _plain("adaptive_avg_pool2d", size="output_size"),
-    "add": _plain("add"),
+    "abs": _numpy("abs"),
+    "add": _infix("+"),
     "avg_pool2d": _avg_pool,
     "batch_norm": _with_parameters(
         "batch_norm", "weight", "bias", "running_mean", "running_variance", epsilon="epsilon"
     ),
     "channel_shuffle": _plain("channel_shuffle", groups="groups"),
+    "clip": _clip,
     "concat": _plain("concat"),
     "conv2d": _convolution,
     "conv_transpose2d": _transposed,
@@ -463,6 +500,7 @@ WRITERS: Mapping[str, Writer] = {
     "dense": _with_parameters("dense", "weight", "bias"),
     "depthwise_conv2d": _convolution,
     "elu": _plain("elu", alpha="alpha"),
+    "exp": _numpy("exp"),
     "flatten": _plain("flatten"),
     "gelu": _gelu,
     "global_avg_pool2d": _plain("global_avg_pool2d"),
@@ -476,8 +514,10 @@ WRITERS: Mapping[str, Writer] = {
     "local_response_norm": _plain("local_response_norm", size="size", alpha="alpha", beta="beta", k="k"),
     "lp_pool2d": _pool("lp_pool2d"),
     "max_pool2d": _pool("max_pool2d"),
+    "maximum": _infix("np.maximum"),
+    "minimum": _infix("np.minimum"),
     "mish": _plain("mish"),
-    "multiply": _plain("multiply"),
+    "multiply": _infix("*"),
     "permute": _positional("permute", "order"),
     "pixel_shuffle": _plain("pixel_shuffle", factor="factor"),
     "prelu": _with_parameters("prelu", "weight"),
@@ -485,6 +525,7 @@ WRITERS: Mapping[str, Writer] = {
     "relu6": _plain("relu6"),
     "reshape": _positional("reshape", "shape"),
     "rms_norm": _with_parameters("rms_norm", "weight", epsilon="epsilon"),
+    "scale_shift": _scale_shift,
     "selu": _plain("selu"),
     "separable_conv2d": _separable,
     "sigmoid": _plain("sigmoid"),
@@ -492,7 +533,9 @@ WRITERS: Mapping[str, Writer] = {
     "slice": _slice,
     "softmax": _plain("softmax"),
     "softplus": _plain("softplus"),
-    "tanh": _plain("tanh"),
+    "square": _numpy("square"),
+    "subtract": _infix("-"),
+    "tanh": _numpy("tanh"),
     "upsample2d": _upsample,
     "zero_pad2d": _plain("zero_pad2d", padding="padding", channels="channels"),
 }

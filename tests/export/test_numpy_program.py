@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cnnspec.export import numpy_program
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Layer
+from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import LARGE, RARE, SHARED, SMALL, SPECS
@@ -83,22 +85,31 @@ def _yaml(value: Any) -> str:
 
 
 CASES = [
-    pytest.param(name, fields, shapes[0], len(shapes), id=f"{name}-{position}")
+    pytest.param(name, fields, shapes, id=f"{name}-{position}")
     for name, examples in EXAMPLES.items()
     for position, (fields, shapes) in enumerate(examples)
-    if len(set(shapes)) == 1
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "shape", "count"), CASES)
-def test_every_layer(name: str, fields: Mapping[str, Any], shape: tuple[int, ...], count: int, tmp_path: Path) -> None:
+def one_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shape]) -> str:
+    """A spec of one layer; its inputs are parts of the network's, each in its shape."""
+    total = sum(prod(shape) for shape in shapes)
+    layers, start = [f"{{id: all, type: reshape, shape: [{total}, 1, 1]}}"], 0
+    for i, shape in enumerate(shapes):
+        stop = start + prod(shape)
+        layers.append(f"{{id: part{i}, type: slice, from: all, channels: {{start: {start}, stop: {stop}}}}}")
+        layers.append(f"{{id: x{i}, type: reshape, shape: {list(shape)}}}")
+        start = stop
+    inputs = ", ".join(f"x{i}" for i in range(len(shapes)))
+    layers.append(f"{{type: {name}{fields_as_yaml(fields)}, from: {inputs if len(shapes) == 1 else f'[{inputs}]'}}}")
+    return f"cnnspec: 1\ninput: [1, {total}, 1]\nlayers: [{', '.join(layers)}]\n"
+
+
+@pytest.mark.parametrize(("name", "fields", "shapes"), CASES)
+def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shape], tmp_path: Path) -> None:
     layer: Layer = new(name, **fields)
-    inputs = f", from: [{', '.join(['input'] * count)}]" if count > 1 else ""
-    given = list(shape) if len(shape) == 3 else [*shape, 1, 1]
-    before = "" if len(shape) == 3 else "{id: vector, type: flatten}, "
-    inputs = inputs.replace("input", "vector") if before else inputs
-    text = f"cnnspec: 1\ninput: {given}\nlayers: [{before}{{type: {name}{fields_as_yaml(fields)}{inputs}}}]\n"
-    network = randomised(Network(read := loads(text), build(read), threads=1, dtype="float64"))
+    read = loads(one_layer(name, fields, shapes))
+    network = randomised(Network(read, build(read), threads=1, dtype="float64"))
     if layer.train_only or name in numpy_program.WRITERS:
         agrees(network, tmp_path, 2, 1e-10)
     else:
