@@ -57,7 +57,7 @@ def conv_transpose2d(
     bias: Array | None = None,
     stride: Ints = (1, 1),
     cut: Ints = (0, 0, 0, 0),
-    more: int = 0,
+    more: Ints = (0, 0),
     dilation: Ints = (1, 1),
     groups: int = 1,
 ) -> Array:
@@ -66,7 +66,7 @@ def conv_transpose2d(
     (sh, sw), (dh, dw), (top, bottom, left, right) = stride, dilation, cut
     apart = weight.reshape(groups, c // groups, filters * kh * kw).swapaxes(1, 2)
     filled = (apart @ x.reshape(n, groups, c // groups, h * w)).reshape(n, groups * filters, kh, kw, h, w)
-    height, width = (h - 1) * sh + dh * (kh - 1) + 1 + more, (w - 1) * sw + dw * (kw - 1) + 1 + more
+    height, width = (h - 1) * sh + dh * (kh - 1) + 1 + more[0], (w - 1) * sw + dw * (kw - 1) + 1 + more[1]
     y = np.zeros((n, groups * filters, height, width), x.dtype)
     for u in range(kh):
         for v in range(kw):
@@ -283,6 +283,14 @@ def permute(x: Array, *order: int) -> Array:
 def zero_pad2d(x: Array, padding: Ints, channels: Ints = (0, 0)) -> Array:
     """Zeros above, below, left and right of a map, and channels of zeros before and behind its own."""
     return np.pad(x, ((0, 0), channels, padding[:2], padding[2:]))
+
+
+def pad2d(x: Array, padding: Ints, mode: str) -> Array:
+    """Margins that mirror the map without its edge, repeat its edge, or go on at its other end."""
+    margins = ((0, 0), (0, 0), padding[:2], padding[2:])
+    if mode == "reflect":
+        return np.pad(x, margins, "reflect")
+    return np.pad(x, margins, "edge") if mode == "replicate" else np.pad(x, margins, "wrap")
 
 
 def upsample2d(x: Array, scale: Ints) -> Array:

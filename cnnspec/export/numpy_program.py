@@ -338,6 +338,15 @@ def _numpy(function: str) -> Writer:
     return lambda node, inputs, part: f"np.{function}({inputs[0]})"
 
 
+def _method(call: str) -> Writer:
+    """A method of the input."""
+    return lambda node, inputs, part: f"{inputs[0]}.{call}"
+
+
+def _positions(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
+    return f"{inputs[0]} + {part('weight')}"
+
+
 def _with_parameters(function: str, *parts: str, **fields: str) -> Writer:
     """A function of the input, the parameters and states that the layer has of these, and fields of the layer."""
 
@@ -492,6 +501,8 @@ WRITERS: Mapping[str, Writer] = {
         "batch_norm", "weight", "bias", "running_mean", "running_variance", epsilon="epsilon"
     ),
     "channel_shuffle": _plain("channel_shuffle", groups="groups"),
+    "channel_max": _method("max(1, keepdims=True)"),
+    "channel_mean": _method("mean(1, keepdims=True)"),
     "clip": _clip,
     "concat": _plain("concat"),
     "conv2d": _convolution,
@@ -518,8 +529,10 @@ WRITERS: Mapping[str, Writer] = {
     "minimum": _infix("np.minimum"),
     "mish": _plain("mish"),
     "multiply": _infix("*"),
+    "pad2d": _plain("pad2d", padding="padding", mode="mode"),
     "permute": _positional("permute", "order"),
     "pixel_shuffle": _plain("pixel_shuffle", factor="factor"),
+    "positions": _positions,
     "prelu": _with_parameters("prelu", "weight"),
     "relu": _plain("relu"),
     "relu6": _plain("relu6"),
