@@ -10,6 +10,7 @@ import pytest
 
 from cnnspec.api import compile
 from cnnspec.cli import main
+from cnnspec.data.folder import ImageFolder
 from cnnspec.diagnostics import RunError
 from cnnspec.memory import available_bytes, bytes_text, require_memory
 
@@ -88,3 +89,17 @@ def test_large_maps_are_evaluated_in_smaller_parts(tmp_path: Path) -> None:
     model = compile(tmp_path / "large.yaml", threads=1)
     assert model.inference_batch < 32
     assert np.isfinite(model.predict(np.zeros((1, 1, 600, 600), np.uint8))).all()
+
+
+def test_a_folder_that_is_too_large_is_forecast_at_its_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for number in range(10):
+        path = tmp_path / "train" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (64, 32)).save(path)
+    monkeypatch.setattr("cnnspec.memory.available_bytes", lambda: 100_000)
+    with pytest.raises(RunError, match=r"reading 10 pictures of 3x32x64 needs 120.0 KiB of memory, 97.7 KiB is there"):
+        ImageFolder().read(tmp_path, False)
+    assert ImageFolder.of(size=8).read(tmp_path, False).splits["train"].pixels.shape == (8, 3, 8, 8)
