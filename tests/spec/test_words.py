@@ -39,6 +39,7 @@ MEANT = {
         Add=add Concatenate=concat Concat=concat cat=concat Multiply=multiply ReLU=relu nn.LeakyReLU=leaky_relu
         leaky=leaky_relu nn.ReLU6=relu6 nn.Hardswish=hard_swish nn.Hardsigmoid=hard_sigmoid nn.SiLU=silu swish=silu
         logistic=sigmoid Sigmoid=sigmoid nn.PReLU=prelu GELU=gelu nn.ELU=elu TanH=tanh Softmax=softmax nn.Mish=mish
+        torch.clamp=clip nn.Hardtanh=clip Scale=scale_shift nn.ReflectionPad2d=pad2d Subtract=subtract Maximum=maximum
     """,
     "layers: [{type: conv2d, filters: 4, kernel_size: 3, WORD: 1}]": """
         strides=stride pad=padding dilation_rate=dilation group=groups use_bias=bias bias_term=bias act=activation
@@ -119,7 +120,7 @@ TOLD = {
         "in_channels": "the channels that arrive are known",
         "data_format": "channels, height, width",
         "batch_normalize": "write - batch_norm below",
-        "padding_mode": "",
+        "padding_mode": "type: pad2d, mode: reflect",
         "inplace": "leave it out",
     },
     "layers: [{type: batch_norm, WORD: 1}]": {
