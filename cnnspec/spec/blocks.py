@@ -128,7 +128,7 @@ class Blocks:
     ) -> Scope:
         """The scope inside one repetition: the spec's variables, `index` and the parameters.
 
-        What is given, by `with` and then `first` and `last`, is read in the scope of the use, of which nothing else is
+        What `with`, `first` and `last` give is read in the scope of the use, of which nothing else is
         known inside. A default is read inside, where the parameters above it are known. `index` counts the repetitions
         of the nearest `repeat` around: a use without one has that of the block around it.
         """
