@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from cnnspec.diagnostics import RunError
+from cnnspec.cli.output import console, visible
+from cnnspec.diagnostics import RunError, printable
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
 
@@ -38,18 +38,27 @@ def run(arguments: argparse.Namespace) -> int:
         paths = sorted(path.parent for path in arguments.folder.glob(f"*/{ABOUT}"))
     else:
         paths = arguments.runs
-    runs = [Run.existing(path) for path in paths]
-    found = [_figures(run) for run in runs]
+    found, damaged = [], []
+    for path in paths:
+        try:
+            found.append(_figures(Run.existing(path)))
+        except RunError as error:
+            if arguments.action == "compare":
+                raise
+            damaged.append({"run": str(path), "error": str(error)})
     if arguments.action == "list":
         found.sort(key=lambda figures: str(figures["started"]))
     if arguments.json:
-        print(json.dumps({"runs": found}, indent=2))
-    elif found:
-        Console(highlight=False, width=WIDEST).print(_table(found))
+        print(json.dumps({"runs": [*found, *damaged]}, indent=2))
     else:
-        print(f"no runs in {arguments.folder}")
+        if found:
+            console(width=WIDEST).print(_table(found))
+        for run in damaged:
+            print(visible(f"{run['run']}: {run['error']}"))
+        if not found and not damaged:
+            print(visible(f"no runs in {arguments.folder}"))
     if arguments.action == "compare" and arguments.output is not None:
-        _draw(runs, arguments.output)
+        _draw([Run.existing(path) for path in paths], arguments.output)
     return 0
 
 
@@ -68,7 +77,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "seed": about.get("seed"),
         "parameters": about.get("parameters"),
         "epochs": len(rows),
-        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds": round(sum(row.get("seconds") or 0 for row in rows), 1),
         "best": best,
         "weights": rows[-1].get("weights") if rows else None,
         "complete": "results" in about,
@@ -87,7 +96,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
         values = [_shown(name, figures["best"].get(name)) for name in shown]
         state = "" if figures["complete"] else " (not finished)"
         counts = (str(figures["seed"]), str(figures["epochs"]), f"{figures['seconds']:.1f}")
-        table.add_row(f"{figures['run']}{state}", *counts, *values, figures["weights"] or "")
+        table.add_row(f"{printable(figures['run'])}{state}", *counts, *values, figures["weights"] or "")
     return table
 
 
@@ -104,3 +113,5 @@ def _draw(runs: list[Run], path: Path) -> None:
         raise RunError("drawing needs matplotlib", "python -m pip install 'cnnspec[report]'") from error
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"cannot write {path}: {error}", "name a file that ends with .png, .svg or .pdf") from error

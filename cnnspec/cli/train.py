@@ -23,7 +23,7 @@ from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
-from cnnspec.cli.output import visible
+from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.progress import training_bar
 from cnnspec.cli.repeat import told, variants
 from cnnspec.cli.trained import (
@@ -36,7 +36,7 @@ from cnnspec.cli.trained import (
     trained_classes,
     with_root,
 )
-from cnnspec.cli.versions import versions
+from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
 from cnnspec.diagnostics.formats.text import first_line
@@ -64,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_spec(parser, required=False, computes=True)
     add_data(parser)
     add_threads(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run directory is made (default: runs)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the run directory is made (default: runs)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
     parser.add_argument("--max-steps", type=count, metavar="N", help="end after that many steps since the start")
     parser.add_argument("--limit", type=count, metavar="N", help="train on that many images: data.train.limit")
@@ -81,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0, 4 where a requirement of `require` is not met, 130 or 143 where a signal ended it."""
+    if arguments.resume is not None and arguments.out is not None:
+        complain("--resume goes on in the run's own directory: --out says another", "leave one of the two out")
+        return USAGE
     if arguments.limit is not None:
         arguments.overrides.append(f"data.train.limit={arguments.limit}")
     if not (arguments.folds or arguments.seeds):
@@ -118,7 +119,7 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
     check_figures(spec, model.learned.kind)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
-    run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out, spec.name)
+    run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
     run.origin = origin(spec, graph, data)
@@ -133,12 +134,13 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
                 run.begin(model, render(replace(stored, plugins=kept), graph), about)
             else:
                 about, position = run.about(), run.resume(model)
+                for text in run.notes:
+                    note(text)
+                _note_part(about, position)
                 about |= folders(folder, run.path)
                 kept = keep(spec.plugins, run.path)
                 run.rewrite(render(replace(stored, plugins=kept), graph))
             return _TrainVerb(arguments, spec, model, data, run, about).run(position), run.path
-    except BrokenPipeError:
-        raise
     except OSError as error:  # the data was read before: only the run directory is left
         raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
 
@@ -153,9 +155,7 @@ def _spec(arguments: argparse.Namespace) -> Spec:
     """The spec to train, which for a resumed run is its own, but for more epochs."""
     if arguments.resume is None:
         if arguments.spec is None:
-            print(
-                "cnnspec: error: train needs a SPEC, or --resume RUN\nhelp: see cnnspec train --help", file=sys.stderr
-            )
+            complain("train needs a SPEC, or --resume RUN", "see cnnspec train --help")
             raise SystemExit(USAGE)
         return spec_of(arguments)
     run = Run.existing(arguments.resume)
@@ -277,6 +277,17 @@ def _draw(rows: list[dict[str, Any]], directory: Path, title: str) -> None:
     # The picture needs the report extra; without it the figures are in metrics.csv all the same.
     with suppress(ImportError):
         draw_curves(rows, directory / CURVES, title)
+
+
+def _note_part(about: dict[str, Any], position: Position) -> None:
+    """Record where a training goes on with other versions than before, and tell it."""
+    here, before = versions(), latest(about)
+    if before == here:
+        return
+    for text in differences(before, here):
+        note(f"{text}: from step {position.step + 1:,} on, other bits may come out than without the break")
+    part = {"step": position.step, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": here}
+    about.setdefault("parts", []).append(part)
 
 
 def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load
+from cnnspec.train.records import read_about
 from cnnspec.train.run import ABOUT, SPEC
 
 
@@ -110,10 +110,6 @@ def trained_classes(path: Path) -> tuple[str, ...]:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What run.json of a run directory, or beside a checkpoint, says; nothing where it cannot be read."""
+    """What run.json of a run directory, or beside a checkpoint, says; nothing where there is none."""
     directory = path.parent if path.suffix == ".npz" else path
-    try:
-        about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+    return read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}

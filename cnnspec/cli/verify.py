@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.opening import opened
+from cnnspec.cli.output import note
 from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import data_folder, load_spec, origin, trained_classes
-from cnnspec.cli.versions import versions
+from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.diagnostics import RunError
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import Checkpoint, read_checkpoint
-from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.checkpoint import most_bytes, read_checkpoint
 from cnnspec.train.fit import Watcher
-from cnnspec.train.run import BEST, LAST, Run
+from cnnspec.train.records import lacking, timeless
+from cnnspec.train.run import BEST, LAST, METRICS_JSONL, Run
 from cnnspec.train.session import TRACED
 
 
@@ -45,18 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
     The checkpoints must belong to the spec and the data, and hold the weights that were written.
     """
     run_ = Run.existing(arguments.run)
-    about, rows = run_.about(), run_.history()
+    about = run_.about()
     spec = load_spec(run_.path)
     graph = checked(spec)
     arguments.data = arguments.data or data_folder(run_.path)
     data = opened(spec, graph, arguments, trained_classes(run_.path))
     run_.origin = origin(spec, graph, data)
+    model = Model(spec, graph, threads=arguments.threads)
     for name in (BEST, LAST):
         if name == LAST or (run_.path / name).exists():
-            last = read_checkpoint(run_.path / name)
+            last = read_checkpoint(run_.path / name, most_bytes(model.weights, model.training))
             run_.check(last)
-            _same_weights(last, rows)
-    model = Model(spec, graph, threads=arguments.threads)
+    if lacks := lacking(last.progress, ("step", "history")):
+        raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
+    rows = last.progress["history"]
+    _same_log(run_, rows)
     most = int(last.progress["step"]) if arguments.all else min(arguments.steps, TRACED)
     replay = _Replay(model, {**about.get("trace", {})}, most)
     if arguments.all:
@@ -68,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     with training_bar(console, total) if total and console.is_terminal else nullcontext() as show:
         replay.show = show
         difference = replay.difference(data, rows)
+    expected = most if arguments.all else min(most, int(last.progress["step"]))
+    if difference is None and replay.compared < expected:
+        difference = f"of {expected:,} steps, {replay.compared:,} could be compared: the rest is not recorded"
     changed = {} if difference is None else _changed(about.get("versions", {}))
     found = {"steps": replay.steps, "epochs": replay.epochs, "difference": difference, "versions": changed}
     if arguments.json:
@@ -78,21 +85,25 @@ def run(arguments: argparse.Namespace) -> int:
     if difference is None:
         return 0
     for name, (before, here) in changed.items():
-        print(f"cnnspec: note: {name} was {before}, is {here}", file=sys.stderr)
+        note(f"{name} was {before}, is {here}")
+    parts = about.get("parts", [])
+    for number, part in enumerate(parts):
+        former = latest({**about, "parts": parts[:number]})
+        for text in differences(former, part.get("versions", {})):
+            note(f"from step {part.get('step', 0) + 1:,} on: {text}")
     why = "see the versions above" if changed else "all versions agree: look at the data and the machine"
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
 
-def _same_weights(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> None:
-    """RunError where a checkpoint holds other weights than it says, or than the metrics say of its step."""
-    got, expected = fingerprint(checkpoint.network, checkpoint.averages), {str(checkpoint.progress["weights"])}
-    if checkpoint.path.name == LAST:  # the best ones may be of steps that were done anew since
-        expected |= {row["weights"] for row in rows if row["step"] == checkpoint.progress["step"]}
-    if expected != {got}:
-        raise RunError(
-            f"{checkpoint.path} was changed: expected weights {' and '.join(sorted(expected - {got}))}, got {got}",
-            "resume from another checkpoint of the run, or train anew",
-        )
+def _same_log(run: Run, history: list[dict[str, Any]]) -> None:
+    """RunError where metrics.jsonl says otherwise than the checkpoint of the epochs that both know."""
+    rows = run.history()
+    for row, logged in zip_longest(history, map(timeless, rows[: len(history)])):
+        if row != logged:
+            raise RunError(
+                f"{run.path / METRICS_JSONL} says otherwise of epoch {row['epoch']} than {LAST}",
+                "`cnnspec train --resume` writes it anew from the checkpoint",
+            )
 
 
 class _Stop(Exception):  # noqa: N818
@@ -105,7 +116,7 @@ class _Replay:
     def __init__(self, model: Model, trace: Mapping[str, str], most: int) -> None:
         self.model, self.trace, self.most = model, trace, most
         self.ends = {TRACED: trace["weights"]} if "weights" in trace else {}  # fingerprints by step
-        self.steps = self.epochs = 0
+        self.steps = self.epochs = self.compared = 0
         self.found: str | None = None
         self.show: Watcher | None = None
 
@@ -120,6 +131,7 @@ class _Replay:
                     self.found = f"weights after epoch {epoch.epoch}: expected {row['weights']}, got {epoch.weights}"
                     break
                 self.epochs += 1
+                self.compared = epoch.step
         except _Stop:
             pass
         return self.found
@@ -131,6 +143,7 @@ class _Replay:
             if expected != got:
                 self.found = f"loss of step {step}: expected {expected!r}, got {got!r}"
                 raise _Stop
+            self.compared += self.compared == step - 1
         self.steps = step
         if self.show is not None:
             self.show(progress)
@@ -139,6 +152,7 @@ class _Replay:
             if weights != self.ends[step]:
                 self.found = f"weights after step {step}: expected {self.ends[step]}, got {weights}"
                 raise _Stop
+            self.compared = step  # equal weights have come by equal steps
         if step >= self.most and progress.position.done < progress.steps:
             raise _Stop
 

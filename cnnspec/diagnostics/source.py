@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from cnnspec.files import read_bounded
+
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
+MOST_BYTES = 1 << 20  # of a file that is shown
 GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, by the name that spans give them
 
 
@@ -51,5 +54,4 @@ def given(name: str, text: str) -> Iterator[None]:
 @lru_cache(maxsize=4)
 def _lines(file: str, modified: int, size: int) -> list[str]:
     """Kept while the file stays as it is: one with a thousand findings is read once."""
-    with open(file, encoding="utf-8-sig", errors="replace", newline="") as source:
-        return LINE_BREAK.split(source.read())
+    return LINE_BREAK.split(read_bounded(file, MOST_BYTES).decode("utf-8-sig", errors="replace"))

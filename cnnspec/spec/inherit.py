@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnspec.diagnostics import Diagnostic, SpecError
-from cnnspec.spec.reader import decode, read
+from cnnspec.spec.reader import read, read_text
 from cnnspec.spec.tree import Mapping, Scalar, Tree
 
 
@@ -33,12 +33,12 @@ def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, .
             [Diagnostic("extends", "error", f"extends in a circle: {cycle}", given.span, "extends", "break the circle")]
         )
     try:
-        content = path.read_bytes()
+        text = read_text(path, str(path))
     except OSError as error:
         message = f"extends: cannot read {path}: {error.strerror}"
         help = "paths are relative to the file that extends"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)]) from error
-    base = inherit(read(decode(content, str(path)), str(path)), str(path), outside=outside, chain=here)
+    base = inherit(read(text, str(path)), str(path), outside=outside, chain=here)
     return merge(base, own)
 
 

@@ -36,7 +36,7 @@ from cnnspec.spec.names import LayerNames
 from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
 from cnnspec.spec.plugins import Plugins
-from cnnspec.spec.reader import decode, read
+from cnnspec.spec.reader import MOST_BYTES, decode, read, read_text
 from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
 from cnnspec.target import FIGURES
@@ -89,10 +89,10 @@ def load(
     """
     if str(path) == "-":
         name = STDIN
-        text = GIVEN[name] = decode(sys.stdin.buffer.read(), name)
+        text = GIVEN[name] = decode(sys.stdin.buffer.read(MOST_BYTES + 1), name)
     else:
         name = str(path)
-        text = decode(Path(path).read_bytes(), name)
+        text = read_text(path, name)
     return loads(text, name, overrides, allow_outside=allow_outside, plugins=plugins, allow_plugins=allow_plugins)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.source import LINE_BREAK
+from cnnspec.files import read_bounded
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 MOST_BYTES = 1 << 19
@@ -63,6 +66,16 @@ def scalar(text: str) -> Any:
     if _OTHER_BASE.fullmatch(text):
         return int(text, 0) if len(text) <= MOST_DIGITS else math.inf
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def read_text(path: str | Path, file: str) -> str:
+    """The text of a file; SpecError where it is not UTF-8 or too large, OSError where it cannot be read."""
+    try:
+        return decode(read_bounded(path, MOST_BYTES), file)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise _failure("too-large", str(error.strerror), Span(file, 1, 1, 1, 1)) from error
 
 
 def decode(content: bytes, file: str) -> str:

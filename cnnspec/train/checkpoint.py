@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,17 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
+from cnnspec.files import replacing
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
 from cnnspec.plan.state.parameters import fill
 from cnnspec.plan.state.training import AVERAGE
 from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.records import PROGRESS, lacking, misfit, parsed
 
-FORMAT = 5
+FORMAT = 6
+MOST_PROGRESS = 64 << 20  # bytes of what a checkpoint says of the epochs so far
+CHECKSUM = "checksum"  # the member with that of all others
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
@@ -54,16 +57,11 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
     }
     about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    arrays[CHECKSUM] = np.frombuffer(_checksum(arrays).encode(), np.uint8)
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise RunError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
 
 
@@ -75,21 +73,51 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
         )
     try:
         arrays = _arrays(path, most)
-        progress = json.loads(arrays.pop("progress").tobytes())
-        if progress["format"] != FORMAT:
+        progress = parsed(arrays["progress"].tobytes())
+        wrong = misfit(progress, PROGRESS) or lacking(progress, ("format",))
+        if wrong is None and progress["format"] != FORMAT:
             raise RunError(
                 f"{path} has format {progress['format']}, this version reads {FORMAT}",
                 "read it with the version that wrote it, or train anew",
             )
+        wrong = wrong or lacking(progress, ("weights", "updates"))
+        if wrong:
+            raise ValueError(wrong)
+        if arrays.pop(CHECKSUM).tobytes().decode("ascii", "replace") != _checksum(arrays):
+            raise ValueError("its checksum is that of another content")
     except (OSError, ValueError, KeyError, *UNREADABLE) as error:
         raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
-    return Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
+    found = Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
+    _check_weights(found)
+    return found
+
+
+def _check_weights(checkpoint: Checkpoint) -> None:
+    """RunError where a checkpoint holds other weights than it says, or some that are not finite."""
+    got, expected = fingerprint(checkpoint.network, checkpoint.averages), checkpoint.progress["weights"]
+    if got != expected:
+        raise RunError(
+            f"{checkpoint.path} was changed: expected weights {expected}, got {got}",
+            "resume from another checkpoint of the run, or train anew",
+        )
+    for name, array in {**checkpoint.network, **checkpoint.averages}.items():
+        if not np.isfinite(array).all():
+            raise RunError(f"{checkpoint.path}: {name} is not finite", "use another checkpoint of the run")
+
+
+def _checksum(arrays: Mapping[str, Array]) -> str:
+    """The SHA-256 of all arrays with their names, types and shapes, and of what is known of the progress."""
+    digest = sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def most_bytes(weights: Weights, training: Training | None) -> int:
     """What a checkpoint of a network can hold: its arrays and slots, and a margin for names and progress."""
     arrays = [array for _, array in weights.arrays()] + ([] if training is None else [*training.arrays().values()])
-    return sum(array.nbytes for array in arrays) + 4096 * (2 + len(arrays))
+    return sum(array.nbytes for array in arrays) + 4096 * (2 + len(arrays)) + MOST_PROGRESS
 
 
 def _arrays(path: Path, most: int | None) -> dict[str, Array]:
@@ -98,8 +126,8 @@ def _arrays(path: Path, most: int | None) -> dict[str, Array]:
         members = archive.infolist()
         # The archive's own directory tells sizes, so nothing is read that cannot belong to the network.
         size, length = sum(member.file_size for member in members), path.stat().st_size
-        if most is not None and size > most:
-            raise ValueError(f"expected at most {most:,} bytes of arrays, got {size:,}")
+        if most is not None and max(size, length) > most:
+            raise ValueError(f"expected at most {most:,} bytes of arrays, got {max(size, length):,}")
         if size > length or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError(f"expected uncompressed arrays within {length:,} bytes, got {size:,}")
         # NumPy evaluates array headers; it sees them behind `read`, which verifies the member's checksum.
@@ -125,6 +153,9 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
     Without a training the network becomes the one that is scored: the moving averages, once there are some.
     """
     try:
+        _check_types(checkpoint.network, dict(weights.arrays()))
+        if training is not None:
+            _check_types(checkpoint.slots, training.arrays())
         weights.load(checkpoint.network)
         if training is not None:
             fill(training.arrays(), checkpoint.slots)
@@ -137,6 +168,13 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
         raise RunError(
             f"{checkpoint.path} does not fit this network: {what}", "use the spec it was trained with"
         ) from error
+
+
+def _check_types(given: Mapping[str, Array], own: Mapping[str, Array]) -> None:
+    """ValueError where a value would have to be converted, which changes it."""
+    for name, array in own.items():
+        if given[name].dtype != array.dtype:
+            raise ValueError(f"{name}: expected {array.dtype}, got {given[name].dtype}")
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +15,12 @@ from typing import Any, Self
 import numpy as np
 
 from cnnspec.diagnostics import RunError
+from cnnspec.files import replacing
 from cnnspec.lock import locked
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
+from cnnspec.train.records import TIMES, read_about, read_rows, timeless
 
 SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "spec.yaml",
@@ -42,6 +44,7 @@ class Run:
         self.keep, self.epochs = 1, 1  # checkpoints that stay, and epochs from one to the next
         self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint has in it
         self.rows: list[dict[str, Any]] = []  # of the epochs so far
+        self.notes: list[str] = []  # what was found on resuming, and does no harm
         self._saved: Position | None = None
         self._best: tuple[float, float] | None = None
 
@@ -85,17 +88,34 @@ class Run:
         restore(checkpoint, model.weights, model.training)
         try:
             position = Position(**checkpoint.progress["position"])
-            best = checkpoint.progress["best"]
-        except (KeyError, TypeError) as error:
+            best, history = checkpoint.progress["best"], checkpoint.progress["history"]
+            self._best = None if best is None else (best[0], best[1])
+        except (IndexError, KeyError, TypeError) as error:
             raise RunError(
                 f"{checkpoint.path} does not say where training stood", "start a new run, or use another checkpoint"
             ) from error
-        self._best = None if best is None else (best[0], best[1])
         self._saved = position
-        self.rows = [row for row in self.history() if row["epoch"] < position.epoch]
+        self.rows = self._with_times([row for row in history if row["epoch"] < position.epoch])
         self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._write(METRICS_CSV, _table(self.rows))
         return position
+
+    def _with_times(self, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows that a checkpoint holds, with what the log says of their times; a note where it says otherwise."""
+        try:
+            logged = {row["epoch"]: row for row in self.history()}
+        except RunError as error:
+            logged = {}
+            self.notes.append(f"{error}; it is written anew from {LAST}")
+        rows = []
+        for row in history:
+            found = logged.get(row["epoch"])
+            agrees = found is not None and timeless(found) == row
+            rows.append(found if agrees and found is not None else {**row, **dict.fromkeys(TIMES)})
+            if logged and not agrees and not self.notes:
+                told = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {LAST}"
+                self.notes.append(f"{told}, and is written anew from that")
+        return rows
 
     def check(self, checkpoint: Checkpoint) -> None:
         """RunError where a checkpoint belongs to another spec or other data than `origin` says."""
@@ -108,28 +128,12 @@ class Run:
         self._write(SPEC, spec)
 
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that was cut off is left out."""
-        try:
-            lines = (self.path / METRICS_JSONL).read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise RunError(f"cannot read {self.path / METRICS_JSONL}: {error.strerror}") from error
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        """The rows of metrics.jsonl; a last line that was cut off is left out, RunError for any other damage."""
+        return read_rows(self.path / METRICS_JSONL)
 
     def about(self) -> dict[str, Any]:
         """What run.json says; RunError where it cannot be read."""
-        try:
-            found = json.loads((self.path / ABOUT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {self.path / ABOUT}: {error}") from error
-        return found if isinstance(found, dict) else {}
+        return read_about(self.path / ABOUT)
 
     def record(self, model: Network, epoch: Epoch) -> bool:
         """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
@@ -186,6 +190,7 @@ class Run:
             )
         progress = {"position": asdict(position), "best": self._best, "step": position.step, **self.origin}
         progress["target"] = model.target.record()
+        progress["history"] = [timeless(row) for row in self.rows]
         write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
@@ -193,13 +198,10 @@ class Run:
         self._write(ABOUT, json.dumps(about, indent=2) + "\n")
 
     def _write(self, name: str, content: str) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}"
         try:
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(self.path / name)
+            with replacing(self.path / name) as file:
+                file.write(content.encode())
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
 
 

@@ -19,6 +19,7 @@ expect: {params: {min: 1}}
 require: {test.accuracy: "> 0.5"}
 """
 PARTS = {
+    "files",
     "target",
     "check",
     "cli",

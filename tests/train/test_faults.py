@@ -181,7 +181,7 @@ HUGE = {"descr": "<f4", "fortran_order": False, "shape": (10**12,)}
         (member(np.array(["text"])), False, "expected arrays of numbers, got <U4"),
         (member(np.zeros(10**7)), True, "bytes of arrays, got 80,"),
         (member(np.zeros(1000)), True, "expected uncompressed arrays within"),
-        (member(np.zeros(5, np.float32)), False, "does not fit this network"),
+        (member(np.zeros(5, np.float32)), False, "its checksum is that of another content"),
         (b"\x93NUMPY", False, "is damaged or no checkpoint"),
     ],
     ids=["huge", "pickle", "text", "bomb", "packed", "another shape", "cut"],
@@ -231,16 +231,16 @@ def test_weights_that_were_changed_are_told_by_verify(run: Path, name: str, key:
     arrays = contents(run / name)
     arrays[key][3] += 1e-6
     np.savez(run / name, allow_pickle=False, **arrays)
-    fails(["verify", str(run)], capsys, f"{name} was changed: expected weights ")
+    fails(["verify", str(run)], capsys, f"{name} is damaged or no checkpoint: its checksum is that of another content")
 
 
 def test_a_checkpoint_without_an_average_is_refused(run: Path, capsys: Captured) -> None:
     arrays = contents(run / LAST)
     average = arrays.pop(AVERAGE)
-    for wrong, message in ({}, "it has no 'average/"), ({AVERAGE: average[:1]}, "expected shape (6,), got (1,)"):
+    for wrong in ({}, {AVERAGE: average[:1]}):
         np.savez(run / LAST, allow_pickle=False, **arrays, **wrong)
         for verb in (["eval", str(run)], ["train", "--resume", str(run), "--set", "train.epochs=2"]):
-            fails(verb, capsys, "does not fit this network", message)
+            fails(verb, capsys, "its checksum is that of another content")
 
 
 def contents(path: Path) -> dict[str, Array]:

@@ -1,0 +1,51 @@
+"""Files that are read with a bound, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+def read_bounded(path: str | Path, most: int) -> bytes:
+    """The content of a file of at most `most` bytes; OSError, before a byte is read, for a longer one.
+
+    Pipes and devices are refused: they have no end, or none that comes without somebody else. So is a file that
+    somebody writes to meanwhile.
+    """
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    if state.st_size > most:
+        raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {state.st_size:,}", str(path))
+    with open(path, "rb") as file:
+        before = os.fstat(file.fileno())
+        content = file.read(most + 1)
+        after = os.fstat(file.fileno())
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got more", str(path))
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise OSError(errno.EAGAIN, "it was changed while it was read", str(path))
+    return content
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of another one once it is whole; OSError leaves that as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,169 @@
+"""What the files of a run say: read with a bound, and checked before anything relies on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.files import read_bounded
+
+MOST_ABOUT = 16 << 20  # bytes of run.json
+MOST_METRICS = 64 << 20  # bytes of metrics.jsonl
+MOST_TEXT = 80  # characters of a wrong value that a message shows
+FINGERPRINT = re.compile("[0-9a-f]{16}")
+EXACT = re.compile(r"-?0x[01]\.[0-9a-f]+p[-+][0-9]+|[0-9a-f]{16}")  # a loss to its last bit, or a fingerprint
+TIMES = ("seconds", "images_per_second")  # figures of the machine, which no two trainings have alike
+
+# A kind is a type, a pattern, None, several of these, a list of one kind, or a mapping: of some names, or of any ("*").
+Kind = Any
+TEXTS: Kind = {"*": str}
+ROW: Kind = {
+    "epoch": int,
+    "step": int,
+    "learning_rate": float,
+    "train.loss": float,
+    "weights": FINGERPRINT,
+    "*": (float, None),
+}
+ABOUT: Kind = {
+    "name": str,
+    "command": str,
+    "spec": str,
+    "seed": int,
+    "threads": int,
+    "versions": TEXTS,
+    "parts": [{"step": int, "started": str, "versions": TEXTS}],
+    "data": TEXTS,
+    "folder": (str, None),
+    "folder_from_run": (str, None),
+    "classes": [str],
+    "images": {"*": int},
+    "parameters": int,
+    "macs": int,
+    "started": str,
+    "trace": {"*": EXACT},
+    "unmet": [str],
+    "results": {**ROW, "seconds": float},
+}
+POSITION: Kind = {
+    "epoch": int,
+    "done": int,
+    "images": int,
+    "loss": float,
+    "right": (float, None),
+    "step": int,
+}
+PROGRESS: Kind = {
+    "format": int,
+    "weights": FINGERPRINT,
+    "updates": int,
+    "step": int,
+    "position": POSITION,
+    "best": ([float], None),
+    "spec": str,
+    "data": TEXTS,
+    "target": {},
+    "history": [ROW],
+}
+NAMES = {int: "a whole number", float: "a number", str: "a text", None: "nothing", FINGERPRINT: "a fingerprint"}
+
+
+def misfit(value: Any, kind: Kind, where: str = "it") -> str | None:
+    """What is wrong with a value that JSON holds, and where in it; None where it is of that kind."""
+    if isinstance(kind, tuple):
+        return None if any(misfit(value, one) is None for one in kind) else _expected(kind[0], value, where)
+    if isinstance(kind, list):
+        if not isinstance(value, list):
+            return f"{where}: expected a list, got {_shown(value)}"
+        found = (misfit(item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))
+        return next((wrong for wrong in found if wrong), None)
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return f"{where}: expected a mapping, got {_shown(value)}"
+        for name, item in value.items():
+            one = kind.get(name, kind.get("*"))
+            wrong = None if one is None else misfit(item, one, f"{where}.{name}" if where != "it" else name)
+            if wrong:
+                return wrong
+        return None
+    return None if _is(value, kind) else _expected(kind, value, where)
+
+
+def _is(value: Any, kind: Kind) -> bool:
+    if kind is None:
+        return value is None
+    if isinstance(kind, re.Pattern):
+        return isinstance(value, str) and kind.fullmatch(value) is not None
+    numbers = {int: (int,), float: (int, float)}.get(kind, (kind,))
+    return isinstance(value, numbers) and not isinstance(value, bool)
+
+
+def _expected(kind: Kind, value: Any, where: str) -> str:
+    name = NAMES.get(kind, "an exact figure") if not isinstance(kind, (list, dict)) else "a list or a mapping"
+    return f"{where}: expected {name}, got {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
+
+
+def lacking(value: Any, names: tuple[str, ...]) -> str | None:
+    """What is wrong with a mapping that lacks some of the names."""
+    missing = [name for name in names if name not in value]
+    return f"it has no {' and no '.join(missing)}" if missing else None
+
+
+def parsed(content: bytes | str) -> Any:
+    """What JSON holds; ValueError where it is none."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What run.json says; RunError where it cannot be read, or says what it cannot say."""
+    try:
+        about = parsed(read_bounded(path, MOST_ABOUT))
+        wrong = misfit(about, ABOUT)
+    except (OSError, ValueError) as error:
+        wrong = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if wrong:
+        raise RunError(f"cannot read {path}: {wrong}", "put back what the training wrote, or train anew")
+    return dict(about)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, one for each epoch; none where there is no such file.
+
+    A last line that was cut off is left out: the training was killed while it wrote it. RunError for any other fault.
+    """
+    try:
+        lines = read_bounded(path, MOST_METRICS).split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = parsed(line)
+            wrong = misfit(row, ROW) or lacking(row, ("epoch", "step", "train.loss", "weights"))
+            if wrong is None and row["epoch"] != number:
+                wrong = f"expected epoch {number}, got {row['epoch']}"
+        except ValueError as error:
+            wrong = str(error)
+        if wrong:
+            help = "`cnnspec train --resume` writes it anew from the checkpoint"
+            raise RunError(f"{path} is damaged at line {number}: {wrong}", help)
+        rows.append(row)
+    return rows
+
+
+def timeless(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what the clock says, as checkpoints hold it: the same training gives the same bytes."""
+    return {name: value for name, value in row.items() if name not in TIMES}

@@ -1,0 +1,395 @@
+"""Damaged runs: whatever byte, type or file is wrong, each verb gives the right result or says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnspec.api import Model
+from cnnspec.cli import main
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import build
+from cnnspec.spec import loads
+from cnnspec.train.checkpoint import read_checkpoint, write_checkpoint
+from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL, SPEC
+
+TEXT = """
+cnnspec: 1
+name: net
+input: [1, 8, 8]
+layers: [flatten, {type: dense, units: 16}, batch_norm, relu, {type: dense, units: 10}]
+data: {source: {type: synthetic, shape: [1, 8, 8], train: 96, test: 20}, validation: {fraction: 0.1}}
+train:
+  epochs: 6
+  batch_size: 16
+  optimizer: {type: adam, learning_rate: 0.01}
+  schedule: {type: plateau, metric: train.loss, patience: 1, threshold: 0.9}
+  ema: 0.9
+  early_stopping: {metric: validation.loss, patience: 6}
+"""
+Captured = pytest.CaptureFixture[str]
+MORE = ["--quiet", "--threads", "1", "--set", "train.epochs=8"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six epochs."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "net.yaml").write_text(TEXT)
+    assert main(["train", str(folder / "net.yaml"), "--out", str(folder), "--quiet", "--threads", "1"]) == 0
+    return folder / "net"
+
+
+@pytest.fixture(scope="module")
+def later(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The weights after two more epochs."""
+    run = tmp_path_factory.mktemp("later") / "net"
+    shutil.copytree(whole, run)
+    assert main(["train", "--resume", str(run), *MORE]) == 0
+    return weights(run)
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "net"))
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    found = read_checkpoint(run / LAST)
+    return {name: array.tobytes() for name, array in {**found.network, **found.slots}.items()}
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")} for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [lines[0], b"{" + lines[1][5:], *lines[2:]],
+        lambda lines: [lines[0], b"\xff\xfe", *lines[2:]],
+        lambda lines: [*lines[:3], b"[1, 2]", *lines[3:]],
+        lambda lines: [lines[0], lines[1].replace(b'"train.loss": ', b'"train.loss": 1'), *lines[2:]],
+        lambda lines: lines[:2],
+        lambda lines: [],
+    ],
+    ids=["cut", "bytes", "list", "figure", "fewer", "none"],
+)
+def test_a_damaged_log_changes_nothing_that_is_trained(
+    damage: Callable[[list[bytes]], list[bytes]], run: Path, later: dict[str, bytes], capsys: Captured
+) -> None:
+    """A schedule that watches the loss has its history from the checkpoint, and the log is written anew."""
+    log = run / METRICS_JSONL
+    before = timeless(log)
+    log.write_bytes(b"".join(line + b"\n" for line in damage(log.read_bytes().splitlines())))
+    damaged = log.read_bytes() != b""
+    assert main(["verify", str(run), "--all", "--threads", "1"]) == 4
+    assert METRICS_JSONL in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), *MORE]) == 0
+    assert not damaged or "note: " in capsys.readouterr().err
+    assert weights(run) == later
+    assert timeless(log)[: len(before)] == before
+    assert len((run / METRICS_CSV).read_text().splitlines()) == 1 + 8
+    assert main(["verify", str(run), "--all", "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 8
+
+
+def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> None:
+    about = json.loads((run / ABOUT).read_text())
+    del about["trace"]["20"], about["trace"]["weights"]
+    (run / ABOUT).write_text(json.dumps(about))
+    assert main(["verify", str(run), "--threads", "1"]) == 4
+    assert "of 20 steps, 19 could be compared" in capsys.readouterr().err
+    assert main(["verify", str(run), "--all", "--threads", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("versions", 3),
+        ("versions", {"numpy": 2}),
+        ("classes", "abc"),
+        ("classes", [1]),
+        ("folder", ["a"]),
+        ("trace", {"1": "soon"}),
+        ("trace", []),
+        ("seed", "x"),
+        ("started", 7),
+        ("parts", [{"step": "x"}]),
+        ("results", {"epoch": "x"}),
+    ],
+)
+def test_a_wrong_type_in_run_json_is_one_line(key: str, value: object, run: Path, capsys: Captured) -> None:
+    about = json.loads((run / ABOUT).read_text())
+    about[key] = value
+    (run / ABOUT).write_text(json.dumps(about))
+    for words in (["train", "--resume", str(run), *MORE], ["verify", str(run)], ["eval", str(run)]):
+        assert main(words) == 4
+        error = capsys.readouterr().err
+        assert f"cannot read {run / ABOUT}: {key}" in error
+        assert len(error.splitlines()) == 2
+
+
+def put(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_bytes(content)
+
+
+def pipe(path: Path) -> None:
+    (path / ABOUT).unlink()
+    os.mkfifo(path / ABOUT)
+
+
+def folder(path: Path) -> None:
+    (path / METRICS_JSONL).unlink()
+    (path / METRICS_JSONL).mkdir()
+
+
+DAMAGES: tuple[Callable[[Path], object], ...] = (
+    put(METRICS_JSONL, b"\xff\n"),
+    put(ABOUT, b"[" * 100_000),
+    put(ABOUT, b"[1]"),
+    pipe if hasattr(os, "mkfifo") else put(ABOUT, b""),
+    folder,
+    lambda path: (path / SPEC).unlink(),
+)
+
+
+def test_one_bad_run_is_one_line_and_the_others_are_listed(run: Path, capsys: Captured) -> None:
+    for number, damage in enumerate(DAMAGES, 2):
+        damage(Path(shutil.copytree(run, run.with_name(f"net-{number}"))))
+    assert main(["runs", "list", str(run.parent), "--json"]) == 0
+    found = {Path(entry["run"]).name: entry for entry in json.loads(capsys.readouterr().out)["runs"]}
+    assert {name for name, entry in found.items() if "error" not in entry} == {"net"}
+    assert len(found) == 7
+    assert main(["runs", "list", str(run.parent)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 1 + 6
+
+
+def model(dtype: str = "float32") -> Model:
+    spec = loads(TEXT)
+    return Model(spec, build(spec), threads=1, dtype=dtype)
+
+
+def test_types_and_finiteness_are_checked_on_every_load(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    model("float64").save(path)
+    with pytest.raises(RunError, match="expected float32, got float64"):
+        model().load(path)
+    broken = model()
+    broken.weights.state["batch_norm_1.running_variance"][0] = np.nan
+    write_checkpoint(path, broken.weights, None, {})
+    with pytest.raises(RunError, match=r"batch_norm_1\.running_variance is not finite"):
+        model().load(path)
+
+
+def test_arrays_that_somebody_else_wrote_are_told(run: Path, capsys: Captured) -> None:
+    with np.load(run / LAST) as file:
+        arrays = dict(file)
+    for name, change in (
+        ("network/batch_norm_1.running_variance", np.negative),
+        ("network/dense_1.weight", lambda array: array.astype(np.float64)),
+        ("optimizer/average", lambda array: array * np.nan),
+    ):
+        changed = next(key for key in arrays if key.startswith(name))
+        np.savez(run / LAST, allow_pickle=False, **{**arrays, changed: change(arrays[changed])})
+        for words in (["eval", str(run)], ["train", "--resume", str(run), *MORE], ["verify", str(run)]):
+            assert main(words) == 4
+            assert "last.npz is damaged or no checkpoint: its checksum" in capsys.readouterr().err
+
+
+def test_other_versions_are_told_and_recorded_as_a_part(run: Path, capsys: Captured) -> None:
+    about = json.loads((run / ABOUT).read_text())
+    about["versions"] |= {"instructions": "SSE OLD", "numpy": "1.0"}
+    (run / ABOUT).write_text(json.dumps(about))
+    assert main(["train", "--resume", str(run), *MORE]) == 0
+    error = capsys.readouterr().err
+    assert "note: instructions was SSE OLD, is " in error
+    assert "from step 37 on, other bits may come out" in error
+    (part,) = json.loads((run / ABOUT).read_text())["parts"]
+    assert part["step"] == 36
+    assert part["versions"]["numpy"] == np.__version__
+    assert main(["train", "--resume", str(run), *MORE[:-1], "train.epochs=9"]) == 0
+    assert "other bits" not in capsys.readouterr().err
+    about = json.loads((run / ABOUT).read_text())
+    about["trace"]["4"] = (1.5).hex()
+    (run / ABOUT).write_text(json.dumps(about))
+    assert main(["verify", str(run)]) == 4
+    assert "note: from step 37 on: numpy was 1.0, is " in capsys.readouterr().err
+
+
+def corrupt(run: Path, chances: random.Random, donor: Path) -> str:
+    """Damage one file of a run in one of many ways; what was done."""
+    name = chances.choice((SPEC, ABOUT, METRICS_JSONL, METRICS_CSV, LAST, BEST, "loss.png"))
+    path = run / name
+    if not path.is_file():
+        return f"{name} is not there"
+    content = bytearray(path.read_bytes())
+    way = chances.choice(("flip", "cut", "zeros", "grow", "remove", "swap", "json", "digit"))
+    at = chances.randrange(len(content)) if content else 0
+    if way == "flip" and content:
+        content[at] ^= 1 << chances.randrange(8)
+    elif way == "cut":
+        del content[at:]
+    elif way == "zeros":
+        content[at : at + 64] = bytes(len(content[at : at + 64]))
+    elif way == "grow":
+        content[at:at] = chances.randbytes(chances.choice((1, 100, 5000)))
+    elif way == "swap":
+        content = bytearray(chances.choice((donor / name, run / LAST, run / SPEC, run / BEST)).read_bytes())
+    elif way == "json" and name in (ABOUT, METRICS_JSONL):
+        line = chances.randrange(max(1, content.count(b"\n"))) if name == METRICS_JSONL else 0
+        lines = content.decode(errors="replace").splitlines()
+        found = json.loads(lines[line] if name == METRICS_JSONL else content)
+        found[chances.choice([*found, "new"])] = chances.choice((None, [], {}, "x", -1, 1e400, True, [[[]]], 10**30))
+        text = json.dumps(found)
+        lines[line] = text
+        content = bytearray(("\n".join(lines) + "\n" if name == METRICS_JSONL else text).encode())
+    elif way == "digit":
+        digits = [place for place, byte in enumerate(content) if 48 <= byte < 58]
+        if digits:
+            content[chances.choice(digits)] = 48 + chances.randrange(10)
+    if way == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    return f"{way} {name} at {at}"
+
+
+def corruptions(whole: Path, later: dict[str, bytes], folder: Path, count: int, seed: int, capsys: Captured) -> None:
+    """After each, every verb ends as it may, and a training that goes on has the right weights or says why not."""
+    chances, refused = random.Random(seed), 0
+    donor = folder / "donor"
+    shutil.copytree(whole, donor)
+    for number in range(count):
+        run = folder / f"net-{number}"
+        shutil.copytree(whole, run)
+        done = corrupt(run, chances, donor)
+        for words in (
+            ["runs", "list", str(folder)],
+            ["eval", str(run), "--threads", "1"],
+            ["verify", str(run), "--threads", "1"],
+        ):
+            capsys.readouterr()
+            status = main(words)
+            error = capsys.readouterr().err
+            assert status in (0, 1, 4), (done, words, status, error)
+            assert "Traceback" not in error
+        status = main(["train", "--resume", str(run), *MORE])
+        said = capsys.readouterr()
+        assert status in (0, 1, 2, 4), (done, status, said)
+        refused += status != 0
+        if status == 0:
+            assert weights(run) == later, done
+        shutil.rmtree(run)
+    assert 0 < refused < count
+
+
+def test_corruptions_of_a_run(whole: Path, later: dict[str, bytes], tmp_path: Path, capsys: Captured) -> None:
+    corruptions(whole, later, tmp_path, 25, 0, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_thousands_of_corruptions_of_a_run(
+    seed: int, whole: Path, later: dict[str, bytes], tmp_path: Path, capsys: Captured
+) -> None:
+    corruptions(whole, later, tmp_path, 500, seed, capsys)
+
+
+class Fault:
+    """Fails the n-th of the calls that write, put in place or make lasting."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path, at: int) -> None:
+        self.calls, self.at = 0, at
+        for owner, name in (
+            (os, "fsync"),
+            (os, "replace"),
+            (os, "link"),
+            (Path, "replace"),
+            (Path, "open"),
+            (Path, "mkdir"),
+        ):
+            patch.setattr(owner, name, self.faulty(getattr(owner, name), folder))
+
+    def faulty(self, call: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+        def counted(*words: Any, **options: Any) -> Any:
+            where = words[0] if words and isinstance(words[0], Path) else None
+            reads = call.__name__ == "open" and not set("wax+") & set(
+                str(options.get("mode", words[1] if len(words) > 1 else "r"))
+            )
+            if not reads and (where is None or where.is_relative_to(folder)):
+                self.calls += 1
+                if self.calls == self.at:
+                    raise OSError(28, "No space left on device", str(where or folder))
+            return call(*words, **options)
+
+        return counted
+
+
+def test_every_write_fails_once(tmp_path: Path, capsys: Captured) -> None:
+    """The run is whole or goes on to the same weights, or there is none; each fault is told."""
+    path = tmp_path / "net.yaml"
+    path.write_text(TEXT.replace("epochs: 6", "epochs: 1"))
+    words = ["train", str(path), "--quiet", "--threads", "1", "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    right, resumed = weights(tmp_path / "whole" / "net"), 0
+    for at in range(1, 200):
+        folder = tmp_path / f"at-{at}"
+        with pytest.MonkeyPatch.context() as patch:
+            fault = Fault(patch, folder, at)
+            status = main([*words, str(folder)])
+        error = capsys.readouterr().err
+        if fault.calls < at:
+            assert status == 0
+            break
+        run = folder / "net"
+        if status == 0:  # what failed is a picture, which is told
+            assert "note: " in error
+            assert weights(run) == right
+            continue
+        assert status == 4
+        assert "No space left on device" in error
+        if (run / LAST).is_file():
+            resumed += 1
+            assert main(["train", "--resume", str(run), "--quiet", "--threads", "1"]) == 0
+            assert weights(run) == right
+            assert main(["verify", str(run), "--all", "--threads", "1"]) == 0
+    else:
+        raise AssertionError("a training of one epoch writes fewer files")
+    assert resumed > 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_what_is_no_file_is_refused_before_it_is_read(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (str(tmp_path / "pipe.yaml"), "/dev/zero", "/dev/tty", str(tmp_path)):
+        assert main(["summary", path]) == 2
+        assert "cannot read" in capsys.readouterr().err
+    with (tmp_path / "sparse.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    assert main(["validate", str(tmp_path / "sparse.yaml")]) == 1
+    assert "expected at most" in capsys.readouterr().out
+    for name in ("pipe.yaml", "sparse.yaml"):
+        (tmp_path / "heir.yaml").write_text(f"extends: {name}\n")
+        assert main(["validate", str(tmp_path / "heir.yaml")]) == 1
+        said = capsys.readouterr().out
+        assert "extends: cannot read" in said or "expected at most 524,288 bytes" in said
+    for name in (ABOUT, METRICS_JSONL, LAST, SPEC):
+        kept = (run / name).read_bytes()
+        with (run / name).open("r+b") as file:
+            file.truncate(1 << 40)
+        assert main(["train", "--resume", str(run), *MORE]) in ((0,) if name == METRICS_JSONL else (1, 2, 4))
+        (run / name).write_bytes(kept) if name != METRICS_JSONL else None
+        assert "internal error" not in capsys.readouterr().err
