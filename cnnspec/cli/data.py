@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
@@ -33,9 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names such as mnist; verify takes spec files too (default: all that are here)",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"where to look, and to fetch to ({cache_folder()})")
-    parser.add_argument("--mirror", metavar="URL", help="fetch from this address instead of the publisher's")
+    parser.add_argument(
+        "--mirror", type=address, metavar="URL", help="fetch from this address instead of the publisher's"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a source")
     add_plugins(parser)
+
+
+def address(text: str) -> str:
+    """Parse the address of a folder on a server, or of one on this machine."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.path):
+        raise argparse.ArgumentTypeError(f"expected an address such as https://example.org/mnist, got '{text}'")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import Change, difference
 from cnnspec.plan import inference_footprint, training_footprint
 from cnnspec.spec import Spec, load
+
+MOST_BYTES = 1 << 20  # of a file in the repository that is read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,18 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _revision(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
     """The spec as it was, with what it extends as that was: its folder at the revision, in a temporary place."""
+    if revision.startswith("-"):  # git would take it for one of its options
+        raise RunError(f"'{revision}' is no revision: it begins with a dash", "name a commit, a branch or a tag")
     command = ["git", "-C", str(path.resolve().parent), "archive", "--format=tar", revision, "."]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise RunError("git is not installed", "compare two files instead") from error
     with TemporaryDirectory() as folder:
         old = Path(folder) / path.name
-        if done.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-                archive.extractall(folder, filter="data")
+        fault = _extract(command, folder)
         if not old.is_file():
-            reason = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ") or "it is not there"
+            reason = fault.strip().removeprefix("fatal: ") or "it is not there"
             raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
         try:
             return read(old)
@@ -65,6 +62,24 @@ def _revision(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
             spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]
             found = [replace(d, span=span) for d, span in zip(error.diagnostics, spans, strict=True)]
             raise SpecError(found) from error
+
+
+def _extract(command: list[str], folder: str) -> str:
+    """Unpack the archive that a command writes, but for what is too large for a spec; what the command complains of."""
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError as error:
+        raise RunError("git is not installed", "compare two files instead") from error
+    with process:
+        assert process.stderr is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                for member in archive:
+                    if member.size <= MOST_BYTES:
+                        archive.extract(member, folder, filter="data")
+        except tarfile.TarError:
+            pass  # an empty archive: there is a complaint
+        return process.stderr.read().decode(errors="replace")
 
 
 def _row(change: Change) -> tuple[str, str, str, str, str]:
