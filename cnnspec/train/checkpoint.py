@@ -6,7 +6,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -45,8 +45,17 @@ class Checkpoint:
         return {name: array for name, array in self.slots.items() if name.startswith(AVERAGE)}
 
 
-def write_checkpoint(path: Path, weights: Weights, training: Training | None, progress: Mapping[str, Any]) -> None:
-    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses."""
+def write_checkpoint(
+    path: Path,
+    weights: Weights,
+    training: Training | None,
+    progress: Mapping[str, Any],
+    history: Sequence[str] = (),
+) -> None:
+    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses.
+
+    `history` are the rows of the epochs so far, each as JSON: a training of thousands of epochs writes them as often.
+    """
     arrays: dict[str, Array] = {f"network/{name}": array for name, array in weights.arrays()}
     if training is not None:
         arrays |= {f"optimizer/{name}": array for name, array in training.arrays().items()}
@@ -57,6 +66,7 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
     }
     about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
+    arrays["history"] = np.frombuffer(f"[{','.join(history)}]".encode(), np.uint8)
     arrays[CHECKSUM] = np.frombuffer(_checksum(arrays).encode(), np.uint8)
     try:
         with replacing(path) as file:
@@ -74,6 +84,8 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
     try:
         arrays = _arrays(path, most)
         progress = parsed(arrays["progress"].tobytes())
+        if isinstance(progress, dict) and "history" in arrays:  # other formats have none
+            progress["history"] = parsed(arrays["history"].tobytes())
         wrong = misfit(progress, PROGRESS) or lacking(progress, ("format",))
         if wrong is None and progress["format"] != FORMAT:
             raise RunError(

@@ -44,6 +44,7 @@ class Run:
         self.keep, self.epochs = 1, 1  # checkpoints that stay, and epochs from one to the next
         self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint has in it
         self.rows: list[dict[str, Any]] = []  # of the epochs so far
+        self._lines: list[str] = []  # the rows as checkpoints hold them
         self.notes: list[str] = []  # what was found on resuming, and does no harm
         self._saved: Position | None = None
         self._best: tuple[float, float] | None = None
@@ -190,8 +191,8 @@ class Run:
             )
         progress = {"position": asdict(position), "best": self._best, "step": position.step, **self.origin}
         progress["target"] = model.target.record()
-        progress["history"] = [timeless(row) for row in self.rows]
-        write_checkpoint(path, model.weights, model.training, progress)
+        self._lines += [json.dumps(timeless(row)) for row in self.rows[len(self._lines) :]]
+        write_checkpoint(path, model.weights, model.training, progress, self._lines)
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write run.json: versions, data, command, timings, results."""
