@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,11 @@ class Epoch:
         """A flat row, as metrics files hold it."""
         row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "learning_rate": self.learning_rate}
         for name, score in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in ("loss", "accuracy")}
+            row |= {intern(f"{name}.{figure}"): getattr(score, figure, None) for figure in ("loss", "accuracy")}
         scored = self.validation or self.test  # one of them is there, and tells the figures of both
         for name, score in (("validation", self.validation), ("test", self.test)):
             figures = () if scored is None else FIGURES[scored.kind]
-            row |= {f"{name}.{figure}": getattr(score, figure, None) for figure in figures if figure != "loss"}
+            row |= {intern(f"{name}.{figure}"): getattr(score, figure, None) for figure in figures if figure != "loss"}
         speed = {"seconds": self.seconds, "images_per_second": self.images_per_second}
         return {**row, **speed, "weights": self.weights}
 
