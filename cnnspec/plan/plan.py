@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.plan.memory.arrays import Arrays
-from cnnspec.plan.schedule.build import LossCheck
+from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.state import Training, Weights
 from cnnspec.workers import Program, WorkerPool
 

@@ -8,56 +8,25 @@ whatever nobody on the way to the first layer waits for, such as an update, goes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from cnnspec.graph import INPUT, Node
-from cnnspec.kernels.step import Array, Step, in_turn
-from cnnspec.layers.base import Backward, Layer, Operands, Program, Reduce
+from cnnspec.kernels.step import Array, Step
+from cnnspec.layers.base import Backward, Operands, Program, Reduce
 from cnnspec.plan.memory.arrays import Arrays
 from cnnspec.plan.memory.liveness import value_key
+from cnnspec.plan.schedule.access import BackwardAccess, forward_access
+from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import Stage
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
-from cnnspec.plan.state import Chunk, Training, tree_sum
-from cnnspec.shapes import Shape
-from cnnspec.workers import shared
+from cnnspec.plan.schedule.updates import Gradients, Toucher, Updates
+from cnnspec.plan.state import Training, tree_sum
 
-Gradients = Literal["sum", "accumulate", "update"]  # what a training pass ends with
-
-FEWEST_ROWS, MOST_ROWS = (
-    32,
-    128,
-)  # of a batch gradient's task: fewer multiply slowly, more leave a worker idle at the end
+# Rows of a batch gradient's task: fewer multiply slowly, more leave a worker idle at the end.
+FEWEST_ROWS, MOST_ROWS = 32, 128
 TASKS = 4  # that a batch gradient is divided into at least, where rows are enough
 ALIGNED_ROWS = 16  # so that whatever is updated begins at a cache line
-
-
-class LossCheck:
-    """Whether all losses of a step are numbers: where one is not, no task changes the weights."""
-
-    def __init__(self, losses: Array) -> None:
-        self._losses = losses
-        self._finite = shared((1,), "bool").data  # its elements are plain numbers, which are read faster
-
-    def find(self) -> None:
-        """Look at the losses."""
-        self._finite[0] = bool(np.isfinite(self._losses).all())
-
-    @property
-    def finite(self) -> bool:
-        """What was found."""
-        return bool(self._finite[0])
-
-    def guarded(self, steps: Sequence[Step]) -> list[Step]:
-        """Steps that do nothing where a loss is no number."""
-        return [partial(_if, self._finite, in_turn(steps))]
-
-
-def _if(finite: memoryview, step: Step) -> None:
-    if finite[0]:
-        step()
 
 
 class Builder:
@@ -82,8 +51,8 @@ class Builder:
         self.tasks = TaskGraph()
         self.awaited: tuple[Task, ...] = ()  # by whatever comes next in a lane: the tasks before a barrier
         self.last: dict[int, Task] = {}  # of each lane
-        self.writers: list[tuple[int, int, Task]] = []  # of the gradient, by elements of the flat array
-        self.readers: list[tuple[int, int, Task]] = []  # of the weights, in the backward pass
+        self.writers: list[Toucher] = []  # of the gradient
+        self.readers: list[Toucher] = []  # of the weights, in the backward pass
 
     # Programs.
 
@@ -112,11 +81,17 @@ class Builder:
         self._forward()
         scored = self._score()
         lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
-        check = self._add("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None)
+        check = self._add(Task("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None))
         for node in reversed(self.graph.nodes):
             if node.name in self.partition.wanted:
                 self._backward(node, training)
-        self._follow_up(training, gradients, check)
+        updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers)
+        apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
+        updated = updates.add_to(self.tasks, gradients, apart)
+        for name, steps in self.preparing.items() if gradients == "update" else ():
+            after = updates.of_node(self.graph.node(name), updated)
+            if after:
+                self._prepare_task(name, self.check.guarded(steps), after=after)
         return self.tasks
 
     # The forward pass.
@@ -125,7 +100,7 @@ class Builder:
         entered = []
         for shard in range(len(self.partition.shards)):
             x = self.arrays.shards[shard][value_key(INPUT)]
-            entered.append(self._add("input", "enter", self.arrays.entering(shard), lane=shard, writes=[x]))
+            entered.append(self._add(Task("input", "enter", self.arrays.entering(shard), lane=shard, writes=[x])))
         if self.partition.stages:
             self.awaited = tuple(entered)
             for stage in self.partition.stages:
@@ -146,24 +121,26 @@ class Builder:
 
     def _whole(self, node: Node) -> None:
         operands = self.operands[node.name]
-        arrays = [_forward_arrays(node.layer, o, *node.input_shapes) for o in operands]
+        arrays = [forward_access(node.layer, o, *node.input_shapes) for o in operands]
         self._run(node, "forward", [node.layer.forward(o) for o in operands], arrays)
 
     def _by_rows(self, node: Node, stage: Stage) -> None:
         whole = self.operands[node.name][0]
         for index, part in enumerate(stage.parts[node.name]):
             own = self.arrays.part_operands(node, part, index, whole)
-            reads, writes = _forward_arrays(part.layer, own, *part.shapes(*node.input_shapes))
+            reads, writes = forward_access(part.layer, own, *part.shapes(*node.input_shapes))
             self._add(
-                node.name,
-                "forward",
-                _steps(part.layer.forward(own)),
-                lane=self.beside * index,
-                after=self.awaited,
-                barrier=bool(self.beside),
-                reads=reads,
-                writes=writes,
-                portion=(part.rows.stop - part.rows.start) / len(whole.output),
+                Task(
+                    node.name,
+                    "forward",
+                    _steps(part.layer.forward(own)),
+                    lane=self.beside * index,
+                    after=self.awaited,
+                    barrier=bool(self.beside),
+                    reads=reads,
+                    writes=writes,
+                    portion=(part.rows.stop - part.rows.start) / len(whole.output),
+                )
             )
 
     def _score(self) -> list[Task]:
@@ -172,7 +149,7 @@ class Builder:
             steps = self.arrays.scoring(shard)
             images = self.arrays.images_of[shard]
             writes = [self.arrays.losses[images]]
-            found.append(self._add("loss", "loss", steps, lane=shard, after=self.awaited, writes=writes))
+            found.append(self._add(Task("loss", "loss", steps, lane=shard, after=self.awaited, writes=writes)))
         return found
 
     # The backward pass.
@@ -180,7 +157,7 @@ class Builder:
     def _backward(self, node: Node, training: Training) -> None:
         operands = self.operands[node.name]
         bound = [node.layer.backward(o) for o in operands]
-        arrays = [_BackwardArrays(node, o) for o in operands]
+        arrays = [BackwardAccess(node, o) for o in operands]
         self._run(node, "shared", [b.shared for b in bound], [a.shared for a in arrays], counts=False)
         if not (node.params and node.trainable):
             self._input(node, bound, arrays)
@@ -191,14 +168,16 @@ class Builder:
             reads, writes = arrays[0].params
             after = [self.last[0]] if 0 in self.last else []
             task = self._add(
-                node.name,
-                "params",
-                _steps(bound[0].params),
-                after=after,
-                urgent=True,
-                reads=reads,
-                writes=writes,
-                portion=1,
+                Task(
+                    node.name,
+                    "params",
+                    _steps(bound[0].params),
+                    after=after,
+                    urgent=True,
+                    reads=reads,
+                    writes=writes,
+                    portion=1,
+                )
             )
             self._writes(node, [task], tuple(node.params))
             if early:
@@ -207,12 +186,12 @@ class Builder:
             self._input(node, bound, arrays)
             self._gradients_in_lanes(node, bound, arrays)
 
-    def _input(self, node: Node, bound: Sequence[Backward], arrays: Sequence[_BackwardArrays]) -> None:
+    def _input(self, node: Node, bound: Sequence[Backward], arrays: Sequence[BackwardAccess]) -> None:
         tasks = self._run(node, "input", [b.input for b in bound], [a.input for a in arrays])
         ranges = self.arrays.weights.ranges(node).values()
         self.readers += [(start, stop, task) for start, stop in ranges for task in tasks]
 
-    def _gradients_in_lanes(self, node: Node, bound: Sequence[Backward], arrays: Sequence[_BackwardArrays]) -> None:
+    def _gradients_in_lanes(self, node: Node, bound: Sequence[Backward], arrays: Sequence[BackwardAccess]) -> None:
         """The parameters' gradients of each shard, behind the input's."""
         apart = self.partition.batch_gradients.get(node.name, ())
         tasks = self._run(node, "params", [b.params for b in bound], [a.params for a in arrays], counts=not apart)
@@ -236,12 +215,14 @@ class Builder:
         x, dy = self.arrays.collected(node)
         collected = [
             self._add(
-                node.name,
-                "params",
-                self.arrays.collect(node, shard, o),
-                lane=shard,
-                reads=[o.x, o.dy],
-                writes=[x[:, self.arrays.images_of[shard]], dy[:, self.arrays.images_of[shard]]],
+                Task(
+                    node.name,
+                    "params",
+                    self.arrays.collect(node, shard, o),
+                    lane=shard,
+                    reads=[o.x, o.dy],
+                    writes=[x[:, self.arrays.images_of[shard]], dy[:, self.arrays.images_of[shard]]],
+                )
             )
             for shard, o in enumerate(operands)
         ]
@@ -264,86 +245,19 @@ class Builder:
             )
             bound = layer.backward(o)
             task = self._add(
-                node.name,
-                "params",
-                _steps([*bound.shared, *bound.params]),
-                after=collected,
-                reads=[x, dy[rows]],
-                writes=list(grads.values()),
-                portion=(rows.stop - rows.start) / len(dy),
+                Task(
+                    node.name,
+                    "params",
+                    _steps([*bound.shared, *bound.params]),
+                    after=collected,
+                    reads=[x, dy[rows]],
+                    writes=list(grads.values()),
+                    portion=(rows.stop - rows.start) / len(dy),
+                )
             )
             for name in names:
                 start, width = ranges[name][0], flat[name][0].size
                 self.writers.append((start + rows.start * width, start + rows.stop * width, task))
-
-    # What follows from the gradients.
-
-    def _follow_up(self, training: Training, gradients: Gradients, check: Task) -> None:
-        made_at_once = [
-            self.arrays.weights.ranges(self.graph.node(name))[parameter]
-            for name, parameters in self.partition.batch_gradients.items()
-            for parameter in parameters
-        ]
-        boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
-        apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
-        chunks = [chunk for chunk in training.chunks(boundaries, apart) if self._touching(self.writers, chunk)]
-        clips = gradients == "update" and training.clip.norm is not None and bool(chunks)
-        squares = shared((len(chunks),), np.float64)
-        factor = shared((), training.weights.values.dtype, 1)
-        summed: list[tuple[Chunk, Task]] = []
-        for index, chunk in enumerate(chunks):
-            at_once = any(start <= chunk.start < stop for start, stop in made_at_once)
-            steps = (
-                []
-                if at_once or len(self.partition.shards) == 1
-                else [training.summing(chunk, len(self.partition.shards))]
-            )
-            if gradients == "accumulate":
-                steps.append(training.accumulating(chunk))
-            elif gradients == "update":
-                steps += [training.averaging(chunk)] if training.accumulate > 1 else []
-                square = squares[index : index + 1]
-                steps.append(training.squaring(chunk, square) if clips else training.updating(chunk))
-            after = [*self._touching(self.writers, chunk), *self._touching(self.readers, chunk), check]
-            guarded = steps if gradients == "sum" else self.check.guarded(steps)
-            arrays = self._chunk_arrays(training, chunk)
-            if guarded:
-                summed.append((chunk, self._add("update", "update", guarded, after=after, writes=arrays)))
-        if clips:
-            measured = self._add(
-                "norm",
-                "update",
-                self.check.guarded([training.measuring(squares, factor)]),
-                after=[t for _, t in summed],
-            )
-            summed = [
-                (
-                    chunk,
-                    self._add(
-                        "update",
-                        "update",
-                        self.check.guarded([training.scaling(chunk, factor), training.updating(chunk)]),
-                        after=[measured],
-                        writes=self._chunk_arrays(training, chunk),
-                    ),
-                )
-                for chunk, _ in summed
-            ]
-        if gradients == "update":
-            updated = [(chunk.start, chunk.stop, task) for chunk, task in summed]
-            for name, steps in self.preparing.items():
-                ranges = self.arrays.weights.ranges(self.graph.node(name)).values()
-                after = [task for start, stop in ranges for task in _overlapping(updated, start, stop)]
-                if after:
-                    self._prepare_task(name, self.check.guarded(steps), after=after)
-
-    def _chunk_arrays(self, training: Training, chunk: Chunk) -> list[Array]:
-        flat = [training.weights.values, *training.slots.values(), *training.gradients[: len(self.partition.shards)]]
-        return [array[chunk.elements] for array in flat]
-
-    @staticmethod
-    def _touching(ranges: Sequence[tuple[int, int, Task]], chunk: Chunk) -> list[Task]:
-        return list(_overlapping(ranges, chunk.start, chunk.stop))
 
     # Tasks.
 
@@ -351,13 +265,15 @@ class Builder:
         self, name: str, steps: Sequence[Step], *, lane: int | None = None, after: Sequence[Task] = ()
     ) -> None:
         self._add(
-            name,
-            "prepare",
-            steps,
-            lane=lane,
-            after=after,
-            reads=list(self.operands[name][0].params.values()),
-            writes=self._prepared(self.graph.node(name)),
+            Task(
+                name,
+                "prepare",
+                steps,
+                lane=lane,
+                after=after,
+                reads=list(self.operands[name][0].params.values()),
+                writes=self._prepared(self.graph.node(name)),
+            )
         )
 
     def _prepared(self, node: Node) -> list[Array]:
@@ -385,15 +301,17 @@ class Builder:
                 continue
             made = [
                 self._add(
-                    node.name,
-                    kind,
-                    steps,
-                    lane=shard,
-                    after=self.awaited,
-                    barrier=len(programs) > 1,
-                    reads=reads,
-                    writes=writes,
-                    portion=self.partition.shards[shard] / self.arrays.batch if counts else 0,
+                    Task(
+                        node.name,
+                        kind,
+                        steps,
+                        lane=shard,
+                        after=self.awaited,
+                        barrier=len(programs) > 1,
+                        reads=reads,
+                        writes=writes,
+                        portion=self.partition.shards[shard] / self.arrays.batch if counts else 0,
+                    )
                 )
                 for shard, ((steps, _), (reads, writes)) in enumerate(zip(parts, arrays, strict=True))
             ]
@@ -403,85 +321,31 @@ class Builder:
                 add = [tree_sum([reduce.array for reduce in reduces])] if len(reduces) > 1 else []
                 self.awaited = (
                     self._add(
-                        node.name,
-                        kind,
-                        [*add, reduces[0].then],
-                        lane=0,
-                        after=[*made, *self.awaited],
-                        reads=[array for reads, _ in arrays for array in reads],
-                        writes=[
-                            *(array for _, writes in arrays for array in writes),
-                            *self.operands[node.name][0].state.values(),
-                            *self._prepared(node),
-                        ],
+                        Task(
+                            node.name,
+                            kind,
+                            [*add, reduces[0].then],
+                            lane=0,
+                            after=[*made, *self.awaited],
+                            reads=[array for reads, _ in arrays for array in reads],
+                            writes=[
+                                *(array for _, writes in arrays for array in writes),
+                                *self.operands[node.name][0].state.values(),
+                                *self._prepared(node),
+                            ],
+                        )
                     ),
                 )
         return made
 
-    def _add(
-        self,
-        name: str,
-        kind: str,
-        steps: Sequence[Step],
-        *,
-        lane: int | None = None,
-        after: Sequence[Task] = (),
-        urgent: bool = False,
-        inline: bool = False,
-        barrier: bool = False,
-        reads: Sequence[Array] = (),
-        writes: Sequence[Array] = (),
-        portion: float = 0.0,
-    ) -> Task:
-        task = Task(
-            name=name,
-            kind=kind,
-            steps=steps,
-            after=tuple(after),
-            lane=lane,
-            urgent=urgent,
-            inline=inline,
-            barrier=barrier,
-            reads=reads,
-            writes=writes,
-            portion=portion,
-        )
-        if lane is not None:
-            self.last[lane] = task
+    def _add(self, task: Task) -> Task:
+        if task.lane is not None:
+            self.last[task.lane] = task
         return self.tasks.add(task)
 
     def _writes(self, node: Node, tasks: Sequence[Task], names: Sequence[str]) -> None:
         ranges = self.arrays.weights.ranges(node)
         self.writers += [(*ranges[name], task) for name in names for task in tasks]
-
-
-class _BackwardArrays:
-    """What the three programs of a node's backward pass read and write."""
-
-    def __init__(self, node: Node, o: Operands) -> None:
-        scratch = node.layer.scratch(*node.input_shapes, n=o.output.shape[-1], mode="train")
-        by_lifetime: dict[str, list[Array]] = {}
-        for name, buffer in scratch.items():
-            if name in o.buffers:
-                by_lifetime.setdefault(buffer.lifetime, []).append(o.buffers[name])
-        retained = [*(o.inputs if "x" in node.layer.retains else ()), *([o.y] if "y" in node.layer.retains else [])]
-        kept, common = by_lifetime.get("kept", []), by_lifetime.get("shared", [])
-        read = [*o.output_grads, *retained, *kept, *by_lifetime.get("prepare", [])]
-        self.shared = [*read, *o.params.values()], common
-        passes_on = "dy" in node.layer.passes_on  # every dx lies where dy does, and stays as it is
-        gradients = [dx for dx in o.input_grads if dx is not None and not passes_on]
-        self.input = [*read, *common, *o.params.values()], [*gradients, *by_lifetime.get("input", [])]
-        self.params = [*read, *common], [*o.grads.values(), *by_lifetime.get("params", [])]
-
-
-def _forward_arrays(layer: Layer, o: Operands, *inputs: Shape) -> tuple[list[Array], list[Array]]:
-    """What a forward pass reads and writes; running statistics change at an all-reduce alone."""
-    reads = [*o.inputs, *o.params.values(), *o.state.values()]
-    writes = [] if "x" in layer.passes_on else [o.output]  # a value that is passed on lies where x does
-    for name, buffer in layer.scratch(*inputs, n=o.output.shape[-1], mode=o.mode).items():
-        if name in o.buffers and buffer.lifetime in ("prepare", "forward", "kept"):
-            (reads if buffer.lifetime == "prepare" else writes).append(o.buffers[name])
-    return reads, writes
 
 
 def _steps(program: Program) -> list[Step]:
@@ -507,8 +371,3 @@ def row_blocks(rows: int) -> Iterator[slice]:
     height = min(max(wanted, FEWEST_ROWS), MOST_ROWS)
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
-
-
-def _overlapping(ranges: Sequence[tuple[int, int, Task]], start: int, stop: int) -> Iterator[Task]:
-    """The tasks of all ranges that have an element in common with another range."""
-    yield from dict.fromkeys(task for first, last, task in ranges if first < stop and start < last)

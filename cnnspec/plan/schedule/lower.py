@@ -14,9 +14,11 @@ from cnnspec.plan.memory.arena import ArenaPool
 from cnnspec.plan.memory.arrays import Arrays, Entry
 from cnnspec.plan.plan import Plan, Programs
 from cnnspec.plan.schedule.binding import bind
-from cnnspec.plan.schedule.build import Builder, Gradients, LossCheck
+from cnnspec.plan.schedule.build import Builder
+from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import divide
 from cnnspec.plan.schedule.tasks import TaskGraph
+from cnnspec.plan.schedule.updates import Gradients
 from cnnspec.plan.state import Training, Weights
 from cnnspec.workers import Program, WorkerPool
 

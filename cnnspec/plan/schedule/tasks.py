@@ -20,7 +20,7 @@ class Task:
     name: str  # of the node that it works for, or of what it does for the whole step
     kind: str  # enter, forward, loss, input, params, update, prepare, ...
     steps: Sequence[Step]
-    after: tuple[Task, ...] = ()
+    after: Sequence[Task] = ()
     lane: int | None = None
     urgent: bool = False
     inline: bool = False

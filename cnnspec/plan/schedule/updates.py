@@ -1,0 +1,112 @@
+"""What follows from the gradients of a pass: their sum over shards, clipping, accumulation, the update of the weights.
+
+Each chunk of the flat arrays is a task, or two where the norm of the whole gradient comes in between. It waits for
+whatever writes its gradient or reads its weights, and for nothing else, so that updates run beside the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from cnnspec.graph import Node
+from cnnspec.kernels.step import Array, Step
+from cnnspec.plan.memory.arrays import Arrays
+from cnnspec.plan.schedule.loss_check import LossCheck
+from cnnspec.plan.schedule.tasks import Task, TaskGraph
+from cnnspec.plan.state import Chunk, Training
+from cnnspec.workers import shared
+
+Gradients = Literal["sum", "accumulate", "update"]  # what a training pass ends with
+Toucher = tuple[int, int, Task]  # from which to which element of the flat arrays a task reads or writes
+
+
+class Updates:
+    """The tasks that a training pass ends with; `checked` is the task that has looked at the losses."""
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        training: Training,
+        check: LossCheck,
+        checked: Task,
+        writers: Sequence[Toucher],
+        readers: Sequence[Toucher],
+    ) -> None:
+        self.arrays, self.training, self.check, self.checked = arrays, training, check, checked
+        self.writers, self.readers = writers, readers  # of the gradient, and of the weights in the backward pass
+        self.shards = len(arrays.partition.shards)
+
+    def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Toucher]:
+        """Add a task for each chunk; nodes `apart` have chunks of their own. Return the tasks that come last."""
+        boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
+        chunks = [chunk for chunk in self.training.chunks(boundaries, apart) if self._waits_for(chunk, self.writers)]
+        clips = gradients == "update" and self.training.clip.norm is not None and bool(chunks)
+        squares = shared((len(chunks),), np.float64)
+        made: list[Toucher] = []
+        for index, chunk in enumerate(chunks):
+            steps = self._steps(chunk, gradients, squares[index : index + 1] if clips else None)
+            after = [*self._waits_for(chunk, self.writers), *self._waits_for(chunk, self.readers), self.checked]
+            if steps:
+                made.append(self._add(tasks, chunk, steps if gradients == "sum" else self.check.guarded(steps), after))
+        return self._clipped(tasks, chunks, squares, made) if clips else made
+
+    def of_node(self, node: Node, made: Sequence[Toucher]) -> list[Task]:
+        """The tasks that change a node's parameters."""
+        ranges = self.arrays.weights.ranges(node).values()
+        return [task for start, stop in ranges for task in _touching(made, start, stop)]
+
+    def _steps(self, chunk: Chunk, gradients: Gradients, square: Array | None) -> list[Step]:
+        training = self.training
+        steps = [] if self._whole(chunk) else [training.summing(chunk, self.shards)]
+        if gradients == "accumulate":
+            steps.append(training.accumulating(chunk))
+        elif gradients == "update":
+            steps += [training.averaging(chunk)] if training.accumulate > 1 else []
+            steps.append(training.updating(chunk) if square is None else training.squaring(chunk, square))
+        return steps
+
+    def _clipped(
+        self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, made: Sequence[Toucher]
+    ) -> list[Toucher]:
+        """Measure the norm of the whole gradient, then scale and apply every chunk of it."""
+        training = self.training
+        factor = shared((), training.weights.values.dtype, 1)
+        measuring = self.check.guarded([training.measuring(squares, factor)])
+        measured = tasks.add(Task("norm", "update", measuring, [task for _, _, task in made]))
+        return [
+            self._add(
+                tasks,
+                chunk,
+                self.check.guarded([training.scaling(chunk, factor), training.updating(chunk)]),
+                [measured],
+            )
+            for chunk in chunks
+        ]
+
+    def _whole(self, chunk: Chunk) -> bool:
+        """Whether the first shard's gradient is that of all: there is one shard, or it was made for all at once."""
+        weights, graph = self.arrays.weights, self.arrays.graph
+        at_once = (
+            weights.ranges(graph.node(name))[parameter]
+            for name, parameters in self.arrays.partition.batch_gradients.items()
+            for parameter in parameters
+        )
+        return self.shards == 1 or any(start <= chunk.start < stop for start, stop in at_once)
+
+    def _add(self, tasks: TaskGraph, chunk: Chunk, steps: Sequence[Step], after: Sequence[Task]) -> Toucher:
+        training = self.training
+        flat = [training.weights.values, *training.slots.values(), *training.gradients[: self.shards]]
+        written = [array[chunk.elements] for array in flat]
+        return chunk.start, chunk.stop, tasks.add(Task("update", "update", steps, after, writes=written))
+
+    @staticmethod
+    def _waits_for(chunk: Chunk, touchers: Sequence[Toucher]) -> list[Task]:
+        return list(_touching(touchers, chunk.start, chunk.stop))
+
+
+def _touching(touchers: Sequence[Toucher], start: int, stop: int) -> Iterator[Task]:
+    """The tasks that touch any of these elements."""
+    yield from dict.fromkeys(task for first, last, task in touchers if first < stop and start < last)
