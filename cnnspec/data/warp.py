@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnspec.data.augmentation import Augmentation, cut
 from cnnspec.data.resample import SampleGrid, resample, resample_maps
-from cnnspec.fields import Angle, Fraction, PositiveInt, Pixels
+from cnnspec.fields import Angle, Fraction, Pixels, PositiveInt
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 

@@ -67,6 +67,25 @@ def larger(a: Array, b: Array, out: Array) -> Step:
     return step
 
 
+def likeliest(scores: Array, out: Array) -> Step:
+    """out = the first channel with the largest score at each place of a map: (h, c, w, n) -> (h, w, n).
+
+    NumPy's argmax over an inner axis copies the whole map at every call; this compares one channel after the other.
+    """
+    first, *others = np.moveaxis(scores, 1, 0)
+    best, better = np.empty_like(first), np.empty(first.shape, np.bool_)
+
+    def step() -> None:
+        np.copyto(best, first)
+        out.fill(0)
+        for channel, values in enumerate(others, 1):
+            np.greater(values, best, out=better)
+            np.copyto(best, values, where=better)
+            np.copyto(out, channel, where=better)
+
+    return step
+
+
 def sum_over(axis: int, array: Array, out: Array) -> Step:
     """out = the sum over an axis."""
     return partial(np.add.reduce, array, axis, None, out)

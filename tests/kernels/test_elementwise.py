@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.elementwise import copy
+from cnnspec.kernels.elementwise import copy, likeliest
 from cnnspec.kernels.step import Array
 
 
@@ -59,3 +59,11 @@ def test_products_of_any_views(data: st.DataObject, sides: tuple[int, int, int],
     expected = np.einsum("...mk,...kn->...mn", a.astype(np.float64), b.astype(np.float64))
     product(a, b, out)()
     np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_likeliest_is_the_first_of_the_largest(channels: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 3, (4, channels, 3, 6)).astype(float)
+    out = np.full((4, 3, 6), -1)
+    likeliest(scores, out)()
+    np.testing.assert_array_equal(out, scores.argmax(axis=1))

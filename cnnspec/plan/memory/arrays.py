@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
-from cnnspec.kernels.elementwise import accumulate, copy
+from cnnspec.kernels.elementwise import accumulate, copy, likeliest
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Mode, Operands, from_public, to_public
 from cnnspec.optim import Loss
@@ -214,4 +214,4 @@ class Arrays:
             return partial(np.greater, output, threshold, decided)
         if output.shape[axis] == 1:
             return partial(np.greater, output.squeeze(axis), threshold, decided)
-        return partial(output.argmax, axis, decided)
+        return likeliest(output, decided) if axis else partial(output.argmax, 0, decided)
