@@ -231,7 +231,7 @@ class _Drawing:
         fewest, most = cls.arity
         if most == 1:
             return [first]
-        count = int(self.random.integers(max(fewest, 1), 4))
+        count = int(self.random.integers(max(fewest, 1), (most or 3) + 1))
         fitting = [name for name in names if self.fits(self.values[name], self.values[first])]
         return [first, *(self.pick(fitting) for _ in range(count - 1))]
 

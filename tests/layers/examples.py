@@ -100,6 +100,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "minimum": _BROADCAST,
     "mish": _ANYWHERE,
     "multiply": [({}, [MAP, (2, 1, 1)]), ({}, [(2,), MAP, MAP]), ({}, [MAP, (1, 6, 8)]), ({}, [VECTOR, VECTOR])],
+    "noise": [({}, [MAP]), ({"std": 2}, [VECTOR])],
     "pad2d": [
         ({"mode": "reflect"}, [MAP]),
         ({"mode": "reflect", "padding": [0, 4, 3, 1]}, [ODD]),
@@ -112,6 +113,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "prelu": _ANYWHERE,
     "relu": _ANYWHERE,
     "relu6": _ANYWHERE,
+    "reparameterize": [({}, [MAP, MAP]), ({}, [VECTOR, VECTOR])],
     "reshape": [({"shape": [6, 4, 4]}, [MAP]), ({"shape": [96]}, [MAP]), ({"shape": [2, 3, 1]}, [VECTOR])],
     "rms_norm": _ANYWHERE,
     "scale_shift": [
