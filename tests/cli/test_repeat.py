@@ -61,12 +61,11 @@ def test_a_requirement_that_one_run_misses_is_told(spec: Path) -> None:
     assert len(list((spec.parent / "runs").iterdir())) == 2
 
 
-@pytest.mark.parametrize("flags", [["--folds", "1"], ["--resume", "RUN", "--seeds", "2"]])
+@pytest.mark.parametrize("flags", [["SPEC", "--folds", "1"], ["--resume", "RUN", "--seeds", "2"]])
 def test_what_cannot_be_repeated_is_told(spec: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    out = ["--out", str(spec.parent / "runs")]
-    assert main(["train", str(spec), "--quiet", *out]) == 0
-    named = [str(spec.parent / "runs" / "net") if flag == "RUN" else flag for flag in flags]
-    assert main(["train", str(spec), *out, *named]) == 4
+    assert main(["train", str(spec), "--quiet", "--out", str(spec.parent / "runs")]) == 0
+    named = {"RUN": str(spec.parent / "runs" / "net"), "SPEC": str(spec)}
+    assert main(["train", *(named.get(flag, flag) for flag in flags)]) == 4
     assert "--folds" in capsys.readouterr().err
 
 

@@ -116,5 +116,5 @@ def test_steps_agree(framework: str, optimizer: str) -> None:
 
 def test_a_layer_without_counterpart_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels_last, "FUNCTIONS", {"relu": channels_last.FUNCTIONS["relu"]})
-    with pytest.raises(RunError, match="no counterpart of .*adaptive_avg_pool2d, "):
+    with pytest.raises(RunError, match=r"no counterpart of .*adaptive_avg_pool2d, "):
         channels_last.native(build(loads(RARE)), {})

@@ -14,6 +14,7 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.passes import remove_train_only
 from cnnspec.plan import Entry, Plan, Training, Weights, lower, shards_of
 from cnnspec.spec import Spec, load, loads
+from cnnspec.target import Target
 from cnnspec.workers import WorkerPool
 
 torch = pytest.importorskip("torch")
@@ -128,7 +129,9 @@ class Pair:
         self.labels = random.integers(0, graph.output.shape[0], (BATCH, *shape))
 
     def plan(self, mode: Any, **settings: Any) -> Plan:
-        plan = lower(self.graph, BATCH, mode, self.weights, WorkerPool(1), entry=Entry("float64"), **settings)
+        target = self.spec.data.target if self.spec.data else Target()
+        entry = Entry("float64", target=target)
+        plan = lower(self.graph, BATCH, mode, self.weights, WorkerPool(1), entry=entry, **settings)
         plan.images[...] = self.images
         if plan.labels.shape == self.labels.shape:  # inference without a loss takes one label an image
             plan.labels[...] = self.labels
@@ -179,5 +182,5 @@ def test_a_training_step_agrees(pair: Pair) -> None:
 def test_a_layer_without_counterpart_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytorch, "FUNCTIONS", {"relu": pytorch.FUNCTIONS["relu"]})
     graph = build(loads(RARE))
-    with pytest.raises(RunError, match="PyTorch has no counterpart of .*adaptive_avg_pool2d, "):
+    with pytest.raises(RunError, match=r"PyTorch has no counterpart of .*adaptive_avg_pool2d, "):
         pytorch.module(graph, dict(Weights(graph).arrays()))
