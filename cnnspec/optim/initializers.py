@@ -84,6 +84,40 @@ class Normal(Initializer):
         array[...] = self.mean + self.std * random.standard_normal(array.shape)
 
 
+@register("truncated_normal")
+class TruncatedNormal(Normal):
+    """A normal distribution without what is more than two standard deviations from its mean, which is drawn again.
+
+    The standard deviation is that before the cut, as Keras and PyTorch have it; after it 0.88 of that is left.
+    """
+
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
+        """Draw z until all numbers lie between -2 and 2, and write mean + std z."""
+        z = random.standard_normal(array.shape)
+        while (outside := abs(z) > 2).any():
+            z[outside] = random.standard_normal(int(outside.sum()))
+        array[...] = self.mean + self.std * z
+
+
+@register("orthogonal")
+class Orthogonal(Initializer):
+    """A matrix (units, connections) whose rows are orthogonal, or its columns where there are more rows than columns.
+
+    Source: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear networks" (2013).
+    """
+
+    gain: Annotated[Number, "length of the rows or columns"] = 1.0
+
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
+        """Write Q of the QR decomposition of a normal matrix, with the signs that make it unique (Mezzadri 2007)."""
+        rows = len(array)
+        columns = array.size // rows
+        normal = random.standard_normal((max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(normal)
+        q = q * np.sign(np.diag(r))
+        array[...] = self.gain * (q if rows >= columns else q.T).reshape(array.shape)
+
+
 @register("constant")
 class Constant(Initializer):
     """Every element is the same value."""

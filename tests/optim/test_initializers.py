@@ -9,7 +9,7 @@ import pytest
 
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Initializer
-from cnnspec.optim.initializers import Constant, Glorot, He, LeCun, Normal, Ones, Zeros
+from cnnspec.optim.initializers import Constant, Glorot, He, LeCun, Normal, Ones, Orthogonal, TruncatedNormal, Zeros
 
 FANS = (100, 400)
 
@@ -57,3 +57,20 @@ def test_constants() -> None:
 def test_seeds() -> None:
     assert (drawn(He(), 1) == drawn(He(), 1)).all()
     assert (drawn(He(), 1) != drawn(He(), 2)).all()
+
+
+def test_a_truncated_normal_ends_at_two_deviations() -> None:
+    array = np.empty((200, 300))
+    TruncatedNormal(mean=1.0, std=0.5).fill(array, (1, 1), np.random.default_rng(0))
+    assert abs(array - 1).max() <= 1
+    assert array.mean() == pytest.approx(1, abs=0.01)
+    assert array.std() == pytest.approx(0.5 * 0.8796, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (4, 2, 3, 3), (12, 5), (5, 5), (7,)])
+def test_rows_or_columns_are_orthogonal(shape: tuple[int, ...]) -> None:
+    array = np.empty(shape)
+    Orthogonal(gain=2.0).fill(array, (1, 1), np.random.default_rng(0))
+    matrix = array.reshape(len(array), -1)
+    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    np.testing.assert_allclose(short @ short.T, 4 * np.eye(len(short)), atol=1e-12)
