@@ -33,6 +33,7 @@ def opened(
         output=graph.output.shape,
         classes=classes,
         shape=None if pipeline is None else pipeline.shape,
+        scale=None if pipeline is None else pipeline.scale,
     )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnspec.data.arrays import Scale
 from cnnspec.data.classes import by_name
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resize
@@ -75,15 +76,18 @@ def open_data(
     output: Shape | None = None,
     classes: Sequence[str] = (),
     shape: Shape | None = None,
+    scale: Scale | None = None,
 ) -> Data:
     """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
 
     `data_dir` takes the place of the spec's `root`, which is relative to `base`, the folder of the spec's file. Where
     `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
     checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
-    brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it.
+    brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it;
+    `scale` is that of their numbers.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
+    source = source if scale is None else source.of_scale(scale)
     found = by_name(source.read(data_dir or root_of(settings, base), download), classes)
     found = found if shape is None else _fitted(found, shape)
     _check(settings, found, input, output)
@@ -108,7 +112,9 @@ def open_data(
         validation, train = _take(train, chosen), _take(train, rest)
     train = _limited(train, settings.train.limit, seed, "train")
     found_shape = train.pixels.shape[1:]
-    pipeline = Pipeline.of(settings, input or settings.transformed(found_shape)).found(found_shape, found.class_names)
+    pipeline = Pipeline.of(settings, input or settings.transformed(found_shape)).found(
+        found_shape, found.class_names, found.scale
+    )
     return Data(
         _prepared(pipeline, train),
         _prepared(pipeline, validation) if validation else None,

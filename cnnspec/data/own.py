@@ -1,108 +1,243 @@
-"""A person's own data: what sources have in common whose shape and classes the files tell."""
+"""A person's own arrays: what sources have in common whose shape, scale and classes the files tell."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 
+from cnnspec.data.arrays import Scale
+from cnnspec.data.class_labels import Labels, class_names, read_labels
 from cnnspec.data.download import file_checksum
 from cnnspec.data.labels import kind_of, names_of, numbers
+from cnnspec.data.scale import as_bytes
 from cnnspec.data.source import Found, Images, Source, check_labels, numbered
 from cnnspec.data.split import held_out
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import Fraction, PositiveInt
-from cnnspec.shapes import text
+from cnnspec.fields import Fraction, Schema
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape, text
 from cnnspec.target import Kind
+
+SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # in the place of "train" in a file's name
+Classes = Annotated[
+    int | tuple[str, ...],
+    Schema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+        lambda value: value if isinstance(value, int) else tuple(value),
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Images (n, c, h, w) and labels of one split as a file has them, and how messages name them."""
+
+    pixels: Array
+    labels: Array
+    what: str
+    labels_what: str
+    notes: tuple[str, ...] = ()
+
+
+# names of classes or values, names that only other splits have, labels of each split, notes
+_Labelled = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, Array], list[str]]
 
 
 class OwnFiles(Source):
-    """Base of sources with one place for training and one for testing, or a share of the first that is held out."""
+    """Base of sources with files for training, validation and testing, or a share that is held out for testing.
+
+    Labels are whole numbers, also from 1 or -1 and 1, true and false, or text; (n,), (n, 1) or one-hot.
+    """
 
     suffix: ClassVar[str]
 
     train: Annotated[str, "file with the training images, under the root"]
-    test: Annotated[str | None, "file with the test images; without it a share of the others is held out"] = None
+    validation: Annotated[str | None, "file with the validation images; val.* beside train.* where it is there"] = None
+    test: Annotated[str | None, "file with the test images; test.* beside train.*, else a share is held out"] = None
     held_out: Annotated[Fraction, "that share, stratified and always the same"] = 0.2
-    classes: Annotated[PositiveInt | None, "number of classes; counted by the labels where it is left out"] = None
+    classes: Annotated[Classes | None, "number of classes, labels from 0 on, or their names; else labels are names"] = (
+        None
+    )
     target: Annotated[
         Literal["class", "shares", "classes", "values", "mask"] | None,
         "what the labels are; values where some are no whole numbers, else class",
     ] = None
+    scale: Annotated[
+        Literal["auto", "1/255", "none"],
+        "1/255: values are 0 to 255; none: values are 0 to 1; auto: what the training images are",
+    ] = "auto"
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Numbers, where the spec says how many."""
-        return numbered(self.classes) if self.classes and self.target != "values" else ()
+        """What the spec says."""
+        if self.target == "values":
+            return ()
+        return numbered(self.classes) if isinstance(self.classes, int) else self.classes or ()
 
     @property
     def target_kind(self) -> Kind | None:
         """What the spec says."""
         return self.target
 
-    def read_file(self, path: Path, split: str) -> Images:
-        """The images and labels of one file; DataError where something is not right."""
-        raise NotImplementedError
+    def of_any_classes(self) -> Self:
+        """Without the spec's `classes`, where these are only a number."""
+        return self if isinstance(self.classes, tuple) else self.but(classes=None)
 
-    def read(self, root: Path | None, download: bool) -> Found:
-        """Read both files, or one, and cut it."""
-        named = {"train": self.train, "test": self.test}
-        paths = {split: self._path(root, name) for split, name in named.items() if name is not None}
-        read = {split: self._checked(path, split) for split, path in paths.items()}
-        checksums = {path.name: file_checksum(path) for path in paths.values()}
-        kind = kind_of(read["train"].labels, self.target)
-        if kind != "class":
-            return self._of_numbers(read, kind, paths, checksums)
-        classes = self.classes or 1 + max(int(images.labels.max()) for images in read.values())
-        for split, images in read.items():
-            check_labels(images.labels, classes, paths[split])
-        if "test" not in read:
-            read |= split_off(read["train"], self.held_out, paths["train"])
-        return Found(read, checksums, numbered(classes))
+    def of_scale(self, scale: Scale) -> Self:
+        """With that scale in the place of what the files would tell."""
+        return self.but(scale=scale) if self.scale == "auto" else self
 
-    def _of_numbers(
-        self, read: dict[str, Images], kind: Kind, paths: dict[str, Path], checksums: dict[str, str]
-    ) -> Found:
-        """Labels that are not one class an image."""
-        found = {
-            split: Images(images.pixels, numbers(images.labels, kind, f"{paths[split]}: labels"))
-            for split, images in read.items()
-        }
-        shapes = {images.labels.shape[1:] if kind != "mask" else () for images in found.values()}
-        if len(shapes) > 1:
-            raise DataError(
-                f"{paths['test']}: expected as many labels an image as in {paths['train']}", "bring both to one number"
-            )
-        for split, images in found.items():
-            if kind == "mask" and images.labels.shape[1:] != images.pixels.shape[2:]:
-                raise DataError(
-                    f"{paths[split]}: expected maps of {text(images.pixels.shape[2:])}, which is the images' size, "
-                    f"got {text(images.labels.shape[1:])}",
-                    "give a map of each image's height and width",
-                )
-        names = names_of([images.labels for images in found.values()], kind, self.classes)
-        notes = ["labels are numbers to predict (target: values)"] if self.target is None else []
-        if "test" not in found:
-            found |= split_off(found["train"], self.held_out, paths["train"])
-        return Found(found, checksums, names, tuple(notes), kind=kind)
+    def places(self, root: Path) -> dict[str, Path]:
+        """The file of each split: as the spec says, or found beside that of the training images."""
+        train = self.located(root, self.train)
+        found = {"train": train}
+        for split, name in (("validation", self.validation), ("test", self.test)):
+            if name is not None:
+                found[split] = self.located(root, name)
+            else:
+                beside = [train.with_name(_renamed(train.name, other)) for other in SIBLINGS[split]]
+                there = next((path for path in beside if path != train and path.is_file()), None)
+                found |= {split: there} if there else {}
+        return found
 
-    def _path(self, root: Path | None, name: str) -> Path:
-        path = (root or Path()) / name
+    def located(self, root: Path, name: str) -> Path:
+        """A file under the root; DataError where there is none."""
+        path = root / Path(name).expanduser()
         if not path.is_file():
             raise DataError(f"{path}: no such file", "name its folder with --data DIR or data.root")
         return path
 
-    def _checked(self, path: Path, split: str) -> Images:
-        images = self.read_file(path, split)
-        if len(images.labels) == 0:
-            raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
-        if len(images.labels) != len(images.pixels):
+    def has_labels(self, path: Path) -> bool:
+        """Whether a file that the spec does not name can be one to validate or test with."""
+        return True
+
+    def read_file(self, path: Path, split: str) -> Arrays:
+        """The images and labels of one file; DataError where something is not right."""
+        raise NotImplementedError
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Read the files of all splits, or one, and cut it."""
+        places, notes = self.places(root or Path()), list[str]()
+        for split in ("validation", "test"):
+            if split in places and getattr(self, split) is None and not self.has_labels(places[split]):
+                notes.append(f"{places.pop(split)}: is not read: it has no labels")
+        arrays = {split: self.read_file(path, split) for split, path in places.items()}
+        for split, found in arrays.items():
+            _check_counts(places[split], found)
+        kind = kind_of(arrays["train"].labels, self.target)
+        names, strangers, labels, told = (self._classes if kind == "class" else self._numbers)(places, arrays, kind)
+        notes += told
+        scale: Scale | Literal["auto"] = self.scale
+        read: dict[str, Images] = {}
+        for split, found in arrays.items():
+            pixels, scale, more = as_bytes(found.pixels, scale, found.what)
+            notes += [*found.notes, *more]
+            read[split] = Images(np.ascontiguousarray(pixels), labels[split])
+        shown = {split: path.name for split, path in places.items()}
+        if "test" not in read:
+            read |= split_off(read["train"], self.held_out, places["train"])
+            shown["test"] = f"held out of {places['train'].name}"
+        notes = list(dict.fromkeys(notes))
+        settled: Scale = "none" if scale == "none" else "1/255"
+        return Found(read, self.checksums(places), names, tuple(notes), strangers, shown, kind, settled)
+
+    def _classes(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
+        """One class an image, by its name."""
+        labels = {
+            split: read_labels(found.labels, len(found.pixels), found.labels_what) for split, found in arrays.items()
+        }
+        names, note = class_names(labels["train"], self.classes, arrays["train"].labels_what)
+        labels = {split: _named(found, self.classes) for split, found in labels.items()}
+        strangers: tuple[str, ...] = ()
+        if self.classes is None:
+            others = dict.fromkeys(name for found in labels.values() for name in found.names)
+            strangers = tuple(name for name in others if name not in names)
+        positions = {split: found.among((*names, *strangers)) for split, found in labels.items()}
+        for split, found in labels.items():
+            self._check(places[split], found, positions[split], len(names))
+        return names, strangers, positions, [note] if note else []
+
+    def _numbers(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
+        """Labels that are not one class an image."""
+        labels = {split: numbers(found.labels, kind, f"{places[split]}: labels") for split, found in arrays.items()}
+        for split, found in labels.items():
+            if kind != "mask" and found.shape[1:] != labels["train"].shape[1:]:
+                raise DataError(
+                    f"{places[split]}: expected as many labels an image as in {places['train']}",
+                    "bring both to one number",
+                )
+            if kind == "mask" and found.shape[1:] != arrays[split].pixels.shape[2:]:
+                raise DataError(
+                    f"{places[split]}: expected maps of {text(arrays[split].pixels.shape[2:])}, which is the images' "
+                    f"size, got {text(found.shape[1:])}",
+                    "give a map of each image's height and width",
+                )
+        declared = self.classes if isinstance(self.classes, int) else None
+        names = names_of(list(labels.values()), kind, declared)
+        if isinstance(self.classes, tuple):
+            if len(self.classes) != len(names):
+                raise DataError(
+                    f"{places['train']}: expected {len(self.classes)} labels, as data.source.classes names, "
+                    f"got {len(names)}",
+                    "give one name for each label",
+                )
+            names = self.classes
+        return names, (), labels, ["labels are numbers to predict (target: values)"] if self.target is None else []
+
+    def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
+        """The SHA-256 of each file by its name."""
+        return {path.name: file_checksum(path) for path in places.values()}
+
+    def _check(self, path: Path, labels: Labels, positions: Array, classes: int) -> None:
+        """DataError where a label is none of the classes that the spec declares."""
+        if self.classes is None or (positions >= 0).all():
+            return
+        image = int(np.flatnonzero(positions < 0)[0])
+        label = labels.names[labels.positions[image]]
+        if isinstance(self.classes, int):
+            whole = label.lstrip("-").isdecimal()
+            if whole:
+                check_labels(np.where(positions < 0, int(label), positions), classes, path)
             raise DataError(
-                f"{path}: expected one label for each of the {len(images.pixels):,} images, got {len(images.labels):,}",
-                "images and labels must come in the same order and number",
+                f"{path}: label '{label}' of image {image} is no number",
+                "leave data.source.classes out, or write the names there",
             )
-        return images
+        raise DataError(
+            f"{path}: label '{label}' of image {image} is none of the classes {', '.join(self.classes)}",
+            "correct the label, or write all names in data.source.classes",
+        )
+
+
+def _check_counts(path: Path, arrays: Arrays) -> None:
+    """DataError where a file has no image, or another number of labels."""
+    images, shape = len(arrays.pixels), arrays.labels.shape
+    if images == 0:
+        raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
+    if images not in shape[:2]:
+        raise DataError(
+            f"{path}: expected one label for each of the {images:,} images, got {(*shape, 0)[0]:,}",
+            "images and labels must come in the same order and number",
+        )
+
+
+def _renamed(name: str, split: str) -> str:
+    """A file's name with the word of another split for that of the training images."""
+    return name.replace("train", split).replace("Train", split.title()).replace("TRAIN", split.upper())
+
+
+def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
+    """Numbered labels with the declared names, the lowest label being the first name."""
+    if not isinstance(declared, tuple) or not all(name.lstrip("-").isdecimal() for name in labels.names):
+        return labels
+    if set(labels.names) <= set(declared):
+        return labels
+    numbers = [int(name) for name in labels.names]
+    names = tuple(declared[n] if 0 <= n < len(declared) else str(n) for n in numbers)
+    return Labels(labels.positions, names)
 
 
 def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
@@ -121,3 +256,12 @@ def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
             "name images for test, or add images",
         )
     return split
+
+
+def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
+    """DataError where images do not have the shape that the spec declares."""
+    if declared is not None and shape != declared:
+        raise DataError(
+            f"{what}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",
+            f"write data.source.shape: [{', '.join(map(str, shape))}], or give other images",
+        )

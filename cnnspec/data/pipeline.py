@@ -44,7 +44,7 @@ class Pipeline:
     def of(cls, settings: DataSettings, input: Shape) -> Self:
         """What is known before any file is read."""
         source = settings.source
-        layout: Layout = getattr(source, "layout", "nchw")
+        layout: Layout = getattr(source, "layout", None) or "nchw"
         label: Literal["first", "last"] = getattr(source, "label", "first")
         rules, names = source.picture_rules, settings.class_names
         return cls(input, source.image_shape, settings.preprocess, rules, layout, label, names)

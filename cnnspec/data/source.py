@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from cnnspec.data.arrays import Scale
 from cnnspec.data.decode import PictureRules
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Declaration
@@ -41,6 +42,7 @@ class Found:
     strangers: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "class"
+    scale: Scale = "1/255"  # what arrays of numbers were: 0 to 255, or 0 to 1
 
 
 class Source(Declaration):
@@ -77,6 +79,10 @@ class Source(Declaration):
 
     def of_any_classes(self) -> Self:
         """The same source without its own say on which classes there are, for a network that knows its classes."""
+        return self
+
+    def of_scale(self, scale: Scale) -> Self:
+        """The same source for a network whose training images had that scale."""
         return self
 
     def read(self, root: Path | None, download: bool) -> Found:

@@ -1,185 +1,171 @@
-"""Images in NumPy archives and in tables of text."""
+"""Images in tables of text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnspec.data.labels import kind_of
-from cnnspec.data.own import OwnFiles
-from cnnspec.data.source import Images
+from cnnspec.data.delimited import delimiter_of, opened, rows
+from cnnspec.data.own import Arrays, OwnFiles
+from cnnspec.data.picture_list import LABELS
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape, PositiveInt
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
 
-BYTES = "save pixels 0..255 as uint8"
-
-
-@register("npz")
-class Npz(OwnFiles):
-    """NumPy archives of x and y, or images and labels; one archive with x_train, y_train, x_test, y_test serves both.
-
-    Images are bytes (n, h, w), (n, c, h, w) or, with `layout: nhwc`, (n, h, w, c). Pickled objects are refused.
-    """
-
-    train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
-    layout: Annotated[Literal["nchw", "nhwc"], "order of the axes of images with channels"] = "nchw"
-    shape: Annotated[ImageShape | None, "channels, height, width; the spec is checked with it before files are"] = None
-
-    @property
-    def image_shape(self) -> Shape | None:
-        """What the spec says."""
-        return self.shape
-
-    def read_file(self, path: Path, split: str) -> Images:
-        """Two arrays of an archive."""
-        try:
-            with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-                names = _keys(path, archive.files, split)
-                pixels, labels = (_member(archive, name, path) for name in names)
-        except DataError:
-            raise
-        except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
-            raise DataError(
-                f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez"
-            ) from error
-        return Images(self._pixels(pixels, f"{path}: {names[0]}"), self._labels(labels, f"{path}: {names[1]}"))
-
-    def _labels(self, labels: Array, what: str) -> Array:
-        return labels if kind_of(labels, self.target) != "class" else _labels(labels, what)
-
-    def _pixels(self, pixels: Array, what: str) -> Array:
-        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
-            raise DataError(f"{what}: expected bytes (n, h, w) or (n, c, h, w), got {_kind(pixels)}", BYTES)
-        if pixels.ndim == 3:
-            pixels = pixels[:, None]
-        elif self.layout == "nhwc":
-            pixels = pixels.transpose(0, 3, 1, 2)
-        check_shape(pixels.shape[1:], self.shape, what)
-        return np.ascontiguousarray(pixels)
-
-
-def _keys(path: Path, present: list[str], split: str) -> tuple[str, str]:
-    pairs = ((f"x_{split}", f"y_{split}"), ("x", "y"), ("images", "labels"))
-    for pair in pairs:
-        if set(pair) <= set(present):
-            return pair
-    wanted = ", ".join(" and ".join(pair) for pair in pairs)
-    raise DataError(f"{path}: expected arrays {wanted}, got {', '.join(present) or 'none'}", "save it with these names")
-
-
-def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
-    try:
-        return np.asarray(archive[name])
-    except ValueError as error:
-        if "pickle" in str(error).lower():
-            raise DataError(f"{path}: {name} holds pickled objects, which are refused", BYTES) from error
-        raise
-
-
-def _labels(labels: Array, what: str) -> Array:
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise DataError(f"{what}: expected whole numbers (n,), got {_kind(labels)}", "save one label an image")
-    return labels.astype(np.int64)
-
-
-def _kind(array: Array) -> str:
-    return f"{array.dtype} {array.shape}"
-
-
-def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
-    """DataError where images do not have the shape that the spec declares."""
-    if declared is not None and shape != declared:
-        raise DataError(
-            f"{what}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",
-            "correct data.source.shape, or give other images",
-        )
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+LONGEST = 256  # characters of a label
 
 
 @register("csv")
 class Csv(OwnFiles):
-    """A line an image: its label and its pixels 0..255, channel by channel and row by row; gzipped or not."""
+    """A line an image: its label, and its pixels channel by channel and row by row; gzipped or not.
+
+    Values stand between commas, semicolons or tabs, quoted or not; beside semicolons and tabs a comma is a decimal
+    one. The file is UTF-8, or has a byte order mark.
+    """
 
     train: Annotated[str, "file with the training images, under the root"] = "train.csv"
     shape: Annotated[ImageShape, "channels, height, width"]
     label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
     labels: Annotated[PositiveInt, "columns of labels, where the target is several numbers"] = 1
-    header: Annotated[bool, "whether the first line names the columns"] = False
+    header: Annotated[bool | None, "whether the first line names the columns; seen by its values"] = None
 
     @property
     def image_shape(self) -> Shape:
         """What the spec says."""
         return self.shape
 
-    def read_file(self, path: Path, split: str) -> Images:
-        """The table, a label and then pixels."""
-        import warnings
-        import zlib
+    def has_labels(self, path: Path) -> bool:
+        """Whether a line has more than the pixels."""
+        return len(next(rows(path), (0, []))[1]) != size(self.shape)
 
+    def read_file(self, path: Path, split: str) -> Arrays:
+        """The table, a label and pixels a line."""
+        form = self._form(path)
         try:
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a file without a line
-                kind = np.int16 if self._of_classes else np.float64
-                table = np.loadtxt(path, kind, delimiter=",", skiprows=int(self.header), ndmin=2, comments=None)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read: {error}", "give a table of numbers with commas") from error
+            table = np.loadtxt(form.lines(path), np.int16, delimiter=form.delimiter, ndmin=2, comments=None)
+            if table.shape[1] != self.labels + size(self.shape):
+                raise self._fault(path, form, "not a table of images")
+            columns = slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
+            labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
+        except ValueError:
+            labels, pixels = self._slowly(path, form)
+        if len(pixels) and (pixels.min() < 0 or pixels.max() > 255):
+            raise self._fault(path, form, "not bytes")
+        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), str(path))
+
+    def _slowly(self, path: Path, form: _Form) -> tuple[Array, Array]:
+        """Labels and pixels where not all are whole numbers."""
+        fields = [("labels", f"U{LONGEST}", (self.labels,)), ("pixels", "f8", (size(self.shape),))]
+        kind = np.dtype(fields[::-1] if self.label == "last" else fields)
+        try:
+            table = np.loadtxt(form.lines(path), kind, delimiter=form.delimiter, ndmin=1, comments=None, quotechar='"')
         except ValueError as error:
-            raise self._fault(path, str(error)) from error
-        if len(table) == 0:
+            raise self._fault(path, form, str(error)) from error
+        if not np.isfinite(table["pixels"]).all():
+            raise self._fault(path, form, "not all are numbers")
+        labels = table["labels"]
+        try:
+            return labels.astype(np.float64), table["pixels"]
+        except ValueError:
+            if self.target not in (None, "class"):
+                raise self._fault(path, form, "not all labels are numbers") from None
+            return labels, table["pixels"]
+
+    def _form(self, path: Path) -> _Form:
+        """Delimiter and first line with an image; DataError where `header` or `label` says what is not so."""
+        with opened(path) as file:
+            line = next((line for line in file if line.strip()), "")
+        number, values = next(rows(path), (0, []))
+        if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
-        if table.shape[1] != self.labels + size(self.shape):
-            raise self._fault(path, "not a table of numbers")
-        columns = slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
-        labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
-        if self._of_classes:
-            labels = labels[:, 0].astype(np.int64)
-        bytes_only = pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255 and (pixels == np.rint(pixels)).all()
-        if not bytes_only or (self._of_classes and labels.min() < 0):
-            raise self._fault(path, "not bytes")
-        return Images(pixels.astype(np.uint8).reshape(-1, *self.shape), labels)
+        form = _Form(delimiter_of(line), number)
+        seen = _names_columns(values[: -self.labels] if self.label == "last" else values[self.labels :], form)
+        if self.header and not seen:
+            raise DataError(
+                f"{path}:{number}: expected the names of the columns, as header: true says, got numbers",
+                "leave data.source.header out",
+            )
+        if self.header is False and seen:
+            raise DataError(
+                f"{path}:{number}: expected an image, as header: false says, got names of columns",
+                "leave data.source.header out",
+            )
+        if not seen:
+            return form
+        lower = [value.lower() for value in values]
+        named = [place for place, name in enumerate(lower) if name in LABELS]
+        place = len(values) - 1 if self.label == "last" else 0
+        if self.labels == 1 and len(named) == 1 and named != [place]:
+            ends = {0: "first", len(values) - 1: "last"}
+            where = ends.get(named[0])
+            raise DataError(
+                f"{path}:{number}: '{values[named[0]]}' is column {named[0] + 1}, not the {self.label} one",
+                f"write data.source.label: {where}" if where else "put the labels into the first column",
+            )
+        if len(values) == 2 + size(self.shape) and lower[0] in ("", "index", "id", "unnamed: 0"):
+            raise DataError(
+                f"{path}:{number}: the first column holds the numbers of the rows", "save the table without its index"
+            )
+        return _Form(form.delimiter, number + 1)
 
-    @property
-    def _of_classes(self) -> bool:
-        return self.target in (None, "class")
-
-    def _fault(self, path: Path, why: str) -> DataError:
+    def _fault(self, path: Path, form: _Form, why: str) -> DataError:
         """The first line that is not as it must be, found by reading once more."""
-        import gzip
-
         expected = self.labels + size(self.shape)
         places = range(self.labels) if self.label == "first" else range(expected - self.labels, expected)
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", errors="replace") as file:
+        numeric = self.target not in (None, "class")
+        for number, values in rows(path):
+            if number < form.first:
+                continue
+            if len(values) != expected:
+                what = "a label" if self.labels == 1 else f"{self.labels} labels"
+                message = f"expected {expected} values, {what} and {text(self.shape)} pixels, got {len(values)}"
+                return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
+            for position, value in enumerate(values):
+                found = form.number(value)
+                where = f"{path}:{number}: column {position + 1}"
+                if position in places and numeric and found is None:
+                    return DataError(f"{where}: expected a number, got '{value[:20]}'", "give numbers only")
+                if position not in places and not (found is not None and 0 <= found <= 255):
+                    message = f"expected a pixel, 0 to 255, got '{value[:20]}'"
+                    return DataError(f"{where}: {message}", "save pixels from 0 to 255, or from 0 to 1")
+        return DataError(f"{path}: {why}", "give a table of numbers, an image a line")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a table is written: what stands between values, and the number of the first line with an image."""
+
+    delimiter: str
+    first: int
+
+    def lines(self, path: Path) -> Iterator[str]:
+        """The lines with images, decimal commas as points."""
+        with opened(path) as file:
             for number, line in enumerate(file, 1):
-                values = line.strip().split(",")
-                if (self.header and number == 1) or values == [""]:
-                    continue
-                if len(values) != expected:
-                    what = "a label" if self.labels == 1 else f"{self.labels} labels"
-                    message = f"expected {expected} numbers, {what} and {text(self.shape)} pixels, got {len(values)}"
-                    return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
-                for position, value in enumerate(values):
-                    if position in places and not self._of_classes:
-                        if not _is_number(value):
-                            message = f"column {position + 1}: expected a number, got '{value[:20]}'"
-                            return DataError(f"{path}:{number}: {message}", "give numbers with a decimal point")
-                        continue
-                    what, largest = ("label", 32767) if position in places else ("pixel", 255)
-                    if not value.strip(" ").isdecimal() or int(value) > largest:
-                        message = f"column {position + 1}: expected a {what}, 0 to {largest}, got '{value[:20]}'"
-                        help = "write header: true where the first line names the columns" if number == 1 else BYTES
-                        if what == "label" and _is_number(value):
-                            help = "write target: values in data.source where the label is a number to predict"
-                        return DataError(f"{path}:{number}: {message}", help)
-        return DataError(f"{path}: {why}", "give a table of numbers with commas")
+                if number >= self.first and line.strip():
+                    yield line if self.delimiter == "," else line.replace(",", ".")
+
+    def number(self, value: str) -> float | None:
+        """A finite number, or None."""
+        try:
+            found = float(value if self.delimiter == "," else value.replace(",", "."))
+        except ValueError:
+            return None
+        return found if np.isfinite(found) else None
+
+
+def _names_columns(values: list[str], form: _Form) -> bool:
+    """Whether the values for pixels are names, or numbers in a row as programs name columns."""
+    numbers = [form.number(value) for value in values]
+    if 2 * numbers.count(None) > len(values):
+        return True
+    start = numbers[0] if numbers else None
+    return (
+        len(values) > 8 and start in (0, 1) and numbers == [start + k for k in range(len(values)) if start is not None]
+    )

@@ -16,8 +16,9 @@ from cnnspec.data import DataSettings, Images, Pipeline
 from cnnspec.data.asked import read_asked
 from cnnspec.data.cifar import Cifar10
 from cnnspec.data.folder import ImageFolder
+from cnnspec.data.npz import Npz
 from cnnspec.data.synthetic import Synthetic
-from cnnspec.data.tables import Csv, Npz
+from cnnspec.data.tables import Csv
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 

@@ -1,0 +1,118 @@
+"""Labels as people save them, as names of classes and positions among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnspec.data.classes import ordered
+from cnnspec.data.source import numbered
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+
+ONE = "save one label an image: a whole number or a name"
+SHOWN = 8  # labels that a note names
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The name of each image's class: names[positions[i]]; `complete` where there is no class beside the names."""
+
+    positions: Array
+    names: tuple[str, ...]
+    complete: bool = False
+
+    def among(self, classes: Sequence[str]) -> Array:
+        """Positions among other classes; -1 where a class is none of them."""
+        places = {name: place for place, name in enumerate(classes)}
+        return np.array([places.get(name, -1) for name in self.names], np.int64)[self.positions]
+
+
+def read_labels(array: Array, images: int, what: str) -> Labels:
+    """Labels (n,), (n, 1) or one-hot (n, k): whole numbers of any type, true and false, or text.
+
+    DataError with the first image whose label is none.
+    """
+    if array.ndim == 2 and (array.shape[1] == 1 or array.shape == (1, images)):
+        array = array.reshape(-1)
+    if array.ndim == 2:
+        return _one_hot(array, what)
+    if array.ndim != 1:
+        raise DataError(f"{what}: expected labels (n,), (n, 1) or one-hot (n, k), got {array.shape}", ONE)
+    if array.dtype.kind in "US":
+        return _text(array, what)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what}: expected whole numbers or text, got {array.dtype}", ONE)
+    if array.dtype.kind == "f":
+        wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array))))
+        if len(wrong):
+            value = array[wrong[0]]
+            raise DataError(f"{what}: expected classes, got {value:g} as the label of image {wrong[0]}", ONE)
+        if len(array) and np.abs(array).max() >= 1 << 53:
+            raise DataError(f"{what}: expected classes, got labels up to {np.abs(array).max():g}", ONE)
+    numbers, positions = np.unique(array.astype(np.int64), return_inverse=True)
+    return Labels(positions.reshape(-1), tuple(map(str, numbers.tolist())))
+
+
+def _one_hot(array: Array, what: str) -> Labels:
+    numeric = array.dtype.kind in "biuf"
+    if not numeric or not np.isin(array, (0, 1)).all():
+        raise DataError(f"{what}: expected one label an image or one-hot rows of 0 and 1, got {array.shape}", ONE)
+    counts = array.astype(np.int64).sum(axis=1)
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        raise DataError(f"{what}: expected one class an image, got {counts[wrong[0]]} for image {wrong[0]}", ONE)
+    return Labels(array.argmax(axis=1), numbered(array.shape[1]), complete=True)
+
+
+def _text(array: Array, what: str) -> Labels:
+    texts, positions = np.unique(array, return_inverse=True)
+    try:
+        names = [(text.decode() if isinstance(text, bytes) else text).strip() for text in texts.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what}: labels are not UTF-8", "save them as text") from error
+    if "" in names:
+        image = int(np.flatnonzero(positions.reshape(-1) == names.index(""))[0])
+        raise DataError(f"{what}: the label of image {image} is empty", "fill it in, or leave the image out")
+    whole = [_whole(name) for name in names]
+    if all(name is not None for name in whole):
+        names = [name or "" for name in whole]
+    kept = ordered(names)
+    places = np.array([kept.index(name) for name in names], np.int64)
+    return Labels(places[positions.reshape(-1)], kept)
+
+
+def _whole(name: str) -> str | None:
+    """A whole number as it is usually written, such as 3 of 3.0 and 03; None for any other text."""
+    try:
+        number = float(name)
+    except ValueError:
+        return None
+    return str(int(number)) if number.is_integer() else None
+
+
+def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: str) -> tuple[tuple[str, ...], str]:
+    """The names of the classes in the order of the outputs, and a note where they are not simply numbered from 0."""
+    if isinstance(declared, int):
+        return numbered(declared), ""
+    if declared is not None:
+        return declared, ""
+    names = labels.names if labels.complete else ordered(labels.names)
+    whole = [name.lstrip("-").isdecimal() for name in names]
+    if labels.complete or not any(whole):
+        return names, ""
+    if not all(whole):
+        shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        return names, f"{what}: labels are numbers and names: {shown}; each is a class"
+    numbers = [int(name) for name in names]
+    if numbers == list(range(len(numbers))):
+        return names, ""
+    missing = [number for number in range(max(numbers)) if number not in numbers]
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    lacks = f"no image has label {missing[0]}" if missing else "not all are from 0 on"
+    return names, (
+        f"{what}: labels are {shown}: {lacks}; the outputs are these {len(names)} classes in this order "
+        f"(data.source.classes: {1 + max(max(numbers), 1)} would number them from 0)"
+    )

@@ -1,0 +1,216 @@
+"""Images in NumPy's files: archives of arrays, and single arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cnnspec.data.download import file_checksum
+from cnnspec.data.own import Arrays, OwnFiles, check_shape
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import ImageShape
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import Shape, size, text
+
+CHANNELS = (1, 3, 4)  # of grey, colour, and colour with transparency
+WORDS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+IMAGES, LABELS = ("x", "images", "image", "imgs", "data", "pixels"), ("y", "labels", "label", "targets", "target")
+PLAIN = "save pixels 0..255 as uint8, labels as whole numbers or fixed-width text"
+
+
+class ArrayFiles(OwnFiles):
+    """Base of sources whose files hold arrays (n, h, w), (n, c, h, w), (n, h, w, c), or rows of pixels with `shape`."""
+
+    layout: Annotated[
+        Literal["nchw", "nhwc"] | None, "order of the axes of images with channels; found where it is certain"
+    ] = None
+    shape: Annotated[ImageShape | None, "channels, height, width; the spec is checked with it before files are"] = None
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """What the spec says."""
+        return self.shape
+
+    def arranged(self, pixels: Array, what: str) -> tuple[Array, tuple[str, ...]]:
+        """Images (n, c, h, w), and a note where channels were found to be last."""
+        notes: tuple[str, ...] = ()
+        if pixels.ndim == 2 and self.shape is not None and pixels.shape[1] == size(self.shape):
+            pixels = pixels.reshape(-1, *self.shape)
+        elif pixels.ndim == 3:
+            pixels = pixels[:, None]
+        elif pixels.ndim == 4:
+            layout = self.layout or _layout(pixels.shape[1:], self.shape, what)
+            if layout == "nhwc":
+                if self.layout is None:
+                    notes = (f"{what}: {pixels.shape} is read with channels last (data.source.layout: nhwc)",)
+                pixels = pixels.transpose(0, 3, 1, 2)
+        else:
+            raise DataError(
+                f"{what}: expected images (n, h, w), (n, c, h, w) or (n, h, w, c), got {pixels.shape}",
+                _shape_cure(pixels),
+            )
+        check_shape(pixels.shape[1:], self.shape, what)
+        return pixels, notes
+
+
+def _shape_cure(pixels: Array) -> str:
+    if pixels.ndim != 2:
+        return "give an array of images with one axis for the images"
+    count = pixels.shape[1]
+    for channels in (1, 3):
+        side = math.isqrt(count // channels)
+        if channels * side * side == count:
+            return f"say what a row of {count:,} values is: data.source.shape: [{channels}, {side}, {side}]"
+    return f"say what a row of {count:,} values is: data.source.shape: [channels, height, width]"
+
+
+def _layout(found: Shape, declared: Shape | None, what: str) -> str:
+    """The order of axes that shape, channels or equal sides leave no doubt of."""
+    a, b, c = found
+    turned = (c, a, b)
+    for first, last in (
+        (found == declared, turned == declared),
+        (a in CHANNELS, c in CHANNELS),
+        (b == c != a, a == b != c),
+    ):
+        if first != last:
+            return "nchw" if first else "nhwc"
+    raise DataError(
+        f"{what}: {text(found)} may be channels first or last",
+        "write data.source.layout: nchw where channels come first, or layout: nhwc where they come last",
+    )
+
+
+@register("npz")
+class Npz(ArrayFiles):
+    """NumPy archives of x and y, images and labels, x_train and y_train, train_images and train_labels, ....
+
+    One archive may hold all splits. Images are (n, h, w), (n, c, h, w) or (n, h, w, c) of any numeric type, labels
+    whole numbers or text. Pickled objects are refused.
+    """
+
+    train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
+
+    def places(self, root: Path) -> dict[str, Path]:
+        """As for other files; an archive of all splits is the place of each."""
+        found = super().places(root)
+        with _opened(found["train"]) as archive:
+            names = archive.files
+        for split in ("validation", "test"):
+            if split not in found and _pair(names, split) is not None:
+                found[split] = found["train"]
+        return found
+
+    def has_labels(self, path: Path) -> bool:
+        """Whether an archive holds more than one array."""
+        with _opened(path) as archive:
+            return len(archive.files) > 1
+
+    def read_file(self, path: Path, split: str) -> Arrays:
+        """Two arrays of an archive."""
+        with _opened(path) as archive:
+            names = _keys(path, archive.files, split)
+            pixels, labels = (_member(archive, name, path) for name in names)
+        what = f"{path}: {names[0]}"
+        pixels, notes = self.arranged(pixels, what)
+        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            yield archive
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
+        raise DataError(f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez") from error
+
+
+def _pair(present: list[str], split: str) -> tuple[str, str] | None:
+    """The names of a split's two arrays, whatever their case."""
+    lower = {name.lower(): name for name in present}
+    for word, image, label in product(WORDS[split], IMAGES, LABELS):
+        for form in ("{0}_{1}", "{1}_{0}", "{0}{1}"):
+            names = form.format(image, word), form.format(label, word)
+            if all(name in lower for name in names):
+                return lower[names[0]], lower[names[1]]
+    return None
+
+
+def _keys(path: Path, present: list[str], split: str) -> tuple[str, str]:
+    named = _pair(present, split)
+    if named is not None:
+        return named
+    lower = {name.lower(): name for name in present}
+    images = [lower[name] for name in IMAGES if name in lower]
+    labels = [lower[name] for name in LABELS if name in lower]
+    if len(images) == 1 and len(labels) == 1:
+        return images[0], labels[0]
+    if sorted(present) == ["arr_0", "arr_1"]:
+        return "arr_0", "arr_1"
+    raise DataError(
+        f"{path}: expected arrays x_{split} and y_{split}, x and y, or images and labels, "
+        f"got {', '.join(present) or 'none'}",
+        "save it with these names: numpy.savez(FILE, x=images, y=labels)",
+    )
+
+
+def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+    try:
+        return np.asarray(archive[name])
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise DataError(f"{path}: {name} holds pickled objects, which are refused", PLAIN) from error
+        raise
+
+
+@register("npy")
+class Npy(ArrayFiles):
+    """Single NumPy arrays: x_train.npy with its labels in y_train.npy, or images.npy and labels.npy, and so on."""
+
+    train: Annotated[str, "array of the training images, under the root"] = "x_train.npy"
+    labels: Annotated[str | None, "array of their labels; the same name with y for x or labels for images"] = None
+
+    def read_file(self, path: Path, split: str) -> Arrays:
+        """The array, and the one with its labels."""
+        other = self._labels_of(path, split)
+        what = str(path)
+        pixels, notes = self.arranged(_load(path), what)
+        return Arrays(pixels, _load(other), what, str(other), notes)
+
+    def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
+        """Those of images and of labels."""
+        paths = [*places.values(), *(self._labels_of(path, split) for split, path in places.items())]
+        return {path.name: file_checksum(path) for path in paths}
+
+    def _labels_of(self, path: Path, split: str) -> Path:
+        if split == "train" and self.labels is not None:
+            return self.located(path.parent, self.labels)
+        stem = path.stem
+        tried = [
+            stem.replace(image, label)
+            for image, label in (("images", "labels"), ("imgs", "labels"), ("x", "y"), ("X", "y"), ("X", "Y"))
+        ]
+        for name in tried:
+            if name != stem and path.with_name(f"{name}.npy").is_file():
+                return path.with_name(f"{name}.npy")
+        looked = ", ".join(dict.fromkeys(f"{name}.npy" for name in tried if name != stem)) or "y_train.npy"
+        raise DataError(f"{path}: no labels beside it, such as {looked}", "save them there, or name data.source.labels")
+
+
+def _load(path: Path) -> Array:
+    try:
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except Exception as error:  # tokenize and ast raise what they like on a damaged header
+        if "pickle" in str(error).lower():
+            raise DataError(f"{path}: holds pickled objects, which are refused", PLAIN) from error
+        raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error

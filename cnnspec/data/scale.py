@@ -1,0 +1,63 @@
+"""Numbers of any type as the bytes of pixels, by what their range is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from cnnspec.data.arrays import Scale
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+
+BLOCK = 4096  # images that are converted at a time, to keep the wider copy small
+NEAR = 1e-3  # of a byte: what rounding in float32 leaves of x / 255
+
+
+def as_bytes(pixels: Array, scale: Scale | Literal["auto"], what: str) -> tuple[Array, Scale, tuple[str, ...]]:
+    """Bytes of images (n, ...), the scale that they had, and what a person should know of the conversion.
+
+    With `1/255` values are 0 to 255, with `none` they are 0 to 1, but for whole numbers above 1; `auto` decides by type
+    and range, and its answer for the training images is the one for all others. DataError for other ranges.
+    """
+    if pixels.dtype == np.uint8 and scale != "none":
+        return pixels, "1/255", ()
+    if pixels.dtype.kind not in "biuf":
+        raise DataError(f"{what}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
+    low, high = (float(np.min(pixels)), float(np.max(pixels))) if pixels.size else (0.0, 0.0)
+    chosen: Scale = "none" if pixels.dtype.kind in "bf" and high <= 1 else "1/255"
+    if scale != "auto" and not (pixels.dtype.kind in "iu" and high > 1):  # whole numbers above 1 are bytes
+        chosen = scale
+    most = 1 if chosen == "none" else 255
+    slack = NEAR / 255 if chosen == "none" else 0.0
+    if not (-slack <= low and high <= most + slack):
+        raise DataError(
+            f"{what}: expected values from 0 to {most}, got {pixels.dtype} from {low:g} to {high:g}",
+            _cure(low, high, chosen),
+        )
+    factor = 255 if chosen == "none" else 1
+    whole = True
+    if pixels.dtype.kind == "f" or factor != 1:
+        out = np.empty(pixels.shape, np.uint8)
+        for start in range(0, len(pixels), BLOCK):
+            scaled = pixels[start : start + BLOCK].astype(np.float64) * factor
+            rounded = np.rint(scaled)
+            whole = whole and bool((np.abs(scaled - rounded) <= NEAR).all())
+            out[start : start + BLOCK] = np.clip(rounded, 0, 255)
+    else:
+        out = pixels.astype(np.uint8)
+    steps = "" if whole else ", rounded to 256 steps"
+    read = f"{what}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
+    told = not whole or (scale == "auto" and chosen == "none")
+    return out, chosen, (f"{read} (data.source.scale: {chosen})",) if told else ()
+
+
+def _cure(low: float, high: float, scale: Scale) -> str:
+    if not np.isfinite([low, high]).all():
+        return "replace what is not finite"
+    if scale == "none" and low >= 0 and high <= 255:
+        return "save all images in one scale, as the training images are, or write data.source.scale: 1/255"
+    if low >= 0 and high <= 65535 and high == int(high):
+        top = 4095 if high <= 4095 else 65535
+        return f"save x / {top} (values of {12 if top == 4095 else 16} bits), which becomes 0 to 1"
+    return f"save (x - low) / (high - low) with low and high of the training images, here {low:g} and {high:g}"
