@@ -99,7 +99,7 @@ TYPES: dict[str, dict[str, str]] = {
         "mnist": "MNIST",
         "fashion_mnist": "FashionMNIST",
         "digits": "load_digits",
-        "npz": "numpy npy",
+        "npz": "numpy",
     },
     "transform": {
         "resize": "Resize Resizing",

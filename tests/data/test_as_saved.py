@@ -323,5 +323,5 @@ def test_labels_with_fractions_are_values(tmp_path: Path) -> None:
     assert set(data.train.labels.ravel().tolist()) == {0.25, 1.5}
     assert data.validation is not None
     assert data.validation.labels.shape == (20, 1)
-    with pytest.raises(DataError, match="expected classes, got 0.25 as the label of image 0"):
+    with pytest.raises(DataError, match=r"expected classes, got 0.25 as the label of image 0"):
         opened(tmp_path, "csv", shape=[1, 8, 8], target="class")
