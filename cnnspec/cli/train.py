@@ -44,6 +44,7 @@ from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.lints import lint
+from cnnspec.optim import TrainSettings
 from cnnspec.plan.memory.forecast import require_training_memory
 from cnnspec.plugins import keep, recorded
 from cnnspec.report import Events, draw_curves
@@ -172,7 +173,21 @@ def _spec(arguments: argparse.Namespace) -> Spec:
         raise RunError(
             f"train.epochs: expected at least {before.train.epochs}, got {after.train.epochs}", "only more is possible"
         )
+    if before.train and after.train:
+        _note_rate(before.train, after.train)
     return after
+
+
+def _note_rate(before: TrainSettings, after: TrainSettings) -> None:
+    """Say what more epochs do to the learning rate under a schedule that looks at how many there are."""
+    old, new = before.epochs, after.epochs
+    following = after.schedule.factor(old, new)
+    if abs(following - after.schedule.factor(old, old)) > 1e-12:
+        rate = after.optimizer.learning_rate * following
+        note(
+            f"train.epochs {old} to {new} stretches the schedule {after.schedule.type_name}: "
+            f"epoch {old + 1} starts again at a learning rate of {rate:.2g}"
+        )
 
 
 class _TrainVerb:

@@ -301,3 +301,15 @@ def test_different_seeds_differ_and_threads_do_not(spec: Path, tmp_path: Path) -
     assert found[1, 1] == found[1, 2] == found[1, 4]
     assert found[2, 1] == found[2, 2] == found[2, 4]
     assert found[1, 1] != found[2, 1]
+
+
+@pytest.mark.parametrize(("schedule", "told"), [("cosine", True), ("constant", False)])
+def test_more_epochs_under_a_schedule_that_knows_the_end_are_told(
+    spec: Path, schedule: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(SPEC.replace("epochs: 4", "epochs: 1").replace("type: cosine, warmup: 1", f"type: {schedule}"))
+    assert main(["train", str(spec), "--quiet", "--out", str(spec.parent / "runs")]) == 0
+    run = str(spec.parent / "runs" / "net")
+    assert main(["train", "--resume", run, "--quiet", "--set", "train.epochs=2"]) == 0
+    found = "train.epochs 1 to 2 stretches the schedule cosine: epoch 2 starts again at a learning rate of 0.001"
+    assert (found in capsys.readouterr().err) == told
