@@ -84,7 +84,7 @@ class _Own:
         self.plan = lower(graph, batch, mode, weights, self.pool, loss=self.loss, training=training)
         fill(self.plan, graph)
         self.values = {name: array.copy() for name, array in weights.arrays()}
-        self.images, self.labels = np.ascontiguousarray(self.plan.images), self.plan.labels.copy()
+        self.images, self.labels = np.ascontiguousarray(self.plan.images), self.plan.labels.astype(np.int64)
 
     def run(self) -> None:
         """One step of training, or one batch from images to outputs."""

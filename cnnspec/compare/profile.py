@@ -233,7 +233,7 @@ def fill(plan: Plan, graph: Graph) -> None:
     """Random images and labels, as a benchmark needs them."""
     random = np.random.default_rng(0)
     plan.images[...] = random.random(plan.images.shape, np.float32)
-    plan.labels[...] = random.integers(0, graph.output.shape[0], plan.batch)
+    plan.labels[...] = random.integers(0, max(graph.output.shape[0], 2), plan.labels.shape)
 
 
 def large_products(workers: WorkerPool) -> Program:

@@ -100,3 +100,12 @@ def test_training_needs_a_train_section(tmp_path: Path, capsys: Captured, monkey
     Path("s.yaml").write_text(SPEC.rpartition("train:")[0])
     assert main(["bench", "s.yaml"]) == 4
     assert "no train section" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["unet-shapes", "two-classes", "disc"])
+def test_networks_with_other_targets_than_a_class_are_timed(spec: str) -> None:
+    loaded = load(Path(__file__).parents[2] / "specs" / f"{spec}.yaml")
+    assert loaded.train is not None
+    loss, optimizer = loaded.train.loss, loaded.train.optimizer
+    found = profile(build(loaded), 4, "train", loss=loss, optimizer=optimizer, seconds=0.01)
+    assert "loss" in {row.direction for row in found.rows}

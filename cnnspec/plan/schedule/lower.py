@@ -20,6 +20,7 @@ from cnnspec.plan.schedule.partition import divide
 from cnnspec.plan.schedule.tasks import TaskGraph
 from cnnspec.plan.schedule.updates import Gradients
 from cnnspec.plan.state import Training, Weights
+from cnnspec.target import CLASS, Target
 from cnnspec.workers import Program, WorkerPool
 
 
@@ -48,6 +49,8 @@ def lower(
     if mode == "train" and (loss is None or training is None):
         raise ValueError("a training plan needs a loss and the state of a training")
     graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
+    entry = entry or Entry(target=Target("mask") if len(graph.output.shape) == 3 else CLASS)
+    loss = loss and loss.fitted(entry.target, graph.output.shape[0])
     partition = divide(graph, batch, mode, choices)
     if training is not None:
         training.grow(len(partition.shards))
@@ -56,7 +59,7 @@ def lower(
         partition,
         mode,
         weights,
-        entry=entry or Entry(),
+        entry=entry,
         loss=loss,
         training=training,
         seed=seed,
