@@ -12,9 +12,12 @@ from cnnspec.check import checked
 from cnnspec.data import Dataset, open_data
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
+from cnnspec.layers.base import to_public
 from cnnspec.spec import Spec, load
+from cnnspec.spec.suggest import did_you_mean
 from cnnspec.target import Target
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.diagnose import values
 from cnnspec.train.fit import fit
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score
@@ -63,6 +66,24 @@ class Model(Network):
         if self.learned.kind != "input" and labels.shape != expected:
             raise ValueError(f"expected labels of shape {expected}, got {labels.shape}")
         return self.score(Dataset(images, labels))
+
+    def activations(self, images: Array, layer: str) -> Array:
+        """A layer's values (n, c, h, w) or (n, features) for images as `predict` takes them, as inference has them.
+
+        Layers are named as `summary` lists them; ValueError where there is none of that name.
+        """
+        names = [node.name for node in self.graph.nodes]
+        if layer not in names:
+            raise ValueError(f"no layer '{layer}': {did_you_mean(layer, names, 'layers')}")
+        images = self._entering(images)
+        shape = self.graph.node(layer).shape
+        found = [
+            to_public(output)
+            for start in range(0, len(images), self.inference_batch)
+            for node, _, output in values(self, images[start : start + self.inference_batch], "infer")
+            if node.name == layer
+        ]
+        return np.concatenate(found) if found else np.empty((0, *shape), self.weights.values.dtype)
 
     def _entering(self, images: Array) -> Array:
         images = np.asarray(images)

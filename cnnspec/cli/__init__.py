@@ -28,6 +28,7 @@ VERBS = {
     "predict": "ask a trained network about pictures or arrays",
     "export": "write a trained network for other programs",
     "verify": "train a run's first steps again and compare bit by bit",
+    "report": "write one HTML file about a run, or about what differs between several",
     "runs": "list trainings, or compare some",
     "render": "print the spec with blocks expanded and every default",
     "diff": "what changed between two specs",

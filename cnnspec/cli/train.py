@@ -133,6 +133,7 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
                 about, position = _about(spec, model, data, arguments), Position()
                 about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
                 run.begin(model, render(replace(stored, plugins=kept), graph), about)
+                run.keep_origins(render(spec, graph, origins=True))
             else:
                 about, position = run.about(), run.resume(model)
                 for text in run.notes:

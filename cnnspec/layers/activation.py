@@ -150,6 +150,7 @@ class Relu6(Clipped):
 class HardSigmoid(Clipped):
     """y = min(max(x / 6 + 1/2, 0), 1), as Keras 3 and PyTorch have it. Source: Howard et al. (2019)."""
 
+    bounds = (0.0, 1.0)
     scale, shift, top = 1 / 6, 0.5, 1
 
 
@@ -157,6 +158,7 @@ class HardSigmoid(Clipped):
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x))."""
 
+    bounds = (0.0, 1.0)
     non_negative = True
     backward_scratch = ("factor",)
 
@@ -180,6 +182,7 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """y = tanh(x)."""
 
+    bounds = (-1.0, 1.0)
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Program:

@@ -14,3 +14,4 @@ class Facts:
     batch_statistics: ClassVar[bool] = False  # training subtracts the batch's mean and divides by its deviation
     fully_connected: ClassVar[bool] = False  # y = W x + b with a number in W for every pair of features
     covers_map: ClassVar[bool] = False  # a number of y is made of the whole map of its channel
+    bounds: ClassVar[tuple[float, float] | None] = None  # y lies between these, and is flat where it comes near them

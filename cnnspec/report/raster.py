@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 SVG = "{http://www.w3.org/2000/svg}"
 SCALE = 2  # pixels of a PNG for one unit of the SVG
 MOST_PIXELS = 64_000_000  # of a PNG; a larger picture is drawn smaller
-TEXTS = {"": (9.5, "#222222"), "name": (9.5, "#666666"), "shape": (8.6, "#4a6785"), "frame": (9.5, "#777777")}
+TEXTS = {"": (9.5, "#222222"), "name": (9.5, "#505050"), "shape": (8.6, "#4a6785"), "frame": (9.5, "#666666")}
 ARROW = "#7a8794"
 TIP = 6  # length of an arrow's tip
 

@@ -34,7 +34,7 @@ COLOURS = {
 }
 STYLE = """
 text{font-family:Helvetica,Arial,sans-serif;font-size:11px;fill:#222}
-.name{fill:#666}.shape{fill:#4a6785;font-size:10px}.frame{font-size:11px;fill:#777}
+.name{fill:#505050}.shape{fill:#4a6785;font-size:10px}.frame{font-size:11px;fill:#666}
 path{fill:none;stroke:#7a8794;stroke-width:1.2}
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import from_public
+from cnnspec.layers.base import Mode, from_public
 from cnnspec.plan.single import bind_single
 from cnnspec.plan.state import Stream
 from cnnspec.train.network import Network
@@ -29,7 +29,7 @@ def guilty_layer(model: Network, images: Array) -> str | None:
     return None
 
 
-def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
+def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
     """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
     dtype = model.weights.values.dtype
     x = images.astype(dtype)
@@ -45,6 +45,7 @@ def values(model: Network, images: Array) -> Iterator[tuple[Node, tuple[Array, .
             inputs,
             params=model.weights.views(model.weights.values, node),
             state={name: array.copy() for name, array in model.weights.node_state(node).items()},
+            mode=mode,
             random=Stream(0, node.name, 0, np.array(1)),
         )
         single.run_forward()

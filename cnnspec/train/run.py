@@ -30,6 +30,7 @@ SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "last.npz",
     "best.npz",
 )
+ORIGINS = "origins.yaml"  # the resolved spec with the place where each value was written
 OTHER = {
     "spec": f"only train.epochs may grow; see {SPEC} beside it",
     "data": f"its files' checksums are in {ABOUT} beside it",
@@ -123,6 +124,10 @@ class Run:
         for name, help in OTHER.items():
             if checkpoint.progress.get(name) != self.origin.get(name):
                 raise RunError(f"{checkpoint.path} was written by a training with another {name}", help)
+
+    def keep_origins(self, origins: str) -> None:
+        """Write where each value of the resolved spec is from."""
+        self._write(ORIGINS, origins)
 
     def rewrite(self, spec: str) -> None:
         """Write the resolved spec of a training that goes on, whose epochs may have grown."""

@@ -1,0 +1,75 @@
+"""`report RUN...`: one HTML file about a run, or about what differs between several."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cnnspec.cli import CLEAN
+from cnnspec.cli.arguments import add_data, add_threads
+from cnnspec.cli.opening import opened
+from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.data import Data
+from cnnspec.diagnostics import DataError, RunError
+from cnnspec.report.page import Told, comparison_page, run_page
+from cnnspec.train.run import ORIGINS, SPEC, Run
+
+PAGE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes from the command line."""
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="a run directory; several are compared")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=f"default: {PAGE} in the run, or here for several"
+    )
+    add_data(parser)
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page and say where it is."""
+    runs = [Run.existing(path) for path in arguments.runs]
+    output = arguments.output or (runs[0].path / PAGE if len(runs) == 1 else Path(PAGE))
+    try:
+        page = _page(runs[0], arguments) if len(runs) == 1 else comparison_page(_named(runs))
+    except ImportError as error:
+        raise RunError("a report needs Jinja2", "python -m pip install 'cnnspec[report]'") from error
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
+    print(output)
+    return CLEAN
+
+
+def _page(run: Run, arguments: argparse.Namespace) -> str:
+    model = open_run(run.path, arguments.checkpoint, arguments.threads)
+    arguments.data = arguments.data or data_folder(run.path)
+    data: Data | None = None
+    notes = []
+    try:
+        data = opened(model.spec, model.graph, arguments, trained_classes(run.path), model.pipeline)
+    except DataError as error:
+        cure = f" ({error.help})" if error.help else ""
+        notes.append(f"The data could not be read, so that nothing about images is here: {error}{cure}")
+    return run_page(_told(run, run.path.resolve().name), model, data, notes, f"{arguments.checkpoint}.npz")
+
+
+def _named(runs: list[Run]) -> list[Told]:
+    """Runs by the name of their folder, or by their path where several have the same."""
+    names = [run.path.resolve().name for run in runs]
+    unique = len(set(names)) == len(names)
+    return [_told(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]
+
+
+def _told(run: Run, name: str) -> Told:
+    origins = run.path / ORIGINS
+    return Told(
+        name,
+        run.about(),
+        run.history(),
+        (run.path / SPEC).read_text(encoding="utf-8"),
+        origins.read_text(encoding="utf-8") if origins.is_file() else "",
+    )

@@ -1,0 +1,238 @@
+"""What a trained network says of the images of a split: where it fails, and the pictures to see it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnspec.data import Dataset
+from cnnspec.kernels.step import Array
+from cnnspec.report.chart import shown
+from cnnspec.report.png import picture
+from cnnspec.train.network import Network
+
+MOST_IMAGES, FEWEST_IMAGES, MOST_WORK = 10_000, 200, 2e11  # that are looked at, and multiply-accumulates for them
+LISTED = 32  # worst and least certain images
+MATRIX = 30  # classes up to which the matrix is drawn; of more, the commonest confusions are listed
+CONFUSIONS = 50
+CELL_PICTURES, ALL_CELLS = 24, 240  # pictures behind one cell, and behind all
+TOP = 3  # classes whose probability is told
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image of the split: what it is, what the network says, and pictures of it."""
+
+    number: int
+    pictures: tuple[str, ...]
+    truth: str
+    said: tuple[tuple[str, str], ...]  # (name, figure), the likeliest first
+    right: bool | None = None  # None where an answer is neither
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry of the confusion matrix, or one of the commonest confusions."""
+
+    true: int
+    predicted: int
+    count: int
+    level: int  # 0 to 4: how dark
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A split's answers; what its kind of target has not is empty."""
+
+    split: str
+    images: int
+    of: int
+    names: tuple[str, ...] = ()
+    matrix: tuple[tuple[Cell, ...], ...] = ()
+    confusions: tuple[Cell, ...] = ()
+    headings: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+    worst: tuple[Example, ...] = ()
+    uncertain: tuple[Example, ...] = ()
+    measure: str = ""  # by which the worst are chosen
+
+
+def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) -> Answers:
+    """Ask the network about the images of a split, or, of very many, about some, evenly chosen."""
+    most = max(FEWEST_IMAGES, min(MOST_IMAGES, int(MOST_WORK / max(model.graph.macs, 1))))
+    count = min(len(dataset), most)
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(np.int64)
+    asked = _Asked(model, chosen, dataset.pixels[chosen], dataset.labels[chosen], names)
+    found = {
+        "classes": asked.labels_of_many,
+        "values": asked.of_values,
+        "mask": asked.of_masks,
+        "input": asked.of_inputs,
+    }.get(model.learned.kind, asked.of_classes)()
+    return Answers(split, count, len(dataset), **found)
+
+
+class _Asked:
+    """Images, their labels and the network's outputs for them."""
+
+    def __init__(self, model: Network, numbers: Array, pixels: Array, labels: Array, names: Sequence[str]) -> None:
+        self.model, self.numbers, self.pixels, self.labels = model, numbers, pixels, labels
+        self.outputs = model.outputs(pixels)
+        width = max(self.outputs.shape[1], len(names)) if self.outputs.ndim > 1 else len(names)
+        self.names = tuple(names) + tuple(str(number) for number in range(len(names), max(width, 2)))
+
+    def of_classes(self) -> dict[str, Any]:
+        probabilities = self.probabilities()
+        truth = self.labels if self.labels.ndim == 1 else self.labels.argmax(axis=1)
+        threshold = 0.5 if self.model.loss is None else self.model.loss.threshold
+        single = self.outputs.shape[1] == 1
+        predicted = (self.outputs[:, 0] > threshold).astype(np.int64) if single else self.outputs.argmax(axis=1)
+        places = np.arange(len(truth))
+        size = probabilities.shape[1]
+        matrix = np.zeros((size, size), np.int64)
+        np.add.at(matrix, (truth, predicted), 1)
+        names = self.names[:size]
+
+        def example(i: int) -> Example:
+            likeliest = np.argsort(-probabilities[i], kind="stable")[:TOP].tolist()
+            said = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
+            right = bool(predicted[i] == truth[i])
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), names[truth[i]], said, right)
+
+        worst = np.argsort(probabilities[places, truth], kind="stable")[:LISTED].tolist()
+        uncertain = np.argsort(probabilities.max(axis=1), kind="stable")[:LISTED].tolist()
+        filled = int(np.count_nonzero(matrix))
+        pictures = max(1, min(CELL_PICTURES, ALL_CELLS // max(filled, 1)))
+        greatest = max(1, int((matrix * (1 - np.eye(size, dtype=np.int64))).max()))
+
+        def cell(t: int, p: int) -> Cell:
+            number = int(matrix[t, p])
+            of = max(1, int(matrix[t].sum())) if t == p else greatest
+            inside = np.flatnonzero((truth == t) & (predicted == p))
+            order = inside[np.argsort(-probabilities[inside, p], kind="stable")][:pictures].tolist() if number else []
+            return Cell(t, p, number, int(np.ceil(4 * number / of)), tuple(map(example, order)))
+
+        drawn = size <= MATRIX
+        wrong = matrix * (1 - np.eye(size, dtype=np.int64))
+        commonest = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS].tolist()
+        pairs = [divmod(place, size) for place in commonest if wrong.flat[place]]
+        return {
+            "names": names,
+            "matrix": tuple(tuple(cell(t, p) for p in range(size)) for t in range(size)) if drawn else (),
+            "confusions": () if drawn else tuple(cell(t, p) for t, p in pairs),
+            **_per_class(names, np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)),
+            "worst": tuple(map(example, worst)),
+            "uncertain": tuple(map(example, uncertain)),
+            "measure": "the least probability of the true class",
+        }
+
+    def probabilities(self) -> Array:
+        """(n, classes); of one output that of the second class, with the first beside it."""
+        loss = self.model.loss
+        found = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
+        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else np.asarray(found)
+
+    def labels_of_many(self) -> dict[str, Any]:
+        loss = self.model.loss
+        probabilities = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
+        there, said = self.labels > 0.5, probabilities > 0.5
+        names = self.names[: said.shape[1]]
+        distance = np.abs(probabilities - there).sum(axis=1)
+
+        def example(i: int) -> Example:
+            truth = ", ".join(names[k] for k in np.flatnonzero(there[i])) or "no label"
+            likeliest = np.argsort(-probabilities[i], kind="stable")[:TOP].tolist()
+            told = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
+            right = bool((there[i] == said[i]).all())
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), truth, told, right)
+
+        worst = np.argsort(-distance, kind="stable")[:LISTED].tolist()
+        uncertain = np.argsort(np.abs(probabilities - 0.5).min(axis=1), kind="stable")[:LISTED].tolist()
+        return {
+            "names": names,
+            **_per_class(names, (there & said).sum(axis=0), said.sum(axis=0), there.sum(axis=0)),
+            "worst": tuple(map(example, worst)),
+            "uncertain": tuple(map(example, uncertain)),
+            "measure": "the sum over the labels of how far the probability is off",
+        }
+
+    def of_values(self) -> dict[str, Any]:
+        labels, outputs = self.labels.astype(np.float64), self.outputs.astype(np.float64)
+        error = np.abs(outputs - labels)
+        spread = np.array(self.model.target.deviation or (1.0,) * error.shape[1])
+        names = self.names[: error.shape[1]]
+
+        def example(i: int) -> Example:
+            truth = ", ".join(f"{name} {shown(value)}" for name, value in zip(names, labels[i], strict=True))
+            said = tuple((name, shown(value)) for name, value in zip(names, outputs[i], strict=True))
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), truth, said)
+
+        worst = np.argsort(-(error / spread).max(axis=1), kind="stable")[:LISTED].tolist()
+        squared = np.sqrt((error**2).mean(axis=0))
+        rows = zip(names, error.mean(axis=0), squared, error.max(axis=0), strict=True)
+        return {
+            "headings": ("value", "mean error", "root mean square", "largest error"),
+            "table": tuple((name, *map(shown, figures)) for name, *figures in rows),
+            "worst": tuple(map(example, worst)),
+            "measure": "the largest error, in deviations of the training values",
+        }
+
+    def of_masks(self) -> dict[str, Any]:
+        several = self.outputs.shape[1] > 1
+        threshold = 0.5 if self.model.loss is None else self.model.loss.threshold
+        predicted = self.outputs.argmax(axis=1) if several else (self.outputs[:, 0] > threshold).astype(np.int64)
+        classes = max(self.outputs.shape[1], 2)
+        pairs = np.bincount(self.labels.ravel().astype(np.int64) * classes + predicted.ravel(), minlength=classes**2)
+        matrix = pairs[: classes**2].reshape(classes, classes)
+        right = (predicted == self.labels).mean(axis=(1, 2))
+
+        def example(i: int) -> Example:
+            maps = [(one[i][None] * (255 // (classes - 1))).astype(np.uint8) for one in (self.labels, predicted)]
+            pictures = tuple(picture(image) for image in (self.pixels[i], *maps))
+            return Example(
+                int(self.numbers[i]), pictures, "image, truth, answer", (("right", f"{right[i]:.1%}"),), False
+            )
+
+        names = self.names[:classes]
+        found = _per_class(names, np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1), iou=True)
+        worst = np.argsort(right, kind="stable")[:LISTED].tolist()
+        return {**found, "worst": tuple(map(example, worst)), "measure": "the portion of right pixels"}
+
+    def of_inputs(self) -> dict[str, Any]:
+        inputs = self.pixels.astype(np.float64)
+        scale, shift = (np.asarray(part, np.float64).reshape(-1, 1, 1) for part in self.model.pixels or (1.0, 0.0))
+        if inputs.ndim != 4 or self.outputs.shape != inputs.shape:
+            return {}
+        errors = np.square(self.outputs - (inputs * scale + shift)).mean(axis=(1, 2, 3))
+        back = np.clip(np.rint((self.outputs - shift) / scale), 0, 255).astype(np.uint8)
+
+        def example(i: int) -> Example:
+            pictures = picture(self.pixels[i]), picture(back[i])
+            said = (("squared error", shown(float(errors[i]))),)
+            return Example(int(self.numbers[i]), pictures, "input, output", said)
+
+        worst = np.argsort(-errors, kind="stable")[:LISTED].tolist()
+        figures = (float(errors.mean()), float(np.median(errors)), float(errors.max()))
+        return {
+            "headings": ("", "mean", "median", "largest"),
+            "table": (("squared error", *map(shown, figures)),),
+            "worst": tuple(map(example, worst)),
+            "measure": "the mean squared error",
+        }
+
+
+def _per_class(
+    names: Sequence[str], right: Array, predicted: Array, there: Array, *, iou: bool = False
+) -> dict[str, Any]:
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, r, p, t in zip(names, right.tolist(), predicted.tolist(), there.tolist(), strict=True):
+            figures = [r / p if p else None, r / t if t else None, 2 * r / (p + t) if p + t else None]
+            figures += [r / (p + t - r) if p + t - r else None] if iou else []
+            yield name, f"{t:,}", f"{p:,}", *("-" if figure is None else f"{figure:.1%}" for figure in figures)
+
+    headings = ("class", "there", "predicted", "precision", "recall", "F1", *(["IoU"] if iou else []))
+    return {"headings": headings, "table": tuple(rows())}

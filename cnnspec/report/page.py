@@ -1,0 +1,292 @@
+"""One HTML file about a run, or about several beside each other; ImportError where Jinja2, an extra, is missing.
+
+The file has its style, script and pictures in it, and forbids the browser any request.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cnnspec.data import Data, Order
+from cnnspec.data.batches import Batches
+from cnnspec.graph import Graph
+from cnnspec.memory import bytes_text
+from cnnspec.plan import training_footprint
+from cnnspec.plan.memory.footprint import FLOAT
+from cnnspec.report.answers import answers
+from cnnspec.report.chart import Chart, Line, chart, line_of
+from cnnspec.report.inside import PICTURED, activations, ailing, filters, health
+from cnnspec.report.outline import outline
+from cnnspec.report.png import embedded, picture
+from cnnspec.report.scene import as_svg
+from cnnspec.shapes import text
+from cnnspec.spec import Spec
+from cnnspec.train.network import Network
+
+Row = Mapping[str, Any]
+SPLITS = ("train", "validation", "test")
+FIGURES = {  # metrics that are drawn, in this order: title, and whether they are portions
+    "loss": ("Loss", False),
+    "accuracy": ("Accuracy", True),
+    "mean_iou": ("Mean IoU", True),
+    "mean_average_precision": ("Mean average precision", True),
+    "mae": ("Mean absolute error", False),
+}
+SAMPLES = 12  # images of the first step that are shown
+COLOURS = 8  # lines that the style sheet tells apart
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a run's files say: its name, run.json, the metrics' rows, its resolved spec, and where values are from."""
+
+    name: str
+    about: Mapping[str, Any]
+    rows: Sequence[Row]
+    spec: str
+    origins: str = ""
+
+
+def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str) -> str:
+    """Return the page of one run; without data there is nothing that needs images, and `notes` say why.
+
+    `weights` names the checkpoint that the network has.
+    """
+    shown: dict[str, Any] = {}
+    if data is not None:
+        split = "test" if len(data.test) else "train"
+        dataset = data.splits[split]
+        shown["answers"] = answers(model, dataset, split, data.class_names or model.target.names)
+        found, count = health(model, dataset.pixels)
+        shown |= {"health": {layer.layer: layer for layer in found}, "measured": count}
+        shown["ailing"] = ailing(model.graph, found)
+        layers, left_out = activations(model, dataset.pixels[:PICTURED])
+        shown |= {"activations": layers, "left_out": left_out, "pictured": range(min(PICTURED, len(dataset)))}
+        shown["inputs"] = [picture(image) for image in dataset.pixels[:PICTURED]]
+        shown["samples"] = _samples(model, data)
+        shown["counts"] = _class_counts(data)
+    return _rendered(
+        "run.html",
+        title=told.name,
+        verdict=_verdict(told),
+        tiles=list(_tiles(told)),
+        charts=_charts([told]),
+        rows=told.rows,
+        metrics=_metrics(told.rows),
+        notes=notes,
+        weights=weights,
+        filters=filters(model),
+        graph=embedded(as_svg(outline(model.graph)).encode(), "image/svg+xml"),
+        layers=list(_layers(model.graph)),
+        totals=_totals(model.spec, model.graph),
+        spec=told.origins or told.spec,
+        has_origins=bool(told.origins),
+        facts=list(_facts(told)),
+        **shown,
+    )
+
+
+def comparison_page(runs: Sequence[Told]) -> str:
+    """Return the page of several runs: what differs in their specs, and their curves on one pair of axes."""
+    first, *others = runs
+    facts = [dict(_facts(told)) for told in runs]
+    differing = [key for key in dict.fromkeys(key for found in facts for key in found) if _differs(facts, key)]
+    tiles = [dict(_tiles(told)) for told in runs]
+    return _rendered(
+        "comparison.html",
+        title=" and ".join(told.name for told in runs),
+        runs=runs,
+        verdicts=[_verdict(told) for told in runs],
+        headings=list(dict.fromkeys(key for found in tiles for key in found)),
+        tiles=tiles,
+        charts=_charts(runs),
+        differences=[(first.name, other.name, list(_difference(first.spec, other.spec))) for other in others],
+        differing=differing,
+        facts=facts,
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cnnspec.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    defaults = dict.fromkeys(("answers", "health", "activations", "samples", "counts"), None)
+    return environment.get_template(template).render(**{**defaults, **values})
+
+
+def _verdict(told: Told) -> str:
+    """How the training ended, in one sentence."""
+    epochs = len(told.rows)
+    trained = f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
+    if "results" in told.about:
+        unmet = told.about.get("unmet") or []
+        return f"Finished after {trained}." + (f" Required, and not reached: {'; '.join(unmet)}." if unmet else "")
+    stopped = told.about.get("stopped")
+    reason = f": {stopped}" if stopped else ": it was interrupted, diverged, or is still running"
+    return f"Not finished after {trained}{reason}."
+
+
+def _tiles(told: Told) -> Iterator[tuple[str, str]]:
+    """The figures that are read first."""
+    rows = told.rows
+    for metric, (title, percent) in FIGURES.items():
+        for split in ("test", "validation"):
+            values = [row[f"{split}.{metric}"] for row in rows if row.get(f"{split}.{metric}") is not None]
+            if values:
+                best = max(values) if percent else min(values)
+                form = "{:.2%}" if percent else "{:.4g}"
+                name = f"{split} {title[0].lower()}{title[1:]}" if title != "Mean IoU" else f"{split} mean IoU"
+                told_best = "" if best == values[-1] else f" (best {form.format(best)})"
+                yield name, form.format(values[-1]) + told_best
+    if rows and all(rows[-1].get(f"{split}.loss") is None for split in ("test", "validation")):
+        yield "train loss", f"{rows[-1]['train.loss']:.4g}"
+    yield "epochs", str(len(rows))
+    yield "parameters", f"{told.about.get('parameters', 0):,}"
+    yield "training time", _duration(sum(row.get("seconds") or 0.0 for row in rows))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def _charts(runs: Sequence[Told]) -> list[Chart]:
+    single = len(runs) == 1
+    made = []
+    for metric, (title, percent) in FIGURES.items():
+        lines: list[Line] = []
+        for number, told in enumerate(runs):
+            for place, split in enumerate(SPLITS):
+                name = split if single else f"{told.name} {split}"
+                colour = place if single else number % COLOURS
+                lines.append(line_of(told.rows, f"{split}.{metric}", name, colour, place))
+        made.append(chart(title, lines, percent=percent))
+    rates = [
+        line_of(told.rows, "learning_rate", "learning rate" if single else told.name, number % COLOURS, 0)
+        for number, told in enumerate(runs)
+    ]
+    return [found for found in (*made, chart("Learning rate", rates)) if found is not None]
+
+
+def _metrics(rows: Sequence[Row]) -> list[str]:
+    """The columns of the table of epochs: those that any row has a number in."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if any(isinstance(row.get(name), (int, float)) for row in rows)]
+
+
+def _layers(graph: Graph) -> Iterator[tuple[str, ...]]:
+    for node in graph.nodes:
+        count, macs = node.parameter_count, node.macs
+        memory = bytes_text(FLOAT * prod(node.shape))
+        yield (
+            node.name,
+            node.layer.type_name,
+            text(node.shape),
+            f"{count:,}" if count else "",
+            f"{macs:,}" if macs else "",
+            memory,
+        )
+
+
+def _totals(spec: Spec, graph: Graph) -> str:
+    told = f"{graph.parameter_count:,} parameters, {graph.macs:,} multiply-accumulates an image"
+    if spec.train is not None:
+        total = training_footprint(graph, spec.train.batch_size, spec.train).total
+        told += f"; training at batch {spec.train.batch_size} takes {bytes_text(total)}"
+    return told + "."
+
+
+def _samples(model: Network, data: Data) -> list[tuple[str, str, str]]:
+    """Images of the first step: plain, as they were augmented then, and their label; none of what is no image."""
+    assert model.spec.data is not None
+    size = model.spec.train.batch_size if model.spec.train else SAMPLES
+    order = Order(len(data.train), size, model.spec.seed)
+    chosen = next(order.epoch(0))[:SAMPLES]
+    plain = [picture(image) for image in data.train.pixels[chosen]]
+    if not all(plain):
+        return []
+    outputs = model.graph.output.shape[0] if model.mixes_labels else None
+    batches = Batches(
+        dataset=data.train,
+        order=order,
+        augmentations=model.spec.data.augment if model.spec.data else (),
+        outputs=outputs,
+    )
+    with batches.epoch(0) as made:
+        augmented = [picture(image) for image in next(made).images[:SAMPLES]]
+    labels = [_label(data, label) for label in data.train.labels[chosen]]
+    return list(zip(plain, augmented if model.spec.data.augment else [""] * len(plain), labels, strict=True))
+
+
+def _label(data: Data, label: Any) -> str:
+    value = np.asarray(label)
+    if data.target.kind == "class" and value.ndim == 0:
+        number = int(value)
+        return data.class_names[number] if number < len(data.class_names) else str(number)
+    return ""
+
+
+def _class_counts(data: Data) -> tuple[list[str], list[tuple[str, list[int], float]]] | None:
+    """Images of each class by split, with the training images' portion of the commonest class; None without classes."""
+    names = data.class_names
+    if data.target.kind not in ("class", "classes") or not names:
+        return None
+    counted = {}
+    for split, dataset in data.splits.items():
+        labels = dataset.labels
+        several = labels.ndim > 1
+        counted[split] = labels.sum(axis=0) if several else np.bincount(labels.astype(np.int64), minlength=len(names))
+    most = max(int(counted["train"].max()), 1)
+    rows = [
+        (name, [int(counts[i]) for counts in counted.values()], 100 * int(counted["train"][i]) / most)
+        for i, name in enumerate(names)
+    ]
+    return list(counted), rows
+
+
+def _facts(told: Told) -> Iterator[tuple[str, str]]:
+    about = told.about
+    for key, name in (("command", "command"), ("started", "started"), ("seed", "seed"), ("threads", "threads")):
+        if about.get(key) is not None:
+            yield name, str(about[key])
+    if told.rows and told.rows[-1].get("weights"):
+        yield "fingerprint of the weights", str(told.rows[-1]["weights"])
+    yield from (
+        (f"{name} version" if name != "platform" else "machine", str(value))
+        for name, value in _pairs(about, "versions")
+    )
+    yield from ((f"{split} images", f"{count:,}") for split, count in _pairs(about, "images"))
+    yield from ((f"SHA-256 of {name}", str(value)) for name, value in _pairs(about, "data"))
+    yield from ((f"plugin {number}", json.dumps(plugin)) for number, plugin in enumerate(about.get("plugins") or (), 1))
+
+
+def _pairs(about: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+    found = about.get(key)
+    return list(found.items()) if isinstance(found, dict) else []
+
+
+def _differs(facts: Sequence[Mapping[str, str]], key: str) -> bool:
+    return len({found.get(key) for found in facts}) > 1
+
+
+def _difference(before: str, after: str) -> Iterator[tuple[str, str]]:
+    """Lines that differ, each with what it is: removed or added."""
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0):
+        if line.startswith(("---", "+++", "@@")):
+            continue
+        yield ("removed" if line.startswith("-") else "added"), line[1:]
