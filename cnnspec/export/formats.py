@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
-from cnnspec.export import numpy_program
+from cnnspec.export import numpy_program, onnx
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
+BATCH = 7  # images at once: no power of two, and the last batch is another one
 Run = Callable[[Array], Array]  # images before `preprocess`, as bytes, or without a data section numbers, to outputs
 
 
@@ -55,6 +57,30 @@ def _run_numpy(folder: Path, name: str, options: Options) -> Run:
     return run
 
 
+def _write_onnx(network: Network, folder: Path, name: str, options: Options) -> None:
+    made = onnx.network_model(network, options.text, options.opset, raw=options.raw)
+    (folder / f"{name}.onnx").write_bytes(made.SerializeToString())
+
+
+def _run_onnx(folder: Path, name: str, options: Options) -> Run | None:
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError:
+        return None
+    try:
+        session = runtime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no public base
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"onnxruntime does not take this network: {reason}") from error
+    entry = session.get_inputs()[0].name
+
+    def run(images: Array) -> Array:
+        parts = [session.run(None, {entry: images[i : i + BATCH]})[0] for i in range(0, len(images), BATCH)]
+        return np.concatenate(parts)
+
+    return run
+
+
 def imported(path: Path) -> Any:
     """A Python file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -66,5 +92,6 @@ def imported(path: Path) -> Any:
 
 
 FORMATS: Mapping[str, Format] = {
+    "onnx": Format((".onnx",), _write_onnx, _run_onnx, "onnxruntime"),
     "numpy": Format((".py", ".npz"), _write_numpy, _run_numpy),
 }

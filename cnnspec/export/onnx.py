@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import importlib
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from cnnspec import __version__
+from cnnspec.data.pipeline import Pipeline
+from cnnspec.data.resize import resampling
+from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
+from cnnspec.export.counted_padding import counted_padding
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape, Windows
+from cnnspec.train.network import Network
 
-OPSET = 21  # the first with GroupNormalization by channel
+FLOOR = 9  # the first opset whose files, in version 4 of the format, hold constants that are no inputs
+NEWEST = 21  # that is written: the first with GroupNormalization by channel
+SINCE = {  # the opset from which on an operator is what is written here; those that are left out are so from FLOOR on
+    "Clip": 11,
+    "DepthToSpace": 11,
+    "Gelu": 20,
+    "GroupNormalization": 21,
+    "HardSwish": 14,
+    "LayerNormalization": 17,
+    "Mish": 18,
+    "Pad": 11,
+    "ReduceMax": 18,
+    "ReduceMean": 18,
+    "Resize": 11,
+    "Slice": 10,
+}
+PIXELS = "pixels"  # what enters a model with the preprocessing inside
 Writer = Callable[["ModelWriter", Node, Sequence[str]], None]
 
 
@@ -27,58 +52,188 @@ def package() -> Any:
         raise RunError("onnx is not installed", "pip install onnx") from error
 
 
-def model(graph: Graph, values: Mapping[str, Array]) -> Any:
+def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -> Any:
     """Return the graph as an `onnx.ModelProto`, with the parameters and states in `values` by name.
 
-    RunError with all layers that have no counterpart.
+    `opset` is the lowest that serves unless given. RunError with all layers that have no counterpart.
     """
+    graph = _exportable(graph, opset)
+    written = _written(graph, values, opset)
+    return _model(graph, written, INPUT, graph.input_shape, np.dtype("float32"))
+
+
+def network_model(network: Network, text: str, opset: int | None = None, *, raw: bool = False) -> Any:
+    """Return a trained network as an `onnx.ModelProto`, with labels and the spec's text as metadata.
+
+    Bytes enter it, as images are before `preprocess`, and values leave it in the data's units; `raw`: numbers enter
+    that are normalised, and leave as the network gives them.
+    """
+    graph, pipeline = _exportable(network.graph, opset), network.pipeline
+    dtype: np.dtype[Any] = np.dtype("float32")
+    entry, shape = INPUT, network.graph.input_shape
+    if not raw and pipeline is not None:
+        entry, shape, dtype = PIXELS, pipeline.shape or shape, np.dtype("uint8")
+    written = _written(graph, dict(network.weights.arrays()), opset, None if raw else pipeline)
+    mean, deviation = (() if raw else numbers for numbers in (network.target.mean, network.target.deviation))
+    made = _model(graph, written, entry, shape, dtype, mean, deviation)
+    names = (pipeline.classes if pipeline is not None else ()) or network.target.names
+    package().helper.set_model_props(
+        made, {"labels": json.dumps(list(names)), "spec": text, "input": _described(entry, shape, pipeline)}
+    )
+    return made
+
+
+def _described(entry: str, shape: Shape, pipeline: Pipeline | None) -> str:
+    sizes = ", ".join(map(str, shape))
+    if entry == INPUT:
+        return f"numbers (n, {sizes}), normalised as the spec's data.preprocess says"
+    assert pipeline is not None
+    colours = {1: "grey, ", 3: "red, green and blue, "}.get(shape[0], "")
+    return f"bytes (n, {sizes}): {colours}fit to this size bilinearly with antialiasing; all else is in the model"
+
+
+def _exportable(graph: Graph, opset: int | None) -> Graph:
+    """The nodes that inference needs; RunError where they, or the opset, cannot be written."""
     graph = remove_train_only(remove_dead_nodes(graph))
-    strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
+    strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
         raise RunError(f"ONNX has no counterpart of {', '.join(strange)}", "export a spec without such layers")
-    onnx, written = package(), ModelWriter(values)
+    if opset is not None and not FLOOR <= opset <= NEWEST:
+        raise RunError(f"expected an opset from {FLOOR} to {NEWEST}, got {opset}", "leave it out for the lowest")
+    return graph
+
+
+def _written(
+    graph: Graph, values: Mapping[str, Array], opset: int | None, pipeline: Pipeline | None = None
+) -> ModelWriter:
+    """All operators, written for an opset; unless given it is raised until it has all that is written for it."""
+    written = ModelWriter(values, opset or FLOOR)
+    if pipeline is not None:
+        _preprocessing(written, pipeline, pipeline.shape or graph.input_shape)
     for node in graph.nodes:
-        WRITERS[node.layer.type_name](written, node, node.inputs)
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
+        WRITERS.get(node.layer.type_name, _constant_attributes("Identity"))(written, node, node.inputs)
+    if written.needed <= written.opset:
+        return written
+    if opset is not None:
+        raise RunError(f"this network needs opset {written.needed} at least, got {opset}", "leave --opset out")
+    return _written(graph, values, written.needed, pipeline)
+
+
+def _model(
+    graph: Graph,
+    written: ModelWriter,
+    entry: str,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    mean: Sequence[float] = (),
+    deviation: Sequence[float] = (),
+) -> Any:
+    onnx, kinds = package(), {node.name: node.shape for node in graph.nodes}
+    last = graph.output.name
+    if mean:
+        spread = written.constant(f"{last}.deviation", np.array(deviation, np.float32))
+        written.add("Mul", [last, spread], f"{last}.spread")
+        shift = written.constant(f"{last}.mean", np.array(mean, np.float32))
+        last = written.add("Add", [f"{last}.spread", shift], f"{last}.values")
+        kinds[last] = graph.output.shape
+    float32 = onnx.TensorProto.FLOAT
+    infos = {name: onnx.helper.make_tensor_value_info(name, float32, ["n", *shape]) for name, shape in kinds.items()}
     made = onnx.helper.make_graph(
         written.nodes,
         graph.name or "network",
-        [onnx.helper.make_tensor_value_info(INPUT, kind, ["n", *graph.input_shape])],
-        [onnx.helper.make_tensor_value_info(graph.output.name, kind, ["n", *graph.output.shape])],
+        [onnx.helper.make_tensor_value_info(entry, onnx.helper.np_dtype_to_tensor_dtype(dtype), ["n", *shape])],
+        [infos.pop(last)],
         written.constants,
+        value_info=list(infos.values()),
     )
-    opset = onnx.helper.make_opsetid("", OPSET)
-    found = onnx.helper.make_model(made, opset_imports=[opset], ir_version=10, producer_name="cnnspec")
-    onnx.checker.check_model(found)
+    imports = [onnx.helper.make_opsetid("", written.opset)]
+    version = max(4, onnx.helper.find_min_ir_version_for(imports))
+    found = onnx.helper.make_model(
+        made, opset_imports=imports, ir_version=version, producer_name="cnnspec", producer_version=__version__
+    )
+    found = onnx.shape_inference.infer_shapes(found, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(found, full_check=True)
     return found
 
 
 class ModelWriter:
-    """The model while it is written: nodes, and constants by name."""
+    """The model while it is written: nodes, constants by name, and the opset that they need."""
 
-    def __init__(self, values: Mapping[str, Array]) -> None:
+    def __init__(self, values: Mapping[str, Array], opset: int) -> None:
         self.values = values
+        self.opset = opset
+        self.needed = FLOOR
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.names: set[str] = set()
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Append one operator and return the name of its output."""
+    def has(self, operator: str) -> bool:
+        """Whether the opset that is written for has an operator."""
+        return SINCE.get(operator, FLOOR) <= self.opset
+
+    def add(
+        self, operator: str, inputs: Sequence[str], output: str, *, since: int | None = None, **attributes: Any
+    ) -> str:
+        """Append one operator and return the name of its output; `since` is the opset that it needs as written."""
+        self.needed = max(self.needed, SINCE.get(operator, FLOOR) if since is None else since)
         self.nodes.append(package().helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
+
+    def reduce(self, operator: str, source: str, output: str) -> str:
+        """Append a reduction over the channels, which stay as an axis of length 1."""
+        if self.has(operator):
+            return self.add(operator, [source, self.constant(":channels", np.array([1]))], output, keepdims=1)
+        return self.add(operator, [source], output, since=FLOOR, axes=[1], keepdims=1)
 
     def constant(self, name: str, value: Any) -> str:
         """Store an array as a constant of the model, once, and return its name."""
         if name not in self.names:
             self.names.add(name)
-            self.constants.append(package().numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self.constants.append(
+                package().numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name)
+            )
         return name
 
     def parameter(self, node: Node, name: str, shape: Sequence[int] | None = None) -> str:
         """A node's own array, or that of the node that it shares with, in another shape if need be."""
         key = node.keys.get(name, f"{node.name}.{name}")
         value = np.asarray(self.values[key], np.float32)
-        return self.constant(key, value if shape is None else value.reshape(shape))
+        return (
+            self.constant(key, value) if shape is None else self.constant(f"{key}.{len(shape)}", value.reshape(shape))
+        )
+
+
+def _preprocessing(made: ModelWriter, pipeline: Pipeline, shape: Shape) -> None:
+    """What the pipeline does behind the decoding, from `PIXELS` to `INPUT`."""
+    kinds = package().TensorProto
+    last = PIXELS
+    for position, transform in enumerate(pipeline.preprocess, 1):
+        before, shape, name = shape, transform.infer_shape(shape), f"{transform.type_name}_{position}"
+        match transform:
+            case Resize():  # in float64, which holds weights and sums exactly; each pass rounds to bytes
+                half = made.constant(":half", np.float64(0.5))
+                down, across = resampling(before, shape)
+                for axis, weights in (("columns", across.T), ("rows", down)):
+                    made.add("Cast", [last], f"{name}.{axis}.exact", to=kinds.DOUBLE)
+                    factors = [f"{name}.{axis}.exact", made.constant(f"{name}.{axis}.weights", weights)]
+                    made.add("MatMul", factors if axis == "columns" else factors[::-1], f"{name}.{axis}.sums")
+                    made.add("Add", [f"{name}.{axis}.sums", half], f"{name}.{axis}.upwards")
+                    last = made.add("Cast", [f"{name}.{axis}.upwards"], f"{name}.{axis}", to=kinds.INT32)
+            case Pad():
+                (top, bottom), (left, right) = transform.sides()
+                made.add("Cast", [last], f"{name}.number", to=kinds.FLOAT)
+                pads = made.constant(f"{name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
+                value = made.constant(f"{name}.value", np.float32(transform.value))
+                last = made.add("Pad", [f"{name}.number", pads, value], name)
+            case Scale() | Normalize():
+                pass  # they are in `affine`
+            case _:
+                strange = transform.type_name
+                raise RunError(f"ONNX has no counterpart of {strange}", "--raw leaves the preprocessing out")
+    scale, shift = (values.reshape(-1, 1, 1) for values in pipeline.affine)
+    made.add("Cast", [last], f"{PIXELS}.number", to=kinds.FLOAT)
+    made.add("Mul", [f"{PIXELS}.number", made.constant(f"{PIXELS}.scale", scale)], f"{PIXELS}.scaled")
+    made.add("Add", [f"{PIXELS}.scaled", made.constant(f"{PIXELS}.shift", shift)], INPUT)
 
 
 def _plain(operator: str, **fields: str) -> Writer:
@@ -146,8 +301,10 @@ def _transposed(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _dense(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    arrays = [made.parameter(node, name) for name in ("weight", "bias") if name in node.params]
-    made.add("Gemm", [*inputs, *arrays], node.name, transB=1)
+    weight, name = made.parameter(node, "weight"), f"{node.name}.none"
+    given = "bias" in node.params
+    bias = made.parameter(node, "bias") if given else made.constant(name, np.zeros(node.shape, np.float32))
+    made.add("Gemm", [*inputs, weight, bias], node.name, transB=1)
 
 
 def _max_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -160,7 +317,24 @@ def _mean(made: ModelWriter, node: Node, source: str, output: str, *, whole: boo
 
 def _avg_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
-    _mean(made, node, inputs[0], node.name, whole=layer.count_include_pad)
+    laid, counted = layer.windows(node.input_shapes[0]), counted_padding(node)
+    if counted in ((0, 0, 0, 0), laid.padding):
+        _mean(made, node, inputs[0], node.name, whole=any(counted))
+        return
+    _mean(made, node, inputs[0], f"{node.name}.whole", whole=True)
+    size = math.prod(laid.kernel) / _counts(laid, counted)
+    made.add("Mul", [f"{node.name}.whole", made.constant(f"{node.name}.counts", size.astype(np.float32))], node.name)
+
+
+def _counts(laid: Windows, counted: Sequence[int]) -> Array:
+    """How many elements of each window count, (oh, ow)."""
+    found = []
+    for axis, length in enumerate((laid.height, laid.width)):
+        before, after = counted[2 * axis : 2 * axis + 2]
+        starts = np.arange(laid.output[axis]) * laid.stride[axis] - laid.padding[2 * axis]
+        ends = np.minimum(starts + laid.kernel[axis], length + after)
+        found.append(ends - np.maximum(starts, -before))
+    return np.asarray(found[0][:, None] * found[1])
 
 
 def _lp_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -208,42 +382,88 @@ def _batch_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
     def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         layer: Any = node.layer
-        arrays = [made.parameter(node, name) for name in ("weight", "bias")]
         groups = groups_of(layer, node.input_shapes[0][0])
+        if not made.has("GroupNormalization"):
+            _group_norm_of_instances(made, node, inputs, groups)
+            return
+        arrays = [made.parameter(node, name) for name in ("weight", "bias")]
         made.add("GroupNormalization", [*inputs, *arrays], node.name, epsilon=layer.epsilon, num_groups=groups)
 
     return write
 
 
+def _group_norm_of_instances(made: ModelWriter, node: Node, inputs: Sequence[str], groups: int) -> None:
+    """A group is normalised as a channel is whose row are all its numbers."""
+    layer, name = cast(Any, node.layer), node.name
+    made.add("Reshape", [*inputs, made.constant(f"{name}.groups", np.array([0, groups, -1]))], f"{name}.grouped")
+    ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
+    given = [f"{name}.grouped", made.constant(f"{name}.ones", ones), made.constant(f"{name}.zeros", zeros)]
+    made.add("InstanceNormalization", given, f"{name}.normal", epsilon=layer.epsilon)
+    _reshape_to(made, f"{name}.normal", node.shape, f"{name}.shaped")
+    _scaled(made, node, f"{name}.shaped")
+
+
+def _scaled(made: ModelWriter, node: Node, normal: str) -> None:
+    """weight normal + bias for each channel, the bias where there is one."""
+    shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
+    weight = made.parameter(node, "weight", shape)
+    if "bias" not in node.params:
+        made.add("Mul", [normal, weight], node.name)
+        return
+    made.add("Mul", [normal, weight], f"{node.name}.weighted")
+    made.add("Add", [f"{node.name}.weighted", made.parameter(node, "bias", shape)], node.name)
+
+
 def _layer_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    layer: Any = node.layer
+    layer, name = cast(Any, node.layer), node.name
     if len(node.shape) == 3 and layer.over == "map":
         _group_norm(lambda layer, channels: 1)(made, node, inputs)
-        return
-    name, arrays = node.name, [made.parameter(node, name) for name in ("weight", "bias")]
-    if len(node.shape) == 1:
-        made.add("LayerNormalization", [*inputs, *arrays], name, epsilon=layer.epsilon)
-        return
-    last = made.add("Transpose", inputs, f"{name}.last", perm=[0, 2, 3, 1])
-    made.add("LayerNormalization", [last, *arrays], f"{name}.normal", epsilon=layer.epsilon)
-    made.add("Transpose", [f"{name}.normal"], name, perm=[0, 3, 1, 2])
+    elif not made.has("LayerNormalization"):
+        made.reduce("ReduceMean", inputs[0], f"{name}.mean")
+        made.add("Sub", [inputs[0], f"{name}.mean"], f"{name}.centred")
+        _root_mean_square(made, node, f"{name}.centred")
+        _scaled(made, node, f"{name}.normal")
+    else:
+        arrays = [made.parameter(node, part) for part in ("weight", "bias")]
+        if len(node.shape) == 1:
+            made.add("LayerNormalization", [*inputs, *arrays], name, epsilon=layer.epsilon)
+            return
+        last = made.add("Transpose", inputs, f"{name}.last", perm=[0, 2, 3, 1])
+        made.add("LayerNormalization", [last, *arrays], f"{name}.normal", epsilon=layer.epsilon)
+        made.add("Transpose", [f"{name}.normal"], name, perm=[0, 3, 1, 2])
+
+
+def _root_mean_square(made: ModelWriter, node: Node, source: str) -> None:
+    """source / sqrt(mean of its squares over the channels + epsilon), under the name NODE.normal."""
+    layer, name = cast(Any, node.layer), node.name
+    made.add("Mul", [source, source], f"{name}.square")
+    made.reduce("ReduceMean", f"{name}.square", f"{name}.variance")
+    made.add("Add", [f"{name}.variance", made.constant(f"{name}.epsilon", np.float32(layer.epsilon))], f"{name}.sum")
+    made.add("Sqrt", [f"{name}.sum"], f"{name}.root")
+    made.add("Div", [source, f"{name}.root"], f"{name}.normal")
 
 
 def _rms_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    layer: Any = node.layer
-    (x,), name = inputs, node.name
-    made.add("Mul", [x, x], f"{name}.square")
-    made.add("ReduceMean", [f"{name}.square", made.constant("channels", np.array([1]))], f"{name}.mean", keepdims=1)
-    made.add("Add", [f"{name}.mean", made.constant(f"{name}.epsilon", np.float32(layer.epsilon))], f"{name}.sum")
-    made.add("Sqrt", [f"{name}.sum"], f"{name}.root")
-    made.add("Div", [x, f"{name}.root"], f"{name}.normal")
-    weight = made.parameter(node, "weight", (node.shape[0],) + (1,) * (len(node.shape) - 1))
-    made.add("Mul", [f"{name}.normal", weight], name)
+    _root_mean_square(made, node, inputs[0])
+    _scaled(made, node, f"{node.name}.normal")
 
 
 def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    layer: Any = node.layer
-    made.add("LRN", inputs, node.name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
+    layer, name, (c, h, w) = cast(Any, node.layer), node.name, node.shape
+    if layer.size % 2:
+        made.add("LRN", inputs, name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
+        return
+    # onnxruntime refuses LRN of an even size: the mean over channels is one over the rows of a map (1, c, h w).
+    made.add("Mul", [*inputs, *inputs], f"{name}.squares")
+    _reshape_to(made, f"{name}.squares", (1, c, h * w), f"{name}.rows")
+    pads = [(layer.size - 1) // 2, 0, layer.size // 2, 0]
+    window: dict[str, Any] = {"kernel_shape": [layer.size, 1], "strides": [1, 1], "pads": pads, "count_include_pad": 1}
+    made.add("AveragePool", [f"{name}.rows"], f"{name}.means", **window)
+    _reshape_to(made, f"{name}.means", node.shape, f"{name}.mean")
+    made.add("Mul", [f"{name}.mean", made.constant(f"{name}.alpha", np.float32(layer.alpha))], f"{name}.weighted")
+    made.add("Add", [f"{name}.weighted", made.constant(f"{name}.k", np.float32(layer.k))], f"{name}.base")
+    made.add("Pow", [f"{name}.base", made.constant(f"{name}.beta", np.float32(layer.beta))], f"{name}.power")
+    made.add("Div", [*inputs, f"{name}.power"], name)
 
 
 def _merge(operator: str) -> Writer:
@@ -257,7 +477,7 @@ def _merge(operator: str) -> Writer:
 
 def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str) -> None:
     whole = [
-        made.add("Reshape", [name, made.constant("as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
+        made.add("Reshape", [name, made.constant(":as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
         if len(shape) < len(node.shape)
         else name
         for i, (name, shape) in enumerate(zip(inputs, node.input_shapes, strict=True))
@@ -271,7 +491,7 @@ def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str)
 
 def _channels(operator: str) -> Writer:
     def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-        made.add(operator, [*inputs, made.constant("channels", np.array([1]))], node.name, keepdims=1)
+        made.reduce(operator, inputs[0], node.name)
 
     return write
 
@@ -281,7 +501,7 @@ def _pad(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     top, bottom, left, right = layer.padding
     pads = made.constant(f"{node.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
     mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[layer.mode]
-    made.add("Pad", [*inputs, pads], node.name, mode=mode)
+    made.add("Pad", [*inputs, pads], node.name, mode=mode, since=19 if mode == "wrap" else None)
 
 
 def _positions(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -294,17 +514,73 @@ def _prelu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _relu6(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    bounds = [made.constant("zero", np.float32(0)), made.constant("six", np.float32(6))]
-    made.add("Clip", [*inputs, *bounds], node.name)
+    _clipped(made, node, inputs, 0, 6)
 
 
 def _clip(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
-    bounds = [
-        "" if bound is None else made.constant(f"{node.name}.{name}", np.float32(bound))
-        for name, bound in (("min", layer.min), ("max", layer.max))
-    ]
-    made.add("Clip", [*inputs, *bounds], node.name)
+    _clipped(made, node, inputs, layer.min, layer.max)
+
+
+def _clipped(made: ModelWriter, node: Node, inputs: Sequence[str], low: float | None, high: float | None) -> None:
+    bounds = {"min": low, "max": high}
+    if made.has("Clip"):
+        names = [
+            "" if bound is None else made.constant(f"{node.name}.{name}", np.float32(bound))
+            for name, bound in bounds.items()
+        ]
+        made.add("Clip", [*inputs, *names], node.name)
+        return
+    given = {name: float(bound) for name, bound in bounds.items() if bound is not None}
+    made.add("Clip", inputs, node.name, since=FLOOR, **given)
+
+
+def _hard_swish(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    if made.has("HardSwish"):
+        made.add("HardSwish", inputs, node.name)
+        return
+    made.add("HardSigmoid", inputs, f"{node.name}.factor", alpha=1 / 6, beta=0.5)
+    made.add("Mul", [*inputs, f"{node.name}.factor"], node.name)
+
+
+def _mish(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    if made.has("Mish"):
+        made.add("Mish", inputs, node.name)
+        return
+    made.add("Softplus", inputs, f"{node.name}.softplus")
+    made.add("Tanh", [f"{node.name}.softplus"], f"{node.name}.factor")
+    made.add("Mul", [*inputs, f"{node.name}.factor"], node.name)
+
+
+def _gelu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    layer, name = cast(Any, node.layer), node.name
+    if made.has("Gelu"):
+        made.add("Gelu", inputs, name, approximate=layer.approximate)
+        return
+    if layer.approximate == "none":  # x (1 + erf(x / sqrt 2)) / 2
+        made.add("Mul", [*inputs, made.constant(":root", np.float32(math.sqrt(0.5)))], f"{name}.scaled")
+        made.add("Erf", [f"{name}.scaled"], f"{name}.curve")
+    else:  # x (1 + tanh(sqrt(2 / pi) x (1 + 0.044715 x^2))) / 2
+        made.add("Mul", [*inputs, *inputs], f"{name}.square")
+        made.add("Mul", [f"{name}.square", made.constant(":cubic", np.float32(0.044715))], f"{name}.cubic")
+        made.add("Add", [f"{name}.cubic", made.constant(":one", np.float32(1))], f"{name}.rising")
+        made.add("Mul", [*inputs, made.constant(":linear", np.float32(math.sqrt(2 / math.pi)))], f"{name}.linear")
+        made.add("Mul", [f"{name}.linear", f"{name}.rising"], f"{name}.scaled")
+        made.add("Tanh", [f"{name}.scaled"], f"{name}.curve")
+    made.add("Add", [f"{name}.curve", made.constant(":one", np.float32(1))], f"{name}.twice")
+    made.add("Mul", [*inputs, made.constant(":half_number", np.float32(0.5))], f"{name}.half")
+    made.add("Mul", [f"{name}.half", f"{name}.twice"], name)
+
+
+def _softmax(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
+    name = node.name
+    if len(node.shape) == 1:
+        made.add("Softmax", inputs, name, axis=1)
+        return
+    # Before opset 13 all axes from the given one on are one: the channels have to be the last.
+    made.add("Transpose", inputs, f"{name}.last", perm=[0, 2, 3, 1])
+    made.add("Softmax", [f"{name}.last"], f"{name}.shares", axis=3)
+    made.add("Transpose", [f"{name}.shares"], name, perm=[0, 3, 1, 2])
 
 
 def _square(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -330,13 +606,18 @@ def _silu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _reshape(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    made.add("Reshape", [*inputs, made.constant(f"{node.name}.shape", np.array([-1, *node.shape]))], node.name)
+    _reshape_to(made, inputs[0], node.shape, node.name)
+
+
+def _reshape_to(made: ModelWriter, source: str, shape: Shape, output: str) -> None:
+    """The images stay, whatever their number."""
+    made.add("Reshape", [source, made.constant(f"{output}.shape", np.array([0, *shape]))], output)
 
 
 def _channel_shuffle(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     (c, h, w), name = node.shape, node.name
-    apart = made.constant(f"{name}.apart", np.array([-1, layer.groups, c // layer.groups, h * w]))
+    apart = made.constant(f"{name}.apart", np.array([0, layer.groups, c // layer.groups, h * w]))
     made.add("Reshape", [*inputs, apart], f"{name}.groups")
     made.add("Transpose", [f"{name}.groups"], f"{name}.dealt", perm=[0, 2, 1, 3])
     _reshape(made, node, [f"{name}.dealt"])
@@ -346,7 +627,7 @@ def _upsample(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
     scale = made.constant(f"{node.name}.scale", np.array([1, 1, *layer.scale], np.float32))
     mode = {"nearest": "nearest", "bilinear": "linear"}[layer.mode]
-    made.add("Resize", [*inputs, "", scale], node.name, mode=mode)
+    made.add("Resize", [*inputs, made.constant(":region", np.zeros(0, np.float32)), scale], node.name, mode=mode)
 
 
 def _zero_pad(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -410,12 +691,12 @@ WRITERS: Mapping[str, Writer] = {
     "elu": _plain("Elu", alpha="alpha"),
     "exp": _plain("Exp"),
     "flatten": _plain("Flatten"),
-    "gelu": _plain("Gelu", approximate="approximate"),
+    "gelu": _gelu,
     "global_avg_pool2d": _global("GlobalAveragePool"),
     "global_max_pool2d": _global("GlobalMaxPool"),
     "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
     "hard_sigmoid": _constant_attributes("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "hard_swish": _plain("HardSwish"),
+    "hard_swish": _hard_swish,
     "instance_norm": _group_norm(lambda layer, channels: channels),
     "layer_norm": _layer_norm,
     "leaky_relu": _plain("LeakyRelu", alpha="negative_slope"),
@@ -424,7 +705,7 @@ WRITERS: Mapping[str, Writer] = {
     "max_pool2d": _max_pool,
     "maximum": _merge("Max"),
     "minimum": _merge("Min"),
-    "mish": _plain("Mish"),
+    "mish": _mish,
     "multiply": _merge("Mul"),
     "pad2d": _pad,
     "permute": _permute,
@@ -441,7 +722,7 @@ WRITERS: Mapping[str, Writer] = {
     "sigmoid": _plain("Sigmoid"),
     "silu": _silu,
     "slice": _slice,
-    "softmax": _constant_attributes("Softmax", axis=1),
+    "softmax": _softmax,
     "softplus": _plain("Softplus"),
     "square": _square,
     "subtract": _merge("Sub"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import cnnspec
 from cnnspec.cli import FAILED, USAGE, main
 from cnnspec.export import numpy_program
 
@@ -81,3 +83,21 @@ def test_metrics(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["train.loss"] for row in rows] == [str(epoch["train.loss"]) for epoch in epochs]
     assert len(rows) == 2
+
+
+def test_onnx_is_written_and_proven(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    assert main(["export", str(run), "--format", "onnx", "-o", "digits.onnx"]) == 0
+    assert [path.name for path in Path().iterdir()] == ["digits.onnx"]
+    assert "onnx: 200 images: largest difference" in capsys.readouterr().out
+
+
+GUIDE = Path(cnnspec.__file__).parent / "guide" / "export.md"
+RECIPES = re.findall(r"^    cnnspec (export .*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_of_the_guide(run: Path, recipe: str) -> None:
+    if "onnx" in recipe:
+        pytest.importorskip("onnxruntime")
+    assert main([str(run) if word == "runs/lenet" else word for word in recipe.split()]) == 0
