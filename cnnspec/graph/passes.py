@@ -87,8 +87,8 @@ TRAINING: Mapping[str, Pass] = {
     "explicit-fan-out": explicit_fan_out,
 }
 INFERENCE: Mapping[str, Pass] = {
+    "remove-train-only": remove_train_only,  # what nothing but such a layer reads is dead then
     "remove-dead-nodes": remove_dead_nodes,
-    "remove-train-only": remove_train_only,
     "fold-batch-norm": fold_batch_norm,
     "activation-behind-pooling": activation_behind_pooling,
     "pooling-in-convolution": pooling_in_convolution,
