@@ -61,7 +61,7 @@ def _shown(name: str, value: float) -> str:
 
 def _matrix(confusion: Array, names: Sequence[str]) -> Table:
     """True classes down, predicted ones across."""
-    table = Table(title="true class, and what it was taken for", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")

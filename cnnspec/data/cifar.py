@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary format, as the published archive or unpacked.
+"""CIFAR-10 and CIFAR-100 in their binary or their Python format, as the published archive or unpacked.
 
 A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
 """
@@ -6,12 +6,14 @@ A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from cnnspec.data.archive import members
+from cnnspec.data.cifar_python import records
 from cnnspec.data.download import file_checksum
 from cnnspec.data.published import AGAIN, Published, Remote
 from cnnspec.data.source import Found, Images, check_labels
@@ -37,6 +39,7 @@ class CifarSource(Published):
     files: ClassVar[Mapping[str, tuple[str, ...]]]  # of each split
     unpacked: ClassVar[Mapping[str, str]]  # SHA-256 of each whole file
     label_bytes: ClassVar[int]  # before the pixels; the last one counts
+    python_labels: ClassVar[tuple[str, ...]]  # what the Python files call them
 
     shape = (3, 32, 32)
     sizes: ClassVar[dict[str, int]] = {"train": 50000, "test": 10000}
@@ -46,20 +49,39 @@ class CifarSource(Published):
         """The unpacked files of one folder, or the archive. Of several training files the first is enough."""
         archive = self.remotes[0].name
         for folder in self.places(root):
-            found = [folder / name for names in self.files.values() for name in names if (folder / name).is_file()]
-            if all(folder / names[0] in found for names in self.files.values()):
-                return found
-            if (folder / archive).is_file():
-                return [folder / archive]
+            for form in (str, _python):
+                paths = [[folder / form(name) for name in names] for names in self.files.values()]
+                if all(names[0].is_file() for names in paths):
+                    return [path for names in paths for path in names if path.is_file()]
+            for name in (archive, _python(archive)):
+                if (folder / name).is_file():
+                    return [folder / name]
         raise self.missing(f"{archive} or {' and '.join(names[0] for names in self.files.values())}", root)
 
     def open(self, paths: list[Path]) -> Found:
         """Check and read the archive or the files."""
-        if paths[0].name == self.remotes[0].name:
+        archive = self.remotes[0].name
+        if paths[0].name == archive:
             return self._packed(paths[0])
+        if paths[0].name == _python(archive):
+            names = {_python(name) for names in self.files.values() for name in names}
+            packed = dict(members(paths[0], names))
+            absent = sorted(names - set(packed))
+            if absent:
+                raise DataError(f"{paths[0]}: expected {', '.join(absent)} in the archive, got none", AGAIN)
+            return self._of_python(packed, dict.fromkeys(packed, paths[0]))
         contents = {path.name: _content(path) for path in paths}
         places = {path.name: path for path in paths}
+        if paths[0].suffix != ".bin":
+            return self._of_python(contents, places)
         return self._found(contents, places, {})
+
+    def _of_python(self, contents: Mapping[str, bytes], places: Mapping[str, Path]) -> Found:
+        """The Python files, whose checksums are not known, as the binary ones."""
+        read = {f"{name}.bin": records(content, self.python_labels, places[name]) for name, content in contents.items()}
+        found = self._found(read, {f"{name}.bin": path for name, path in places.items()}, {}, published=False)
+        note = f"{self.type_name}: read from Python's files, whose form is checked but whose checksums are not known"
+        return replace(found, notes=(*found.notes, note))
 
     def _packed(self, path: Path) -> Found:
         got, wanted = file_checksum(path), self.remotes[0].sha256
@@ -73,14 +95,22 @@ class CifarSource(Published):
             raise DataError(f"{path}: expected {', '.join(absent)} in the archive, got none", AGAIN)
         return self._found(contents, dict.fromkeys(contents, path), {path.name: got})
 
-    def _found(self, contents: Mapping[str, bytes], places: Mapping[str, Path], checksums: dict[str, str]) -> Found:
+    def _found(
+        self,
+        contents: Mapping[str, bytes],
+        places: Mapping[str, Path],
+        checksums: dict[str, str],
+        *,
+        published: bool = True,
+    ) -> Found:
         import hashlib
 
         splits, notes = {}, []
         for split, names in self.files.items():
             present = [name for name in names if name in contents]
             sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in present}
-            parts = [self._records(contents[name], places[name], name, sums[name]) for name in present]
+            wanted = self.unpacked if published else sums
+            parts = [self._records(contents[name], places[name], name, sums[name], wanted[name]) for name in present]
             splits[split] = Images(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
             count, whole = len(splits[split].labels), self.sizes[split]
             if count != whole:
@@ -88,8 +118,8 @@ class CifarSource(Published):
             checksums.update(sums)
         return Found(splits, checksums, self.names, tuple(notes))
 
-    def _records(self, content: bytes, path: Path, name: str, got: str) -> tuple[Array, Array]:
-        """Pixels and labels of one file, whose checksum is `got`."""
+    def _records(self, content: bytes, path: Path, name: str, got: str, wanted: str) -> tuple[Array, Array]:
+        """Pixels and labels of one file, whose checksum is `got`, and `wanted` where it is whole."""
         length = self.label_bytes + PIXELS
         if not content or len(content) % length:
             raise DataError(
@@ -103,10 +133,14 @@ class CifarSource(Published):
         whole = self.sizes["train"] // len(self.files["train"]) if name in self.files["train"] else self.sizes["test"]
         if len(table) > whole:
             raise DataError(f"{path}: expected at most {whole:,} images in {name}, got {len(table):,}", AGAIN)
-        wanted = self.unpacked[name]
         if len(table) == whole and got != wanted:
             raise DataError(f"{path}: expected SHA-256 {wanted} ({name}), got {got}: the file is damaged", AGAIN)
         return table[:, self.label_bytes :].reshape(-1, *self.shape), labels
+
+
+def _python(name: str) -> str:
+    """The name of a file in the Python format."""
+    return name.replace("-binary.", "-python.").removesuffix(".bin")
 
 
 def _content(path: Path) -> bytes:
@@ -128,9 +162,10 @@ class Cifar10(CifarSource):
     """
 
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    folders = ("cifar10", "cifar-10-batches-bin", "cifar10-small")
+    folders = ("cifar10", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar10-small")
     files: ClassVar[dict[str, tuple[str, ...]]] = {"train": tuple(_batches()), "test": ("test_batch.bin",)}
     label_bytes = 1
+    python_labels = ("labels",)
     remotes = (
         Remote(
             "cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -154,9 +189,10 @@ class Cifar100(CifarSource):
     """
 
     names = tuple(FINE_LABELS.split())
-    folders = ("cifar100", "cifar-100-binary")
+    folders = ("cifar100", "cifar-100-binary", "cifar-100-python")
     files: ClassVar[dict[str, tuple[str, ...]]] = {"train": ("train.bin",), "test": ("test.bin",)}
     label_bytes = 2
+    python_labels = ("coarse_labels", "fine_labels")
     remotes = (
         Remote(
             "cifar-100-binary.tar.gz", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"

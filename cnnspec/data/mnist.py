@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cnnspec.data.idx import spellings
 from cnnspec.data.published import AGAIN, Published, Remote
 from cnnspec.data.source import Found, Images, check_labels
 from cnnspec.diagnostics import DataError
@@ -49,7 +50,7 @@ class IdxSource(Published):
 
     def _find(self, name: str, root: Path | None) -> Path:
         for folder in self.places(root):
-            for path in (folder / name, folder / f"{name}.gz"):
+            for path in spellings(folder, name):
                 if path.is_file():
                     return path
         raise self.missing(f"{name} or {name}.gz", root)
@@ -107,7 +108,7 @@ class Mnist(IdxSource):
 
     chiral = True
     names = tuple("0123456789")
-    folders = ("mnist",)
+    folders = ("mnist", "MNIST")
     address = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     remotes = (
         Remote(
@@ -148,7 +149,7 @@ class FashionMnist(IdxSource):
         "Bag",
         "Ankle boot",
     )
-    folders = ("fashion-mnist", "fashion_mnist")
+    folders = ("fashion-mnist", "fashion_mnist", "FashionMNIST")
     address = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     remotes = (
         Remote(

@@ -174,7 +174,10 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
 
 @register("npy")
 class Npy(ArrayFiles):
-    """Single NumPy arrays: x_train.npy with its labels in y_train.npy, or images.npy and labels.npy, and so on."""
+    """Single NumPy arrays: x_train.npy with its labels in y_train.npy, or images.npy and labels.npy, and so on.
+
+    A .npz archive of one array each will do as well.
+    """
 
     train: Annotated[str, "array of the training images, under the root"] = "x_train.npy"
     labels: Annotated[str | None, "array of their labels; the same name with y for x or labels for images"] = None
@@ -200,13 +203,18 @@ class Npy(ArrayFiles):
             for image, label in (("images", "labels"), ("imgs", "labels"), ("x", "y"), ("X", "y"), ("X", "Y"))
         ]
         for name in tried:
-            if name != stem and path.with_name(f"{name}.npy").is_file():
-                return path.with_name(f"{name}.npy")
-        looked = ", ".join(dict.fromkeys(f"{name}.npy" for name in tried if name != stem)) or "y_train.npy"
+            if name != stem and path.with_name(name + path.suffix).is_file():
+                return path.with_name(name + path.suffix)
+        looked = ", ".join(dict.fromkeys(name + path.suffix for name in tried if name != stem)) or "y_train.npy"
         raise DataError(f"{path}: no labels beside it, such as {looked}", "save them there, or name data.source.labels")
 
 
 def _load(path: Path) -> Array:
+    if path.suffix == ".npz":
+        with _opened(path) as archive:
+            if len(archive.files) != 1:
+                raise DataError(f"{path}: expected one array, got {', '.join(archive.files)}", "write source: npz")
+            return _member(archive, archive.files[0], path)
     try:
         with path.open("rb") as file:
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

@@ -1,0 +1,225 @@
+"""Data sets in the IDX format of MNIST, under any of the names that people keep them by."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+
+from cnnspec.data.download import file_checksum
+from cnnspec.data.npz import Npy
+from cnnspec.data.own import Arrays, OwnFiles
+from cnnspec.data.source import Found, Images, Source
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.registry import register
+from cnnspec.shapes import Shape
+
+TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of the values, by the header's third byte
+WHOLE = "fetch or save the file again"
+DIGITS, CAPITALS = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MERGED = DIGITS + CAPITALS + "abdefghnqrt"  # the small letters that differ from their capitals
+EMNIST = {
+    "balanced": MERGED,
+    "bymerge": MERGED,
+    "byclass": DIGITS + CAPITALS + CAPITALS.lower(),
+    "digits": DIGITS,
+    "letters": CAPITALS,
+    "mnist": DIGITS,
+}
+HIRAGANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわゐゑをんゝ"
+
+
+def spellings(folder: Path, name: str) -> Iterator[Path]:
+    """Where a file may lie: gzipped or not, a point for the hyphen before idx, in raw/ or in a folder of its name."""
+    for place in (folder, folder / "raw"):
+        for spelling in (name, name.replace("-idx", ".idx")):
+            yield from (
+                place / spelling,
+                place / f"{spelling}.gz",
+                place / spelling / name,
+                place / spelling / spelling,
+            )
+
+
+def read_idx(path: Path) -> Array:
+    """The array of an IDX file, gzipped or not; DataError where it is damaged."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}", WHOLE) from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
+        raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
+    kind, axes = np.dtype(TYPES[content[2]]), content[3]
+    start = 4 + 4 * axes
+    shape = tuple(np.frombuffer(content[4:start], ">u4", min(axes, (len(content) - 4) // 4)).tolist())
+    expected = start + prod(shape) * kind.itemsize
+    if len(shape) != axes or len(content) != expected:
+        raise DataError(f"{path}: truncated, expected {expected:,} bytes, got {len(content):,}", WHOLE)
+    return np.frombuffer(content, kind, offset=start).reshape(shape)
+
+
+@register("idx")
+class Idx(OwnFiles):
+    """Any data set in MNIST's format: IDX files of images (n, h, w) or (n, c, h, w), and of labels."""
+
+    train: Annotated[str, "file of the training images, under the root"] = "train-images-idx3-ubyte"
+    transpose: Annotated[bool, "whether rows and columns of an image have changed places, as in EMNIST"] = False
+    folders: ClassVar[tuple[str, ...]] = ()  # under the root, in which the files may lie
+
+    def located(self, root: Path, name: str) -> Path:
+        """A file under any of its usual names."""
+        for folder in (root, *(root / folder for folder in self.folders)):
+            for path in spellings(folder, name):
+                if path.is_file():
+                    return path
+        raise DataError(
+            f"{root / name}: no such file, nor with .gz, nor in raw/", "name its folder with --data DIR or data.root"
+        )
+
+    def places(self, root: Path) -> dict[str, Path]:
+        """The test images have t10k or test in the place of train."""
+        found = super().places(root)
+        train = found["train"]
+        for word in ("t10k", "test"):
+            name = train.name.replace("train", word)
+            for path in (train.with_name(name), train.parent.parent / name / name):
+                if "test" not in found and self.test is None and name != train.name and path.is_file():
+                    found["test"] = path
+        return found
+
+    def read_file(self, path: Path, split: str) -> Arrays:
+        """The images, and the labels beside them."""
+        other = _labels_of(path)
+        pixels = read_idx(path)
+        if pixels.ndim not in (3, 4):
+            raise DataError(f"{path}: expected images (n, h, w) or (n, c, h, w), got {pixels.shape}", WHOLE)
+        pixels = pixels if pixels.ndim == 4 else pixels[:, None]
+        pixels = pixels.swapaxes(2, 3) if self.transpose else pixels
+        return Arrays(pixels, read_idx(other), str(path), str(other))
+
+    def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
+        """Those of images and labels."""
+        paths = [*places.values(), *map(_labels_of, places.values())]
+        return {path.name: file_checksum(path) for path in paths}
+
+
+def _labels_of(path: Path) -> Path:
+    name = path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+    for other in (name, f"{name}.gz", name.removesuffix(".gz")):
+        for place in (path.with_name(other), path.parent.parent / other / other):
+            if other != path.name and place.is_file():
+                return place
+    raise DataError(f"{path}: no labels beside it, expected {name}", "put both files into one folder")
+
+
+class Characters(Source):
+    """Base of published sets of 28x28 characters whose files a person has: nothing is fetched or verified."""
+
+    chiral = True
+
+    @property
+    def first(self) -> int:
+        """The label of the first class."""
+        return 0
+
+    @property
+    def image_shape(self) -> Shape:
+        """28x28 pixels."""
+        return (1, 28, 28)
+
+    @property
+    def files(self) -> OwnFiles:
+        """The source of the files, with numbers as classes."""
+        raise NotImplementedError
+
+    def read(self, root: Path | None, download: bool) -> Found:
+        """Read the files, and name the classes."""
+        found = self.files.read(root, download)
+        numbers = [int(name) - self.first for name in (*found.class_names, *found.strangers)]
+        wrong = next((number for number in numbers if not 0 <= number < len(self.class_names)), None)
+        if wrong is not None:
+            raise DataError(
+                f"{self.type_name}: label {wrong + self.first} is none of the {len(self.class_names)} classes",
+                "the files belong to another data set",
+            )
+        places = np.array(numbers, np.int64)
+        splits = {split: Images(images.pixels, places[images.labels]) for split, images in found.splits.items()}
+        return replace(found, splits=splits, class_names=self.class_names, strangers=(), notes=())
+
+
+@register("emnist")
+class Emnist(Characters):
+    """Handwritten digits and letters of 28x28 pixels, from the IDX files, which are fetched by hand.
+
+    Source: Cohen, Afshar, Tapson and van Schaik, "EMNIST: an extension of MNIST to handwritten letters" (2017).
+    """
+
+    part: Annotated[
+        Literal["balanced", "bymerge", "byclass", "digits", "letters", "mnist"], "which of its sets is read"
+    ] = "balanced"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Digits, capitals, and the small letters that differ from them."""
+        return tuple(EMNIST[self.part])
+
+    @property
+    def first(self) -> int:
+        """Letters are numbered from 1."""
+        return int(self.part == "letters")
+
+    @property
+    def files(self) -> OwnFiles:
+        """Its images lie on their sides in the files."""
+        return _Emnist(train=f"emnist-{self.part}-train-images-idx3-ubyte", transpose=True)
+
+
+class _Emnist(Idx):
+    folders = ("emnist", "EMNIST", "gzip", "emnist/gzip", "EMNIST/gzip")
+
+
+@register("kmnist")
+class Kmnist(Characters):
+    """70,000 handwritten hiragana of 28x28 pixels in 10 classes, from the IDX files, which are fetched by hand.
+
+    Source: Clanuwat et al., "Deep learning for classical Japanese literature" (2018), CC BY-SA 4.0.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Ten hiragana."""
+        return tuple("おきすつなはまやれを")
+
+    @property
+    def files(self) -> OwnFiles:
+        """Four files with the names of MNIST's."""
+        return _Kmnist()
+
+
+class _Kmnist(Idx):
+    folders = ("kmnist", "KMNIST")
+
+
+@register("k49")
+class Kuzushiji49(Characters):
+    """270,912 handwritten hiragana of 28x28 pixels in 49 classes, from the .npz files, which are fetched by hand.
+
+    Source: Clanuwat et al., "Deep learning for classical Japanese literature" (2018), CC BY-SA 4.0.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """All hiragana and the mark of repetition."""
+        return tuple(HIRAGANA)
+
+    @property
+    def files(self) -> OwnFiles:
+        """Four archives of one array each."""
+        return Npy(train="k49-train-imgs.npz")
