@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.split}: {score.images:,} images, {', '.join(shown)}")
     if arguments.confusion and score.confusion is not None:
         names = _names(data.class_names, len(score.confusion))
+        print("true class, and what it was taken for:")
         console().print(_matrix(score.confusion, list(map(printable, names))))
     return 0
 

@@ -38,6 +38,10 @@ def opened(
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):
         notes.append(f"batch_size {spec.train.batch_size:,} is more than the {len(data.train):,} training images")
+    outputs, named = graph.output.shape, len(data.class_names)
+    classifies = spec.train is not None and not spec.train.loss.reads_input and data.target.kind == "class"
+    if classifies and not classes and len(outputs) == 1 and outputs[0] > named:
+        notes.append(f"{outputs[0]} outputs for {named} classes: the last {outputs[0] - named} have none")
     for note in notes:
         tell(note)
     return data
