@@ -135,6 +135,8 @@ class Pair:
         plan.images[...] = self.images
         if plan.labels.shape == self.labels.shape:  # inference without a loss takes one label an image
             plan.labels[...] = self.labels
+        elif plan.labels.ndim == 2:  # numbers for all outputs: 1 at the class
+            plan.labels[...] = np.eye(plan.labels.shape[1])[self.labels]
         return plan
 
 
