@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(figures))
         return 0
     shown = [f"{name} {_shown(name, value)}" for name, value in score.figures().items() if value is not None]
-    print(f"{arguments.split}: {score.images:,} images, {', '.join(shown)}")
+    place = data.places.get(arguments.split)
+    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {score.images:,} images, {', '.join(shown)}")
     if arguments.confusion and score.confusion is not None:
         names = _names(data.class_names, len(score.confusion))
         print("true class, and what it was taken for:")

@@ -73,8 +73,8 @@ class ImageFolder(Source):
         """Read all pictures into memory."""
         root = root or Path()
         named = {"train": self.train, "validation": self.validation, "test": self.test}
-        places = split_places(root, named)
-        beside = [place for split, place in places.items() if split != "train"]
+        places = split_places(root, named, trained=self.classes == ())
+        beside = [place for place in places.values() if place != places["train"]]
         listings = {
             split: read_list(place) if place.is_file() else list_folder(place, beside)
             for split, place in places.items()

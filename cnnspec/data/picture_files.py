@@ -48,11 +48,12 @@ class Listing:
     others: list[Path] = field(default_factory=list)
 
 
-def split_places(root: Path, named: Mapping[str, str | None]) -> dict[str, Path]:
+def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool = False) -> dict[str, Path]:
     """Where the training pictures are, and those for validation and testing if there are any.
 
     Places that are named must be there. For others the usual names of folders are tried, whose subfolders hold the
-    pictures of the classes; without such a training folder the root itself holds the folders of the classes.
+    pictures of the classes; without such a training folder the root itself holds the folders of the classes. For a
+    network that is trained, pictures to test it with are enough: they take the place of the training pictures too.
     """
     if not root.is_dir():
         raise DataError(f"{root}: {_no_folder(root)}", "name the folder with the pictures with --data DIR or data.root")
@@ -70,9 +71,12 @@ def split_places(root: Path, named: Mapping[str, str | None]) -> dict[str, Path]
             if full or (split == "train" and usual and not _has_classes(root, usual)):
                 places[split] = (full or usual)[0]
     if "train" not in places:
-        if not _has_classes(root, list(places.values())):
+        if _has_classes(root, list(places.values())):
+            places["train"] = root
+        elif trained and places:
+            places["train"] = places.get("test") or places["validation"]
+        else:
             raise DataError(f"{root}: expected train/ or a folder for each class, with pictures, got none", HELP)
-        places["train"] = root
     return {split: places[split] for split in SPLITS if split in places}
 
 

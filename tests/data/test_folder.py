@@ -298,3 +298,10 @@ def test_test_images_of_another_size_are_an_error(tmp_path: Path) -> None:
     fill(tmp_path, shape=(3, 3), split="test")
     with pytest.raises(DataError, match="test/: expected images of 1x6x5, as in train/, got 1x3x3"):
         opened(tmp_path)
+
+
+def test_pictures_to_test_with_are_enough_for_a_trained_network(tmp_path: Path) -> None:
+    fill(tmp_path, split="test", count=3)
+    fails(tmp_path, "expected train/ or a folder for each class, with pictures, got none")
+    data = opened(tmp_path, ("dog", "cat"))
+    assert data.test.labels.tolist() == [1] * 3 + [0] * 3
