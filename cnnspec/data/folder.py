@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 
 from cnnspec.data.classes import ordered
-from cnnspec.data.decode import WHITE, PictureRules, read_picture, tell
+from cnnspec.data.decode import WHITE, Decoded, PictureRules, read_picture, tell
 from cnnspec.data.own import split_off
 from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
 from cnnspec.data.picture_list import read_list
@@ -23,6 +25,7 @@ from cnnspec.shapes import Shape
 
 DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
 COPIES = 2  # of all pictures that are in memory at once: one by one, and together
+BLOCK = 64  # pictures that are decoded at once
 NAMED = 3  # files that a message names before it counts the others
 
 
@@ -114,23 +117,30 @@ class _Reading:
         self.source, self.listing, self.names = source, listing, names
         self.folder = listing.place
         self.root = listing.place if listing.place.is_dir() else listing.place.parent
-        self.hash = hashlib.sha256()
+        self.sha256 = hashlib.sha256
+        self.hash = self.sha256()
         self.kinds: dict[str, dict[str, Path]] = {"sizes": {}, "modes": {}}
         self.skipped: list[Path] = []
         self.conversions: list[str] = []
 
     def images(self) -> Images:
-        """All pictures, by class and name; RunError where they would not fit into memory."""
+        """All pictures, by class and name, decoded on all cores; RunError where they would not fit into memory."""
+        from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
+
+        waiting = iter(
+            [(path, label) for label, name in enumerate(self.names) for path in self.listing.pictures.get(name, ())]
+        )
         pixels: list[Array] = []
         labels: list[int] = []
-        for label, name in enumerate(self.names):
-            for path in self.listing.pictures.get(name, ()):
-                picture = self.picture(path)
-                if picture is not None:
-                    if not pixels:
-                        self.foretell(picture)
-                    pixels.append(picture)
-                    labels.append(label)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            while block := list(islice(waiting, BLOCK if pixels else 1)):  # the first one foretells the memory
+                for (path, label), found in zip(block, pool.map(self.read, [path for path, _ in block]), strict=True):
+                    picture = self.noted(path, *found)
+                    if picture is not None:
+                        if not pixels:
+                            self.foretell(picture)
+                        pixels.append(picture)
+                        labels.append(label)
         if not pixels:
             raise DataError(f"{self.folder}: expected pictures in the classes' folders, got none", HELP)
         self.alike("modes", "mode: rgb or mode: grey")
@@ -160,26 +170,33 @@ class _Reading:
                     "put pictures (PNG, JPEG, ...) into it, or remove the folder",
                 )
 
-    def picture(self, path: Path) -> Array | None:
-        """(c, h, w), or None for a picture that is skipped."""
+    def read(self, path: Path) -> tuple[bytes, Decoded | DataError]:
+        """A file's checksum, and the picture or what is wrong with it; on any thread."""
         try:
             content = path.read_bytes()
-            self.hash.update(f"{path.relative_to(self.root).as_posix()}\0".encode() + content)
-            decoded = read_picture(path, self.source.picture_rules, content)
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it"
-            ) from error
+            return b"", DataError(f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it")
+        digest = self.sha256(content).digest()
+        try:
+            return digest, read_picture(path, self.source.picture_rules, content)
         except DataError as error:
+            return digest, error
+
+    def noted(self, path: Path, digest: bytes, found: Decoded | DataError) -> Array | None:
+        """(c, h, w), or None for a picture that is skipped; called in the order of the files."""
+        self.hash.update(Path(os.path.relpath(path, self.root)).as_posix().encode() + b"\0" + digest)
+        if isinstance(found, DataError):
+            if not digest:
+                raise found
             if self.source.on_error == "skip":
                 self.skipped.append(path)
                 return None
-            raise DataError(str(error), f"{error.help}, or set data.source.on_error: skip") from error
-        self.conversions += decoded.conversions
-        c, h, w = decoded.pixels.shape
+            raise DataError(str(found), f"{found.help}, or set data.source.on_error: skip") from found
+        self.conversions += found.conversions
+        c, h, w = found.pixels.shape
         self.kinds["modes"].setdefault("grey" if c == 1 else "rgb", path)
         self.kinds["sizes"].setdefault(f"{h}x{w}", path)
-        return decoded.pixels
+        return found.pixels
 
     def alike(self, what: str, cure: str) -> None:
         """DataError where pictures differ in size, or some are grey and others in colour."""

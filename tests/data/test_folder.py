@@ -279,6 +279,30 @@ def test_a_table_of_files_takes_the_place_of_folders(tmp_path: Path) -> None:
     np.testing.assert_array_equal(both.train.pixels, both.test.pixels)
 
 
+def test_a_table_may_name_files_anywhere(tmp_path: Path) -> None:
+    made = fill(tmp_path / "far")
+    far = tmp_path / "far" / "train"
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "all.csv").write_text(
+        "\n".join(
+            f"{far / name}.png,{name[:3]}" if name < "d" else f"../far/train/{name}.png,{name[:3]}" for name in made
+        )
+    )
+    data = opened(lists, train="all.csv", test="all.csv")
+    np.testing.assert_array_equal(data.train.pixels[0, 0], made["cat/0"])
+    assert len(data.train) == 10
+
+
+def test_many_pictures_stay_in_their_order(tmp_path: Path) -> None:
+    for number in range(150):
+        save(tmp_path / "train" / "a" / f"{number:03}.png", np.full((4, 4), number, np.uint8))
+        save(tmp_path / "train" / "b" / f"{number:03}.png", np.full((4, 4), 100 + number, np.uint8))
+    data = opened(tmp_path, test="train")
+    assert data.train.pixels[:, 0, 0, 0].tolist() == [*range(150), *range(100, 250)]
+    assert data.checksums == opened(tmp_path, test="train").checksums
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
