@@ -78,7 +78,7 @@ def plan_of(graph: Graph, count: int, mode: Mode, workers: WorkerPool, choices: 
     of_mode, loss = (training, SoftmaxCrossEntropy()) if mode == "train" else (None, None)
     plan = lower(graph, count, mode, weights, workers, loss=loss, training=of_mode, choices=choices)
     plan.images[...] = random.standard_normal(plan.images.shape)
-    plan.labels[...] = random.integers(0, 2, count)
+    plan.labels[...] = random.integers(0, 2, plan.labels.shape)
     plan.arena.view(np.float64).fill(np.nan)
     return plan, training
 

@@ -9,6 +9,7 @@ be several such numbers, with commas between them. A step of a small network has
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Moments:
 if __name__ == "__main__":
     number, checkpoints, calls, *words = sys.argv[1:]
     moments = Moments(int(number), int(checkpoints), [int(call) for call in calls.split(",")])
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which children inherit
     sys.addaudithook(moments.audit)
     sys.setprofile(moments.profile)
     sys.exit(main(words))
