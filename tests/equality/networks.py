@@ -303,7 +303,7 @@ class _Drawing:
         name = self.pick(list(registry.table("loss")))
         classes = int(self.random.integers(2, 6))
         loss = {"type": name, **self.options(registry.find("loss", name))}
-        if isinstance(loss.get("class_weights"), (list, float)):
+        if loss.get("class_weights") is not None:
             loss["class_weights"] = [self.pick([0.5, 1.0, 2.0]) for _ in range(classes)]
         return loss, classes
 
