@@ -102,7 +102,7 @@ HEAD = (ROOT / "specs" / "lenet.yaml").read_text().splitlines()[0] + "\ncnnspec:
     [
         ("layers:\n  - {type: conv2d, filtres: 4, filters: 4, kernel_size: 3}\n", 5),
         ("layers:\n  - {type: conv2d, filters: -4, kernel_size: 3}\n", 5),
-        ("layers:\n  - relu\n  - conv3d\n", 6),
+        ("layers:\n  - relu\n  - {type: conv3d}\n", 6),
         ("layers:\n  - relu\ntrain: {epochs: many}\n", 6),
         ("layers:\n  - relu\ntrain:\n  epochs: 1\n  optimizer: {type: sgd, momentun: 0.9}\n", 8),
     ],
