@@ -90,7 +90,10 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                 return replace(tree, value=value, plain=True, given=given)
             except ExpressionError as error:
                 if error.unknown is None:
-                    raise findings.error("bad-expression", str(error), tree.span, where, help=error.help) from error
+                    # In a block that the library ships, what is wrong is the value that the spec has given.
+                    given_at = (scope.places[name] for name in sorted(names.read) if name in scope.places)
+                    span = next((at for at in given_at if at.file != tree.span.file), tree.span)
+                    raise findings.error("bad-expression", str(error), span, where, help=error.help) from error
                 _, help = findings.meant(error.unknown, list(error.known), "known names")
                 raise findings.error("unknown-name", str(error), tree.span, where, help=help) from error
     return tree

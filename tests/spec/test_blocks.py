@@ -177,3 +177,11 @@ layers: [{id: s, use: unit, repeat: 2}, {type: add, from: [s.1.a, s]}]
 """
     spec = loads(text)
     assert not lint(spec, build(spec))
+
+
+def test_a_value_that_a_shipped_block_cannot_compute_with_is_wrong_where_it_is_given() -> None:
+    text = "cnnspec: 1\nname: net\ninput: [8, 4, 4]\nlayers:\n  - {use: squeeze_excite, with: {reduction: null}}\n"
+    with pytest.raises(SpecError) as raised:
+        build(loads(text, "net.yaml"))
+    (found,) = raised.value.diagnostics
+    assert (found.code, found.span.file, found.span.line) == ("bad-expression", "net.yaml", 5)
