@@ -141,7 +141,8 @@ def survives(content: bytes, path: Path) -> None:
     lines = content.count(b"\n") + content.count(b"\r") + 1
     for diagnostic in found:
         assert diagnostic["code"] in CATALOGUE
-        assert 1 <= diagnostic["line"] <= lines
+        other = Path(diagnostic["file"])  # a block that the library ships has places of its own
+        assert 1 <= diagnostic["line"] <= (lines if other == path else len(other.read_text().splitlines()))
         assert diagnostic["column"] >= 1
 
 
