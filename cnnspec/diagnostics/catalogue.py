@@ -354,6 +354,15 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n  - {type: dropout, rate: 0.2}\n  - batch_norm\n" + TAIL,
         "layers:\n  - batch_norm\n  - {type: dropout, rate: 0.2}\n" + TAIL,
     ),
+    "momentum-reversed": _warning(
+        "A momentum of batch_norm that forgets more than it keeps.",
+        "It says how much of the running statistics stays at a step, as in Keras; PyTorch's says how much is replaced. "
+        "With 0.1 inference normalises by the last batch or two, not by the training images.",
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, bias: none}\n"
+        "  - {type: batch_norm, momentum: 0.1}\n" + TAIL,
+        "layers:\n  - {type: conv2d, filters: 4, kernel_size: 3, bias: none}\n"
+        "  - {type: batch_norm, momentum: 0.9}\n" + TAIL,
+    ),
     "even-kernel": _warning(
         "An even kernel with padding: same.",
         "It has no centre, so that every such layer moves the picture by half a pixel.",

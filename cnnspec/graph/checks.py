@@ -23,7 +23,12 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_augmentations(spec),
         *over_budget(
             spec,
-            {"params": graph.parameter_count, "macs": graph.macs, "output": graph.output.shape},
+            {
+                "params": graph.parameter_count,
+                "trained_params": graph.trainable_count,
+                "macs": graph.macs,
+                "output": graph.output.shape,
+            },
             graph,
         ),
     ]
@@ -195,16 +200,22 @@ def over_budget(
             span=place.of(name),
             path=f"expect.{name}",
             help="change the network, or the figure if the change was meant",
-            notes=_counted(graph, budget) if name == "params" and graph is not None else (),
+            notes=_counted(name, graph, budget) if graph is not None else (),
         )
         for name, budget in spec.expect.items()
         if name in figures and not _kept(budget, figures[name])
     ]
 
 
-def _counted(graph: Graph, budget: Budget) -> tuple[str, ...]:
-    reasons = explanations(graph, budget.exact) if isinstance(budget.exact, int) else ()
-    return (f"parameters by layer: {by_layer(graph)}", *reasons)
+def _counted(name: str, graph: Graph, budget: Budget) -> tuple[str, ...]:
+    """What accounts for a count of parameters that is not met."""
+    if name == "params":
+        reasons = explanations(graph, budget.exact) if isinstance(budget.exact, int) else ()
+        return (f"parameters by layer: {by_layer(graph)}", *reasons)
+    if name == "trained_params":
+        frozen = graph.parameter_count - graph.trainable_count
+        return (f"{graph.parameter_count:,} parameters, of which trainable: false keeps {frozen:,} as they start",)
+    return ()
 
 
 def _section(spec: Spec, name: str) -> Place:

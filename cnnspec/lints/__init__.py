@@ -34,6 +34,7 @@ LINTS: tuple[Lint, ...] = (
     redundant.linear_chains,
     redundant.no_effect,
     normalization.dropout_before_norm,
+    normalization.reversed_momentum,
     windows.even_kernels,
     data.scales,
     data.augmentations,

@@ -1,4 +1,4 @@
-"""Layers that a normalization behind them undoes, or that mislead it."""
+"""Normalization that something else undoes, misleads or keeps from what it should do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph import Graph
 from cnnspec.lints.warning import at, readers
 from cnnspec.spec.model import Spec
+
+HALF = 0.5  # of the running statistics stays
 
 
 def bias_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
@@ -29,3 +31,13 @@ def dropout_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         if node.layer.train_only and norm is not None:
             message = f"{norm.type_name} right behind it learns a variance that inference does not have"
             yield from at(node, "dropout-before-norm", message, f"put it behind the last {norm.type_name}")
+
+
+def reversed_momentum(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Warn of running statistics that keep less than they forget, as PyTorch's `momentum=0.1` would make them."""
+    for node in graph.nodes:
+        momentum = getattr(node.layer, "momentum", None) if node.layer.batch_statistics else None
+        if momentum is not None and 0 < momentum < HALF:
+            message = f"momentum {momentum:g} forgets {1 - momentum:.0%} of the running statistics at every step"
+            help = f"PyTorch's momentum={momentum:g} is momentum: {1 - momentum:g} here: what stays"
+            yield from at(node, "momentum-reversed", message, help, "momentum")

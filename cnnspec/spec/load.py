@@ -62,7 +62,7 @@ KEYS = (
     "blocks",
     "extends",
 )
-BUDGETS = ("params", "macs", "output", "train_memory", "infer_memory")
+BUDGETS = ("params", "trained_params", "macs", "output", "train_memory", "infer_memory")
 MEASURED = tuple(dict.fromkeys(figure for figures in FIGURES.values() for figure in figures))
 METRICS = (
     "train.loss",
