@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, dataclass_transform, get_args, get_origin
 
 from cnnspec import registry
-from cnnspec.shapes import NAMED_PADDINGS
+from cnnspec.shapes import MARGINS, NAMED_PADDINGS
 
 Json = dict[str, Any]
 
@@ -93,12 +93,10 @@ Angle = Annotated[float, Schema({"type": "number", "minimum": 0, "maximum": 180}
 AtLeastOne = Annotated[float, Schema({"type": "number", "minimum": 1}, float)]
 Pair = Annotated[tuple[int, int], Schema({"anyOf": [_NATURAL, _items(2, 2, _NATURAL)]}, _pair)]
 ImageShape = Annotated[tuple[int, int, int], Schema(_items(3, 3, _NATURAL), tuple)]
-Padding = Annotated[
-    str | int | tuple[int, ...],
-    Schema(
-        {"anyOf": [{"enum": list(NAMED_PADDINGS)}, _WHOLE, _items(2, 2, _WHOLE), _items(4, 4, _WHOLE)]},
-        _padding,
-    ),
+_PADS = [_WHOLE, _items(2, 2, _WHOLE), _items(4, 4, _WHOLE)]
+Padding = Annotated[str | int | tuple[int, ...], Schema({"anyOf": [{"enum": [*NAMED_PADDINGS]}, *_PADS]}, _padding)]
+ConvolutionPadding = Annotated[
+    str | int | tuple[int, ...], Schema({"anyOf": [{"enum": [*NAMED_PADDINGS, *MARGINS]}, *_PADS]}, _padding)
 ]
 PerChannel = Annotated[
     tuple[float, ...],

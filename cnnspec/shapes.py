@@ -104,6 +104,9 @@ NAMED_PADDINGS: Mapping[str, Callable[[int, int, int], tuple[int, int]]] = {
     "half": _half,
 }
 
+# Paddings of a convolution that are made of the map's own pixels: as wide as `same`.
+MARGINS = ("reflect", "replicate", "circular")
+
 
 def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
     """The padding with what a last, partly covered window needs; it starts inside the map or its first padding."""
@@ -131,7 +134,7 @@ def windows(
     _, height, width = expect_map(shape, what)
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
-        named = NAMED_PADDINGS[padding]
+        named = _same if padding in MARGINS else NAMED_PADDINGS[padding]
         pads = named(height, extent[0], stride[0]) + named(width, extent[1], stride[1])
     elif isinstance(padding, int):
         pads = (padding,) * 4

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
-from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.shapes import MARGINS, Shape, ShapeError, text
 from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 from cnnspec.spec.names import ABOVE
@@ -128,14 +129,30 @@ class _Builder:
         return value
 
     def layer_entry(self, entry: LayerEntry, sources: tuple[str, ...]) -> str:
-        activation = getattr(entry.layer, "activation", None)
+        """Add a layer, in front of it the margin that its `padding` asks for, and behind it its `activation`."""
+        layer = entry.layer
+        if getattr(layer, "padding", None) in MARGINS:
+            sources, layer = self.margin(entry, sources), layer.but(padding="valid")
+        activation = getattr(layer, "activation", None)
         if activation is None:
-            return self.add(entry.name, entry.layer, sources, entry.place, entry)
-        value = self.add(entry.name, entry.layer.but(activation=None), sources, entry.place, entry)
+            return self.add(entry.name, layer, sources, entry.place, entry)
+        value = self.add(entry.name, layer.but(activation=None), sources, entry.place, entry)
         name = f"{entry.name}.{activation.type_name}"
         self.claim(name, _Claim(f"the activation of {entry.layer.type_name} '{entry.name}'", entry.place))
         share = f"{entry.share}.{activation.type_name}" if entry.as_block else None
         return self.add(name, activation, (value,), entry.place, trainable=entry.trainable, share=share)
+
+    def margin(self, entry: LayerEntry, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """Add the margin of its own pixels that a convolution gives its map; return what the convolution reads."""
+        layer: Any = entry.layer
+        shape = self.shapes[sources[0]] if len(sources) == 1 else None
+        margins = layer.windows(shape).padding if shape is not None and len(shape) == 3 else ()
+        if not any(margins):
+            return sources
+        name = f"{entry.name}.pad2d"
+        self.claim(name, _Claim(f"the margin of {layer.type_name} '{entry.name}'", entry.place))
+        pad = create("layer", {"type": "pad2d", "padding": margins, "mode": layer.padding})
+        return (self.add(name, pad, sources, entry.place),)
 
     def residual(self, entry: ResidualEntry, source: str) -> str:
         value = self.sequence(entry.body, source)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import gcd, prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cnnspec.fields import Padding, Pair, PositiveInt, Registered
+from cnnspec.fields import ConvolutionPadding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cost
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
@@ -36,13 +36,17 @@ class Conv2d(Layer):
 
     (c, h, w) -> (filters, oh, ow), with oh = floor((h + top + bottom - dh*(kh - 1) - 1) / sh) + 1. With groups, each
     group of filters sees its own share of the channels. `bias: untied` gives every output position its own b[f,i,j].
+    `padding: reflect`, `replicate` or `circular` is a margin as wide as that of `same`, made of the map's own pixels:
+    it stands for a `pad2d` in front, and `padding: valid`. Other widths are said by such a layer itself.
     Errors: shape-mismatch. Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
     """
 
     filters: Annotated[PositiveInt, "output channels"]
     kernel_size: Annotated[Pair, "rows and columns of a filter"]
     stride: Annotated[Pair, "step between windows"] = (1, 1)
-    padding: Annotated[Padding, "valid, same, n, [h, w] or [top, bottom, left, right]"] = "valid"
+    padding: Annotated[
+        ConvolutionPadding, "valid, same, n, [h, w], [top, bottom, left, right], reflect, replicate or circular"
+    ] = "valid"
     dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
     groups: Annotated[PositiveInt, "parts into which channels and filters are split"] = 1
     bias: Annotated[Literal["channel", "untied", "none"], "one a filter, one an output position, or none"] = "channel"

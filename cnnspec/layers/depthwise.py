@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from cnnspec.fields import Padding, Pair, PositiveInt
+from cnnspec.fields import ConvolutionPadding, Pair, PositiveInt
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import (
@@ -29,13 +29,15 @@ from cnnspec.shapes import Shape, Windows, expect_map
 class DepthwiseConv2d(Layer):
     """Slides `multiplier` filters over each channel by itself: a conv2d with as many groups as channels.
 
-    (c, h, w) -> (c * multiplier, oh, ow). Source: Howard et al., "MobileNets" (2017).
+    (c, h, w) -> (c * multiplier, oh, ow), with the paddings of conv2d. Source: Howard et al., "MobileNets" (2017).
     """
 
     kernel_size: Annotated[Pair, "rows and columns of a filter"]
     multiplier: Annotated[PositiveInt, "filters a channel"] = 1
     stride: Annotated[Pair, "step between windows"] = (1, 1)
-    padding: Annotated[Padding, "valid, same, n, [h, w] or [top, bottom, left, right]"] = "valid"
+    padding: Annotated[
+        ConvolutionPadding, "valid, same, n, [h, w], [top, bottom, left, right], reflect, replicate or circular"
+    ] = "valid"
     dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
     bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"
@@ -105,15 +107,17 @@ class DepthwiseConv2d(Layer):
 class SeparableConv2d(Layer):
     """A depthwise convolution followed by a 1x1 convolution, with nothing in between.
 
-    (c, h, w) -> (filters, oh, ow). Source: Chollet, "Xception: deep learning with depthwise separable convolutions"
-    (2017).
+    (c, h, w) -> (filters, oh, ow), with the paddings of conv2d. Source: Chollet, "Xception: deep learning with
+    depthwise separable convolutions" (2017).
     """
 
     filters: Annotated[PositiveInt, "output channels"]
     kernel_size: Annotated[Pair, "rows and columns of a depthwise filter"]
     multiplier: Annotated[PositiveInt, "depthwise filters a channel"] = 1
     stride: Annotated[Pair, "step between windows"] = (1, 1)
-    padding: Annotated[Padding, "valid, same, n, [h, w] or [top, bottom, left, right]"] = "valid"
+    padding: Annotated[
+        ConvolutionPadding, "valid, same, n, [h, w], [top, bottom, left, right], reflect, replicate or circular"
+    ] = "valid"
     dilation: Annotated[Pair, "distance between a filter's taps"] = (1, 1)
     bias: Annotated[Literal["channel", "none"], "one a filter, or none"] = "channel"
     weight_init: Annotated[InitializerField, "how the weights start"] = "he"

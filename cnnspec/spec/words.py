@@ -281,7 +281,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "center": "leave it out: scale and shift are always learned; trainable: false keeps them at 1 and 0",
         "track_running_stats": "leave it out: running statistics are always kept",
         "batch_normalize": "write - batch_norm below the layer, and bias: none in it",
-        "padding_mode": "write {type: pad2d, mode: reflect} above it, and padding: valid here",
+        "padding_mode": "write padding: reflect for a margin as wide as that of same; for another width write "
+        "{type: pad2d, mode: reflect} above it, and padding: valid here",
         "return_indices": "leave it out: nothing reads the places of maxima",
         "kernel_constraint": "leave it out: weights have no constraints; weight_decay keeps them small",
         "activity_regularizer": "leave it out: weight_decay is what keeps weights small",
