@@ -227,11 +227,11 @@ class _Builder:
             return name
         try:
             self.check_arity(layer, len(known))
-            shape = layer.infer_shape(*known)
+            self.shapes[name] = shape = layer.infer_shape(*known)
+            check_initializers(layer, layer.params(*known))
         except ShapeError as error:
             self.report(name, layer.type_name, error, sources, place)
             return name
-        self.shapes[name] = shape
         if max(prod(shape), *(prod(parameter.shape) for parameter in layer.params(*known).values()), 0) > MOST_VALUES:
             message = (
                 f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
@@ -338,6 +338,16 @@ class _Builder:
             if value not in by_name or len(steps) == LONGEST_TRAIL:
                 return ([] if value not in by_name else ["..."]) + steps[::-1]
             value = by_name[value].inputs[0]
+
+
+def check_initializers(layer: Layer, params: Mapping[str, Parameter]) -> None:
+    """ShapeError, which names the field, where an initializer cannot fill a parameter of its shape."""
+    for parameter in params.values():
+        try:
+            parameter.initializer.check(parameter.shape)
+        except ShapeError as error:
+            field = next((key for key, value in vars(layer).items() if value is parameter.initializer), None)
+            raise ShapeError(str(error), field=field, help=error.help) from error
 
 
 def _kind(entry: Entry) -> str:

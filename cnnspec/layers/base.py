@@ -35,6 +35,9 @@ class Initializer(Protocol):
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values into `array`."""
 
+    def check(self, shape: Shape) -> None:
+        """ShapeError where no parameter of that shape can start so."""
+
 
 InitializerField = Annotated[Any, Registered("initializer")]
 

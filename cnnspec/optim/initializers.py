@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from cnnspec.fields import Declaration, NonNegativeNumber, Number
+from cnnspec.fields import Declaration, NonNegativeNumber, Number, PositiveInt, Registered
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
+from cnnspec.shapes import Shape, ShapeError, text
 
 
 class Initializer(Declaration):
@@ -20,6 +21,9 @@ class Initializer(Declaration):
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values to a parameter; `fans` counts the connections into and out of one unit."""
         raise NotImplementedError
+
+    def check(self, shape: Shape) -> None:
+        """ShapeError where no parameter of that shape can start so."""
 
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
@@ -116,6 +120,35 @@ class Orthogonal(Initializer):
         q, r = np.linalg.qr(normal)
         q = q * np.sign(np.diag(r))
         array[...] = self.gain * (q if rows >= columns else q.T).reshape(array.shape)
+
+
+@register("dirac")
+class Dirac(Initializer):
+    """Every filter passes one channel on as it is: w[f, f] = 1 at the filter's centre, 0 elsewhere.
+
+    Filters beyond the number of channels start as `rest` says. With groups, each group passes its own channels on. Of a
+    dense layer the weights are the identity. Source: Zagoruyko and Komodakis, "DiracNets" (2017).
+    """
+
+    groups: Annotated[PositiveInt, "the groups of the convolution"] = 1
+    rest: Annotated[Any, Registered("initializer"), "how the filters start that no channel is left for"] = "zeros"
+
+    def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
+        """Write the rest first, so that what it draws does not depend on how many filters it is for."""
+        self.rest.fill(array, fans, random)
+        filters, channels, *kernel = array.shape
+        centre, group = tuple(length // 2 for length in kernel), filters // self.groups
+        for first in range(0, filters, group):
+            for channel in range(min(group, channels)):
+                array[first + channel] = 0
+                array[(first + channel, channel, *centre)] = 1
+
+    def check(self, shape: Shape) -> None:
+        """ShapeError for a bias, and where groups do not divide the filters."""
+        if len(shape) < 2:
+            raise ShapeError(f"dirac needs filters and channels, this is {text(shape)}", help="use zeros")
+        if shape[0] % self.groups:
+            raise ShapeError(f"dirac: expected groups that divide {shape[0]} filters, got {self.groups}")
 
 
 @register("constant")

@@ -9,7 +9,18 @@ import pytest
 
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Initializer
-from cnnspec.optim.initializers import Constant, Glorot, He, LeCun, Normal, Ones, Orthogonal, TruncatedNormal, Zeros
+from cnnspec.optim.initializers import (
+    Constant,
+    Dirac,
+    Glorot,
+    He,
+    LeCun,
+    Normal,
+    Ones,
+    Orthogonal,
+    TruncatedNormal,
+    Zeros,
+)
 
 FANS = (100, 400)
 
@@ -74,3 +85,26 @@ def test_rows_or_columns_are_orthogonal(shape: tuple[int, ...]) -> None:
     matrix = array.reshape(len(array), -1)
     short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     np.testing.assert_allclose(short @ short.T, 4 * np.eye(len(short)), atol=1e-12)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((6, 3, 3, 3), 1), ((2, 5, 1, 4), 1), ((6, 3, 3, 3), 2), ((4, 1, 3, 3), 4)]
+)
+def test_a_dirac_passes_channels_on_as_pytorchs_does(shape: tuple[int, ...], groups: int) -> None:
+    torch = pytest.importorskip("torch")
+    array = np.full(shape, np.nan)
+    Dirac(groups=groups).fill(array, FANS, np.random.default_rng(0))
+    expected = torch.nn.init.dirac_(torch.empty(shape, dtype=torch.float64), groups=groups)
+    np.testing.assert_array_equal(array, expected.numpy())
+
+
+def test_what_a_dirac_leaves_starts_as_the_rest() -> None:
+    array, other = np.empty((7, 3, 3, 3)), np.empty((7, 3, 3, 3))
+    Dirac(rest=He()).fill(array, FANS, np.random.default_rng(0))
+    He().fill(other, FANS, np.random.default_rng(0))
+    np.testing.assert_array_equal(array[3:], other[3:])
+    assert array[:3].sum() == 3
+    dense = np.empty((3, 5))
+    Dirac().fill(dense, FANS, np.random.default_rng(0))
+    np.testing.assert_array_equal(dense, np.eye(3, 5))
