@@ -1,0 +1,140 @@
+"""What a loss is, and what losses have in common: which targets they fit, and how targets become numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+
+from cnnspec.fields import Declaration
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.target import KINDS, Kind, Target
+
+CURES: Mapping[Kind, str] = {
+    "class": "use softmax_cross_entropy",
+    "shares": "use softmax_cross_entropy",
+    "classes": "use binary_cross_entropy",
+    "values": "use mean_squared_error, mean_absolute_error or huber",
+    "mask": "use softmax_cross_entropy or dice",
+    "input": "leave out target: input",
+}
+
+
+class Loss(Declaration):
+    """Base of all losses. The loss of a batch is the mean over its images."""
+
+    kind: ClassVar[str] = "loss"
+    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = None  # what it makes probabilities of the outputs with
+    targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares"})  # what it can compare outputs with
+    one_output: ClassVar[bool] = False  # whether one output can serve two classes
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether the network's input is the target."""
+        return False
+
+    @property
+    def threshold(self) -> float:
+        """The output above which a yes is likelier than a no."""
+        return 0.0 if self.applies == "sigmoid" else 0.5
+
+    def check(self, output: Shape, target: Target, given: Shape) -> None:
+        """ShapeError where the network's output does not fit the data's target; `given` is the input's shape."""
+        if target.kind not in self.targets:
+            raise ShapeError(
+                f"{self.type_name} cannot learn {KINDS[target.kind]}, which is the data's target",
+                help=CURES[target.kind],
+            )
+        if target.kind == "mask":
+            _check_map(self.type_name, output, given)
+        elif len(output) != 1:
+            what = "numbers" if target.kind == "values" else "class scores"
+            raise ShapeError(
+                f"{self.type_name} expects a vector of {what}, got a map of {text(output)}",
+                help="end with flatten or global_avg_pool2d, and dense",
+            )
+        count = len(target.names)
+        binary = self.one_output and count == 2 and target.kind in ("class", "mask")
+        if count and output[0] != count and not (binary and output[0] == 1):
+            what = "value" if target.kind == "values" else "class"
+            key = "filters" if target.kind == "mask" else "units"
+            raise ShapeError(
+                f"expected {count} output{'s' * (count > 1)}, one for each {what} of the data, got {output[0]}",
+                help=f"use {key}: {count}",
+            )
+
+    def fitted(self, target: Target, outputs: int) -> Self:
+        """The same loss, with numbers for all that depends on the names or counts of a network's classes."""
+        return self
+
+    def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
+        """The temporary arrays that `bind` is given for n images, by name."""
+        return {}
+
+    def bind(
+        self,
+        prediction: Array,
+        target: Array,
+        gradient: Array | None,
+        losses: Array,
+        buffers: Mapping[str, Array],
+        batch: int,
+    ) -> Step:
+        """Bind the loss of every image, losses (n,), and the gradient of the mean over `batch` images.
+
+        The gradient is by the prediction (features, n), or (h, c, w, n) where the network ends in a map; None at
+        inference. `target` holds the number of a class for each image (n,) or pixel (h, w, n), or a number for every
+        output, of the prediction's shape: values, the portion that belongs to each class, or the network's input.
+        """
+        raise NotImplementedError
+
+    def least(self, labels: Array, classes: int) -> float:
+        """The mean loss of images with these labels (n,) for outputs that fit them as well as any can."""
+        return 0.0
+
+    def unlearned(self, labels: Array, classes: int) -> float | None:
+        """The mean loss where the network finds all classes equally likely, as it should at first; None if unknown."""
+        return None
+
+    def probabilities(self, output: Array) -> Array:
+        """Probabilities from one image's outputs (classes, ...): by what `applies` says, or else cut to 0..1."""
+        if self.applies == "softmax":
+            grown = np.exp(output - output.max(axis=0))
+            return np.asarray(grown / grown.sum(axis=0))
+        if self.applies == "sigmoid":
+            return np.asarray(0.5 + 0.5 * np.tanh(output / 2))
+        return np.clip(output, 0, 1)
+
+
+def _check_map(name: str, output: Shape, given: Shape) -> None:
+    if len(output) != 3 or output[1:] != given[1:]:
+        raise ShapeError(
+            f"{name} expects scores for every pixel, a map of (classes, {given[1]}, {given[2]}), got {text(output)}",
+            help="end with a 1x1 conv2d on a map of the input's height and width",
+        )
+
+
+def batch_shape(output: Shape, n: int) -> Shape:
+    """The shape of n outputs: (h, c, w, n) for a map of (c, h, w), (features, n) for a vector."""
+    return (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
+
+
+def class_portions(prediction: Array, target: Array, wanted: Array) -> Step:
+    """Write to `wanted` what portion of each image or pixel belongs to each class.
+
+    One output stands for the second of two classes.
+    """
+    if target.ndim == prediction.ndim:
+        return lambda: np.copyto(wanted, target)
+    axis = 1 if prediction.ndim == 4 else 0
+    count = prediction.shape[axis]
+    classes = np.arange(count) if count > 1 else np.ones(1, np.int64)
+    column = classes.reshape(-1, *(1,) * (prediction.ndim - 1 - axis))
+    label = np.expand_dims(target, axis)
+
+    def step() -> None:
+        np.equal(column, label, out=wanted)
+
+    return step
