@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnspec.spec import Spec, load
 
-OUTSIDE = "let extends lead out of the spec's own folder"
+OUTSIDE = "let extends lead out of the spec's repository, or out of its folder where it lies in none"
 
 
 def add_spec(parser: argparse.ArgumentParser, *, required: bool = True, computes: bool = False) -> None:

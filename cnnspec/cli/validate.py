@@ -6,70 +6,119 @@ import argparse
 import difflib
 import glob
 import os
-import shutil
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
-from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins
-from cnnspec.cli.output import complain
-from cnnspec.diagnostics import Diagnostic, RunError, Span, SpecError
+from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
+from cnnspec.cli.output import complain, note
+from cnnspec.diagnostics import Diagnostic, RunError, SettingsError, Span, SpecError
+from cnnspec.diagnostics.baseline import Finding, read_baseline, unknown_findings, write_baseline
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained, summary
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.diagnostics.source import GIVEN, given
+from cnnspec.files import replacing
 from cnnspec.lints import lint
+from cnnspec.settings import Settings, fault_of, settings_of
 from cnnspec.spec import load, loads
+from cnnspec.spec.discover import is_spec, specs_below
 from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend
-from cnnspec.spec.suggest import did_you_mean
 
 MOST_ROUNDS = 9  # of fixes, each of which may bring others to light
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
+    parser.epilog = (
+        "In a folder, a YAML file is taken for a spec if it says cnnspec: at its top level. A project's "
+        "pyproject.toml ([tool.cnnspec]) or cnnspec.toml may hold exclude, select, ignore and extend."
+    )
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["specs"], help="files, folders, globs, or -")
     parser.add_argument("--format", choices=tuple(FORMATS), default="full", help="default: full")
     parser.add_argument("--output-file", type=Path, metavar="FILE", help="write the report there, and say less")
+    parser.add_argument("--statistics", action="store_true", help="count findings by code instead of showing them")
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     parser.add_argument("--fix", action="store_true", help="apply safe fixes, such as a misspelt key, to the files")
     parser.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
     add_overrides(parser)
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
     add_plugins(parser)
-    parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report only these codes")
-    parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these codes")
+    parser.add_argument("--select", action="append", default=[], metavar="CODE", help="report only these warnings")
+    parser.add_argument("--ignore", action="append", default=[], metavar="CODE", help="do not report these warnings")
+    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave these paths out")
+    parser.add_argument(
+        "--force-exclude", action="store_true", help="leave out named files too that a folder's check would leave out"
+    )
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="a file of known findings, which pass")
+    parser.add_argument("--update-baseline", action="store_true", help="write all that is found into --baseline")
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="processes that check files (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything; 1 where anything is wrong, 2 where a path or a code leads nowhere."""
-    for code in _codes([*arguments.select, *arguments.ignore]):
-        if code not in CATALOGUE:
-            return _usage(f"unknown code '{code}'", did_you_mean(code, CATALOGUE, "codes"))
-    files, missing = _files(arguments.paths)
+    """Check everything; 1 where anything is wrong, 2 where a path, a code or a setting leads nowhere."""
+    for key in ("select", "ignore"):
+        for code in sorted(_codes(getattr(arguments, key))):
+            fault = fault_of(code, key)
+            if fault is not None:
+                return _usage(*fault)
+    if arguments.update_baseline and arguments.baseline is None:
+        return _usage("--update-baseline needs --baseline FILE", "name the file to write")
+    if arguments.update_baseline and (arguments.fix or arguments.diff):
+        return _usage("--update-baseline goes without --fix and --diff", "fix first, and write the rest then")
+    try:
+        files, missing, foreign = _files(arguments)
+        known = None if arguments.baseline is None or arguments.update_baseline else read_baseline(arguments.baseline)
+        settings = {file: settings_of(Path(file)) for file in files}
+    except SettingsError as error:
+        return _usage(str(error), error.help)
     if missing:
-        return _usage(f"no spec at {', '.join(missing)}", "name a YAML file or a folder with some")
+        return _usage(
+            f"no spec at {', '.join(missing)}", f"name a YAML file or a folder with some{_passed_over(foreign)}"
+        )
+    if foreign:
+        note(f"{foreign:,} YAML file{'s are' if foreign > 1 else ' is'} no spec: passed over, as cnnspec: is not said")
     if arguments.fix and STDIN in files:
         return _usage("--fix cannot change standard input", "name the file, or look with --diff")
-    found = {file: _findings(file, arguments) for file in files}
+    found = _checked(files, arguments, settings)
     if arguments.diff or arguments.fix:
-        _mend(found, arguments)
+        _mend(found, arguments, settings)
     told = [diagnostic for file in files for diagnostic in found[file]]
+    if arguments.update_baseline:
+        return _write_baseline(arguments.baseline, told)
+    if known is not None:
+        told = _without_known(told, known, arguments.baseline, files)
     if not arguments.diff or arguments.output_file is not None:
         _report(told, files, arguments)
     failing = [diagnostic for diagnostic in told if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
 
 
-def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
-    """What is to be said of a file."""
-    select, ignore = _codes(arguments.select), _codes(arguments.ignore)
+def _checked(
+    files: Sequence[str], arguments: argparse.Namespace, settings: Mapping[str, Settings]
+) -> dict[str, list[Diagnostic]]:
+    """What is to be said of each file, found by as many processes as were asked for."""
+    if arguments.jobs == 1 or len(files) == 1 or STDIN in files:
+        return {file: _findings(file, arguments, settings[file]) for file in files}
+    from concurrent.futures import ProcessPoolExecutor  # which one process does not need
+
+    with ProcessPoolExecutor(min(arguments.jobs, len(files))) as pool:
+        found = pool.map(_findings, files, repeat(arguments), (settings[file] for file in files), chunksize=4)
+        return dict(zip(files, found, strict=True))
+
+
+def _findings(file: str, arguments: argparse.Namespace, settings: Settings) -> list[Diagnostic]:
+    """What is to be said of a file: all errors, and the warnings that are selected and not ignored."""
+    select = _codes(arguments.select) or settings.select
+    ignore = _codes(arguments.ignore) | settings.ignore
     found = unsilenced(
         check_file(
             file,
@@ -80,7 +129,28 @@ def _findings(file: str, arguments: argparse.Namespace) -> list[Diagnostic]:
         ),
         file,
     )
-    return [d for d in found if (not select or d.code in select) and d.code not in ignore]
+    return [d for d in found if d.severity == "error" or ((not select or d.code in select) and d.code not in ignore)]
+
+
+def _write_baseline(path: Path, found: Sequence[Diagnostic]) -> int:
+    try:
+        write_baseline(path, found)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+    print(f"{len(found):,} known finding{'' if len(found) == 1 else 's'} written to {path}")
+    return CLEAN
+
+
+def _without_known(
+    found: list[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
+) -> list[Diagnostic]:
+    """The findings that a baseline does not hold; how many it holds, and how many of its are healed, is told."""
+    new, healed = unknown_findings(found, known, path, files)
+    if len(new) < len(found):
+        note(f"{len(found) - len(new):,} known in {path}")
+    if healed:
+        note(f"{healed:,} of {path} healed: take {'them' if healed > 1 else 'it'} out with --update-baseline")
+    return new
 
 
 def check_file(
@@ -106,7 +176,7 @@ def check_file(
     return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)
 
 
-def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace) -> None:
+def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, settings: Mapping[str, Settings]) -> None:
     """Apply what can be fixed, and leave what is left to a person; or show it as a diff, and leave all."""
     total = changed = 0
     for file, own in found.items():
@@ -120,7 +190,7 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace) -> 
                 break
             total += count
             with given(file, text):
-                own = _findings(file, arguments)
+                own = _findings(file, arguments, settings[file])
         if arguments.diff:
             print(_difference(before, text, file), end="")
         else:
@@ -141,20 +211,31 @@ def _difference(before: str, after: str, file: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that it is whole at every moment; a byte order mark stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file whole or not at all, where a link leads to, with the mode and the byte order mark that it has.
+
+    A file that has several names (hard links) is written in place, so that it stays one file.
+    """
+    target = path.resolve()
     try:
-        with path.open("rb") as file:
+        with target.open("rb") as file:
             mark = BOM_UTF8 if file.read(3) == BOM_UTF8 else b""
-        temporary.write_bytes(mark + text.encode())
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
+        if target.stat().st_nlink > 1:
+            target.write_bytes(mark + text.encode())
+            return
+        mode = target.stat().st_mode
+        with replacing(target) as file:
+            file.write(mark + text.encode())
+            os.chmod(file.name, mode)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> None:
+    if arguments.statistics:
+        for code, times in sorted(Counter(d.code for d in found).items(), key=lambda pair: (-pair[1], pair[0])):
+            print(f"{times:>6}  {CATALOGUE[code].severity}[{code}]  {CATALOGUE[code].title}")
+        print(summary(found, files))
+        return
     if arguments.format == "full" and arguments.output_file is None:
         for diagnostic in found:
             print(explained(diagnostic, coloured_output()) + "\n")
@@ -176,34 +257,38 @@ def _codes(texts: Sequence[str]) -> set[str]:
     return {code.strip() for text in texts for code in text.split(",") if code.strip()}
 
 
-def _usage(message: str, help: str) -> int:
+def _usage(message: str, help: str | None) -> int:
     complain(message, help)
     return USAGE
 
 
-def _files(paths: list[str]) -> tuple[list[str], list[str]]:
-    """The spec files that paths name, and the paths that name none."""
+def _passed_over(foreign: int) -> str:
+    return f"; {foreign:,} YAML file{'s do' if foreign > 1 else ' does'} not say cnnspec:" if foreign else ""
+
+
+def _files(arguments: argparse.Namespace) -> tuple[list[str], list[str], int]:
+    """The specs that the paths name, the paths that name none, and how many YAML files in folders are no specs."""
     files: dict[str, None] = {}
     missing: list[str] = []
-    for path in paths:
-        found = (
-            [STDIN]
-            if path == "-"
-            else _specs([path] if Path(path).exists() else sorted(glob.glob(path, recursive=True)))
-        )
-        files |= dict.fromkeys(found)
-        missing += [] if found else [path]
-    return list(files), missing
+    foreign: set[str] = set()
+    own = Settings(tuple((Path.cwd(), pattern.rstrip("/")) for pattern in arguments.exclude))
 
+    def excluded(path: Path) -> bool:
+        return own.excludes(path) or settings_of(path).excludes(path)
 
-def _specs(paths: Iterable[str]) -> list[str]:
-    """Files as they are, folders with all their YAML files, except for what is hidden, such as .git and .venv."""
-    found: list[str] = []
-    for path in paths:
-        if not Path(path).is_dir():
-            found.append(path)
+    for path in arguments.paths:
+        if path == "-":
+            files[STDIN] = None
             continue
-        below = (file.relative_to(path) for file in Path(path).rglob("*") if file.suffix in (".yaml", ".yml"))
-        shown = (file for file in below if not any(part.startswith(".") for part in file.parts))
-        found += sorted(str(Path(path) / file) for file in shown if not (Path(path) / file).is_dir())
-    return found
+        found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
+        missing += [] if found else [path]
+        for name in found:
+            if Path(name).is_dir():
+                below = list(specs_below(name, excluded))
+                specs = [file for file, says_so in below if says_so]
+                files |= dict.fromkeys(specs)
+                foreign |= {file for file, says_so in below if not says_so}
+                missing += [] if specs else [name]
+            elif not arguments.force_exclude or (is_spec(Path(name)) and not excluded(Path(name))):
+                files[name] = None
+    return list(files), missing, len(foreign)

@@ -97,3 +97,11 @@ class PluginError(Exception):
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
         self.help = help
+
+
+class SettingsError(Exception):
+    """A project's settings for checking specs that cannot be used; one line and, in `help`, the cure."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help

@@ -1,44 +1,78 @@
-"""`# cnnspec: ignore[code]` behind a line silences findings that begin there; one that silences nothing is told."""
+"""Comments that silence warnings; one that silences nothing, or names an error, is told.
+
+`# cnnspec: ignore[code, code]` silences warnings that begin on its line, `# cnnspec: ignore-file[code]` those of the
+whole file.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import islice
 
+from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.record import Diagnostic, Span
 from cnnspec.diagnostics.source import source_lines
 
 MOST_IDLE = 1000  # comments that silence nothing, which are told
-IGNORE = re.compile(r"#\s*cnnspec:\s*ignore\s*\[([^\[\]]*)\]")
+IGNORE = re.compile(r"#\s*cnnspec:\s*ignore(-file)?\s*\[([^\[\]]*)\]")
+WHOLE_FILE = 0  # stands for the line of what holds for a whole file
 
 
 def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
-    """What no comment silences, and a warning for each code in a comment that silenced nothing."""
-    silenced = cache(_silenced)
-    kept = [d for d in found if d.code not in silenced(d.span.file, d.span.line)]
-    used = {(d.span.line, d.code) for d in found if d.span.file == file}
+    """The findings that no comment silences, and a warning for each code in a comment that silenced nothing.
+
+    Errors are never silenced: what they stop from being checked may be wrong too.
+    """
+    silenced: dict[str, dict[int, set[str]]] = {}
+    kept: list[Diagnostic] = []
+    used: set[tuple[int, str]] = set()
+    for finding in found:
+        where = finding.span.file
+        if where not in silenced:
+            silenced[where] = _silenced(where)
+        line = next((n for n in (finding.span.line, WHOLE_FILE) if finding.code in silenced[where].get(n, ())), None)
+        if line is None or finding.severity == "error":
+            kept.append(finding)
+        elif where == file:
+            used.add((line, finding.code))
     # Where errors are left, later stages did not run: what they would have found may be what a comment is for.
-    wrong = any(d.severity == "error" for d in kept)
-    idle = () if wrong else islice((d for d in _comments(file) if (d.span.line, d.path) not in used), MOST_IDLE)
-    return sorted([*kept, *idle], key=lambda d: d.span)
+    wrong = any(finding.severity == "error" for finding in kept)
+    idle = (told for told in _idle(file, used) if not wrong or (told.path in CATALOGUE and _is_error(told.path)))
+    return sorted([*kept, *islice(idle, MOST_IDLE)], key=lambda finding: finding.span)
 
 
-def _silenced(file: str, line: int) -> set[str]:
-    lines = source_lines(file)
-    match = IGNORE.search(lines[line - 1]) if line <= len(lines) else None
-    return {code.strip() for code in match[1].split(",")} if match else set()
+def _silenced(file: str) -> dict[int, set[str]]:
+    """The codes that comments of a file silence, for each line."""
+    codes: dict[int, set[str]] = {}
+    for number, code, _ in _comments(file):
+        codes.setdefault(number, set()).add(code)
+    return codes
 
 
-def _comments(file: str) -> Iterator[Diagnostic]:
-    """A warning for every code in every such comment, for where it silences nothing; `path` is the code."""
-    for number, line in enumerate(source_lines(file), 1):
-        match = IGNORE.search(line)
-        if match is None:
+def _idle(file: str, used: set[tuple[int, str]]) -> Iterator[Diagnostic]:
+    """A warning for every code in every such comment that silenced nothing; `path` is the code."""
+    for number, code, span in _comments(file):
+        if (number, code) in used:
             continue
-        for code in re.finditer(r"[^\s,]+", match[1]):
-            column = match.start(1) + code.start() + 1
-            span = Span(file, number, column, number, column + len(code[0]))
-            message = f"no {code[0]} to ignore on this line"
-            yield Diagnostic("unused-ignore", "warning", message, span, code[0], "remove it, or check the code")
+        message = f"no {code} to ignore {'in this file' if number == WHOLE_FILE else 'on this line'}"
+        help = "remove it, or check the code"
+        if code in CATALOGUE and _is_error(code):
+            message, help = f"{code} is an error, which no comment ignores", "mend what is wrong, and remove this"
+        yield Diagnostic("unused-ignore", "warning", message, span, code, help)
+
+
+def _is_error(code: str) -> bool:
+    return CATALOGUE[code].severity == "error"
+
+
+def _comments(file: str) -> Iterator[tuple[int, str, Span]]:
+    """The line that each code of each such comment is for, the code, and its place."""
+    for number, line in enumerate(source_lines(file), 1):
+        if "cnnspec" not in line:
+            continue
+        for match in IGNORE.finditer(line):
+            for code in re.finditer(r"[^\s,]+", match[2]):
+                column = match.start(2) + code.start() + 1
+                span = Span(file, number, column, number, column + len(code[0]))
+                yield WHOLE_FILE if match[1] else number, code[0], span

@@ -32,9 +32,16 @@ def source_lines(file: str) -> list[str]:
         return []
 
 
-def from_here(file: str) -> str:
-    """A path as code hosts know it: from the folder where the program runs, which is the repository's."""
-    return Path(os.path.relpath(file)).as_posix() if Path(file).absolute().is_relative_to(Path.cwd()) else file
+def repository_of(path: str | Path) -> Path | None:
+    """The nearest folder that holds `.git`, from a path upwards, or None where there is none."""
+    absolute = Path(path).absolute()
+    return next((folder for folder in (absolute, *absolute.parents) if (folder / ".git").exists()), None)
+
+
+def from_root(file: str) -> str:
+    """A path as code hosts know it: from the root of the repository where the program runs, or from where it runs."""
+    root = repository_of(Path.cwd()) or Path.cwd()
+    return Path(os.path.relpath(file, root)).as_posix() if Path(file).absolute().is_relative_to(root) else file
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.diagnostics.source import repository_of
 from cnnspec.spec.reader import read, read_text
 from cnnspec.spec.tree import Mapping, Scalar, Tree
 
@@ -12,7 +13,8 @@ from cnnspec.spec.tree import Mapping, Scalar, Tree
 def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, ...] = ()) -> Tree:
     """The tree on top of the one that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
 
-    A base lies in the folder of the spec or below, unless `outside` allows any.
+    A base lies in the repository of the spec, or, where there is none, in its folder or below, unless `outside`
+    allows any place.
     """
     if not isinstance(tree, Mapping) or "extends" not in tree.values:
         return tree
@@ -22,10 +24,12 @@ def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, .
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
     path = Path(file).parent / given.value.replace("\0", "")
     here = (*chain, str(Path(file)))
-    root = Path(here[0]).resolve().parent
-    if not outside and not path.resolve().is_relative_to(root):
-        message = f"extends: {given.value} lies outside of {root.name}/, the spec's own folder"
-        help = "move the base file into the folder of the spec or below, or give --allow-outside"
+    folder = Path(here[0]).resolve().parent
+    root = repository_of(folder)
+    if not outside and not path.resolve().is_relative_to(root or folder):
+        where = f"{root.name}/, the spec's repository" if root else f"{folder.name}/, the spec's own folder"
+        message = f"extends: {given.value} lies outside of {where}"
+        help = f"move the base file into {'it' if root else 'the folder of the spec or below'}, or give --allow-outside"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)])
     if str(path) in here:
         cycle = " > ".join((*here, str(path)))

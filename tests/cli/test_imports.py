@@ -32,6 +32,7 @@ PARTS = {
     "memory",
     "optim",
     "plugins",
+    "settings",
     "registry",
     "shapes",
     "spec",

@@ -46,8 +46,9 @@ def test_a_folder_is_searched(folder: Path, capsys: Captured) -> None:
         (["*.y*ml"], 0, "1 warning in 2 files"),
         (["*.y*ml", "--strict"], 1, "1 warning in 2 files"),
         (["."], 1, "1 error, 1 warning in 3 files"),
-        ([".", "--ignore", "unknown-key"], 0, "1 warning in 3 files"),
-        ([".", "--select", "unused-var,shape-mismatch"], 0, "1 warning in 3 files"),
+        ([".", "--ignore", "unused-var"], 1, "1 error in 3 files"),
+        ([".", "--select", "unused-var,shape-mismatch"], 1, "1 error, 1 warning in 3 files"),
+        ([".", "--select", "unused-id"], 1, "1 error in 3 files"),
         (["good.yaml", "good.yaml"], 0, "no problems in 1 file"),
     ],
 )

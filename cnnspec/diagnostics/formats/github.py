@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnspec.diagnostics.record import Diagnostic, printable
-from cnnspec.diagnostics.source import from_here
+from cnnspec.diagnostics.source import from_root
 
 
 def github(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
@@ -16,7 +16,7 @@ def github(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 def _command(diagnostic: Diagnostic) -> str:
     span = diagnostic.span
     place = {
-        "file": printable(from_here(span.file)),
+        "file": printable(from_root(span.file)),
         "line": span.line,
         "col": span.column,
         "endLine": span.end_line,

@@ -8,7 +8,7 @@ from json import dumps
 from typing import Any
 
 from cnnspec.diagnostics.record import Diagnostic, printable
-from cnnspec.diagnostics.source import from_here
+from cnnspec.diagnostics.source import from_root
 
 SEVERITIES = {"error": "major", "warning": "minor"}
 
@@ -20,12 +20,12 @@ def gitlab(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 
 
 def _issue(diagnostic: Diagnostic, seen: dict[str, int]) -> dict[str, Any]:
-    identity = f"{from_here(diagnostic.span.file)}\0{diagnostic.code}\0{diagnostic.message}"
+    identity = f"{from_root(diagnostic.span.file)}\0{diagnostic.code}\0{diagnostic.message}"
     seen[identity] = seen.get(identity, 0) + 1
     return {
         "description": diagnostic.message,
         "check_name": diagnostic.code,
         "fingerprint": sha256(f"{identity}\0{seen[identity]}".encode(errors="surrogateescape")).hexdigest(),
         "severity": SEVERITIES[diagnostic.severity],
-        "location": {"path": printable(from_here(diagnostic.span.file)), "lines": {"begin": diagnostic.span.line}},
+        "location": {"path": printable(from_root(diagnostic.span.file)), "lines": {"begin": diagnostic.span.line}},
     }

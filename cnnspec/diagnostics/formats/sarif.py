@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cnnspec import __version__
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.diagnostics.record import Diagnostic, Span
-from cnnspec.diagnostics.source import from_here
+from cnnspec.diagnostics.record import Diagnostic, Fix, Span
+from cnnspec.diagnostics.source import from_root
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 
@@ -20,7 +21,7 @@ def sarif(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     """One run, with a rule for every code that was found."""
     codes = sorted({diagnostic.code for diagnostic in diagnostics})
     run = {
-        "tool": {"driver": {"name": "cnnspec", "rules": [_rule(code) for code in codes]}},
+        "tool": {"driver": {"name": "cnnspec", "version": __version__, "rules": [_rule(code) for code in codes]}},
         "artifacts": [{"location": {"uri": _uri(file)}} for file in files],
         "results": [_result(diagnostic, codes.index(diagnostic.code)) for diagnostic in diagnostics],
         "columnKind": "unicodeCodePoints",
@@ -34,6 +35,7 @@ def _rule(code: str) -> dict[str, Any]:
         "id": code,
         "shortDescription": {"text": about.title},
         "fullDescription": {"text": about.why},
+        "help": {"text": f"{about.why}\n\nWrong:\n\n{about.bad}\nRight:\n\n{about.good}"},
         "defaultConfiguration": {"level": about.severity},
     }
 
@@ -48,7 +50,15 @@ def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
         "message": {"text": message},
         "locations": [_location(diagnostic.span)],
         **({"relatedLocations": related} if related else {}),
+        **({"fixes": [_fix(diagnostic.fix)]} if diagnostic.fix else {}),
     }
+
+
+def _fix(fix: Fix) -> dict[str, Any]:
+    place = _location(fix.span)["physicalLocation"]
+    replacement = {"deletedRegion": place["region"], "insertedContent": {"text": fix.replacement}}
+    change = {"artifactLocation": place["artifactLocation"], "replacements": [replacement]}
+    return {"description": {"text": fix.title}, "artifactChanges": [change]}
 
 
 def _location(span: Span) -> dict[str, Any]:
@@ -62,5 +72,5 @@ def _location(span: Span) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    near = from_here(file)
+    near = from_root(file)
     return Path(near).as_uri() if Path(near).is_absolute() else quote(os.fsencode(near))

@@ -1,0 +1,76 @@
+"""A file of findings that are known, so that only new ones fail, and healed ones are told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnspec.diagnostics.record import Diagnostic, SettingsError
+from cnnspec.files import read_bounded, replacing
+
+VERSION = 1
+MOST_BYTES = 64 << 20
+Finding = tuple[str, str, str]  # the file, relative to the baseline's folder; the code; the message
+
+
+def write_baseline(path: Path, found: Sequence[Diagnostic]) -> None:
+    """Write a baseline with a count for each finding; OSError leaves the file as it was.
+
+    Lines are left out, so that a finding stays known when lines above it come or go.
+    """
+    counts = sorted(Counter(_key(finding, path) for finding in found).items())
+    findings = [
+        {"file": file, "code": code, "message": message, "count": count} for (file, code, message), count in counts
+    ]
+    text = json.dumps({"cnnspec-baseline": VERSION, "findings": findings}, indent=2, ensure_ascii=False)
+    with replacing(path) as file:
+        file.write((text + "\n").encode(errors="surrogateescape"))
+
+
+def read_baseline(path: Path) -> Counter[Finding]:
+    """The known findings, each with how often it is known; SettingsError for a file that is no baseline."""
+    try:
+        said: Any = json.loads(read_bounded(path, MOST_BYTES).decode(errors="surrogateescape"))
+        if said["cnnspec-baseline"] != VERSION:
+            raise ValueError
+        return Counter({(str(f["file"]), str(f["code"]), str(f["message"])): int(f["count"]) for f in said["findings"]})
+    except OSError as error:
+        help = "write it with --update-baseline"
+        raise SettingsError(f"cannot read the baseline {path}: {error.strerror}", help) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        help = "write it anew with --update-baseline"
+        raise SettingsError(f"{path} is no baseline of version {VERSION}", help) from error
+
+
+def unknown_findings(
+    found: Sequence[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
+) -> tuple[list[Diagnostic], int]:
+    """The findings that a baseline does not hold, and how many of those that it holds are healed.
+
+    Of files that were not checked nothing is healed.
+    """
+    left = Counter(known)
+    new: list[Diagnostic] = []
+    for finding in found:
+        key = _key(finding, path)
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            new.append(finding)
+    checked = {_relative(file, path) for file in files}
+    return new, sum(count for (file, _, _), count in left.items() if file in checked)
+
+
+def _key(finding: Diagnostic, baseline: Path) -> Finding:
+    return _relative(finding.span.file, baseline), finding.code, finding.message
+
+
+def _relative(file: str, baseline: Path) -> str:
+    try:
+        return Path(os.path.relpath(file, baseline.absolute().parent)).as_posix()
+    except ValueError:  # on another drive
+        return file

@@ -1,0 +1,140 @@
+"""What a project's `pyproject.toml` or `cnnspec.toml` says about checking its specs."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cnnspec.diagnostics import SettingsError
+from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.files import read_bounded
+from cnnspec.spec.suggest import did_you_mean
+
+SECTION, OWN_FILE, PROJECT_FILE = "cnnspec", "cnnspec.toml", "pyproject.toml"
+KEYS = ("exclude", "extend", "ignore", "select")
+MOST_BYTES = 1 << 20  # of a settings file
+MOST_EXTENDED = 10  # settings files that extend each other
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a project says about checking its specs: paths to leave out, warnings to report and to leave out.
+
+    `exclude` holds patterns for paths below `folder`, each with the folder that it is relative to. `select` is empty
+    where every warning is reported.
+    """
+
+    exclude: tuple[tuple[Path, str], ...] = ()
+    select: frozenset[str] = frozenset()
+    ignore: frozenset[str] = frozenset()
+
+    def excludes(self, path: Path) -> bool:
+        """Whether a file or a folder above it matches a pattern: by its path below the settings' folder or by name."""
+        resolved = path.absolute()
+        for folder, pattern in self.exclude:
+            if not resolved.is_relative_to(folder):
+                continue
+            below = resolved.relative_to(folder)
+            for part in (below, *below.parents):
+                if part.name and (
+                    fnmatch.fnmatchcase(part.name, pattern) or fnmatch.fnmatchcase(part.as_posix(), pattern)
+                ):
+                    return True
+        return False
+
+
+def settings_of(path: Path) -> Settings:
+    """The settings for a file or folder: of the nearest `cnnspec.toml`, or `pyproject.toml` with `[tool.cnnspec]`.
+
+    Raises SettingsError where the settings file cannot be read, is no TOML, or says what nothing reads.
+    """
+    return _nearest(path.absolute() if path.is_dir() else path.absolute().parent)
+
+
+def fault_of(code: str, key: str) -> tuple[str, str] | None:
+    """What is wrong with a code that `select` or `ignore` names, and the cure; None for a code that will do.
+
+    Errors cannot be ignored: one stops what is checked after it, and would leave the spec unchecked in silence.
+    """
+    if code not in CATALOGUE:
+        return f"unknown code '{code}'", did_you_mean(code, CATALOGUE, "codes")
+    if key == "ignore" and CATALOGUE[code].severity == "error":
+        return f"{code} is an error, and only warnings can be ignored", "mend what is wrong, or exclude the file"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _nearest(folder: Path) -> Settings:
+    for name in (OWN_FILE, PROJECT_FILE):
+        file = folder / name
+        if file.is_file():
+            said = _section(file)
+            if said is not None:
+                return _read(file, said, (file,))
+    return Settings() if folder.parent == folder else _nearest(folder.parent)
+
+
+def _section(file: Path) -> Mapping[str, Any] | None:
+    """The mapping that a settings file has for cnnspec; None where a `pyproject.toml` has none."""
+    import tomllib  # most specs lie below no settings file
+
+    try:
+        text = read_bounded(str(file), MOST_BYTES).decode("utf-8-sig")
+        if file.name == PROJECT_FILE and SECTION not in text:
+            return None
+        tree: Any = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is no TOML: {error}") from error
+    if file.name == PROJECT_FILE:
+        tool = tree.get("tool")
+        tree = tool.get(SECTION) if isinstance(tool, dict) else None
+    if tree is not None and not isinstance(tree, dict):
+        raise SettingsError(f"{file}: tool.{SECTION}: expected a table")
+    return tree
+
+
+def _read(file: Path, said: Mapping[str, Any], chain: tuple[Path, ...]) -> Settings:
+    """The settings that a section says, on top of those that it extends: lists are added, `select` replaces."""
+    for key in said:
+        if key not in KEYS:
+            raise SettingsError(f"{file}: unknown key '{key}'", did_you_mean(key, KEYS, "keys"))
+    base = Settings()
+    if "extend" in said:
+        base = _extended(file, said["extend"], chain)
+    lists = {key: _texts(file, key, said.get(key, [])) for key in ("exclude", "select", "ignore")}
+    for key in ("select", "ignore"):
+        for code in lists[key]:
+            fault = fault_of(code, key)
+            if fault is not None:
+                raise SettingsError(f"{file}: {key}: {fault[0]}", fault[1])
+    return Settings(
+        (*base.exclude, *((file.parent, pattern.rstrip("/")) for pattern in lists["exclude"])),
+        frozenset(lists["select"]) if "select" in said else base.select,
+        base.ignore | frozenset(lists["ignore"]),
+    )
+
+
+def _extended(file: Path, named: object, chain: tuple[Path, ...]) -> Settings:
+    if not isinstance(named, str):
+        raise SettingsError(f"{file}: extend: expected the path of a settings file")
+    path = (file.parent / named).resolve()
+    if path in chain or len(chain) == MOST_EXTENDED:
+        raise SettingsError(f"{file}: extend: {named} leads in a circle")
+    if not path.is_file():
+        raise SettingsError(f"{file}: extend: there is no {named}", "the path is relative to the file that extends")
+    said = _section(path)
+    if said is None:
+        raise SettingsError(f"{file}: extend: {named} has no [tool.{SECTION}]")
+    return _read(path, said, (*chain, path))
+
+
+def _texts(file: Path, key: str, given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        raise SettingsError(f"{file}: {key}: expected a list of texts")
+    return tuple(given)

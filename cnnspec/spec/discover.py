@@ -1,0 +1,42 @@
+"""Which YAML files below a folder are specs: those that say so at their top level."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SUFFIXES = (".yaml", ".yml")
+FIRST_BYTES = 1 << 16  # of a file, among which a spec says what it is
+FOREIGN_FOLDERS = {"node_modules", "__pycache__", "site-packages"}  # hold what others wrote, in large numbers
+TOP_LEVEL_KEY = re.compile(rb"^(?:\xef\xbb\xbf)?\{?[ ]?[\"']?([A-Za-z_]+)[\"']?[ ]*:", re.MULTILINE)
+
+
+def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple[str, bool]]:
+    """Every YAML file below a folder that is not hidden or excluded, sorted, and whether it is a spec."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if _is_shown(name) and not excluded(Path(where, name)))
+        for name in sorted(files):
+            path = Path(where, name)
+            if name.endswith(SUFFIXES) and _is_shown(name) and not excluded(path):
+                yield str(path), is_spec(path)
+
+
+def is_spec(path: Path) -> bool:
+    """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input`.
+
+    A file that cannot be read counts as a spec, so that it is reported.
+    """
+    try:
+        if not path.is_file():
+            return path.is_symlink()
+        with path.open("rb") as file:
+            keys = {match[1] for match in TOP_LEVEL_KEY.finditer(file.read(FIRST_BYTES))}
+    except OSError:
+        return True
+    return b"cnnspec" in keys or {b"layers", b"input"} <= keys
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name not in FOREIGN_FOLDERS
