@@ -13,13 +13,19 @@ MEMORY = {"train_memory", "infer_memory"}
 def checked(spec: Spec) -> Graph:
     """The graph of a spec that is right in itself, fits its data and loss and keeps its budgets; else SpecError."""
     graph = build(spec)
+    found = misfits(spec, graph)
+    if found:
+        raise SpecError(found)
+    return graph
+
+
+def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
+    """What does not fit a graph: its data, its loss, its budgets."""
     found = check(spec, graph)
     fits = all(diagnostic.code != "output-mismatch" for diagnostic in found)
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
         found += _memory(spec, graph)
-    if found:
-        raise SpecError(found)
-    return graph
+    return found
 
 
 def _memory(spec: Spec, graph: Graph) -> list[Diagnostic]:

@@ -21,10 +21,16 @@ def lines_and_breaks(text: str) -> list[str]:
     return re.split(f"({LINE_BREAK.pattern})", text)
 
 
+def given_text(file: str) -> str | None:
+    """The text that stands for a file, under this name or the absolute one; None where the file itself is read."""
+    return GIVEN.get(file) if file in GIVEN else GIVEN.get(os.path.abspath(file))
+
+
 def source_lines(file: str) -> list[str]:
     """The lines of a file or of a given text; none where there is neither."""
-    if file in GIVEN:
-        return LINE_BREAK.split(GIVEN[file])
+    text = given_text(file)
+    if text is not None:
+        return LINE_BREAK.split(text)
     try:
         state = os.stat(file)
         return _lines(file, state.st_mtime_ns, state.st_size)

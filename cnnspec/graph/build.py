@@ -23,15 +23,37 @@ LONGEST_TRAIL = 50  # values that a message names
 
 def build(spec: Spec) -> Graph:
     """Compile a spec into a graph; SpecError with every shape that does not fit, at its line and column."""
+    return follow(spec).graph()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What following a spec's layers gives, whether they fit or not: the nodes of those that do, and what is wrong."""
+
+    spec: Spec
+    nodes: Sequence[Node]
+    output: str
+    values: Mapping[str, str]  # from an entry's name to the value that it makes
+    shapes: Mapping[str, Shape | None]  # by value; None: unknown after an error
+    diagnostics: Sequence[Diagnostic]
+
+    def graph(self) -> Graph:
+        """The graph; SpecError where anything is wrong."""
+        spec = self.spec
+        if not self.nodes and not self.diagnostics:
+            message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
+            span = spec.place.of("layers")
+            raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
+        if self.diagnostics:
+            raise SpecError(list(self.diagnostics))
+        return Graph(spec.name, spec.input, _output_last(self.nodes, self.output, spec), self.output)
+
+
+def follow(spec: Spec) -> Trace:
+    """Follow the shapes through a spec's layers; whatever does not fit is noted, and what can be known goes on."""
     builder = _Builder(spec)
     output = builder.sequence(spec.layers, INPUT)
-    if not builder.nodes and not builder.diagnostics:
-        message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
-        span = spec.place.of("layers")
-        raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
-    if builder.diagnostics:
-        raise SpecError(builder.diagnostics)
-    return Graph(spec.name, spec.input, _output_last(builder.nodes, output, spec), output)
+    return Trace(spec, builder.nodes, output, builder.values, builder.shapes, builder.diagnostics)
 
 
 def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, ...]:

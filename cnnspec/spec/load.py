@@ -106,8 +106,13 @@ def loads(
     allow_plugins: bool = False,
 ) -> Spec:
     """Read and check a text as `load` does a file; `name` is the file that diagnostics name."""
-    given = load_all(plugins)
     tree = override(inherit(read(text, name), name, outside=allow_outside), overrides)
+    return typed(tree, name, plugins=plugins, allow_plugins=allow_plugins)
+
+
+def typed(tree: Tree, name: str, *, plugins: abc.Sequence[str | Path] = (), allow_plugins: bool = False) -> Spec:
+    """The spec that a tree says, with what it extends and all changes in it; arguments and errors as of `loads`."""
+    given = load_all(plugins)
     findings = Findings()
     if not isinstance(tree, Mapping):
         findings.error("invalid-value", f"expected a mapping, got {got(plain(tree))}", tree.span, Where())

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
-from cnnspec.diagnostics.source import LINE_BREAK
+from cnnspec.diagnostics.source import LINE_BREAK, given_text
 from cnnspec.files import read_bounded
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
@@ -69,7 +69,10 @@ def scalar(text: str) -> Any:
 
 
 def read_text(path: str | Path, file: str) -> str:
-    """The text of a file; SpecError where it is not UTF-8 or too large, OSError where it cannot be read."""
+    """The text of a file, or the one given for it; SpecError if it is no UTF-8 or too large, OSError if unreadable."""
+    text = given_text(file)
+    if text is not None:
+        return text
     try:
         return decode(read_bounded(path, MOST_BYTES), file)
     except OSError as error:
