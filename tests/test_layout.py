@@ -31,10 +31,17 @@ RANKS = (
     ("report", "export"),
     ("compare",),
     ("api",),
+    ("lsp",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-ONLY_IN = {"yaml": ("spec/reader.py", "graph/render.py"), "jsonschema": ("spec/check.py",), "rich": ("cli/",)}
+ONLY_IN = {
+    "yaml": ("spec/reader.py", "graph/render.py"),
+    "jsonschema": ("spec/check.py",),
+    "rich": ("cli/",),
+    "pygls": ("lsp/",),
+    "lsprotocol": ("lsp/",),
+}
 VAGUE = {"utils", "common", "core", "misc", "helpers"}
 
 

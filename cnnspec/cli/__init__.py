@@ -35,6 +35,7 @@ VERBS = {
     "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",
     "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",
+    "lsp": "the language server, which editors start",
     "data": "list, fetch and verify data sets",
     "gradcheck": "compare this network's gradients with differences, in float64",
     "smoke": "prove in seconds, on made-up data, that a network can learn",

@@ -1,0 +1,61 @@
+"""What a text means as a spec: the findings of `validate`, and all that could be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnspec.check import misfits
+from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.diagnostics.silence import unsilenced
+from cnnspec.graph import Graph, Trace, follow
+from cnnspec.lints import lint
+from cnnspec.spec.inherit import inherit
+from cnnspec.spec.load import typed
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the files of a workspace may do: extend files elsewhere, and run plugins."""
+
+    allow_outside: bool = False
+    plugins: Sequence[Path] = ()
+    allow_plugins: bool = False
+
+
+@dataclass(slots=True)
+class Analysis:
+    """What is known of one version of a text; None where that stage was not reached."""
+
+    text: str
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    tree: Tree | None = None  # with what it extends
+    trace: Trace | None = None
+    graph: Graph | None = None
+
+
+def analyse(text: str, file: str, trust: Trust) -> Analysis:
+    """Read and check a text as `validate` does a file of that name."""
+    found = Analysis(text)
+    try:
+        diagnostics = _understand(found, file, trust)
+    except SpecError as error:
+        diagnostics = list(error.diagnostics)
+    found.diagnostics = unsilenced(diagnostics, file)
+    return found
+
+
+def _understand(found: Analysis, file: str, trust: Trust) -> list[Diagnostic]:
+    """Go on from stage to stage; the warnings of a spec that is right, SpecError for one that is wrong."""
+    found.tree = inherit(read(found.text, file), file, outside=trust.allow_outside)
+    spec = typed(found.tree, file, plugins=trust.plugins, allow_plugins=trust.allow_plugins)
+    found.trace = follow(spec)
+    graph = found.trace.graph()
+    wrong = misfits(spec, graph)
+    if wrong:
+        raise SpecError(wrong)
+    found.graph = graph
+    return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)

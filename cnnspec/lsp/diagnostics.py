@@ -1,0 +1,50 @@
+"""Findings as the editor shows them."""
+
+from __future__ import annotations
+
+from lsprotocol import types
+
+from cnnspec.diagnostics import Diagnostic, Span
+from cnnspec.lsp.documents import Document, Documents
+
+SOURCE = "cnnspec"
+SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
+FADED = ("unused-var", "unused-block", "unused-parameter", "unused-id", "unused-ignore", "dead-layer")
+
+
+def diagnostics(documents: Documents, document: Document) -> list[types.Diagnostic]:
+    """All that `validate` says of a document, in its order."""
+    return [_shown(documents, document, found) for found in document.analysis.diagnostics]
+
+
+def span_here(document: Document, found: Diagnostic) -> Span:
+    """Where a document shows a finding: one in a file that it extends, or in a shipped block, where it names that."""
+    if found.span.file == document.file:
+        return found.span
+    uses = (related.span for related in found.related if related.span.file == document.file)
+    first = Span(document.file, 1, 1, 1, len(document.text.line(1)) + 1)
+    lines = enumerate(document.text.lines, 1)
+    extends = (Span(document.file, n, 1, n, len(line) + 1) for n, line in lines if line.startswith("extends"))
+    return next(uses, None) or next(extends, first)
+
+
+def _shown(documents: Documents, document: Document, found: Diagnostic) -> types.Diagnostic:
+    elsewhere = found.span.file != document.file
+    lines = [found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])]
+    related = [(found.message, found.span)] if elsewhere else []
+    related += [(other.message, other.span) for other in found.related]
+    return types.Diagnostic(
+        range=document.text.range(span_here(document, found)),
+        severity=SEVERITIES[found.severity],
+        code=found.code,
+        source=SOURCE,
+        message="\n".join(lines),
+        tags=[types.DiagnosticTag.Unnecessary] if found.code in FADED else None,
+        related_information=[
+            types.DiagnosticRelatedInformation(
+                types.Location(documents.uri_of(span.file), documents.text_of(span.file).range(span)), message
+            )
+            for message, span in related
+        ]
+        or None,
+    )

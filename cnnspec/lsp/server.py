@@ -1,0 +1,82 @@
+"""The server: what the editor sends, who answers it, and when findings are published."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import BinaryIO
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+
+import cnnspec
+from cnnspec.lsp.analysis import Trust
+from cnnspec.lsp.diagnostics import diagnostics
+from cnnspec.lsp.documents import Document, Documents
+
+QUIET = 0.01  # seconds without a change, after which a text is checked: a paste comes as many changes
+
+
+class Server(LanguageServer):
+    """A language server for specs."""
+
+    def __init__(self, trust: Trust) -> None:
+        super().__init__("cnnspec", cnnspec.__version__, types.TextDocumentSyncKind.Full)
+        self.documents = Documents(trust)
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+
+    def check_soon(self, documents: list[Document]) -> None:
+        """Publish the findings of documents once no change follows."""
+        for document in documents:
+            if document.uri in self._waiting:
+                self._waiting[document.uri].cancel()
+            loop = asyncio.get_running_loop()
+            self._waiting[document.uri] = loop.call_later(QUIET, self.check, document)
+
+    def check(self, document: Document) -> None:
+        """Publish the findings of a document."""
+        self._waiting.pop(document.uri, None)
+        if self.documents.get(document.uri) is document:
+            self.publish(document.uri, diagnostics(self.documents, document), document.version)
+
+    def publish(self, uri: str, found: list[types.Diagnostic], version: int | None = None) -> None:
+        """Tell the editor what is wrong with a text."""
+        self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, version))
+
+
+def make_server(trust: Trust) -> Server:
+    """A server that answers all that it can."""
+    server = Server(trust)
+    documents = server.documents
+
+    @server.feature(types.INITIALIZED)
+    def begin(_: types.InitializedParams) -> None:
+        documents.encoding = types.PositionEncodingKind(server.workspace.position_encoding or documents.encoding)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def opened(params: types.DidOpenTextDocumentParams) -> None:
+        given = params.text_document
+        server.check_soon(documents.put(given.uri, given.text, given.version, given.language_id))
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    def changed(params: types.DidChangeTextDocumentParams) -> None:
+        uri, version = params.text_document.uri, params.text_document.version
+        server.check_soon(documents.put(uri, params.content_changes[-1].text, version))
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def saved(_: types.DidSaveTextDocumentParams) -> None:
+        server.check_soon(documents.heirs(None))
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
+    def closed(params: types.DidCloseTextDocumentParams) -> None:
+        uri = params.text_document.uri
+        known = documents.get(uri) is not None
+        server.check_soon(documents.close(uri))
+        if known:
+            server.publish(uri, [])
+
+    return server
+
+
+def serve(trust: Trust, stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Answer an editor until it says that it is done, or goes."""
+    make_server(trust).start_io(stdin, stdout)

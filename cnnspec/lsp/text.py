@@ -1,0 +1,65 @@
+"""Places in a text: lines and columns from 1, as spans count them, and positions, as the client counts them."""
+
+from __future__ import annotations
+
+from lsprotocol import types
+
+from cnnspec.diagnostics import Span
+from cnnspec.diagnostics.source import LINE_BREAK
+
+
+def _utf8(character: str) -> int:
+    return len(character.encode("utf-8", "surrogatepass"))
+
+
+def _utf16(character: str) -> int:
+    return 2 if character > "\uffff" else 1
+
+
+# Code units of a character, by the encoding that client and server have agreed on.
+UNITS = {types.PositionEncodingKind.Utf8: _utf8, types.PositionEncodingKind.Utf16: _utf16}
+
+
+class Text:
+    """The lines of a text, and the encoding in which the client counts columns."""
+
+    def __init__(self, text: str, encoding: types.PositionEncodingKind) -> None:
+        self.text = text
+        self.lines = LINE_BREAK.split(text)
+        self.units = UNITS.get(encoding)  # None: characters
+
+    def line(self, number: int) -> str:
+        """A line without its end; empty behind the last one."""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+    def position(self, line: int, column: int) -> types.Position:
+        """The client's position of a line and a column."""
+        before = self.line(line)[: column - 1]
+        units = len(before) if self.units is None or before.isascii() else sum(map(self.units, before))
+        return types.Position(min(line, len(self.lines)) - 1, units)
+
+    def place(self, position: types.Position) -> tuple[int, int]:
+        """The line and the column of a client's position, which may lie behind the end of the line or of the text."""
+        number = min(position.line, len(self.lines) - 1) + 1
+        line, rest = self.line(number), position.character
+        if self.units is None or line.isascii():
+            return number, min(rest, len(line)) + 1
+        for column, character in enumerate(line, 1):
+            if rest <= 0:
+                return number, column
+            rest -= self.units(character)
+        return number, len(line) + 1
+
+    def range(self, span: Span) -> types.Range:
+        """The client's range of a span."""
+        return types.Range(self.position(span.line, span.column), self.position(span.end_line, max(span.end_column, 1)))
+
+    @property
+    def whole(self) -> types.Range:
+        """The range of all of it."""
+        return types.Range(types.Position(0, 0), self.position(len(self.lines), len(self.lines[-1]) + 1))
+
+
+def within(span: Span, line: int, column: int) -> bool:
+    """Whether a place lies in a span, or right behind it."""
+    return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)

@@ -1,0 +1,101 @@
+"""As much of an editor as tests need: pytest-lsp's client, which talks to `cnnspec lsp` over its standard streams."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+from pytest_lsp import ClientServerConfig, LanguageClient
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120  # seconds that an answer may take on a busy machine
+
+
+class Editor:
+    """Opens texts, changes them, and asks the server about them; everything waits for its answer."""
+
+    def __init__(self, arguments: Sequence[str] = (), encodings: Sequence[types.PositionEncodingKind] = ()) -> None:
+        self.runner = asyncio.Runner()
+        self.arguments, self.encodings = arguments, encodings
+        self.versions: dict[str, int] = {}
+        self.client: Any = self.runner.run(self._start())
+
+    async def _start(self) -> LanguageClient:
+        command = [sys.executable, "-m", "cnnspec", "lsp", *self.arguments]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        client = await ClientServerConfig(command, server_env=environment).start()
+        assert isinstance(client, LanguageClient)
+        general = types.GeneralClientCapabilities(position_encodings=list(self.encodings) or None)
+        capabilities = types.ClientCapabilities(general=general)
+        answer = await client.initialize_session(types.InitializeParams(capabilities))
+        self.capabilities = answer.capabilities
+        return client
+
+    def close(self) -> int | None:
+        """Say goodbye to the server; its exit code."""
+        process = self.client._server
+        self.runner.run(self.client.shutdown_session())
+        self.runner.run(self.client.stop())
+        self.runner.close()
+        return process.returncode if process else None
+
+    def open(self, uri: str, text: str, language: str = "yaml") -> list[types.Diagnostic]:
+        """Open a text; what the server says of it."""
+        self.versions[uri] = 1
+        self.client.text_document_did_open(
+            types.DidOpenTextDocumentParams(types.TextDocumentItem(uri, language, 1, text))
+        )
+        return self.told(uri)
+
+    def change(self, uri: str, text: str) -> list[types.Diagnostic]:
+        """Replace a text that is open; what the server says of it."""
+        self.type(uri, text)
+        return self.told(uri)
+
+    def type(self, uri: str, text: str) -> None:
+        """Replace a text that is open, and go on."""
+        self.versions[uri] += 1
+        document = types.VersionedTextDocumentIdentifier(self.versions[uri], uri)
+        whole = types.TextDocumentContentChangeWholeDocument(text)
+        self.client.text_document_did_change(types.DidChangeTextDocumentParams(document, [whole]))
+
+    def shut(self, uri: str) -> None:
+        """Close a text."""
+        del self.versions[uri]
+        identifier = types.TextDocumentIdentifier(uri)
+        self.client.text_document_did_close(types.DidCloseTextDocumentParams(identifier))
+
+    def told(self, uri: str) -> list[types.Diagnostic]:
+        """Wait for what the server says of the last version of a text."""
+
+        async def wait() -> list[types.Diagnostic]:
+            while True:
+                message = await self.client.wait_for_notification(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+                if message.uri == uri and message.version == self.versions.get(uri):
+                    return list(message.diagnostics)
+
+        return self.runner.run(asyncio.wait_for(wait(), PATIENCE))
+
+    def ask(self, method: str, params: Any) -> Any:
+        """The answer to a request, such as `textDocument/hover`."""
+        name = method.replace("/", "_")
+        name = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+        request = getattr(self.client, f"{name}_async")
+        return self.runner.run(asyncio.wait_for(request(params), PATIENCE))
+
+    def ask_of(self, method: str, uri: str, line: int, column: int) -> Any:
+        """The answer to a request about a place, whose line and column count from 1."""
+        parameters = types.TextDocumentPositionParams(
+            types.TextDocumentIdentifier(uri), types.Position(line - 1, column - 1)
+        )
+        kinds = {
+            types.TEXT_DOCUMENT_HOVER: types.HoverParams,
+            types.TEXT_DOCUMENT_COMPLETION: types.CompletionParams,
+            types.TEXT_DOCUMENT_DEFINITION: types.DefinitionParams,
+        }
+        return self.ask(method, kinds[method](parameters.text_document, parameters.position))
