@@ -10,11 +10,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cnnspec.cli.arguments import add_plugins
 from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.graph import Graph, build
-from cnnspec.graph.difference import Change, difference
+from cnnspec.graph.difference import Change, difference, settings_difference
+from cnnspec.graph.render import resolved
 from cnnspec.plan import inference_footprint, training_footprint
 from cnnspec.spec import Spec, load
 
@@ -38,10 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     before = _revision(arguments.before, Path(arguments.after), read) if arguments.git else read(arguments.before)
     graphs = build(before), build(after)
     changes = difference(*graphs)
-    rows = [_row(change) for change in changes]
+    settings = settings_difference(
+        *(resolved(spec, graph) for spec, graph in zip((before, after), graphs, strict=True))
+    )
+    rows = [*(_row(change) for change in changes), *(_settings_row(*setting) for setting in settings)]
     totals = _totals(before, after, *graphs)
     print(_markdown(rows, totals) if arguments.markdown else _text(rows, totals))
-    return 1 if arguments.exit_code and (rows or any(old != new for _, old, new in totals)) else 0
+    return 1 if arguments.exit_code and rows else 0
 
 
 def _revision(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
@@ -88,6 +93,17 @@ def _row(change: Change) -> tuple[str, str, str, str, str]:
     kind = "added" if change.before is None else "removed" if change.after is None else "changed"
     details = "; ".join(change.details) or node.layer.type_name
     return kind, change.name, details, _delta(change.parameters), _delta(change.macs)
+
+
+def _said(spec: Spec, graph: Graph) -> dict[str, Any]:
+    """The resolved spec, without the name that a file's name gives it."""
+    tree = resolved(spec, graph)
+    return tree if "name" in spec.place.values else {key: value for key, value in tree.items() if key != "name"}
+
+
+def _settings_row(path: str, old: str | None, new: str | None) -> tuple[str, str, str, str, str]:
+    kind = "added" if old is None else "removed" if new is None else "changed"
+    return kind, path, " -> ".join(value for value in (old, new) if value is not None), "", ""
 
 
 def _totals(before: Spec, after: Spec, old: Graph, new: Graph) -> list[tuple[str, int, int]]:

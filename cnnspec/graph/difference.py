@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from cnnspec.fields import options
 from cnnspec.graph.node import Graph, Node
+from cnnspec.graph.render import layer_fields, node_options
 from cnnspec.shapes import text
 
 
@@ -38,6 +40,35 @@ def difference(before: Graph, after: Graph) -> tuple[Change, ...]:
     return tuple(change for change in changes if change.before is None or change.details) + tuple(removed)
 
 
+def settings_difference(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[tuple[str, str | None, str | None], ...]:
+    """Compare two resolved specs in all but their layers: path, old and new value, None where there is none.
+
+    A path is written as `--set` takes it, such as `train.optimizer.learning_rate`.
+    """
+    old, new = (dict(_leaves({key: tree[key] for key in tree if key != "layers"})) for tree in (before, after))
+    return tuple((path, old.get(path), new.get(path)) for path in _differing(old, new))
+
+
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    paths = [*new, *(path for path in old if path not in new)]
+    return [path for path in paths if old.get(path) != new.get(path)]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Every value within a mapping that is no mapping itself, as text, with its path."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        elif isinstance(value, bool):
+            yield f"{above}{key}", str(value).lower()
+        elif isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+            yield f"{above}{key}", "x".join(map(str, value))
+        else:
+            yield f"{above}{key}", str(value)
+
+
 def _details(before: Node | None, after: Node) -> tuple[str, ...]:
     if before is None:
         return ()
@@ -45,10 +76,8 @@ def _details(before: Node | None, after: Node) -> tuple[str, ...]:
     if before.layer.type_name != after.layer.type_name:
         found.append(f"type {before.layer.type_name} -> {after.layer.type_name}")
     else:
-        for option in options(type(after.layer)):
-            old, new = getattr(before.layer, option.name), getattr(after.layer, option.name)
-            if old != new:
-                found.append(f"{option.name} {_shown(old)} -> {_shown(new)}")
+        old, new = dict(_leaves(layer_fields(before))), dict(_leaves(layer_fields(after)))
+        found += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
     if before.inputs != after.inputs:
         found.append(f"from {', '.join(before.inputs)} -> {', '.join(after.inputs)}")
     if (before.parameter_count, before.macs) != (after.parameter_count, after.macs):
@@ -57,16 +86,6 @@ def _details(before: Node | None, after: Node) -> tuple[str, ...]:
             found.append(f"input {old_inputs} -> {new_inputs}")
     if before.shape != after.shape:
         found.append(f"output {text(before.shape)} -> {text(after.shape)}")
-    for name, old, new in (
-        ("weight_decay", before.weight_decay, after.weight_decay),
-        ("trainable", before.trainable, after.trainable),
-    ):
-        if old != new:
-            found.append(f"{name} {_shown(old)} -> {_shown(new)}")
+    old, new = dict(_leaves(node_options(before))), dict(_leaves(node_options(after)))
+    found += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
     return tuple(found)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return str(getattr(value, "type_name", value))

@@ -22,6 +22,14 @@ def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
 
     With origins, each value has a line, and behind it the place where it was written, or that it is a default.
     """
+    tree = resolved(spec, graph)
+    if origins:
+        return "".join(_with_origins(tree, spec, graph))
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
+    """Return a spec as a mapping of plain values, as it is rendered: all that it says, and every default."""
     tree: dict[str, Any] = {"cnnspec": 1}
     if spec.plugins:
         tree["plugins"] = [plugin.name for plugin in spec.plugins]
@@ -39,9 +47,7 @@ def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
         tree["expect"] = {name: _budget(budget) for name, budget in spec.expect.items()}
     if spec.require:
         tree["require"] = {required.metric: f"{required.comparison} {required.bound!r}" for required in spec.require}
-    if origins:
-        return "".join(_with_origins(tree, spec, graph))
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+    return tree
 
 
 class _Dumper(yaml.SafeDumper):
@@ -115,14 +121,27 @@ def _layer(node: Node, above: str) -> dict[str, Any]:
     made: dict[str, Any] = {"id": node.name, "type": node.layer.type_name}
     if node.inputs != (above,):
         made["from"] = node.inputs[0] if len(node.inputs) == 1 else list(node.inputs)
-    made |= _fields(node.layer)
+    options = node_options(node)
+    return made | layer_fields(node) | {key: value for key, value in options.items() if options[key] != UNSAID.get(key)}
+
+
+def layer_fields(node: Node) -> dict[str, Any]:
+    """Return what a layer's own type declares, as plain values, defaults included."""
+    return _fields(node.layer)
+
+
+def node_options(node: Node) -> dict[str, Any]:
+    """Return what every layer may say beside its own fields, as plain values, where it says it."""
+    made: dict[str, Any] = {}
     if node.weight_decay is not None:
         made["weight_decay"] = node.weight_decay
     if node.share:
         made["share"] = node.share
-    if not node.trainable:
-        made["trainable"] = False
+    made["trainable"] = node.trainable
     return made
+
+
+UNSAID = {"trainable": True}  # options that need not be written out
 
 
 def _fields(declaration: Declaration) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 FILE = "--set"
 _BRACKETS = re.compile(r"\[(\w+)\]")
-OPEN = ("train", "data", "expect", "require", "vars")  # sections that take keys which the file does not have
+OPEN = ("layers", "train", "data", "expect", "require", "vars")  # sections that take keys which the file does not have
 TOP = ("seed", "name", "train", "data", "expect", "require")  # as does the spec itself
 
 

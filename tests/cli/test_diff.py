@@ -51,6 +51,28 @@ def test_markdown_and_exit_code(files: tuple[str, str], capsys: Captured) -> Non
     assert "parameters: 1,490 -> 1,490 (the same)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("train.optimizer.learning_rate=0.5", "changed train.optimizer.learning_rate: 0.01 -> 0.5"),
+        ("seed=7", "changed seed: 0 -> 7"),
+        ("train.batch_size=4", "changed train.batch_size: 8 -> 4"),
+        ("train.optimizer=adam", "changed train.optimizer.type: sgd -> adam"),
+        ("expect={params: 1490}", "added   expect.params: 1490"),
+        ("require={test.accuracy: '>= 0.5'}", "added   require.test.accuracy: >= 0.5"),
+        ("layers.0.trainable=false", "changed c: trainable true -> false"),
+        ("layers.0.weight_decay=0.5", "changed c: weight_decay none -> 0.5"),
+    ],
+)
+def test_what_is_no_layer(files: tuple[str, str], change: str, line: str, tmp_path: Path, capsys: Captured) -> None:
+    before = BEFORE + "data: {source: digits}\n"
+    Path(files[0]).write_text(before)
+    assert main(["render", files[0], "--set", change]) == 0
+    Path(files[1]).write_text(capsys.readouterr().out)
+    assert main(["diff", *files, "--exit-code"]) == 1
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_against_a_revision(files: tuple[str, str], capsys: Captured) -> None:
     folder = str(Path(files[0]).parent)
     identity = ["-c", "user.name=t", "-c", "user.email=t@t.example"]
