@@ -76,6 +76,22 @@ Fields:
 Shape: with concat the channels of all branches, with add and multiply that of every branch.
 
 Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size: 1}}], []], merge: concat}}""",
+    "split": """The channels of a map in several parts: ID.1 is the first of them, ID.2 the second, and so on.
+
+The layer below reads the first part, as a layer does that says from: ID.
+
+Fields, one of them:
+
+  parts: an integer at least 2
+      how many equal parts
+  sizes: a list of integers at least 1
+      the channels of each part, which add up to those of the map
+
+Shape: each part has the height and width of the map.
+
+Example: - {id: halves, type: split, parts: 2}
+         - {type: conv2d, filters: 8, kernel_size: 3, padding: same}
+         - {type: concat, from: [conv2d_1, halves.2]}""",
 }
 
 

@@ -18,6 +18,7 @@ from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
 from cnnspec.spec.names import ABOVE, INPUT, LayerNames
+from cnnspec.spec.parts import channels_of_parts
 from cnnspec.spec.references import References
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
@@ -115,6 +116,8 @@ class LayersBuilder(References):
             return [self.residual(item, scope, names, where, chain)]
         if isinstance(kind, Scalar) and kind.value == "parallel":
             return [self.parallel(item, scope, names, where, chain)]
+        if isinstance(kind, Scalar) and kind.value == "split":
+            return [self.split(item, names, where)]
         return None
 
     def trainable(self, item: Mapping, where: Where) -> bool:
@@ -173,7 +176,7 @@ class LayersBuilder(References):
             fix = Fix(span, "use", f"replace type by use: {word}") if span != kind.span else None
             message = f"'{word}' is a block, not a type of layer"
             return self.findings.error("unknown-type", message, kind.span, where, help=f"write use: {word}", fix=fix)
-        known = [*registry.table("layer"), "residual", "parallel", *self.blocks.own]
+        known = [*registry.table("layer"), "residual", "parallel", "split", *self.blocks.own]
         return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where, place="layer")
 
     def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:
@@ -233,6 +236,23 @@ class LayersBuilder(References):
             shapes.append(inner.above)
         self.made(name, shape_after(create("layer", merge), shapes, name, place), names)
         return ParallelEntry(name, tuple(made), merge, place, inputs, named)
+
+    def split(self, item: Mapping, names: LayerNames, where: Where) -> BlockEntry:
+        """Make a block of slices, one for each part of the channels, called `ID.1`, `ID.2` and so on."""
+        inputs = self.single(item, names, where)
+        (arrived,) = self.shapes_of(inputs, names)
+        parts = channels_of_parts(item, arrived, self.findings, where)
+        name, named = self.name(item, "split", names, where)
+        place, body = place_of(item, where), []
+        for number, channels in enumerate(parts, 1):
+            layer: Layer = create("layer", {"type": "slice", "channels": channels})
+            part = f"{name}.{number}"
+            self.layers += 1
+            self.known(part, shape_after(layer, [arrived], part, place))
+            body.append(LayerEntry(part, layer, place, (INPUT,)))
+        first = f"{name}.1"
+        self.made(name, self.shapes[first], names)
+        return BlockEntry(name, tuple(body), place, inputs, named, outputs=(("1", first),))
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
         """Read a key whose value is one of a few words, or its default."""

@@ -174,6 +174,14 @@ def _layer() -> Json:
                 },
                 ("branches",),
             ),
+            (
+                "split",
+                {
+                    "parts": _or_variable({"type": "integer", "minimum": 2}),
+                    "sizes": _or_variable({"type": "array", "items": {"type": "integer", "minimum": 1}}),
+                },
+                (),
+            ),
         )
     ]
     parameters: Json = {"type": "object"}
@@ -196,7 +204,7 @@ def _layer() -> Json:
     )
     group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, "trainable": FREEZE}, ("layers",))
     typed: Json = {
-        "properties": {"type": {"enum": [*names, "residual", "parallel"]}},
+        "properties": {"type": {"enum": [*names, "residual", "parallel", "split"]}},
         "required": ["type"],
         "allOf": [*_choice("layer"), *nested],
     }

@@ -230,6 +230,8 @@ KEYS: dict[str, str] = {
 # What is no word for word: the answer itself, by the kind of type or the section that the key stands in.
 ADVICE: dict[str, dict[str, str]] = {
     "layer": {
+        "chunk": "write {id: x, type: split, parts: 2}; its parts are x.1 and x.2",
+        "unbind": "write {id: x, type: split, parts: 2}; its parts are x.1 and x.2",
         "Pooling": "write max_pool2d or avg_pool2d; global_pooling: true is global_avg_pool2d",
         "Activation": "write the function itself, such as - relu, or activation: relu in the layer above",
         "Eltwise": "write type: add or type: multiply with from: [a, b]",
