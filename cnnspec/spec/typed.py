@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
-from cnnspec.diagnostics import Fix
+from cnnspec.diagnostics import Fix, Related
 from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
@@ -67,8 +67,10 @@ class Typing:
             name = where.path.rpartition(".")[2]
             hint, fix = self.cure(name, tree, lambda other: fits(fitting, other))
             message = f"{name}: expected {expected(fitting)}, got {got(value)}"
-            given = tree.given if isinstance(tree, Scalar) else ()
-            raise self.findings.error("invalid-value", message, tree.span, where, help=hint, related=given, fix=fix)
+            given = _given(tree)
+            # In a block that the library ships, what is wrong is the value that the spec has given.
+            span = next((place.span for place in given if place.span.file != tree.span.file), tree.span)
+            raise self.findings.error("invalid-value", message, span, where, help=hint, related=given, fix=fix)
         return convert(annotation, value)
 
     @staticmethod
@@ -202,6 +204,13 @@ class Typing:
                 open_key = key if opens_parentheses(value) else ""
                 pieces = [value]
         return set() if open_key else rest
+
+
+def _given(tree: Tree) -> tuple[Related, ...]:
+    """The places where the names are given a value that were filled in here, or in what a list holds."""
+    if isinstance(tree, Items):
+        return tuple(place for item in tree.items for place in _given(item))
+    return tree.given if isinstance(tree, Scalar) else ()
 
 
 def _fits(annotation: Any, value: Any) -> bool:

@@ -76,6 +76,48 @@ def test_a_shipped_block_has_a_page(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n{name}:\n  params: {{" in page
 
 
+@pytest.mark.parametrize("padding", [0, 2, "valid", "same", "half", "circular"])
+def test_convolutions_and_pooling_along_a_sequence_are_those_of_pytorch(padding: int | str) -> None:
+    torch = pytest.importorskip("torch")
+    said = f"filters: 4, kernel_size: 5, padding: {padding}, dilation: 2, groups: 2"
+    pool = "kernel_size: 3, stride: 2, padding: 1"
+    text = f"cnnspec: 1\ninput: [6, 1, 20]\nlayers: [{{use: conv1d, with: {{{said}}}}}, POOL]\n"
+    random = np.random.default_rng(0)
+    x, weight, bias = random.normal(size=(2, 6, 20)), random.normal(size=(4, 3, 5)), random.normal(size=4)
+    twin = torch.nn.functional.conv1d
+    margin = {"same": 4, "half": 4, "circular": 4, "valid": 0}.get(str(padding), padding)
+    mode = "circular" if padding == "circular" else "constant"
+    wide = torch.nn.functional.pad(torch.tensor(x), (margin, margin), mode=mode)
+    convolved = twin(wide, torch.tensor(weight), torch.tensor(bias), dilation=2, groups=2)
+    for name, expected in (
+        ("max_pool1d", torch.nn.functional.max_pool1d(convolved, 3, 2, 1)),
+        ("avg_pool1d", torch.nn.functional.avg_pool1d(convolved, 3, 2, 1, count_include_pad=False)),
+    ):
+        made = build(loads(text.replace("POOL", f"{{use: {name}, with: {{{pool}}}}}"), "f.yaml"))
+        weights = Weights(made, dtype="float64")
+        weights.params["conv1d_1.conv2d_1.weight"][...] = weight[:, :, None]
+        weights.params["conv1d_1.conv2d_1.bias"][...] = bias
+        plan = lower(made, 2, "infer", weights, WorkerPool(1))
+        plan.images[...] = x[:, :, None]
+        plan.compute()
+        np.testing.assert_allclose(plan.output[:, :, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_patches_are_embedded_with_and_without_positions() -> None:
+    made = graph("layers: [{use: patch_embed, with: {filters: 5, patch_size: 3}}]")
+    assert [node.layer.type_name for node in made.nodes] == ["conv2d", "positions"]
+    assert made.output.shape == (5, 2, 2)
+    assert made.parameter_count == 5 * 4 * 9 + 5 + 5 * 2 * 2
+    made = graph("layers: [{use: patch_embed, with: {filters: 5, patch_size: 3, positions: false}}]")
+    assert made.parameter_count == 5 * 4 * 9 + 5
+
+
+def test_a_value_that_a_shipped_block_puts_into_a_list_is_marked_where_the_spec_gives_it() -> None:
+    code, line, message = only("layers:\n  - {use: conv1d, with: {filters: 4, padding: causal}}\n")
+    assert (code, line) == ("invalid-value", 4)
+    assert message.startswith("padding: expected one of valid") and message.endswith("got [0, 'causal']")
+
+
 def test_a_block_of_the_spec_goes_before_a_shipped_one() -> None:
     assert "squeeze_excite" in shipped().values
     made = graph("blocks: {squeeze_excite: {layers: [tanh]}}\nlayers: [{use: squeeze_excite}]\n")
