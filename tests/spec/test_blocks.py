@@ -115,7 +115,8 @@ def test_patches_are_embedded_with_and_without_positions() -> None:
 def test_a_value_that_a_shipped_block_puts_into_a_list_is_marked_where_the_spec_gives_it() -> None:
     code, line, message = only("layers:\n  - {use: conv1d, with: {filters: 4, padding: causal}}\n")
     assert (code, line) == ("invalid-value", 4)
-    assert message.startswith("padding: expected one of valid") and message.endswith("got [0, 'causal']")
+    assert message.startswith("padding: expected one of valid")
+    assert message.endswith("got [0, 'causal']")
 
 
 def test_a_block_of_the_spec_goes_before_a_shipped_one() -> None:
