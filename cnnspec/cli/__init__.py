@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,6 +41,7 @@ VERBS = {
     "smoke": "prove in seconds, on made-up data, that a network can learn",
     "graph": "draw the network as text, Mermaid, DOT, SVG, PNG or PDF",
     "bench": "time every layer against the machine's matrix-multiply peak, or the network against another framework",
+    "completion": "print a script with which a shell completes verbs and options",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
 TRACKER = "in the issues of the repository that you have cnnspec from"
@@ -86,22 +87,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     wanted = next((word for word in words if not word.startswith("-")), None)
-    parser = _Parser(prog="cnnspec", description=cnnspec.__doc__)
-    parser.add_argument("--version", action="version", version=f"cnnspec {cnnspec.__version__}")
     if wanted is not None and wanted not in VERBS:
         complain(f"unknown verb '{wanted}'", did_you_mean(wanted, VERBS, "verbs"))
         return USAGE
+    # Only the verb that runs is imported: `validate` must not wait for the trainer.
+    parser, verbs = parsers([] if wanted is None else [wanted])
+    arguments, extra = parser.parse_known_args(words)
+    if extra:
+        from cnnspec.cli.hints import instead  # which only a mistake needs
+
+        complain(f"unknown argument {extra[0]}", instead(extra, verbs[arguments.verb]))
+        return USAGE
+    return int(arguments.call(arguments))
+
+
+def parsers(whole: Collection[str]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser of all verbs and that of each; only the verbs in `whole` are loaded and have arguments."""
+    parser = _Parser(prog="cnnspec", description=cnnspec.__doc__)
+    parser.add_argument("--version", action="version", version=f"cnnspec {cnnspec.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, text in VERBS.items():
         subparser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == wanted:
-            # Only the verb that runs is imported: `validate` must not wait for the trainer.
+        if name in whole:
             module = importlib.import_module(f"cnnspec.cli.{name}")
             module.add_arguments(subparser)
             subparser.set_defaults(call=module.run)
-    arguments = parser.parse_args(words)
-    return int(arguments.call(arguments))
+    return parser, verbs.choices
 
 
 def show(error: SpecError) -> None:

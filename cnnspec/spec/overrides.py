@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cnnspec.diagnostics import Diagnostic, Span, SpecError
 from cnnspec.fields import options
+from cnnspec.spec.paths import path_of
 from cnnspec.spec.reader import read
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
@@ -38,7 +39,9 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
         child = tree.get(step)
         if child is None:
             if not (done[0] in OPEN if done else step in TOP):
-                raise _failure(setting, f"no '{step}' in {_named(done)}", did_you_mean(step, tree.keys, "known keys"))
+                path, text = (None if done else path_of(step)), setting.partition("=")[2]
+                help = f"write --set {path}={text}" if path else did_you_mean(step, tree.keys, "known keys")
+                raise _failure(setting, f"no '{step}' in {_named(done)}", help)
             return tree.with_value(step, _nested((*done, step), rest, value))
         return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))
     if isinstance(tree, Items):

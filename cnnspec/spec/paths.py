@@ -1,0 +1,22 @@
+"""Where a spec says what a single word means, such as `lr`: the path that `--set` takes."""
+
+from __future__ import annotations
+
+from cnnspec.fields import options
+from cnnspec.spec.suggest import nearest
+
+OF_THE_OPTIMIZER = ("learning_rate", "momentum", "weight_decay")
+OF_THE_DATA = ("source", "augment", "preprocess", "validation")
+
+
+def path_of(word: str) -> str | None:
+    """Return the path of the setting that a word names, here or in another framework, or None."""
+    from cnnspec.optim.settings import TrainSettings  # all optimizers, which only a mistake needs
+
+    paths = {option.name: f"train.{option.name}" for option in options(TrainSettings)}
+    paths |= {name: f"train.optimizer.{name}" for name in OF_THE_OPTIMIZER}
+    paths |= {name: f"data.{name}" for name in OF_THE_DATA}
+    paths["seed"] = "seed"
+    name = word.strip("-").replace("-", "_").lower()
+    near = [name] if name in paths else nearest(name, paths)
+    return paths[near[0]] if near else None
