@@ -153,3 +153,14 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, lines: list[str], t
     table(tmp_path, lines)
     with pytest.raises(DataError, match=said):
         ImageTable.of(target=target).read(tmp_path, download=False)
+
+
+def test_a_picture_that_cannot_be_read_takes_its_mask_with_it(tmp_path: Path) -> None:
+    _, maps = shapes(tmp_path / "train")
+    (tmp_path / "train" / "images" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"03.png: cannot be read as a picture") as caught:
+        ImageMasks().read(tmp_path, download=False)
+    assert "data.source.on_error: skip" in (caught.value.help or "")
+    found = ImageMasks(on_error="skip", test="train").read(tmp_path, download=False)
+    np.testing.assert_array_equal(found.splits["train"].labels, np.delete(maps, 3, axis=0))
+    assert found.notes[0].startswith(f"{tmp_path / 'train'}: skipped unreadable files, 1 in all")

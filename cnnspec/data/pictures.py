@@ -1,0 +1,175 @@
+"""Sources of picture files: what they have in common, and how many files become one array."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+
+from cnnspec.data.decode import WHITE, Decoded, PictureRules, read_picture, tell
+from cnnspec.data.own import split_off
+from cnnspec.data.source import Images, Source
+from cnnspec.diagnostics import DataError
+from cnnspec.fields import Colour, Fraction, Pair
+from cnnspec.kernels.step import Array
+from cnnspec.memory import require_memory
+from cnnspec.shapes import Shape
+
+DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
+COPIES = 2  # of all pictures that are in memory at once: as they were read, and divided into splits
+AHEAD = 4  # pictures for each core that are decoded before they are asked for
+NAMED = 3  # files that a message names before it counts the others
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pixels (n, c, h, w) of the files that could be read, which of all files these are, and what is to be told.
+
+    `digest` is the SHA-256 of the names and contents of all files.
+    """
+
+    pixels: Array
+    kept: Array
+    digest: bytes
+    notes: tuple[str, ...]
+
+    def checksum(self, labels: Array) -> str:
+        """The SHA-256 of the files and the labels of those that were read."""
+        import hashlib
+
+        return hashlib.sha256(self.digest + np.ascontiguousarray(labels).tobytes()).hexdigest()
+
+
+class PictureSource(Source):
+    """Base of sources of picture files."""
+
+    held_out: Annotated[Fraction, "share of the training pictures that is held out for testing, always the same"] = 0.2
+    size: Annotated[Pair | None, "height and width that pictures are brought to"] = None
+    mode: Annotated[Literal["grey", "rgb"] | None, "what pictures are converted to"] = None
+    background: Annotated[Colour, "0 to 255 or [red, green, blue]: what lies behind transparent pictures"] = WHITE
+    on_error: Annotated[Literal["stop", "skip"], "what happens at a picture that cannot be read"] = "stop"
+
+    @property
+    def image_shape(self) -> Shape | None:
+        """Known where size and mode are."""
+        if self.size is None or self.mode is None:
+            return None
+        return (1 if self.mode == "grey" else 3, *self.size)
+
+    @property
+    def picture_rules(self) -> PictureRules:
+        """What the spec says."""
+        return PictureRules(self.mode, self.size, self.background)
+
+    def pictures(self, place: Path, paths: Sequence[Path]) -> Pictures:
+        """Decode files on all cores, in their order; DataError at the first that cannot be read, or differs.
+
+        `place` is the folder or table that they are from. RunError where they would not fit into memory.
+        """
+        import hashlib
+
+        root = place if place.is_dir() else place.parent
+        digest, conversions = hashlib.sha256(), Counter[str]()
+        pixels: Array | None = None
+        kept: list[int] = []
+        for position, (path, (content, found)) in enumerate(_in_order(self._decoded, paths)):
+            digest.update(Path(os.path.relpath(path, root)).as_posix().encode() + b"\0" + content)
+            if isinstance(found, DataError):
+                if self.on_error == "stop" or not content:
+                    raise found
+                continue
+            if pixels is None:
+                pixels = _room(place, len(paths), found.pixels)
+            elif pixels.shape[1:] != found.pixels.shape:
+                raise _different(place, (paths[kept[0]], pixels.shape[1:]), (path, found.pixels.shape))
+            pixels[len(kept)] = found.pixels
+            conversions.update(found.conversions)
+            kept.append(position)
+        if pixels is None:
+            raise DataError(f"{place}: expected pictures, got none that can be read", "give at least one picture")
+        skipped = np.setdiff1d(np.arange(len(paths)), kept)
+        notes = list(left_out(place, "skipped unreadable", [paths[position] for position in skipped.tolist()]))
+        for key in DECLARED:
+            del conversions[key]
+        notes += [f"{place}: {note}" for note in tell(conversions.elements(), self.picture_rules)]
+        return Pictures(pixels[: len(kept)], np.array(kept), digest.digest(), tuple(notes))
+
+    def with_test(self, read: dict[str, Images], places: Mapping[str, Path], shown: dict[str, str]) -> None:
+        """Hold a share of the training pictures out where there are none for testing."""
+        if "test" not in read:
+            read |= split_off(read["train"], self.held_out, places["train"])
+            shown["test"] = f"held out of {shown['train']}"
+
+    def _decoded(self, path: Path) -> tuple[bytes, Decoded | DataError]:
+        """The SHA-256 of a file, empty if it cannot be opened, and the picture or what is wrong; on any thread."""
+        import hashlib
+
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return b"", DataError(f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it")
+        digest = hashlib.sha256(content).digest()
+        try:
+            return digest, read_picture(path, self.picture_rules, content)
+        except DataError as error:
+            return digest, DataError(str(error), f"{error.help}, or set data.source.on_error: skip")
+
+
+def left_out(place: Path, what: str, paths: Sequence[Path]) -> Iterator[str]:
+    """A note that names some of the files that are not among the pictures, if there are any."""
+    if paths:
+        yield f"{place}: {what} files, {len(paths)} in all: {few(paths)}"
+
+
+def few(paths: Sequence[Path]) -> str:
+    """Some of the files by name."""
+    return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
+
+
+def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Iterator[tuple[Given, Made]]:
+    """Each item with what is made of it on another thread; only a few are made before they are asked for."""
+    from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
+
+    cores = os.cpu_count() or 1
+    waiting = iter(items)
+    with ThreadPoolExecutor(cores) as pool:
+        made = deque((item, pool.submit(make, item)) for item in islice(waiting, AHEAD * cores))
+        try:
+            while made:
+                item, future = made.popleft()
+                result = future.result()
+                made.extend((other, pool.submit(make, other)) for other in islice(waiting, 1))
+                yield item, result
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _room(place: Path, count: int, picture: Array) -> Array:
+    """An array for pictures of that shape; RunError where they need more memory than there is."""
+    shape = "x".join(map(str, picture.shape))
+    require_memory(
+        COPIES * count * picture.nbytes,
+        f"{place}: reading {count:,} pictures of {shape}",
+        "make them smaller with data.source.size, or use fewer",
+    )
+    return np.empty((count, *picture.shape), np.uint8)
+
+
+def _different(place: Path, one: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
+    """What to say where pictures differ in size, or some are grey and others in colour."""
+    if one[1][0] != other[1][0]:
+        what, cure = "mode", "mode: rgb or mode: grey"
+        kinds = ["grey" if shape[0] == 1 else "rgb" for _, shape in (one, other)]
+    else:
+        what, cure = "size", "size: [height, width]"
+        kinds = [f"{shape[1]}x{shape[2]}" for _, shape in (one, other)]
+    listed = ", ".join(f"{kind} ({path})" for kind, (path, _) in zip(kinds, (one, other), strict=True))
+    return DataError(f"{place}: expected pictures of one {what}, got {listed}", f"set data.source.{cure}")
