@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cnnspec.diagnostics import SettingsError
+from cnnspec.diagnostics import Diagnostic, SettingsError
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.files import read_bounded
 from cnnspec.spec.suggest import did_you_mean
@@ -31,6 +31,11 @@ class Settings:
     exclude: tuple[tuple[Path, str], ...] = ()
     select: frozenset[str] = frozenset()
     ignore: frozenset[str] = frozenset()
+
+    def tells(self, finding: Diagnostic) -> bool:
+        """Whether a finding is reported: every error, and the warnings that are selected and not ignored."""
+        selected = not self.select or finding.code in self.select
+        return finding.severity == "error" or (selected and finding.code not in self.ignore)
 
     def excludes(self, path: Path) -> bool:
         """Whether a file or a folder above it matches a pattern: by its path below the settings' folder or by name."""

@@ -25,6 +25,7 @@ RANKS = (
     ("spec",),
     ("graph",),
     ("lints",),
+    ("pages",),
     ("plan",),
     ("check",),
     ("train",),

@@ -10,6 +10,7 @@ import sys
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,11 @@ def _checked(
 
 def _findings(file: str, arguments: argparse.Namespace, settings: Settings) -> list[Diagnostic]:
     """What is to be said of a file: all errors, and the warnings that are selected and not ignored."""
-    select = _codes(arguments.select) or settings.select
-    ignore = _codes(arguments.ignore) | settings.ignore
+    settings = replace(
+        settings,
+        select=frozenset(_codes(arguments.select)) or settings.select,
+        ignore=settings.ignore | _codes(arguments.ignore),
+    )
     found = unsilenced(
         check_file(
             file,
@@ -129,7 +133,7 @@ def _findings(file: str, arguments: argparse.Namespace, settings: Settings) -> l
         ),
         file,
     )
-    return [d for d in found if d.severity == "error" or ((not select or d.code in select) and d.code not in ignore)]
+    return [finding for finding in found if settings.tells(finding)]
 
 
 def _write_baseline(path: Path, found: Sequence[Diagnostic]) -> int:

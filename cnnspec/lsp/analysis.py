@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnspec.check import misfits
-from cnnspec.diagnostics import Diagnostic, SpecError
+from cnnspec.diagnostics import Diagnostic, SettingsError, SpecError
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, Trace, follow
 from cnnspec.lints import lint
+from cnnspec.settings import Settings, settings_of
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.load import typed
 from cnnspec.spec.reader import read
@@ -44,8 +45,17 @@ def analyse(text: str, file: str, trust: Trust) -> Analysis:
         diagnostics = _understand(found, file, trust)
     except SpecError as error:
         diagnostics = list(error.diagnostics)
-    found.diagnostics = unsilenced(diagnostics, file)
+    settings = _settings(file)
+    found.diagnostics = [finding for finding in unsilenced(diagnostics, file) if settings.tells(finding)]
     return found
+
+
+def _settings(file: str) -> Settings:
+    """The settings of the project; none where they cannot be read, which `validate` refuses."""
+    try:
+        return settings_of(Path(file))
+    except SettingsError:
+        return Settings()
 
 
 def _understand(found: Analysis, file: str, trust: Trust) -> list[Diagnostic]:

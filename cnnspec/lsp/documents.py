@@ -10,10 +10,10 @@ from pygls.uris import from_fs_path, to_fs_path
 
 from cnnspec.diagnostics.source import GIVEN, source_lines
 from cnnspec.lsp.analysis import Analysis, Trust, analyse
-from cnnspec.lsp.text import Text
+from cnnspec.lsp.text import Lines, Text
+from cnnspec.spec.discover import FIRST_BYTES, says_so
 
 LANGUAGE = "cnnspec"  # the editor's name for specs, where it has one
-_FIRST_KEY = re.compile(r"""\ufeff?(?:\s*(?:\#[^\n]*|---[^\n]*|%[^\n]*)?\n)*\s*\{?\s*["']?cnnspec["']?\s*:""")
 _EXTENDS = re.compile(r"^extends\s*:", re.MULTILINE)
 
 
@@ -26,6 +26,7 @@ class Document:
         self.version: int | None = None
         self._analysis: Analysis | None = None
         self._followed: Analysis | None = None
+        self._parsed: Analysis | None = None
         self.change(text)
 
     def change(self, text: str) -> None:
@@ -45,12 +46,23 @@ class Document:
             self._analysis = analyse(self.text.text, self.file, self.trust)
             if self._analysis.trace is not None:
                 self._followed = self._analysis
+            if self._analysis.tree is not None:
+                self._parsed = self._analysis
         return self._analysis
+
+    @property
+    def parsed(self) -> Analysis | None:
+        """What was known when the text was last YAML: of this version or of an earlier one."""
+        return self._parsed if self.analysis.tree is None else self.analysis
 
     @property
     def followed(self) -> Analysis | None:
         """What was known when the layers could last be followed: of this version or of an earlier one."""
         return self._followed if self.analysis.trace is None else self.analysis
+
+    def lines_of(self, known: Analysis) -> Lines:
+        """Where the lines of this version were when something was known."""
+        return Lines(known.text, self.text)
 
     @property
     def extends(self) -> bool:
@@ -77,12 +89,12 @@ class Documents:
     def put(self, uri: str, text: str, version: int | None, language: str | None = None) -> list[Document]:
         """Open or change a text; the specs that this changes the meaning of, itself first.
 
-        A text is a spec once its first key is `cnnspec`, or where the editor says so, and stays one until it is closed.
+        A text is a spec once it says so, as a file does for `validate`, or where the editor does; and stays one then.
         """
         document = self.open.get(uri)
         if document is not None:
             document.change(text)
-        elif language == LANGUAGE or _FIRST_KEY.match(text):
+        elif language == LANGUAGE or says_so(text[:FIRST_BYTES].encode(errors="replace")):
             document = self.open[uri] = Document(uri, text, self.encoding, self.trust)
         else:
             return []

@@ -12,6 +12,8 @@ import cnnspec
 from cnnspec.lsp.analysis import Trust
 from cnnspec.lsp.diagnostics import diagnostics
 from cnnspec.lsp.documents import Document, Documents
+from cnnspec.lsp.hints import hints
+from cnnspec.lsp.hover import hover
 
 QUIET = 0.01  # seconds without a change, after which a text is checked: a paste comes as many changes
 
@@ -73,6 +75,16 @@ def make_server(trust: Trust) -> Server:
         server.check_soon(documents.close(uri))
         if known:
             server.publish(uri, [])
+
+    @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
+    def inlay_hints(params: types.InlayHintParams) -> list[types.InlayHint] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else hints(document, params.range)
+
+    @server.feature(types.TEXT_DOCUMENT_HOVER)
+    def hovered(params: types.HoverParams) -> types.Hover | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else hover(document, params.position)
 
     return server
 

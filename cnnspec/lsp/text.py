@@ -60,6 +60,35 @@ class Text:
         return types.Range(types.Position(0, 0), self.position(len(self.lines), len(self.lines[-1]) + 1))
 
 
+class Lines:
+    """Which lines of an earlier text are which of a later one: those above and below all that has changed."""
+
+    def __init__(self, before: str, after: Text) -> None:
+        old, new = LINE_BREAK.split(before), after.lines
+        same = before == after.text
+        self.above = len(old) if same else _alike(old, new)
+        self.below = 0 if same else min(_alike(old[::-1], new[::-1]), min(len(old), len(new)) - self.above)
+        self.old, self.new = len(old), len(new)
+
+    def later(self, line: int) -> int | None:
+        """The number that an earlier line has in the later text; None where it has changed."""
+        if line <= self.above:
+            return line
+        return line + self.new - self.old if line > self.old - self.below else None
+
+    def earlier(self, line: int) -> int | None:
+        """The number that a later line had in the earlier text; None where it has changed."""
+        if line <= self.above:
+            return line
+        return line + self.old - self.new if line > self.new - self.below else None
+
+
+def _alike(some: list[str], others: list[str]) -> int:
+    """How many elements at the start of two lists are equal."""
+    pairs = enumerate(zip(some, others, strict=False))
+    return next((number for number, (one, other) in pairs if one != other), min(len(some), len(others)))
+
+
 def within(span: Span, line: int, column: int) -> bool:
     """Whether a place lies in a span, or right behind it."""
     return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)

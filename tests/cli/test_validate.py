@@ -13,10 +13,10 @@ import pytest
 import cnnspec
 from cnnspec import registry
 from cnnspec.cli import main
-from cnnspec.cli.explain import NESTED, SECTIONS
 from cnnspec.cli.init import TEMPLATES
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.formats import FORMATS
+from cnnspec.pages import NESTED, SECTIONS
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnspec.cli import main
-from cnnspec.cli.explain import sections
+from cnnspec.pages import sections
 from cnnspec.spec.layers import COMMON, OPTIONS, USE
 from cnnspec.spec.load import KEYS
 

@@ -1,0 +1,77 @@
+"""The figures of what stands at each place of a spec: the shape that it makes, its parameters and its cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from cnnspec.diagnostics import Span
+from cnnspec.graph import Trace
+from cnnspec.shapes import Shape, text
+from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
+
+PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one entry of `layers` makes, with all that is in it; a place in a block has one for each use."""
+
+    name: str
+    entry: Entry
+    shape: Shape | None  # None after an error
+    params: int
+    macs: int
+
+    def __str__(self) -> str:
+        parts = [text(self.shape) if self.shape is not None else "?"]
+        parts += [f"{self.params:,} params"] if self.params else []
+        parts += [f"{short(self.macs)} MACs"] if self.macs else []
+        return ", ".join(parts)
+
+
+def short(number: int) -> str:
+    """A number in at most four digits: 118M for 118,013,952."""
+    for size, prefix in PREFIXES:
+        if number >= size:
+            value = number / size
+            return f"{value:.0f}{prefix}" if value >= 100 else f"{value:.3g}{prefix}"
+    return str(number)
+
+
+def figures(trace: Trace) -> dict[Span, list[Figures]]:
+    """The figures of every entry by its place, in the order of the layers; of a repeated block those of all of it."""
+    params: Counter[str] = Counter()
+    macs: Counter[str] = Counter()
+    for node in trace.nodes:
+        for name in accumulate(node.name.split("."), "{}.{}".format):
+            params[name] += node.parameter_count
+            macs[name] += node.macs
+    found: dict[Span, list[Figures]] = {}
+    for entry in _entries(trace.spec.layers):
+        shape = trace.shapes.get(trace.values.get(entry.name, entry.name))
+        known = Figures(entry.name, entry, shape, params[entry.name], macs[entry.name])
+        found.setdefault(entry.place.span, []).append(known)
+    return found
+
+
+def _entries(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """All entries, each before those in it; of the repetitions of a block the last, which has the name of all."""
+    for position, entry in enumerate(entries):
+        following = entries[position + 1].place if position + 1 < len(entries) else None
+        if following is None or (following.span, following.path) != (entry.place.span, entry.place.path):
+            yield entry
+        for inner in _inside(entry):
+            yield from _entries(inner)
+
+
+def _inside(entry: Entry) -> Iterable[Sequence[Entry]]:
+    match entry:
+        case ResidualEntry() | BlockEntry():
+            return [entry.body]
+        case ParallelEntry():
+            return entry.branches
+        case LayerEntry():
+            return []

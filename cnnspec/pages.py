@@ -1,0 +1,242 @@
+"""Pages on findings, on anything that a spec can name, and of the guide: `explain` prints them, editors show them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection
+from functools import cache
+from importlib.resources import files
+
+from cnnspec import registry
+from cnnspec.data.settings import DataSettings, Validation
+from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.fields import Declaration, Json, options
+from cnnspec.layers.base import Layer
+from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, TrainSettings
+from cnnspec.spec.blocks import shipped, source
+from cnnspec.spec.check import expected
+from cnnspec.spec.layers import MERGES, SHORTCUTS
+from cnnspec.spec.model import ParallelEntry, ResidualEntry
+from cnnspec.spec.suggest import plural
+from cnnspec.spec.words import ADVICE, KEYS, advice, elsewhere, meant
+
+SECTIONS: dict[str, type[Declaration]] = {
+    "train": TrainSettings,
+    "early_stopping": EarlyStopping,
+    "checkpoint": Checkpoints,
+    "clip": Clip,
+    "data": DataSettings,
+    "validation": Validation,
+}
+EXAMPLES = {  # where a spec says it
+    "layer": "- {}",
+    "initializer": "- {{type: dense, units: 10, weight_init: {}}}",
+    "loss": "train: {{epochs: 5, loss: {}}}",
+    "optimizer": "train: {{epochs: 5, optimizer: {}}}",
+    "schedule": "train: {{epochs: 5, schedule: {}}}",
+    "source": "data: {{source: {}}}",
+    "transform": "data: {{source: digits, preprocess: [{}]}}",
+    "augmentation": "data: {{source: digits, augment: [{}]}}",
+    "section": "{}",
+}
+NESTED = {
+    "residual": f"""{inspect.getdoc(ResidualEntry)}
+
+Source: He et al., "Deep residual learning for image recognition" (2016).
+
+Fields:
+
+  body: a list of layers (required)
+      what is added to the input
+  shortcut: one of {", ".join(SHORTCUTS)} (default auto)
+      how the input gets there; none leaves the body as it is, if_same too where the shape changes
+  trainable: true or false (default true)
+      false keeps the parameters inside as they start
+
+Shape: that of the body.
+
+Example: - {{type: residual, body: [{{type: conv2d, filters: 8, kernel_size: 3, padding: same}}, relu]}}""",
+    "parallel": f"""{inspect.getdoc(ParallelEntry)}
+
+Fields:
+
+  branches: a list of two or more lists of layers (required)
+      each reads the same input
+  merge: one of {", ".join(MERGES)} (default concat)
+      how their outputs become one
+  trainable: true or false (default true)
+      false keeps the parameters inside as they start
+
+Shape: with concat the channels of all branches, with add and multiply that of every branch.
+
+Example: - {{type: parallel, branches: [[{{type: conv2d, filters: 8, kernel_size: 1}}], []], merge: concat}}""",
+    "split": """The channels of a map in several parts: ID.1 is the first of them, ID.2 the second, and so on.
+
+The layer below reads the first part, as a layer does that says from: ID.
+
+Fields, one of them:
+
+  parts: an integer at least 2
+      how many equal parts
+  sizes: a list of integers at least 1
+      the channels of each part, which add up to those of the map
+
+Shape: each part has the height and width of the map.
+
+Example: - {id: halves, type: split, parts: 2}
+         - {type: conv2d, filters: 8, kernel_size: 3, padding: same}
+         - {type: concat, from: [conv2d_1, halves.2]}""",
+}
+
+
+def page(topic: str) -> str | None:
+    """All that there is to say of a topic: a code, a type, a key, a section or page of the guide, a foreign word."""
+    types, guide = _declared(), sections()
+    found = [guide[topic]] if topic in guide else []
+    found += [_kind_page(topic)] if topic in registry.PACKAGES else []
+    found += [_code_page(topic)] if topic in CATALOGUE else []
+    found += [_page(topic)] if topic in types else []
+    found += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
+    found += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
+    book = guide_pages()
+    return book.get(topic) or "\n\n".join(found) or book.get(f"guide/{topic}") or _word(topic, types) or None
+
+
+def topics() -> list[str]:
+    """Everything that has a page."""
+    book = guide_pages()
+    return [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *book]
+
+
+def contents() -> str:
+    """The list of all topics, by what they are."""
+    lines = [f"{plural(kind)}: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
+    lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
+    lines += [f"language: {', '.join(sections())}", f"guide: {', '.join(sorted(guide_pages()))}"]
+    return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
+
+
+@cache
+def sections() -> dict[str, str]:
+    """The sections of the guide to the language by the words in their headings."""
+    text = files("cnnspec").joinpath("guide", "language.md").read_text(encoding="utf-8")
+    found = {}
+    for section in text.split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        for word in re.findall("`([^`]+)`", heading):
+            found[word] = f"{heading.replace('`', '')}\n\n{body.strip()}"
+    return found
+
+
+@cache
+def guide_pages() -> dict[str, str]:
+    """The pages of the guide by their names, such as guide/architecture."""
+    pages = (page for page in files("cnnspec").joinpath("guide").iterdir() if page.name.endswith(".md"))
+    return {f"guide/{page.name.removesuffix('.md')}": page.read_text(encoding="utf-8").strip() for page in pages}
+
+
+def _kind_page(kind: str) -> str:
+    """Everything of a kind, a line each."""
+    lines = [f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in registry.table(kind).items()]
+    return "\n".join([f"The {plural(kind)} that there are:", "", *(f"  {line}" for line in lines)])
+
+
+def _page(topic: str) -> str:
+    """All that is registered under a name, and the section of that name."""
+    kinds = [kind for kind in registry.PACKAGES if topic in registry.table(kind)]
+    pages = [_type_page(kind, topic, registry.table(kind)[topic]) for kind in kinds]
+    pages += [_type_page("section", topic, SECTIONS[topic])] if topic in SECTIONS else []
+    return "\n\n".join(pages)
+
+
+def _word(topic: str, types: Collection[str]) -> str:
+    """What a key is, and what a word of another framework is here; empty where nothing is known of it."""
+    own, key = meant(topic, types), meant(topic, KEYS)
+    if own is not None and key is None:
+        return f"{topic} is {own} here.\n\n{_page(own)}"
+    lines = [f"{topic} is {own} here: cnnspec explain {own}"] if own is not None else []
+    lines += dict.fromkeys(f"{topic}: {told}" for place in ADVICE if (told := advice(place, topic)) is not None)
+    if key is not None:
+        lines.append(f"{key} (key)" if key == topic else f"{topic} is the key {key} here.")
+        owners = [(name, option) for name, cls in _declared().items() for option in options(cls) if option.name == key]
+        lines += [f"  of {name}: {option.description}" for name, option in owners]
+    return "\n".join(lines)
+
+
+def _declared() -> dict[str, type[Declaration]]:
+    """Everything that has keys of its own; of types with one name the last kind's."""
+    return {name: cls for kind in registry.PACKAGES for name, cls in registry.table(kind).items()} | SECTIONS
+
+
+def _code_page(code: str) -> str:
+    about = CATALOGUE[code]
+    page = f"{code} ({about.severity})\n\n{about.title} {about.why}"
+    if about.bad != about.good:
+        page += f"\n\nWrong:\n\n{_indented(about.bad)}\n\nRight:\n\n{_indented(about.good)}"
+    return page
+
+
+def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
+    lines = [f"{title} ({kind})", "", inspect.getdoc(cls) or ""]
+    declared = options(cls)
+    if declared:
+        lines += ["", "Fields:", ""]
+    for option in declared:
+        what = option.schema["$ref"].rpartition("/")[2] if "$ref" in option.schema else expected(option.schema)
+        default = option.default
+        written = None if isinstance(default, Declaration) and default.kind == "section" else _written(default)
+        state = "required" if option.required else f"default {written}" if written is not None else "optional"
+        lines.append(f"  {option.name}: {what} ({state})")
+        if option.description:
+            lines.append(f"      {option.description}")
+    if issubclass(cls, Layer):
+        own = cls.infer_shape is not Layer.infer_shape
+        lines += ["", f"Shape: {inspect.getdoc(cls.infer_shape) if own else 'that of the input.'}"]
+        if cls.params is not Layer.params:
+            lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
+        if cls.cost is not Layer.cost:
+            lines.append(f"Multiply-accumulates: {inspect.getdoc(cls.cost)}")
+    words = elsewhere(title, [kind])
+    lines += ["", f"Elsewhere: {', '.join(words)}"] if words else []
+    return "\n".join([*lines, "", f"Example: {EXAMPLES[kind].format(_example(title, cls))}"])
+
+
+def _written(default: object) -> str | None:
+    """A default as a spec would say it."""
+    match default:
+        case None:
+            return None
+        case bool():
+            return str(default).lower()
+        case tuple():
+            return f"[{', '.join(filter(None, map(_written, default)))}]"
+    return str(getattr(default, "type_name", default))
+
+
+def _example(title: str, cls: type[Declaration]) -> str:
+    """The shortest way to write it: a bare name, or what is required and a value that fits."""
+    required = [f"{option.name}: {_value(option.schema)}" for option in options(cls) if option.required]
+    if title in SECTIONS:
+        return f"{title}: {{{', '.join(required)}}}"
+    return f"{{type: {title}, {', '.join(required)}}}" if required else title
+
+
+def _value(schema: Json) -> str:
+    if "$ref" in schema:
+        return next(iter(registry.table(schema["$ref"].rpartition("/")[2])))
+    if "anyOf" in schema:
+        return _value(schema["anyOf"][0])
+    if "enum" in schema:
+        return str(schema["enum"][0])
+    if schema["type"] == "array":
+        return f"[{', '.join([_value(schema['items'])] * schema.get('minItems', 1))}]"
+    if schema["type"] == "integer":
+        return str(max(schema.get("minimum", 0), 3))
+    return {"number": "0.5", "boolean": "true", "string": "name", "object": "{}"}[schema["type"]]
+
+
+def _indented(text: str) -> str:
+    # A byte that is no UTF-8 stands in the examples as a surrogate.
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "\n".join(f"    {line}" for line in (shown.rstrip("\n") or "(nothing)").split("\n"))
