@@ -21,6 +21,7 @@ RANKS = (
     ("plugins",),
     ("kernels",),
     ("workers",),
+    ("ranks",),
     ("layers", "optim", "data"),
     ("spec",),
     ("graph",),

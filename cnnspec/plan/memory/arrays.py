@@ -51,8 +51,8 @@ class Arrays:
     ) -> None:
         self.graph, self.partition, self.mode, self.weights = graph, partition, mode, weights
         self.entry, self.loss, self.training, self.seed = entry, loss, training, seed
-        dtype, batch = weights.values.dtype, sum(partition.shards)
-        self.batch = batch
+        dtype, count = weights.values.dtype, sum(partition.shards)
+        self.batch = partition.batch
         common, self.layouts = layouts(graph, partition, mode, str(dtype), loss, reuse=reuse)
         size = common.size + sum(layout.size for layout in self.layouts)
         self.block = pool.take(size)
@@ -65,16 +65,16 @@ class Arrays:
             start += layout.size
         bounds = np.cumsum([0, *partition.shards]).tolist()
         self.images_of = [slice(*ends) for ends in pairwise(bounds)]
-        self.images: Array = shared((batch, *graph.input_shape), entry.dtype)
+        self.images: Array = shared((count, *graph.input_shape), entry.dtype)
         target = Target("input") if loss is not None and loss.reads_input else entry.target
         shape = target.label_shape(graph.output.shape)
-        self.labels_last: Array = shared((*shape, batch), target.dtype)
-        self.losses: Array = shared((batch,), dtype)
+        self.labels_last: Array = shared((*shape, count), target.dtype)
+        self.losses: Array = shared((partition.batch,), dtype)  # of all ranks
         self.predictions_last: Array | None = None
         if target.kind == "mask" or (len(graph.output.shape) == 1 and target.kind not in ("values", "input")):
             several = target.kind == "classes"
             found = shape if several or target.kind == "mask" else ()
-            self.predictions_last = shared((*found, batch), bool if several else np.int64)
+            self.predictions_last = shared((*found, count), bool if several else np.int64)
         self.several = target.kind == "classes"
 
     @property
@@ -119,7 +119,7 @@ class Arrays:
             state=self.weights.node_state(node),
             buffers=buffers,
             mode=self.mode,
-            shard=shard,
+            shard=self.partition.first + shard,
             batch=self.batch,
             random=self.stream(node, shard),
         )
@@ -127,7 +127,7 @@ class Arrays:
     def stream(self, node: Node, shard: int) -> Stream:
         """The random numbers of a node in one shard."""
         clock = self.training.clock if self.training else np.array(0)
-        return Stream(self.seed, node.name, shard, clock)
+        return Stream(self.seed, node.name, self.partition.first + shard, clock)
 
     def part_operands(self, node: Node, part: Part, index: int, whole: Operands) -> Operands:
         """The arrays of one part: what is prepared, its rows of what is kept, and scratch of its own."""
@@ -156,14 +156,13 @@ class Arrays:
         for name, total in self.gradients(node, shard).items():
             yield from (accumulate(total, self.shards[shard][tied_key(other, name)]) for other in others)
 
-    def collect(self, node: Node, shard: int, o: Operands) -> list[Step]:
-        """Steps that put a shard's x and dy of a node beside those of the other shards."""
+    def collect(self, shard: int, o: Operands, x: Array, dy: Array) -> list[Step]:
+        """Steps that put a shard's x and dy of a node beside those of the rank's other shards."""
         images = self.images_of[shard]
-        pairs = ((o.x, self.common[batch_key(node.name, "x")]), (o.dy, self.common[batch_key(node.name, "dy")]))
-        return [copy(source, target[:, images]) for source, target in pairs]
+        return [copy(source, target[:, images]) for source, target in ((o.x, x), (o.dy, dy))]
 
     def collected(self, node: Node) -> tuple[Array, Array]:
-        """x and dy of a node for the images of all shards."""
+        """x and dy of a node for the whole batch."""
         return self.common[batch_key(node.name, "x")], self.common[batch_key(node.name, "dy")]
 
     def entering(self, shard: int) -> list[Step]:
@@ -194,7 +193,7 @@ class Arrays:
                 output,
                 self._target(self.loss, shard),
                 arrays.get(gradient_key(self.graph.output.name, LOSS)),
-                self.losses[images],
+                self.losses[self.partition.images][images],
                 {name: arrays[buffer_key(LOSS, name)] for name in scratch},
                 self.batch,
             )

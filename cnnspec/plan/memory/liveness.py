@@ -95,7 +95,7 @@ def _common(graph: Graph, partition: Partition, mode: Mode, dtype: np.dtype[np.g
     for name in partition.batch_gradients:
         node = graph.node(name)
         for of, shape in (("x", node.input_shapes[0]), ("dy", node.shape)):
-            claims[batch_key(name, of)] = Claim(batch_shape(shape, sum(partition.shards)), dtype, 0, 0)
+            claims[batch_key(name, of)] = Claim(batch_shape(shape, partition.batch), dtype, 0, 0)
     return _placed(n, claims, place(list(claims.values())))
 
 

@@ -9,32 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Backward, Operands, Program, Reduce
+from cnnspec.layers.base import Backward, Program, Reduce
 from cnnspec.plan.memory.arrays import Arrays
 from cnnspec.plan.memory.liveness import value_key
 from cnnspec.plan.schedule.access import BackwardAccess, forward_access
+from cnnspec.plan.schedule.batch_gradients import ranges_by_rows, row_task, whole_ranges
+from cnnspec.plan.schedule.exchange import GradientExchange
 from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import Stage
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
 from cnnspec.plan.schedule.updates import Gradients, Toucher, Updates
-from cnnspec.plan.state import Training, tree_sum
-
-# Rows of a batch gradient's task: fewer multiply slowly, more leave a worker idle at the end.
-FEWEST_ROWS, MOST_ROWS = 32, 128
-TASKS = 4  # that a batch gradient is divided into at least, where rows are enough
-ALIGNED_ROWS = 16  # so that whatever is updated begins at a cache line
+from cnnspec.plan.state import AllReduce, Training
+from cnnspec.ranks import Exchange
 
 
 class Builder:
     """Builds the task graph of one program after another, each on the same arrays."""
 
-    def __init__(self, arrays: Arrays, check: LossCheck, *, forks: bool) -> None:
+    def __init__(self, arrays: Arrays, check: LossCheck, exchange: Exchange, *, forks: bool) -> None:
         self.arrays, self.graph, self.partition = arrays, arrays.graph, arrays.partition
         self.check = check
+        self.sums = AllReduce(self.partition.ranks, exchange)
         self.beside = 1 if forks else 0  # the lane of the second half of rows; threads would only wait for each other
         self.operands = {
             node.name: [arrays.operands(node, shard) for shard in range(len(self.partition.shards))]
@@ -45,6 +42,9 @@ class Builder:
             for node in self.graph.nodes
             if (steps := _steps(node.layer.prepare(self.operands[node.name][0])))
         }
+        self.exchange: GradientExchange | None = None
+        if self.sums.divided and arrays.training is not None:
+            self.exchange = GradientExchange(arrays, arrays.training, self.sums)
         self._begin()
 
     def _begin(self) -> None:
@@ -80,12 +80,14 @@ class Builder:
         self._begin()
         self._forward()
         scored = self._score()
-        lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
-        check = self._add(Task("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None))
+        check = self._check(scored) if self.exchange is None else None
         for node in reversed(self.graph.nodes):
             if node.name in self.partition.wanted:
                 self._backward(node, training)
-        updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers)
+        shards = len(self.partition.shards)
+        if check is None:
+            check, shards = self._exchange(), 1
+        updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers, shards)
         apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
         updated = updates.add_to(self.tasks, gradients, apart)
         for name, steps in self.preparing.items() if gradients == "update" else ():
@@ -152,6 +154,18 @@ class Builder:
             found.append(self._add(Task("loss", "loss", steps, lane=shard, after=self.awaited, writes=writes)))
         return found
 
+    def _check(self, scored: Sequence[Task]) -> Task:
+        lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
+        return self._add(Task("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None))
+
+    def _exchange(self) -> Task:
+        """What ranks tell each other, after which each of them has the losses and the gradient of the whole batch."""
+        assert self.exchange is not None
+        done = self.exchange.add_tasks(self._add, list(self.last.values()), self.check.find)
+        written = [(start, stop) for start, stop, _ in self.writers] + whole_ranges(self.arrays)
+        self.writers = [(start, stop, done) for start, stop in written]
+        return done
+
     # The backward pass.
 
     def _backward(self, node: Node, training: Training) -> None:
@@ -203,22 +217,18 @@ class Builder:
         if tied in (None, node.name):
             self._writes(node, tasks, tuple(name for name in node.params if name not in apart))
             if apart:
-                self._batch_gradient(node, apart)
+                self._collect(node)
 
-    def _batch_gradient(self, node: Node, names: Sequence[str]) -> None:
-        """Gradients that are products over all images: by rows of units, for all shards at once.
-
-        A shard's own product would write as many elements with less arithmetic for each, and all shards' results would
-        then have to be added.
-        """
+    def _collect(self, node: Node) -> None:
+        """Put x and dy of all shards side by side, for the product over all images; ranks first exchange them."""
         operands = self.operands[node.name]
-        x, dy = self.arrays.collected(node)
+        x, dy = self.arrays.collected(node) if self.exchange is None else self.exchange.collected(node)
         collected = [
             self._add(
                 Task(
                     node.name,
                     "params",
-                    self.arrays.collect(node, shard, o),
+                    self.arrays.collect(shard, o, x, dy),
                     lane=shard,
                     reads=[o.x, o.dy],
                     writes=[x[:, self.arrays.images_of[shard]], dy[:, self.arrays.images_of[shard]]],
@@ -226,38 +236,13 @@ class Builder:
             )
             for shard, o in enumerate(operands)
         ]
-        assert self.arrays.training is not None
-        flat = self.arrays.weights.views(self.arrays.training.gradients[0], node)
-        ranges = self.arrays.weights.ranges(node)
-        for rows in row_blocks(len(dy)):
-            layer = node.layer.but(units=rows.stop - rows.start)
-            grads = {name: flat[name][rows] for name in names}
-            scratch = layer.scratch(*node.input_shapes, n=len(dy[0]), mode="train")
-            o = Operands(
-                inputs=(x,),
-                output=dy[rows],  # which no backward pass of such a layer reads
-                input_grads=(None,),
-                output_grads=(dy[rows],),
-                params={name: array[rows] for name, array in operands[0].params.items()},
-                grads=grads,
-                buffers={name: np.empty(b.shape, b.dtype or x.dtype) for name, b in scratch.items()},
-                batch=self.arrays.batch,
-            )
-            bound = layer.backward(o)
-            task = self._add(
-                Task(
-                    node.name,
-                    "params",
-                    _steps([*bound.shared, *bound.params]),
-                    after=collected,
-                    reads=[x, dy[rows]],
-                    writes=list(grads.values()),
-                    portion=(rows.stop - rows.start) / len(dy),
-                )
-            )
-            for name in names:
-                start, width = ranges[name][0], flat[name][0].size
-                self.writers.append((start + rows.start * width, start + rows.stop * width, task))
+        if self.exchange is None:
+            self._batch_gradient(node, collected)
+
+    def _batch_gradient(self, node: Node, after: Sequence[Task]) -> None:
+        for rows, ranges in ranges_by_rows(self.arrays, node):
+            task = self._add(row_task(self.arrays, node, rows, after))
+            self.writers += [(start, stop, task) for start, stop in ranges]
 
     # Tasks.
 
@@ -318,7 +303,7 @@ class Builder:
             counts = False
             reduces = [reduce for _, reduce in parts if reduce is not None]
             if reduces:
-                add = [tree_sum([reduce.array for reduce in reduces])] if len(reduces) > 1 else []
+                add = self.sums.steps([reduce.array for reduce in reduces])
                 self.awaited = (
                     self._add(
                         Task(
@@ -363,11 +348,3 @@ def _between_reduces(program: Program) -> Iterator[tuple[list[Step], Reduce | No
         else:
             steps.append(item)
     yield steps, None
-
-
-def row_blocks(rows: int) -> Iterator[slice]:
-    """The rows of each task of a batch gradient."""
-    wanted = -(-rows // TASKS // ALIGNED_ROWS) * ALIGNED_ROWS
-    height = min(max(wanted, FEWEST_ROWS), MOST_ROWS)
-    for first in range(0, rows, height):
-        yield slice(first, min(first + height, rows))

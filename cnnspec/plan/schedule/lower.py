@@ -20,6 +20,7 @@ from cnnspec.plan.schedule.partition import divide
 from cnnspec.plan.schedule.tasks import TaskGraph
 from cnnspec.plan.schedule.updates import Gradients
 from cnnspec.plan.state import Training, Weights
+from cnnspec.ranks import ALONE, Exchange
 from cnnspec.target import CLASS, Target
 from cnnspec.workers import Program, WorkerPool
 
@@ -37,13 +38,15 @@ def lower(
     seed: int = 0,
     choices: Choices = BEST,
     pool: ArenaPool | None = None,
+    exchange: Exchange = ALONE,
     observe: Callable[[TaskGraph], None] | None = None,
 ) -> Plan:
     """Make the plan for one batch size; plans with one `pool` share their memory and must not run at once.
 
     `train` needs a loss and a `Training`; `infer` takes a loss to report losses of labelled images. Weights and
     training state belong to the caller, so that plans of several sizes and modes work on the same ones. `observe` sees
-    every task graph before it is bound and may wrap the tasks' steps, to time them.
+    every task graph before it is bound and may wrap the tasks' steps, to time them. With an `exchange` of several ranks
+    a training plan computes this rank's part of the batch, and ends with the update by the gradient of all.
     """
     kernels.load()
     if mode == "train" and (loss is None or training is None):
@@ -51,7 +54,9 @@ def lower(
     graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
     entry = entry or Entry(target=Target("mask") if len(graph.output.shape) == 3 else CLASS)
     loss = loss and loss.fitted(entry.target, graph.output.shape[0])
-    partition = divide(graph, batch, mode, choices)
+    if mode == "infer":
+        exchange = ALONE
+    partition = divide(graph, batch, mode, choices, rank=exchange.rank, ranks=exchange.size)
     if training is not None:
         training.grow(len(partition.shards))
     arrays = Arrays(
@@ -67,7 +72,7 @@ def lower(
         reuse=choices.reuse_memory,
     )
     check = LossCheck(arrays.losses)
-    builder = Builder(arrays, check, forks=workers.forks)
+    builder = Builder(arrays, check, exchange, forks=workers.forks)
 
     def bound(tasks: TaskGraph) -> Program:
         if observe is not None:

@@ -1,13 +1,14 @@
 """How a batch is divided: into shards of its images, or, where it is one shard, into rows of each layer's map.
 
-Both follow from the graph and the batch size alone, never from the number of workers, so that any number of them
-computes the same bits.
+Both follow from the graph and the batch size alone, never from the number of workers or of ranks, so that any number of
+them computes the same bits. Ranks have neighbouring shards each, as evenly as it goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Protocol, cast
 
 from cnnspec.graph import Graph, Node
@@ -31,11 +32,30 @@ def shards_of(batch: int) -> tuple[int, ...]:
     return tuple(batch * (i + 1) // count - batch * i // count for i in range(count))
 
 
+def ranks_of(shards: int, ranks: int) -> tuple[range, ...]:
+    """The shards of each rank; one range of all, which every rank computes, where there are fewer shards than ranks."""
+    if shards < ranks:
+        return (range(shards),)
+    return tuple(range(shards * r // ranks, shards * (r + 1) // ranks) for r in range(ranks))
+
+
+def images_of_ranks(batch: int, ranks: int) -> tuple[slice, ...]:
+    """The images of a batch that each rank computes: its own ones, or all of them."""
+    sizes = shards_of(batch)
+    ends = [0, *accumulate(sizes)]
+    found = tuple(slice(ends[shards.start], ends[shards.stop]) for shards in ranks_of(len(sizes), ranks))
+    return found if len(found) == ranks else found * ranks
+
+
 @dataclass(frozen=True)
 class Partition:
     """How one plan's work is divided."""
 
-    shards: tuple[int, ...]  # images of each
+    batch: int  # images of all shards together
+    shards: tuple[int, ...]  # images of each shard that this rank computes
+    images: slice  # which ones of the batch those are
+    ranks: tuple[range, ...]  # the shards of each rank; one range of all where ranks divide nothing
+    first: int  # the number of this rank's first shard
     stages: tuple[Stage, ...]  # of a forward pass by rows; none where every node is computed whole
     wanted: frozenset[str]  # the values that gradients are computed for
     deferred: frozenset[str]  # the nodes whose parameters' gradients wait in the work queue
@@ -43,16 +63,24 @@ class Partition:
     tied: Mapping[str, str]  # each node that uses tied parameters, and the one of them whose gradient is made last
 
 
-def divide(graph: Graph, batch: int, mode: Mode, choices: Choices = BEST) -> Partition:
+def divide(
+    graph: Graph, batch: int, mode: Mode, choices: Choices = BEST, *, rank: int = 0, ranks: int = 1
+) -> Partition:
     """Divide the work of a batch; `graph` is the one that the mode's passes have left."""
-    shards = shards_of(batch)
-    single, training = len(shards) == 1, mode == "train"
+    sizes = shards_of(batch)
+    of_ranks = ranks_of(len(sizes), ranks)
+    own = of_ranks[rank if len(of_ranks) > 1 else 0]
+    single, training = len(sizes) == 1, mode == "train"
     wanted = differentiated(graph) if training else frozenset[str]()
     learning = [node for node in graph.nodes if node.name in wanted and node.params and node.trainable]
     tied = _tied(learning) if training else {}
     untied = [node for node in learning if node.name not in tied]
     return Partition(
-        shards=shards,
+        batch=batch,
+        shards=sizes[own.start : own.stop],
+        images=images_of_ranks(batch, ranks)[rank],
+        ranks=of_ranks,
+        first=own.start,
         stages=tuple(stages(graph, batch, mode)) if single and choices.divide_rows else (),
         wanted=wanted,
         deferred=frozenset(node.name for node in untied if single and choices.defer_gradients),

@@ -34,10 +34,11 @@ class Updates:
         checked: Task,
         writers: Sequence[Toucher],
         readers: Sequence[Toucher],
+        shards: int,
     ) -> None:
         self.arrays, self.training, self.check, self.checked = arrays, training, check, checked
         self.writers, self.readers = writers, readers  # of the gradient, and of the weights in the backward pass
-        self.shards = len(arrays.partition.shards)
+        self.shards = shards  # whose gradients are still to be added
 
     def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Toucher]:
         """Add a task for each chunk; nodes `apart` have chunks of their own. Return the tasks that come last."""
@@ -87,7 +88,7 @@ class Updates:
         ]
 
     def _whole(self, chunk: Chunk) -> bool:
-        """Whether the first shard's gradient is that of all: there is one shard, or it was made for all at once."""
+        """Whether the first shard's gradient is that of all: there is one to add, or it was made for all at once."""
         weights, graph = self.arrays.weights, self.arrays.graph
         at_once = (
             weights.ranges(graph.node(name))[parameter]

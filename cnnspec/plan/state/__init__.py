@@ -1,8 +1,8 @@
 """What outlives a plan: parameters and running statistics, gradients, the optimizer's slots, averages, the clock."""
 
-from cnnspec.plan.state.all_reduce import tree_sum
+from cnnspec.plan.state.all_reduce import AllReduce, tree_sum
 from cnnspec.plan.state.parameters import Weights
 from cnnspec.plan.state.random import Stream
 from cnnspec.plan.state.training import Chunk, Training
 
-__all__ = ["Chunk", "Stream", "Training", "Weights", "tree_sum"]
+__all__ = ["AllReduce", "Chunk", "Stream", "Training", "Weights", "tree_sum"]

@@ -1,20 +1,36 @@
-"""Sums over shards in one fixed binary tree, so that the result does not depend on who adds."""
+"""Sums over shards in one fixed binary tree, so that the result does not depend on who adds.
+
+The leaves of the tree are all shards of a batch. Where ranks divide them, each one adds the nodes of the tree that lie
+within its own shards, the blocks; when all have exchanged their blocks, each one adds those in the order of the same
+tree.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Step
+from cnnspec.ranks import Exchange
 
 
-def tree_sum(arrays: Sequence[Array]) -> Step:
-    """Add arrays into the first one: neighbours, then neighbours' neighbours, ((0 + 1) + (2 + 3)) + ..."""
+def tree_sum(arrays: Sequence[Array], starts: Sequence[int] | None = None) -> Step:
+    """Add arrays into the first one: neighbours, then neighbours' neighbours, ((0 + 1) + (2 + 3)) + ...
+
+    An array may be the sum of several leaves of the tree, from one of `starts` to the next.
+    """
+    left = dict(zip(range(len(arrays)) if starts is None else starts, arrays, strict=True))
+    last = max(left, default=0)
     pairs: list[tuple[Array, Array]] = []
     distance = 1
-    while distance < len(arrays):
-        pairs += [(arrays[i], arrays[i + distance]) for i in range(0, len(arrays) - distance, 2 * distance)]
+    while distance <= last:
+        for i in range(0, last + 1 - distance, 2 * distance):
+            if i in left and i + distance in left:
+                pairs.append((left[i], left.pop(i + distance)))
         distance *= 2
 
     def step() -> None:
@@ -22,3 +38,70 @@ def tree_sum(arrays: Sequence[Array]) -> Step:
             np.add(target, other, out=target)
 
     return step
+
+
+def blocks(shards: range, count: int) -> list[range]:
+    """The fewest nodes of the tree over `count` shards that make up some neighbouring ones.
+
+    A node begins at a multiple of the power of two that is its length, but for the last one, which may be shorter.
+    """
+    found = []
+    start = shards.start
+    while start < shards.stop:
+        length = 1
+        while start % (2 * length) == 0 and length < count and min(start + 2 * length, count) <= shards.stop:
+            length *= 2
+        found.append(range(start, min(start + length, shards.stop)))
+        start = found[-1].stop
+    return found
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Sums over all shards of a batch, of which every rank has some neighbouring ones."""
+
+    ranks: Sequence[range]  # the shards of each rank
+    exchange: Exchange
+
+    @property
+    def own(self) -> range:
+        """The shards of this rank."""
+        return self.ranks[self.exchange.rank if self.divided else 0]
+
+    @property
+    def divided(self) -> bool:
+        """Whether several ranks have shards of their own."""
+        return len(self.ranks) > 1
+
+    @property
+    def blocks(self) -> list[list[range]]:
+        """The blocks of each rank."""
+        return [blocks(shards, self.ranks[-1].stop) for shards in self.ranks]
+
+    def within(self, arrays: Sequence[Array]) -> dict[int, list[Array]]:
+        """This rank's arrays, one a shard, by the block that they belong to, which its first shard names."""
+        first = self.own.start
+        return {
+            block.start: list(arrays[block.start - first : block.stop - first])
+            for block in blocks(self.own, self.ranks[-1].stop)
+        }
+
+    def steps(self, arrays: Sequence[Array]) -> list[Step]:
+        """Steps that make the first of this rank's arrays the sum over all shards; one process runs them."""
+        if not self.divided:
+            return [tree_sum(arrays)] if len(arrays) > 1 else []
+        starts = [[block.start for block in of_rank] for of_rank in self.blocks]
+        counts = [len(of_rank) * arrays[0].size for of_rank in starts]
+        gathered = np.empty(sum(counts), arrays[0].dtype)
+        parts = list(gathered.reshape(-1, *arrays[0].shape))
+        first = sum(len(of_rank) for of_rank in starts[: self.exchange.rank])
+        found: list[Step] = []
+        for part, members in zip(parts[first:], self.within(arrays).values(), strict=False):
+            found += [tree_sum(members), copy(members[0], part)]
+        finish = tree_sum(parts, [start for of_rank in starts for start in of_rank])
+        return [
+            *found,
+            partial(self.exchange.gather, gathered, counts),
+            finish,
+            copy(parts[0], arrays[0]),
+        ]

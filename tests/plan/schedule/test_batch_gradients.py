@@ -8,7 +8,7 @@ import pytest
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Choices, Training, Weights, lower
-from cnnspec.plan.schedule.build import row_blocks
+from cnnspec.plan.schedule.batch_gradients import row_blocks
 from cnnspec.plan.schedule.partition import divide
 from cnnspec.spec import loads
 from cnnspec.workers import WorkerPool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from cnnspec.optim.optimizers import Adam
 from cnnspec.optim.settings import Clip
 from cnnspec.plan import Training, Weights, lower
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
+from cnnspec.ranks import Alone
 from cnnspec.spec import load
 from cnnspec.workers import WorkerPool
 from tests.plan.graphs import graphs
@@ -33,13 +34,35 @@ class Forking(WorkerPool):
     forks = True
 
 
-def observed(graph: Graph, count: int, mode: Mode, training: Callable[[Weights], Training]) -> list[TaskGraph]:
+class Silent(Alone):
+    """The first of several ranks, whom the others tell nothing."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
+        """Leave what was there."""
+
+
+def observed(
+    graph: Graph, count: int, mode: Mode, training: Callable[[Weights], Training], ranks: int = 1
+) -> list[TaskGraph]:
     """All task graphs of a plan."""
     found: list[TaskGraph] = []
     weights = Weights(graph, 0.1)
     state = training(weights) if mode == "train" else None
     loss = SoftmaxCrossEntropy()
-    plan = lower(graph, count, mode, weights, Forking(1), loss=loss, training=state, observe=found.append)
+    plan = lower(
+        graph,
+        count,
+        mode,
+        weights,
+        Forking(1),
+        loss=loss,
+        training=state,
+        exchange=Silent(ranks),
+        observe=found.append,
+    )
     plan.compute()
     return found
 
@@ -72,10 +95,10 @@ def test_tasks_that_may_run_at_once_touch_nothing_in_common(
 
 
 @pytest.mark.parametrize("spec", ["lenet", "resnet20"])
-@pytest.mark.parametrize("count", [4, 64])
-def test_those_of_real_networks_neither(spec: str, count: int) -> None:
+@pytest.mark.parametrize(("count", "ranks"), [(4, 1), (64, 1), (160, 2)])
+def test_those_of_real_networks_neither(spec: str, count: int, ranks: int) -> None:
     graph = build(load(f"specs/{spec}.yaml"))
-    for tasks in observed(graph, count, "train", TRAININGS[0]):
+    for tasks in observed(graph, count, "train", TRAININGS[0], ranks):
         assert conflicts(tasks) == []
 
 
