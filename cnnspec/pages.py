@@ -13,7 +13,7 @@ from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
-from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, TrainSettings
+from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, RateFactors, TrainSettings
 from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
@@ -26,6 +26,7 @@ SECTIONS: dict[str, type[Declaration]] = {
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoints,
     "clip": Clip,
+    "rate_factors": RateFactors,
     "data": DataSettings,
     "validation": Validation,
 }
@@ -51,8 +52,10 @@ Fields:
       what is added to the input
   shortcut: one of {", ".join(SHORTCUTS)} (default auto)
       how the input gets there; none leaves the body as it is, if_same too where the shape changes
-  trainable: true or false (default true)
+  trainable: true, false, or {{from: epoch, until: epoch}} (default true)
       false keeps the parameters inside as they start
+  rate_factor: a number above 0 (default 1)
+      by what the learning rate is multiplied for all that is inside
 
 Shape: that of the body.
 
@@ -65,8 +68,10 @@ Fields:
       each reads the same input
   merge: one of {", ".join(MERGES)} (default concat)
       how their outputs become one
-  trainable: true or false (default true)
+  trainable: true, false, or {{from: epoch, until: epoch}} (default true)
       false keeps the parameters inside as they start
+  rate_factor: a number above 0 (default 1)
+      by what the learning rate is multiplied for all that is inside
 
 Shape: with concat the channels of all branches, with add and multiply that of every branch.
 

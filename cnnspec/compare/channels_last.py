@@ -158,6 +158,8 @@ def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor
 def decays(graph: Graph, optimizer: Optimizer) -> dict[str, float]:
     """The weight decay of every parameter that is trained, by name."""
     found = {}
+    if any(node.rate_factor != 1 for node in graph.nodes):
+        raise RunError("no counterpart of rate_factor is known here", "leave it out, or race against torch")
     for node in graph.nodes:
         own = optimizer.weight_decay if node.weight_decay is None else node.weight_decay
         for name, parameter in () if node.share or not node.trainable else node.params.items():

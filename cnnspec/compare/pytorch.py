@@ -79,16 +79,19 @@ def _attribute(key: str) -> str:
 
 
 def optimizer(network: Any, graph: Graph, settings: Optimizer) -> Any:
-    """PyTorch's optimizer with the same settings, and weight decay where this library applies it."""
+    """PyTorch's optimizer with the same settings; weight decay and factors of the rate as this library applies them."""
     library, chosen = torch(), settings.type_name
-    groups: dict[float, list[Tensor]] = {}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
     for node in graph.nodes:
         own = settings.weight_decay if node.weight_decay is None else node.weight_decay
         for name, parameter in () if node.share or not node.trainable else node.params.items():
             tensor = getattr(network, _attribute(f"{node.name}.{name}"))
-            groups.setdefault(own if parameter.decays else 0.0, []).append(tensor)
-    parameters = [{"params": tensors, "weight_decay": decay} for decay, tensors in groups.items()]
+            groups.setdefault((own if parameter.decays else 0.0, node.rate_factor), []).append(tensor)
     fields: Any = settings
+    parameters = [
+        {"params": tensors, "weight_decay": decay, "lr": fields.learning_rate * factor}
+        for (decay, factor), tensors in groups.items()
+    ]
     if chosen in ("sgd", "momentum", "nesterov"):
         return library.optim.SGD(
             parameters, lr=fields.learning_rate, momentum=fields.momentum, nesterov=fields.nesterov

@@ -11,6 +11,7 @@ from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
+from cnnspec.period import ALWAYS
 from cnnspec.shapes import MARGINS, Shape, ShapeError, text
 from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
@@ -162,7 +163,7 @@ class _Builder:
         name = f"{entry.name}.{activation.type_name}"
         self.claim(name, _Claim(f"the activation of {entry.layer.type_name} '{entry.name}'", entry.place))
         share = f"{entry.share}.{activation.type_name}" if entry.as_block else None
-        return self.add(name, activation, (value,), entry.place, trainable=entry.trainable, share=share)
+        return self.add(name, activation, (value,), entry.place, trained=entry, share=share)
 
     def margin(self, entry: LayerEntry, sources: tuple[str, ...]) -> tuple[str, ...]:
         """Add the margin of its own pixels that a convolution gives its map; return what the convolution reads."""
@@ -215,12 +216,12 @@ class _Builder:
         name = f"{entry.name}.shortcut"
         self.claim(name, _Claim(f"the projection of residual '{entry.name}'", entry.place))
         share = entry.share and f"{entry.share}.shortcut"
-        value = self.add(name, layer, (source,), entry.place, trainable=entry.trainable, share=share)
+        value = self.add(name, layer, (source,), entry.place, trained=entry, share=share)
         if normalised:
             name, norm = f"{name}.batch_norm", create("layer", "batch_norm")
             self.claim(name, _Claim(f"the normalisation in the projection of residual '{entry.name}'", entry.place))
             share = share and f"{share}.batch_norm"
-            value = self.add(name, norm, (value,), entry.place, trainable=entry.trainable, share=share)
+            value = self.add(name, norm, (value,), entry.place, trained=entry, share=share)
         return value
 
     def inside(self, name: str) -> Iterator[Node]:
@@ -235,10 +236,13 @@ class _Builder:
         place: Place,
         entry: LayerEntry | None = None,
         *,
-        trainable: bool = True,
+        trained: LayerEntry | ResidualEntry | None = None,
         share: str | None = None,
     ) -> str:
-        """Add one node and infer its shape; return the name of its value, which is the node's."""
+        """Add one node and infer its shape; return the name of its value, which is the node's.
+
+        It is trained as `entry` or `trained` says, with the parameters of `share`, if any.
+        """
         if len(name) > LONGEST_PATH:
             message = f"a name of {len(name):,} characters, with those of the blocks around: expected {LONGEST_PATH:,}"
             self.too_large(message, place, "choose shorter ids")
@@ -261,11 +265,13 @@ class _Builder:
             self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
         params = layer.params(*known)
         if entry:
-            share, trainable = entry.share, entry.trainable
+            share, trained = entry.share, entry
+        period, factor = (trained.period, trained.rate_factor) if trained else (ALWAYS, 1.0)
         if not params and (entry is None or entry.as_block):
             share = None
         if share:  # what is tied is trained where the owner's parameters are
-            trainable = all(node.trainable for node in self.nodes if node.name == share)
+            owner = next((node for node in self.nodes if node.name == share), None)
+            period, factor = (owner.period, owner.rate_factor) if owner else (period, factor)
             if not self.can_share(name, layer, params, share, place):
                 return name
         self.nodes.append(
@@ -279,7 +285,8 @@ class _Builder:
                 state=layer.state(*known),
                 macs=layer.cost(*known),
                 weight_decay=entry.weight_decay if entry else None,
-                trainable=trainable,
+                period=period,
+                rate_factor=factor,
                 share=share,
                 place=place,
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cnnspec.layers.base import Layer, Parameter, State
+from cnnspec.period import ALWAYS, NEVER, Period
 from cnnspec.shapes import Shape, size
 from cnnspec.spec.place import Place
 
@@ -25,7 +26,8 @@ class Node:
     state: Mapping[str, State] = field(default_factory=dict)
     macs: int = 0  # of one image's forward pass
     weight_decay: float | None = None  # None: the optimizer's
-    trainable: bool = True
+    period: Period = ALWAYS  # in which it is trained
+    rate_factor: float = 1.0  # of the learning rate
     share: str | None = None  # the node whose parameters it uses
     keys: Mapping[str, str] = field(default_factory=dict)  # the array of each parameter, such as conv2d_1.weight
     place: Place | None = None  # where the spec says it; None in graphs made by hand
@@ -35,6 +37,11 @@ class Node:
         if not self.keys:
             owner = self.share or self.name
             object.__setattr__(self, "keys", {name: f"{owner}.{name}" for name in self.params})
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes its parameters, at some time."""
+        return self.period != NEVER
 
     @property
     def parameter_count(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from cnnspec.diagnostics import Span
 from cnnspec.fields import Declaration, options
 from cnnspec.graph.node import Graph, Node
 from cnnspec.optim.settings import UNITS
+from cnnspec.period import Period
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
 from cnnspec.spec.reader import scalar
@@ -136,12 +138,18 @@ def node_options(node: Node) -> dict[str, Any]:
     if node.weight_decay is not None:
         made["weight_decay"] = node.weight_decay
     if node.share:
-        made["share"] = node.share
-    made["trainable"] = node.trainable
+        return {**made, "share": node.share}
+    made["trainable"] = node.trainable and (_bounds(node.period) or True)
+    made["rate_factor"] = node.rate_factor
     return made
 
 
-UNSAID = {"trainable": True}  # options that need not be written out
+UNSAID = {"trainable": True, "rate_factor": 1.0}  # options that need not be written out
+
+
+def _bounds(period: Period) -> dict[str, float]:
+    bounds = {"from": period.start, "until": period.stop}
+    return {name: bound for name, bound in bounds.items() if 0 < bound < inf}
 
 
 def _fields(declaration: Declaration) -> dict[str, Any]:

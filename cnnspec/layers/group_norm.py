@@ -22,6 +22,7 @@ class ImageNorm(Layer):
     weight_init: Annotated[InitializerField, "how the scale starts"] = "ones"
     bias_init: Annotated[InitializerField, "how the shift starts"] = "zeros"
 
+    normalises: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
 
     def count(self, channels: int) -> int:

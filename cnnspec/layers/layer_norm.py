@@ -74,6 +74,7 @@ class RmsNorm(Layer):
     epsilon: Annotated[PositiveNumber, "added to the mean of squares"] = 1e-6
     weight_init: Annotated[InitializerField, "how the scale starts"] = "ones"
 
+    normalises = True
     in_place = True
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:

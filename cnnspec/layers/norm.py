@@ -44,6 +44,7 @@ class BatchNorm(Layer):
     weight_init: Annotated[InitializerField, "how the scale starts"] = "ones"
     bias_init: Annotated[InitializerField, "how the shift starts"] = "zeros"
 
+    normalises = True
     batch_statistics = True
     normalises_channels = True
     retains = frozenset({"x"})

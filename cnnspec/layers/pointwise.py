@@ -13,7 +13,17 @@ from cnnspec.fields import Number, Schema
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.activation import Activation
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Program, RowReads, batch_shape
+from cnnspec.layers.base import (
+    Backward,
+    Initializer,
+    Layer,
+    Mode,
+    Operands,
+    Parameter,
+    Program,
+    RowReads,
+    batch_shape,
+)
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
 
@@ -141,7 +151,7 @@ Coefficients = Annotated[
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Initializer):
     """Starts a parameter at the values of a spec."""
 
     values: tuple[float, ...]

@@ -48,6 +48,15 @@ class Clip(Declaration):
     value: Annotated[PositiveNumber | None, "every number is cut to this on both sides"] = None
 
 
+class RateFactors(Declaration):
+    """By what the learning rate is multiplied, by kind of parameter; the `rate_factor` of a layer multiplies that."""
+
+    kind: ClassVar[str] = "section"
+    weight: Annotated[PositiveNumber, "of filters, dense weights and the like"] = 1.0
+    bias: Annotated[PositiveNumber, "of biases, but for those of normalisation"] = 1.0
+    norm: Annotated[PositiveNumber, "of scale and shift of normalisation"] = 1.0
+
+
 class EarlyStopping(Declaration):
     """Ends training when a metric has not become better for `patience` epochs."""
 
@@ -81,6 +90,7 @@ class TrainSettings(Declaration):
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
     top_k: Annotated[PositiveInt, "likeliest classes that the metric top_k looks among"] = 5
+    rate_factors: Annotated[RateFactors, "learning rates of weights, biases and normalisation"] = RateFactors()
     clip: Annotated[Clip, "bounds on the gradient"] = Clip()
     accumulate: Annotated[PositiveInt, "steps whose gradients make one update"] = 1
     ema: Annotated[

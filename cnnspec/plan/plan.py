@@ -64,15 +64,16 @@ class Plan:
         self.compute()
         self.workers.run(self._programs.score)
 
-    def step(self, rate: float) -> None:
+    def step(self, rate: float, moment: float = 0.0) -> None:
         """Run one step of training at a learning rate: all shards' gradients, their sum and, if it is due, the update.
 
+        `moment` counts the passes over the training images so far: it decides what is trained for a part of them only.
         A loss that is not a number, or infinite, leaves the weights as they were.
         """
         assert self.training is not None
         assert self._check is not None
         self._prepare()
-        due = self.training.begin(rate)
+        due = self.training.begin(rate, moment)
         self.workers.run(self._programs.update if due else self._programs.accumulate)
         self.weights.version += 1  # of the running statistics, which every pass changes, and of the parameters
         if due and self._check.finite:

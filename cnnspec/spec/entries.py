@@ -1,10 +1,11 @@
-"""What holds for all entries of a list at once: that they are frozen, or tied to those of another use of a block."""
+"""What holds for all entries of a list at once: when and how fast they are trained, and what they are tied to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from cnnspec.period import Period
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
 
 
@@ -20,17 +21,23 @@ def every(entries: Iterable[Entry]) -> Iterator[Entry]:
                     yield from every(branch)
 
 
-def frozen(entry: Entry) -> Entry:
-    """The same without training, and so all that is in it."""
+def trained(entry: Entry, period: Period, factor: float) -> Entry:
+    """The same trained within a period, at a factor of the rate, on top of what is said inside of it."""
+
+    def all_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        return tuple(trained(inner, period, factor) for inner in entries)
+
     match entry:
         case LayerEntry():
-            return entry if entry.share else replace(entry, trainable=False)
+            within, rate = entry.period.within(period), entry.rate_factor * factor
+            return entry if entry.share else replace(entry, period=within, rate_factor=rate)
         case BlockEntry():
-            return replace(entry, body=tuple(map(frozen, entry.body)))
+            return replace(entry, body=all_of(entry.body))
         case ResidualEntry():
-            return replace(entry, body=tuple(map(frozen, entry.body)), trainable=False)
+            within, rate = entry.period.within(period), entry.rate_factor * factor
+            return replace(entry, body=all_of(entry.body), period=within, rate_factor=rate)
         case ParallelEntry():
-            return replace(entry, branches=tuple(tuple(map(frozen, branch)) for branch in entry.branches))
+            return replace(entry, branches=tuple(map(all_of, entry.branches)))
 
 
 def tied(entry: Entry, prefix: str, owner: str) -> Entry:

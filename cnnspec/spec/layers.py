@@ -8,12 +8,13 @@ from typing import NoReturn
 
 from cnnspec import registry
 from cnnspec.diagnostics import Fix, Span, SpecError
-from cnnspec.fields import NonNegativeNumber, create
+from cnnspec.fields import NonNegativeNumber, PositiveNumber, create
 from cnnspec.layers.base import Layer
+from cnnspec.period import ALWAYS, NEVER, Period
 from cnnspec.spec.arriving import Unknown, shape_after
 from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
-from cnnspec.spec.entries import every, frozen, tied
+from cnnspec.spec.entries import every, tied, trained
 from cnnspec.spec.expand import Scope, filled
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry
@@ -24,10 +25,11 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, pla
 from cnnspec.spec.typed import Typing
 
 COMMON = ("id", "type", "from", "when")
-OPTIONS = ("weight_decay", "trainable", "share")
+TRAINING = ("trainable", "rate_factor")
+OPTIONS = ("weight_decay", *TRAINING, "share")
 NESTED = ("body", "branches", "layers")
-USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", "trainable", "share")
-GROUP = ("when", "layers", "trainable")
+USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", *TRAINING, "share")
+GROUP = ("when", "layers", *TRAINING)
 SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply", "subtract", "maximum", "minimum")
 MOST_LAYERS = 2_000  # with blocks expanded
@@ -93,7 +95,8 @@ class LayersBuilder(References):
             item = item.without("when")
             made = self.nested(item, scope, names, where, chain)
             if made is not None:
-                return made if self.trainable(item, where) else [frozen(entry) for entry in made]
+                period, factor = self.period(item, where), self.rate_factor(item, where)
+                return made if (period, factor) == (ALWAYS, 1) else [trained(entry, period, factor) for entry in made]
         return [self.layer(item, names, where)]
 
     def spelt_out(self, item: Tree) -> Tree:
@@ -120,10 +123,34 @@ class LayersBuilder(References):
             return [self.split(item, names, where)]
         return None
 
-    def trainable(self, item: Mapping, where: Where) -> bool:
-        """Whether training changes what an item makes."""
-        given = item.get("trainable")
-        return True if given is None else bool(self.typing.value(bool, given, where.down("trainable")))
+    def period(self, item: Mapping, where: Where) -> Period:
+        """When training changes what an item makes: `trainable` is true, false, or says from and until which epoch."""
+        given, where = item.get("trainable"), where.down("trainable")
+        if given is None:
+            return ALWAYS
+        if not isinstance(given, Mapping):
+            return ALWAYS if self.typing.value(bool, given, where) else NEVER
+        self.typing.known_keys(given, ("from", "until"), where, "key of trainable")
+        bounds = {
+            key: self.typing.value(NonNegativeNumber, given.values[key], where.down(key))
+            for key in ("from", "until")
+            if key in given.values
+        }
+        period = Period(bounds.get("from", ALWAYS.start), bounds.get("until", ALWAYS.stop))
+        if not period.start < period.stop:
+            message = f"trainable: expected from below until, got from {period.start:g} until {period.stop:g}"
+            raise self.findings.error("invalid-value", message, given.span, where, help="write trainable: {until: 3}")
+        return period
+
+    def rate_factor(self, item: Mapping, where: Where) -> float:
+        """By what the learning rate is multiplied for what an item makes."""
+        given, where = item.get("rate_factor"), where.down("rate_factor")
+        if given is None:
+            return 1.0
+        if plain(given) == 0 and not isinstance(plain(given), bool):
+            message, help = "rate_factor: expected a number above 0, got 0", "write trainable: false"
+            raise self.findings.error("invalid-value", message, given.span, where, help=help)
+        return float(self.typing.value(PositiveNumber, given, where))
 
     def layer(self, item: Tree, names: LayerNames, where: Where) -> LayerEntry:
         """Make the entry of one layer; Wrong where it cannot be used."""
@@ -152,7 +179,8 @@ class LayersBuilder(References):
         layer: Layer = self.typing.create(cls, body, where, common=(*COMMON, *OPTIONS))
         inputs = self.inputs(item, names, where)
         decay = item.get("weight_decay")
-        trainable, share = self.trainable(item, where), self.shared(item, names, where)
+        period, factor = self.period(item, where), self.rate_factor(item, where)
+        share = self.shared(item, names, where)
         place = place_of(item, where)
         name, named = self.name(item, kind.value, names, where)
         self.made(name, shape_after(layer, self.shapes_of(inputs, names), name, place), names)
@@ -165,7 +193,8 @@ class LayersBuilder(References):
             weight_decay=None
             if decay is None
             else self.typing.value(NonNegativeNumber, decay, where.down("weight_decay")),
-            trainable=trainable,
+            period=period,
+            rate_factor=factor,
             share=share,
         )
 
@@ -187,7 +216,7 @@ class LayersBuilder(References):
         if isinstance(given, Items):
             message = "share: expected the id of one layer, got a list"
             raise self.findings.error("invalid-value", message, given.span, where.down("share"))
-        for key in ("trainable", "weight_decay"):
+        for key in (*TRAINING, "weight_decay"):
             if key in item.values:
                 message = f"{key}: that of the layer whose parameters are shared holds here too"
                 help = "write it there, and leave it out here"
@@ -199,7 +228,7 @@ class LayersBuilder(References):
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
         """Make the entry of a residual: its body and its shortcut."""
-        keys = ("type", "id", "from", "body", "shortcut", "trainable")
+        keys = ("type", "id", "from", "body", "shortcut", *TRAINING)
         meant = self.typing.known_keys(item, keys, where, "key of residual", "layer key")
         inputs = self.single(item, names, where)
         name, named = self.name(item, "residual", names, where)
@@ -218,7 +247,7 @@ class LayersBuilder(References):
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
         """Make the entry of parallel branches and of how they merge."""
-        keys = ("type", "id", "from", "branches", "merge", "trainable")
+        keys = ("type", "id", "from", "branches", "merge", *TRAINING)
         meant = self.typing.known_keys(item, keys, where, "key of parallel", "layer key")
         inputs = self.single(item, names, where)
         name, named = self.name(item, "parallel", names, where)
@@ -395,10 +424,11 @@ class LayersBuilder(References):
                 help = "write repeat: 3 beside it, or share: ID of another use of the block"
                 raise self.findings.error("share-mismatch", message, given.span, where, help=help)
             return None
-        if "trainable" in item.values:
-            message = "trainable: that of the use whose parameters are shared holds here too"
-            help, span = "write it there, and leave it out here", item.keys["trainable"]
-            raise self.findings.error("share-mismatch", message, span, where, help=help)
+        for key in TRAINING:
+            if key in item.values:
+                message = f"{key}: that of the use whose parameters are shared holds here too"
+                help, span = "write it there, and leave it out here", item.keys[key]
+                raise self.findings.error("share-mismatch", message, span, where, help=help)
         name, *more = self.references(given, names, where)
         if more or self.instances.get(name, ("",))[0] != called:
             message = f"share: '{name}' is no use of block '{called}'"

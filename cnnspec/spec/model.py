@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import Diagnostic
+from cnnspec.period import ALWAYS, Period
 from cnnspec.plugins import Plugin
 from cnnspec.shapes import Shape
 from cnnspec.spec.place import Place
@@ -28,7 +29,8 @@ class LayerEntry:
     inputs: tuple[str, ...] | None = None
     named: bool = False  # whether the file gave the id
     weight_decay: float | None = None
-    trainable: bool = True
+    period: Period = ALWAYS  # in which it is trained
+    rate_factor: float = 1.0  # of the learning rate
     share: str | None = None  # the layer whose parameters it uses
     as_block: bool = False  # whether a whole block is tied, of which some layers have no parameters
 
@@ -43,7 +45,8 @@ class ResidualEntry:
     place: Place
     inputs: tuple[str, ...] | None = None
     named: bool = False
-    trainable: bool = True  # of the projection; the layers of the body say it themselves
+    period: Period = ALWAYS  # in which the projection is trained; the layers of the body say it themselves
+    rate_factor: float = 1.0  # of the projection's learning rate
     share: str | None = None  # the residual whose projection it uses
 
 

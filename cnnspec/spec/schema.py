@@ -22,9 +22,25 @@ from cnnspec.spec.words import elsewhere
 ANNOTATION: Json = {"pattern": "^x-"}
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
 REFERENCE: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-FREEZE: Json = {
-    "anyOf": [{"type": "boolean"}, VARIABLE],
-    "description": "false keeps the parameters as they start, all that are inside",
+_MOMENT: Json = {"anyOf": [{"type": "number", "minimum": 0}, VARIABLE]}
+TRAINING: Json = {
+    "trainable": {
+        "anyOf": [
+            {"type": "boolean"},
+            {
+                "type": "object",
+                "properties": {"from": _MOMENT, "until": _MOMENT},
+                "additionalProperties": False,
+            },
+            VARIABLE,
+        ],
+        "description": "false keeps the parameters as they start, all that are inside; {from: 2, until: 5} trains them "
+        "after 2 epochs and before 5 are over",
+    },
+    "rate_factor": {
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0}, VARIABLE],
+        "description": "by what the learning rate is multiplied here",
+    },
 }
 COMMON: Json = {
     "id": {"type": "string", "description": "the layer's name"},
@@ -32,7 +48,7 @@ COMMON: Json = {
     "when": {"description": "leaves the layer out where false"},
     "weight_decay": {"type": "number", "minimum": 0, "description": "instead of the optimizer's"},
     "share": {"type": "string", "description": "id of a layer above whose parameters are used here too"},
-    "trainable": FREEZE,
+    **TRAINING,
 }
 
 
@@ -153,7 +169,7 @@ def _layer() -> Json:
         "id": {},
         "from": REFERENCE,
         "when": {},
-        "trainable": FREEZE,
+        **TRAINING,
     }
     nested = [
         {
@@ -202,7 +218,7 @@ def _layer() -> Json:
             },
         }
     )
-    group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, "trainable": FREEZE}, ("layers",))
+    group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, **TRAINING}, ("layers",))
     typed: Json = {
         "properties": {"type": {"enum": [*names, "residual", "parallel", "split"]}},
         "required": ["type"],

@@ -300,7 +300,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "keep_prob": "write rate: 1 - keep_prob, the share that is dropped",
         "frozen": "write trainable: false",
         "freeze": "write trainable: false",
-        "lr_mult": "trainable: false is a rate of 0; others follow the optimizer's",
+        "lr_mult": "write rate_factor: 0.1; a rate of 0 is trainable: false",
         "align_corners": "leave it out: corners are not aligned",
         "recompute_scale_factor": "leave it out",
     },

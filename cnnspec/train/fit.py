@@ -211,7 +211,7 @@ class _Pass:
         if plan.labels.ndim == batch.targets.ndim:
             plan.labels[...] = self.model.target.scaled(batch.targets)
         rate = self.rate(position.done, fallen)
-        plan.step(rate)
+        plan.step(rate, self.moment(position.done))
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
             raise self.diverged(loss, batch, rate)
@@ -228,9 +228,12 @@ class _Pass:
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the step of an epoch that follows `done` others."""
-        moment = self.position.epoch - 1 + done / self.steps
-        factor = self.settings.schedule.factor(moment, self.settings.epochs)
+        factor = self.settings.schedule.factor(self.moment(done), self.settings.epochs)
         return float(self.settings.optimizer.learning_rate * factor * fallen)
+
+    def moment(self, done: int) -> float:
+        """The passes behind the step of an epoch that follows `done` others."""
+        return self.position.epoch - 1 + done / self.steps
 
     def diverged(self, loss: float, batch: Batch, rate: float) -> RunError:
         became = "not a number" if math.isnan(loss) else "infinite"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import batch_shape
 from cnnspec.optim.optimizers import Sgd
-from cnnspec.optim.settings import Clip
+from cnnspec.optim.settings import Clip, RateFactors
+from cnnspec.period import ALWAYS, NEVER
 from cnnspec.plan.single import bind_single
 from cnnspec.plan.state import Stream
 from cnnspec.shapes import Shape
@@ -109,8 +111,12 @@ def _error(
 def _whole(spec: Spec, graph: Graph, images: int) -> Check:
     """The parameters' gradient as one step of plain descent at rate 1 takes it off them, in the plan that trains."""
     assert spec.train is not None
-    plain = spec.train.but(optimizer=Sgd(learning_rate=1.0), clip=Clip(), accumulate=1, ema=None)
-    nodes = tuple(dataclasses.replace(node, weight_decay=0.0) for node in graph.nodes)
+    rule: dict[str, Any] = {"optimizer": Sgd(learning_rate=1.0), "rate_factors": RateFactors()}
+    plain = spec.train.but(**rule, clip=Clip(), accumulate=1, ema=None)
+    nodes = tuple(
+        dataclasses.replace(node, weight_decay=0.0, rate_factor=1.0, period=ALWAYS if node.trainable else NEVER)
+        for node in graph.nodes
+    )
     network = Network(dataclasses.replace(spec, train=plain), dataclasses.replace(graph, nodes=nodes), dtype="float64")
     assert network.training is not None
     plan = network.plan(images, "train", "float64")

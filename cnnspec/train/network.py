@@ -16,6 +16,7 @@ from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
+from cnnspec.optim.settings import RateFactors
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
 from cnnspec.plan.memory.forecast import require_parameter_memory
 from cnnspec.shapes import ShapeError
@@ -47,7 +48,8 @@ class Network:
             len(settings.optimizer.slots()) + (settings.accumulate > 1) + (settings.ema is not None) if settings else 0
         )
         require_parameter_memory(graph, 1 + slots, np.dtype(dtype).itemsize)
-        self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype)
+        factors = settings.rate_factors if settings else RateFactors()
+        self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype, factors)
         with one_blas_thread:
             self.weights.initialise(spec.seed)
         self.threads = threads or available_cores()

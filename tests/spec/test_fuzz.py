@@ -190,7 +190,7 @@ def errors(text: str) -> list[Diagnostic]:
     return []
 
 
-LAYER = ("id", "type", "from", "when", "weight_decay", "trainable", "share")
+LAYER = ("id", "type", "from", "when", "weight_decay", "trainable", "rate_factor", "share")
 HEAD = "cnnspec: 1\ninput: [3, 8, 8]\n"
 
 

@@ -27,7 +27,7 @@ name: net
 seed: 4
 input: [1, 8, 8]
 layers:
-  - {type: conv2d, filters: 6, kernel_size: 3, padding: same, bias: none}
+  - {type: conv2d, filters: 6, kernel_size: 3, padding: same, bias: none, trainable: {from: 1, until: 3}}
   - batch_norm
   - relu
   - {type: dropout, rate: 0.2}
@@ -39,6 +39,7 @@ train:
   batch_size: 32
   optimizer: {type: adam, learning_rate: 0.002}
   schedule: {type: cosine, warmup: 1}
+  rate_factors: {bias: 2}
   clip: {norm: 1.0}
   accumulate: 2
   ema: 0.9

@@ -10,10 +10,13 @@ import numpy as np
 
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
+from cnnspec.optim.settings import RateFactors
+from cnnspec.period import ALWAYS, Period
 from cnnspec.shapes import Shape
 from cnnspec.workers import shared
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
+NO_FACTORS = RateFactors()
 LARGE = 1 << 14  # elements: a parameter that is worth an update of its own, as soon as its gradient is there
 
 
@@ -37,42 +40,59 @@ class Slot:
         return self.start + prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Rule:
+    """How some parameters are trained: what is alike for all of a segment."""
+
+    weight_decay: float = 0.0
+    rate_factor: float = 1.0  # of the learning rate
+    period: Period = ALWAYS  # in which they are trained
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The part of the flat array that one weight decay applies to."""
+    """The part of the flat array that one rule applies to."""
 
     start: int
     stop: int
-    weight_decay: float
+    rule: Rule
 
 
 class Weights:
     """The parameters and running statistics of a network; the only arrays that outlive a plan.
 
-    Parameters lie in the order of their weight decay, so that the optimizer works on few long segments. Those that no
+    Parameters lie in the order of their rules, so that the optimizer works on few long segments. Those that no
     gradient reaches, as they are frozen or the output does not depend on them, come last, outside of every segment.
     """
 
-    def __init__(self, graph: Graph, weight_decay: float = 0.0, dtype: str = "float32") -> None:
-        groups: dict[float | None, list[tuple[Node, str, Shape]]] = {}
+    def __init__(
+        self,
+        graph: Graph,
+        weight_decay: float = 0.0,
+        dtype: str = "float32",
+        factors: RateFactors = NO_FACTORS,
+    ) -> None:
+        groups: dict[Rule | None, list[tuple[Node, str, Shape]]] = {}
         used = {node.share or node.name for node in graph.nodes if node.name in graph.needed}
         for node in graph.nodes:
             if node.share:
                 continue
             own = weight_decay if node.weight_decay is None else node.weight_decay
             for name, parameter in node.params.items():
-                decay = (own if parameter.decays else 0.0) if node.trainable and node.name in used else None
-                groups.setdefault(decay, []).append((node, name, parameter.shape))
+                factor = node.rate_factor * getattr(factors, _kind(node, name))
+                trained = Rule(own if parameter.decays else 0.0, factor, node.period)
+                key = trained if node.trainable and node.name in used else None
+                groups.setdefault(key, []).append((node, name, parameter.shape))
         self.slots: list[Slot] = []
         self.segments: list[Segment] = []
         end = 0
-        for decay, members in sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or 0.0)):
+        for rule, members in sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or Rule())):
             start = end
             for node, name, shape in members:
                 self.slots.append(Slot(node, name, shape, end))
                 end = -(-(end + prod(shape)) // ALIGNMENT) * ALIGNMENT
-            if decay is not None:
-                self.segments.append(Segment(start, end, decay))
+            if rule is not None:
+                self.segments.append(Segment(start, end, rule))
         self._by_key = {slot.key: slot for slot in self.slots}
         self.values: Array = shared((end,), dtype)
         self.params: dict[str, Array] = {
@@ -151,6 +171,13 @@ class Weights:
         """Take over values by name; KeyError or ValueError where names or shapes differ."""
         fill(dict(self.arrays()), arrays)
         self.version += 1
+
+
+def _kind(node: Node, name: str) -> str:
+    """Which of the `rate_factors` a parameter has."""
+    if node.layer.normalises:
+        return "norm"
+    return "bias" if name.endswith("bias") else "weight"
 
 
 def fill(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:

@@ -14,28 +14,40 @@ import numpy as np
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip
+from cnnspec.period import ALWAYS, Period
 from cnnspec.plan.state.all_reduce import tree_sum
-from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Weights
+from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Rule, Weights
 from cnnspec.workers import shared
 
 CHUNK = 1 << 16  # elements that are updated at once: parameters, gradients and slots stay in the second-level cache
 
 
 AVERAGE = "average/"  # what the names of averages begin with in a checkpoint
+UPDATES = "updates/"  # and those of the counts of updates
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some elements of the flat arrays, all with one weight decay; no two chunks of a step overlap."""
+    """Some elements of the flat arrays, all with one rule; no two chunks of a step overlap."""
 
     start: int
     stop: int
-    weight_decay: float
+    rule: Rule
 
     @property
     def elements(self) -> slice:
         """Where the chunk lies."""
         return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """When and how fast the parameters with one factor of the rate and one period are updated."""
+
+    rate_factor: float
+    period: Period
+    update: Update
+    active: Array  # whether the running step lies in the period
 
 
 class Training:
@@ -66,7 +78,14 @@ class Training:
         self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.slots(), *extra)}
         self.statistics = np.zeros_like(weights.statistics)
         self.clock: Array = shared((), np.int64)  # steps begun
-        self._update = Update(rate=shared((), np.float64), number=shared((), np.int64))
+        self._paces: dict[tuple[float, Period], _Pace] = {}
+        for rule in dict.fromkeys(segment.rule for segment in weights.segments):
+            update = Update(rate=shared((), np.float64), number=shared((), np.int64))
+            key = rule.rate_factor, rule.period
+            self._paces.setdefault(key, _Pace(*key, update, shared((), np.bool_)))
+        self._counts: dict[Period, Array] = {  # of updates within each period, those of ALWAYS being `updates`
+            period: np.zeros((), np.uint64) for _, period in self._paces if period != ALWAYS
+        }
         self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self._scratch = _Scratch(optimizer.scratch, weights.values.dtype)
 
@@ -84,14 +103,22 @@ class Training:
         """The updates of the weights that the steps begun so far come to."""
         return int(self.clock) // self.accumulate
 
-    def begin(self, rate: float) -> bool:
-        """Begin a step at a learning rate; return whether it ends with an update of the weights."""
+    def begin(self, rate: float, moment: float = 0.0) -> bool:
+        """Begin a step at a learning rate, after so many passes; return whether it ends with an update of the weights.
+
+        What is not trained at that moment stays as it is, and counts no update: a period begins as a training does.
+        """
         self.clock.fill(self.clock.item() + 1)
-        self._update.rate.fill(rate)
-        self._update.number.fill(self.updates)
+        due = int(self.clock) % self.accumulate == 0
+        for period, count in self._counts.items():
+            count.fill(count.item() + (due and moment in period))
+        for pace in self._paces.values():
+            pace.active.fill(moment in pace.period)
+            pace.update.rate.fill(rate * pace.rate_factor)
+            pace.update.number.fill(self._counts.get(pace.period, self.updates))
         if self.average is not None:
             self._share.fill(max(1 - self.average, 10 / (9 + max(self.updates, 1))))
-        return int(self.clock) % self.accumulate == 0
+        return due
 
     def end(self) -> None:
         """Let the averages of the running statistics follow, once the weights have been updated."""
@@ -116,13 +143,13 @@ class Training:
             for slot in self.weights.slots_within(segment):
                 if slot.stop - slot.start < LARGE and slot.node.name not in apart:
                     continue
-                yield from _evenly(start, slot.start, segment.weight_decay)
+                yield from _evenly(start, slot.start, segment.rule)
                 ends = [cut for cut in cuts if slot.start < cut < slot.stop]
                 for first, last in pairwise([slot.start, *ends, slot.stop]):
-                    whole = Chunk(first, last, segment.weight_decay)
-                    yield from [whole] if ends else _evenly(first, last, segment.weight_decay)
+                    whole = Chunk(first, last, segment.rule)
+                    yield from [whole] if ends else _evenly(first, last, segment.rule)
                 start = slot.stop
-            yield from _evenly(start, segment.stop, segment.weight_decay)
+            yield from _evenly(start, segment.stop, segment.rule)
 
     def summing(self, chunk: Chunk, shards: int) -> Step:
         """The step that sums a chunk of that many shards' gradients into the first one's place."""
@@ -146,9 +173,9 @@ class Training:
         return step
 
     def squaring(self, chunk: Chunk, square: Array) -> Step:
-        """The step that writes the sum of a chunk's squares to an array of one number."""
-        gradient = self.gradients[0][chunk.elements]
-        return lambda: square.fill(np.vdot(gradient, gradient))
+        """The step that writes the sum of a chunk's squares to an array of one number: 0 while it is not trained."""
+        gradient, active = self.gradients[0][chunk.elements], self._pace(chunk).active
+        return lambda: square.fill(np.vdot(gradient, gradient) if active else 0)
 
     def measuring(self, squares: Array, factor: Array) -> Step:
         """The step that finds what gradients are multiplied by so that their norm is at most the limit."""
@@ -167,12 +194,15 @@ class Training:
 
     def updating(self, chunk: Chunk) -> Step:
         """The step that updates a chunk of the weights, and its average, by the summed gradient."""
-        parts = _evenly(chunk.start, chunk.stop, chunk.weight_decay)
+        parts = _evenly(chunk.start, chunk.stop, chunk.rule)
         return in_turn([_BoundByEach(self._binder(part)) for part in parts])
+
+    def _pace(self, chunk: Chunk) -> _Pace:
+        return self._paces[chunk.rule.rate_factor, chunk.rule.period]
 
     def _binder(self, chunk: Chunk) -> Callable[[], Step]:
         weights, gradient = self.weights.values[chunk.elements], self.gradients[0][chunk.elements]
-        limit, share = self.clip.value, self._share
+        limit, share, pace = self.clip.value, self._share, self._pace(chunk)
         average = None if self.average is None else self.slots["average"][chunk.elements]
 
         def bind() -> Step:
@@ -181,16 +211,17 @@ class Training:
                 gradient,
                 {name: slot[chunk.elements] for name, slot in self.slots.items()},
                 self._scratch.arrays(len(weights)),
-                self._update,
-                chunk.weight_decay,
+                pace.update,
+                chunk.rule.weight_decay,
             )
-            if limit is None and average is None:
+            if limit is None and average is None and pace.period == ALWAYS:
                 return update
 
             def step() -> None:
                 if limit is not None:
                     np.clip(gradient, -limit, limit, out=gradient)
-                update()
+                if pace.active:
+                    update()
                 if average is not None:
                     _follow(average, weights, gradient, share)
 
@@ -244,7 +275,7 @@ class Training:
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
         }
-        return slots | self.averages()
+        return slots | self.averages() | {f"{UPDATES}{period}": count for period, count in self._counts.items()}
 
     def averages(self) -> dict[str, Array]:
         """The moving averages, as `arrays` names them; none where none are kept."""
@@ -260,12 +291,12 @@ def _follow(average: Array, values: Array, work: Array, share: Array) -> None:
     np.add(average, work, out=average)
 
 
-def _evenly(start: int, stop: int, weight_decay: float) -> Iterator[Chunk]:
+def _evenly(start: int, stop: int, rule: Rule) -> Iterator[Chunk]:
     """Chunks of nearly the same length, so that two workers finish together."""
     if start < stop:
         length = ceil((stop - start) / ceil((stop - start) / CHUNK) / ALIGNMENT) * ALIGNMENT
         for first in range(start, stop, length):
-            yield Chunk(first, min(first + length, stop), weight_decay)
+            yield Chunk(first, min(first + length, stop), rule)
 
 
 class _Scratch(threading.local):

@@ -152,7 +152,7 @@ def test_the_rate_may_change_and_be_0(more: str, count: int) -> None:
     assert twin.training is not None
     decay, velocity = np.zeros_like(net.weights.values), np.zeros_like(net.weights.values)
     for segment in net.weights.segments:
-        decay[segment.start : segment.stop] = segment.weight_decay
+        decay[segment.start : segment.stop] = segment.rule.weight_decay
     assert set(decay) == {0, 0.1}
     for number, rate in enumerate([0.5, 0.02, 0.0, 0.3, 0.3]):
         before = net.weights.values.copy()
