@@ -37,6 +37,7 @@ VERBS = {
     "schema": "print the JSON Schema of specs, for editors",
     "lsp": "the language server, which editors start",
     "data": "list, fetch and verify data sets",
+    "test": "validate, smoke-test and hold to their gates all specs, in a time budget",
     "gradcheck": "compare this network's gradients with differences, in float64",
     "smoke": "prove in seconds, on made-up data, that a network can learn",
     "graph": "draw the network as text, Mermaid, DOT, SVG, PNG or PDF",

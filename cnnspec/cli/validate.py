@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import glob
 import os
 import sys
 from codecs import BOM_UTF8
@@ -18,6 +17,7 @@ from typing import Any
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
+from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note
 from cnnspec.diagnostics import Diagnostic, RunError, SettingsError, Span, SpecError
 from cnnspec.diagnostics.baseline import Finding, read_baseline, unknown_findings, write_baseline
@@ -30,7 +30,6 @@ from cnnspec.files import replacing
 from cnnspec.lints import lint
 from cnnspec.settings import Settings, fault_of, settings_of
 from cnnspec.spec import load, loads
-from cnnspec.spec.discover import is_spec, specs_below
 from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend
 
@@ -76,15 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.update_baseline and (arguments.fix or arguments.diff):
         return _usage("--update-baseline goes without --fix and --diff", "fix first, and write the rest then")
     try:
-        files, missing, foreign = _files(arguments)
+        files, missing, foreign = named_specs(arguments.paths, arguments.exclude, everywhere=arguments.force_exclude)
         known = None if arguments.baseline is None or arguments.update_baseline else read_baseline(arguments.baseline)
         settings = {file: settings_of(Path(file)) for file in files}
     except SettingsError as error:
         return _usage(str(error), error.help)
     if missing:
-        return _usage(
-            f"no spec at {', '.join(missing)}", f"name a YAML file or a folder with some{_passed_over(foreign)}"
-        )
+        return _usage(*nothing_at(missing, foreign))
     if foreign:
         note(f"{foreign:,} YAML file{'s are' if foreign > 1 else ' is'} no spec: passed over, as cnnspec: is not said")
     if arguments.fix and STDIN in files:
@@ -264,35 +261,3 @@ def _codes(texts: Sequence[str]) -> set[str]:
 def _usage(message: str, help: str | None) -> int:
     complain(message, help)
     return USAGE
-
-
-def _passed_over(foreign: int) -> str:
-    return f"; {foreign:,} YAML file{'s do' if foreign > 1 else ' does'} not say cnnspec:" if foreign else ""
-
-
-def _files(arguments: argparse.Namespace) -> tuple[list[str], list[str], int]:
-    """The specs that the paths name, the paths that name none, and how many YAML files in folders are no specs."""
-    files: dict[str, None] = {}
-    missing: list[str] = []
-    foreign: set[str] = set()
-    own = Settings(tuple((Path.cwd(), pattern.rstrip("/")) for pattern in arguments.exclude))
-
-    def excluded(path: Path) -> bool:
-        return own.excludes(path) or settings_of(path).excludes(path)
-
-    for path in arguments.paths:
-        if path == "-":
-            files[STDIN] = None
-            continue
-        found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
-        missing += [] if found else [path]
-        for name in found:
-            if Path(name).is_dir():
-                below = list(specs_below(name, excluded))
-                specs = [file for file, says_so in below if says_so]
-                files |= dict.fromkeys(specs)
-                foreign |= {file for file, says_so in below if not says_so}
-                missing += [] if specs else [name]
-            elif not arguments.force_exclude or (is_spec(Path(name)) and not excluded(Path(name))):
-                files[name] = None
-    return list(files), missing, len(foreign)

@@ -39,8 +39,9 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
         child = tree.get(step)
         if child is None:
             if not (done[0] in OPEN if done else step in TOP):
-                path, text = (None if done else path_of(step)), setting.partition("=")[2]
-                help = f"write --set {path}={text}" if path else did_you_mean(step, tree.keys, "known keys")
+                right = None if done else path_of(step)
+                text = setting.partition("=")[2]
+                help = f"write --set {right}={text}" if right else did_you_mean(step, tree.keys, "known keys")
                 raise _failure(setting, f"no '{step}' in {_named(done)}", help)
             return tree.with_value(step, _nested((*done, step), rest, value))
         return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))

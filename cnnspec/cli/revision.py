@@ -1,0 +1,56 @@
+"""A spec as it was at a revision of its git repository."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cnnspec.diagnostics import RunError, SpecError
+from cnnspec.spec import Spec
+
+MOST_BYTES = 1 << 20  # of a file in the repository that is read
+
+
+def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
+    """Return the spec as it was, with what it extends as that was: its folder at the revision, in a temporary place.
+
+    Raises RunError where git does not know the revision or has no such file there, SpecError for a wrong spec.
+    """
+    if revision.startswith("-"):  # git would take it for one of its options
+        raise RunError(f"'{revision}' is no revision: it begins with a dash", "name a commit, a branch or a tag")
+    command = ["git", "-C", str(path.resolve().parent), "archive", "--format=tar", revision, "."]
+    with TemporaryDirectory() as folder:
+        old = Path(folder) / path.name
+        fault = _extract(command, folder)
+        if not old.is_file():
+            reason = fault.strip().removeprefix("fatal: ") or "it is not there"
+            raise RunError(f"git cannot show {path} at {revision}: {reason}", "name a revision that has the file")
+        try:
+            return read(old)
+        except SpecError as error:
+            near = f"{revision}:{path.parent}"
+            spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]
+            found = [replace(d, span=span) for d, span in zip(error.diagnostics, spans, strict=True)]
+            raise SpecError(found) from error
+
+
+def _extract(command: list[str], folder: str) -> str:
+    """Unpack the archive that a command writes, but for what is too large for a spec; what the command complains of."""
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError as error:
+        raise RunError("git is not installed", "compare two files instead") from error
+    with process:
+        assert process.stderr is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                for member in archive:
+                    if member.size <= MOST_BYTES:
+                        archive.extract(member, folder, filter="data")
+        except tarfile.TarError:
+            pass  # an empty archive: there is a complaint
+        return process.stderr.read().decode(errors="replace")
