@@ -91,7 +91,14 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """Parse a whole number from 1 to 100,000."""
+    """Parse a whole number from 1 to 100,000, as a machine can have of something."""
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100,000, got '{text}'")
+    return int(text)
+
+
+def amount(text: str) -> int:
+    """Parse a whole number above 0 of at most 15 digits, such as steps or images."""
+    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{text}'")
     return int(text)

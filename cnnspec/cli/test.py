@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from cnnspec.cli import CLEAN, FAILED, USAGE, WRONG_SPEC
-from cnnspec.cli.arguments import add_overrides, add_plugins, count, read_spec
+from cnnspec.cli.arguments import add_overrides, add_plugins, amount, count, read_spec
 from cnnspec.cli.diff import figures, said
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note, visible
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["specs"], help="files, folders or globs")
     parser.add_argument("--against", metavar="REVISION", help="test only what differs from there, and show how")
-    parser.add_argument("--max-steps", type=count, metavar="N", help="end each training after so many steps")
+    parser.add_argument("--max-steps", type=amount, metavar="N", help="end each training after so many steps")
     parser.add_argument(
         "--budget", type=float, default=600.0, metavar="SECONDS", help="for all trainings (default: 600)"
     )

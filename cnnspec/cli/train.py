@@ -21,7 +21,7 @@ from rich.console import Console
 from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
-from cnnspec.cli.arguments import add_data, add_spec, add_threads, count, read_spec, spec_of
+from cnnspec.cli.arguments import add_data, add_spec, add_threads, amount, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.progress import training_bar
@@ -67,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the run directory is made (default: runs)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
-    parser.add_argument("--max-steps", type=count, metavar="N", help="end after that many steps since the start")
-    parser.add_argument("--limit", type=count, metavar="N", help="train on that many images: data.train.limit")
+    parser.add_argument("--max-steps", type=amount, metavar="N", help="end after that many steps since the start")
+    parser.add_argument("--limit", type=amount, metavar="N", help="train on that many images: data.train.limit")
     parser.add_argument(
         "--folds", type=count, metavar="K", help="train K times, each time with another K-th of the images to validate"
     )
