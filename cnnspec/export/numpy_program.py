@@ -5,9 +5,8 @@ from __future__ import annotations
 import dis
 import inspect
 import json
-import keyword
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,13 +18,13 @@ from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
 from cnnspec.export import numpy_functions
 from cnnspec.export.counted_padding import counted_padding
+from cnnspec.export.straight_line import WIDTH, assignment, batch_of, variables_of
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
-WIDTH = 120  # columns of a line
 Writer = Callable[[Node, Sequence[str], Callable[[str], str]], str]
 
 PROGRAM = '''\
@@ -108,9 +107,9 @@ def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
         file=f"{name}.py",
         imports="\n".join(imports),
         constants="".join(f"{line}\n" for line in constants),
-        images=_batch(shape),
-        input=_batch(graph.input_shape),
-        output=_batch(graph.output.shape),
+        images=batch_of(shape),
+        input=batch_of(graph.input_shape),
+        output=batch_of(graph.output.shape),
         network="\n".join(lines) + "\n",
         prepare=prepare,
         axes=len(shape),
@@ -127,7 +126,7 @@ def _network(graph: Graph) -> tuple[list[str], set[str]]:
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
         raise RunError(f"the NumPy program has no words for {', '.join(strange)}", "export a spec without such layers")
-    variables = _variables(graph)
+    variables = variables_of(graph, {"W", *vars(numpy_functions)})
     lines, used = [], set[str]()
     if variables[INPUT] != "x":
         lines.append(f"    {variables[INPUT]} = x")
@@ -136,54 +135,9 @@ def _network(graph: Graph) -> tuple[list[str], set[str]]:
         write = WRITERS.get(node.layer.type_name, _nothing)
         expression = write(node, inputs, partial(_parameter, node))
         used |= set(re.findall(r"\b([a-z_0-9]+)\(", expression)) & vars(numpy_functions).keys()
-        lines += _assignment(variables[node.name], expression, node.shape)
+        lines += assignment(variables[node.name], expression, node.shape)
     lines.append(f"    return {variables[graph.output.name]}")
     return lines, used
-
-
-def _variables(graph: Graph) -> dict[str, str]:
-    """A variable for each value: x where only the next line reads it, else one named after its layer."""
-    names = [INPUT, *(node.name for node in graph.nodes)]
-    taken = {"x", "W", *keyword.kwlist, *vars(numpy_functions)}
-    found = {}
-    for position, name in enumerate(names):
-        readers = [names.index(node.name) for node in graph.consumers(name)]
-        if set(readers) <= {position + 1}:
-            found[name] = "x"
-            continue
-        variable = re.sub(r"\W", "_", name)
-        variable = f"_{variable}" if variable[0].isdigit() else variable
-        while variable in taken:
-            variable += "_"
-        taken.add(variable)
-        found[name] = variable
-    return found
-
-
-def _assignment(variable: str, expression: str, shape: Shape) -> Iterator[str]:
-    line, comment = f"    {variable} = {expression}", f"  # {_batch(shape)}"
-    if len(line) + len(comment) <= WIDTH:
-        yield line + comment
-        return
-    function, _, arguments = expression.partition("(")
-    if not expression.endswith(")") or "(" in function:
-        yield f"    {comment.strip()}"
-        yield line
-        return
-    yield f"    {variable} = {function}({comment}"
-    yield from (f"        {argument}," for argument in _apart(arguments.removesuffix(")")))
-    yield "    )"
-
-
-def _apart(arguments: str) -> Iterator[str]:
-    """Arguments apart at the commas that stand in no parentheses."""
-    depth, start = 0, 0
-    for position, character in enumerate(arguments):
-        depth += (character in "([") - (character in ")]")
-        if character == "," and depth == 0:
-            yield arguments[start:position].strip()
-            start = position + 1
-    yield arguments[start:].strip()
 
 
 def _sources(names: set[str]) -> list[str]:
@@ -214,12 +168,12 @@ def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, set[str], dict[str,
             case Resize():
                 down, across = (f"resize_{position}.{axis}" for axis in ("down", "across"))
                 values[down], values[across] = resampling(before, shape)
-                lines.append(f'    images = resize(images, W["{down}"], W["{across}"])  # {_batch(shape)}')
+                lines.append(f'    images = resize(images, W["{down}"], W["{across}"])  # {batch_of(shape)}')
                 used.add("resize")
             case Pad():
                 (top, bottom), (left, right) = transform.sides()
                 call = _call("pad", "images", padding=(top, bottom, left, right), value=transform.value)
-                lines.append(f"    images = {call}  # {_batch(shape)}")
+                lines.append(f"    images = {call}  # {batch_of(shape)}")
                 used.add("pad")
             case Scale() | Normalize():
                 pass  # they are in `affine`
@@ -227,7 +181,7 @@ def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, set[str], dict[str,
                 name = transform.type_name
                 raise RunError(f"the NumPy program has no words for {name}", "export a spec without it in preprocess")
     scale, shift = (_constant(values) for values in pipeline.affine)
-    what = f'"""Bytes {_batch(given)} to numbers {_batch(shape)}."""'
+    what = f'"""Bytes {batch_of(given)} to numbers {batch_of(shape)}."""'
     lines = ["def prepare(images: Array) -> Array:", f"    {what}", *lines, f"    return images * {scale} + {shift}"]
     return "\n".join(lines) + "\n\n", used, values
 
@@ -241,7 +195,7 @@ def _constant(values: Array) -> str:
 
 def _read(pipeline: Pipeline | None, shape: Shape) -> tuple[str, set[str]]:
     if pipeline is None or len(shape) != 3 or shape[0] not in (1, 3):
-        return f'    sys.exit(f"{{path}}: expected an .npy file with bytes {_batch(shape)}")\n', set()
+        return f'    sys.exit(f"{{path}}: expected an .npy file with bytes {batch_of(shape)}")\n', set()
     rules = pipeline.rules_of(shape)
     assert rules.mode is not None
     return f'    return read_picture(path, "{MODES[rules.mode]}", {shape[1:]}, {rules.background})\n', {"read_picture"}
@@ -303,10 +257,6 @@ def _listed(name: str, values: Sequence[str]) -> list[str]:
             row = "   "
         row += f" {json.dumps(value)},"
     return [*lines, row, "]"]
-
-
-def _batch(shape: Shape) -> str:
-    return f"(n, {', '.join(map(str, shape))})"
 
 
 def _parameter(node: Node, part: str) -> str:

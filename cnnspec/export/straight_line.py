@@ -1,0 +1,71 @@
+"""Lines of a program that computes a network layer by layer: names of variables, and assignments that fit a line."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Iterator
+
+from cnnspec.graph import INPUT, Graph
+from cnnspec.shapes import Shape
+
+WIDTH = 120  # columns of a line
+
+
+def identifier(name: str) -> str:
+    """Return a layer's name as a name that Python takes."""
+    made = re.sub(r"\W", "_", name)
+    return f"_{made}" if made[0].isdigit() or keyword.iskeyword(made) else made
+
+
+def batch_of(shape: Shape) -> str:
+    """Return the shape of a batch as text: (n, 3, 32, 32)."""
+    return f"(n, {', '.join(map(str, shape))})"
+
+
+def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
+    """Return a variable for each value: x where only the next line reads it, else one named after its layer.
+
+    Names in `reserved` stand for other things in the program.
+    """
+    names = [INPUT, *(node.name for node in graph.nodes)]
+    taken = {"x", *keyword.kwlist, *reserved}
+    found = {}
+    for position, name in enumerate(names):
+        readers = [names.index(node.name) for node in graph.consumers(name)]
+        if set(readers) <= {position + 1}:
+            found[name] = "x"
+            continue
+        variable = identifier(name)
+        while variable in taken:
+            variable += "_"
+        taken.add(variable)
+        found[name] = variable
+    return found
+
+
+def assignment(variable: str, expression: str, shape: Shape, indent: str = "    ") -> Iterator[str]:
+    """Yield the lines that assign an expression to a variable, with the shape of its value as a comment."""
+    line, comment = f"{indent}{variable} = {expression}", f"  # {batch_of(shape)}"
+    if len(line) + len(comment) <= WIDTH:
+        yield line + comment
+        return
+    function, _, arguments = expression.partition("(")
+    if not expression.endswith(")") or "(" in function:
+        yield f"{indent}{comment.strip()}"
+        yield line
+        return
+    yield f"{indent}{variable} = {function}({comment}"
+    yield from (f"{indent}    {argument}," for argument in _apart(arguments.removesuffix(")")))
+    yield f"{indent})"
+
+
+def _apart(arguments: str) -> Iterator[str]:
+    """Arguments apart at the commas that stand in no parentheses."""
+    depth, start = 0, 0
+    for position, character in enumerate(arguments):
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            yield arguments[start:position].strip()
+            start = position + 1
+    yield arguments[start:].strip()
