@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.graph import Graph, build
-from cnnspec.graph.checks import check, over_budget
+from cnnspec.graph.checks import check, counted, over_budget
 from cnnspec.spec import Spec
 
 MEMORY = {"train_memory", "infer_memory"}
@@ -24,12 +24,17 @@ def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
     found = check(spec, graph)
     fits = all(diagnostic.code != "output-mismatch" for diagnostic in found)
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
-        found += _memory(spec, graph)
+        found += over_budget(spec, memory(spec, graph))
     return found
 
 
-def _memory(spec: Spec, graph: Graph) -> list[Diagnostic]:
-    """What `expect` says of memory, against what training and inference at the spec's batch size would take."""
+def figures(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
+    """All that `expect` may name: what is counted, and the memory that it names."""
+    return {**counted(graph), **(memory(spec, graph) if MEMORY & spec.expect.keys() else {})}
+
+
+def memory(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
+    """The bytes that training and inference at the spec's batch size would take, as far as `expect` names them."""
     from cnnspec.plan import inference_footprint, training_footprint  # the engine, which no other check loads
 
     figures: dict[str, int | tuple[int, ...]] = {}
@@ -38,4 +43,4 @@ def _memory(spec: Spec, graph: Graph) -> list[Diagnostic]:
         figures["infer_memory"] = inference_footprint(graph, batch, spec.train).total
     if "train_memory" in spec.expect and spec.train is not None:
         figures["train_memory"] = training_footprint(graph, spec.train.batch_size, spec.train).total
-    return over_budget(spec, figures)
+    return figures

@@ -21,17 +21,18 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_loss(spec, graph),
         *_metrics(spec),
         *_augmentations(spec),
-        *over_budget(
-            spec,
-            {
-                "params": graph.parameter_count,
-                "trained_params": graph.trainable_count,
-                "macs": graph.macs,
-                "output": graph.output.shape,
-            },
-            graph,
-        ),
+        *over_budget(spec, counted(graph), graph),
     ]
+
+
+def counted(graph: Graph) -> dict[str, int | tuple[int, ...]]:
+    """The figures that `expect` may name and that only need counting."""
+    return {
+        "params": graph.parameter_count,
+        "trained_params": graph.trainable_count,
+        "macs": graph.macs,
+        "output": graph.output.shape,
+    }
 
 
 def _input(spec: Spec) -> list[Diagnostic]:

@@ -9,7 +9,9 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 import cnnspec
+from cnnspec.lsp.actions import FIX_ALL, actions
 from cnnspec.lsp.analysis import Trust
+from cnnspec.lsp.completion import completion
 from cnnspec.lsp.diagnostics import diagnostics
 from cnnspec.lsp.documents import Document, Documents
 from cnnspec.lsp.hints import hints
@@ -25,6 +27,13 @@ class Server(LanguageServer):
         super().__init__("cnnspec", cnnspec.__version__, types.TextDocumentSyncKind.Full)
         self.documents = Documents(trust)
         self._waiting: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def takes_snippets(self) -> bool:
+        """Whether the editor can fill in defaults that are typed over."""
+        document = self.client_capabilities.text_document
+        item = document and document.completion and document.completion.completion_item
+        return bool(item and item.snippet_support)
 
     def check_soon(self, documents: list[Document]) -> None:
         """Publish the findings of documents once no change follows."""
@@ -85,6 +94,20 @@ def make_server(trust: Trust) -> Server:
     def hovered(params: types.HoverParams) -> types.Hover | None:
         document = documents.get(params.text_document.uri)
         return None if document is None else hover(document, params.position)
+
+    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=list(" :{[,$.")))
+    def completed(params: types.CompletionParams) -> types.CompletionList | None:
+        document = documents.get(params.text_document.uri)
+        if document is None:
+            return None
+        return types.CompletionList(False, completion(document, params.position, snippets=server.takes_snippets))
+
+    kinds: list[types.CodeActionKind | str] = [types.CodeActionKind.QuickFix, FIX_ALL]
+
+    @server.feature(types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions(kinds))
+    def offered(params: types.CodeActionParams) -> list[types.CodeAction] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else actions(document, params)
 
     return server
 

@@ -1,0 +1,289 @@
+"""Completion: the keys and values that fit where the cursor stands, with their defaults filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+
+from cnnspec import registry
+from cnnspec.diagnostics import SpecError
+from cnnspec.diagnostics.catalogue import CATALOGUE
+from cnnspec.fields import Declaration, Json, options
+from cnnspec.lsp.context import MARK, Context, contexts
+from cnnspec.lsp.cursor import Step
+from cnnspec.lsp.documents import Document
+from cnnspec.lsp.schema import Schema
+from cnnspec.lsp.snippets import bare, nested, placeholder, text_of
+from cnnspec.plugins import using
+from cnnspec.spec.arriving import AXES
+from cnnspec.spec.blocks import shipped
+from cnnspec.spec.check import expected
+from cnnspec.spec.names import INPUT
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, plain
+
+LISTS = ("layers", "body", "branches")
+GIVEN = ("with", "first", "last")  # keys of a use whose keys are the parameters of its block
+FILES = {"extends": (".yaml", ".yml"), "plugins": (".py",)}
+MOST_FILES = 200
+_EXPRESSION = re.compile(r"\$(?:\w*|\{[^}]*?(\w*))$")
+_IGNORE = re.compile(r"#\s*cnnspec:\s*ignore(?:-file)?\s*\[(?:[^\]]*,)?\s*([\w-]*)$")
+
+Kind = types.CompletionItemKind
+
+
+class Completion:
+    """Collects what is offered at a place, each label once."""
+
+    def __init__(self, document: Document, position: types.Position, *, snippets: bool) -> None:
+        self.document, self.position, self.snippets = document, position, snippets
+        self.items: dict[str, types.CompletionItem] = {}
+        line, column = document.text.place(position)
+        self.line = document.text.line(line)[: column - 1]
+        self.before = "\n".join([*document.text.lines[: line - 1], self.line])
+        self.number, self.column = line, column
+
+    def find(self) -> list[types.CompletionItem]:
+        """All that is offered."""
+        ignore, expression = _IGNORE.search(self.line), _EXPRESSION.search(self.line)
+        if ignore:
+            for code, about in CATALOGUE.items():
+                if about.severity == "warning":
+                    self.offer(code, Kind.EnumMember, ignore[1], documentation=about.title)
+        elif expression:
+            self.variables(re.search(r"\w*$", self.line)[0])  # type: ignore[index]
+        else:
+            for context in contexts(self.before):
+                self.key(context) if context.is_key else self.value(context)
+        return list(self.items.values())
+
+    def offer(
+        self,
+        label: str,
+        kind: types.CompletionItemKind,
+        word: str,
+        *,
+        insert: str | None = None,
+        detail: str | None = None,
+        documentation: str | None = None,
+        first: bool = False,
+    ) -> None:
+        """Offer a text in the place of a word that is half written; `insert` is a snippet."""
+        if label in self.items:
+            return
+        is_snippet = insert is not None and self.snippets
+        start = self.document.text.position(self.number, self.column - len(word))
+        self.items[label] = types.CompletionItem(
+            label,
+            kind=kind,
+            detail=detail,
+            documentation=documentation,
+            sort_text=f"{0 if first else 1}{len(self.items):04}",
+            filter_text=label,
+            text_edit=types.TextEdit(
+                types.Range(start, self.position),
+                insert if insert is not None and is_snippet else bare(insert) if insert else label,
+            ),
+            insert_text_format=types.InsertTextFormat.Snippet if is_snippet else None,
+        )
+
+    def key(self, context: Context) -> None:
+        """Offer the keys that a mapping does not have yet."""
+        mapping = _at(context.tree, context.steps)
+        present = mapping.keys if isinstance(mapping, Mapping) else {}
+        for name, part, required in self.keys(context):
+            if name not in present:
+                self.offer(
+                    name,
+                    Kind.Property,
+                    context.word,
+                    insert=f"{name}: {placeholder(part)}",
+                    detail=_words(part),
+                    documentation=part.get("description"),
+                    first=required,
+                )
+
+    def keys(self, context: Context) -> Iterator[tuple[str, Json, bool]]:
+        """The keys that fit a mapping, each with its part of the schema and whether it must be there."""
+        steps, tree = context.steps, context.tree
+        if steps and steps[-1] in GIVEN:
+            use = _at(tree, steps[:-1])
+            block = _block_of(self.tree(tree), use)
+            for name, default in _mapping(block, "params").items():
+                required = plain(default) == "required"
+                yield name, {} if required else {"default": plain(default)}, required
+            return
+        whole = _unmarked(plain(tree))
+        parts = Schema().at(steps, whole)
+        given = _value_at(whole, steps)
+        if _is_item(steps) and not {"type", "use", "layers"} & (given or {}).keys():
+            yield "type", {"description": "the type of a layer"}, True
+            yield "use", {"description": "the block that is put here"}, True
+        for part in parts:
+            for name, below in part.get("properties", {}).items():
+                whole_part: Json = {}
+                for one in Schema().parts(below, None):
+                    whole_part = {**one, **whole_part}
+                yield name, whole_part, name in part.get("required", ())
+
+    def value(self, context: Context) -> None:
+        """Offer the values that a key or an item of a list may have."""
+        steps, word = context.steps, context.word
+        names = [step for step in steps if isinstance(step, str)]
+        key = names[-1] if names else ""
+        if key in ("from", "share"):
+            for name in _ids_above(context.tree, steps):
+                self.offer(name, Kind.Reference, word, detail="layer above")
+        elif key in FILES and len(names) == 1:
+            for name in self.files(FILES[key]):
+                self.offer(name, Kind.File, word)
+        elif key == "use" or _is_item(steps):
+            for name in self.blocks(context.tree):
+                self.offer(
+                    name, Kind.Module, word, insert=None if key == "use" else self.use(context, name), detail="block"
+                )
+        if key in ("from", "use"):
+            return
+        for part in Schema().at(steps, plain(context.tree)):
+            for value in [*part.get("enum", ()), *([part["const"]] if "const" in part else ())]:
+                self.offer(text_of(value), Kind.EnumMember, word, insert=self.layer(context, value))
+            if part.get("type") == "boolean":
+                self.offer("true", Kind.Value, word)
+                self.offer("false", Kind.Value, word)
+            if "default" in part:
+                self.offer(text_of(part["default"]), Kind.Value, word, detail="default", first=True)
+        if _is_item(steps):
+            for name in ("residual", "parallel"):
+                self.offer(name, Kind.Class, word, insert=nested(name, self.line))
+
+    def layer(self, context: Context, name: Any) -> str | None:
+        """An item of `layers` that needs more than its bare name, with what it needs."""
+        if not _is_item(context.steps) or name not in registry.table("layer"):
+            return None
+        cls: type[Declaration] = registry.table("layer")[name]
+        needed = [option for option in options(cls) if option.required]
+        fields = ", ".join(f"{option.name}: {placeholder(option.schema, n)}" for n, option in enumerate(needed, 1))
+        return f"{{type: {name}, {fields}}}" if needed else None
+
+    def use(self, context: Context, name: str) -> str | None:
+        """An item of `layers` that puts a block there, with the parameters that it needs."""
+        block = _mapping(self.tree(context.tree), "blocks").get(name) or shipped().values.get(name)
+        needed = [key for key, default in _mapping(block, "params").items() if plain(default) == "required"]
+        given = ", ".join(f"{key}: ${{{number}}}" for number, key in enumerate(needed, 1))
+        return f"{{use: {name}, with: {{{given}}}}}" if needed else None
+
+    def tree(self, above: Tree | None) -> Tree | None:
+        """The whole spec as it could last be read, or else what stands above the cursor."""
+        known = self.document.parsed
+        return known.tree if known is not None and known.tree is not None else above
+
+    def blocks(self, above: Tree) -> Iterable[str]:
+        """The blocks of the spec, above and below, and those that are shipped."""
+        own = {**_mapping(above, "blocks"), **_mapping(self.tree(above), "blocks")}
+        return [*own, *shipped().values]
+
+    def variables(self, word: str) -> None:
+        """Offer the names that an expression can read."""
+        tree = self.tree(None)
+        if tree is None:
+            try:
+                tree = read(self.before.removesuffix(self.line), "")
+            except SpecError:
+                return
+        for name, value in _mapping(tree, "vars").items():
+            self.offer(name, Kind.Variable, word, detail=f"{plain(value)}, of vars")
+        for block, given in _mapping(tree, "blocks").items():
+            for name, default in _mapping(given, "params").items():
+                self.offer(name, Kind.Variable, word, detail=f"parameter of {block}, {plain(default)}")
+        for name, axis in AXES.items():
+            self.offer(name, Kind.Constant, word, detail=f"the {axis} of what arrives here")
+        self.offer("index", Kind.Constant, word, detail="the number of the repetition, from 0")
+
+    def files(self, endings: tuple[str, ...]) -> list[str]:
+        """The files beside the document and below that end so."""
+        folder = Path(self.document.file).parent
+        if not folder.is_dir():
+            return []
+        found = (path for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")) if path.suffix in endings)
+        names = [path.relative_to(folder).as_posix() for path in found if str(path) != self.document.file]
+        return names[:MOST_FILES]
+
+
+def completion(document: Document, position: types.Position, *, snippets: bool) -> list[types.CompletionItem]:
+    """What is offered at a position of a document."""
+    known = document.followed
+    with using(known.trace.spec.plugins if known is not None and known.trace is not None else ()):
+        return Completion(document, position, snippets=snippets).find()
+
+
+def _is_item(steps: tuple[Step, ...]) -> bool:
+    """Whether the steps lead to an item of a list of layers."""
+    if not steps or not isinstance(steps[-1], int):
+        return False
+    outer = next((step for step in reversed(steps) if isinstance(step, str)), None)
+    in_branch = len(steps) > 1 and isinstance(steps[-2], int)
+    return outer in ("layers", "body") or (outer == "branches" and in_branch)
+
+
+def _at(tree: Tree, steps: Iterable[Step]) -> Tree | None:
+    found: Tree | None = tree
+    for step in steps:
+        if isinstance(found, Mapping) and isinstance(step, str):
+            found = found.get(step)
+        elif isinstance(found, Items) and isinstance(step, int):
+            found = found.items[step]
+        else:
+            return None
+    return found
+
+
+def _value_at(value: Any, steps: Iterable[Step]) -> dict[str, Any]:
+    for step in steps:
+        value = value[step]
+    return value if isinstance(value, dict) else {}
+
+
+def _unmarked(value: Any) -> Any:
+    """A value without the mark among the keys of its mappings."""
+    if isinstance(value, dict):
+        return {key: _unmarked(inner) for key, inner in value.items() if key != MARK}
+    return [_unmarked(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _mapping(tree: Tree | None, key: str) -> dict[str, Tree]:
+    """The entries of a mapping under a key; none where there is none."""
+    given = tree.get(key) if isinstance(tree, Mapping) else None
+    return given.values if isinstance(given, Mapping) else {}
+
+
+def _block_of(tree: Tree | None, use: Tree | None) -> Tree | None:
+    name = use.get("use") if isinstance(use, Mapping) else None
+    if not isinstance(name, Scalar):
+        return None
+    return _mapping(tree, "blocks").get(str(name.value)) or shipped().values.get(str(name.value))
+
+
+def _ids_above(tree: Tree, steps: tuple[Step, ...]) -> list[str]:
+    """The ids that a layer can read: of those above it in its list and in the lists around, up to the block's own."""
+    found = [INPUT]
+    for depth, step in enumerate(steps):
+        around = _at(tree, steps[:depth])
+        if isinstance(step, int) and isinstance(around, Items):
+            ids = (item.get("id") for item in around.items[:step] if isinstance(item, Mapping))
+            found += [str(id.value) for id in ids if isinstance(id, Scalar)]
+        inputs = around.get("inputs") if isinstance(around, Mapping) and step == "layers" and depth == 2 else None
+        found += [str(plain(item)) for item in inputs.items] if isinstance(inputs, Items) else []
+    return found
+
+
+def _words(part: Json) -> str | None:
+    """What a part of the schema takes, in words."""
+    kinds = ("type", "enum", "anyOf")
+    try:
+        return expected(part) if any(kind in part for kind in kinds) and "properties" not in part else None
+    except KeyError:
+        return None

@@ -1,0 +1,99 @@
+"""Where the cursor stands in a text that is being written: the text above it is read with a mark in its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cnnspec.diagnostics import SpecError
+from cnnspec.lsp.cursor import Step
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
+
+MARK = "cursor-stands-here"
+CLOSING = {"[": "]", "{": "}"}
+_WORD = re.compile(r"[\w.-]*\Z")
+_OPENS_VALUE = re.compile(r"[\s:,\[{-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A place where a key or a value is expected: the steps to it, and the tree of all above it with a mark there."""
+
+    steps: tuple[Step, ...]
+    tree: Tree
+    is_key: bool
+    word: str  # what is written of it so far
+    in_flow: bool
+
+
+def contexts(before: str) -> list[Context]:
+    """What may be meant behind a text: a key, a value or, at the start of an item, either; none inside of quotes."""
+    word = _WORD.search(before)
+    assert word is not None
+    start = before[: word.start()]
+    brackets = _open_brackets(start)
+    if brackets is None:
+        return []
+    closing = "".join(CLOSING[bracket] for bracket in reversed(brackets))
+    found: dict[tuple[tuple[Step, ...], bool], Context] = {}
+    for mark in (MARK, f"{MARK}: "):
+        try:
+            tree = read(start + mark + closing, "")
+        except SpecError:
+            continue
+        for steps, is_key in _marks(tree, ()):
+            found.setdefault((steps, is_key), Context(steps, tree, is_key, word[0], bool(brackets)))
+    return list(found.values())
+
+
+def _marks(tree: Tree, steps: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], bool]]:
+    """The steps to the mark, without the mark itself where it is a key, and whether it is one."""
+    match tree:
+        case Scalar(value=value) if value == MARK:
+            yield steps, False
+        case Items():
+            for number, item in enumerate(tree.items):
+                yield from _marks(item, (*steps, number))
+        case Mapping():
+            for key, value in tree.values.items():
+                if key == MARK:
+                    yield steps, True
+                yield from _marks(value, (*steps, key))
+
+
+def _open_brackets(text: str) -> list[str] | None:
+    """The brackets that are open at the end of a text; None where it ends in quotes or a comment."""
+    found: list[str] = []
+    at, last = 0, "\n"
+    while at < len(text):
+        character, end = text[at], at
+        if character == "#" and last.isspace():
+            end = text.find("\n", at)
+        elif character in "'\"" and _OPENS_VALUE.match(last):
+            end = _closing_quote(text, at)
+        elif text.startswith("${", at):
+            end = text.find("}", at)
+        elif character in CLOSING and _OPENS_VALUE.match(last):
+            found.append(character)
+        elif found and character == CLOSING[found[-1]]:
+            found.pop()
+        if end < 0:
+            return None
+        last, at = text[end], end + 1
+    return found
+
+
+def _closing_quote(text: str, start: int) -> int:
+    """Where the quotes that open at a place close; -1 where they do not."""
+    quote, at = text[start], start + 1
+    while at < len(text):
+        if text[at] == "\\" and quote == '"':
+            at += 1
+        elif text[at] == quote:
+            if quote == '"' or text[at : at + 2] != "''":
+                return at
+            at += 1
+        at += 1
+    return -1
