@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
+from pygls.protocol import default_converter
 from pytest_lsp import ClientServerConfig, LanguageClient
+from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds that an answer may take on a busy machine
@@ -23,13 +25,23 @@ class Editor:
         self.runner = asyncio.Runner()
         self.arguments, self.encodings = arguments, encodings
         self.versions: dict[str, int] = {}
+        self.published: dict[str, types.PublishDiagnosticsParams] = {}
         self.client: Any = self.runner.run(self._start())
 
-    async def _start(self) -> LanguageClient:
+    def _client(self) -> Any:
+        """A client that keeps the last findings of each text."""
+
+        def keep(params: types.PublishDiagnosticsParams) -> None:
+            self.published[params.uri] = params
+
+        client = LanguageClient(converter_factory=default_converter)
+        register_lsp_features(client, {**DEFAULT_CLIENT_FEATURES, types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS: keep})
+        return client
+
+    async def _start(self) -> Any:
         command = [sys.executable, "-m", "cnnspec", "lsp", *self.arguments]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        client = await ClientServerConfig(command, server_env=environment).start()
-        assert isinstance(client, LanguageClient)
+        client: Any = await ClientServerConfig(command, self._client, environment).start()
         general = types.GeneralClientCapabilities(position_encodings=list(self.encodings) or None)
         capabilities = types.ClientCapabilities(general=general)
         answer = await client.initialize_session(types.InitializeParams(capabilities))
@@ -75,9 +87,11 @@ class Editor:
 
         async def wait() -> list[types.Diagnostic]:
             while True:
-                message = await self.client.wait_for_notification(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
-                if message.uri == uri and message.version == self.versions.get(uri):
+                message = self.published.get(uri)
+                if message is not None and message.version == self.versions[uri]:
+                    del self.published[uri]
                     return list(message.diagnostics)
+                await asyncio.sleep(0.001)
 
         return self.runner.run(asyncio.wait_for(wait(), PATIENCE))
 

@@ -60,7 +60,7 @@ def test_a_file_that_is_no_spec_is_left_alone_until_it_becomes_one(editor: Edito
     )
     editor.versions[uri] = 1
     assert editor.open(other, "# a comment\n---\ncnnspec: 1\n") != []
-    assert uri not in editor.client.diagnostics
+    assert uri not in editor.published
     assert codes(editor.change(uri, "cnnspec: 2\ninput: [3]\nlayers: [relu]\n")) == [("unsupported-version", 1, 10)]
     editor.shut(uri)
     editor.shut(other)
