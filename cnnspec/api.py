@@ -50,14 +50,17 @@ class Model(Network):
             self.training.settle()
         return rows
 
-    def predict(self, images: Array) -> Array:
-        """The network's output for images (n, c, h, w): logits where the loss has the softmax in it.
+    def predict(self, images: Array) -> Any:
+        """The network's output for images (n, c, h, w), an array (n, ...): logits where the loss has the softmax in it.
+
+        Where several losses give the network several outputs, it is a mapping from the losses' names to such arrays.
 
         With a data section images are pixels from 0 to 255 in any type, of the shape of the training images, or of the
         network's input shape if `preprocess` was done to them; they enter as in training. Without one, numbers enter as
         they are. ValueError with the cure for what is neither. `outputs` takes numbers that are normalised already.
         """
-        return self.outputs(self._entering(images))
+        images = self._entering(images)
+        return self.outputs_by_name(images) if self.output_names else self.outputs(images)
 
     def evaluate(self, images: Array, labels: Array) -> Score:
         """Score the network on images as `predict` takes them, with their labels (class numbers, or what it learns)."""

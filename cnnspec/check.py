@@ -22,7 +22,7 @@ def checked(spec: Spec) -> Graph:
 def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
     """What does not fit a graph: its data, its loss, its budgets."""
     found = check(spec, graph)
-    fits = all(diagnostic.code != "output-mismatch" for diagnostic in found)
+    fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in found}
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
         found += over_budget(spec, memory(spec, graph))
     return found

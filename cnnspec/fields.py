@@ -11,12 +11,25 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, dataclass_transform, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 from cnnspec import registry
 from cnnspec.shapes import MARGINS, NAMED_PADDINGS
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: typing hashes the parts of a union
@@ -34,9 +47,17 @@ class Registered:
     kind: str
 
 
+class Named(dict[str, T], Generic[T]):
+    """Values by names that are the user's own, never changed; hashable as the values of a declaration are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
 _MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 COUNT_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})?[KMGT]$"
+FIGURE_PATTERN = r"^validation\.[A-Za-z0-9_-]{1,100}\.[a-z_0-9]{1,30}$"  # of one of several losses
 BYTES_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 
 
@@ -135,6 +156,8 @@ def fragment(annotation: Any) -> Json:
         return {"anyOf": [fragment(part) for part in get_args(annotation)]}
     if origin is tuple:
         return {"type": "array", "items": fragment(get_args(annotation)[0])}
+    if origin is Named:
+        return {"type": "object", "additionalProperties": fragment(get_args(annotation)[0]), "minProperties": 1}
     if isinstance(annotation, type) and issubclass(annotation, Declaration):
         return schema_of(annotation)
     if annotation not in _PLAIN:
@@ -160,6 +183,8 @@ def convert(annotation: Any, value: Any) -> Any:
         return convert(parts[0], value) if len(parts) == 1 else value
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(convert(get_args(annotation)[0], item) for item in value)
+    if origin is Named:
+        return Named({name: convert(get_args(annotation)[0], item) for name, item in value.items()})
     if isinstance(annotation, type) and issubclass(annotation, Declaration) and isinstance(value, Mapping):
         return annotation(**value)
     return float(value) if annotation is float else value

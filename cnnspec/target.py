@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from cnnspec.shapes import Shape
 
-Kind = Literal["class", "shares", "classes", "values", "mask", "input"]
+Kind = Literal["class", "shares", "classes", "values", "mask", "input", "none", "several"]
 
 KINDS: Mapping[Kind, str] = {
     "class": "one class an image",
@@ -19,6 +19,8 @@ KINDS: Mapping[Kind, str] = {
     "values": "numbers",
     "mask": "a class for each pixel",
     "input": "the input itself",
+    "none": "nothing",
+    "several": "several targets, each with a name",
 }
 _ANSWERS = ("loss", "accuracy", "precision", "recall", "f1")
 FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of target, and `require` can ask for
@@ -28,6 +30,8 @@ FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of ta
     "mask": (*_ANSWERS, "mean_iou"),
     "values": ("loss", "mae", "rmse", "r2"),
     "input": ("loss",),
+    "none": ("loss",),
+    "several": ("loss",),  # of each of them there are its own
 }
 DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
 
@@ -37,7 +41,8 @@ class Target:
     """The kind of an image's labels, and what is known of them.
 
     Labels of n images are whole numbers (n,) for `class`, (n, h, w) for `mask`, and numbers (n, k) for `shares`,
-    `classes` and `values`; `input` needs none. Values are learned as (value - mean) / deviation.
+    `classes` and `values`; `input` and `none` need none. Values are learned as (value - mean) / deviation. Labels of
+    `several` targets are those of each behind one another, (n, k) in all, a class as one number.
     """
 
     kind: Kind = "class"
@@ -45,12 +50,14 @@ class Target:
     counts: tuple[int, ...] = ()  # training images (for `mask`: pixels) of each class
     mean: tuple[float, ...] = ()  # of each value over the training images
     deviation: tuple[float, ...] = ()
+    parts: Mapping[str, Target] = field(default_factory=dict)  # of `several`, by name
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
         """What `record` gave."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-        return cls(**values)
+        parts = {name: cls.of(part) for name, part in found.get("parts", {}).items()}
+        return cls(**{**values, "parts": parts})
 
     def record(self) -> dict[str, Any]:
         """All that is known, as JSON can hold it."""
@@ -65,7 +72,9 @@ class Target:
     @property
     def dtype(self) -> str:
         """The type of labels in memory."""
-        return "float32" if self.kind in DENSE else "uint8" if self.kind == "mask" else "int64"
+        if self.kind == "mask":
+            return "uint8"
+        return "float32" if self.kind in DENSE or self.kind == "several" else "int64"
 
     def scaled(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Labels (n, ...) as the loss compares them with outputs."""

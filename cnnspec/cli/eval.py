@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from cnnspec.cli.output import console
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.kernels.step import Array
+from cnnspec.train.score import Score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,14 +44,21 @@ def run(arguments: argparse.Namespace) -> int:
         figures["confusion"] = matrix
         print(json.dumps(figures))
         return 0
-    shown = [f"{name} {_shown(name, value)}" for name, value in score.figures().items() if value is not None]
     place = data.places.get(arguments.split)
-    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {score.images:,} images, {', '.join(shown)}")
+    figures_of_all = _listed(replace(score, parts={}))
+    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {score.images:,} images, {figures_of_all}")
+    for name, part in score.parts.items():
+        print(f"  {name}: {_listed(part)}")
     if arguments.confusion and score.confusion is not None:
         names = _names(data.class_names, len(score.confusion))
         print("true class, and what it was taken for:")
         console().print(_matrix(score.confusion, list(map(printable, names))))
     return 0
+
+
+def _listed(score: Score) -> str:
+    figures = score.figures().items()
+    return ", ".join(f"{name} {_shown(name, value)}" for name, value in figures if value is not None)
 
 
 def _names(classes: Sequence[str], outputs: int) -> list[str]:

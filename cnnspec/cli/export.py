@@ -59,6 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
             return USAGE
     format = FORMATS[arguments.format]
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
+    if model.output_names:
+        several = ", ".join(model.output_names)
+        raise RunError(
+            f"the network has several outputs, {several}, and {arguments.format} is written of one alone",
+            "`cnnspec predict RUN IMAGES -o outputs.npz` and `Model.predict` give all of them",
+        )
     folder, name = _place(arguments, format.suffixes[0], program=".py" in format.suffixes)
     paths = [folder / f"{name}{suffix}" for suffix in format.suffixes]
     _refuse_existing(paths, arguments)

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,11 +22,12 @@ from cnnspec.data.asked import Asked, expanded, read_asked
 from cnnspec.data.decode import tell
 from cnnspec.diagnostics import DataError, RunError, printable
 from cnnspec.kernels.step import Array
-from cnnspec.train.answer import answer, class_map, spoken
+from cnnspec.train.answer import answer, answers, class_map, spoken
 
 PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
-Write = Callable[[str, Array], None]
+Output = Array | Mapping[str, Array]  # of one image; by name where the network has several
+Write = Callable[[str, Any], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help="write there; a .npy file gets the outputs as numbers, a picture or a folder (DIR/) what is a picture",
+        help="write there; a .npy file gets the outputs as numbers, an .npz file those of several by name, a picture "
+        "or a folder (DIR/) what is a picture",
     )
 
 
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
                 failures += 1
             elif asked.images is not None:
                 conversions += asked.conversions
-                for name, output in zip(asked.names, model.outputs(asked.images), strict=True):
+                for name, output in zip(asked.names, _outputs(model, asked.images), strict=True):
                     write(name, output)
     shape = model.pipeline.shape or model.pipeline.input
     for told in tell(conversions, model.pipeline.rules_of(shape)):
@@ -84,6 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
         what = "path" if failures == 1 else "paths"
         complain(f"{failures:,} {what} could not be read; all others were")
     return FAILED if failures else CLEAN
+
+
+def _outputs(model: Model, images: Array) -> Iterator[Output]:
+    if not model.output_names:
+        yield from model.outputs(images)
+        return
+    found = model.outputs_by_name(images)
+    for number in range(len(images)):
+        yield {name: outputs[number] for name, outputs in found.items()}
 
 
 def _words(words: Iterable[str]) -> Iterator[str]:
@@ -148,11 +159,18 @@ def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
         return
     path = Path(arguments.output)
     try:
-        if path.suffix == ".npy":
+        if model.output_names and (path.suffix in (".npy", ".npz") or _for_pictures(path, arguments.output)):
+            if path.suffix != ".npz":
+                raise RunError(f"the network has several outputs, which {path} cannot hold", "write -o outputs.npz")
+            several: list[Mapping[str, Array]] = []
+            yield lambda name, output: several.append(output)
+            arrays = {name: np.stack([of[name] for of in several]) for name in model.output_names if several}
+            np.savez(path, allow_pickle=False, **arrays)
+        elif path.suffix == ".npy":
             outputs: list[Array] = []
             yield lambda name, output: outputs.append(output)
             np.save(path, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
-        elif path.is_dir() or arguments.output.endswith("/"):
+        elif _for_pictures(path, arguments.output) and path.suffix.lower() not in PICTURES:
             path.mkdir(parents=True, exist_ok=True)
             yield _Folder(path, model).write
         elif path.suffix.lower() in PICTURES:
@@ -164,19 +182,26 @@ def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
         raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another output") from error
 
 
+def _for_pictures(path: Path, written: str) -> bool:
+    return path.is_dir() or written.endswith("/") or path.suffix.lower() in PICTURES
+
+
 def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
     """One line an image."""
     names = model.pipeline.classes if model.pipeline else ()
     table: list[Any] = []  # the writer of rows, made when the columns are known
 
-    def write(name: str, output: Array) -> None:
-        found = answer(model, output, names, top)
+    def write(name: str, output: Output) -> None:
+        several = isinstance(output, Mapping)
+        found = answers(model, output, names, top) if isinstance(output, Mapping) else answer(model, output, names, top)
         if format == "jsonl":
             print(json.dumps({"image": name, **found}), file=file)
         elif format == "table":
             print(f"{printable(name)}: {printable(spoken(found))}", file=file)
         else:
-            row = {"image": name, **_columns(found)}
+            parts = {f"{part}.": own for part, own in found.items()} if several else {"": found}
+            columns = {f"{part}{key}": value for part, own in parts.items() for key, value in _columns(own).items()}
+            row = {"image": name, **columns}
             if not table:
                 table.append(csv.DictWriter(file, list(row), lineterminator="\n"))
                 table[0].writeheader()

@@ -113,6 +113,7 @@ def _figures(graph: Graph, batch: int, footprints: dict[str, Footprint]) -> dict
         ],
         "params": graph.parameter_count,
         "trained_params": graph.trainable_count,
+        "used_params": graph.used_count,
         "macs": graph.macs,
         "batch": batch,
         "memory": {
@@ -146,6 +147,8 @@ def _print(spec: Spec, graph: Graph, batch: int, footprints: dict[str, Footprint
     shown.print(table)
     frozen = graph.parameter_count - graph.trainable_count
     held = f" ({graph.trainable_count:,} trained, {frozen:,} frozen)" if frozen else ""
+    unused = graph.parameter_count - graph.used_count
+    held += f" ({unused:,} of them in training only)" if unused else ""
     shown.print(f"\n{spec.name}: {graph.parameter_count:,} parameters{held}, {graph.macs:,} MACs an image")
     for mode, footprint in footprints.items():
         total, arena = bytes_text(footprint.total), bytes_text(footprint.arena)

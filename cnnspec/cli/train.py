@@ -117,7 +117,7 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
     model = Model(spec, graph, threads=arguments.threads)
     model.adopt(data.target)
-    check_figures(spec, model.learned.kind)
+    check_figures(spec, model.learned)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
@@ -379,7 +379,8 @@ class _Voice:
                 accuracy = "" if score.accuracy is None else f" accuracy {score.accuracy:.2%}"
                 accuracy += "" if score.mean_iou is None else f" mean IoU {score.mean_iou:.2%}"
                 accuracy += "" if score.mae is None else f" mae {score.mae:.4g}"
-                parts.append(f"{name} loss {score.loss:.4f}{accuracy}")
+                each = ", ".join(f"{part} {own.loss:.4f}" for part, own in score.parts.items() if len(score.parts) > 1)
+                parts.append(f"{name} loss {score.loss:.4f}{f' ({each})' if each else ''}{accuracy}")
         parts.append(f"{epoch.images_per_second:,.0f} images/s")
         self.line("  ".join(parts) + ("  *" if best else ""))
 

@@ -214,6 +214,12 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n" + TAIL.replace("10", "12") + DATA + "train: {epochs: 1}\n",
         "layers:\n" + TAIL + DATA + "train: {epochs: 1}\n",
     ),
+    "loss-mismatch": _error(
+        "One of several losses does not fit what it reads, or the data's target.",
+        "Each loss of `losses` reads a layer, and learns the data's target, the input, or nothing at all.",
+        "layers:\n" + TAIL + DATA + "train: {epochs: 1, losses: {classes: {layer: scores}}}\n",
+        "layers:\n" + TAIL + DATA + "train: {epochs: 1, losses: {classes: {layer: dense_1}}}\n",
+    ),
     "expect-not-met": _error(
         "A figure differs from what `expect` says.",
         "`expect` pins parameters, multiply-accumulates, shapes and memory: a review sees when they change.",

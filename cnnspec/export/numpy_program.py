@@ -80,7 +80,7 @@ def prepare(images: Array) -> Array:
 
 def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     """The source of NAME.py and the arrays of NAME.npz; RunError with all that it has no words for."""
-    graph = remove_dead_nodes(remove_train_only(network.graph))
+    graph = remove_dead_nodes(remove_train_only(network.graph.answering))
     lines, used = _network(graph)
     values = dict(network.weights.arrays())
     keys = {_key(node, part) for node in graph.nodes for part in (*node.params, *node.state)}

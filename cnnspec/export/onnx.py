@@ -94,7 +94,7 @@ def _described(entry: str, shape: Shape, pipeline: Pipeline | None) -> str:
 
 def _exportable(graph: Graph, opset: int | None) -> Graph:
     """The nodes that inference needs; RunError where they, or the opset, cannot be written."""
-    graph = remove_dead_nodes(remove_train_only(graph))
+    graph = remove_dead_nodes(remove_train_only(graph.answering))
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
         raise RunError(f"ONNX has no counterpart of {', '.join(strange)}", "export a spec without such layers")

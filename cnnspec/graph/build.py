@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
+from cnnspec.graph.heads import find
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
 from cnnspec.period import ALWAYS
@@ -45,9 +46,15 @@ class Trace:
             message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
             span = spec.place.of("layers")
             raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
-        if self.diagnostics:
-            raise SpecError(list(self.diagnostics))
-        return Graph(spec.name, spec.input, _output_last(self.nodes, self.output, spec), self.output)
+        found = list(self.diagnostics)
+        heads = find(spec, self.values, found)
+        if found:
+            raise SpecError(found)
+        if not heads:
+            return Graph(spec.name, spec.input, _output_last(self.nodes, self.output, spec), self.output)
+        assert spec.train is not None
+        main = next(head for head in heads if head.name == spec.train.loss.main)
+        return Graph(spec.name, spec.input, tuple(self.nodes), main.values[0], heads)
 
 
 def follow(spec: Spec) -> Trace:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.counts import by_layer, explanations
+from cnnspec.graph.heads import wrong
 from cnnspec.graph.node import Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
@@ -106,8 +107,14 @@ def _of_split(spec: Spec, split: str, key: str | None, message: str, help: str) 
 def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
     if spec.train is None:
         return []
+    target = spec.data.target if spec.data else Target()
+    if spec.train.losses is not None:
+        from cnnspec.graph.joining import misfits  # a spec without training needs no losses
+
+        found = misfits(graph, spec.train.loss, target, spec.input)
+        return [wrong(spec, name, key, str(error), error.help) for name, key, error in found]
     try:
-        spec.train.loss.check(graph.output.shape, spec.data.target if spec.data else Target(), spec.input)
+        spec.train.loss.check(graph.output.shape, target, spec.input)
     except ShapeError as error:
         place = graph.output.place or spec.place
         return [
@@ -129,20 +136,21 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
     if spec.data is None:
         return []
     named = list(named_metrics(spec))
-    reads_input = spec.train is not None and spec.train.loss.reads_input
-    kind: Kind | None = "input" if reads_input else spec.data.source.target_kind
-    if kind is not None:
+    target = spec.data.target if spec.data.source.target_kind is not None else None
+    known = known_figures(spec, target)
+    if known is not None:
+        kind = "several losses" if spec.train and spec.train.losses else KINDS[_kind(spec, target)]
         found = [
             Diagnostic(
                 "unknown-metric",
                 "error",
-                f"{section}: expected a figure of the target, which is {KINDS[kind]}, got {metric}",
+                f"{section}: expected a figure of the target, which is {kind}, got {metric}",
                 _section(spec, section).of(key),
                 f"{section}.{key}",
-                f"name one of {', '.join(FIGURES[kind])}",
+                f"name one of {', '.join(known)}",
             )
             for section, key, metric in named
-            if metric.partition(".")[2] not in FIGURES[kind]
+            if metric.partition(".")[2] not in known
         ]
         if found:
             return found
@@ -160,6 +168,26 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
         for section, key, metric in named
         if metric.startswith("validation.")
     ]
+
+
+def _kind(spec: Spec, target: Target | None) -> Kind:
+    learned = target if spec.train is None or target is None else spec.train.loss.learned(target)
+    return "class" if learned is None else learned.kind
+
+
+def known_figures(spec: Spec, target: Target | None) -> tuple[str, ...] | None:
+    """The figures of the data's target, and of each of several losses by name; None where only the files tell it."""
+    reads_labels = spec.train is None or spec.train.loss.reads_labels
+    if target is None and reads_labels:
+        return None
+    own = FIGURES[_kind(spec, target)] if reads_labels else FIGURES["input"]
+    if spec.train is None or spec.train.losses is None:
+        return own
+    from cnnspec.optim.losses.combined import evaluated, target_of  # a spec without training needs no losses
+
+    terms = evaluated(spec.train.losses)
+    kinds = {name: target_of(name, term, target or Target()).kind for name, term in terms.items()}
+    return (*own, *(f"{name}.{figure}" for name, kind in kinds.items() for figure in FIGURES[kind]))
 
 
 def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:

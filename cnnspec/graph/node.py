@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnnspec.layers.base import Layer, Parameter, State
 from cnnspec.period import ALWAYS, NEVER, Period
@@ -50,6 +50,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """One of several losses: the values that it reads."""
+
+    name: str
+    values: tuple[str, ...]
+    training_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """Nodes in topological order, and the name of the one that makes the network's output."""
 
@@ -57,6 +66,7 @@ class Graph:
     input_shape: Shape
     nodes: tuple[Node, ...]
     output_name: str
+    heads: tuple[Head, ...] = ()  # where there are several losses; the output is then that of the main one
 
     @property
     def output(self) -> Node:
@@ -69,8 +79,8 @@ class Graph:
 
     @property
     def needed(self) -> frozenset[str]:
-        """The nodes that the output depends on."""
-        found = {self.output.name}
+        """The nodes that the output, or a loss, depends on."""
+        found = {self.output.name, *(value for head in self.heads for value in head.values)}
         for node in reversed(self.nodes):
             if node.name in found:
                 found.update(node.inputs)
@@ -80,6 +90,19 @@ class Graph:
     def parameter_count(self) -> int:
         """The learned numbers in the whole network."""
         return sum(node.parameter_count for node in self.nodes)
+
+    @property
+    def answering(self) -> Graph:
+        """The same without what several losses read beside the output, whose layers nothing reads then."""
+        return replace(self, heads=())
+
+    @property
+    def used_count(self) -> int:
+        """The learned numbers in the network as it is used, without the layers that only training needs."""
+        used = replace(self, heads=tuple(head for head in self.heads if not head.training_only))
+        kept = used.needed if self.heads else {node.name for node in self.nodes}
+        owners = {node.share or node.name for node in self.nodes if node.name in kept}
+        return sum(node.parameter_count for node in self.nodes if node.name in owners)
 
     @property
     def trainable_count(self) -> int:

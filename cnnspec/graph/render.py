@@ -44,7 +44,12 @@ def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
     if spec.data is not None:
         tree["data"] = _declaration(spec.data)
     if spec.train is not None:
-        tree["train"] = _declaration(spec.train)
+        tree["train"] = _fields(spec.train, without="loss" if graph.heads else "losses")
+        for head in graph.heads:
+            layer = list(head.values) if len(head.values) > 1 else head.values[0]
+            tree["train"]["losses"][head.name] = (
+                {"layer": layer} | tree["train"]["losses"][head.name] | {"layer": layer}
+            )
     if spec.expect:
         tree["expect"] = {name: _budget(budget) for name, budget in spec.expect.items()}
     if spec.require:
@@ -152,11 +157,11 @@ def _bounds(period: Period) -> dict[str, float]:
     return {name: bound for name, bound in bounds.items() if 0 < bound < inf}
 
 
-def _fields(declaration: Declaration) -> dict[str, Any]:
+def _fields(declaration: Declaration, without: str = "") -> dict[str, Any]:
     return {
         option.name: _value(getattr(declaration, option.name))
         for option in options(type(declaration))
-        if getattr(declaration, option.name) is not None
+        if option.name != without and getattr(declaration, option.name) is not None
     }
 
 
@@ -171,7 +176,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) == 2 and value[1] in UNITS:
         return f"{value[0]} {value[1]}"
     if isinstance(value, Mapping):
-        return dict(value)
+        return {name: _value(item) for name, item in value.items()}
     return [_value(item) for item in value] if isinstance(value, tuple) else value
 
 

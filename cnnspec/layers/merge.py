@@ -12,7 +12,7 @@ from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RowReads, batch_shape
 from cnnspec.registry import register
-from cnnspec.shapes import Shape, ShapeError, text
+from cnnspec.shapes import Shape, ShapeError, size, text
 
 
 class Repeating(Layer):
@@ -232,6 +232,33 @@ class Concat(Layer):
         axis = 1 if joined.ndim == 4 else 0
         ends = np.cumsum([x.shape[axis] for x in o.inputs])
         return np.split(joined, ends[:-1].tolist(), axis=axis)
+
+
+class Join(Layer):
+    """All inputs in one vector, each as a plan holds it, for losses that read several. Passes add it, specs do not."""
+
+    type_name = "join"
+
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Return the number of all elements."""
+        return (sum(map(size, inputs)),)
+
+    def forward(self, o: Operands) -> Program:
+        """Bind one copy for each input."""
+        return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx_i = the input's stretch of dy."""
+        pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
+        return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
+
+    @staticmethod
+    def parts(joined: Array, o: Operands) -> list[Array]:
+        """Return the stretch of each input, in its shape."""
+        ends = np.cumsum([x.size // x.shape[-1] for x in o.inputs])
+        return [part.reshape(x.shape) for x, part in zip(o.inputs, np.split(joined, ends[:-1].tolist()), strict=True)]
 
 
 class Fork(Layer):

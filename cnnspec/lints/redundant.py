@@ -13,7 +13,7 @@ from cnnspec.spec.model import BlockEntry, LayerEntry, Spec
 
 def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of layers that the output does not depend on."""
-    alive = {graph.output.name}
+    alive = {graph.output.name, *(value for head in graph.heads for value in head.values)}
     for node in reversed(graph.nodes):
         if node.name in alive:
             alive.update(node.inputs, [node.share] if node.share else [])
@@ -23,7 +23,9 @@ def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         if node.name not in alive | tied:
             message, help = "the output does not depend on it", "read it with `from`, or remove it"
             if not reads[node.name]:
-                message += f": a network has one output, which is its last layer, here {graph.output.name}"
+                message += f": the network's output is its last layer, here {graph.output.name}"
+                help = "read it with `from`, give it a loss of its own under train: losses, or remove it"
+                help = "name it in one of the losses, read it with `from`, or remove it" if graph.heads else help
             yield from at(node, "dead-layer", message, help)
 
 
@@ -59,6 +61,8 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}
     read |= {value for entry in entries if isinstance(entry, BlockEntry) for _, value in entry.outputs}
+    losses = spec.train.losses if spec.train else None
+    read |= {layer for name, term in (losses or {}).items() for layer in term.layer or (name,)}
     # an id in a block is of use where one instance of the block is referred into
     written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:

@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import Diagnostic
-from cnnspec.graph import Graph
+from cnnspec.graph import Graph, Node
 from cnnspec.lints.warning import at
 from cnnspec.spec.model import Spec
+
+if TYPE_CHECKING:  # a spec without training needs no losses
+    from cnnspec.optim import Loss
+
+
+def scored(spec: Spec, graph: Graph) -> Iterator[tuple[Node, Loss]]:
+    """Every layer that a loss reads, with the loss."""
+    if spec.train is not None and spec.train.losses is None:
+        yield graph.output, spec.train.loss
+    elif spec.train is not None and spec.train.losses is not None:
+        yield from ((graph.node(head.values[0]), spec.train.losses[head.name].loss) for head in graph.heads)
 
 
 def softmax_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of two softmaxes in a row, the second one inside the loss."""
-    if spec.train and spec.train.loss.applies == "softmax" and graph.output.layer.probabilities:
-        message, help = f"{spec.train.loss.type_name} has a softmax in it", "remove this layer"
-        yield from at(graph.output, "softmax-before-loss", message, help)
+    for node, loss in scored(spec, graph):
+        if loss.applies == "softmax" and node.layer.probabilities:
+            message, help = f"{loss.type_name} has a softmax in it", "remove this layer"
+            yield from at(node, "softmax-before-loss", message, help)
 
 
 def activation_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of scores that pass an activation before a loss that has one of its own."""
-    if spec.train and spec.train.loss.applies and graph.output.layer.increasing:
-        message = f"{spec.train.loss.type_name} expects scores of any size"
-        yield from at(graph.output, "activation-before-loss", message, "remove it")
+    for node, loss in scored(spec, graph):
+        if loss.applies and node.layer.increasing:
+            message = f"{loss.type_name} expects scores of any size"
+            yield from at(node, "activation-before-loss", message, "remove it")
 
 
 def single_class(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of a softmax over one output, which is 1 whatever the network does."""
-    if spec.train and spec.train.loss.applies == "softmax" and graph.output.shape == (1,):
-        message, help = "a softmax over one output is always 1", _of_one(spec)
-        yield from at(graph.output, "single-class", message, help, "units")
+    for node, loss in scored(spec, graph):
+        if loss.applies == "softmax" and node.shape == (1,):
+            message, help = "a softmax over one output is always 1", _of_one(spec)
+            yield from at(node, "single-class", message, help, "units")
 
 
 def _of_one(spec: Spec) -> str:
@@ -40,6 +55,7 @@ def _of_one(spec: Spec) -> str:
 
 def dropout_after_output(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of dropout that erases class scores."""
-    if graph.output.layer.train_only:
-        message, help = "drops the network's outputs", "put it before the last dense layer"
-        yield from at(graph.output, "dropout-after-output", message, help)
+    for node in [graph.node(head.values[0]) for head in graph.heads] or [graph.output]:
+        if node.layer.train_only and len(node.inputs) == 1:
+            message, help = "drops the network's outputs", "put it before the last dense layer"
+            yield from at(node, "dropout-after-output", message, help)

@@ -10,12 +10,14 @@ from cnnspec.fields import (
     BatchSize,
     Declaration,
     Fraction,
+    Named,
     NonNegativeNumber,
     PositiveInt,
     PositiveNumber,
     Registered,
     Schema,
 )
+from cnnspec.optim.losses.combined import Losses, Term
 from cnnspec.optim.watched import LOWER, Watched
 
 UNITS = ("epochs", "steps", "minutes")
@@ -87,6 +89,7 @@ class TrainSettings(Declaration):
     epochs: Annotated[PositiveInt, "passes over the training images"]
     batch_size: Annotated[BatchSize, "images in one step"] = 64
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
+    losses: Annotated[Named[Term] | None, "instead of `loss`: several by name, whose weighted sum is minimised"] = None
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
     top_k: Annotated[PositiveInt, "likeliest classes that the metric top_k looks among"] = 5
@@ -100,3 +103,8 @@ class TrainSettings(Declaration):
     ] = None
     early_stopping: Annotated[EarlyStopping | None, "ends training when a metric stands still"] = None
     checkpoint: Annotated[Checkpoints, "when the state of training is written"] = Checkpoints()
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.losses is not None:
+            object.__setattr__(self, "loss", Losses(terms=self.losses))

@@ -1,10 +1,12 @@
 """The figures that early stopping and the plateau schedule may watch: those that are computed in every epoch."""
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+from cnnspec.fields import FIGURE_PATTERN, Schema
 
 LOWER = (".loss", ".mae", ".rmse")  # the ends of those that fall as a network learns
 
-Watched = Literal[
+OfAll = Literal[
     "validation.loss",
     "validation.accuracy",
     "validation.precision",
@@ -18,4 +20,8 @@ Watched = Literal[
     "validation.r2",
     "train.loss",
     "train.accuracy",
+]
+# Beside those of the whole network there are those of each of several losses.
+Watched = Annotated[
+    str, Schema({"anyOf": [{"enum": list(get_args(OfAll))}, {"type": "string", "pattern": FIGURE_PATTERN}]})
 ]

@@ -44,6 +44,8 @@ class Plan:
         self.batch, self.mode, self.graph = arrays.batch, arrays.mode, arrays.graph
         self.arena, self.images, self.labels = arrays.arena, arrays.images, arrays.labels
         self.losses, self.predictions = arrays.losses, arrays.predictions
+        self.loss = arrays.loss
+        self.added = arrays.added  # the losses that are added up in `losses`, by name, before they are weighted
         self.weights, self.workers, self.training = weights, workers, training
         self.block, self._outputs = arrays.block, arrays.outputs
         self._programs, self._check = programs, check

@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft7Validator
 from jsonschema.validators import extend
 
-from cnnspec.fields import BYTES_PATTERN, COUNT_PATTERN, Json
+from cnnspec.fields import BYTES_PATTERN, COUNT_PATTERN, FIGURE_PATTERN, Json
 
 
 def _is_integer(_: Any, value: Any) -> bool:
@@ -54,7 +54,11 @@ def expected(fragment: Json) -> str:
     if kind == "string":
         if "pattern" not in fragment:
             return "a text"
-        examples = {COUNT_PATTERN: "a count such as 2.5M", BYTES_PATTERN: "a size such as 64 MiB"}
+        examples = {
+            COUNT_PATTERN: "a count such as 2.5M",
+            BYTES_PATTERN: "a size such as 64 MiB",
+            FIGURE_PATTERN: "that of one of several losses, such as validation.NAME.loss",
+        }
         return examples.get(fragment["pattern"], "a span such as 2 epochs, 500 steps or 10 minutes")
     words = {
         "integer": "an integer",

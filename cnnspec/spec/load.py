@@ -64,10 +64,11 @@ KEYS = (
 )
 BUDGETS = ("params", "trained_params", "macs", "output", "train_memory", "infer_memory")
 MEASURED = tuple(dict.fromkeys(figure for figures in FIGURES.values() for figure in figures))
+SCORED = ("validation", "test")
 METRICS = (
     "train.loss",
     "train.accuracy",
-    *(f"{split}.{what}" for split in ("validation", "test") for what in MEASURED),
+    *(f"{split}.{what}" for split in SCORED for what in MEASURED),
 )
 LONGEST = 50  # characters of a comparison
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -132,6 +133,7 @@ class _SpecLoader:
         self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key", "spec key")
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
+        self.losses: tuple[str, ...] = ()  # the names of several
 
     def spec(self, reader: Plugins) -> Spec | None:
         """The spec; None where something is wrong with it."""
@@ -267,7 +269,11 @@ class _SpecLoader:
     def train(self, tree: Tree, where: Where) -> TrainSettings:
         from cnnspec.optim.settings import TrainSettings  # all optimizers, which a spec without training does not need
 
+        if isinstance(tree, Mapping) and "loss" in tree.values and "losses" in tree.values:
+            message, help = "train: expected loss or losses, got both", "write loss as one of losses, with a name"
+            raise self.findings.error("invalid-value", message, tree.keys["losses"], where.down("losses"), help=help)
         settings: TrainSettings = self.typing.section(TrainSettings, tree, where)
+        self.losses = tuple(settings.losses or ())
         return settings
 
     def unused(self) -> None:
@@ -329,10 +335,11 @@ class _SpecLoader:
 
     def require(self, tree: Tree, where: Where) -> tuple[Requirement, ...]:
         mapping = self.mapping(tree, where)
-        required = []
+        named = (f"{split}.{name}.{what}" for split in SCORED for name in self.losses for what in MEASURED)
+        known, required = (*METRICS, *named), []
         for metric, value in mapping.values.items():
-            if metric not in METRICS:
-                self.findings.unknown("unknown-metric", "metric", metric, METRICS, mapping.keys[metric], where)
+            if metric not in known:
+                self.findings.unknown("unknown-metric", "metric", metric, known, mapping.keys[metric], where)
                 continue
             written = str(plain(value))
             match = _COMPARISON.fullmatch(written) if len(written) <= LONGEST else None

@@ -16,10 +16,11 @@ from cnnspec.fields import COUNT_PATTERN, Json, fragment, schema_of
 from cnnspec.optim.settings import TrainSettings
 from cnnspec.spec.blocks import shipped
 from cnnspec.spec.layers import MERGES, SHORTCUTS
-from cnnspec.spec.load import BUDGETS, KEYS, METRICS, VERSION
+from cnnspec.spec.load import BUDGETS, KEYS, MEASURED, METRICS, SCORED, VERSION
 from cnnspec.spec.words import elsewhere
 
 ANNOTATION: Json = {"pattern": "^x-"}
+NAMED_FIGURE = f"^({'|'.join(SCORED)})\\.[A-Za-z0-9_-]+\\.({'|'.join(MEASURED)})$"
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
 REFERENCE: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _MOMENT: Json = {"anyOf": [{"type": "number", "minimum": 0}, VARIABLE]}
@@ -79,7 +80,7 @@ def schema() -> Json:
         "data": _section(DataSettings),
         "train": _section(TrainSettings),
         "expect": _strict({name: {} if name == "output" else _budget() for name in BUDGETS}),
-        "require": _strict({metric: {"type": "string", "pattern": "^(>=|<=|==|>|<)"} for metric in METRICS}),
+        "require": _require(),
         "vars": {"type": "object"},
         "blocks": {"type": "object", "additionalProperties": _block()},
         "extends": {"type": "string", "description": "a file that this one changes"},
@@ -247,6 +248,14 @@ def _block() -> Json:
         },
         ("layers",),
     )
+
+
+def _require() -> Json:
+    """Comparisons by figure; a spec with several losses names those of each in its own words."""
+    comparison: Json = {"type": "string", "pattern": "^(>=|<=|==|>|<)"}
+    names = {"anyOf": [{"enum": list(METRICS)}, {"pattern": NAMED_FIGURE}, ANNOTATION]}
+    properties = dict.fromkeys(METRICS, comparison)
+    return {"type": "object", "properties": properties, "additionalProperties": comparison, "propertyNames": names}
 
 
 def _budget() -> Json:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
 from cnnspec.diagnostics import Fix, Related
-from cnnspec.fields import Declaration, Registered, Schema, convert, fragment, options
+from cnnspec.fields import Declaration, Named, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
+from cnnspec.spec.grammar import is_name
 from cnnspec.spec.reader import scalar
 from cnnspec.spec.spelling import meaning, opens_parentheses, respelt
 from cnnspec.spec.suggest import nearest
@@ -43,6 +44,8 @@ class Typing:
             return self.value(next(part for part in get_args(annotation) if part is not types.NoneType), tree, where)
         if origin is tuple and isinstance(tree, Items):
             return self.items(get_args(annotation)[0], tree, where)
+        if origin is Named:
+            return self.named(get_args(annotation)[0], tree, where)
         if isinstance(annotation, type) and issubclass(annotation, Declaration):
             return self.section(annotation, tree, where)
         return self.fitting(annotation, tree, where)
@@ -58,6 +61,27 @@ class Typing:
         if bad:
             raise Wrong
         return tuple(values)
+
+    def named(self, annotation: Any, tree: Tree, where: Where) -> Named[Any]:
+        """The values of a mapping from names that the user chose; Wrong after the last where any did not fit."""
+        key = where.path.rpartition(".")[2]
+        if not isinstance(tree, Mapping) or not tree.values:
+            message = f"{key}: expected a mapping of names, got {got(plain(tree))}"
+            raise self.findings.error("invalid-value", message, tree.span, where)
+        values, bad = Named[Any](), False
+        for name, item in tree.values.items():
+            if name.startswith("x-"):
+                continue
+            try:
+                if not is_name(name) or "." in name:
+                    message = f"{key}: expected a name of letters, digits, dashes and underscores, got {got(name)}"
+                    raise self.findings.error("invalid-value", message, tree.keys[name], where.down(name))
+                values[name] = self.value(annotation, item, where.down(name))
+            except Wrong:
+                bad = True
+        if bad:
+            raise Wrong
+        return values
 
     def fitting(self, annotation: Any, tree: Tree, where: Where) -> Any:
         """A value that a schema fragment decides on."""

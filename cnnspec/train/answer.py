@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss
+from cnnspec.target import Kind
 from cnnspec.train.network import Network
 
+ANSWERS = frozenset({"classes", "labels", "values", "areas", "shape"})  # one of which every answer has
 LEAST = 0.5  # probability from which on a label is said to apply
+
+
+def answers(
+    network: Network, outputs: Mapping[str, Array], names: Sequence[str] = (), top: int = 3
+) -> dict[str, dict[str, Any]]:
+    """What `answer` gives for each of several outputs of one image, by name."""
+    assert network.heads is not None
+    found = {}
+    for name, output in outputs.items():
+        part = network.heads.parts[name]
+        found[name] = _answer(part.target.kind, part.loss, output, part.target.names or names, top)
+    return found
 
 
 def answer(network: Network, output: Array, names: Sequence[str] = (), top: int = 3) -> dict[str, Any]:
@@ -19,20 +34,22 @@ def answer(network: Network, output: Array, names: Sequence[str] = (), top: int 
     `classes` are the likeliest ones with their scores, `labels` all that apply, `values` numbers in the data's units,
     `areas` the portion of the pixels of each class; of an output without a target there is its shape and mean.
     """
-    kind = network.learned.kind
-    names = names or network.target.names
+    return _answer(network.learned.kind, network.loss, output, names or network.target.names, top)
+
+
+def _answer(kind: Kind, loss: Loss | None, output: Array, names: Sequence[str], top: int) -> dict[str, Any]:
     if kind == "values":
         return {"values": {_name(names, i): float(value) for i, value in enumerate(output.tolist())}}
     if kind == "mask":
-        counts = np.bincount(class_map(network, output).ravel(), minlength=max(len(output), 2))
+        counts = np.bincount(_class_map(loss, output).ravel(), minlength=max(len(output), 2))
         return {"areas": {_name(names, i): count / counts.sum() for i, count in enumerate(counts.tolist()) if count}}
     if output.ndim != 1:
         return {"shape": list(output.shape), "mean": float(output.mean())}
-    scores = network.loss.probabilities(output) if network.loss is not None else output
+    scores = loss.probabilities(output) if loss is not None else output
     if kind == "classes":
         chosen = [i for i in np.argsort(-scores, kind="stable").tolist() if scores[i] >= LEAST]
         return {"labels": [{"label": _name(names, i), "score": float(scores[i])} for i in chosen]}
-    if len(scores) == 1 and kind == "class" and network.loss is not None and network.loss.one_output:
+    if len(scores) == 1 and kind == "class" and loss is not None and loss.one_output:
         scores = np.array([1 - scores[0], scores[0]])
     best = np.argsort(-scores, kind="stable")[:top].tolist()
     return {"classes": [{"class": _name(names, i), "score": float(scores[i])} for i in best]}
@@ -40,14 +57,20 @@ def answer(network: Network, output: Array, names: Sequence[str] = (), top: int 
 
 def class_map(network: Network, output: Array) -> Array:
     """The likeliest class of each pixel, (h, w) of bytes, from an output (classes, h, w)."""
+    return _class_map(network.loss, output)
+
+
+def _class_map(loss: Loss | None, output: Array) -> Array:
     if len(output) > 1:
         return np.asarray(output.argmax(axis=0), np.uint8)
-    threshold = 0.5 if network.loss is None else network.loss.threshold
+    threshold = 0.5 if loss is None else loss.threshold
     return np.asarray(output[0] > threshold, np.uint8)
 
 
 def spoken(found: dict[str, Any]) -> str:
-    """An answer as one line of text."""
+    """An answer, or the answers of several outputs by name, as one line of text."""
+    if found and all(isinstance(of, dict) and of.keys() & ANSWERS for of in found.values()):
+        return "; ".join(f"{name}: {spoken(of)}" for name, of in found.items())
     if "values" in found:
         return "  ".join(f"{name} {value:.6g}" for name, value in found["values"].items())
     if "areas" in found:

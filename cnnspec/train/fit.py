@@ -16,7 +16,7 @@ from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
-from cnnspec.target import FIGURES, KINDS
+from cnnspec.target import KINDS
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, right_answers
@@ -81,8 +81,9 @@ class Epoch:
             row |= {intern(f"{name}.{figure}"): getattr(score, figure, None) for figure in ("loss", "accuracy")}
         scored = self.validation or self.test  # one of them is there, and tells the figures of both
         for name, score in (("validation", self.validation), ("test", self.test)):
-            figures = () if scored is None else FIGURES[scored.kind]
-            row |= {intern(f"{name}.{figure}"): getattr(score, figure, None) for figure in figures if figure != "loss"}
+            found = {} if score is None else score.figures()
+            figures = () if scored is None else scored.figures()
+            row |= {intern(f"{name}.{figure}"): found.get(figure) for figure in figures if figure != "loss"}
         speed = {"seconds": self.seconds, "images_per_second": self.images_per_second}
         return {**row, **speed, "weights": self.weights}
 

@@ -122,7 +122,7 @@ def _whole(spec: Spec, graph: Graph, images: int) -> Check:
     plan = network.plan(images, "train", "float64")
     random = np.random.default_rng(spec.seed)
     plan.images[...] = random.random(plan.images.shape)
-    plan.labels[...] = random_labels(network.learned, graph.output.shape, plan.images, random)
+    plan.labels[...] = random_labels(network, plan.images, random)
     trained = network.weights.trained
     values = network.weights.values[:trained]
     before = values.copy()

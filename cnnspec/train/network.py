@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
+from cnnspec.optim import Losses
 from cnnspec.optim.settings import RateFactors
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
 from cnnspec.plan.memory.forecast import require_parameter_memory
@@ -23,6 +24,7 @@ from cnnspec.shapes import ShapeError
 from cnnspec.spec import Spec
 from cnnspec.target import Target
 from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.heads import Heads, check_fit
 from cnnspec.train.score import Score, Tally
 from cnnspec.workers import WorkerPool
 
@@ -66,7 +68,7 @@ class Network:
         self.pipeline = Pipeline.of(spec.data, spec.input) if spec.data else None
         self.pixels = self.pipeline.affine if self.pipeline else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
-        self.mixes_labels = mixing and self.loss is not None and not self.loss.reads_input
+        self.mixes_labels = mixing and self.loss is not None and self.loss.reads_labels
         self.arenas = ArenaPool()
         self._plans: dict[tuple[int, Mode, str], Plan] = {}
 
@@ -78,6 +80,12 @@ class Network:
             batch //= 2
         return batch
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of its outputs, where there are several."""
+        names = () if self.heads is None else tuple(self.heads.answering)
+        return names if len(names) > 1 else ()
+
     def adopt(self, target: Target) -> None:
         """Learn, and evaluate, by what the training images' labels are like; DataError where they do not fit.
 
@@ -87,22 +95,27 @@ class Network:
             return
         settings = self.spec.train
         if settings is not None:
-            output = self.graph.output.shape
-            spare = target.kind == "class" and len(target.names) < output[0]  # outputs without images are no harm
             try:
-                settings.loss.check(output, dataclasses.replace(target, names=()) if spare else target, self.spec.input)
+                check_fit(self.graph, settings.loss, target)
             except ShapeError as error:
                 raise DataError(f"data: {error}", error.help) from error
-            self.loss = settings.loss.fitted(target, output[0])
+            self.loss = settings.loss.fitted(target, self.graph.output.shape[0])
         self.target = target
         self._plans.clear()
+        self.__dict__.pop("heads", None)
 
     @property
     def learned(self) -> Target:
         """What outputs are compared with: the data's target, or the input where the loss reads that."""
-        reads_input = self.loss is not None and self.loss.reads_input
         maps = self.target.kind == "class" and len(self.graph.output.shape) != 1  # no class follows from a map
-        return Target("input") if reads_input or maps else self.target
+        if maps:
+            return Target("input")
+        return self.target if self.loss is None else self.loss.learned(self.target)
+
+    @cached_property
+    def heads(self) -> Heads | None:
+        """What it says beside one another; None where it has one output alone."""
+        return Heads(self.graph, self.loss, self.target) if isinstance(self.loss, Losses) else None
 
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
         """The plan for a batch size, made at the first request; `images` is their type in memory."""
@@ -115,7 +128,7 @@ class Network:
             entry = Entry(images, target=Target("shares") if mixed else self.learned)
             if images == "uint8" and self.pixels is not None:
                 scale, shift = (tuple(values.tolist()) for values in self.pixels)
-                entry = dataclasses.replace(entry, scale=scale, shift=shift)
+                entry = replace(entry, scale=scale, shift=shift)
             self._plans[key] = lower(
                 self.graph,
                 batch,
@@ -139,25 +152,49 @@ class Network:
     def outputs(self, images: Array) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it.
 
-        Values are in the units of the data that the network was trained on.
+        Values are in the units of the data that the network was trained on. Of several outputs it is the main one.
         """
+        if self.heads is not None:
+            return self.heads.outputs(self._computed(images))[self.heads.main]
+        return self.target.unscaled(self._computed(images))
+
+    def outputs_by_name(self, images: Array) -> dict[str, Array]:
+        """All outputs of a network with several losses, by the names of these, each as `outputs` gives it."""
+        assert self.heads is not None
+        return self.heads.outputs(self._computed(images))
+
+    def _computed(self, images: Array) -> Array:
         parts = []
         for plan, _ in self._loaded(images):
             plan.compute()
-            parts.append(self.target.unscaled(plan.output))
-        return np.concatenate(parts) if parts else np.empty((0, *self.graph.output.shape), self.weights.values.dtype)
+            parts.append(plan.output)
+        if parts:
+            return np.concatenate(parts)
+        shape = self.graph.output.shape if self.heads is None else self.heads.shape
+        return np.empty((0, *shape), self.weights.values.dtype)
 
     def score(self, dataset: Dataset) -> Score:
-        """Score the network on labelled images, values in the data's units: the loss and the target's other figures."""
+        """Score the network on labelled images, values in the data's units: the loss and the target's other figures.
+
+        Of several losses there is the weighted sum, the figures of the main one, and those of each in `parts`.
+        """
         kind = self.learned.kind
-        tally = Tally(kind, self.graph.output.shape[0], self.spec.train.top_k if self.spec.train else 5)
+        k = self.spec.train.top_k if self.spec.train else 5
+        tally = Tally(kind, self.graph.output.shape[0], k)
+        parts = self.heads.tallies(k) if self.heads is not None else {}
         for plan, part in self._loaded(dataset.pixels):
+            labels = dataset.labels[part]
             if kind != "input":
-                plan.labels[...] = self.target.scaled(dataset.labels[part])
+                plan.labels[...] = self.target.scaled(labels)
             plan.score()
-            output = self.target.unscaled(plan.output) if tally.reads_output else None
-            tally.add(plan.losses, dataset.labels[part], plan.predictions, output)
-        return tally.score(has_loss=self.loss is not None)
+            if self.heads is not None:
+                self.heads.add(parts, plan.output, plan.added, labels)
+            output = None
+            if tally.reads_output:
+                output = self.target.unscaled(plan.output if self.heads is None else self.heads.answer(plan.output))
+            tally.add(plan.losses, labels, plan.predictions, output)
+        found = tally.score(has_loss=self.loss is not None)
+        return replace(found, parts={name: part.score(has_loss=True) for name, part in parts.items()})
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -7,10 +7,22 @@ import numpy as np
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.target import Target
+from cnnspec.train.network import Network
 
 
-def random_labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:
-    """Labels of images (n, c, h, w) in 0..1 for a network with that output, values as the loss sees them.
+def random_labels(network: Network, images: Array, random: np.random.Generator) -> Array:
+    """Labels of images (n, c, h, w) in 0..1 for a network, values as the loss sees them."""
+    target = network.learned
+    if target.kind != "several":
+        return _labels(target, network.graph.output.shape, images, random)
+    assert network.heads is not None
+    lengths = network.heads.losses.outputs_by_target()
+    found = [_labels(part, (lengths[name],), images, random) for name, part in target.parts.items()]
+    return np.concatenate([labels.reshape(len(images), -1) for labels in found], axis=1)
+
+
+def _labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:
+    """Labels of one target for a network with that output.
 
     Classes come in turn. The class of a pixel follows from how bright it is, so that a small network can learn it, the
     more so with as many levels as classes.

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnspec.diagnostics import RunError
-from cnnspec.graph.checks import named_metrics
+from cnnspec.graph.checks import known_figures, named_metrics
 from cnnspec.spec import Requirement, Spec
-from cnnspec.target import FIGURES, KINDS, Kind
+from cnnspec.target import KINDS, Target
 
 LARGEST_WHOLE = 10**15  # beyond, numbers are written with an exponent
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
@@ -20,13 +20,14 @@ def plainly(figure: float) -> str:
     return str(int(figure)) if abs(figure) < LARGEST_WHOLE and figure == int(figure) else repr(float(figure))
 
 
-def check_figures(spec: Spec, kind: Kind) -> None:
+def check_figures(spec: Spec, target: Target) -> None:
     """RunError where a spec names a figure that the target, which only the data told, does not have."""
+    known = known_figures(spec, target) or ()
     for section, _, metric in named_metrics(spec):
-        if metric.partition(".")[2] not in FIGURES[kind]:
+        if metric.partition(".")[2] not in known:
             raise RunError(
-                f"{section}: expected a figure of the data's target, which is {KINDS[kind]}, got {metric}",
-                f"name one of {', '.join(FIGURES[kind])}",
+                f"{section}: expected a figure of the data's target, which is {KINDS[target.kind]}, got {metric}",
+                f"name one of {', '.join(known)}",
             )
 
 

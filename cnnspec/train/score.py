@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.target import FIGURES, Kind
+
+VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # where no answer is right or wrong
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,7 @@ class Score:
     mae: float | None = None
     rmse: float | None = None
     r2: float | None = None  # 1 - squared error / variance, the mean over the values
+    parts: Mapping[str, Score] = field(default_factory=dict)  # of each of several losses, unweighted
 
     @property
     def precision(self) -> float | None:
@@ -63,8 +67,10 @@ class Score:
         return self.mean_iou if self.kind == "mask" else self.accuracy
 
     def figures(self) -> dict[str, Any]:
-        """Return all figures of the target's kind by name."""
-        return {name: getattr(self, name) for name in FIGURES[self.kind]}
+        """Return all figures of the target's kind by name, and those of each part behind its name and a dot."""
+        own = {name: getattr(self, name) for name in FIGURES[self.kind]}
+        parts = self.parts.items()
+        return own | {f"{part}.{name}": value for part, score in parts for name, value in score.figures().items()}
 
 
 def _mean(part: Array, whole: Array) -> float:
@@ -98,7 +104,7 @@ class Tally:
     @property
     def reads_output(self) -> bool:
         """Whether it needs the network's outputs beside its answers."""
-        return self.kind not in ("mask", "input")
+        return self.kind not in ("mask", "input", "none", "several")
 
     def add(self, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
         """Add one part: its losses, labels and answers, and the network's outputs (n, ...) in the labels' units."""
@@ -108,7 +114,7 @@ class Tally:
             assert output is not None
             self.outputs.append(output.astype(np.float64))
             self.labels.append(labels.astype(np.float64))
-        if predictions is None or self.kind in ("values", "input"):
+        if predictions is None or self.kind in VALUES:
             return
         self.right += right_answers(predictions, labels)
         if self.kind == "classes":
@@ -148,7 +154,7 @@ class Tally:
         return Score(
             loss=self.loss / count if has_loss else None,
             images=self.images,
-            accuracy=None if self.kind in ("values", "input") else self.right / count,
+            accuracy=None if self.kind in VALUES else self.right / count,
             kind=self.kind,
             **found,
         )

@@ -54,7 +54,7 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     which = np.arange(images) % len(different)
     plan.images[...] = different[which]
     classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None
-    plan.labels[...] = random_labels(model.learned, graph.output.shape, different, random)[which]
+    plan.labels[...] = random_labels(model, different, random)[which]
     plan.compute()
     first = float(plan.losses.mean())
     yield _first_loss(model, plan, first, classes)
@@ -102,8 +102,9 @@ def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
     """The loss of one batch falls to a fraction, with the spec's optimizer, or with adam where that one is slow."""
     name, spec = "one batch learned", model.spec
     assert spec.train is not None
+    assert plan.loss is not None
     rate = spec.train.optimizer.learning_rate
-    least = spec.train.loss.least(plan.labels, model.graph.output.shape[0])
+    least = plan.loss.least(plan.labels, model.graph.output.shape[0], plan.images)
     goal = least + LEARNED * (first - least)
     loss, steps = _overfit(plan, rate, goal, seconds / 2)
     if not math.isfinite(loss) or loss > 10 * first:
@@ -153,7 +154,8 @@ def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
     for node in model.graph.nodes:
         if read & set(node.inputs):
             read.add(node.name)
-    if model.graph.output.name not in read:
+    read_by_losses = {value for head in model.graph.heads for value in head.values} or {model.graph.output.name}
+    if not read & read_by_losses:
         return of.name, "nothing on the way to the output reads it: name it under from, or remove it"
     for node, inputs, output in values(model, plan.images):
         if _alike(output) and not all(map(_alike, inputs)):

@@ -19,6 +19,8 @@ CURES: Mapping[Kind, str] = {
     "values": "use mean_squared_error, mean_absolute_error or huber",
     "mask": "use softmax_cross_entropy or dice",
     "input": "leave out target: input",
+    "none": "use kl_divergence or mean_output",
+    "several": "write train: {losses: {...}} with a loss for each of them",
 }
 
 
@@ -29,11 +31,30 @@ class Loss(Declaration):
     applies: ClassVar[Literal["softmax", "sigmoid"] | None] = None  # what it makes probabilities of the outputs with
     targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares"})  # what it can compare outputs with
     one_output: ClassVar[bool] = False  # whether one output can serve two classes
+    reads: ClassVar[int] = 1  # values of the network, such as a mean and a variance
+    names: ClassVar[tuple[str, ...]] = ()  # of the losses that it adds up, if it does; a buffer of each takes its own
 
     @property
     def reads_input(self) -> bool:
         """Whether the network's input is the target."""
         return False
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether an image's labels are the target."""
+        return not self.reads_input and "none" not in self.targets
+
+    def learned(self, target: Target) -> Target:
+        """What outputs are compared with, where the data have that target."""
+        return target if self.reads_labels else Target("input")
+
+    def answer(self, prediction: Array) -> Array:
+        """The part of the outputs that decides about an image's class: all of them."""
+        return prediction
+
+    def label_shape(self, target: Target, output: Shape) -> Shape:
+        """The shape of one image's labels for a network with that output."""
+        return target.label_shape(output)
 
     @property
     def threshold(self) -> float:
@@ -90,7 +111,7 @@ class Loss(Declaration):
         """
         raise NotImplementedError
 
-    def least(self, labels: Array, classes: int) -> float:
+    def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
         """The mean loss of images with these labels (n,) for outputs that fit them as well as any can."""
         return 0.0
 

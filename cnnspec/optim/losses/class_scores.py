@@ -132,7 +132,7 @@ class SoftmaxCrossEntropy(ClassScores):
 
         return step
 
-    def least(self, labels: Array, classes: int) -> float:
+    def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
         """The entropy of the smoothed targets, -sum_k t_k log t_k, times the mean weight of the images' classes."""
         spread = self.label_smoothing / classes
         if not spread:

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from math import inf
 from typing import Annotated, Any, Literal
 
-from cnnspec.fields import Schema
+from cnnspec.fields import Named, Schema
 
 
-class NamedWeights(dict[str, float]):
+class NamedWeights(Named[float]):
     """Weights by the names of classes; those without one count 1."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self.items()))
 
 
 def _class_weights(value: Any) -> Any:

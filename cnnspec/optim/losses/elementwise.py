@@ -138,6 +138,13 @@ class BinaryCrossEntropy(Elementwise):
         """The loss where each output says yes and no alike, log 2."""
         return log(2)
 
+    def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
+        """The entropy of the images' pixels, where these are the target; a grey one is neither a yes nor a no."""
+        if not self.reads_input or images is None:
+            return 0.0
+        portions = np.clip(images, 1e-9, 1 - 1e-9)
+        return float(-(portions * np.log(portions) + (1 - portions) * np.log1p(-portions)).mean())
+
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
         """l in the form that does not overflow, its exact difference max(z, 0) - z t first; dl/dz = s(z) - t."""
         np.maximum(prediction, 0, out=loss)

@@ -66,12 +66,14 @@ class Arrays:
         bounds = np.cumsum([0, *partition.shards]).tolist()
         self.images_of = [slice(*ends) for ends in pairwise(bounds)]
         self.images: Array = shared((count, *graph.input_shape), entry.dtype)
-        target = Target("input") if loss is not None and loss.reads_input else entry.target
-        shape = target.label_shape(graph.output.shape)
+        target = entry.target if loss is None else loss.learned(entry.target)
+        output = graph.output.shape
+        shape = target.label_shape(output) if loss is None else loss.label_shape(target, output)
         self.labels_last: Array = shared((*shape, count), target.dtype)
         self.losses: Array = shared((partition.batch,), dtype)  # of all ranks
+        self.added: dict[str, Array] = {name: shared((count,), dtype) for name in loss.names} if loss else {}
         self.predictions_last: Array | None = None
-        if target.kind == "mask" or (len(graph.output.shape) == 1 and target.kind not in ("values", "input")):
+        if target.kind == "mask" or (len(output) == 1 and target.kind not in ("values", "input", "several")):
             several = target.kind == "classes"
             found = shape if several or target.kind == "mask" else ()
             self.predictions_last = shared((*found, count), bool if several else np.int64)
@@ -185,7 +187,8 @@ class Arrays:
         found: list[Step] = []
         output, images = self.output(shard), self.images_of[shard]
         if self.predictions_last is not None:
-            found.append(self._decision(output, self.predictions_last[..., images]))
+            answer = output if self.loss is None else self.loss.answer(output)
+            found.append(self._decision(answer, self.predictions_last[..., images]))
         if self.loss is not None:
             arrays, n = self.shards[shard], self.partition.shards[shard]
             scratch = self.loss.scratch(self.graph.output.shape, n)
@@ -194,7 +197,8 @@ class Arrays:
                 self._target(self.loss, shard),
                 arrays.get(gradient_key(self.graph.output.name, LOSS)),
                 self.losses[self.partition.images][images],
-                {name: arrays[buffer_key(LOSS, name)] for name in scratch},
+                {name: arrays[buffer_key(LOSS, name)] for name in scratch}
+                | {name: losses[images] for name, losses in self.added.items()},
                 self.batch,
             )
             found.append(step)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cnnspec import kernels
 from cnnspec.graph import Graph
+from cnnspec.graph.joining import joined
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss
@@ -51,6 +52,7 @@ def lower(
     kernels.load()
     if mode == "train" and (loss is None or training is None):
         raise ValueError("a training plan needs a loss and the state of a training")
+    graph, loss = joined(graph, loss, mode)
     graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
     entry = entry or Entry(target=Target("mask") if len(graph.output.shape) == 3 else CLASS)
     loss = loss and loss.fitted(entry.target, graph.output.shape[0])

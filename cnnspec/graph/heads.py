@@ -1,0 +1,50 @@
+"""Several losses: the values that they read, by the names that the spec gives to layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cnnspec.diagnostics import Diagnostic
+from cnnspec.graph.node import INPUT, Head
+from cnnspec.spec.model import Spec
+from cnnspec.spec.place import Place
+from cnnspec.spec.suggest import did_you_mean
+
+
+def place_of(spec: Spec, name: str) -> Place:
+    """Where a loss is written."""
+    return spec.sections.get(f"train.losses.{name}", spec.sections.get("train", spec.place))
+
+
+def wrong(spec: Spec, name: str, key: str | None, message: str, help: str | None) -> Diagnostic:
+    """A finding about a loss, at one of its keys."""
+    place = place_of(spec, name)
+    path = f"train.losses.{name}{f'.{key}' if key else ''}"
+    return Diagnostic("loss-mismatch", "error", f"losses.{name}: {message}", place.of(key), path, help)
+
+
+def find(spec: Spec, values: Mapping[str, str], found: list[Diagnostic]) -> tuple[Head, ...]:
+    """The values that each loss reads, by the names of the spec's layers; what cannot be found is reported."""
+    losses = spec.train.losses if spec.train else None
+    heads = []
+    for name, term in (losses or {}).items():
+        layers = term.layer or (name,)
+        known = [layer for layer in values if layer != INPUT]
+        missing = [layer for layer in layers if layer not in known]
+        if missing:
+            help = did_you_mean(missing[0], known, "layers")
+            help = help if term.layer else f"name one with layer; {help}"
+            found.append(wrong(spec, name, "layer", f"no layer '{missing[0]}'", help))
+        elif len(layers) != term.loss.reads:
+            wanted = "one layer" if term.loss.reads == 1 else f"{term.loss.reads} layers"
+            message = f"{term.loss.type_name} reads {wanted}, got {len(layers)}"
+            help = (
+                "merge them first, for example with concat" if len(layers) > 1 else "write layer: [mean, log_variance]"
+            )
+            found.append(wrong(spec, name, "layer", message, help))
+        else:
+            heads.append(Head(name, tuple(values[layer] for layer in layers), term.training_only))
+    if losses and all(term.training_only for term in losses.values()):
+        message = "every loss is there in training only, so the network has no output"
+        found.append(wrong(spec, next(iter(losses)), "training_only", message, "leave it out where the output is"))
+    return tuple(heads)

@@ -1,0 +1,229 @@
+"""Several losses at once: their weighted sum, on values that lie side by side in one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from cnnspec.fields import Declaration, Named, NonNegativeNumber, Registered, Schema
+from cnnspec.kernels.step import Array, Buffer, Step
+from cnnspec.optim.losses.base import Loss, batch_shape
+from cnnspec.shapes import Shape, size
+from cnnspec.target import CLASS, Target
+
+_TEXT = {"type": "string"}
+Layers = Annotated[
+    tuple[str, ...],
+    Schema(
+        {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+        lambda value: (value,) if isinstance(value, str) else tuple(value),
+    ),
+]
+
+
+class Term(Declaration):
+    """One of several losses: which layer it is about, what that is compared with, and how much it counts."""
+
+    kind: ClassVar[str] = "section"
+    layer: Annotated[Layers | None, "the layer that it reads, or a list; the one with the loss's name by default"] = (
+        None
+    )
+    loss: Annotated[Any, Registered("loss"), "what is minimised"] = "softmax_cross_entropy"
+    weight: Annotated[NonNegativeNumber, "what it is multiplied by in the sum"] = 1.0
+    target: Annotated[
+        str | None, "which target of the data it learns, where these have names; that of the loss's name by default"
+    ] = None
+    training_only: Annotated[bool, "layers that only it reads are left out when the network is used"] = False
+
+
+def evaluated(terms: Mapping[str, Term]) -> dict[str, Term]:
+    """The losses that are there outside of training too."""
+    return {name: term for name, term in terms.items() if not term.training_only}
+
+
+def answering(terms: Mapping[str, Term]) -> dict[str, Term]:
+    """The losses whose layers are outputs of the network: they have a target, also outside of training."""
+    return {name: term for name, term in evaluated(terms).items() if "none" not in term.loss.targets}
+
+
+def target_of(name: str, term: Term, target: Target) -> Target:
+    """What a loss compares its layer with, of the data's target."""
+    if not term.loss.reads_labels:
+        return Target("input" if term.loss.reads_input else "none")
+    return target.parts.get(term.target or name, target)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One loss of the sum, and which rows of the joined vector it is about."""
+
+    loss: Loss
+    weight: float
+    shape: Shape  # of what it reads; of several values that of all of them side by side
+    target: Target
+    rows: slice
+    compared: slice  # rows of the input, where that is the target
+
+    def of(self, joined: Array) -> Array:
+        """What it reads, of a joined array (rows, n) of values or of their gradients."""
+        return joined[self.rows].reshape(batch_shape(self.shape, joined.shape[-1]))
+
+    def outputs(self, joined: Array) -> Array:
+        """What it reads, images first, of outputs (n, rows)."""
+        found = np.moveaxis(self.of(joined.T), -1, 0)
+        return found.transpose(0, 2, 1, 3) if found.ndim == 4 else found
+
+
+class Losses(Loss):
+    """L = sum_i w_i L_i over losses by name. `shapes`, of what each reads in its place, are known once there is a plan.
+
+    The main one, whose layer is the network's output where it has to have one, is the first that learns labels also
+    outside of training, or else the first that has a target.
+    """
+
+    type_name = "losses"
+    terms: Annotated[Named[Term], "by name"]
+    shapes: Annotated[Any, Schema({})] = None  # of the values that each one in the plan reads
+    outputs: Annotated[Any, Schema({})] = (
+        None  # the length of the first axis of what each one reads, in the plan or not
+    )
+    target: Annotated[Any, Schema({})] = CLASS
+
+    @property
+    def main(self) -> str:
+        """The name of the main one."""
+        found = answering(self.terms) or self.terms
+        return next((name for name, term in found.items() if term.loss.reads_labels), next(iter(found)))
+
+    @property
+    def applies(self) -> Literal["softmax", "sigmoid"] | None:  # type: ignore[override]
+        """As the main one."""
+        found: Literal["softmax", "sigmoid"] | None = self.terms[self.main].loss.applies
+        return found
+
+    @property
+    def one_output(self) -> bool:  # type: ignore[override]
+        """As the main one."""
+        return bool(self.terms[self.main].loss.one_output)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether any of them does."""
+        return any(term.loss.reads_labels for term in self.terms.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of those in the plan."""
+        return tuple(self.shapes or ())
+
+    def fitted(self, target: Target, outputs: int) -> Self:
+        """The same for the data's target."""
+        return self.but(target=target)
+
+    def placed(self, shapes: Mapping[str, tuple[Shape, ...]], outputs: Mapping[str, int]) -> Self:
+        """Those of a plan, each with the shapes of the values that it reads, which lie behind one another."""
+        return self.but(shapes=dict(shapes), outputs=dict(outputs))
+
+    def parts(self) -> dict[str, Part]:
+        """Those in the plan, by name."""
+        found: dict[str, Part] = {}
+        start = 0
+        for name, shapes in self.shapes.items():
+            term: Term = self.terms[name]
+            own = shapes[: term.loss.reads]
+            target = target_of(name, term, self.target)
+            shape = own[0] if len(own) == 1 else (sum(map(size, own)),)
+            end, stop = start + sum(map(size, own)), start + sum(map(size, shapes))
+            loss = term.loss.fitted(target, shape[0])
+            found[name] = Part(loss, term.weight, shape, target, slice(start, end), slice(end, stop))
+            start = stop
+        return found
+
+    def outputs_by_target(self) -> dict[str, int]:
+        """How many outputs there are for each of several targets."""
+        terms = reversed(self.terms.items())
+        return {term.target or name: self.outputs[name] for name, term in terms if term.loss.reads_labels}
+
+    def widths(self) -> dict[str, int]:
+        """How many numbers the labels of each of several targets are, in their order."""
+        lengths, parts = self.outputs_by_target(), self.target.parts
+        return {name: 1 if part.kind == "class" else lengths[name] for name, part in parts.items() if name in lengths}
+
+    def columns(self) -> dict[str, slice]:
+        """Where the labels of each loss lie in those of several targets."""
+        found: dict[str, slice] = {}
+        stop = 0
+        for name, width in self.widths().items():
+            start, stop = stop, stop + width
+            found[name] = slice(start, stop)
+        return {name: found[of] for name, term in self.terms.items() if (of := term.target or name) in found}
+
+    def label_shape(self, target: Target, output: Shape) -> Shape:
+        """That of the main one's labels, or one number behind another for several targets."""
+        if target.kind == "several":
+            return (sum(self.widths().values()),)
+        return target.label_shape(self.parts()[self.main].shape)
+
+    def answer(self, prediction: Array) -> Array:
+        """The part that the main one reads."""
+        return self.parts()[self.main].of(prediction)
+
+    def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
+        """Those of each, by its name."""
+        return {
+            f"{name}/{key}": buffer
+            for name, part in self.parts().items()
+            for key, buffer in part.loss.scratch(part.shape, n).items()
+        }
+
+    def bind(
+        self,
+        prediction: Array,
+        target: Array,
+        gradient: Array | None,
+        losses: Array,
+        buffers: Mapping[str, Array],
+        batch: int,
+    ) -> Step:
+        """Each on its rows; the buffer of its name takes its own losses (n,), before they are weighted."""
+        columns = self.columns() if self.target.kind == "several" else {}
+        bound: list[tuple[float, Step, Array, Array | None]] = []
+        for name, part in self.parts().items():
+            if part.loss.reads_input:
+                wanted = prediction[part.compared].reshape(batch_shape(part.shape, prediction.shape[-1]))
+            else:
+                wanted = target[columns[name]] if name in columns else target
+                wanted = wanted[0] if name in columns and part.target.kind == "class" else wanted
+            prefix = f"{name}/"
+            own = {key.removeprefix(prefix): array for key, array in buffers.items() if key.startswith(prefix)}
+            slope = None if gradient is None else part.of(gradient)
+            step = part.loss.bind(part.of(prediction), wanted, slope, buffers[name], own, batch)
+            bound.append((part.weight, step, buffers[name], slope))
+
+        def weighted() -> None:
+            losses.fill(0)
+            for weight, step, found, slope in bound:
+                step()
+                np.add(losses, found if weight == 1 else weight * found, out=losses)
+                if slope is not None and weight != 1:
+                    np.multiply(slope, weight, out=slope)
+
+        return weighted
+
+    def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
+        """The weighted sum of theirs, of labels (n, ...)."""
+        columns = self.columns() if self.target.kind == "several" else {}
+        found = 0.0
+        for name, part in self.parts().items():
+            own = labels[:, columns[name]] if name in columns else labels
+            own = own[:, 0].astype(np.int64) if name in columns and part.target.kind == "class" else own
+            found += part.weight * part.loss.least(own, part.shape[0], images)
+        return found
+
+    def probabilities(self, output: Array) -> Array:
+        """As the main one."""
+        found: Array = self.terms[self.main].loss.probabilities(output)
+        return found

@@ -1,0 +1,78 @@
+"""What a network with several losses says, taken apart: its outputs, the labels of each, and how well each does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from cnnspec.graph import Graph
+from cnnspec.graph.joining import joined, misfits
+from cnnspec.kernels.step import Array
+from cnnspec.optim import Loss, Losses
+from cnnspec.optim.losses.combined import Part, answering
+from cnnspec.shapes import Shape, ShapeError
+from cnnspec.target import Target
+from cnnspec.train.score import Tally
+
+
+class Heads:
+    """The losses that are there outside of training, and where a plan's output (n, k) has what they read."""
+
+    def __init__(self, graph: Graph, losses: Losses, target: Target) -> None:
+        together, placed = joined(graph, losses.fitted(target, 0), "infer")
+        assert isinstance(placed, Losses)
+        self.losses, self.main = placed, placed.main
+        self.shape: Shape = together.output.shape
+        self.parts: Mapping[str, Part] = placed.parts()
+        self.columns = placed.columns() if target.kind == "several" else {}
+        self.answering = [name for name in self.parts if name in answering(placed.terms)]
+
+    def outputs(self, found: Array) -> dict[str, Array]:
+        """The outputs of the network (n, ...) by name, values in the data's units."""
+        return {name: self.parts[name].target.unscaled(self.parts[name].outputs(found)) for name in self.answering}
+
+    def answer(self, found: Array) -> Array:
+        """The main output (n, ...)."""
+        return self.parts[self.main].outputs(found)
+
+    def labels(self, name: str, labels: Array) -> Array:
+        """The labels of one loss, of those of all targets (n, ...)."""
+        if name not in self.columns:
+            return labels
+        own = labels[:, self.columns[name]]
+        return own[:, 0].astype(np.int64) if self.parts[name].target.kind == "class" else own
+
+    def tallies(self, k: int) -> dict[str, Tally]:
+        """An empty tally for each loss."""
+        return {name: Tally(part.target.kind, part.shape[0], k) for name, part in self.parts.items()}
+
+    def add(self, tallies: Mapping[str, Tally], found: Array, losses: Mapping[str, Array], labels: Array) -> None:
+        """Add a plan's output (n, k), the losses (n,) by name, and the labels (n, ...) to the tallies."""
+        for name, tally in tallies.items():
+            part = self.parts[name]
+            output = part.outputs(found)
+            tally.add(losses[name], self.labels(name, labels), decided(part, output), part.target.unscaled(output))
+
+
+def decided(part: Part, output: Array) -> Array | None:
+    """The class of each image (n,) or pixel (n, h, w), or whether each label applies (n, k); None of numbers."""
+    if part.target.kind == "classes":
+        return np.asarray(output > part.loss.threshold)
+    if part.target.kind not in ("class", "shares", "mask"):
+        return None
+    if output.shape[1] == 1:
+        return np.asarray(output[:, 0] > part.loss.threshold, np.int64)
+    return np.asarray(output.argmax(axis=1))
+
+
+def check_fit(graph: Graph, loss: Loss, target: Target) -> None:
+    """ShapeError where a network's losses do not fit its data; outputs of classes without images are no harm."""
+    if isinstance(loss, Losses):
+        for name, _, error in misfits(graph, loss, target, graph.input_shape, spare=True):
+            raise ShapeError(f"losses.{name}: {error}", help=error.help)
+        return
+    output = graph.output.shape
+    spare = target.kind == "class" and len(target.names) < output[0]
+    loss.check(output, replace(target, names=()) if spare else target, graph.input_shape)
