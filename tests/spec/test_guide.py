@@ -46,7 +46,10 @@ def test_there_are_many_examples() -> None:
     assert len(EXAMPLES) >= 18
 
 
-TOPICS = "use repeat when vars index from share expect require input layers blocks extends preprocess augment optimizer loss losses"
+TOPICS = (
+    "use repeat when vars index from share expect require input layers blocks extends preprocess augment optimizer "
+    "loss losses"
+)
 
 
 @pytest.mark.parametrize("topic", TOPICS.split())
