@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from cnnspec.cli.output import console
 from cnnspec.cli.output import note as tell
+from cnnspec.cli.progress import reading_bar
 from cnnspec.data import Data, Pipeline, open_data
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
@@ -23,18 +25,20 @@ def opened(
     `classes` are those that the network was trained with, and `pipeline` knows its images, if it was trained.
     """
     assert spec.data is not None
-    data = open_data(
-        spec.data,
-        seed=spec.seed,
-        data_dir=arguments.data,
-        base=spec.base,
-        download=arguments.download,
-        input=spec.input,
-        output=graph.output.shape,
-        classes=classes,
-        shape=None if pipeline is None else pipeline.shape,
-        scale=None if pipeline is None else pipeline.scale,
-    )
+    with reading_bar(console(stderr=True)) as watch:
+        data = open_data(
+            spec.data,
+            seed=spec.seed,
+            data_dir=arguments.data,
+            base=spec.base,
+            download=arguments.download,
+            input=spec.input,
+            output=graph.output.shape,
+            classes=classes,
+            shape=None if pipeline is None else pipeline.shape,
+            watch=watch,
+            scale=None if pipeline is None else pipeline.scale,
+        )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):
         notes.append(f"batch_size {spec.train.batch_size:,} is more than the {len(data.train):,} training images")

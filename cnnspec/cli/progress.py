@@ -1,4 +1,4 @@
-"""A bar over a training, on a terminal."""
+"""Bars on a terminal: over a training, and over the reading of its images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cnnspec.data import Watch
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Watcher
 
@@ -31,5 +32,20 @@ def training_bar(console: Console, epochs: int) -> Iterator[Watcher]:
             if not tasks:  # at the first step, which need not be the training's: what was done before took no time
                 tasks.append(bar.add_task("", total=total, completed=step, epoch=epoch, epochs=epochs, figures=figures))
             bar.update(tasks[0], completed=step, epoch=epoch, figures=figures)
+
+        yield watch
+
+
+@contextmanager
+def reading_bar(console: Console) -> Iterator[Watch]:
+    """What shows how many images are read of each split, from the first one on."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(what: str, done: int, count: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=count)
+            bar.update(tasks[what], completed=done)
 
         yield watch

@@ -22,6 +22,7 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.published import Published, cache_folder
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.source import Images, Source
+from cnnspec.data.store import Watch
 from cnnspec.data.transforms import Transform, affine
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Published",
     "Source",
     "Transform",
+    "Watch",
     "affine",
     "augmentation",
     "cache_folder",

@@ -14,6 +14,7 @@ import numpy as np
 from cnnspec.data.augmentation import Augmentation
 from cnnspec.data.open import Dataset
 from cnnspec.data.order import Order
+from cnnspec.data.rows import take
 from cnnspec.data.warp import joined
 from cnnspec.kernels.step import Array
 
@@ -104,9 +105,8 @@ class Batches:
         """The portion of that number."""
         indices = np.concatenate(batches)
         images, labels = (array[: len(indices)] for array in memory)
-        # Indices are known to be good; mode="clip" spares the copy that NumPy makes to be able to raise.
-        np.take(self.dataset.pixels, indices, axis=0, out=images, mode="clip")
-        np.take(self.dataset.labels, indices, axis=0, out=labels, mode="clip")
+        take(self.dataset.pixels, indices, images)
+        take(self.dataset.labels, indices, labels)
         mixed = None if self.outputs is None else portions(labels, self.outputs)
         for position, augmentation in enumerate(joined(self.augmentations)):
             seed = [self.order.seed, 2, epoch + 1, number, position]

@@ -65,7 +65,7 @@ def _same(found: Found, trained: Sequence[str]) -> Found:
 def _relabelled(images: Images, targets: np.typing.NDArray[np.int64]) -> Images:
     labels = targets[images.labels]
     kept = labels >= 0
-    return Images(images.pixels, labels) if kept.all() else Images(images.pixels[kept], labels[kept])
+    return Images(images.pixels, labels) if kept.all() else Images(images.pixels, labels).chosen(np.flatnonzero(kept))
 
 
 def _told(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
 from cnnspec.data.picture_list import read_list
 from cnnspec.data.pictures import PictureSource, few, left_out
 from cnnspec.data.source import Found, Images
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.registry import register
 
@@ -43,7 +44,7 @@ class ImageFolder(PictureSource):
         """Without the spec's `classes`; a folder may lack pictures."""
         return self.but(classes=())
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read all pictures."""
         root = root or Path()
         named = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -57,7 +58,7 @@ class ImageFolder(PictureSource):
         strangers = ordered({name for listing in listings.values() for name in listing.pictures} - set(names))
         read, checksums, notes = dict[str, Images](), {}, list[str]()
         for split, listing in listings.items():
-            read[split], checksums[places[split].name], told = self._images(listing, (*names, *strangers))
+            read[split], checksums[places[split].name], told = self._images(listing, (*names, *strangers), store)
             notes += [*told, *left_out(listing.place, "ignored other", listing.others)]
         if self.classes != ():
             _check_classes(listings["train"], read["train"], names)
@@ -76,12 +77,12 @@ class ImageFolder(PictureSource):
                 )
         return self.classes or tuple(listing.pictures)
 
-    def _images(self, listing: Listing, names: Sequence[str]) -> tuple[Images, str, tuple[str, ...]]:
+    def _images(self, listing: Listing, names: Sequence[str], store: Store) -> tuple[Images, str, tuple[str, ...]]:
         """The pictures of one split by class and name, their checksum, and what is to be told of them."""
         files = [(path, label) for label, name in enumerate(names) for path in listing.pictures.get(name, ())]
         if not files:
             raise DataError(f"{listing.place}: expected pictures in the classes' folders, got none", HELP)
-        pictures = self.pictures(listing.place, [path for path, _ in files])
+        pictures = self.pictures(listing.place, [path for path, _ in files], store)
         labels = np.array([label for _, label in files], np.int64)[pictures.kept]
         return Images(pictures.pixels, labels), pictures.checksum(labels), pictures.notes
 

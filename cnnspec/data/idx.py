@@ -16,6 +16,7 @@ from cnnspec.data.download import file_checksum
 from cnnspec.data.npz import Npy
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.source import Found, Images, Source
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -139,7 +140,7 @@ class Characters(Source):
         """The source of the files, with numbers as classes."""
         raise NotImplementedError
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read the files, and name the classes."""
         found = self.files.read(root, download)
         numbers = [int(name) - self.first for name in (*found.class_names, *found.strangers)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cnnspec.data.pictures import PictureSource
 from cnnspec.data.source import Found, Images
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 
@@ -29,7 +30,7 @@ class LabelledPictures(PictureSource):
         """The names of classes or values, and the labels of each split as an array."""
         raise NotImplementedError
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read all pictures."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         places = {split: (root or Path()) / Path(name) for split, name in named.items() if name is not None}
@@ -45,7 +46,7 @@ class LabelledPictures(PictureSource):
         names, labels = self.labelled(entries)
         read, checksums, notes = dict[str, Images](), {}, list[str]()
         for split, found in entries.items():
-            pictures = self.pictures(places[split], [path for path, _ in found])
+            pictures = self.pictures(places[split], [path for path, _ in found], store)
             read[split] = Images(pictures.pixels, labels[split][pictures.kept])
             checksums[places[split].name] = pictures.checksum(read[split].labels)
             notes += pictures.notes

@@ -11,10 +11,12 @@ import numpy as np
 from cnnspec.data.arrays import Scale
 from cnnspec.data.classes import by_name
 from cnnspec.data.pipeline import Pipeline
-from cnnspec.data.resize import resize
+from cnnspec.data.published import cache_folder
+from cnnspec.data.rows import Pixels
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.data.source import Found, Images, Source
 from cnnspec.data.split import fold_of, stratified
+from cnnspec.data.store import Store, Watch
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
@@ -26,7 +28,7 @@ from cnnspec.target import CLASS, Target, measured
 class Dataset:
     """One split: pixels (n, c, h, w) as bytes behind the geometric transforms, labels (n, ...)."""
 
-    pixels: Array
+    pixels: Pixels
     labels: Array
 
     def __len__(self) -> int:
@@ -77,6 +79,7 @@ def open_data(
     classes: Sequence[str] = (),
     shape: Shape | None = None,
     scale: Scale | None = None,
+    watch: Watch | None = None,
 ) -> Data:
     """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
 
@@ -84,12 +87,13 @@ def open_data(
     `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
     checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
     brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it;
-    `scale` is that of their numbers.
+    `scale` is that of their numbers. `watch` is called while images are put into files that hold them decoded.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
-    found = by_name(source.read(data_dir or root_of(settings, base), download), classes)
-    found = found if shape is None else _fitted(found, shape)
+    store = Store(None if settings.cache is False else cache_folder() / "pixels", settings.cache is True, watch)
+    found = by_name(source.read(data_dir or root_of(settings, base), download, store), classes)
+    found = found if shape is None else _fitted(found, shape, store)
     _check(settings, found, input, output)
     train, validation = found.splits["train"], found.splits.get("validation")
     places, notes = dict(found.places), list(found.notes)
@@ -116,9 +120,9 @@ def open_data(
         found_shape, found.class_names, found.scale
     )
     return Data(
-        _prepared(pipeline, train),
-        _prepared(pipeline, validation) if validation else None,
-        _prepared(pipeline, _limited(found.splits["test"], settings.test.limit, seed, "test")),
+        _prepared(store, pipeline, train),
+        _prepared(store, pipeline, validation) if validation else None,
+        _prepared(store, pipeline, _limited(found.splits["test"], settings.test.limit, seed, "test")),
         pipeline,
         found.checksums,
         found.class_names,
@@ -135,17 +139,17 @@ def root_of(settings: DataSettings, base: Path | None) -> Path | None:
     return (base or Path()) / Path(settings.root).expanduser()
 
 
-def _fitted(found: Found, shape: Shape) -> Found:
+def _fitted(found: Found, shape: Shape, store: Store) -> Found:
     """With the images resized to the height and width of `shape`, and a note where that changed them."""
     splits, notes = dict(found.splits), list(found.notes)
     for split, images in found.splits.items():
         height, width = images.pixels.shape[2:]
         if (height, width) != shape[1:]:
             size = (shape[1], shape[2])
-            labels = images.labels
-            labels = Resize(size=size).move_maps(labels) if labels.ndim == 3 else labels
-            splits[split] = Images(resize(images.pixels, size), labels)
+            fit, labels = Resize(size=size), images.labels
+            labels = fit.move_maps(labels) if labels.ndim == 3 else labels
             where = found.places.get(split, split)
+            splits[split] = Images(store.through(images.pixels, fit.apply, [fit], f"{where}: resizing"), labels)
             notes.append(f"{where}: images of {height}x{width}: resized to {shape[1]}x{shape[2]}, as in training")
     return replace(found, splits=splits, notes=tuple(notes))
 
@@ -212,9 +216,10 @@ def _limited(images: Images, limit: int | None, seed: int, split: str) -> Images
 
 
 def _take(images: Images, indices: Array) -> Images:
-    return Images(images.pixels[indices], images.labels[indices])
+    return images.chosen(indices)
 
 
-def _prepared(pipeline: Pipeline, images: Images) -> Dataset:
+def _prepared(store: Store, pipeline: Pipeline, images: Images) -> Dataset:
     labels = images.labels
-    return Dataset(pipeline.prepared(images.pixels), pipeline.prepared_maps(labels) if labels.ndim == 3 else labels)
+    pixels = store.through(images.pixels, pipeline.prepared, pipeline.preprocess, "data.preprocess")
+    return Dataset(pixels, pipeline.prepared_maps(labels) if labels.ndim == 3 else labels)

@@ -16,6 +16,7 @@ from cnnspec.data.labels import kind_of, names_of, numbers
 from cnnspec.data.scale import as_bytes
 from cnnspec.data.source import Found, Images, Source, check_labels, numbered
 from cnnspec.data.split import held_out
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, Schema
 from cnnspec.kernels.step import Array
@@ -119,7 +120,7 @@ class OwnFiles(Source):
         """The images and labels of one file; DataError where something is not right."""
         raise NotImplementedError
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read the files of all splits, or one, and cut it."""
         places, notes = self.places(root or Path()), list[str]()
         for split in ("validation", "test"):

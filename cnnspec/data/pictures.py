@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
 from cnnspec.data.decode import WHITE, Decoded, PictureRules, read_picture, tell
 from cnnspec.data.own import split_off
+from cnnspec.data.rows import Pixels
 from cnnspec.data.source import Images, Source
+from cnnspec.data.store import Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Colour, Fraction, Pair
 from cnnspec.kernels.step import Array
-from cnnspec.memory import require_memory
 from cnnspec.shapes import Shape
 
 DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
@@ -27,6 +29,7 @@ AHEAD = 4  # pictures for each core that are decoded before they are asked for
 NAMED = 3  # files that a message names before it counts the others
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+_Content = tuple[bytes, Decoded | DataError]  # the SHA-256 of a file, empty if it cannot be opened, and what is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Pictures:
     `digest` is the SHA-256 of the names and contents of all files.
     """
 
-    pixels: Array
+    pixels: Pixels
     kept: Array
     digest: bytes
     notes: tuple[str, ...]
@@ -69,38 +72,65 @@ class PictureSource(Source):
         """What the spec says."""
         return PictureRules(self.mode, self.size, self.background)
 
-    def pictures(self, place: Path, paths: Sequence[Path]) -> Pictures:
-        """Decode files on all cores, in their order; DataError at the first that cannot be read, or differs.
+    def pictures(self, place: Path, paths: Sequence[Path], store: Store) -> Pictures:
+        """The pixels of files, in their order, decoded on all cores or found in the store.
 
-        `place` is the folder or table that they are from. RunError where they would not fit into memory.
+        `place` is the folder or table that they are from. DataError at the first that cannot be read, or differs.
         """
+        key = key_of("pictures", _decoder(), self.picture_rules, self.on_error, *stamps(paths))
+        found = store.find(key)
+        pixels, record = found or self._read(place, paths, store, key)
+        notes = list(left_out(place, "skipped unreadable", [paths[number] for number in record["skipped"]]))
+        conversions = Counter(record["conversions"])
+        for declared in DECLARED:
+            del conversions[declared]
+        notes += [f"{place}: {note}" for note in tell(conversions.elements(), self.picture_rules)]
+        notes += store.told(place, pixels, new=found is None)
+        kept = np.setdiff1d(np.arange(len(paths)), record["skipped"])
+        return Pictures(pixels, kept, bytes.fromhex(record["digest"]), tuple(notes))
+
+    def _read(self, place: Path, paths: Sequence[Path], store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
+        with closing(_in_order(self._decoded, paths)) as files:
+            start = list[tuple[Path, _Content]]()
+            for path, (content, found) in files:
+                start.append((path, (content, found)))
+                if isinstance(found, Decoded):
+                    break
+                self._refuse(content, found)
+            else:
+                raise DataError(f"{place}: expected pictures, got none that can be read", "give at least one picture")
+            shape = found.pixels.shape
+            what = f"{place}: reading {len(paths):,} pictures of {'x'.join(map(str, shape))}"
+
+            def write(out: Writing) -> None:
+                self._write(place, chain(start, files), (path, shape), out)
+
+            return store.make(key, (len(paths), *shape), np.uint8, what, write, COPIES)
+
+    def _write(
+        self, place: Path, files: Iterable[tuple[Path, _Content]], first: tuple[Path, Shape], out: Writing
+    ) -> None:
+        """Add all pictures; `first` is the one that others must be like."""
         import hashlib
 
         root = place if place.is_dir() else place.parent
-        digest, conversions = hashlib.sha256(), Counter[str]()
-        pixels: Array | None = None
-        kept: list[int] = []
-        for position, (path, (content, found)) in enumerate(_in_order(self._decoded, paths)):
+        digest, conversions, skipped = hashlib.sha256(), Counter[str](), list[int]()
+        for number, (path, (content, found)) in enumerate(files):
             digest.update(Path(os.path.relpath(path, root)).as_posix().encode() + b"\0" + content)
             if isinstance(found, DataError):
-                if self.on_error == "stop" or not content:
-                    raise found
+                self._refuse(content, found)
+                skipped.append(number)
                 continue
-            if pixels is None:
-                pixels = _room(place, len(paths), found.pixels)
-            elif pixels.shape[1:] != found.pixels.shape:
-                raise _different(place, (paths[kept[0]], pixels.shape[1:]), (path, found.pixels.shape))
-            pixels[len(kept)] = found.pixels
+            if found.pixels.shape != first[1]:
+                raise _different(place, first, (path, found.pixels.shape))
             conversions.update(found.conversions)
-            kept.append(position)
-        if pixels is None:
-            raise DataError(f"{place}: expected pictures, got none that can be read", "give at least one picture")
-        skipped = np.setdiff1d(np.arange(len(paths)), kept)
-        notes = list(left_out(place, "skipped unreadable", [paths[position] for position in skipped.tolist()]))
-        for key in DECLARED:
-            del conversions[key]
-        notes += [f"{place}: {note}" for note in tell(conversions.elements(), self.picture_rules)]
-        return Pictures(pixels[: len(kept)], np.array(kept), digest.digest(), tuple(notes))
+            out.add(found.pixels[None])
+        out.record |= {"skipped": skipped, "conversions": dict(conversions), "digest": digest.hexdigest()}
+
+    def _refuse(self, content: bytes, error: DataError) -> None:
+        """Raise the error of a file, unless it was opened and the spec says that such a file is left out."""
+        if self.on_error == "stop" or not content:
+            raise error
 
     def with_test(self, read: dict[str, Images], places: Mapping[str, Path], shown: dict[str, str]) -> None:
         """Hold a share of the training pictures out where there are none for testing."""
@@ -108,8 +138,8 @@ class PictureSource(Source):
             read |= split_off(read["train"], self.held_out, places["train"])
             shown["test"] = f"held out of {shown['train']}"
 
-    def _decoded(self, path: Path) -> tuple[bytes, Decoded | DataError]:
-        """The SHA-256 of a file, empty if it cannot be opened, and the picture or what is wrong; on any thread."""
+    def _decoded(self, path: Path) -> _Content:
+        """What is in a file; on any thread."""
         import hashlib
 
         try:
@@ -134,7 +164,7 @@ def few(paths: Sequence[Path]) -> str:
     return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
 
 
-def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Iterator[tuple[Given, Made]]:
+def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:
     """Each item with what is made of it on another thread; only a few are made before they are asked for."""
     from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
 
@@ -152,15 +182,13 @@ def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
-def _room(place: Path, count: int, picture: Array) -> Array:
-    """An array for pictures of that shape; RunError where they need more memory than there is."""
-    shape = "x".join(map(str, picture.shape))
-    require_memory(
-        COPIES * count * picture.nbytes,
-        f"{place}: reading {count:,} pictures of {shape}",
-        "make them smaller with data.source.size, or use fewer",
-    )
-    return np.empty((count, *picture.shape), np.uint8)
+def _decoder() -> str:
+    """The version of the library that decodes pictures."""
+    try:
+        from PIL import __version__
+    except ImportError:
+        return ""
+    return str(__version__)
 
 
 def _different(place: Path, one: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from cnnspec.data.download import Watch, download
 from cnnspec.data.source import Found, Source
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.shapes import Shape
 
@@ -57,7 +58,7 @@ class Published(Source):
         """Read and check the files that were located."""
         raise NotImplementedError
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Locate, fetch where that is allowed, read and check."""
         try:
             paths = self.locate(root)

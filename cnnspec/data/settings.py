@@ -44,6 +44,9 @@ class DataSettings(Declaration):
     validation: Annotated[Validation | None, "the validation split"] = None
     test: Annotated[Limit, "the test split"] = Limit()
     preprocess: Annotated[tuple[Annotated[Any, Registered("transform")], ...], "done to every image"] = ()
+    cache: Annotated[
+        bool | None, "keep decoded images in files for the next start; by default only where they take much memory"
+    ] = None
     augment: Annotated[tuple[Annotated[Any, Registered("augmentation")], ...], "done to training images"] = ()
 
     def image_shape(self) -> Shape | None:

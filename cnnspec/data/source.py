@@ -11,6 +11,8 @@ import numpy as np
 
 from cnnspec.data.arrays import Scale
 from cnnspec.data.decode import PictureRules
+from cnnspec.data.rows import Pixels, chosen
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Declaration
 from cnnspec.kernels.step import Array
@@ -22,8 +24,12 @@ from cnnspec.target import Kind
 class Images:
     """Pixels (n, c, h, w) as bytes, and labels (n, ...) as their target says: classes (n,) are int64."""
 
-    pixels: Array
+    pixels: Pixels
     labels: Array
+
+    def chosen(self, rows: Array) -> Images:
+        """Some of them, by their numbers."""
+        return Images(chosen(self.pixels, rows), self.labels[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,11 @@ class Source(Declaration):
         """The same source for a network whose training images had that scale."""
         return self
 
-    def read(self, root: Path | None, download: bool) -> Found:
-        """Read and check its files; DataError where something is not right."""
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
+        """Read and check its files; DataError where something is not right.
+
+        `download` allows to fetch files that are missing; large pixels may be put into `store`.
+        """
         raise NotImplementedError
 
 

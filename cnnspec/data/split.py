@@ -51,7 +51,4 @@ def held_out(images: Images, count: int) -> dict[str, Images]:
     """
     test = stratified(images.labels, count, SPLIT_SEED, leave=1)
     train = np.setdiff1d(np.arange(len(images.labels)), test)
-    return {
-        name: Images(images.pixels[chosen], images.labels[chosen])
-        for name, chosen in (("train", train), ("test", test))
-    }
+    return {name: images.chosen(chosen) for name, chosen in (("train", train), ("test", test))}

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnspec.data.drawings import VALUES, drawings
 from cnnspec.data.source import Found, Images, Source, numbered
+from cnnspec.data.store import MEMORY, Store
 from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -57,7 +58,7 @@ class Synthetic(Source):
         """What the spec says."""
         return {"train": self.train, "test": self.test}
 
-    def read(self, root: Path | None, download: bool) -> Found:
+    def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Classes come in turn, so that each has as many images as any other, or one less."""
         c, h, w = self.shape
         coarse = np.random.default_rng([self.seed, 0]).integers(0, 256, (self.classes, c, COARSE, COARSE))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnspec.data.rows import Pixels
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import to_public
@@ -118,7 +119,7 @@ def _drawn(value: Array) -> str:
     return tiled(stretched(grid.reshape(1, -1, columns)), 1)
 
 
-def health(model: Network, images: Array) -> tuple[list[Health], int]:
+def health(model: Network, images: Pixels) -> tuple[list[Health], int]:
     """Measure every layer on some prepared images, and return on how many."""
     count = min(len(images), MOST_IMAGES, max(4, int(MOST_WORK / max(model.graph.macs, 1))))
     sums: dict[str, Array] = {}

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from cnnspec.data import Dataset, Pipeline
+from cnnspec.data.rows import Pixels
 from cnnspec.diagnostics import DataError
 from cnnspec.graph import Graph
 from cnnspec.kernels.blas import one_blas_thread
@@ -149,7 +150,7 @@ class Network:
         if mode == "infer" and len(kept) >= INFERENCE_PLANS:
             del self._plans[kept[0]]
 
-    def outputs(self, images: Array) -> Array:
+    def outputs(self, images: Pixels) -> Array:
         """The network's output for any number of images: logits where the loss has the softmax in it.
 
         Values are in the units of the data that the network was trained on. Of several outputs it is the main one.
@@ -212,7 +213,7 @@ class Network:
         self.weights.exposed = True
         return self.weights.params
 
-    def _loaded(self, images: Array) -> Iterator[tuple[Plan, slice]]:
+    def _loaded(self, images: Pixels) -> Iterator[tuple[Plan, slice]]:
         """Inference plans with one part of the images after another in them, and which part it is."""
         self._check(images)
         kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
@@ -222,7 +223,7 @@ class Network:
             plan.images[...] = images[part]
             yield plan, part
 
-    def _check(self, images: Array) -> None:
+    def _check(self, images: Pixels) -> None:
         if images.shape[1:] != self.graph.input_shape:
             expected = ", ".join(map(str, self.graph.input_shape))
             raise ValueError(f"expected images of shape (n, {expected}), got {images.shape}")

@@ -58,7 +58,9 @@ def npy(folder: Path) -> tuple[Path, Reader]:
 
 def table() -> bytes:
     made, text = images(), io.BytesIO()
-    np.savetxt(text, np.concatenate([made.labels[:, None], made.pixels.reshape(30, -1)], 1), "%d", delimiter=",")
+    np.savetxt(
+        text, np.concatenate([made.labels[:, None], np.asarray(made.pixels).reshape(30, -1)], 1), "%d", delimiter=","
+    )
     return text.getvalue()
 
 

@@ -82,7 +82,7 @@ def test_other_modes_are_grey_or_colour(tmp_path: Path, mode: str) -> None:
             save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4), 51 * 257, np.uint16))
         else:
             save(tmp_path / "train" / "a" / f"{number}.png", np.full((4, 4, 3), 51, np.uint8), mode)
-    pixels = ImageFolder().read(tmp_path, False).splits["train"].pixels
+    pixels = np.asarray(ImageFolder().read(tmp_path, False).splits["train"].pixels)
     assert pixels.shape[1:] == (1 if mode == "I;16" else 3, 4, 4)
     assert (pixels == 51).all()
 
@@ -93,7 +93,7 @@ def test_what_is_converted_is_told_once_and_the_background_is_the_specs(tmp_path
     for background, value, where in ((None, 255, "white"), (9, 9, r"the background [9, 9, 9]")):
         source = ImageFolder() if background is None else ImageFolder.of(background=background)
         found = source.read(tmp_path, False)
-        assert (found.splits["train"].pixels == value).all()
+        assert (np.asarray(found.splits["train"].pixels) == value).all()
         assert found.notes == (f"{tmp_path / 'train'}: 4 pictures had transparency: laid on {where}",)
 
 

@@ -46,7 +46,7 @@ def test_masks_are_paired_by_name(tmp_path: Path, levels: tuple[int, ...], palet
     found = ImageMasks(held_out=0.25).read(tmp_path, download=False)
     assert found.kind == "mask"
     assert found.class_names == tuple(map(str, range(len(levels))))
-    both = [(found.splits[split].pixels, found.splits[split].labels) for split in ("train", "test")]
+    both = [(np.asarray(found.splits[split].pixels), found.splits[split].labels) for split in ("train", "test")]
     assert [len(images) for images, _ in both] == [9, 3]
     for images, labels in both:
         for image, label in zip(images, labels, strict=True):
@@ -126,7 +126,7 @@ def test_a_table_of_several_labels(tmp_path: Path, separator: str) -> None:
     found = ImageTable(target="classes").read(tmp_path, download=False)
     assert found.class_names == ("bird", "cat", "dog")
     for images in found.splits.values():
-        for image, row in zip(images.pixels, images.labels, strict=True):
+        for image, row in zip(np.asarray(images.pixels), images.labels, strict=True):
             names = labels[image[0, 0, 0] // 20]
             assert row.tolist() == [float(name in names) for name in found.class_names]
 

@@ -90,7 +90,7 @@ def seen(path: Path, mode: str, size: tuple[int, int]) -> Array:
 
 def every(data: Data) -> list[bytes]:
     """The images of all splits, in an order of their own."""
-    return sorted(image.tobytes() for split in data.splits.values() for image in split.pixels)
+    return sorted(image.tobytes() for split in data.splits.values() for image in np.asarray(split.pixels))
 
 
 def reopened(data: Data, settings: DataSettings, input: tuple[int, ...]) -> Pipeline:

@@ -27,13 +27,13 @@ def npz(folder: Path, images: Images) -> None:
 
 
 def csv(folder: Path, images: Images) -> None:
-    table = np.concatenate([images.pixels.reshape(len(images.labels), -1), images.labels[:, None]], axis=1)
+    table = np.concatenate([np.asarray(images.pixels).reshape(len(images.labels), -1), images.labels[:, None]], axis=1)
     np.savetxt(folder / "train.csv", table, "%d", delimiter=",")
 
 
 def pictures(folder: Path, images: Images) -> None:
     image = pytest.importorskip("PIL.Image")
-    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels.tolist(), strict=True)):
+    for number, (pixels, label) in enumerate(zip(np.asarray(images.pixels), images.labels.tolist(), strict=True)):
         path = folder / "train" / f"class{label}" / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.fromarray(pixels.transpose(1, 2, 0)).save(path)
@@ -46,7 +46,10 @@ def pictures(folder: Path, images: Images) -> None:
 def test_cifar_is_learned(tmp_path: Path, source: str, labels: int, files: tuple[str, str]) -> None:
     made = Synthetic(shape=(3, 32, 32), classes=3, train=300, test=60).read(None, False)
     for images, name in zip(made.splits.values(), files, strict=True):
-        records = [np.repeat(images.labels[:, None], labels, axis=1), images.pixels.reshape(len(images.labels), -1)]
+        records = [
+            np.repeat(images.labels[:, None], labels, axis=1),
+            np.asarray(images.pixels).reshape(len(images.labels), -1),
+        ]
         (tmp_path / name).write_bytes(np.concatenate(records, axis=1).astype(np.uint8).tobytes())
     text = SPEC.format(source=source).replace("[3, 8, 8]", "[3, 32, 32]").replace("0.05", "0.005")
     (tmp_path / "net.yaml").write_text(text.replace("units: 3", f"units: {source.removeprefix('cifar')}"))

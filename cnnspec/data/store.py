@@ -1,0 +1,261 @@
+"""Where the pixels of a data set are put: into memory, or into files that the next start finds again.
+
+A file set is a folder of `pixels`, the plain numbers, and `record.json`, what else is to be known of them. It is
+written under another name and renamed when it is whole, so that an interrupted one is never found. Its name is a hash
+of what it was made of: paths, sizes and times of the files, and how they are read. Pixels are checked by their number
+and by a checksum over the start of each image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from cnnspec.data.rows import FileRows, Pixels
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.memory import bytes_text, require_memory
+from cnnspec.shapes import Shape
+
+BLOCK = 64  # images that are changed at once
+FORM = 1  # of the files; others are made anew
+LEAST = 256 << 20  # bytes of pixels that go into files where the spec does not say
+MOST = 64 << 30  # bytes that the folder may hold: beyond, what was not used for longest is removed
+SPARE = 1 << 30  # bytes that stay free on the disk
+STALE = 24 * 3600.0  # seconds after which an unfinished file set is one of a program that is gone
+CHECKED = 64  # bytes of each image that the checksum is over
+
+Watch = Callable[[str, int, int], None]  # what is read, how many images of it are done, and of how many
+
+
+@dataclass(slots=True)
+class Writing:
+    """Images in the making, one or several at a time, and a record of them."""
+
+    count: int
+    watch: Watch | None
+    what: str
+    memory: Array | None = None
+    file: IO[bytes] | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    done: int = 0
+    checksum: int = 0
+
+    def add(self, images: Array) -> None:
+        """The next images (n, ...)."""
+        if self.memory is not None:
+            self.memory[self.done : self.done + len(images)] = images
+        if self.file is not None:
+            images = np.ascontiguousarray(images)
+            self.file.write(images.data)
+            self.checksum = _checksum(images, self.checksum)
+        self.done += len(images)
+        if self.watch is not None:
+            self.watch(self.what, self.done, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of file sets, or none. `always` puts small data sets into files too."""
+
+    folder: Path | None = None
+    always: bool = False
+    watch: Watch | None = None
+
+    def wants(self, size: int) -> bool:
+        """Whether so many bytes go into files: many do, where the disk has room for them."""
+        if self.folder is None or (size < LEAST and not self.always):
+            return False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            if self.always:
+                raise _unwritable(self.folder, error) from error
+            return False
+        if self.always and free - size < SPARE:
+            raise DataError(
+                f"{self.folder}: {bytes_text(size)} of pixels are to be kept there, {bytes_text(free)} are free",
+                "make room, set $XDG_CACHE_HOME to a folder on another disk, or write data.cache: false",
+            )
+        return free - size >= SPARE and os.access(self.folder, os.W_OK)
+
+    def find(self, key: str) -> tuple[FileRows, dict[str, Any]] | None:
+        """The file set of that name with its record, if it is there and whole; one that is damaged is removed."""
+        if self.folder is None or not (self.folder / key).is_dir():
+            return None
+        place = self.folder / key
+        try:
+            record = json.loads((place / "record.json").read_bytes())
+            shape, dtype = tuple(record["shape"]), np.dtype(record["dtype"])
+            if record["form"] != FORM or (place / "pixels").stat().st_size != dtype.itemsize * np.prod(shape):
+                raise ValueError
+            array = np.asarray(np.memmap(place / "pixels", dtype, "r", shape=shape))
+            if _checksum(array, 0) != record["checksum"]:
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError):
+            shutil.rmtree(place, ignore_errors=True)
+            return None
+        with suppress(OSError):
+            os.utime(place / "record.json")  # used last
+        return FileRows.all(array, key), record["about"]
+
+    def make(
+        self,
+        key: str,
+        shape: Shape,
+        dtype: Any,
+        what: str,
+        write: Callable[[Writing], None],
+        copies: int = 1,
+    ) -> tuple[Pixels, dict[str, Any]]:
+        """Up to shape[0] images that `write` adds, and its record, in files or in memory.
+
+        RunError where they need more memory than there is; `copies` of them will be there at once.
+        """
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if not self.wants(size):
+            require_memory(copies * size, what, "use smaller images (data.source.size for pictures), or fewer")
+            memory = np.empty(shape, dtype)
+            writing = Writing(shape[0], self.watch, what, memory)
+            write(writing)
+            return memory[: writing.done], writing.record
+        assert self.folder is not None
+        self._make_room(size)
+        try:
+            with _fresh(self.folder, key) as place:
+                with (place / "pixels").open("wb") as file:
+                    writing = Writing(shape[0], self.watch, what, file=file)
+                    write(writing)
+                record = {
+                    "form": FORM,
+                    "shape": (writing.done, *shape[1:]),
+                    "dtype": np.dtype(dtype).str,
+                    "checksum": writing.checksum,
+                    "about": writing.record,
+                }
+                (place / "record.json").write_text(json.dumps(record), encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        found = self.find(key)
+        if found is None:
+            raise DataError(f"{self.folder / key}: cannot be read again", "write data.cache: false")
+        return found
+
+    def through(self, pixels: Pixels, change: Callable[[Array], Array], code: Iterable[object], what: str) -> Pixels:
+        """What a function makes of the images; of those in files a block at a time, which goes into files again.
+
+        `code` are the objects that the function calls: with their fields and the files of their classes they name it.
+        """
+        if not isinstance(pixels, FileRows):
+            return change(pixels)
+        array = pixels.array
+        probe = array[:1]
+        start = change(probe)
+        if start is probe:
+            return pixels
+        code = list(code)
+        key = key_of("through", pixels.key, code, *stamps(map(_file, code)))
+
+        def write(out: Writing) -> None:
+            for first in range(0, len(array), BLOCK):
+                out.add(change(array[first : first + BLOCK]))
+
+        shape = (len(array), *start.shape[1:])
+        made, _ = self.find(key) or self.make(key, shape, start.dtype, what, write)
+        return replace(made, numbers=pixels.numbers) if isinstance(made, FileRows) else made[pixels.numbers]
+
+    def told(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
+        """A note where the pixels lie, if that is in files."""
+        if isinstance(pixels, FileRows):
+            what = "are kept in" if new else "are those in"
+            size = bytes_text(pixels.array.nbytes)
+            yield f"{place}: decoded images {what} {self.folder} ({size}; data.cache: false keeps them in memory)"
+
+    def _make_room(self, size: int) -> None:
+        """Remove what was not used for longest where the folder would hold too much, and unfinished file sets."""
+        assert self.folder is not None
+        sets = []
+        for place in self.folder.iterdir():
+            with suppress(OSError):
+                if place.name.startswith("."):
+                    if time.time() - (place / "pixels").stat().st_mtime > STALE:
+                        shutil.rmtree(place, ignore_errors=True)
+                else:
+                    sets.append(((place / "record.json").stat().st_mtime, (place / "pixels").stat().st_size, place))
+        total = size + sum(held for _, held, _ in sets)
+        for _, held, place in sorted(sets):
+            if total <= MOST:
+                break
+            shutil.rmtree(place, ignore_errors=True)
+            total -= held
+
+
+MEMORY = Store()
+
+
+def key_of(*parts: object) -> str:
+    """A name for what is made of the parts: their text is hashed."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()[:40]
+
+
+def stamps(paths: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
+    """What tells that files are as they were: path, size, and the times when content and file were changed."""
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:  # who reads the file says what is wrong
+            yield str(path.absolute()), -1, 0, 0
+        else:
+            yield str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _file(made: object) -> Path:
+    """The file that says what an object does; a name that is new each time where there is none, as in a notebook."""
+    import inspect
+
+    try:
+        return Path(inspect.getfile(type(made)))
+    except (OSError, TypeError):
+        return Path(f"{time.time_ns()}")
+
+
+@contextmanager
+def _fresh(folder: Path, key: str) -> Iterator[Path]:
+    """A new folder that gets its name when it is whole, and is removed if it never is."""
+    place = folder / f".{key}.{os.getpid()}.{time.monotonic_ns()}"
+    place.mkdir()
+    try:
+        yield place
+        with suppress(OSError):  # another process was faster
+            place.rename(folder / key)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _checksum(images: Array, start: int) -> int:
+    """A checksum over the start of each image, continued from that of those before."""
+    rows = images.reshape(len(images), -1)
+    return zlib.crc32(np.ascontiguousarray(rows[:, :CHECKED]).data, start)
+
+
+def _unwritable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{folder}: cannot be written: {error.strerror or error}",
+        "set $XDG_CACHE_HOME to another folder, or write data.cache: false",
+    )
