@@ -13,7 +13,7 @@ from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
-from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, RateFactors, TrainSettings
+from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, Lookahead, RateFactors, TrainSettings
 from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
@@ -26,6 +26,7 @@ SECTIONS: dict[str, type[Declaration]] = {
     "early_stopping": EarlyStopping,
     "checkpoint": Checkpoints,
     "clip": Clip,
+    "lookahead": Lookahead,
     "rate_factors": RateFactors,
     "data": DataSettings,
     "validation": Validation,

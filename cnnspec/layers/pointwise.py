@@ -13,17 +13,7 @@ from cnnspec.fields import Number, Schema
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.activation import Activation
-from cnnspec.layers.base import (
-    Backward,
-    Initializer,
-    Layer,
-    Mode,
-    Operands,
-    Parameter,
-    Program,
-    RowReads,
-    batch_shape,
-)
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Program, RowReads, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
 
@@ -151,7 +141,7 @@ Coefficients = Annotated[
 
 
 @dataclass(frozen=True)
-class Given(Initializer):
+class Given:
     """Starts a parameter at the values of a spec."""
 
     values: tuple[float, ...]
@@ -159,6 +149,9 @@ class Given(Initializer):
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write one value for each channel, or the only one to all."""
         array[...] = self.values
+
+    def check(self, shape: Shape) -> None:
+        """No shape is refused: the layer has counted the values."""
 
 
 @register("scale_shift")

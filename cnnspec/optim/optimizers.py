@@ -11,6 +11,7 @@ import numpy as np
 from cnnspec.fields import Declaration, Fraction, NonNegativeNumber, PositiveNumber
 from cnnspec.kernels.step import Array, Step
 from cnnspec.registry import register
+from cnnspec.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,23 @@ class Optimizer(Declaration):
     kind: ClassVar[str] = "optimizer"
     adaptive: ClassVar[bool] = False  # whether a weight moves by about the rate, whatever the size of its gradient
     decoupled: ClassVar[bool] = False  # whether weight decay leaves the gradient as it is
+    whole: ClassVar[bool] = False  # whether it is given each parameter in its shape, not parts of a flat array
     scratch: ClassVar[int] = 1  # temporary arrays that an update is given, at least 1
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.01
     weight_decay: Annotated[NonNegativeNumber, "how strongly weights shrink towards 0; a layer may set its own"] = 0.0
 
+    def for_parameter(self, shape: Shape, *, weight: bool) -> Optimizer:
+        """The optimizer of a parameter of that shape, which is a weight or a bias: this one, unless it leaves it."""
+        return self
+
     def slots(self) -> tuple[str, ...]:
         """The names of the arrays that it keeps from update to update, 0 at first, each as long as the weights."""
         return ()
+
+    def every_slot(self) -> tuple[str, ...]:
+        """The same with those of the optimizers that it leaves some parameters to."""
+        return self.slots()
 
     def direction(
         self, gradient: Array, slots: Mapping[str, Array], scratch: tuple[Array, ...], number: Array
@@ -58,9 +68,10 @@ class Optimizer(Declaration):
         update: Update,
         weight_decay: float,
     ) -> Step:
-        """Bind one update of a chunk of the weights; all arrays are flat, as long and of the same type.
+        """Bind one update of a chunk of the weights; all arrays are of one type, flat and as long.
 
-        The step overwrites the gradient and scratch. It reads `update` when it runs.
+        Where the optimizer is `whole` they have the shape of one parameter. The step overwrites the gradient and
+        scratch. It reads `update` when it runs.
         """
         compute, direction = self.direction(gradient, slots, scratch, update.number)
         coupled, decoupled = (0.0, weight_decay) if self.decoupled else (weight_decay, 0.0)

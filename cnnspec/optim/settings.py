@@ -16,6 +16,7 @@ from cnnspec.fields import (
     PositiveNumber,
     Registered,
     Schema,
+    UnitInterval,
 )
 from cnnspec.optim.losses.combined import Losses, Term
 from cnnspec.optim.watched import LOWER, Watched
@@ -48,6 +49,18 @@ class Clip(Declaration):
     kind: ClassVar[str] = "section"
     norm: Annotated[PositiveNumber | None, "a longer gradient is shortened to this length"] = None
     value: Annotated[PositiveNumber | None, "every number is cut to this on both sides"] = None
+
+
+class Lookahead(Declaration):
+    """Every few updates, weights that follow slowly go a part of the way to those that the optimizer has reached.
+
+    slow += share (w - slow); w = slow. Validation looks at w. Source: Zhang et al., "Lookahead optimizer: k steps
+    forward, 1 step back" (2019).
+    """
+
+    kind: ClassVar[str] = "section"
+    every: Annotated[PositiveInt, "updates between two moves of the slow weights"] = 5
+    share: Annotated[UnitInterval, "what part of the way the slow weights go"] = 0.5
 
 
 class RateFactors(Declaration):
@@ -93,6 +106,7 @@ class TrainSettings(Declaration):
     optimizer: Annotated[Any, Registered("optimizer"), "how a step follows the gradient"] = "sgd"
     schedule: Annotated[Any, Registered("schedule"), "how the learning rate changes"] = "constant"
     top_k: Annotated[PositiveInt, "likeliest classes that the metric top_k looks among"] = 5
+    lookahead: Annotated[Lookahead | None, "slow weights that follow those of the optimizer"] = None
     rate_factors: Annotated[RateFactors, "learning rates of weights, biases and normalisation"] = RateFactors()
     clip: Annotated[Clip, "bounds on the gradient"] = Clip()
     accumulate: Annotated[PositiveInt, "steps whose gradients make one update"] = 1
@@ -108,3 +122,9 @@ class TrainSettings(Declaration):
         super().__init__(**values)
         if self.losses is not None:
             object.__setattr__(self, "loss", Losses(terms=self.losses))
+
+    @property
+    def slots(self) -> int:
+        """Arrays as long as the weights that are kept from update to update, beside the gradients."""
+        extra = (self.accumulate > 1) + (self.ema is not None) + (self.lookahead is not None)
+        return len(self.optimizer.every_slot()) + extra

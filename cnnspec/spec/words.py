@@ -83,6 +83,7 @@ TYPES: dict[str, dict[str, str]] = {
         "rmsprop": "RMSProp rms_prop",
         "adagrad": "AdaGrad",
         "nesterov": "nag",
+        "lamb": "LAMBOptimizer",
     },
     "schedule": {
         "step": "StepLR steplr stepdecay piecewise_step",
@@ -419,7 +420,12 @@ ADVICE: dict[str, dict[str, str]] = {
         "flops": "write macs: a multiply-accumulate is two FLOPs",
         "memory": "write train_memory or infer_memory",
     },
-    "optimizer": {"Nadam": "write nesterov, or adam", "Adadelta": "write rmsprop or adagrad", "AdaMax": "write adam"},
+    "optimizer": {
+        "Nadam": "write nesterov, or adam",
+        "Adadelta": "write rmsprop or adagrad",
+        "AdaMax": "write adam",
+        "lookahead": "write it beside the optimizer: train: {optimizer: adam, lookahead: {every: 5, share: 0.5}}",
+    },
     "augmentation": {"ColorJitter": "write brightness and contrast", "RandomAffine": "write rotate, shift and scale"},
     "initializer": {
         "he_uniform": "write {type: he, distribution: uniform}",

@@ -47,10 +47,7 @@ class Network:
         self.target = spec.data.target if spec.data else Target()
         self.loss = settings.loss.fitted(self.target, graph.output.shape[0]) if settings else None
         optimizer = settings.optimizer if settings else None
-        slots = (
-            len(settings.optimizer.slots()) + (settings.accumulate > 1) + (settings.ema is not None) if settings else 0
-        )
-        require_parameter_memory(graph, 1 + slots, np.dtype(dtype).itemsize)
+        require_parameter_memory(graph, 1 + (settings.slots if settings else 0), np.dtype(dtype).itemsize)
         factors = settings.rate_factors if settings else RateFactors()
         self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype, factors)
         with one_blas_thread:
@@ -65,6 +62,7 @@ class Network:
                 clip=settings.clip,
                 accumulate=settings.accumulate,
                 average=settings.ema,
+                lookahead=settings.lookahead,
             )
         self.pipeline = Pipeline.of(spec.data, spec.input) if spec.data else None
         self.pixels = self.pipeline.affine if self.pipeline else None

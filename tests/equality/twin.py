@@ -205,7 +205,14 @@ def _lion(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: f
     return np.asarray(w - rate * (np.sign(o.beta1 * mean + (1 - o.beta1) * g) + decay * w))
 
 
+def _lamb(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    direction = -_adam(o, s, np.zeros_like(w), g, 1.0, 0.0, t) + decay * w
+    lengths = np.linalg.norm(w), np.linalg.norm(direction)
+    return np.asarray(w - rate * (lengths[0] / lengths[1] if all(lengths) else 1.0) * direction)
+
+
 UPDATES: Mapping[str, Update] = {
+    "lamb": _lamb,
     "sgd": _sgd,
     "momentum": _sgd,
     "nesterov": _sgd,

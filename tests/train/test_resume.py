@@ -87,10 +87,13 @@ def test_a_training_that_was_cut_short_goes_on(steps: int, spec: Path, whole: Pa
         assert metrics(run) == metrics(whole)
 
 
-def test_a_velocity_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "optimizer", ["{type: nesterov, learning_rate: 0.02}", "muon\n  lookahead: {every: 3}"], ids=["nesterov", "muon"]
+)
+def test_a_velocity_goes_on(optimizer: str, tmp_path: Path) -> None:
     """It is kept times the rate, which is another one in every step."""
     path, steps = tmp_path / "net.yaml", 50
-    text = SPEC.replace("{type: adam, learning_rate: 0.002}", "{type: nesterov, learning_rate: 0.02}")
+    text = SPEC.replace("{type: adam, learning_rate: 0.002}", optimizer)
     path.write_text(text.replace("  clip: {norm: 1.0}\n  accumulate: 2\n", "").replace("epochs: 4", "epochs: 2"))
     assert main(["train", str(path), "--quiet", "--out", str(tmp_path / "whole")]) == 0
     assert main(["train", str(path), "--quiet", "--out", str(tmp_path / "cut"), "--max-steps", str(steps)]) == 0

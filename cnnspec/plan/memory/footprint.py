@@ -30,7 +30,7 @@ class Footprint:
     arena: int  # activations, their gradients, scratch
     parameters: int
     gradients: int  # one copy a shard
-    slots: int  # the optimizer's, gradients accumulated over several steps, and the weights' moving average
+    slots: int  # the optimizer's, gradients accumulated over several steps, averages and slow weights
     images: int  # the batch as it lies in memory, a byte a pixel
 
     @property
@@ -59,12 +59,11 @@ def arena_bytes(
 def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footprint:
     """What training at a batch size takes."""
     parameters = FLOAT * graph.parameter_count
-    slots = len(train.optimizer.slots()) + (train.accumulate > 1) + (train.ema is not None)
     return Footprint(
         arena=_largest_arena(graph, batch, "train", train.loss),
         parameters=parameters,
         gradients=parameters * len(shards_of(batch)),
-        slots=parameters * slots,
+        slots=parameters * train.slots,
         images=batch * prod(graph.input_shape),
     )
 

@@ -10,7 +10,7 @@ from cnnspec.plan.memory.footprint import FLOAT, training_footprint
 
 def require_training_memory(graph: Graph, train: TrainSettings) -> None:
     """RunError where a training needs more memory than there is, with what to lower."""
-    require_parameter_memory(graph, 2 + len(train.optimizer.slots()))
+    require_parameter_memory(graph, 2 + train.slots)
     footprint = training_footprint(graph, train.batch_size, train)
     copies = footprint.total - footprint.arena - footprint.images
     cure = _fewer_parameters(graph) if copies > footprint.arena else f"lower train.batch_size ({train.batch_size})"

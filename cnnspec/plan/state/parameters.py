@@ -81,8 +81,8 @@ class Weights:
             for name, parameter in node.params.items():
                 factor = node.rate_factor * getattr(factors, _kind(node, name))
                 trained = Rule(own if parameter.decays else 0.0, factor, node.period)
-                key = trained if node.trainable and node.name in used else None
-                groups.setdefault(key, []).append((node, name, parameter.shape))
+                group = trained if node.trainable and node.name in used else None
+                groups.setdefault(group, []).append((node, name, parameter.shape))
         self.slots: list[Slot] = []
         self.segments: list[Segment] = []
         end = 0

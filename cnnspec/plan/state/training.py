@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.optim import Optimizer, Update
-from cnnspec.optim.settings import Clip
+from cnnspec.optim.settings import Clip, Lookahead
 from cnnspec.period import ALWAYS, Period
 from cnnspec.plan.state.all_reduce import tree_sum
-from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Rule, Weights
+from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Rule, Slot, Weights
+from cnnspec.shapes import Shape
 from cnnspec.workers import shared
 
 CHUNK = 1 << 16  # elements that are updated at once: parameters, gradients and slots stay in the second-level cache
@@ -28,11 +29,13 @@ UPDATES = "updates/"  # and those of the counts of updates
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some elements of the flat arrays, all with one rule; no two chunks of a step overlap."""
+    """Some elements of the flat arrays, all with one rule and optimizer; no two chunks of a step overlap."""
 
     start: int
     stop: int
     rule: Rule
+    optimizer: Optimizer
+    shape: Shape | None = None  # of the parameter, where that is updated as a whole
 
     @property
     def elements(self) -> slice:
@@ -70,24 +73,35 @@ class Training:
         clip: Clip | None = None,
         accumulate: int = 1,
         average: float | None = None,
+        lookahead: Lookahead | None = None,
     ) -> None:
-        self.weights, self.optimizer = weights, optimizer
+        self.weights, self.optimizer, self.lookahead = weights, optimizer, lookahead
         self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
         self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
-        extra = (["accumulated"] if accumulate > 1 else []) + (["average"] if average is not None else [])
-        self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.slots(), *extra)}
+        given = {"accumulated": accumulate > 1, "average": average is not None, "slow": lookahead is not None}
+        self._extra = [name for name, is_kept in given.items() if is_kept]
+        self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra)}
         self.statistics = np.zeros_like(weights.statistics)
         self.clock: Array = shared((), np.int64)  # steps begun
         self._paces: dict[tuple[float, Period], _Pace] = {}
-        for rule in dict.fromkeys(segment.rule for segment in weights.segments):
+        rules = [
+            (segment.rule, self._of(slot)) for segment in weights.segments for slot in weights.slots_within(segment)
+        ]
+        for key in dict.fromkeys(self._key(rule, optimizer) for rule, optimizer in rules):
             update = Update(rate=shared((), np.float64), number=shared((), np.int64))
-            key = rule.rate_factor, rule.period
-            self._paces.setdefault(key, _Pace(*key, update, shared((), np.bool_)))
+            self._paces[key] = _Pace(*key, update, shared((), np.bool_))
         self._counts: dict[Period, Array] = {  # of updates within each period, those of ALWAYS being `updates`
             period: np.zeros((), np.uint64) for _, period in self._paces if period != ALWAYS
         }
         self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
-        self._scratch = _Scratch(optimizer.scratch, weights.values.dtype)
+        self._scratch = _Scratch(weights.values.dtype)
+
+    def _of(self, slot: Slot) -> Optimizer:
+        return self.optimizer.for_parameter(slot.shape, weight=slot.node.params[slot.name].decays)
+
+    def _key(self, rule: Rule, optimizer: Optimizer) -> tuple[float, Period]:
+        """By what the rate is multiplied for a rule and an optimizer, which may have a rate of its own, and when."""
+        return rule.rate_factor * (optimizer.learning_rate / self.optimizer.learning_rate), rule.period
 
     def _like_weights(self) -> Array:
         return shared(self.weights.values.shape, self.weights.values.dtype)
@@ -135,21 +149,25 @@ class Training:
         """Divide what is trained: large parameters into chunks of their own, small neighbours into one.
 
         A large parameter is cut at the `boundaries` that lie within it. The parameters of the nodes `apart` have no
-        chunk in common with others, however small they are.
+        chunk in common with others, however small they are; nor have those that their optimizer wants as a whole.
         """
-        cuts = sorted(boundaries)
+        cuts, optimizer = sorted(boundaries), self.optimizer.for_parameter((1,), weight=False)
         for segment in self.weights.segments:
             start = segment.start
             for slot in self.weights.slots_within(segment):
-                if slot.stop - slot.start < LARGE and slot.node.name not in apart:
+                own = self._of(slot)
+                if slot.stop - slot.start < LARGE and slot.node.name not in apart and not own.whole:
                     continue
-                yield from _evenly(start, slot.start, segment.rule)
+                yield from _evenly(Chunk(start, slot.start, segment.rule, optimizer))
+                start = slot.stop
+                if own.whole:
+                    yield Chunk(slot.start, slot.stop, segment.rule, own, slot.shape)
+                    continue
                 ends = [cut for cut in cuts if slot.start < cut < slot.stop]
                 for first, last in pairwise([slot.start, *ends, slot.stop]):
-                    whole = Chunk(first, last, segment.rule)
-                    yield from [whole] if ends else _evenly(first, last, segment.rule)
-                start = slot.stop
-            yield from _evenly(start, segment.stop, segment.rule)
+                    chunk = Chunk(first, last, segment.rule, own)
+                    yield from [chunk] if ends else _evenly(chunk)
+            yield from _evenly(Chunk(start, segment.stop, segment.rule, optimizer))
 
     def summing(self, chunk: Chunk, shards: int) -> Step:
         """The step that sums a chunk of that many shards' gradients into the first one's place."""
@@ -194,26 +212,30 @@ class Training:
 
     def updating(self, chunk: Chunk) -> Step:
         """The step that updates a chunk of the weights, and its average, by the summed gradient."""
-        parts = _evenly(chunk.start, chunk.stop, chunk.rule)
+        parts = [chunk] if chunk.shape else _evenly(chunk)
         return in_turn([_BoundByEach(self._binder(part)) for part in parts])
 
     def _pace(self, chunk: Chunk) -> _Pace:
-        return self._paces[chunk.rule.rate_factor, chunk.rule.period]
+        return self._paces[self._key(chunk.rule, chunk.optimizer)]
 
     def _binder(self, chunk: Chunk) -> Callable[[], Step]:
         weights, gradient = self.weights.values[chunk.elements], self.gradients[0][chunk.elements]
         limit, share, pace = self.clip.value, self._share, self._pace(chunk)
         average = None if self.average is None else self.slots["average"][chunk.elements]
+        optimizer, shape = chunk.optimizer, chunk.shape or weights.shape
 
         def bind() -> Step:
-            update = self.optimizer.bind(
-                weights,
-                gradient,
-                {name: slot[chunk.elements] for name, slot in self.slots.items()},
-                self._scratch.arrays(len(weights)),
+            update = optimizer.bind(
+                weights.reshape(shape),
+                gradient.reshape(shape),
+                {name: self.slots[name][chunk.elements].reshape(shape) for name in optimizer.slots()},
+                tuple(array.reshape(shape) for array in self._scratch.arrays(optimizer.scratch, len(weights))),
                 pace.update,
                 chunk.rule.weight_decay,
             )
+            if self.lookahead is not None:
+                slow = self.slots["slow"][chunk.elements]
+                update = _looking_ahead(self.lookahead, update, weights, gradient, slow, pace.update.number)
             if limit is None and average is None and pace.period == ALWAYS:
                 return update
 
@@ -270,10 +292,12 @@ class Training:
 
     def arrays(self) -> dict[str, Array]:
         """Everything that a checkpoint of training holds, by slot and name."""
+        kept = {slot.key: (*self._of(slot).slots(), *self._extra) for slot in self.weights.slots}
         slots = {
             f"{slot}/{key}": array
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
+            if slot in kept[key]
         }
         return slots | self.averages() | {f"{UPDATES}{period}": count for period, count in self._counts.items()}
 
@@ -291,23 +315,45 @@ def _follow(average: Array, values: Array, work: Array, share: Array) -> None:
     np.add(average, work, out=average)
 
 
-def _evenly(start: int, stop: int, rule: Rule) -> Iterator[Chunk]:
-    """Chunks of nearly the same length, so that two workers finish together."""
+def _looking_ahead(settings: Lookahead, update: Step, weights: Array, work: Array, slow: Array, number: Array) -> Step:
+    """An update after which, every so many, weights go back to the slow ones once those have moved towards them.
+
+    Where they were together last, slow and fast weights are the same, so that is where the slow ones are read.
+    """
+    every, share = settings.every, settings.share
+
+    def step() -> None:
+        if (int(number) - 1) % every == 0:
+            np.copyto(slow, weights)
+        update()
+        if int(number) % every == 0:
+            np.subtract(weights, slow, out=work)
+            np.multiply(work, share, out=work)
+            np.add(slow, work, out=weights)
+
+    return step
+
+
+def _evenly(chunk: Chunk) -> Iterator[Chunk]:
+    """Parts of nearly the same length, so that two workers finish together."""
+    start, stop = chunk.start, chunk.stop
     if start < stop:
         length = ceil((stop - start) / ceil((stop - start) / CHUNK) / ALIGNMENT) * ALIGNMENT
         for first in range(start, stop, length):
-            yield Chunk(first, min(first + length, stop), rule)
+            yield replace(chunk, start=first, stop=min(first + length, stop))
 
 
 class _Scratch(threading.local):
     """Temporary arrays of the thread that asks, the same ones for every chunk, so that they stay in its cache."""
 
-    def __init__(self, count: int, dtype: np.dtype[np.generic]) -> None:
-        self._arrays = [np.empty(CHUNK, dtype) for _ in range(count)]
+    def __init__(self, dtype: np.dtype[np.generic]) -> None:
+        self._dtype, self._arrays = dtype, list[Array]()
 
-    def arrays(self, length: int) -> tuple[Array, ...]:
-        """So many elements of each."""
-        return tuple(array[:length] for array in self._arrays)
+    def arrays(self, count: int, length: int) -> tuple[Array, ...]:
+        """So many arrays of that length; longer than a chunk only for a parameter that is updated as a whole."""
+        large = [array for array in self._arrays if len(array) >= length]
+        self._arrays = large + [np.empty(max(length, CHUNK), self._dtype) for _ in range(count - len(large))]
+        return tuple(array[:length] for array in self._arrays[:count])
 
 
 class _BoundByEach:
