@@ -26,6 +26,11 @@ class Augmentation(Declaration):
     mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
     moves: ClassVar[bool | None] = None  # whether pixels change places, as those of a map have to; None if unknown
 
+    @property
+    def alternating(self) -> float | None:
+        """The share of images that `apply_to` changes in the first epoch, by turns with all others; None: at random."""
+        return None
+
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Change the images."""
         raise NotImplementedError
@@ -33,6 +38,10 @@ class Augmentation(Declaration):
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
         """Change the images, and with them the numbers (outputs, n) that the network is to say of them."""
         self.apply(pixels, random)
+
+    def apply_to(self, pixels: Array, chosen: Array) -> None:
+        """Change the chosen images (n,) of booleans, for one that is alternating."""
+        raise NotImplementedError
 
     def move_maps(self, maps: Array, random: np.random.Generator) -> None:
         """Move maps of classes (n, h, w) as `apply` moves images by the same generator; what comes in is class 0."""
@@ -42,16 +51,31 @@ class Augmentation(Declaration):
 
 @register("flip")
 class Flip(Augmentation):
-    """Mirrors images left to right."""
+    """Mirrors images left to right.
+
+    With `order: alternating` an image that was not mirrored in one epoch is in the next one, and the other way round,
+    so that any two epochs show both sides; `probability` is then the share of the first. Source: Jordan, "94% on
+    CIFAR-10 in 3.29 seconds on a single GPU" (2024).
+    """
 
     mirrors = True
     moves = True
     probability: Annotated[UnitInterval, "share of images that are mirrored"] = 0.5
+    order: Annotated[Literal["random", "alternating"], "anew in every epoch, or by turns"] = "random"
+
+    @property
+    def alternating(self) -> float | None:
+        """The probability, where images are mirrored by turns."""
+        return self.probability if self.order == "alternating" else None
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
         """Mirror some."""
-        chosen = np.flatnonzero(random.random(len(pixels)) < self.probability)
-        pixels[chosen] = pixels[chosen, :, :, ::-1]
+        self.apply_to(pixels, random.random(len(pixels)) < self.probability)
+
+    def apply_to(self, pixels: Array, chosen: Array) -> None:
+        """Mirror those that are chosen."""
+        places = np.flatnonzero(chosen)
+        pixels[places] = pixels[places, :, :, ::-1]
 
 
 @register("crop")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from queue import SimpleQueue
 
 import numpy as np
@@ -110,6 +111,13 @@ class Batches:
         mixed = None if self.outputs is None else portions(labels, self.outputs)
         for position, augmentation in enumerate(joined(self.augmentations)):
             seed = [self.order.seed, 2, epoch + 1, number, position]
+            share = augmentation.alternating
+            if share is not None:
+                chosen = _first_turn(self.order.seed, position, len(self.dataset), share)[indices] ^ bool(epoch % 2)
+                augmentation.apply_to(images, chosen)
+                if labels.ndim == 3:
+                    augmentation.apply_to(labels[:, None], chosen)
+                continue
             if mixed is not None:
                 augmentation.mix(images, mixed, np.random.default_rng(seed))
                 continue
@@ -120,6 +128,12 @@ class Batches:
         ends = np.cumsum([len(batch) for batch in batches])
         cuts = [slice(end - len(batch), end) for batch, end in zip(batches, ends, strict=True)]
         return [Batch(images[cut], labels[cut], targets[cut]) for cut in cuts]
+
+
+@lru_cache(maxsize=4)
+def _first_turn(seed: int, position: int, count: int, share: float) -> Array:
+    """Which of so many images an augmentation that alternates changes in the first epoch."""
+    return np.asarray(np.random.default_rng([seed, 2, 0, position]).random(count) < share)
 
 
 def portions(labels: Array, outputs: int) -> Array:

@@ -140,3 +140,35 @@ def test_an_error_of_the_thread_comes_where_the_batch_would() -> None:
         read()
     assert seen == [8] * 6
     assert not threads()
+
+
+def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
+    data = dataset()
+    assert (data.pixels != data.pixels[..., ::-1]).any(axis=(1, 2, 3)).all()
+    sides = []
+    for epoch in range(4):
+        made = copied(batches(Flip(order="alternating"), data=data), epoch)
+        images = np.concatenate([images for images, _, _ in made])
+        order = np.concatenate(list(Order(50, 8, 5).epoch(epoch)))
+        mirrored = np.array(
+            [(image == data.pixels[i, :, :, ::-1]).all() for image, i in zip(images, order, strict=True)]
+        )
+        plain = np.array([(image == data.pixels[i]).all() for image, i in zip(images, order, strict=True)])
+        assert (mirrored ^ plain).all()
+        sides.append(mirrored[np.argsort(order)])
+    assert 10 < sides[0].sum() < 40
+    assert (sides[0] ^ sides[1]).all()
+    assert (sides[0] == sides[2]).all()
+    assert (sides[1] == sides[3]).all()
+    other = copied(batches(Flip(order="alternating"), data=data, seed=6), 0)
+    assert any((a != b).any() for (a, _, _), (b, _, _) in zip(other, copied(batches(Flip(order="alternating")), 0)))
+
+
+def test_an_alternating_flip_moves_maps_and_mixed_images_alike() -> None:
+    data = dataset()
+    maps = Dataset(data.pixels, data.pixels[:, 0].copy())
+    for images, labels, _ in copied(batches(Flip(order="alternating"), data=maps), 1):
+        np.testing.assert_array_equal(images[:, 0], labels)
+    plain, mixed = (copied(batches(Flip(order="alternating"), classes=classes), 1) for classes in (None, 4))
+    for (one, _, _), (two, _, _) in zip(plain, mixed, strict=True):
+        np.testing.assert_array_equal(one, two)
