@@ -67,15 +67,26 @@ class Graph:
     nodes: tuple[Node, ...]
     output_name: str
     heads: tuple[Head, ...] = ()  # where there are several losses; the output is then that of the main one
+    _by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
+    _reads: Mapping[str, tuple[tuple[Node, int], ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the nodes by their names, and what they read by the names of the values."""
+        reads: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for position, name in enumerate(node.inputs):
+                reads.setdefault(name, []).append((node, position))
+        object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
+        object.__setattr__(self, "_reads", {name: tuple(found) for name, found in reads.items()})
 
     @property
     def output(self) -> Node:
         """The node whose value is the network's output."""
-        return next(node for node in reversed(self.nodes) if node.name == self.output_name)
+        return self._by_name[self.output_name]
 
     def node(self, name: str) -> Node:
         """The node of that name."""
-        return next(node for node in self.nodes if node.name == name)
+        return self._by_name[name]
 
     @property
     def needed(self) -> frozenset[str]:
@@ -121,7 +132,7 @@ class Graph:
 
     def reads(self, name: str) -> tuple[tuple[Node, int], ...]:
         """Return the nodes that read a value, each with the position of that input."""
-        return tuple((node, i) for node in self.nodes for i, read in enumerate(node.inputs) if read == name)
+        return self._reads.get(name, ())
 
     def consumers(self, name: str) -> tuple[Node, ...]:
         """Return the nodes that read a value, once for each time they read it."""

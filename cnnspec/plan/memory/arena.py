@@ -43,24 +43,20 @@ def place(claims: Sequence[Claim]) -> Placement:
 
     Greedy by size, as in Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020).
     """
+    sizes = [claim.size for claim in claims]
     offsets = [0] * len(claims)
-    placed: list[int] = []
-    for index in sorted(range(len(claims)), key=lambda i: (-claims[i].size, i)):
-        claim = claims[index]
-        rivals = sorted(
-            (offsets[other], offsets[other] + claims[other].size)
-            for other in placed
-            if claims[other].first <= claim.last and claim.first <= claims[other].last
-        )
-        offset = 0
-        for start, end in rivals:
-            if offset + claim.size <= start:
-                break
-            offset = max(offset, end)
-        offsets[index] = offset
-        placed.append(index)
-    size = max((offset + claim.size for offset, claim in zip(offsets, claims, strict=True)), default=0)
-    return Placement(tuple(offsets), size)
+    placed = np.empty((4, len(claims)), np.int64)  # first moment, last moment, start and end of each, by their starts
+    for count, index in enumerate(sorted(range(len(claims)), key=lambda i: (-sizes[i], i))):
+        claim, size = claims[index], sizes[index]
+        first, last, start, end = placed[:, :count]
+        rivals = (first <= claim.last) & (claim.first <= last)
+        ends = np.maximum.accumulate(np.concatenate([[0], end[rivals]]))  # up to where all before each gap reach
+        fits = ends[:-1] + size <= start[rivals]
+        offset = offsets[index] = int(ends[fits.argmax() if fits.any() else -1])
+        at = int(np.searchsorted(start, offset))
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = claim.first, claim.last, offset, offset + size
+    return Placement(tuple(offsets), max(map(sum, zip(offsets, sizes, strict=True)), default=0))
 
 
 @dataclass(eq=False, slots=True)

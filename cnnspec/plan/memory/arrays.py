@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -101,7 +102,7 @@ class Arrays:
     def operands(self, node: Node, shard: int) -> Operands:
         """The arrays of a node in one shard."""
         arrays = self.shards[shard]
-        own = self.common | arrays
+        own = ChainMap(arrays, self.common)
         buffers = {  # a node that is computed by parts has some for each part instead
             name: own[key]
             for name in node.layer.scratch(*node.input_shapes, n=self.partition.shards[shard], mode=self.mode)

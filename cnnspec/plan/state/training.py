@@ -82,6 +82,7 @@ class Training:
         self._extra = [name for name, is_kept in given.items() if is_kept]
         self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra)}
         self.statistics = np.zeros_like(weights.statistics)
+        self._large = {slot.node.name for slot in weights.slots if slot.stop - slot.start >= LARGE}  # a parameter of it
         self.clock: Array = shared((), np.int64)  # steps begun
         self._paces: dict[tuple[float, Period], _Pace] = {}
         rules = [
@@ -143,7 +144,7 @@ class Training:
 
     def has_chunk(self, node: str) -> bool:
         """Whether any of a node's parameters is updated apart from its neighbours."""
-        return any(slot.stop - slot.start >= LARGE for slot in self.weights.slots if slot.node.name == node)
+        return node in self._large
 
     def chunks(self, boundaries: Iterable[int] = (), apart: Collection[str] = ()) -> Iterator[Chunk]:
         """Divide what is trained: large parameters into chunks of their own, small neighbours into one.
