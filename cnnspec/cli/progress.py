@@ -14,7 +14,7 @@ from cnnspec.train.fit import Watcher
 
 
 @contextmanager
-def training_bar(console: Console, epochs: int) -> Iterator[Watcher]:
+def training_bar(console: Console, epochs: float) -> Iterator[Watcher]:
     """What shows each step: the epoch, its figures so far, and the time that is left of all epochs."""
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -28,7 +28,7 @@ def training_bar(console: Console, epochs: int) -> Iterator[Watcher]:
         def watch(moment: Moment) -> None:
             accuracy = "" if moment.accuracy is None else f"  accuracy {moment.accuracy:.2%}"
             figures = f"loss {moment.loss:.4f}{accuracy}  {moment.images_per_second:,.0f} images/s"
-            step, epoch, total = moment.position.step, moment.position.epoch, moment.steps * epochs
+            step, epoch, total = moment.position.step, moment.position.epoch, round(moment.steps * epochs)
             if not tasks:  # at the first step, which need not be the training's: what was done before took no time
                 tasks.append(bar.add_task("", total=total, completed=step, epoch=epoch, epochs=epochs, figures=figures))
             bar.update(tasks[0], completed=step, epoch=epoch, figures=figures)

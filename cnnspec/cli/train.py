@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
                 run.begin(model, render(replace(stored, plugins=kept), graph), about)
                 run.keep_origins(render(spec, graph, origins=True))
             else:
-                about, position = run.about(), run.resume(model)
+                about, position = run.about(), run.resume(model, spec.train.steps(len(data.train)))
                 for text in run.notes:
                     note(text)
                 _note_part(about, position)
@@ -187,7 +188,7 @@ def _note_rate(before: TrainSettings, after: TrainSettings) -> None:
         rate = after.optimizer.learning_rate * following
         note(
             f"train.epochs {old} to {new} stretches the schedule {after.schedule.type_name}: "
-            f"epoch {old + 1} starts again at a learning rate of {rate:.2g}"
+            f"epoch {floor(old) + 1} starts again at a learning rate of {rate:.2g}"
         )
 
 
@@ -361,7 +362,7 @@ class _Voice:
             self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self, epochs: int) -> Iterator[Watcher | None]:
+    def progress(self, epochs: float) -> Iterator[Watcher | None]:
         """A bar over one epoch at a time, on a terminal."""
         if not self.bar:
             yield None
@@ -369,7 +370,7 @@ class _Voice:
         with training_bar(self.console, epochs) as watch:
             yield watch
 
-    def epoch(self, epoch: Epoch, epochs: int, best: bool) -> None:
+    def epoch(self, epoch: Epoch, epochs: float, best: bool) -> None:
         if self.json:
             print(json.dumps(epoch.metrics()), flush=True)
             return

@@ -57,7 +57,7 @@ def comparable(spec: Spec, graph: Graph) -> str:
     return render(dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data), graph)
 
 
-def with_epochs(spec: Spec, epochs: int) -> Spec:
+def with_epochs(spec: Spec, epochs: float) -> Spec:
     """The spec with another number of epochs, which is all that a training that goes on may change."""
     return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
 

@@ -21,12 +21,12 @@ class Schedule(Declaration):
 
     warmup: Annotated[NonNegativeNumber, "epochs over which the rate rises to its full height"] = 0.0
 
-    def factor(self, epoch: float, epochs: int) -> float:
+    def factor(self, epoch: float, epochs: float) -> float:
         """The factor at a step that comes after `epoch` passes, a number with fractions from 0 on, out of `epochs`."""
         rise = min(1.0, (epoch + 1e-3) / self.warmup) if self.warmup else 1.0
         return rise * self.shape(epoch, epochs)
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor at a step as it is without warm-up, for the same arguments."""
         raise NotImplementedError
 
@@ -39,7 +39,7 @@ class Schedule(Declaration):
 class ConstantRate(Schedule):
     """The same rate throughout: 1."""
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor is 1 at every step."""
         return 1.0
 
@@ -51,7 +51,7 @@ class Step(Schedule):
     every: Annotated[PositiveInt, "epochs between two falls"]
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """gamma ** floor(epoch / every)."""
         return self.gamma ** floor(epoch / self.every)
 
@@ -63,7 +63,7 @@ class Exponential(Schedule):
     gamma: Annotated[PositiveNumber, "the factor of one fall"]
     every: Annotated[PositiveInt, "epochs between two falls"] = 1
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """gamma ** floor(epoch / every)."""
         return self.gamma ** floor(epoch / self.every)
 
@@ -75,7 +75,7 @@ class MultiStep(Schedule):
     milestones: Annotated[tuple[PositiveInt, ...], "epochs after which the rate falls"]
     gamma: Annotated[PositiveNumber, "the factor of one fall"] = 0.1
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """gamma ** count(milestone <= epoch)."""
         return float(self.gamma ** sum(milestone <= epoch for milestone in self.milestones))
 
@@ -93,7 +93,7 @@ class Cosine(Schedule):
     restarts: Annotated[PositiveInt | None, "epochs of the first period; one period unless given"] = None
     growth: Annotated[PositiveInt, "how many times longer the next period is"] = 1
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor is 1 at the end of the warm-up and at each restart, and `minimum` at the end of a period."""
         behind = max(epoch - self.warmup, 0.0)
         period = float(self.restarts or max(epochs - self.warmup, 1e-9))
@@ -110,7 +110,7 @@ class Polynomial(Schedule):
     power: Annotated[PositiveNumber, "1 falls in a straight line"] = 1.0
     minimum: Annotated[UnitInterval, "where it ends, as a fraction of the full rate"] = 0.0
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor is 1 at the end of the warm-up and `minimum` at the end of training."""
         part = max(epoch - self.warmup, 0.0) / max(epochs - self.warmup, 1e-9)
         return float(self.minimum + (1 - self.minimum) * (1 - min(part, 1.0)) ** self.power)
@@ -127,7 +127,7 @@ class OneCycle(Schedule):
     start: Annotated[PositiveNumber, "the first rate is the full one divided by this"] = 25.0
     minimum: Annotated[UnitInterval, "where it ends, as a fraction of the full rate"] = 4e-6
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor is 1 / start at first, 1 at the top, and `minimum` at the end."""
         top, first = self.rise * epochs, 1 / self.start
         if epoch < top:
@@ -145,7 +145,7 @@ class Plateau(Schedule):
     patience: Annotated[PositiveInt, "epochs without a better value before a fall"] = 5
     threshold: Annotated[NonNegativeNumber, "by what fraction of the best a value must be better to count"] = 1e-4
 
-    def shape(self, epoch: float, epochs: int) -> float:
+    def shape(self, epoch: float, epochs: float) -> float:
         """The factor is 1 at every step: `fallen` has the falls."""
         return 1.0
 

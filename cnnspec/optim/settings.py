@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import ceil, inf
 from typing import Annotated, Any, ClassVar
 
 from cnnspec.fields import (
     BatchSize,
     Declaration,
+    Epochs,
     Fraction,
     Named,
     NonNegativeNumber,
@@ -99,7 +100,7 @@ class TrainSettings(Declaration):
     """How the network is trained: for how long, on what batches, to minimise what, and by which rule."""
 
     kind: ClassVar[str] = "section"
-    epochs: Annotated[PositiveInt, "passes over the training images"]
+    epochs: Annotated[Epochs, "passes over the training images; of the last one a part, where it is a fraction"]
     batch_size: Annotated[BatchSize, "images in one step"] = 64
     loss: Annotated[Any, Registered("loss"), "what training minimises"] = "softmax_cross_entropy"
     losses: Annotated[Named[Term] | None, "instead of `loss`: several by name, whose weighted sum is minimised"] = None
@@ -122,6 +123,10 @@ class TrainSettings(Declaration):
         super().__init__(**values)
         if self.losses is not None:
             object.__setattr__(self, "loss", Losses(terms=self.losses))
+
+    def steps(self, images: int) -> int:
+        """The steps of the whole training on so many images."""
+        return max(1, round(self.epochs * ceil(images / self.batch_size)))
 
     @property
     def slots(self) -> int:

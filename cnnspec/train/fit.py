@@ -122,10 +122,10 @@ def fit(
     classes = data.train.labels if balanced else None
     order = Order(len(data.train), settings.batch_size, model.spec.seed, classes)
     position, rows = start or Position(), list(history)
-    while position.epoch <= settings.epochs and not _stands_still(model, rows):
-        if max_steps is not None and position.step >= max_steps:
-            return
-        epoch = _Pass(model, data, order, position, watch, max_steps).run(rows)
+    most = settings.steps(len(data.train))
+    most = most if max_steps is None else min(most, max_steps)
+    while position.step < most and not _stands_still(model, rows):
+        epoch = _Pass(model, data, order, position, watch, most).run(rows)
         rows.append(epoch.metrics())
         yield epoch
         position = epoch.position
@@ -147,11 +147,11 @@ class _Pass:
         order: Order,
         position: Position,
         watch: Watcher | None,
-        max_steps: int | None,
+        most: int,
     ) -> None:
         assert model.spec.train is not None
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
-        self.settings, self.max_steps = model.spec.train, max_steps
+        self.settings, self.most = model.spec.train, most
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
@@ -163,15 +163,14 @@ class _Pass:
         fallen = self.settings.schedule.fallen(rows)
         with self.batches().epoch(before.epoch - 1, before.done) as batches:
             for batch in batches:
-                if self.max_steps is not None and self.position.step >= self.max_steps:
+                if self.position.step >= self.most:
                     break
                 loss = self.step(batch, fallen)
                 if self.watch is not None:
                     self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
         progress, position = self.progress(0.0, before, started), self.position
-        cut = self.max_steps is not None and position.step >= self.max_steps
-        last = cut or position.epoch == self.settings.epochs
+        last = position.step >= self.most
         with self.model.averaged():
             validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, position.images, progress.accuracy)

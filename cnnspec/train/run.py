@@ -78,8 +78,10 @@ class Run:
         self.describe(about)
         self.checkpoint(model, Position())
 
-    def resume(self, model: Network) -> Position:
+    def resume(self, model: Network, steps: int) -> Position:
         """Put the last checkpoint in place, and forget epochs that were recorded behind it.
+
+        An epoch of which a part was done goes on and is recorded anew, unless the training ends there, after `steps`.
 
         RunError where it was written with another spec or other data.
         """
@@ -97,7 +99,9 @@ class Run:
                 f"{checkpoint.path} does not say where training stood", "start a new run, or use another checkpoint"
             ) from error
         self._saved = position
-        self.rows = self._with_times([row for row in history if row["epoch"] < position.epoch])
+        self.rows = self._with_times(
+            [row for row in history if row["epoch"] < position.epoch or position.step >= steps]
+        )
         self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._write(METRICS_CSV, _table(self.rows))
         return position

@@ -55,7 +55,7 @@ class Session:
         if self.signal is not None:
             raise Interruption(self.signal)
 
-    def between_epochs(self, position: Position, epochs: int) -> None:
+    def between_epochs(self, position: Position, epochs: float) -> None:
         """Interruption where a signal came while an epoch was scored and another is left."""
         if self.signal is not None and position.epoch <= epochs:
             self.run.finish(self.model, position)

@@ -101,6 +101,25 @@ def test_a_velocity_goes_on(optimizer: str, tmp_path: Path) -> None:
     assert weights(tmp_path / "cut" / "net") == weights(tmp_path / "whole" / "net")
 
 
+def test_a_part_of_an_epoch_is_where_a_training_ends_or_goes_on(tmp_path: Path) -> None:
+    """2.5 epochs of 41 steps end after 102; with more epochs the third is finished, and its row is that of all of it."""
+    path = tmp_path / "net.yaml"
+    path.write_text(SPEC.replace("{type: cosine, warmup: 1}", "constant").replace("epochs: 4", "epochs: 2.5"))
+    assert main(["train", str(path), "--quiet", "--out", str(tmp_path)]) == 0
+    run = tmp_path / "net"
+    assert read_checkpoint(run / LAST).progress["step"] == 102
+    before = metrics(run)
+    assert [row["step"] for row in before] == [41, 82, 102]
+    assert before[-1]["test.accuracy"] is not None
+    assert main(["verify", str(run), "--all"]) == 0
+    assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert metrics(run) == before
+    assert main(["train", "--resume", str(run), "--quiet", "--set", "train.epochs=3"]) == 0
+    assert main(["train", str(path), "--quiet", "--out", str(tmp_path / "at once"), "--set", "train.epochs=3"]) == 0
+    assert weights(run) == weights(tmp_path / "at once" / "net")
+    assert metrics(run) == metrics(tmp_path / "at once" / "net")
+
+
 @pytest.mark.parametrize("step", [40, 41, 42])
 def test_a_signal_at_the_seam_of_two_epochs(
     step: int, spec: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
