@@ -102,7 +102,7 @@ def test_a_velocity_goes_on(optimizer: str, tmp_path: Path) -> None:
 
 
 def test_a_part_of_an_epoch_is_where_a_training_ends_or_goes_on(tmp_path: Path) -> None:
-    """2.5 epochs of 41 steps end after 102; with more epochs the third is finished, and its row is that of all of it."""
+    """2.5 epochs of 41 steps end after 102; with more epochs the third is finished and recorded anew."""
     path = tmp_path / "net.yaml"
     path.write_text(SPEC.replace("{type: cosine, warmup: 1}", "constant").replace("epochs: 4", "epochs: 2.5"))
     assert main(["train", str(path), "--quiet", "--out", str(tmp_path)]) == 0
