@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="default: the run's name; - prints json and csv")
     parser.add_argument("--overwrite", action="store_true", help="write over files that exist")
-    parser.add_argument("--raw", action="store_true", help="without the preprocessing: normalised numbers enter (onnx)")
+    parser.add_argument("--raw", action="store_true", help="without the preprocessing: numbers enter (onnx, pytorch)")
     parser.add_argument("--opset", type=count, metavar="N", help="of ONNX (default: the lowest that serves)")
     add_data(parser)
     add_threads(parser)
@@ -54,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in METRICS:
         return _metrics(arguments)
     for option in ("raw", "opset"):
-        if getattr(arguments, option) and arguments.format != "onnx":
-            complain(f"--{option} is for --format onnx, got {arguments.format}", f"leave --{option} out")
+        if getattr(arguments, option) and option not in FORMATS[arguments.format].options:
+            takers = " or ".join(name for name, format in FORMATS.items() if option in format.options)
+            complain(f"--{option} is for --format {takers}, got {arguments.format}", f"leave --{option} out")
             return USAGE
     format = FORMATS[arguments.format]
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
@@ -124,7 +125,7 @@ def _proven(model: Model, folder: Path, name: str, options: Options, arguments: 
     format = FORMATS[arguments.format]
     runner = format.runner(folder, name, options)
     if runner is None:
-        note(f"{format.needs} is not installed, so what was written was not run")
+        note(f"{format.unrun}, so what was written was not run")
         return True
     images, labels = _images(model, arguments)
     expected = model.outputs(images if model.pipeline is None else model.pipeline.prepared(images))

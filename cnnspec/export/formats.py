@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
-from cnnspec.export import numpy_program, onnx
+from cnnspec.export import numpy_program, onnx, pytorch_source
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
@@ -33,13 +34,14 @@ class Options:
 class Format:
     """Files that are named alike, one for each suffix: `write` makes them in a folder, `runner` runs them there.
 
-    The runner is None where what it needs is not installed, which `needs` names.
+    The runner is None where it cannot be run, for which `unrun` is the reason; `options` are those that it takes.
     """
 
     suffixes: tuple[str, ...]
     write: Callable[[Network, Path, str, Options], None]
     runner: Callable[[Path, str, Options], Run | None]
-    needs: str = "NumPy"
+    unrun: str = ""
+    options: tuple[str, ...] = ()
 
 
 def _write_numpy(network: Network, folder: Path, name: str, options: Options) -> None:
@@ -81,6 +83,42 @@ def _run_onnx(folder: Path, name: str, options: Options) -> Run | None:
     return run
 
 
+def _write_pytorch(network: Network, folder: Path, name: str, options: Options) -> None:
+    text, arrays = pytorch_source.source(network, name, raw=options.raw)
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    _save_tensors(network, arrays, folder / f"{name}.safetensors", options)
+
+
+def _run_pytorch(folder: Path, name: str, options: Options) -> Run | None:
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError:
+        return None
+    module = imported(folder / f"{name}.py")
+    network = module.load()
+
+    def run(images: Array) -> Array:
+        with torch.inference_mode():
+            parts = [torch.from_numpy(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+            outputs = [network(part if options.raw else network.prepare(part)) for part in parts]
+            return np.asarray(torch.cat(outputs).numpy())
+
+    return run
+
+
+def _write_safetensors(network: Network, folder: Path, name: str, options: Options) -> None:
+    _save_tensors(network, pytorch_source.state(network), folder / f"{name}.safetensors", options)
+
+
+def _save_tensors(network: Network, arrays: Mapping[str, Array], path: Path, options: Options) -> None:
+    try:
+        library: Any = importlib.import_module("safetensors.numpy")
+    except ImportError as error:
+        raise RunError("safetensors is not installed", "python -m pip install 'cnnspec[safetensors]'") from error
+    labels = json.dumps(list(network.target.names if network.pipeline is None else network.pipeline.classes))
+    library.save_file(dict(arrays), path, {"format": "pt", "spec": options.text, "labels": labels})
+
+
 def imported(path: Path) -> Any:
     """A Python file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -92,6 +130,10 @@ def imported(path: Path) -> Any:
 
 
 FORMATS: Mapping[str, Format] = {
-    "onnx": Format((".onnx",), _write_onnx, _run_onnx, "onnxruntime"),
+    "onnx": Format((".onnx",), _write_onnx, _run_onnx, "onnxruntime is not installed", ("raw", "opset")),
     "numpy": Format((".py", ".npz"), _write_numpy, _run_numpy),
+    "pytorch": Format((".py", ".safetensors"), _write_pytorch, _run_pytorch, "PyTorch is not installed", ("raw",)),
+    "safetensors": Format(
+        (".safetensors",), _write_safetensors, lambda folder, name, options: None, "weights alone are no program"
+    ),
 }
