@@ -95,7 +95,7 @@ class Idx(OwnFiles):
                     found["test"] = path
         return found
 
-    def read_file(self, path: Path, split: str) -> Arrays:
+    def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The images, and the labels beside them."""
         other = _labels_of(path)
         pixels = read_idx(path)

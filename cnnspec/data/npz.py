@@ -13,6 +13,8 @@ import numpy as np
 
 from cnnspec.data.download import file_checksum
 from cnnspec.data.own import Arrays, OwnFiles, check_shape
+from cnnspec.data.rows import FileRows
+from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape
 from cnnspec.kernels.step import Array
@@ -113,14 +115,16 @@ class Npz(ArrayFiles):
         with _opened(path) as archive:
             return len(archive.files) > 1
 
-    def read_file(self, path: Path, split: str) -> Arrays:
+    def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """Two arrays of an archive."""
         with _opened(path) as archive:
             names = _keys(path, archive.files, split)
-            pixels, labels = (_member(archive, name, path) for name in names)
+            key = key_of("npz", *stamps([path]), names[0])
+            pixels = _extracted(archive, names[0], path, store, key)
+            labels = _member(archive, names[1], path)
         what = f"{path}: {names[0]}"
         pixels, notes = self.arranged(pixels, what)
-        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes)
+        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes, key)
 
 
 @contextmanager
@@ -172,6 +176,33 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
         raise
 
 
+def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Store, key: str) -> Array:
+    """An array of an archive; a large one is put into the store, a block of rows at a time, and mapped."""
+    found = store.find(key)
+    if found is not None:
+        return found[0].array
+    entry = next((entry for entry in archive.zip.infolist() if entry.filename == f"{name}.npy"), None)
+    if entry is None or not store.large(entry.file_size):
+        return _member(archive, name, path)
+    with archive.zip.open(entry) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            return _member(archive, name, path)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        if by_columns or dtype.hasobject or not shape:
+            return _member(archive, name, path)
+        row = math.prod(shape[1:]) * dtype.itemsize
+
+        def write(out: Writing) -> None:
+            for start in range(0, shape[0], BLOCK):
+                count = min(BLOCK, shape[0] - start)
+                out.add(np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:]))
+            if file.read(1):  # at the end, where the archive's own checksum is compared
+                raise ValueError("more numbers than its shape says")
+
+        pixels, _ = store.make(key, shape, dtype, f"{path}: {name}: extracting", write)
+    return pixels.array if isinstance(pixels, FileRows) else pixels
+
+
 @register("npy")
 class Npy(ArrayFiles):
     """Single NumPy arrays: x_train.npy with its labels in y_train.npy, or images.npy and labels.npy, and so on.
@@ -182,12 +213,12 @@ class Npy(ArrayFiles):
     train: Annotated[str, "array of the training images, under the root"] = "x_train.npy"
     labels: Annotated[str | None, "array of their labels; the same name with y for x or labels for images"] = None
 
-    def read_file(self, path: Path, split: str) -> Arrays:
+    def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The array, and the one with its labels."""
         other = self._labels_of(path, split)
         what = str(path)
-        pixels, notes = self.arranged(_load(path), what)
-        return Arrays(pixels, _load(other), what, str(other), notes)
+        pixels, notes = self.arranged(_load(path, store), what)
+        return Arrays(pixels, _load(other), what, str(other), notes, key_of("npy", *stamps([path])))
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Those of images and of labels."""
@@ -209,13 +240,17 @@ class Npy(ArrayFiles):
         raise DataError(f"{path}: no labels beside it, such as {looked}", "save them there, or name data.source.labels")
 
 
-def _load(path: Path) -> Array:
+def _load(path: Path, store: Store = MEMORY) -> Array:
+    """The array of a file, mapped if it is large."""
     if path.suffix == ".npz":
         with _opened(path) as archive:
             if len(archive.files) != 1:
                 raise DataError(f"{path}: expected one array, got {', '.join(archive.files)}", "write source: npz")
-            return _member(archive, archive.files[0], path)
+            name = archive.files[0]
+            return _extracted(archive, name, path, store, key_of("npz", *stamps([path]), name))
     try:
+        if store.large(path.stat().st_size):
+            return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:  # tokenize and ast raise what they like on a damaged header

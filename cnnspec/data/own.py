@@ -42,6 +42,7 @@ class Arrays:
     what: str
     labels_what: str
     notes: tuple[str, ...] = ()
+    key: str = ""  # what the images are named by in a store
 
 
 # names of classes or values, names that only other splits have, labels of each split, notes
@@ -116,8 +117,8 @@ class OwnFiles(Source):
         """Whether a file that the spec does not name can be one to validate or test with."""
         return True
 
-    def read_file(self, path: Path, split: str) -> Arrays:
-        """The images and labels of one file; DataError where something is not right."""
+    def read_file(self, path: Path, split: str, store: Store) -> Arrays:
+        """The images, which may lie in the store, and labels of one file; DataError where something is not right."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
@@ -126,7 +127,7 @@ class OwnFiles(Source):
         for split in ("validation", "test"):
             if split in places and getattr(self, split) is None and not self.has_labels(places[split]):
                 notes.append(f"{places.pop(split)}: is not read: it has no labels")
-        arrays = {split: self.read_file(path, split) for split, path in places.items()}
+        arrays = {split: self.read_file(path, split, store) for split, path in places.items()}
         for split, found in arrays.items():
             _check_counts(places[split], found)
         kind = kind_of(arrays["train"].labels, self.target)
@@ -135,9 +136,11 @@ class OwnFiles(Source):
         scale: Scale | Literal["auto"] = self.scale
         read: dict[str, Images] = {}
         for split, found in arrays.items():
-            pixels, scale, more = as_bytes(found.pixels, scale, found.what)
+            pixels, scale, more = as_bytes(found.pixels, scale, found.what, store, found.key)
             notes += [*found.notes, *more]
-            read[split] = Images(np.ascontiguousarray(pixels), labels[split])
+            if isinstance(pixels, np.ndarray):
+                pixels = store.mapped(pixels, found.key, found.what)
+            read[split] = Images(pixels, labels[split])
         shown = {split: path.name for split, path in places.items()}
         if "test" not in read:
             read |= split_off(read["train"], self.held_out, places["train"])

@@ -7,18 +7,23 @@ from typing import Literal
 import numpy as np
 
 from cnnspec.data.arrays import Scale
+from cnnspec.data.rows import Pixels
+from cnnspec.data.store import MEMORY, Store, Writing, key_of
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 
-BLOCK = 4096  # images that are converted at a time, to keep the wider copy small
+BLOCK = 256  # images that are converted at a time, to keep the wider copy small
 NEAR = 1e-3  # of a byte: what rounding in float32 leaves of x / 255
 
 
-def as_bytes(pixels: Array, scale: Scale | Literal["auto"], what: str) -> tuple[Array, Scale, tuple[str, ...]]:
+def as_bytes(
+    pixels: Array, scale: Scale | Literal["auto"], what: str, store: Store = MEMORY, key: str = ""
+) -> tuple[Pixels, Scale, tuple[str, ...]]:
     """Bytes of images (n, ...), the scale that they had, and what a person should know of the conversion.
 
     With `1/255` values are 0 to 255, with `none` they are 0 to 1, but for whole numbers above 1; `auto` decides by type
-    and range, and its answer for the training images is the one for all others. DataError for other ranges.
+    and range, and its answer for the training images is the one for all others. DataError for other ranges. `key`
+    names the array, so that its bytes are found again in the store.
     """
     if pixels.dtype == np.uint8 and scale != "none":
         return pixels, "1/255", ()
@@ -36,16 +41,19 @@ def as_bytes(pixels: Array, scale: Scale | Literal["auto"], what: str) -> tuple[
             _cure(low, high, chosen),
         )
     factor = 255 if chosen == "none" else 1
-    whole = True
-    if pixels.dtype.kind == "f" or factor != 1:
-        out = np.empty(pixels.shape, np.uint8)
+
+    def write(out: Writing) -> None:
+        whole = True
         for start in range(0, len(pixels), BLOCK):
             scaled = pixels[start : start + BLOCK].astype(np.float64) * factor
             rounded = np.rint(scaled)
             whole = whole and bool((np.abs(scaled - rounded) <= NEAR).all())
-            out[start : start + BLOCK] = np.clip(rounded, 0, 255)
-    else:
-        out = pixels.astype(np.uint8)
+            out.add(np.clip(rounded, 0, 255).astype(np.uint8))
+        out.record["whole"] = whole
+
+    name = key_of("bytes", key, chosen, pixels.shape, pixels.strides)
+    out, record = store.find(name) or store.make(name, pixels.shape, np.uint8, f"{what}: making bytes", write)
+    whole = record["whole"]
     steps = "" if whole else ", rounded to 256 steps"
     read = f"{what}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
     told = not whole or (scale == "auto" and chosen == "none")

@@ -72,9 +72,13 @@ class Store:
     always: bool = False
     watch: Watch | None = None
 
+    def large(self, size: int) -> bool:
+        """Whether so many bytes are to lie in files."""
+        return self.folder is not None and (size >= LEAST or self.always)
+
     def wants(self, size: int) -> bool:
-        """Whether so many bytes go into files: many do, where the disk has room for them."""
-        if self.folder is None or (size < LEAST and not self.always):
+        """Whether so many bytes are written into files: where the disk has room for them."""
+        if self.folder is None or not self.large(size):
             return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ class Store:
             shape, dtype = tuple(record["shape"]), np.dtype(record["dtype"])
             if record["form"] != FORM or (place / "pixels").stat().st_size != dtype.itemsize * np.prod(shape):
                 raise ValueError
-            array = np.asarray(np.memmap(place / "pixels", dtype, "r", shape=shape))
+            array = np.memmap(place / "pixels", dtype, "r", shape=shape)
             if _checksum(array, 0) != record["checksum"]:
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
@@ -159,7 +163,7 @@ class Store:
         """
         if not isinstance(pixels, FileRows):
             return change(pixels)
-        array = pixels.array
+        array = pixels.array  # all of it: other rows may be chosen next time
         probe = array[:1]
         start = change(probe)
         if start is probe:
@@ -174,6 +178,13 @@ class Store:
         shape = (len(array), *start.shape[1:])
         made, _ = self.find(key) or self.make(key, shape, start.dtype, what, write)
         return replace(made, numbers=pixels.numbers) if isinstance(made, FileRows) else made[pixels.numbers]
+
+    def mapped(self, pixels: Array, key: str, what: str) -> Pixels:
+        """Images of an array, which is mapped or in memory, in one piece there."""
+        if not isinstance(pixels, np.memmap):
+            return np.ascontiguousarray(pixels)
+        rows = FileRows.all(pixels, key_of(key, pixels.shape, pixels.strides))
+        return rows if pixels.flags.c_contiguous else self.through(rows, np.ascontiguousarray, (), what)
 
     def told(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
         """A note where the pixels lie, if that is in files."""

@@ -12,6 +12,7 @@ import numpy as np
 from cnnspec.data.delimited import delimiter_of, opened, rows
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.picture_list import LABELS
+from cnnspec.data.store import Store
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape, PositiveInt
 from cnnspec.kernels.step import Array
@@ -44,7 +45,7 @@ class Csv(OwnFiles):
         """Whether a line has more than the pixels."""
         return len(next(rows(path), (0, []))[1]) != size(self.shape)
 
-    def read_file(self, path: Path, split: str) -> Arrays:
+    def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The table, a label and pixels a line."""
         form = self._form(path)
         try:

@@ -162,7 +162,7 @@ class Network:
         assert self.heads is not None
         return self.heads.outputs(self._computed(images))
 
-    def _computed(self, images: Array) -> Array:
+    def _computed(self, images: Pixels) -> Array:
         parts = []
         for plan, _ in self._loaded(images):
             plan.compute()

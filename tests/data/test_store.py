@@ -219,6 +219,48 @@ def test_eval_and_report_read_from_files_too(tmp_path: Path, capsys: pytest.Capt
     assert "decoded images are those in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["bytes", "floats", "channels last", "rows"])
+@pytest.mark.parametrize("form", ["npy", "npz", "compressed"])
+def test_arrays_are_mapped(tmp_path: Path, folder: Path, kind: str, form: str) -> None:
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (300, 3, 6, 5)).astype(np.uint8)
+    labels = np.arange(300) % 4
+    saved: Any = {
+        "bytes": pixels,
+        "floats": (pixels / 255).astype(np.float32),
+        "channels last": np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
+        "rows": pixels.reshape(300, -1).astype(np.int64),
+    }[kind]
+    source: dict[str, Any] = {"type": "npz" if form != "npy" else "npy", "shape": [3, 6, 5]}
+    if form == "npy":
+        np.save(tmp_path / "x_train.npy", saved)
+        np.save(tmp_path / "y_train.npy", labels)
+    else:
+        (np.savez if form == "npz" else np.savez_compressed)(tmp_path / "train.npz", x=saved, y=labels)
+    opened = [
+        open_data(DataSettings.of(source=source, cache=cache), seed=0, data_dir=tmp_path)
+        for cache in (False, True, True)
+    ]
+    plain, *others = (data.train.pixels for data in opened)
+    assert isinstance(plain, np.ndarray)
+    for other in others:
+        assert isinstance(other, FileRows)
+        np.testing.assert_array_equal(other, plain)
+    assert opened[0].notes == opened[1].notes == opened[2].notes
+    expected = (form != "npy") + (kind in ("floats", "channels last", "rows"))
+    assert len(sets(folder)) == expected
+
+
+def test_a_damaged_archive_is_not_kept(tmp_path: Path, folder: Path) -> None:
+    np.savez(tmp_path / "train.npz", x=np.zeros((50, 8, 8), np.uint8), y=np.arange(50) % 2)
+    content = bytearray((tmp_path / "train.npz").read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "train.npz").write_bytes(content)
+    with pytest.raises(DataError, match="archive: Bad CRC-32"):
+        open_data(DataSettings.of(source="npz", cache=True), seed=0, data_dir=tmp_path)
+    assert sets(folder) == []
+
+
 def test_progress_is_told(tmp_path: Path) -> None:
     told = list[tuple[str, int, int]]()
     settings = loads(SPEC.replace("CACHE", "true")).data
