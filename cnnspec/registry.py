@@ -74,7 +74,8 @@ def table(kind: str) -> Mapping[str, type[Any]]:
 
 def own(kind: str) -> Mapping[str, type[Any]]:
     """The library's classes of a kind, and those that the running program has registered itself."""
-    importlib.import_module(PACKAGES[kind])
+    if PACKAGES[kind] not in sys.modules:
+        importlib.import_module(PACKAGES[kind])
     return _own[kind]
 
 

@@ -17,10 +17,10 @@ def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     for node in reversed(graph.nodes):
         if node.name in alive:
             alive.update(node.inputs, [node.share] if node.share else [])
-    tied = {node.share for node in graph.nodes}
+    needed = alive.union(node.share for node in graph.nodes if node.share)
     reads = readers(graph)
     for node in graph.nodes:
-        if node.name not in alive | tied:
+        if node.name not in needed:
             message, help = "the output does not depend on it", "read it with `from`, or remove it"
             if not reads[node.name]:
                 message += f": the network's output is its last layer, here {graph.output.name}"

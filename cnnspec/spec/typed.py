@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Collection
+from collections import abc
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
 from cnnspec.diagnostics import Fix, Related
-from cnnspec.fields import Declaration, Named, Registered, Schema, convert, fragment, options
+from cnnspec.fields import Declaration, Named, Option, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.grammar import is_name
@@ -19,6 +20,9 @@ from cnnspec.spec.spelling import meaning, opens_parentheses, respelt
 from cnnspec.spec.suggest import nearest
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 from cnnspec.spec.words import value
+
+MOST_CREATED = 4096
+_created: dict[Hashable, Any] = {}  # by what was written: a network has few different layers
 
 
 class Typing:
@@ -165,6 +169,9 @@ class Typing:
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
         """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
         declared = {option.name: option for option in options(cls)}
+        written = _written(cls, tree, declared, common)
+        if written in _created:
+            return _created[written]
         title = getattr(cls, "type_name", None) or where.path
         place = f"{where.path.partition('.')[0] if cls.kind == 'section' else cls.kind} key"
         misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}", place=place)
@@ -194,7 +201,12 @@ class Typing:
                 bad = True
         if bad:
             raise Wrong
-        return cls(**values)
+        made = cls(**values)
+        if written is not None:
+            if len(_created) >= MOST_CREATED:
+                _created.clear()
+            _created[written] = made
+        return made
 
     def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str, place: str = "") -> set[str]:
         """Report every key that is none of these and no annotation of the user's own; the keys that were meant."""
@@ -235,6 +247,22 @@ def _given(tree: Tree) -> tuple[Related, ...]:
     if isinstance(tree, Items):
         return tuple(place for item in tree.items for place in _given(item))
     return tree.given if isinstance(tree, Scalar) else ()
+
+
+def _written(
+    cls: type[Any], tree: Mapping, declared: abc.Mapping[str, Option], common: Collection[str]
+) -> Hashable | None:
+    """What decides on an object, where that is scalars under known keys alone; None for all else."""
+    written: list[Any] = [cls]
+    for key, given in tree.values.items():
+        if key in declared:
+            if not isinstance(given, Scalar) or "$ref" in declared[key].schema:
+                return None
+            # 1, 1.0 and true are equal, so the kind counts.
+            written += key, type(given.value), given.value, given.plain
+        elif key not in common:
+            return None
+    return tuple(written)
 
 
 def _fits(annotation: Any, value: Any) -> bool:
