@@ -144,7 +144,7 @@ def test_an_error_of_the_thread_comes_where_the_batch_would() -> None:
 
 def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
     data = dataset()
-    assert not (data.pixels == data.pixels[..., ::-1]).all(axis=(1, 2, 3)).any()
+    assert not np.equal(data.pixels, data.pixels[..., ::-1]).all(axis=(1, 2, 3)).any()
     sides = []
     for epoch in range(4):
         made = copied(batches(Flip(order="alternating"), data=data), epoch)
