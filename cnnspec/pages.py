@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from cnnspec import registry
 from cnnspec.data.settings import DataSettings, Validation
+from cnnspec.data.views import Views
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[Declaration]] = {
     "rate_factors": RateFactors,
     "data": DataSettings,
     "validation": Validation,
+    "tta": Views,
 }
 EXAMPLES = {  # where a spec says it
     "layer": "- {}",

@@ -13,9 +13,11 @@ from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import console
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.cli.views import add_views, views_of
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.kernels.step import Array
 from cnnspec.train.score import Score
+from cnnspec.train.views import mean_score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_data(parser)
     add_threads(parser)
+    add_views(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
     parser.add_argument("--confusion", action="store_true", help="print which class was taken for which")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -36,17 +39,20 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = data.splits.get(arguments.split)
     if dataset is None:
         raise RunError(f"the spec sets no {arguments.split} images apart", "add data: {validation: {fraction: 0.1}}")
-    score = model.score(dataset)
+    views = views_of(model, arguments)
+    score = model.score(dataset) if views is None else mean_score(model, dataset, views)
     if arguments.json:
         matrix = None if score.confusion is None else score.confusion.tolist()
         classes = [] if matrix is None else _names(data.class_names, len(matrix))
         figures = {"split": arguments.split, "images": score.images, **score.figures(), "classes": classes}
         figures["confusion"] = matrix
+        figures |= {} if views is None else {"views": views.count}
         print(json.dumps(figures))
         return 0
     place = data.places.get(arguments.split)
     figures_of_all = _listed(replace(score, parts={}))
-    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {score.images:,} images, {figures_of_all}")
+    counted = f"{score.images:,} images" + ("" if views is None else f", {views}")
+    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {counted}, {figures_of_all}")
     for name, part in score.parts.items():
         print(f"  {name}: {_listed(part)}")
     if arguments.confusion and score.confusion is not None:

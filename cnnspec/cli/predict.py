@@ -18,11 +18,14 @@ from cnnspec.cli import CLEAN, FAILED
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.output import complain, console, note
 from cnnspec.cli.trained import open_run
+from cnnspec.cli.views import add_views, views_of
 from cnnspec.data.asked import Asked, expanded, read_asked
 from cnnspec.data.decode import tell
+from cnnspec.data.views import Views
 from cnnspec.diagnostics import DataError, RunError, printable
 from cnnspec.kernels.step import Array
 from cnnspec.train.answer import answer, answers, class_map, spoken
+from cnnspec.train.views import mean_outputs, require_views
 
 PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
     add_run(parser)
     add_threads(parser)
+    add_views(parser)
     parser.add_argument(
         "paths",
         metavar="PATH",
@@ -68,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
             paths.append(found)
     if not (paths or failures):
         raise RunError("expected paths on standard input, got none", "write a path a line, or name files")
+    views = views_of(model, arguments)
+    if views is not None:
+        require_views(model)
     with _output(arguments, model) as write, _progress(len(paths), arguments) as advance:
         for asked in _batches(
             _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
@@ -77,18 +84,23 @@ def run(arguments: argparse.Namespace) -> int:
                 failures += 1
             elif asked.images is not None:
                 conversions += asked.conversions
-                for name, output in zip(asked.names, _outputs(model, asked.images), strict=True):
+                for name, output in zip(asked.names, _outputs(model, asked.images, views), strict=True):
                     write(name, output)
     shape = model.pipeline.shape or model.pipeline.input
     for told in tell(conversions, model.pipeline.rules_of(shape)):
         note(told)
+    if views is not None:
+        note(f"each answer is the mean of {views}")
     if failures:
         what = "path" if failures == 1 else "paths"
         complain(f"{failures:,} {what} could not be read; all others were")
     return FAILED if failures else CLEAN
 
 
-def _outputs(model: Model, images: Array) -> Iterator[Output]:
+def _outputs(model: Model, images: Array, views: Views | None) -> Iterator[Output]:
+    if views is not None:
+        yield from mean_outputs(model, images, views)
+        return
     if not model.output_names:
         yield from model.outputs(images)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+from cnnspec.data.views import Views
 from cnnspec.fields import Declaration, Fraction, PositiveInt, Registered
 from cnnspec.shapes import Shape
 from cnnspec.target import Target
@@ -48,6 +49,7 @@ class DataSettings(Declaration):
         bool | None, "keep decoded images in files for the next start; by default only where they take much memory"
     ] = None
     augment: Annotated[tuple[Annotated[Any, Registered("augmentation")], ...], "done to training images"] = ()
+    tta: Annotated[Views | None, "views of each image whose answers eval and predict average"] = None
 
     def image_shape(self) -> Shape | None:
         """The shape of an image after the transforms, without reading a file; ShapeError where one does not fit.

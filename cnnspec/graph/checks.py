@@ -22,6 +22,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_loss(spec, graph),
         *_metrics(spec),
         *_augmentations(spec),
+        *_views(spec, graph),
         *over_budget(spec, counted(graph), graph),
     ]
 
@@ -198,6 +199,17 @@ def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
             metric = getattr(getattr(spec.train, key), "metric", None)
             if metric is not None:
                 yield f"train.{key}", "metric", metric
+
+
+def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Views of images, which have an answer each that can be averaged, where the network gives or reads none such."""
+    if spec.data is None or spec.data.tta is None:
+        return
+    if len(spec.input) == 3 and len(graph.output.shape) == 1:
+        return
+    what = "it reads vectors" if len(spec.input) != 3 else f"its output is a map of {text(graph.output.shape)}"
+    message = f"tta: expected a network with one answer for each image, but {what}"
+    yield Diagnostic("invalid-value", "error", message, _section(spec, "data").of("tta"), "data.tta", "leave tta out")
 
 
 def _augmentations(spec: Spec) -> Iterator[Diagnostic]:

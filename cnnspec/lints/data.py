@@ -27,6 +27,9 @@ def augmentations(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     if spec.data is None:
         return
     place, shape = spec.sections.get("data", spec.place), spec.data.image_shape()
+    if spec.data.tta is not None and spec.data.tta.flip and spec.data.source.chiral:
+        message = "tta: a mirrored digit is another one, or none"
+        yield warning("flip-of-digits", message, place.of("tta"), place, "use shifts", "data.tta")
     for i, augmentation in enumerate(spec.data.augment):
         kind, path = augmentation.type_name, f"data.augment[{i}]"
         if augmentation.mirrors and spec.data.source.chiral:

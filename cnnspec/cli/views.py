@@ -1,0 +1,35 @@
+"""`--tta`: the views of each image that `eval` and `predict` average the answers of."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from cnnspec.api import Model
+from cnnspec.data.views import Views
+
+FORM = re.compile(r"(flip)?,?(?:shifts=([1-9][0-9]{0,2}))?")
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Declare test-time augmentation."""
+    parser.add_argument(
+        "--tta", type=_views, metavar="VIEWS", help="flip, shifts=N, both with a comma, or none: instead of data.tta"
+    )
+
+
+def views_of(model: Model, arguments: argparse.Namespace) -> Views | None:
+    """What the command line asks for, or else the spec; None where each image is looked at as it is."""
+    views: Views | None = arguments.tta
+    if views is None and model.spec.data is not None:
+        views = model.spec.data.tta
+    return None if views is None or views.count == 1 else views
+
+
+def _views(text: str) -> Views:
+    found = FORM.fullmatch(text)
+    if text == "none":
+        return Views()
+    if found is None or not any(found.groups()):
+        raise argparse.ArgumentTypeError(f"expected flip, shifts=N, flip,shifts=N or none, got '{text}'")
+    return Views(flip=bool(found[1]), shifts=int(found[2] or 0))
