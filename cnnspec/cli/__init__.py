@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,8 +60,13 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 0 clean, 1 wrong spec, 2 usage, 3 bug, 4 failed run, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return reported(lambda: _dispatch(words))
+
+
+def reported(call: Callable[[], int]) -> int:
+    """Return what a call returns; an error of it is printed, and becomes the exit code of its kind."""
     try:
-        return _dispatch(words)
+        return call()
     except SystemExit as stop:
         return int(stop.code or 0)
     except SpecError as error:

@@ -26,6 +26,7 @@ from cnnspec.cli.arguments import add_data, add_spec, add_threads, amount, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.progress import training_bar
+from cnnspec.cli.ranks import check_alike, check_batch, on_all_ranks, share_processors
 from cnnspec.cli.repeat import told, variants
 from cnnspec.cli.trained import (
     comparable,
@@ -48,11 +49,14 @@ from cnnspec.lints import lint
 from cnnspec.optim import TrainSettings
 from cnnspec.plan.memory.forecast import require_training_memory
 from cnnspec.plugins import keep, recorded
+from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks.launch import launched
 from cnnspec.report import Events, draw_curves
 from cnnspec.spec import Spec
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Position, Watcher
+from cnnspec.train.follow import follow, share_start
 from cnnspec.train.requirements import check_figures, unmet
 from cnnspec.train.run import LAST, SPEC
 from cnnspec.train.session import Interruption, Session
@@ -87,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.limit is not None:
         arguments.overrides.append(f"data.train.limit={arguments.limit}")
     if not (arguments.folds or arguments.seeds):
-        return _train(arguments)[0]
+        return on_all_ranks(lambda exchange: _train(arguments, exchange)[0])
+    if launched()[1] > 1:
+        complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")
+        return USAGE
     statuses, paths, rows = [], [], []
     for one in variants(_spec(arguments), arguments):
         status, path = _train(one)
@@ -102,8 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
     return max(statuses)
 
 
-def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
-    """One training: its exit code and its run directory."""
+def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[int, Path]:
+    """One training: its exit code and its run directory, which is made by the first rank."""
     spec = _spec(arguments)
     if spec.data is None or spec.train is None:
         missing = "data" if spec.data is None else "train"
@@ -112,15 +119,19 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
             "add data: {source: digits} and train: {epochs: 10}",
         )
     graph = checked(spec)
+    check_batch(exchange, spec.train.batch_size)
     if arguments.resume is None and not arguments.quiet:
         _warn(spec, graph)
     require_training_memory(graph, spec.train)
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
-    model = Model(spec, graph, threads=arguments.threads)
+    check_alike(exchange, spec, graph, data, arguments)
+    model = Model(spec, graph, threads=share_processors(exchange, arguments.threads), exchange=exchange)
     model.adopt(data.target)
     check_figures(spec, model.learned)
     if arguments.tensorboard and find_spec("tensorboardX") is None:
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
+    if exchange.rank:
+        return _follow(model, data, arguments), Path()
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
@@ -143,9 +154,20 @@ def _train(arguments: argparse.Namespace) -> tuple[int, Path]:
                 about |= folders(folder, run.path)
                 kept = keep(spec.plugins, run.path)
                 run.rewrite(render(replace(stored, plugins=kept), graph))
+            if exchange.size > 1:
+                about["ranks"] = exchange.size
+                share_start(model, (position, run.rows))
             return _TrainVerb(arguments, spec, model, data, run, about).run(position), run.path
     except OSError as error:  # the data was read before: only the run directory is left
         raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
+
+
+def _follow(model: Model, data: Data, arguments: argparse.Namespace) -> int:
+    try:
+        follow(model, data, arguments.max_steps)
+    except Interruption as interruption:
+        return 128 + interruption.number
+    return CLEAN
 
 
 def _warn(spec: Spec, graph: Graph) -> None:
@@ -216,7 +238,7 @@ class _TrainVerb:
         begun = f"; goes on behind step {position.step:,}" if position.step else ""
         self.voice.line(
             f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {self.data.summary()}, "
-            f"{model.threads} threads; writing {path}/{begun}"
+            f"{_workers(model)}; writing {path}/{begun}"
         )
         for line in _fitted(self.spec, model):
             self.voice.line(line)
@@ -227,6 +249,8 @@ class _TrainVerb:
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
+            if model.exchange.size > 1:  # the other ranks go on until they are told
+                raise
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
             return 128 + (self.session.signal or signal.SIGINT)
         if epoch is None:
@@ -338,6 +362,15 @@ def _fitted(spec: Spec, model: Model) -> Iterator[str]:
             for name, mean, deviation in zip(target.names, target.mean, target.deviation, strict=True)
         ]
         yield f"mean and deviation of the training values, by which they are scaled: {', '.join(spread)}"
+
+
+def _workers(model: Model) -> str:
+    """Who computes: threads, and of several ranks the library by which they exchange."""
+    exchange = model.exchange
+    if exchange.size == 1:
+        return f"{model.threads} threads"
+    each = f"{model.threads} thread{'s' * (model.threads > 1)} each"
+    return f"{exchange.size} ranks ({exchange.library}) of {each}"
 
 
 def _result(results: dict[str, Any]) -> str:

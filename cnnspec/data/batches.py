@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,11 +30,13 @@ class Batch:
     """Images (n, c, h, w), their labels (n, ...), and what the loss compares outputs with.
 
     `targets` are the labels, or, where images were mixed, what portion of each belongs to each class, or mixed numbers.
+    Of a batch that ranks divide, these are the ones of this rank; `count` counts the images of all.
     """
 
     images: Array
     labels: Array
     targets: Array
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,7 @@ class Batches:
     order: Order
     augmentations: Sequence[Augmentation] = ()
     outputs: int | None = None  # of the network, set where images are mixed
+    own: Callable[[int], slice] = slice  # the images that this rank computes of a batch of that many
 
     @contextmanager
     def epoch(self, number: int, first: int = 0) -> Iterator[Iterator[Batch]]:
@@ -103,7 +106,15 @@ class Batches:
         return list(zip(images, labels, strict=True))
 
     def _made(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
-        """The portion of that number."""
+        """The portion of that number.
+
+        An augmentation that draws random numbers does so for the whole portion, so that a rank makes all images of it.
+        """
+        counts = [len(batch) for batch in batches]
+        owned = [self.own(count) for count in counts]
+        if all(augmentation.alternating is not None for augmentation in self.augmentations):
+            batches = [batch[part] for batch, part in zip(batches, owned, strict=True)]
+            owned = [slice(None)] * len(batches)
         indices = np.concatenate(batches)
         images, labels = (array[: len(indices)] for array in memory)
         take(self.dataset.pixels, indices, images)
@@ -127,7 +138,10 @@ class Batches:
         targets = labels if mixed is None else mixed.T
         ends = np.cumsum([len(batch) for batch in batches])
         cuts = [slice(end - len(batch), end) for batch, end in zip(batches, ends, strict=True)]
-        return [Batch(images[cut], labels[cut], targets[cut]) for cut in cuts]
+        return [
+            Batch(images[cut][part], labels[cut][part], targets[cut][part], count)
+            for cut, part, count in zip(cuts, owned, counts, strict=True)
+        ]
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ from cnnspec.plan.memory.arrays import Entry
 from cnnspec.plan.memory.footprint import Footprint, arena_bytes, inference_footprint, training_footprint
 from cnnspec.plan.plan import Plan
 from cnnspec.plan.schedule.lower import lower
-from cnnspec.plan.schedule.partition import shards_of
+from cnnspec.plan.schedule.partition import images_of_ranks, shards_of
 from cnnspec.plan.state import Training, Weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Training",
     "Weights",
     "arena_bytes",
+    "images_of_ranks",
     "inference_footprint",
     "lower",
     "shards_of",

@@ -16,10 +16,12 @@ from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
+from cnnspec.kernels.step import Array
+from cnnspec.plan import Plan, images_of_ranks
 from cnnspec.target import KINDS
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.network import Network
-from cnnspec.train.score import Score, right_answers
+from cnnspec.train.score import Score, right_answers, right_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +198,19 @@ class _Pass:
             return self.model.score(self.data.test)
 
     def batches(self) -> Batches:
+        ranks = self.model.exchange
         assert self.model.spec.data is not None
         return Batches(
             dataset=self.data.train,
             order=self.order,
             augmentations=self.model.spec.data.augment,
             outputs=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
+            own=lambda count: images_of_ranks(count, ranks.size)[ranks.rank],
         )
 
     def step(self, batch: Batch, fallen: float) -> float:
         """One step; the mean loss of its images."""
-        position, plan = self.position, self.model.plan(len(batch.labels), "train")
+        position, plan = self.position, self.model.plan(batch.count, "train")
         plan.images[...] = batch.images
         if plan.labels.ndim == batch.targets.ndim:
             plan.labels[...] = self.model.target.scaled(batch.targets)
@@ -215,16 +219,23 @@ class _Pass:
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
             raise self.diverged(loss, batch, rate)
-        right = None if plan.predictions is None else right_answers(plan.predictions, batch.labels)
+        right = None if plan.predictions is None else self.right(plan, plan.predictions, batch)
         self.position = dataclasses.replace(
             position,
             done=position.done + 1,
-            images=position.images + len(batch.labels),
+            images=position.images + batch.count,
             loss=position.loss + loss,
             right=None if right is None or position.right is None else position.right + right,
             step=position.step + 1,
         )
-        return loss / len(batch.labels)
+        return loss / batch.count
+
+    def right(self, plan: Plan, predictions: Array, batch: Batch) -> float:
+        """How many images of the whole batch are answered right."""
+        answers = right_answers(predictions, batch.labels)
+        if len(plan.images) < plan.batch:
+            answers = self.model.exchange.total(answers)
+        return right_images(answers, batch.count, predictions.shape[1:])
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the step of an epoch that follows `done` others."""
@@ -237,7 +248,8 @@ class _Pass:
 
     def diverged(self, loss: float, batch: Batch, rate: float) -> RunError:
         became = "not a number" if math.isnan(loss) else "infinite"
-        layer = guilty_layer(self.model, batch.images)
+        found = self.model.exchange.tell(guilty_layer(self.model, batch.images))
+        layer = next((layer for layer in found if layer), None)
         where = f", first in {layer}" if layer else ""
         return RunError(
             f"the loss became {became} at step {self.position.step + 1} (epoch {self.position.epoch}){where}",

@@ -48,12 +48,16 @@ class Heads:
         """An empty tally for each loss."""
         return {name: Tally(part.target.kind, part.shape[0], k) for name, part in self.parts.items()}
 
-    def add(self, tallies: Mapping[str, Tally], found: Array, losses: Mapping[str, Array], labels: Array) -> None:
-        """Add a plan's output (n, k), the losses (n,) by name, and the labels (n, ...) to the tallies."""
+    def add(
+        self, tallies: Mapping[str, Tally], start: int, found: Array, losses: Mapping[str, Array], labels: Array
+    ) -> None:
+        """Add the part from image `start` on: a plan's output (n, k), losses (n,) by name, and the labels (n, ...)."""
         for name, tally in tallies.items():
             part = self.parts[name]
             output = part.outputs(found)
-            tally.add(losses[name], self.labels(name, labels), decided(part, output), part.target.unscaled(output))
+            tally.add(
+                start, losses[name], self.labels(name, labels), decided(part, output), part.target.unscaled(output)
+            )
 
 
 def decided(part: Part, output: Array) -> Array | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -21,12 +21,13 @@ from cnnspec.optim import Losses
 from cnnspec.optim.settings import RateFactors
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
 from cnnspec.plan.memory.forecast import require_parameter_memory
+from cnnspec.ranks import ALONE, Exchange
 from cnnspec.shapes import ShapeError
 from cnnspec.spec import Spec
 from cnnspec.target import Target
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.heads import Heads, check_fit
-from cnnspec.train.score import Score, Tally
+from cnnspec.train.score import Score, Tally, merged
 from cnnspec.workers import WorkerPool
 
 INFERENCE_BATCH = 128  # images that one inference plan takes at most at a time
@@ -37,10 +38,19 @@ INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
 class Network:
     """A network that can be trained, scored and asked; images in and out are n, c, h, w, of the network's input shape.
 
-    Bytes enter as the pipeline normalises pixels; floating-point numbers enter as they are.
+    Bytes enter as the pipeline normalises pixels; floating-point numbers enter as they are. Ranks that exchange divide
+    the batches of training and the images of a score; each of them has the whole network.
     """
 
-    def __init__(self, spec: Spec, graph: Graph, *, threads: int | None = None, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        graph: Graph,
+        *,
+        threads: int | None = None,
+        dtype: str = "float32",
+        exchange: Exchange = ALONE,
+    ) -> None:
         self.spec = spec
         self.graph = graph
         settings = spec.train
@@ -52,6 +62,7 @@ class Network:
         self.weights = Weights(graph, getattr(optimizer, "weight_decay", 0.0), dtype, factors)
         with one_blas_thread:
             self.weights.initialise(spec.seed)
+        self.exchange = exchange
         self.threads = threads or available_cores()
         self.workers = WorkerPool(self.threads)
         self.training: Training | None = None
@@ -139,6 +150,7 @@ class Network:
                 training=self.training if mode == "train" else None,
                 seed=self.spec.seed,
                 pool=self.arenas,
+                exchange=self.exchange,
             )
         return self._plans[key]
 
@@ -164,7 +176,7 @@ class Network:
 
     def _computed(self, images: Pixels) -> Array:
         parts = []
-        for plan, _ in self._loaded(images):
+        for plan, _ in self._loaded(images, self._parts(images)):
             plan.compute()
             parts.append(plan.output)
         if parts:
@@ -181,17 +193,20 @@ class Network:
         k = self.spec.train.top_k if self.spec.train else 5
         tally = Tally(kind, self.graph.output.shape[0], k)
         parts = self.heads.tallies(k) if self.heads is not None else {}
-        for plan, part in self._loaded(dataset.pixels):
+        own = self._parts(dataset.pixels)[self.exchange.rank :: self.exchange.size]
+        for plan, part in self._loaded(dataset.pixels, own):
             labels = dataset.labels[part]
             if kind != "input":
                 plan.labels[...] = self.target.scaled(labels)
             plan.score()
             if self.heads is not None:
-                self.heads.add(parts, plan.output, plan.added, labels)
+                self.heads.add(parts, part.start, plan.output, plan.added, labels)
             output = None
             if tally.reads_output:
                 output = self.target.unscaled(plan.output if self.heads is None else self.heads.answer(plan.output))
-            tally.add(plan.losses, labels, plan.predictions, output)
+            tally.add(part.start, plan.losses, labels, plan.predictions, output)
+        if self.exchange.size > 1:
+            tally, parts = merged(self.exchange.tell((tally, parts)))
         found = tally.score(has_loss=self.loss is not None)
         return replace(found, parts={name: part.score(has_loss=True) for name, part in parts.items()})
 
@@ -211,12 +226,16 @@ class Network:
         self.weights.exposed = True
         return self.weights.params
 
-    def _loaded(self, images: Pixels) -> Iterator[tuple[Plan, slice]]:
+    def _parts(self, images: Pixels) -> list[slice]:
+        """The images that are computed at a time."""
+        batch = self.inference_batch
+        return [slice(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
+
+    def _loaded(self, images: Pixels, parts: Sequence[slice]) -> Iterator[tuple[Plan, slice]]:
         """Inference plans with one part of the images after another in them, and which part it is."""
         self._check(images)
         kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
-        for start in range(0, len(images), self.inference_batch):
-            part = slice(start, min(start + self.inference_batch, len(images)))
+        for part in parts:
             plan = self.plan(part.stop - part.start, "infer", kind)
             plan.images[...] = images[part]
             yield plan, part

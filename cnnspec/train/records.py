@@ -34,6 +34,7 @@ ABOUT: Kind = {
     "spec": str,
     "seed": int,
     "threads": int,
+    "ranks": int,
     "versions": TEXTS,
     "parts": [{"step": int, "started": str, "versions": TEXTS}],
     "data": TEXTS,

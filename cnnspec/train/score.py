@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
 from cnnspec.target import FIGURES, Kind
 
 VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # where no answer is right or wrong
@@ -77,46 +79,52 @@ def _mean(part: Array, whole: Array) -> float:
     return float(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0).mean())
 
 
-def right_answers(predictions: Array, labels: Array) -> float:
-    """How many images are answered right; of pixels and of several labels, the portion of each image counts."""
+def right_answers(predictions: Array, labels: Array) -> int:
+    """How many answers are right: of images, of their pixels, or of their labels that do or do not apply."""
     if labels.ndim > predictions.ndim:  # probabilities, of which the largest is the answer
         labels = labels.argmax(axis=1)
-    right = int(np.count_nonzero(predictions == labels))
-    return right if predictions.ndim == 1 else right * len(predictions) / predictions.size
+    return int(np.count_nonzero(predictions == labels))
+
+
+def right_images(answers: int, images: int, shape: Shape) -> float:
+    """How many images right answers come to, of that many with answers of a shape: each counts by its portion."""
+    return answers * images / (images * prod(shape)) if shape else answers
 
 
 class Tally:
-    """Adds up what plans find on one part of the images after another.
+    """Adds up what plans find on the parts of the images, whoever computes them and in whichever order.
 
     `outputs` counts those of the network, `k` is that of top_k.
     """
 
     def __init__(self, kind: Kind, outputs: int, k: int) -> None:
         self.kind, self.k = kind, k
-        self.loss, self.images, self.near, self.right = 0.0, 0, 0, 0.0
+        self.images, self.near = 0, 0
+        self.losses: dict[int, float] = {}  # of each part, as the order of their sum matters
+        self.right: dict[int, float] = {}
         classes = max(outputs, 2)  # one output tells two apart
         decides = kind in ("class", "shares", "mask")
         self.confusion = np.zeros((classes, classes), np.int64) if decides else None
         self.answers = np.zeros((3, outputs), np.int64)
-        self.outputs: list[Array] = []
-        self.labels: list[Array] = []
+        self.outputs: dict[int, Array] = {}
+        self.labels: dict[int, Array] = {}
 
     @property
     def reads_output(self) -> bool:
         """Whether it needs the network's outputs beside its answers."""
         return self.kind not in ("mask", "input", "none", "several")
 
-    def add(self, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
-        """Add one part: its losses, labels and answers, and the network's outputs (n, ...) in the labels' units."""
-        self.loss += float(losses.sum(dtype=np.float64))
+    def add(self, part: int, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
+        """Add a part: its losses, labels and answers, and the network's outputs (n, ...) in the labels' units."""
+        self.losses[part] = float(losses.sum(dtype=np.float64))
         self.images += len(losses)
         if self.kind in ("values", "classes"):
             assert output is not None
-            self.outputs.append(output.astype(np.float64))
-            self.labels.append(labels.astype(np.float64))
+            self.outputs[part] = output.astype(np.float64)
+            self.labels[part] = labels.astype(np.float64)
         if predictions is None or self.kind in VALUES:
             return
-        self.right += right_answers(predictions, labels)
+        self.right[part] = right_images(right_answers(predictions, labels), len(predictions), predictions.shape[1:])
         if self.kind == "classes":
             there = labels > 0.5
             found = (predictions & there, predictions, there)
@@ -137,14 +145,26 @@ class Tally:
         else:
             self.near += len(truth)
 
+    def merge(self, other: Tally) -> None:
+        """Add the parts that another one has counted."""
+        self.images += other.images
+        self.near += other.near
+        self.answers += other.answers
+        if self.confusion is not None and other.confusion is not None:
+            self.confusion += other.confusion
+        self.losses |= other.losses
+        self.right |= other.right
+        self.outputs |= other.outputs
+        self.labels |= other.labels
+
     def score(self, *, has_loss: bool) -> Score:
         """Return the figures over all parts that were added."""
         count = max(self.images, 1)
         found: dict[str, Any] = {}
         if self.kind == "values":
-            found = _errors(np.concatenate(self.outputs), np.concatenate(self.labels))
+            found = _errors(_joined(self.outputs), _joined(self.labels))
         elif self.kind == "classes":
-            outputs, labels = np.concatenate(self.outputs), np.concatenate(self.labels) > 0.5
+            outputs, labels = _joined(self.outputs), _joined(self.labels) > 0.5
             found = {"answers": self.answers, "mean_average_precision": _mean_average_precision(outputs, labels)}
         elif self.confusion is not None:
             matrix = self.confusion
@@ -152,12 +172,34 @@ class Tally:
             found = {"confusion": matrix, "answers": sums}
             found["top_k"] = self.near / count if self.kind != "mask" else None
         return Score(
-            loss=self.loss / count if has_loss else None,
+            loss=_total(self.losses) / count if has_loss else None,
             images=self.images,
-            accuracy=None if self.kind in VALUES else self.right / count,
+            accuracy=None if self.kind in VALUES else _total(self.right) / count,
             kind=self.kind,
             **found,
         )
+
+
+def merged(found: Sequence[tuple[Tally, dict[str, Tally]]]) -> tuple[Tally, dict[str, Tally]]:
+    """All tallies of all ranks in those of the first one: of the network, and of each of its losses."""
+    first, parts = found[0]
+    for other, other_parts in found[1:]:
+        first.merge(other)
+        for name, part in parts.items():
+            part.merge(other_parts[name])
+    return first, parts
+
+
+def _total(parts: Mapping[int, float]) -> float:
+    """The sum in the order of the parts; that of Python's `sum` depends on its version."""
+    total = 0.0
+    for _, value in sorted(parts.items()):
+        total += value
+    return total
+
+
+def _joined(parts: Mapping[int, Array]) -> Array:
+    return np.concatenate([array for _, array in sorted(parts.items())])
 
 
 def _errors(outputs: Array, values: Array) -> dict[str, float]:

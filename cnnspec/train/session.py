@@ -27,10 +27,11 @@ class Interruption(Exception):  # noqa: N818
 class Session:
     """One run of `train`: `watch` is called after every step, `between_epochs` after every epoch.
 
-    `about` is what run.json says; the first losses go there, as exact text by step, and the weights' fingerprint.
+    `about` is what run.json says; the first losses go there, as exact text by step, and the weights' fingerprint. Of
+    several ranks one has a `run` to write to; all end behind the same step when a signal comes to any of them.
     """
 
-    def __init__(self, run: Run, model: Network, about: dict[str, Any]) -> None:
+    def __init__(self, run: Run | None, model: Network, about: dict[str, Any]) -> None:
         assert model.spec.train is not None
         self.run, self.model, self.about = run, model, about
         self.count, self.unit = model.spec.train.checkpoint.every
@@ -45,21 +46,28 @@ class Session:
             self.trace[str(position.step)] = progress.step_loss.hex()
             if position.step == TRACED:
                 self.trace["weights"] = self.model.fingerprint()
+        asked = self.asked()
         due = (self.unit == "steps" and position.step % self.count == 0) or (
             self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
         )
-        if due or self.signal is not None:
+        if self.run is not None and (due or asked is not None):
             self.run.describe(self.about)  # first, so that no step of the trace is missing behind the checkpoint
             self.run.checkpoint(self.model, position)
             self.written = time.monotonic()
-        if self.signal is not None:
-            raise Interruption(self.signal)
+        if asked is not None:
+            raise Interruption(asked)
+
+    def asked(self) -> int | None:
+        """The signal that has come to this rank or to another one."""
+        return self.model.exchange.largest(self.signal or 0) or None
 
     def between_epochs(self, position: Position, epochs: float) -> None:
         """Interruption where a signal came while an epoch was scored and another is left."""
-        if self.signal is not None and position.epoch <= epochs:
-            self.run.finish(self.model, position)
-            raise Interruption(self.signal)
+        asked = self.asked()
+        if asked is not None and position.epoch <= epochs:
+            if self.run is not None:
+                self.run.finish(self.model, position)
+            raise Interruption(asked)
 
     @contextmanager
     def signals(self) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -43,17 +42,6 @@ class LocalExchange(Exchange):
         told = self.tell([given[place] for place in places(give)])
         for place, parts in zip(places(take), told, strict=True):
             taken[place] = parts[self.rank]
-
-    def tell(self, value: Any) -> list[Any]:
-        own = pickle.dumps(value)
-        lengths = np.zeros(self.size, np.int64)
-        lengths[self.rank] = len(own)
-        self.gather(lengths, [1] * self.size)
-        everything = np.zeros(lengths.sum(), np.uint8)
-        parts = [everything[place] for place in places(lengths.tolist())]
-        parts[self.rank][...] = np.frombuffer(own, np.uint8)
-        self.gather(everything, lengths.tolist())
-        return [pickle.loads(part.tobytes()) for part in parts]
 
 
 def on_ranks(size: int, work: Callable[[Exchange], T]) -> list[T]:

@@ -21,7 +21,7 @@ def test_figures_against_loops(k: int) -> None:
     predictions = output.argmax(axis=1)
     tally = Tally("class", 5, k)
     for part in (slice(0, 25), slice(25, 60)):
-        tally.add(np.ones(60)[part], labels[part], predictions[part], output[part])
+        tally.add(part.start, np.ones(60)[part], labels[part], predictions[part], output[part])
     score = tally.score(has_loss=True)
     precision, recall, f1 = [], [], []
     for c in range(5):
@@ -70,7 +70,7 @@ def test_errors_of_values_against_loops() -> None:
     values, output = random.standard_normal((30, 2)), random.standard_normal((30, 2))
     tally = Tally("values", 2, 5)
     for part in (slice(0, 11), slice(11, 30)):
-        tally.add(np.ones(30)[part], values[part], None, output[part])
+        tally.add(part.start, np.ones(30)[part], values[part], None, output[part])
     score = tally.score(has_loss=True)
     errors = [abs(output[i, k] - values[i, k]) for i in range(30) for k in range(2)]
     assert score.mae == pytest.approx(sum(errors) / 60)
@@ -91,7 +91,7 @@ def test_figures_of_several_labels_against_loops() -> None:
     found = output > 0
     tally = Tally("classes", 3, 5)
     for part in (slice(0, 25), slice(25, 40)):
-        tally.add(np.ones(40)[part], labels[part], found[part], output[part])
+        tally.add(part.start, np.ones(40)[part], labels[part], found[part], output[part])
     score = tally.score(has_loss=True)
     assert score.accuracy == pytest.approx(np.mean(found == (labels == 1)))
     f1, precisions = [], []
@@ -114,7 +114,7 @@ def test_mean_iou_against_loops() -> None:
     labels, found = random.integers(0, 3, (6, 4, 5)).astype(np.uint8), random.integers(0, 3, (6, 4, 5))
     tally = Tally("mask", 5, 5)  # two classes never come up
     for part in (slice(0, 4), slice(4, 6)):
-        tally.add(np.ones(6)[part], labels[part], found[part], None)
+        tally.add(part.start, np.ones(6)[part], labels[part], found[part], None)
     score = tally.score(has_loss=True)
     overlap = [np.sum((labels == k) & (found == k)) / np.sum((labels == k) | (found == k)) for k in range(3)]
     assert score.mean_iou == pytest.approx(np.mean(overlap))

@@ -1,0 +1,147 @@
+"""Training by several ranks, which an MPI launcher has started: the first one writes and speaks for all of them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
+
+from cnnspec.cli import reported
+from cnnspec.cli.output import complain
+from cnnspec.cli.trained import comparable
+from cnnspec.cli.versions import versions
+from cnnspec.data import Data
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import Graph
+from cnnspec.plan import shards_of
+from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks.launch import join, launched
+from cnnspec.spec import Spec
+from cnnspec.train.network import available_cores
+
+if TYPE_CHECKING:
+    from cnnspec.ranks.mpi import MpiExchange
+
+GRACE = 2.0  # seconds in which the first rank may say what went wrong on all of them
+CURE = "the last checkpoint is whole: go on with --resume"
+
+
+def on_all_ranks(call: Callable[[Exchange], int]) -> int:
+    """Run a call on every rank that a launcher has started, and return its exit code.
+
+    An error on any rank ends all of them. Where it is the same on all, as of a wrong spec, the first one says it; an
+    error of one rank alone is said with the rank and its host.
+    """
+    rank, size = launched()
+    return call(ALONE) if size == 1 else _Rank(rank, sys.stderr).run(call)
+
+
+class _Rank:
+    """One of several ranks; its `stderr` is the real one, which all but the first use for an error of their own."""
+
+    def __init__(self, number: int, stderr: TextIO) -> None:
+        self.number, self.stderr = number, stderr
+        self.exchange: MpiExchange | None = None
+        self.agreed = False  # whether all ranks have come to the end
+
+    def run(self, call: Callable[[Exchange], int]) -> int:
+        said = io.StringIO()
+        with ExitStack() as stack:
+            if self.number:
+                stack.enter_context(redirect_stdout(said))
+                stack.enter_context(redirect_stderr(said))
+            status = reported(partial(self.joined, call))
+        if self.exchange is not None and not self.agreed:
+            if self.number:
+                time.sleep(GRACE)
+                errors = [line for line in said.getvalue().splitlines() if "error: " in line]
+                self.complain(self.number, errors[-1].split("error: ", 1)[1] if errors else f"ended with {status}")
+            self.exchange.abort(status)
+        return status
+
+    def joined(self, call: Callable[[Exchange], int]) -> int:
+        self.exchange = join()
+        from cnnspec.ranks.watch import Watchdog  # which needs mpi4py, an extra
+
+        watchdog = Watchdog(self.exchange, self.silent)
+        statuses = self.exchange.tell(call(self.exchange))
+        watchdog.end()
+        self.agreed = True
+        return int(statuses[0])
+
+    def silent(self, rank: int, seconds: float) -> None:
+        self.complain(rank, f"no sign of life for {seconds:g} seconds")
+
+    def complain(self, rank: int, message: str) -> None:
+        assert self.exchange is not None
+        with redirect_stderr(self.stderr):
+            complain(f"rank {rank} on {self.exchange.hosts[rank]}: {message}", CURE)
+
+
+def check_batch(exchange: Exchange, batch: int) -> None:
+    """RunError where a batch has fewer shards than there are ranks."""
+    shards, ranks = len(shards_of(batch)), exchange.size
+    if shards < ranks:
+        enough = batch
+        while len(shards_of(enough)) < ranks:
+            enough += 1
+        raise RunError(
+            f"a batch of {batch} images has {shards} shard{'s' * (shards > 1)}, too few for {ranks} ranks",
+            f"start no more than {shards}, or set train.batch_size to {enough} or more",
+        )
+
+
+def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, arguments: argparse.Namespace) -> None:
+    """RunError where ranks would not compute the same: with another spec, other data, versions or arguments."""
+    libc = " ".join(platform.libc_ver())
+    facts: dict[str, Any] = {
+        "the spec": comparable(spec, graph),
+        "train.epochs": spec.train.epochs if spec.train else None,
+        **versions(),
+        "platform": f"{platform.machine()} {libc}",
+        **{f"the data's {name}": checksum for name, checksum in data.checksums.items()},
+        "--max-steps": arguments.max_steps,
+        "--resume": bool(arguments.resume),
+    }
+    found, hosts = exchange.tell(facts), exchange.tell(platform.node())
+    for rank, other in enumerate(found):
+        for name in {**found[0], **other}:
+            first, second = found[0].get(name), other.get(name)
+            if first != second:
+                raise RunError(
+                    f"rank {rank} on {hosts[rank]} would not compute what rank 0 on {hosts[0]} does: "
+                    f"{name} {_difference(first, second)}",
+                    "give all ranks the same files and the same installation, on processors of one kind",
+                )
+
+
+def _difference(first: object, second: object) -> str:
+    texts = str(first).splitlines(), str(second).splitlines()
+    if max(map(len, texts)) == 1:
+        return f"is {second}, not {first}"
+    lines = list(difflib.unified_diff(*texts, lineterm="", n=0))[2:]
+    return "differs:\n" + "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def share_processors(exchange: Exchange, threads: int | None) -> int | None:
+    """Give each rank of a machine its part of the processors, unless the launcher did; return how many workers it has.
+
+    They are as many as were asked for, or one for each of its processors.
+    """
+    if exchange.size == 1:
+        return threads
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))
+    found = exchange.tell((platform.node(), usable))
+    alike = [rank for rank, other in enumerate(found) if other == found[exchange.rank]]
+    each, place = len(usable) // len(alike), alike.index(exchange.rank)
+    if each and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, usable[place * each : (place + 1) * each])
+    return threads or max(each, 1)

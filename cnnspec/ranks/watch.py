@@ -1,0 +1,65 @@
+"""A thread that ends all ranks when one of them is silent: it was stopped, or its machine is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from cnnspec.ranks.mpi import MpiExchange
+
+BEAT = 0.5  # seconds between two signs of life
+SILENCE = 7.0  # seconds without one after which a rank is given up
+FAILED = 4  # the exit status of a run that failed
+
+
+class Watchdog:
+    """Rank 0 exchanges signs of life with every other rank, each of them on a thread beside the one that computes."""
+
+    def __init__(self, exchange: MpiExchange, silent: Callable[[int, float], None]) -> None:
+        self.exchange, self.silent = exchange, silent  # what is called with a silent rank, and for how long it is
+        self.others = range(1, exchange.size) if exchange.rank == 0 else range(1)
+        self.communicator = exchange.communicator.Dup()
+        self.sign, self.sent = np.zeros(1, np.uint8), dict[int, Any]()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="ranks", daemon=True)
+        self.thread.start()
+
+    def end(self) -> None:
+        """Stop watching; every rank must do so, when the others live."""
+        self.ended.set()
+        self.thread.join()
+        self.exchange.tell(None)  # no rank sends signs any more
+        self._listen()
+        for request in self.sent.values():
+            request.Wait()
+        self.exchange.tell(None)
+
+    def _watch(self) -> None:
+        heard = dict.fromkeys(self.others, time.monotonic())
+        patience = SILENCE if self.exchange.rank < 2 else SILENCE + 1  # one of them is enough to say it
+        while not self.ended.wait(BEAT):
+            for rank in self.others:
+                if rank not in self.sent or self.sent[rank].Test():
+                    self.sent[rank] = self.communicator.Isend(self.sign, rank)
+            heard |= dict.fromkeys(self._listen(), time.monotonic())
+            silent = [rank for rank, moment in heard.items() if time.monotonic() - moment > patience]
+            if silent:
+                self._give_up(silent[0])
+
+    def _listen(self) -> set[int]:
+        """The ranks that have sent signs since the last time."""
+        found: set[int] = set()
+        status = MPI.Status()
+        while self.communicator.Iprobe(status=status):
+            found.add(status.source)
+            self.communicator.Recv(np.empty(1, np.uint8), status.source)
+        return found
+
+    def _give_up(self, rank: int) -> None:
+        self.silent(rank, SILENCE)
+        self.exchange.abort(FAILED)

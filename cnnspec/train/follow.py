@@ -1,0 +1,34 @@
+"""The ranks of a training but the first, which alone reads and writes the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnspec.data import Data
+from cnnspec.train.fit import Position, fit
+from cnnspec.train.network import Network
+from cnnspec.train.session import Session
+
+Start = tuple[Position, Sequence[Mapping[str, Any]]]  # where a training begins, and the rows of the epochs before
+
+
+def share_start(model: Network, start: Start | None) -> Start:
+    """Give all ranks what the first one has made or read: its `start`, weights, statistics, slots and averages."""
+    assert model.training is not None
+    found: Start = model.exchange.tell(start)[0]
+    weights, training = model.weights, model.training
+    for array in (weights.values, weights.statistics, training.statistics, training.clock, *training.slots.values()):
+        model.exchange.broadcast(array.reshape(-1))
+    weights.version += 1
+    return found
+
+
+def follow(model: Network, data: Data, max_steps: int | None = None) -> None:
+    """Train with the first rank, from where it begins to where it ends; Interruption where a signal ended it."""
+    assert model.spec.train is not None
+    position, rows = share_start(model, None)
+    session = Session(None, model, {})
+    with session.signals():
+        for epoch in fit(model, data, watch=session.watch, start=position, history=rows, max_steps=max_steps):
+            session.between_epochs(epoch.position, model.spec.train.epochs)
