@@ -14,6 +14,7 @@ from cnnspec.lsp.cursor import Cursor, find
 from cnnspec.lsp.documents import Document
 from cnnspec.lsp.figures import figures
 from cnnspec.lsp.hints import table
+from cnnspec.lsp.names import EXPRESSION
 from cnnspec.lsp.schema import Schema
 from cnnspec.pages import NESTED, page
 from cnnspec.plugins import using
@@ -22,7 +23,6 @@ from cnnspec.spec.blocks import shipped
 from cnnspec.spec.tree import Mapping, Scalar, Tree, plain
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EXPRESSION = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 
 
 def hover(document: Document, position: types.Position) -> types.Hover | None:
@@ -86,7 +86,7 @@ def key_page(tree: Tree, cursor: Cursor) -> Iterator[str]:
 
 def variable_at(line: str, column: int) -> str | None:
     """The name that an expression reads at a column of a line."""
-    for expression in _EXPRESSION.finditer(line):
+    for expression in EXPRESSION.finditer(line):
         for name in _NAME.finditer(line, expression.start(), expression.end()):
             if name.start() <= column <= name.end() + 1:
                 return name[0]

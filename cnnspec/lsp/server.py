@@ -16,6 +16,7 @@ from cnnspec.lsp.diagnostics import diagnostics
 from cnnspec.lsp.documents import Document, Documents
 from cnnspec.lsp.hints import hints
 from cnnspec.lsp.hover import hover
+from cnnspec.lsp.navigation import definition, references, renamable, rename
 
 QUIET = 0.01  # seconds without a change, after which a text is checked: a paste comes as many changes
 
@@ -108,6 +109,27 @@ def make_server(trust: Trust) -> Server:
     def offered(params: types.CodeActionParams) -> list[types.CodeAction] | None:
         document = documents.get(params.text_document.uri)
         return None if document is None else actions(document, params)
+
+    @server.feature(types.TEXT_DOCUMENT_DEFINITION)
+    def defined(params: types.DefinitionParams) -> types.Location | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else definition(documents, document, params.position)
+
+    @server.feature(types.TEXT_DOCUMENT_REFERENCES)
+    def referred(params: types.ReferenceParams) -> list[types.Location] | None:
+        document = documents.get(params.text_document.uri)
+        whole = params.context.include_declaration
+        return None if document is None else references(documents, document, params.position, whole)
+
+    @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
+    def prepared(params: types.PrepareRenameParams) -> types.Range | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else renamable(documents, document, params.position)
+
+    @server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
+    def renamed(params: types.RenameParams) -> types.WorkspaceEdit | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else rename(documents, document, params.position, params.new_name)
 
     return server
 

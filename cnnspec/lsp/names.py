@@ -1,0 +1,206 @@
+"""The names of a spec: where each id, block, variable and parameter is defined, and where it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from cnnspec.diagnostics import Span
+from cnnspec.spec.blocks import shipped
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
+
+EXPRESSION = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+LineOf = Callable[[str, int], str]  # a line of a file, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """A name at a place, and the place where it is defined, which is the same for the definition itself."""
+
+    kind: str  # id, block, variable or parameter
+    name: str
+    span: Span
+    definition: Span
+
+
+@dataclass
+class _Scope:
+    """The ids of one list of layers and of those around it; each with the scope inside of what it names, if any."""
+
+    outer: _Scope | None = None
+    ids: dict[str, tuple[Span, _Scope | None]] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[Span, _Scope | None] | None:
+        found = self.ids.get(name)
+        return found if found is not None or self.outer is None else self.outer.find(name)
+
+
+def occurrences(tree: Tree, line_of: LineOf) -> list[Occurrence]:
+    """Every name of a spec, in its own file and in those that it extends."""
+    if not isinstance(tree, Mapping):
+        return []
+    finder = _Finder(line_of)
+    finder.spec(tree)
+    return finder.found
+
+
+class _Finder:
+    def __init__(self, line_of: LineOf) -> None:
+        self.line_of = line_of
+        self.found: list[Occurrence] = []
+        self.blocks: dict[str, tuple[Span, Tree]] = {}
+        self.scopes: dict[str, _Scope] = {}  # inside of each block
+        self.variables: dict[str, Span] = {}
+
+    def note(self, kind: str, name: str, span: Span, definition: Span) -> None:
+        self.found.append(Occurrence(kind, name, span, definition))
+
+    def spec(self, tree: Mapping) -> None:
+        """Note all names, definitions first."""
+        known, own = shipped(), tree.get("blocks")
+        self.blocks = {name: (known.keys[name], block) for name, block in known.values.items()}
+        if isinstance(own, Mapping):
+            self.blocks |= {name: (own.keys[name], block) for name, block in own.values.items()}
+        given = tree.get("vars")
+        if isinstance(given, Mapping):
+            for name, value in given.values.items():
+                self.values(value, {})
+                self.variables[name] = given.keys[name]
+                self.note("variable", name, given.keys[name], given.keys[name])
+        for name, block in own.values.items() if isinstance(own, Mapping) else ():
+            self.note("block", name, self.blocks[name][0], self.blocks[name][0])
+            self.block(name, block)
+        self.layers(tree.get("layers"), _Scope(), {})
+        for key, value in tree.values.items():
+            if key not in ("vars", "blocks", "layers"):
+                self.values(value, {})
+
+    def block(self, name: str, block: Tree) -> None:
+        if not isinstance(block, Mapping) or name in self.scopes:
+            return
+        scope = self.scopes[name] = _Scope()
+        parameters: dict[str, Span] = {}
+        for parameter, default in _entries(block, "params"):
+            self.values(default, parameters)
+            span = parameters[parameter] = self.parameters(name)[parameter]
+            self.note("parameter", parameter, span, span)
+        for port in _words(block.get("inputs")):
+            scope.ids[str(port.value)] = (port.span, None)
+            self.note("id", str(port.value), port.span, port.span)
+        self.layers(block.get("layers"), scope, parameters)
+        given = block.get("outputs")
+        for word in _words(given) if not isinstance(given, Mapping) else map_scalars(given):
+            self.reference(word, scope)
+
+    def parameters(self, block: str) -> dict[str, Span]:
+        """The parameters of a block with their places."""
+        tree = self.blocks[block][1] if block in self.blocks else None
+        declared = tree.get("params") if isinstance(tree, Mapping) else None
+        return declared.keys if isinstance(declared, Mapping) else {}
+
+    def layers(self, tree: Tree | None, scope: _Scope, parameters: dict[str, Span]) -> None:
+        for item in tree.items if isinstance(tree, Items) else ():
+            if isinstance(item, Scalar):
+                self.used(item)
+                self.values(item, parameters)
+            elif isinstance(item, Mapping):
+                self.item(item, scope, parameters)
+
+    def used(self, word: Tree | None) -> str | None:
+        """Note the use of a block; its name."""
+        name = str(word.value) if isinstance(word, Scalar) else ""
+        if not isinstance(word, Scalar) or name not in self.blocks:
+            return None
+        self.note("block", name, word.span, self.blocks[name][0])
+        return name
+
+    def item(self, item: Mapping, scope: _Scope, parameters: dict[str, Span]) -> None:
+        inner: _Scope | None = None
+        block = self.used(item.get("use"))
+        given = item.get("from")
+        for word in [
+            *(map_scalars(given) if isinstance(given, Mapping) else _words(given)),
+            *_words(item.get("share")),
+        ]:
+            self.reference(word, scope)
+        if block is not None:
+            declared = self.parameters(block)
+            for part in ("with", "first", "last"):
+                for name, value in _entries(item, part):
+                    whole = item.get(part)
+                    if name in declared and isinstance(whole, Mapping):
+                        self.note("parameter", name, whole.keys[name], declared[name])
+                    self.values(value, parameters)
+            self.block(block, self.blocks[block][1])
+            inner = self.scopes.get(block)
+        if "body" in item.values:
+            inner = _Scope(scope)
+            self.layers(item.get("body"), inner, parameters)
+        branches = item.get("branches")
+        for branch in branches.items if isinstance(branches, Items) else ():
+            self.layers(branch, _Scope(scope), parameters)
+        self.layers(item.get("layers"), scope, parameters)
+        for key, value in item.values.items():
+            if key not in ("body", "branches", "layers", "with", "first", "last"):
+                self.values(value, parameters)
+        named = item.get("id")
+        if isinstance(named, Scalar) and isinstance(named.value, str) and named.value not in scope.ids:
+            scope.ids[named.value] = (named.span, inner)
+            self.note("id", named.value, named.span, named.span)
+
+    def reference(self, word: Scalar, scope: _Scope) -> None:
+        """Note the id that a word names, and for `block.inner` each part."""
+        if not isinstance(word.value, str):
+            return
+        whole = scope.find(word.value)
+        if whole is not None:
+            self.note("id", word.value, word.span, whole[0])
+            return
+        at, here = word.span.column, scope.find(word.value.partition(".")[0])
+        for part in word.value.split("."):
+            if here is None or not word.plain:
+                return
+            span = Span(word.span.file, word.span.line, at, word.span.line, at + len(part))
+            self.note("id", part, span, here[0])
+            at += len(part) + 1
+            following = word.value[at - word.span.column :].partition(".")[0]
+            here = here[1].ids.get(following) if here[1] is not None else None
+
+    def values(self, tree: Tree, parameters: dict[str, Span]) -> None:
+        """Note what the expressions in a value read."""
+        match tree:
+            case Mapping():
+                for value in tree.values.values():
+                    self.values(value, parameters)
+            case Items():
+                for value in tree.items:
+                    self.values(value, parameters)
+            case Scalar(value=str(text), span=span) if "$" in text and span.line == span.end_line:
+                written = self.line_of(span.file, span.line)[: span.end_column - 1]
+                for expression in EXPRESSION.finditer(written, span.column - 1):
+                    for name in _NAME.finditer(written, *expression.span()):
+                        definition = parameters.get(name[0]) or self.variables.get(name[0])
+                        if definition is not None:
+                            place = Span(span.file, span.line, name.start() + 1, span.line, name.end() + 1)
+                            kind = "parameter" if name[0] in parameters else "variable"
+                            self.note(kind, name[0], place, definition)
+
+
+def map_scalars(tree: Mapping) -> Iterator[Scalar]:
+    """The scalars among the values of a mapping."""
+    return (value for value in tree.values.values() if isinstance(value, Scalar))
+
+
+def _words(tree: Tree | None) -> Iterator[Scalar]:
+    """A scalar, or those of a list."""
+    items: Iterable[Tree | None] = tree.items if isinstance(tree, Items) else (tree,)
+    return (item for item in items if isinstance(item, Scalar))
+
+
+def _entries(tree: Tree, key: str) -> Iterable[tuple[str, Tree]]:
+    """The keys and values of a mapping under a key."""
+    given = tree.get(key) if isinstance(tree, Mapping) else None
+    return given.values.items() if isinstance(given, Mapping) else ()

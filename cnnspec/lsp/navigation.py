@@ -1,0 +1,118 @@
+"""Definitions, references and renames: over a spec, what it extends, and the specs beside it that extend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
+
+from cnnspec.diagnostics import Span, SpecError
+from cnnspec.diagnostics.source import source_lines
+from cnnspec.lsp.documents import Document, Documents
+from cnnspec.lsp.names import Occurrence, occurrences
+from cnnspec.lsp.text import within
+from cnnspec.spec.blocks import SHIPPED
+from cnnspec.spec.grammar import NAME_WORDS, VARIABLE_WORDS, is_name, is_variable
+from cnnspec.spec.inherit import inherit
+from cnnspec.spec.reader import read, read_text
+
+MOST_HEIRS = 200  # files below the folder of a definition that are looked at
+_EXTENDS = re.compile(r"extends\s*:\s*[\"']?(?P<path>[^\"'#\n]*[^\"'#\s])")
+
+
+def definition(documents: Documents, document: Document, position: types.Position) -> types.Location | None:
+    """Where the name at a position is defined; for `extends` the file."""
+    line, column = document.text.place(position)
+    extended = _EXTENDS.match(document.text.line(line))
+    if extended is not None and extended.start("path") < column <= extended.end("path") + 1:
+        file = str(Path(document.file).parent / extended["path"])
+        return types.Location(documents.uri_of(file), types.Range(types.Position(0, 0), types.Position(0, 0)))
+    found = _at(documents, document, position)
+    return None if found is None else _location(documents, found.definition)
+
+
+def references(
+    documents: Documents, document: Document, position: types.Position, definition: bool
+) -> list[types.Location]:
+    """Every place that has the name at a position, with its definition or without."""
+    found = _at(documents, document, position)
+    if found is None:
+        return []
+    spans = [span for span in _everywhere(documents, document, found) if definition or span != found.definition]
+    return [_location(documents, span) for span in spans]
+
+
+def renamable(documents: Documents, document: Document, position: types.Position) -> types.Range | None:
+    """The range of the name at a position, if it is the spec's to choose."""
+    found = _at(documents, document, position)
+    ours = found is not None and found.definition.file != str(SHIPPED) and document.analysis.tree is not None
+    return document.text.range(found.span) if found is not None and ours else None
+
+
+def rename(documents: Documents, document: Document, position: types.Position, name: str) -> types.WorkspaceEdit | None:
+    """Give the name at a position another one, in every file that has it; an error where that can be no name."""
+    found = _at(documents, document, position)
+    if found is None or renamable(documents, document, position) is None:
+        return None
+    plain = found.kind in ("variable", "parameter")
+    if not (is_variable(name) if plain else is_name(name)):
+        raise JsonRpcInvalidParams(f"expected {VARIABLE_WORDS if plain else NAME_WORDS}, got '{name}'")
+    changes: dict[str, list[types.TextEdit]] = {}
+    for span in _everywhere(documents, document, found):
+        edit = types.TextEdit(_location(documents, span).range, name)
+        changes.setdefault(documents.uri_of(span.file), []).append(edit)
+    return types.WorkspaceEdit(changes)
+
+
+def names_of(documents: Documents, document: Document) -> list[Occurrence]:
+    """The names of a document as it could last be read."""
+    known = document.parsed
+    return [] if known is None or known.tree is None else occurrences(known.tree, _line_of)
+
+
+def _line_of(file: str, number: int) -> str:
+    lines = source_lines(file)
+    return lines[number - 1] if number <= len(lines) else ""
+
+
+def _at(documents: Documents, document: Document, position: types.Position) -> Occurrence | None:
+    """The name at a position, of a text that can be read."""
+    if document.analysis.tree is None:
+        return None
+    line, column = document.text.place(position)
+    here = (one for one in names_of(documents, document) if one.span.file == document.file)
+    return next((one for one in here if within(one.span, line, column)), None)
+
+
+def _location(documents: Documents, span: Span) -> types.Location:
+    return types.Location(documents.uri_of(span.file), documents.text_of(span.file).range(span))
+
+
+def _everywhere(documents: Documents, document: Document, wanted: Occurrence) -> list[Span]:
+    """The places of a name in a document, in what it extends, and in what extends the file of the definition."""
+    found = [one for one in names_of(documents, document) if one.definition == wanted.definition]
+    if wanted.definition.file != str(SHIPPED):
+        found += [
+            one for one in _in_heirs(documents, document, wanted.definition.file) if one.definition == wanted.definition
+        ]
+    return sorted({one.span for one in found})
+
+
+def _in_heirs(documents: Documents, document: Document, file: str) -> Iterator[Occurrence]:
+    """The names of other specs that extend something: those that are open, and those below a file's folder."""
+    open_files = {other.file for other in documents}
+    for other in documents:
+        if other.extends and other is not document:
+            yield from names_of(documents, other)
+    below = (path for path in sorted(Path(file).parent.rglob("*.y*ml"))[:MOST_HEIRS] if str(path) not in open_files)
+    for path in below:
+        try:
+            text = read_text(path, str(path))
+            if re.search(r"^extends\s*:", text, re.MULTILINE):
+                tree = inherit(read(text, str(path)), str(path), outside=documents.trust.allow_outside)
+                yield from occurrences(tree, _line_of)
+        except (SpecError, OSError):
+            continue

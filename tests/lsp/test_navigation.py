@@ -1,0 +1,144 @@
+"""Definitions, references and renames, at places that are marked in the texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+types = pytest.importorskip("lsprotocol.types", reason="pygls is not installed: pip install 'cnnspec[lsp]'")
+
+if TYPE_CHECKING:
+    from tests.lsp.editor import Editor
+
+TEXT = """cnnspec: 1
+input: [3, 8, 8]
+vars: {wide: 4, deep: "${wide * 2}"}
+blocks:
+  unit:
+    params: {filters: required, size: 3}
+    layers:
+      - {id: inner, type: conv2d, filters: $filters, kernel_size: $size, padding: same}
+      - {type: add, from: [inner, input]}
+layers:
+  - {type: conv2d, filters: $wide, kernel_size: 1}
+  - {id: first, use: unit, with: {filters: "${wide}"}}
+  - {type: add, from: [first.inner, first]}
+  - type: residual
+    body:
+      - {id: deeper, type: conv2d, filters: $wide, kernel_size: 1}
+      - {type: add, from: [deeper, first]}
+  - {use: squeeze_excite}
+  - flatten
+  - {type: dense, units: $deep}
+"""
+
+
+def place(line: int, word: str, text: str = TEXT) -> types.Position:
+    """The second letter of a word on a line, from 1."""
+    return types.Position(line - 1, text.splitlines()[line - 1].index(word) + 1)
+
+
+def spots(locations: list[types.Location]) -> list[tuple[int, str]]:
+    """The line, from 1, and the text at each location of the text."""
+    lines = TEXT.splitlines()
+    ranges = [location.range for location in locations]
+    return [(r.start.line + 1, lines[r.start.line][r.start.character : r.end.character]) for r in ranges]
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "expected"),
+    [
+        (9, "inner", (8, "inner")),
+        (13, "first.inner", (12, "first")),
+        (13, "inner", (8, "inner")),
+        (17, "first", (12, "first")),
+        (17, "deeper", (16, "deeper")),
+        (12, "unit", (5, "unit")),
+        (12, "filters", (6, "filters")),
+        (12, "wide", (3, "wide")),
+        (8, "$filters", (6, "filters")),
+        (20, "$deep", (3, "deep")),
+        (3, "wide * 2", (3, "wide")),
+    ],
+)
+def test_definitions(editor: Editor, tmp_path: Path, line: int, word: str, expected: tuple[int, str]) -> None:
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, TEXT)
+    at = place(line, word)
+    found = editor.ask_of(types.TEXT_DOCUMENT_DEFINITION, uri, line, at.character + 1)
+    editor.shut(uri)
+    assert spots([found]) == [expected]
+    assert found.uri == uri
+
+
+def test_a_shipped_block_is_found_in_its_file_and_not_renamed(editor: Editor, tmp_path: Path) -> None:
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, TEXT)
+    at = place(18, "squeeze_excite")
+    found = editor.ask_of(types.TEXT_DOCUMENT_DEFINITION, uri, 18, at.character + 1)
+    assert found.uri.endswith("blocks.yaml")
+    params = types.PrepareRenameParams(types.TextDocumentIdentifier(uri), at)
+    assert editor.ask(types.TEXT_DOCUMENT_PREPARE_RENAME, params) is None
+    editor.shut(uri)
+
+
+def test_references(editor: Editor, tmp_path: Path) -> None:
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, TEXT)
+    identifier = types.TextDocumentIdentifier(uri)
+    params = types.ReferenceParams(types.ReferenceContext(True), identifier, place(3, "wide"))
+    lines = [line for line, _ in spots(editor.ask(types.TEXT_DOCUMENT_REFERENCES, params))]
+    assert lines == [3, 3, 11, 12, 16]
+    params = types.ReferenceParams(types.ReferenceContext(False), identifier, place(12, "first"))
+    assert [line for line, _ in spots(editor.ask(types.TEXT_DOCUMENT_REFERENCES, params))] == [13, 13, 17]
+    editor.shut(uri)
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "name"),
+    [(3, "wide", "width"), (8, "inner", "core"), (12, "first", "stem"), (5, "unit", "cell"), (6, "filters", "maps")],
+)
+def test_a_renamed_spec_means_the_same(editor: Editor, tmp_path: Path, line: int, word: str, name: str) -> None:
+    from cnnspec.graph import build
+    from cnnspec.spec import loads
+    from tests.lsp.test_actions import applied
+
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, TEXT)
+    params = types.RenameParams(types.TextDocumentIdentifier(uri), place(line, word), name)
+    edit = editor.ask(types.TEXT_DOCUMENT_RENAME, params)
+    editor.shut(uri)
+    text = applied(TEXT, edit.changes[uri])
+    assert name in text
+    before, after = build(loads(TEXT)), build(loads(text))
+    assert [node.shape for node in before.nodes] == [node.shape for node in after.nodes]
+    assert before.parameter_count == after.parameter_count
+
+
+def test_a_rename_reaches_the_heirs_and_what_is_extended(editor: Editor, tmp_path: Path) -> None:
+    base, heir = tmp_path / "base.yaml", tmp_path / "heir.yaml"
+    base.write_text(TEXT)
+    heir.write_text("cnnspec: 1\nextends: base.yaml\nexpect: {output: [8]}\nlayers:\n  - flatten\n"
+                    "  - {type: dense, units: $wide}\n")  # fmt: skip
+    editor.open(base.as_uri(), TEXT)
+    params = types.RenameParams(types.TextDocumentIdentifier(base.as_uri()), place(3, "wide"), "width")
+    changes = editor.ask(types.TEXT_DOCUMENT_RENAME, params).changes
+    assert {uri: len(edits) for uri, edits in changes.items()} == {base.as_uri(): 5, heir.as_uri(): 1}
+    editor.open(heir.as_uri(), heir.read_text())
+    found = editor.ask_of(types.TEXT_DOCUMENT_DEFINITION, heir.as_uri(), 2, len("extends: ba") + 1)
+    assert found.uri == base.as_uri()
+    found = editor.ask_of(types.TEXT_DOCUMENT_DEFINITION, heir.as_uri(), 6, len("  - {type: dense, units: $w") + 1)
+    assert (found.uri, found.range.start.line) == (base.as_uri(), 2)
+    editor.shut(heir.as_uri())
+    editor.shut(base.as_uri())
+
+
+def test_what_can_be_no_name_is_refused(editor: Editor, tmp_path: Path) -> None:
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, TEXT)
+    params = types.RenameParams(types.TextDocumentIdentifier(uri), place(3, "wide"), "no-name")
+    with pytest.raises(Exception, match="expected a letter or underscore, then letters"):
+        editor.ask(types.TEXT_DOCUMENT_RENAME, params)
+    editor.shut(uri)
