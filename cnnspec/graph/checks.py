@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.counts import by_layer, explanations
 from cnnspec.graph.heads import wrong
-from cnnspec.graph.node import Graph
+from cnnspec.graph.node import INPUT, Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
@@ -22,6 +22,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_loss(spec, graph),
         *_metrics(spec),
         *_augmentations(spec),
+        *_first_filters(spec, graph),
         *_views(spec, graph),
         *over_budget(spec, counted(graph), graph),
     ]
@@ -210,6 +211,26 @@ def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     what = "it reads vectors" if len(spec.input) != 3 else f"its output is a map of {text(graph.output.shape)}"
     message = f"tta: expected a network with one answer for each image, but {what}"
     yield Diagnostic("invalid-value", "error", message, _section(spec, "data").of("tta"), "data.tta", "leave tta out")
+
+
+def _first_filters(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
+    """Initializers that learn from images, in a layer that does not see them, or where there are none."""
+    for node in graph.nodes:
+        for name, parameter in node.params.items():
+            if not getattr(parameter.initializer, "from_images", False) or node.place is None:
+                continue
+            kind = getattr(parameter.initializer, "type_name", "")
+            if spec.data is None:
+                problem, help = "the spec has no data section to learn from", "add data: {source: digits}"
+            elif node.inputs != (INPUT,) or not node.layer.convolves or parameter.shape[1] != spec.input[0]:
+                problem = "it needs a convolution that reads all channels of the network's input"
+                help = "put it in the first layer, without groups"
+            else:
+                continue
+            message = f"{node.layer.type_name} '{node.name}': {name} cannot start {kind}: {problem}"
+            place, key = node.place, f"{name}_init"
+            path = f"{place.path}.{key}"
+            yield Diagnostic("invalid-value", "error", message, place.of(key), path, help, related=place.uses)
 
 
 def _augmentations(spec: Spec) -> Iterator[Diagnostic]:

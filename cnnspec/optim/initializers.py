@@ -17,6 +17,7 @@ class Initializer(Declaration):
     """Base of all initializers, which say what a parameter is before training."""
 
     kind: ClassVar[str] = "initializer"
+    from_images: ClassVar[bool] = False  # whether the training images decide, which only a first convolution sees
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values to a parameter; `fans` counts the connections into and out of one unit."""

@@ -20,6 +20,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.plan import Plan, images_of_ranks
 from cnnspec.target import KINDS
 from cnnspec.train.diagnose import guilty_layer
+from cnnspec.train.first_filters import learn_first_filters
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, right_answers, right_images
 
@@ -124,6 +125,8 @@ def fit(
     classes = data.train.labels if balanced else None
     order = Order(len(data.train), settings.batch_size, model.spec.seed, classes)
     position, rows = start or Position(), list(history)
+    if model.training is not None and not model.training.clock:
+        learn_first_filters(model, data.train)
     most = settings.steps(len(data.train))
     most = most if max_steps is None else min(most, max_steps)
     while position.step < most and not _stands_still(model, rows):
