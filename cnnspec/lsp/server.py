@@ -16,7 +16,10 @@ from cnnspec.lsp.diagnostics import diagnostics
 from cnnspec.lsp.documents import Document, Documents
 from cnnspec.lsp.hints import hints
 from cnnspec.lsp.hover import hover
+from cnnspec.lsp.lens import lenses
 from cnnspec.lsp.navigation import definition, references, renamable, rename
+from cnnspec.lsp.outline import folds, selections, symbols
+from cnnspec.lsp.tokens import LEGEND, tokens
 
 QUIET = 0.01  # seconds without a change, after which a text is checked: a paste comes as many changes
 
@@ -130,6 +133,31 @@ def make_server(trust: Trust) -> Server:
     def renamed(params: types.RenameParams) -> types.WorkspaceEdit | None:
         document = documents.get(params.text_document.uri)
         return None if document is None else rename(documents, document, params.position, params.new_name)
+
+    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+    def outlined(params: types.DocumentSymbolParams) -> list[types.DocumentSymbol] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else symbols(document)
+
+    @server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)
+    def folded(params: types.FoldingRangeParams) -> list[types.FoldingRange] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else folds(document)
+
+    @server.feature(types.TEXT_DOCUMENT_SELECTION_RANGE)
+    def selected(params: types.SelectionRangeParams) -> list[types.SelectionRange] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else selections(document, list(params.positions))
+
+    @server.feature(types.TEXT_DOCUMENT_CODE_LENS)
+    def summed(params: types.CodeLensParams) -> list[types.CodeLens] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else lenses(document)
+
+    @server.feature(types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL, LEGEND)
+    def coloured(params: types.SemanticTokensParams) -> types.SemanticTokens | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else tokens(documents, document)
 
     return server
 

@@ -10,6 +10,8 @@ import pytest
 types = pytest.importorskip("lsprotocol.types", reason="pygls is not installed: pip install 'cnnspec[lsp]'")
 
 if TYPE_CHECKING:
+    from lsprotocol.types import Location, Position
+
     from tests.lsp.editor import Editor
 
 TEXT = """cnnspec: 1
@@ -35,12 +37,13 @@ layers:
 """
 
 
-def place(line: int, word: str, text: str = TEXT) -> types.Position:
+def place(line: int, word: str, text: str = TEXT) -> Position:
     """The second letter of a word on a line, from 1."""
-    return types.Position(line - 1, text.splitlines()[line - 1].index(word) + 1)
+    found: Position = types.Position(line - 1, text.splitlines()[line - 1].index(word) + 1)
+    return found
 
 
-def spots(locations: list[types.Location]) -> list[tuple[int, str]]:
+def spots(locations: list[Location]) -> list[tuple[int, str]]:
     """The line, from 1, and the text at each location of the text."""
     lines = TEXT.splitlines()
     ranges = [location.range for location in locations]

@@ -14,6 +14,10 @@ from cnnspec.lsp.diagnostics import diagnostics
 from cnnspec.lsp.documents import Document, Documents
 from cnnspec.lsp.hints import hints
 from cnnspec.lsp.hover import hover
+from cnnspec.lsp.lens import lenses
+from cnnspec.lsp.navigation import definition, references, rename
+from cnnspec.lsp.outline import folds, selections, symbols
+from cnnspec.lsp.tokens import tokens
 
 EVERYTHING = types.Range(types.Position(0, 0), types.Position(100_000, 0))
 
@@ -51,6 +55,14 @@ def ask_everything(documents: Documents, document: Document, offset: int) -> Non
     completion(document, position, snippets=True)
     request = types.CodeActionParams(types.TextDocumentIdentifier(document.uri), here, types.CodeActionContext([]))
     actions(document, request)
+    definition(documents, document, position)
+    references(documents, document, position, True)
+    rename(documents, document, position, "another")
+    symbols(document)
+    folds(document)
+    selections(document, [position])
+    lenses(document)
+    tokens(documents, document)
 
 
 def opened(uri: str, text: str) -> tuple[Documents, Document]:

@@ -1,0 +1,61 @@
+"""Code lenses: the totals over `layers`, and over `expect` what came out against what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lsprotocol import types
+
+from cnnspec.check import figures
+from cnnspec.lsp.documents import Document
+from cnnspec.lsp.figures import short
+from cnnspec.memory import bytes_text
+from cnnspec.shapes import text
+from cnnspec.spec.tree import Mapping
+
+
+def lenses(document: Document) -> list[types.CodeLens]:
+    """The lenses of a spec whose layers fit; none of any other."""
+    known = document.analysis
+    if known.trace is None or known.trace.diagnostics or not known.trace.nodes or not isinstance(known.tree, Mapping):
+        return []
+    titles = {"layers": _totals(document), "expect": ", ".join(_kept(document))}
+    return [
+        types.CodeLens(document.text.range(span), types.Command(title, ""))
+        for key, title in titles.items()
+        if title and (span := known.tree.keys.get(key)) is not None and span.file == document.file
+    ]
+
+
+def _totals(document: Document) -> str:
+    trace = document.analysis.trace
+    assert trace is not None
+    params, macs = sum(node.parameter_count for node in trace.nodes), sum(node.macs for node in trace.nodes)
+    shape = trace.shapes[trace.output]
+    output = f", output {text(shape)}" if shape is not None else ""
+    return f"{len(trace.nodes):,} layers, {params:,} parameters, {short(macs)} MACs an image{output}"
+
+
+def _kept(document: Document) -> Iterator[str]:
+    """Each figure that `expect` names, and how it compares."""
+    trace = document.analysis.trace
+    assert trace is not None
+    if not trace.spec.expect:
+        return
+    found = figures(trace.spec, document.analysis.graph or trace.graph())
+    for name, budget in trace.spec.expect.items():
+        figure = found.get(name)
+        if figure is None:
+            continue
+        if budget.exact is not None:
+            yield f"{name} {_text(name, figure)} {'as expected' if figure == budget.exact else 'not as expected'}"
+        elif isinstance(figure, int):
+            bound = budget.maximum if budget.maximum is not None else budget.minimum
+            share = f", {100 * figure / bound:.0f}% of {_text(name, bound)}" if bound else ""
+            yield f"{name} {_text(name, figure)}{share}"
+
+
+def _text(name: str, figure: int | tuple[int, ...]) -> str:
+    if isinstance(figure, tuple):
+        return text(figure)
+    return bytes_text(figure) if name.endswith("_memory") else f"{figure:,}"

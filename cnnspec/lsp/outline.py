@@ -1,0 +1,126 @@
+"""The outline of a text: symbols, what can be folded, and how a selection grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lsprotocol import types
+
+from cnnspec.diagnostics import Span
+from cnnspec.lsp.cursor import find
+from cnnspec.lsp.documents import Document
+from cnnspec.lsp.figures import Figures, figures
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, plain
+
+Kind = types.SymbolKind
+KINDS = {"vars": Kind.Variable, "blocks": Kind.Module}
+LISTS = ("layers", "body")
+
+
+def symbols(document: Document) -> list[types.DocumentSymbol]:
+    """The sections of a spec, with the variables, blocks and layers in them; none of a text that cannot be read."""
+    known = document.analysis
+    shapes = figures(known.trace) if known.trace is not None else {}
+    return list(_Outline(document, shapes).sections(known.tree)) if known.tree is not None else []
+
+
+class _Outline:
+    def __init__(self, document: Document, shapes: dict[Span, list[Figures]]) -> None:
+        self.document, self.shapes = document, shapes
+
+    def sections(self, tree: Tree) -> Iterator[types.DocumentSymbol]:
+        for key, value, span in self.entries(tree):
+            inside: list[types.DocumentSymbol] = []
+            if key in KINDS:
+                for name, given, at in self.entries(value):
+                    layers = self.layers(given.get("layers")) if isinstance(given, Mapping) else ()
+                    inside.append(self.symbol(name, KINDS[key], at, given, list(layers)))
+            elif key == "layers":
+                inside = list(self.layers(value))
+            yield self.symbol(key, Kind.Namespace, span, value, inside)
+
+    def entries(self, tree: Tree) -> Iterator[tuple[str, Tree, Span]]:
+        """The keys of a mapping that this file gives, with their values and places."""
+        for key, value in tree.values.items() if isinstance(tree, Mapping) else ():
+            span = tree.keys[key] if isinstance(tree, Mapping) else value.span
+            if span.file == self.document.file:
+                yield key, value, span
+
+    def layers(self, tree: Tree | None) -> Iterator[types.DocumentSymbol]:
+        for item in tree.items if isinstance(tree, Items) else ():
+            if item.span.file != self.document.file:
+                continue
+            given = item if isinstance(item, Mapping) else Mapping({}, {}, item.span)
+            word = given.get("type") or given.get("use") or item
+            kind = str(word.value) if isinstance(word, Scalar) else "layers"
+            name = given.get("id")
+            inside = [symbol for key in LISTS for symbol in self.layers(given.get(key))]
+            branches = given.get("branches")
+            for branch in branches.items if isinstance(branches, Items) else ():
+                inside += self.layers(branch)
+            known = self.shapes.get(item.span)
+            detail = f"{kind} {known[0]}" if known else kind
+            title = kind if name is None else str(plain(name))
+            yield self.symbol(title, Kind.Object, item.span, item, inside, detail)
+
+    def symbol(
+        self,
+        name: str,
+        kind: types.SymbolKind,
+        span: Span,
+        value: Tree,
+        inside: list[types.DocumentSymbol],
+        detail: str | None = None,
+    ) -> types.DocumentSymbol:
+        """A symbol at a key or an item; one whose value stands elsewhere, as by an alias, is its key alone."""
+        here = (value.span.file, value.span.line) >= (span.file, span.line) and value.span.file == span.file
+        end = value.span if here else span
+        whole = Span(span.file, span.line, span.column, end.end_line, end.end_column)
+        first = whole if span.end_line == span.line else Span(span.file, span.line, span.column, span.line, span.column)
+        text = self.document.text
+        chosen = text.range(span if span.end_line == span.line else first)
+        return types.DocumentSymbol(name or "''", kind, text.range(whole), chosen, detail, children=inside or None)
+
+
+def folds(document: Document) -> list[types.FoldingRange]:
+    """Every key and item whose value takes more than a line."""
+    tree = document.analysis.tree
+    lines = set(_folds(tree, document.file)) if tree is not None else set()
+    return [types.FoldingRange(start - 1, end - 1) for start, end in sorted(lines)]
+
+
+def _folds(tree: Tree, file: str) -> Iterator[tuple[int, int]]:
+    match tree:
+        case Mapping():
+            for key, value in tree.values.items():
+                start, end = tree.keys[key], value.span
+                if start.file == end.file == file and end.end_line > start.line:
+                    yield start.line, end.end_line
+                yield from _folds(value, file)
+        case Items():
+            for item in tree.items:
+                if item.span.file == file and item.span.end_line > item.span.line:
+                    yield item.span.line, item.span.end_line
+                yield from _folds(item, file)
+
+
+def selections(document: Document, positions: list[types.Position]) -> list[types.SelectionRange]:
+    """For each position the key or value there, and everything around it, one within the other."""
+    return [_selection(document, position) for position in positions]
+
+
+def _selection(document: Document, position: types.Position) -> types.SelectionRange:
+    line, column = document.text.place(position)
+    tree = document.analysis.tree
+    cursor = find(tree, document.file, line, column) if tree is not None else None
+    found = types.SelectionRange(document.text.whole)
+    for span in [*(tree.span for tree in cursor.trees), cursor.span] if cursor is not None else ():
+        range = document.text.range(span)
+        inside = _before(found.range.start, range.start) and _before(range.end, found.range.end)
+        if span.file == document.file and inside and range != found.range:
+            found = types.SelectionRange(range, found)
+    return found
+
+
+def _before(one: types.Position, other: types.Position) -> bool:
+    return (one.line, one.character) <= (other.line, other.character)
