@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,13 +16,18 @@ from cnnspec.graph.passes import remove_train_only
 from cnnspec.kernels.step import Array
 from cnnspec.optim.optimizers import Adam
 from cnnspec.plan import Plan
+from cnnspec.plan.state.parameters import Slot
 from cnnspec.spec import Spec
 from cnnspec.train.diagnose import values
 from cnnspec.train.network import Network
 from cnnspec.train.random_labels import random_labels
 
 LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
-MOST_STEPS = 400
+LARGEST_START = 10  # times the loss of equal scores; deep residual networks begin at four times, and learn
+MOST_STEPS = 400  # with the spec's own optimizer
+MOST_STEPS_OF_ADAM = 4000  # a small network needs many, each of them quick
+PATIENCE = 400  # steps in which the loss has to fall by a hundredth of what may be left
+AWAKENING = 3  # steps after which what starts at zero passes gradients on
 DIFFERENT = 8  # images of a batch
 
 
@@ -51,6 +57,8 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     if model.learned.kind == "mask":
         levels = max(graph.output.shape[0], 2)
         different[...] = np.minimum(np.floor(different[:, :1] * levels), levels - 1) / (levels - 1)
+    if spec.train.loss.reads_input and different.ndim == 4:
+        different[...] = _areas(different)
     which = np.arange(images) % len(different)
     plan.images[...] = different[which]
     classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None
@@ -60,6 +68,12 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     yield _first_loss(model, plan, first, classes)
     yield _gradients(model, plan)
     yield _learned(model, plan, first, seconds)
+
+
+def _areas(images: Array) -> Array:
+    """Images of four areas, each 0 or 1: a network that passes few numbers on can draw them, and no noise."""
+    rows, columns = (np.arange(length) * 2 // length for length in images.shape[-2:])
+    return np.asarray(np.round(images[..., rows[:, None], columns]))
 
 
 def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
@@ -74,28 +88,42 @@ def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) ->
         return Proof(name, True, f"{loss:.4g}")
     origin = f"ln({classes})" if math.isclose(expected, math.log(classes)) else f"that of {classes} equal scores"
     figure = f"{loss:.4f}, {origin} = {expected:.4f}" if loss < 1e4 else f"{loss:.4g}, {origin}"
-    if 0.5 * expected <= loss <= 2 * expected:
+    if 0.5 * expected <= loss <= LARGEST_START * expected:
         return Proof(name, True, figure)
     advice = "the logits start too large: check weight_init, or add batch_norm before the last layer"
     return Proof(name, False, figure, _loudest(model, plan), advice)
 
 
 def _gradients(model: Network, plan: Plan) -> Proof:
-    """Every parameter that is trained gets a finite gradient that is not all zeros."""
-    name, training = "gradients", model.training
+    """Every parameter that is trained gets a finite gradient that is not all zeros.
+
+    Behind weights that start at zero, as those of a branch or of the last layer may, gradients are zero at first: they
+    are looked at again after a few steps.
+    """
+    name, spec, training = "gradients", model.spec, model.training
+    assert spec.train is not None
     assert training is not None
     slots = [slot for slot in model.weights.slots if slot.node.trainable]
     if not slots:
         return Proof(name, False, "no parameter is trained", None, "leave out trainable: false somewhere")
     for slot in slots:
-        gradient = np.stack([shard[slot.start : slot.stop] for shard in training.gradients])
-        if not np.isfinite(gradient).all():
+        if not all(np.isfinite(shard[slot.start : slot.stop]).all() for shard in training.gradients):
             advice = "its gradient overflows: lower the weights, or normalise what it reads"
             return Proof(name, False, f"{slot.key} is not finite", slot.node.name, advice)
-        if not gradient.any():
-            layer, advice = _silencer(model, plan, slot.node)
-            return Proof(name, False, f"{slot.key} is all zeros", layer, advice)
-    return Proof(name, True, f"{len(slots)} arrays, all finite and none zero")
+
+    def silent() -> list[Slot]:
+        return [slot for slot in slots if not any(shard[slot.start : slot.stop].any() for shard in training.gradients)]
+
+    quiet = silent()
+    if not quiet:
+        return Proof(name, True, f"{len(slots)} arrays, all finite and none zero")
+    for _ in range(AWAKENING):
+        plan.step(spec.train.optimizer.learning_rate)
+    still = silent()
+    if still:
+        layer, advice = _silencer(model, plan, still[0].node)
+        return Proof(name, False, f"{still[0].key} is all zeros", layer, advice)
+    return Proof(name, True, f"{len(slots)} arrays, all finite, {len(quiet)} of them zero at the first step only")
 
 
 def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
@@ -106,46 +134,60 @@ def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
     rate = spec.train.optimizer.learning_rate
     least = plan.loss.least(plan.labels, model.graph.output.shape[0], plan.images)
     goal = least + LEARNED * (first - least)
-    loss, steps = _overfit(plan, rate, goal, seconds / 2)
+    loss, steps, _ = _overfit(plan, rate, goal, seconds / 2)
     if not math.isfinite(loss) or loss > 10 * first:
         advice = f"lower the learning rate (it is {rate:g}), or add warm-up"
         return Proof(name, False, f"loss {first:.4g} to {loss:.4g}", _moved(model, most=True), advice)
     if loss <= goal:
         return Proof(name, True, f"loss {first:.4g} to {loss:.4g} in {steps} steps")
-    again, quick, more = _with_adam(model, plan, model.graph, goal, seconds / 2)
+    again, (quick, more, time_is_up) = _with_adam(model, plan, model.graph, goal, seconds / 2)
     figure = f"loss {first:.4g} to {quick:.4g} in {more} steps of adam, to {loss:.4g} in {steps} of its own optimizer"
     if quick <= goal:
         return Proof(name, True, figure)
-    if more < MOST_STEPS and math.isfinite(quick):
+    if time_is_up and math.isfinite(quick):
         return Proof(name, False, figure, None, f"the time was up: give it more, --seconds {4 * seconds:g}")
     dropping = [node for node in model.graph.nodes if getattr(node.layer, "rate", 0) and node.layer.train_only]
     if dropping:
         whole = remove_train_only(model.graph)
-        if _with_adam(model, plan, whole, goal, seconds / 2)[1] <= goal:
+        if _with_adam(model, plan, whole, goal, seconds / 2)[1].loss <= goal:
             most = max(dropping, key=lambda node: float(getattr(node.layer, "rate", 0)))
             return Proof(name, False, figure, most.name, "without its dropout it learns: lower the rate")
     advice = "look for activations that saturate or die, or a missing path; see what `validate` warns of"
     return Proof(name, False, figure, _moved(again, most=False), advice)
 
 
-def _with_adam(model: Network, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Network, float, int]:
-    """Another model that learns the same batch with adam; its last loss and the steps."""
+def _with_adam(model: Network, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Network, Trial]:
+    """Another model that learns the same batch with adam, for as long as its loss falls."""
     assert model.spec.train is not None
     again = Network(dataclasses.replace(model.spec, train=model.spec.train.but(optimizer=Adam())), graph)
     other = again.plan(plan.batch, "train", "float32")
     other.images[...], other.labels[...] = plan.images, plan.labels
-    return again, *_overfit(other, Adam().learning_rate, goal, seconds)
+    return again, _overfit(other, Adam().learning_rate, goal, seconds, MOST_STEPS_OF_ADAM)
 
 
-def _overfit(plan: Plan, rate: float, goal: float, seconds: float) -> tuple[float, int]:
-    """Train on the plan's batch until it is learned, hopeless, or the time is up; the last loss and the steps."""
-    started, loss = time.thread_time(), goal
-    for step in range(1, MOST_STEPS + 1):
+class Trial(NamedTuple):
+    """How the learning of one batch ended: its last loss, the steps, and whether the time was up."""
+
+    loss: float
+    steps: int
+    time_is_up: bool = False
+
+
+def _overfit(plan: Plan, rate: float, goal: float, seconds: float, steps: int = MOST_STEPS) -> Trial:
+    """Train on the plan's batch until it is learned, hopeless, or the time is up."""
+    started, loss, lowest, since = time.thread_time(), goal, math.inf, 0
+    for step in range(1, steps + 1):
         plan.step(rate)
         loss = float(plan.losses.mean())
-        if not goal < loss < 1e6 * goal or time.thread_time() - started > seconds:
-            return loss, step
-    return loss, MOST_STEPS
+        if not goal < loss < 1e6 * goal:
+            return Trial(loss, step)
+        if time.thread_time() - started > seconds:
+            return Trial(loss, step, time_is_up=True)
+        if loss < lowest - 0.01 * goal:
+            lowest, since = loss, step
+        elif step - since >= PATIENCE:
+            return Trial(loss, step)
+    return Trial(loss, steps)
 
 
 def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:

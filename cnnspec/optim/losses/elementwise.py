@@ -142,7 +142,7 @@ class BinaryCrossEntropy(Elementwise):
         """The entropy of the images' pixels, where these are the target; a grey one is neither a yes nor a no."""
         if not self.reads_input or images is None:
             return 0.0
-        portions = np.clip(images, 1e-9, 1 - 1e-9)
+        portions = np.clip(images.astype(np.float64), 1e-9, 1 - 1e-9)
         return float(-(portions * np.log(portions) + (1 - portions) * np.log1p(-portions)).mean())
 
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
