@@ -47,7 +47,7 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.lints import lint
 from cnnspec.optim import TrainSettings
-from cnnspec.plan.memory.forecast import require_training_memory
+from cnnspec.plan.memory.requirement import require_training_memory
 from cnnspec.plugins import keep, recorded
 from cnnspec.ranks import ALONE, Exchange
 from cnnspec.ranks.launch import launched

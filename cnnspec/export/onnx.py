@@ -601,8 +601,8 @@ def _scale_shift(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _silu(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    made.add("Sigmoid", inputs, f"{node.name}.gate")
-    made.add("Mul", [*inputs, f"{node.name}.gate"], node.name)
+    made.add("Sigmoid", inputs, f"{node.name}.sigmoid")
+    made.add("Mul", [*inputs, f"{node.name}.sigmoid"], node.name)
 
 
 def _reshape(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:

@@ -69,13 +69,14 @@ class RandomStream(Protocol):
 
 @dataclass(frozen=True)
 class Reduce:
-    """A barrier of all shards: the first one's `array` becomes the sum over all, in a fixed tree, and its `then` runs.
+    """A sum over all shards, for which each of them waits: the first shard's `array` becomes the sum of all arrays.
 
-    What the other shards read of the sum, `then` writes to `prepare` buffers, which all shards share.
+    The first shard's `after_sum` runs once, when the sum is complete. What the other shards need of it, that step
+    writes to `prepare` buffers, which all shards share.
     """
 
     array: Array
-    then: Step
+    after_sum: Step
 
 
 Program = Sequence[Step | Reduce]

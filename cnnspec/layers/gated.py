@@ -27,22 +27,22 @@ class Gated(Layer):
     row_reads = "elementwise"
 
     @abstractmethod
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-        """Write P(x) to `gate`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
+    def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
+        """Write P(x) to `factor`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return two scratch arrays of x's shape, and in training the slope, which is kept for backward."""
         shape = batch_shape(inputs[0], n)
         kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
-        return {"gate": Buffer(shape), "work": Buffer(shape)} | kept
+        return {"factor": Buffer(shape), "work": Buffer(shape)} | kept
 
     def forward(self, o: Operands) -> Program:
         """y = x P(x)."""
-        x, y, gate, work, slope = o.x, o.y, o.buffers["gate"], o.buffers["work"], o.buffers.get("slope")
+        x, y, factor, work, slope = o.x, o.y, o.buffers["factor"], o.buffers["work"], o.buffers.get("slope")
 
         def step() -> None:
-            self.curve(x, gate, work, slope)
-            np.multiply(x, gate, out=y)
+            self.curve(x, factor, work, slope)
+            np.multiply(x, factor, out=y)
 
         return [step]
 
@@ -55,14 +55,14 @@ class Gated(Layer):
 class Silu(Gated):
     """y = x / (1 + exp(-x)), also called swish. Source: Elfwing et al. (2017), Ramachandran et al. (2017)."""
 
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
         """Write P = sigmoid(x) and the slope P (1 + x (1 - P))."""
-        special_functions.sigmoid(x, gate)
+        special_functions.sigmoid(x, factor)
         if slope is not None:
-            np.subtract(1, gate, out=slope)
+            np.subtract(1, factor, out=slope)
             np.multiply(slope, x, out=slope)
             np.add(slope, 1, out=slope)
-            np.multiply(slope, gate, out=slope)
+            np.multiply(slope, factor, out=slope)
 
 
 SATURATED = 24.0  # sigmoid(2u) of it is 0 or 1 to the last bit of float64
@@ -78,74 +78,74 @@ class Gelu(Gated):
 
     approximate: Annotated[Literal["none", "tanh"], "the exact function, or its approximation by tanh"] = "none"
 
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
         """Write the exact distribution and density, or their approximation, as the spec says."""
-        (_exact if self.approximate == "none" else _approximate)(x, gate, work, slope)
+        (_exact if self.approximate == "none" else _approximate)(x, factor, work, slope)
 
 
-def _exact(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
-    special_functions.normal(x, gate, work if slope is None else slope, work)
+def _exact(x: Array, factor: Array, work: Array, slope: Array | None) -> None:
+    special_functions.normal(x, factor, work if slope is None else slope, work)
     if slope is not None:
         np.multiply(slope, x, out=slope)
-        np.add(slope, gate, out=slope)
+        np.add(slope, factor, out=slope)
 
 
-def _approximate(x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+def _approximate(x: Array, factor: Array, work: Array, slope: Array | None) -> None:
     # (1 + tanh(u)) / 2 is sigmoid(2u), and P' = 2 u' P (1 - P). Beyond SATURATED P is 0 or 1, and x^3 would overflow.
     rate = 2 * sqrt(2 / pi)
-    np.clip(x, -SATURATED, SATURATED, out=gate)
-    np.square(gate, out=work)
+    np.clip(x, -SATURATED, SATURATED, out=factor)
+    np.square(factor, out=work)
     if slope is not None:
         np.multiply(work, rate * 3 * 0.044715, out=slope)
         np.add(slope, rate, out=slope)
-        np.multiply(slope, gate, out=slope)
+        np.multiply(slope, factor, out=slope)
     np.multiply(work, rate * 0.044715, out=work)
     np.add(work, rate, out=work)
-    np.multiply(work, gate, out=gate)
-    special_functions.sigmoid(gate, gate)
+    np.multiply(work, factor, out=factor)
+    special_functions.sigmoid(factor, factor)
     if slope is not None:
-        np.multiply(slope, gate, out=slope)
-        np.subtract(1, gate, out=work)
+        np.multiply(slope, factor, out=slope)
+        np.subtract(1, factor, out=work)
         np.multiply(slope, work, out=slope)
-        np.add(slope, gate, out=slope)
+        np.add(slope, factor, out=slope)
 
 
 @register("hard_swish")
 class HardSwish(Gated):
     """y = x min(max(x / 6 + 1/2, 0), 1). Source: Howard et al. (2019)."""
 
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
         """Write P = min(max(x / 6 + 1/2, 0), 1), whose slope is 1/6 between -3 and 3."""
-        np.multiply(x, 1 / 6, out=gate)
-        np.add(gate, 0.5, out=gate)
-        np.clip(gate, 0, 1, out=gate)
+        np.multiply(x, 1 / 6, out=factor)
+        np.add(factor, 0.5, out=factor)
+        np.clip(factor, 0, 1, out=factor)
         if slope is not None:
             np.absolute(x, out=work)
             np.less(work, 3, out=slope)
             np.multiply(slope, 1 / 6, out=slope)
             np.multiply(slope, x, out=slope)
-            np.add(slope, gate, out=slope)
+            np.add(slope, factor, out=slope)
 
 
 @register("mish")
 class Mish(Gated):
     """y = x tanh(log(1 + exp(x))). Source: Misra (2019)."""
 
-    def curve(self, x: Array, gate: Array, work: Array, slope: Array | None) -> None:
+    def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
         """Write P = n / (n + 2) and P' = 4 e (e + 1) / (n + 2)^2, with e = exp(x) and n = e (e + 2)."""
         np.clip(x, -np.inf, ONE, out=work)
         np.exp(work, out=work)
-        np.add(work, 2, out=gate)
-        np.multiply(gate, work, out=gate)
+        np.add(work, 2, out=factor)
+        np.multiply(factor, work, out=factor)
         if slope is not None:
             np.add(work, 1, out=slope)
             np.multiply(slope, work, out=slope)
-        np.add(gate, 2, out=work)
-        np.divide(gate, work, out=gate)
+        np.add(factor, 2, out=work)
+        np.divide(factor, work, out=factor)
         if slope is not None:
             np.divide(slope, work, out=slope)
             np.divide(slope, work, out=slope)
             np.multiply(slope, 4, out=slope)
             np.clip(x, -np.inf, ONE, out=work)  # where e was clipped P' is not 0, and would not outweigh x
             np.multiply(slope, work, out=slope)
-            np.add(slope, gate, out=slope)
+            np.add(slope, factor, out=slope)

@@ -83,4 +83,4 @@ def bind_single(
 def _run(program: Program) -> None:
     with step_state():
         for item in program:
-            (item.then if isinstance(item, Reduce) else item)()  # the sum over one shard is the shard's own
+            (item.after_sum if isinstance(item, Reduce) else item)()  # the sum over one shard is the shard's own

@@ -49,8 +49,8 @@ def expected(fragment: Json) -> str:
     if kind == "array":
         count = fragment.get("minItems")
         size = f"{count} values" if count is not None and count == fragment.get("maxItems") else "values"
-        member = f", one of them {expected(fragment['contains'])}" if "contains" in fragment else ""
-        return f"a list of {size}, each {expected(fragment['items'])}{member}"
+        contained = f", one of them {expected(fragment['contains'])}" if "contains" in fragment else ""
+        return f"a list of {size}, each {expected(fragment['items'])}{contained}"
     if kind == "string":
         if "pattern" not in fragment:
             return "a text"

@@ -20,7 +20,7 @@ from cnnspec.layers.base import Mode
 from cnnspec.optim import Losses
 from cnnspec.optim.settings import RateFactors
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
-from cnnspec.plan.memory.forecast import require_parameter_memory
+from cnnspec.plan.memory.requirement import require_parameter_memory
 from cnnspec.ranks import ALONE, Exchange
 from cnnspec.shapes import ShapeError
 from cnnspec.spec import Spec

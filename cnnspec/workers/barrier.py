@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Protocol
 
-from cnnspec.workers.memory import shared
+from cnnspec.workers.shared_memory import shared
 
 
 class Semaphore(Protocol):

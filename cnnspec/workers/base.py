@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from cnnspec.workers.barrier import Barrier, Semaphore
-from cnnspec.workers.memory import shared
 from cnnspec.workers.program import Phase, Program, stretches
+from cnnspec.workers.shared_memory import shared
 
 __all__ = ["END", "Semaphore", "State", "Workers"]
 

@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from cnnspec.diagnostics import RunError
 from cnnspec.workers.base import Semaphore, State, Workers
-from cnnspec.workers.memory import shared
 from cnnspec.workers.program import Program
+from cnnspec.workers.shared_memory import shared
 
 LONGEST_REPORT = 4096  # bytes that a pipe takes at once, whole (PIPE_BUF)
 

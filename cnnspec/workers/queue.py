@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from cnnspec.workers.base import Semaphore
-from cnnspec.workers.memory import shared
 from cnnspec.workers.pool import WorkerPool
 from cnnspec.workers.program import Phase, Step
+from cnnspec.workers.shared_memory import shared
 
 FRONT, END, FINISHED = range(3)  # the places of the queue's state
 
@@ -40,8 +40,8 @@ class WorkQueue:
         self._tasks.append(step)
         return len(self._tasks) - 1
 
-    def countdown(self, count: int, then: Step) -> Step:
-        """Return a step that counts one down; in each run, the worker that comes to zero runs `then`."""
+    def countdown(self, count: int, at_zero: Step) -> Step:
+        """Return a step that counts one down; in each run, the worker that comes to zero runs `at_zero`."""
         place = len(self._counts)
         self._counts.append(count)
 
@@ -50,7 +50,7 @@ class WorkQueue:
                 self._left[place] -= 1
                 last = not self._left[place]
             if last:
-                then()
+                at_zero()
 
         return step
 

@@ -140,15 +140,15 @@ class Bench:
         return (place.view(),) if in_place and place is not None else tuple(np.full_like(x, np.nan) for x in inputs)
 
     def run(self, program: Callable[[Shard], Program]) -> None:
-        """Run one program over all shards, meeting at every Reduce."""
+        """Run one program over all shards, adding up at every Reduce."""
         for items in zip(*(program(shard) for shard in self.shards), strict=True):
-            meetings = [item for item in items if isinstance(item, Reduce)]
-            assert len(meetings) in (0, len(items)), "every shard meets at the same place"
-            if meetings:
-                meetings[0].array[...] = sum(meeting.array for meeting in meetings)
-                for meeting in meetings[1:]:
-                    poison(meeting.array)
-                meetings[0].then()
+            reduces = [item for item in items if isinstance(item, Reduce)]
+            assert len(reduces) in (0, len(items)), "every shard adds up at the same place"
+            if reduces:
+                reduces[0].array[...] = sum(reduce.array for reduce in reduces)
+                for reduce in reduces[1:]:
+                    poison(reduce.array)
+                reduces[0].after_sum()
             for item in items:
                 if not isinstance(item, Reduce):
                     item()
@@ -269,4 +269,4 @@ def slopes(bench: Bench, array: Array, places: Array, step: float = 1e-5) -> Arr
 def steps_of(bench: Bench) -> list[Step]:
     """Every step that a plan would run, in order."""
     programs = [bench.prepare, *(p for s in bench.shards for p in (s.forward, s.shared, s.input, s.params))]
-    return [item.then if isinstance(item, Reduce) else item for program in programs for item in program]
+    return [item.after_sum if isinstance(item, Reduce) else item for program in programs for item in program]

@@ -127,7 +127,7 @@ class _Liveness:
         self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
         self.backward = {node.name: 2 * self.end - moment for moment, node in enumerate(graph.nodes)}
         # Gradients of parameters that wait in the work queue may be computed at any moment up to the end of the step.
-        self.until = self.backward | dict.fromkeys(partition.deferred, 2 * self.end)
+        self.backward_end = self.backward | dict.fromkeys(partition.deferred, 2 * self.end)
         self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
         self.lives: list[tuple[int, int]] = []  # of each storage
         self.stages: dict[str, Stage] = {}  # of the nodes that are computed by parts
@@ -196,9 +196,9 @@ class _Liveness:
         for reader in self.graph.consumers(name):
             moments.append(self.forward[reader.name])
             if "x" in reader.layer.retains and reader.name in self.partition.wanted:
-                moments.append(self.until[reader.name])
+                moments.append(self.backward_end[reader.name])
         if name in self.partition.wanted and "y" in self.graph.node(name).layer.retains:
-            moments.append(self.until[name])
+            moments.append(self.backward_end[name])
         return max(moments)
 
     def is_last(self, moment: int, read: Sequence[Key]) -> bool:
@@ -209,7 +209,7 @@ class _Liveness:
     def buffers(self) -> None:
         """The arrays that layers, their parts and the loss ask for."""
         for node in self.graph.nodes:
-            forward, backward, end = self.forward[node.name], self.backward[node.name], self.until[node.name]
+            forward, backward, end = self.forward[node.name], self.backward[node.name], self.backward_end[node.name]
             lives = {
                 "forward": (forward, forward),
                 "kept": (forward, end),
@@ -253,7 +253,7 @@ class _Liveness:
 
     def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
         """The gradient of one value that one reader writes: where that reader's dy or x lies, or apart."""
-        key, last = gradient_key(value, reader, position), self.until[value]
+        key, last = gradient_key(value, reader, position), self.backward_end[value]
         shape = batch_shape(self.graph.node(value).shape, self.n)
         if reader != LOSS:
             layer, above = self.graph.node(reader).layer, self.graph.reads(reader)

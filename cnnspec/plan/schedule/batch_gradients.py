@@ -75,7 +75,7 @@ def row_task(arrays: Arrays, node: Node, rows: slice, after: Sequence[Task], lan
     return Task(
         node.name,
         "params",
-        [item.then if isinstance(item, Reduce) else item for item in (*bound.shared, *bound.params)],
+        [item.after_sum if isinstance(item, Reduce) else item for item in (*bound.shared, *bound.params)],
         lane=lane,
         after=after,
         barrier=lane is not None,

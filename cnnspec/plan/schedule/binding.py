@@ -99,22 +99,22 @@ class _Binder:
         for other in waiting:
             groups.setdefault((self.before[other], other.urgent, other.inline), []).append(other)
         for key, group in groups.items():
-            steps += self.start(key, group, alone=task.lane is None and len(waiting) == 1)
+            steps += self.start(key, group, only=task.lane is None and len(waiting) == 1)
         return steps
 
-    def start(self, key: tuple[tuple[Task, ...], bool, bool], group: list[Task], *, alone: bool) -> Iterable[Step]:
+    def start(self, key: tuple[tuple[Task, ...], bool, bool], group: list[Task], *, only: bool) -> Iterable[Step]:
         """What a task does at its end for a group of others that wait for the same tasks.
 
-        With `alone`, a queued task that one other waits for, that one is run at once.
+        The group is run at once, without the queue, where it is inline, or the `only` task that waits for a queued one.
         """
         before, urgent, inline = key
-        if len(before) == 1 and (alone or inline):
+        if len(before) == 1 and (only or inline):
             return [step for task in group for step in self.run(task)]
         if key not in self.starts:
             if inline:
-                then = in_turn([step for task in group for step in self.run(task)])
+                start = in_turn([step for task in group for step in self.run(task)])
             else:
                 numbers = [self.queue.add(in_turn(self.run(task))) for task in group]
-                then = partial(self.queue.first if urgent else self.queue.last, *numbers)
-            self.starts[key] = then if len(before) == 1 else self.queue.countdown(len(before), then)
+                start = partial(self.queue.first if urgent else self.queue.last, *numbers)
+            self.starts[key] = start if len(before) == 1 else self.queue.countdown(len(before), start)
         return [self.starts[key]]

@@ -20,7 +20,7 @@ from cnnspec.plan.schedule.exchange import GradientExchange
 from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import Stage
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
-from cnnspec.plan.schedule.updates import Gradients, Toucher, Updates
+from cnnspec.plan.schedule.updates import Elements, Gradients, Updates
 from cnnspec.plan.state import AllReduce, Training
 from cnnspec.ranks import Exchange
 
@@ -51,8 +51,8 @@ class Builder:
         self.tasks = TaskGraph()
         self.awaited: tuple[Task, ...] = ()  # by whatever comes next in a lane: the tasks before a barrier
         self.last: dict[int, Task] = {}  # of each lane
-        self.writers: list[Toucher] = []  # of the gradient
-        self.readers: list[Toucher] = []  # of the weights, in the backward pass
+        self.writers: list[Elements] = []  # of the gradient
+        self.readers: list[Elements] = []  # of the weights, in the backward pass
 
     # Programs.
 
@@ -88,7 +88,8 @@ class Builder:
         if check is None:
             check, shards = self._exchange(), 1
         updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers, shards)
-        apart = [name for name in self.preparing if training.has_chunk(name)]  # prepared without waiting for others
+        # What these nodes prepare waits for their own update alone, not for that of their neighbours.
+        apart = [name for name in self.preparing if training.has_large_parameter(name)]
         updated = updates.add_to(self.tasks, gradients, apart)
         for name, steps in self.preparing.items() if gradients == "update" else ():
             after = updates.of_node(self.graph.node(name), updated)
@@ -176,7 +177,7 @@ class Builder:
         if not (node.params and node.trainable):
             self._input(node, bound, arrays)
         elif node.name in self.partition.deferred:
-            early = training.has_chunk(node.name)
+            early = training.has_large_parameter(node.name)
             if not early:
                 self._input(node, bound, arrays)
             reads, writes = arrays[0].params
@@ -309,7 +310,7 @@ class Builder:
                         Task(
                             node.name,
                             kind,
-                            [*add, reduces[0].then],
+                            [*add, reduces[0].after_sum],
                             lane=0,
                             after=[*made, *self.awaited],
                             reads=[array for reads, _ in arrays for array in reads],
@@ -335,7 +336,7 @@ class Builder:
 
 def _steps(program: Program) -> list[Step]:
     """The steps of a program that one shard runs by itself: its sums are the sums over all."""
-    return [item.then if isinstance(item, Reduce) else item for item in program]
+    return [item.after_sum if isinstance(item, Reduce) else item for item in program]
 
 
 def _between_reduces(program: Program) -> Iterator[tuple[list[Step], Reduce | None]]:

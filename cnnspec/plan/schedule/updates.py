@@ -20,7 +20,7 @@ from cnnspec.plan.state import Chunk, Training
 from cnnspec.workers import shared
 
 Gradients = Literal["sum", "accumulate", "update"]  # what a training pass ends with
-Toucher = tuple[int, int, Task]  # from which to which element of the flat arrays a task reads or writes
+Elements = tuple[int, int, Task]  # from where to where in the flat arrays a task reads or writes
 
 
 class Updates:
@@ -32,21 +32,21 @@ class Updates:
         training: Training,
         check: LossCheck,
         checked: Task,
-        writers: Sequence[Toucher],
-        readers: Sequence[Toucher],
+        writers: Sequence[Elements],
+        readers: Sequence[Elements],
         shards: int,
     ) -> None:
         self.arrays, self.training, self.check, self.checked = arrays, training, check, checked
         self.writers, self.readers = writers, readers  # of the gradient, and of the weights in the backward pass
         self.shards = shards  # whose gradients are still to be added
 
-    def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Toucher]:
+    def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Elements]:
         """Add a task for each chunk; nodes `apart` have chunks of their own. Return the tasks that come last."""
         boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
         chunks = [chunk for chunk in self.training.chunks(boundaries, apart) if self._waits_for(chunk, self.writers)]
         clips = gradients == "update" and self.training.clip.norm is not None and bool(chunks)
         squares = shared((len(chunks),), np.float64)
-        made: list[Toucher] = []
+        made: list[Elements] = []
         for index, chunk in enumerate(chunks):
             steps = self._steps(chunk, gradients, squares[index : index + 1] if clips else None)
             after = [*self._waits_for(chunk, self.writers), *self._waits_for(chunk, self.readers), self.checked]
@@ -54,10 +54,10 @@ class Updates:
                 made.append(self._add(tasks, chunk, steps if gradients == "sum" else self.check.guarded(steps), after))
         return self._clipped(tasks, chunks, squares, made) if clips else made
 
-    def of_node(self, node: Node, made: Sequence[Toucher]) -> list[Task]:
+    def of_node(self, node: Node, made: Sequence[Elements]) -> list[Task]:
         """The tasks that change a node's parameters."""
         ranges = self.arrays.weights.ranges(node).values()
-        return [task for start, stop in ranges for task in _touching(made, start, stop)]
+        return [task for start, stop in ranges for task in _tasks_on(made, start, stop)]
 
     def _steps(self, chunk: Chunk, gradients: Gradients, square: Array | None) -> list[Step]:
         training = self.training
@@ -70,8 +70,8 @@ class Updates:
         return steps
 
     def _clipped(
-        self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, made: Sequence[Toucher]
-    ) -> list[Toucher]:
+        self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, made: Sequence[Elements]
+    ) -> list[Elements]:
         """Measure the norm of the whole gradient, then scale and apply every chunk of it."""
         training = self.training
         factor = shared((), training.weights.values.dtype, 1)
@@ -97,17 +97,17 @@ class Updates:
         )
         return self.shards == 1 or any(start <= chunk.start < stop for start, stop in at_once)
 
-    def _add(self, tasks: TaskGraph, chunk: Chunk, steps: Sequence[Step], after: Sequence[Task]) -> Toucher:
+    def _add(self, tasks: TaskGraph, chunk: Chunk, steps: Sequence[Step], after: Sequence[Task]) -> Elements:
         training = self.training
         flat = [training.weights.values, *training.slots.values(), *training.gradients[: self.shards]]
         written = [array[chunk.elements] for array in flat]
         return chunk.start, chunk.stop, tasks.add(Task("update", "update", steps, after, writes=written))
 
     @staticmethod
-    def _waits_for(chunk: Chunk, touchers: Sequence[Toucher]) -> list[Task]:
-        return list(_touching(touchers, chunk.start, chunk.stop))
+    def _waits_for(chunk: Chunk, accesses: Sequence[Elements]) -> list[Task]:
+        return list(_tasks_on(accesses, chunk.start, chunk.stop))
 
 
-def _touching(touchers: Sequence[Toucher], start: int, stop: int) -> Iterator[Task]:
+def _tasks_on(accesses: Sequence[Elements], start: int, stop: int) -> Iterator[Task]:
     """The tasks that touch any of these elements."""
-    yield from dict.fromkeys(task for first, last, task in touchers if first < stop and start < last)
+    yield from dict.fromkeys(task for first, last, task in accesses if first < stop and start < last)

@@ -86,9 +86,9 @@ class Weights:
         self.slots: list[Slot] = []
         self.segments: list[Segment] = []
         end = 0
-        for rule, members in sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or Rule())):
+        for rule, parameters in sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or Rule())):
             start = end
-            for node, name, shape in members:
+            for node, name, shape in parameters:
                 self.slots.append(Slot(node, name, shape, end))
                 end = -(-(end + prod(shape)) // ALIGNMENT) * ALIGNMENT
             if rule is not None:

@@ -142,8 +142,8 @@ class Training:
 
     # What tasks do with some elements.
 
-    def has_chunk(self, node: str) -> bool:
-        """Whether any of a node's parameters is updated apart from its neighbours."""
+    def has_large_parameter(self, node: str) -> bool:
+        """Whether one of a node's parameters is large enough to be updated in chunks of its own."""
         return node in self._large
 
     def chunks(self, boundaries: Iterable[int] = (), apart: Collection[str] = ()) -> Iterator[Chunk]:

@@ -1,4 +1,4 @@
-"""Whether a network and its training fit into memory, said before any of it is allocated."""
+"""An error, before anything is allocated, where a network or its training needs more memory than this machine has."""
 
 from __future__ import annotations
 
