@@ -148,6 +148,10 @@ def _mean_squared_error(settings: Any, y: Tensor, x: Tensor, classes: Tensor) ->
     return pytorch.torch().nn.functional.mse_loss(y, _target(settings, y, x, classes))
 
 
+def _mean_absolute_error(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+    return pytorch.torch().nn.functional.l1_loss(y, _target(settings, y, x, classes))
+
+
 def _huber(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
     return pytorch.torch().nn.functional.huber_loss(y, _target(settings, y, x, classes), delta=settings.delta)
 
@@ -160,6 +164,7 @@ def _binary_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) 
 LOSSES: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {  # the mean loss of a batch
     "binary_cross_entropy": _binary_cross_entropy,
     "huber": _huber,
+    "mean_absolute_error": _mean_absolute_error,
     "mean_squared_error": _mean_squared_error,
     "softmax_cross_entropy": _softmax_cross_entropy,
 }
@@ -323,15 +328,30 @@ class Twin:
         return Result(before, np.array(losses), first, self.params, averages, self.predict())
 
 
+def _before_overflow(found: Result, expected: Result) -> str | None:
+    """What differs before PyTorch's numbers become infinite: the first outputs, and the losses up to that step."""
+    if np.isfinite(expected.outputs_before).all() != np.isfinite(found.outputs_before).all():
+        return "outputs before are finite on one side alone"
+    finite = np.isfinite(expected.losses)
+    steps = len(finite) if finite.all() else int(finite.argmin())
+    if not np.allclose(found.losses[:steps], expected.losses[:steps], rtol=1e-6, atol=0):
+        return f"losses {found.losses[:steps]} for PyTorch's {expected.losses[:steps]}, before it overflows"
+    return None
+
+
 def compared(found: Result, setup: Setup, tolerance: float = 1e-9) -> str | None:
     """What of a result differs from PyTorch's by more than rounding explains, in one line; None where nothing does.
 
     What rounding explains is asked of PyTorch itself, on weights that differ in the twelfth digit. Elements whose
     gradient is rounding alone, such as that of a bias before a normalisation, are left out where the optimizer divides
-    by the gradient's length or takes its sign. So are parameters that the loss does not depend on.
+    by the gradient's length or takes its sign. So are parameters that the loss does not depend on. Of a training whose
+    numbers grow beyond float64 in PyTorch, only what comes before is compared.
     """
     twin, shaken = Twin(setup), Twin(setup, 1e-12)
-    expected, moved = twin.run(), shaken.run()
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected, moved = twin.run(), shaken.run()
+    if not all(np.isfinite(array).all() for arrays in expected.arrays().values() for array in arrays.values()):
+        return _before_overflow(found, expected)
     adaptive = twin.settings.optimizer.type_name not in ("sgd", "momentum", "nesterov")
     for what, arrays in expected.arrays().items():
         largest = max((abs(array).max() for array in arrays.values() if array.size), default=0.0)
