@@ -22,6 +22,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
         *_loss(spec, graph),
         *_metrics(spec),
         *_augmentations(spec),
+        *_averages(spec),
         *_first_filters(spec, graph),
         *_views(spec, graph),
         *over_budget(spec, counted(graph), graph),
@@ -231,6 +232,20 @@ def _first_filters(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
             place, key = node.place, f"{name}_init"
             path = f"{place.path}.{key}"
             yield Diagnostic("invalid-value", "error", message, place.of(key), path, help, related=place.uses)
+
+
+def _averages(spec: Spec) -> Iterator[Diagnostic]:
+    """Two averages of the weights, of which only one can be scored, or one of no epoch."""
+    swa = spec.train.swa if spec.train else None
+    if spec.train is None or swa is None:
+        return
+    place, help = _section(spec, "train"), "leave one of them out"
+    message = "train: expected ema or swa, got both" if spec.train.ema is not None else ""
+    if not message and swa.after >= spec.train.epochs:
+        message = f"swa.after: expected less than the {spec.train.epochs:g} epochs of the training, got {swa.after:g}"
+        help = "begin earlier, or train longer"
+    if message:
+        yield Diagnostic("invalid-value", "error", message, place.of("swa"), "train.swa", help)
 
 
 def _augmentations(spec: Spec) -> Iterator[Diagnostic]:

@@ -183,6 +183,7 @@ KEYS: dict[str, str] = {
     "early_stopping": "early_stop EarlyStopping",
     "checkpoint": "checkpoints snapshot ModelCheckpoint",
     "ema": "model_ema exponential_moving_average",
+    "swa": "stochastic_weight_averaging swa_model AveragedModel",
     "learning_rate": "lr base_lr lr0 learn_rate eta step_size",
     "beta1": "beta_1 momentum1",
     "beta2": "beta_2 momentum2",

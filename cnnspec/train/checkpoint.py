@@ -62,7 +62,7 @@ def write_checkpoint(
     standing = {
         "format": FORMAT,
         "weights": fingerprint(dict(weights.arrays()), {} if training is None else training.averages()),
-        "updates": 0 if training is None else training.updates,
+        "updates": 0 if training is None else training.averaged_states,
     }
     about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)

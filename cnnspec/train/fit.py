@@ -23,6 +23,7 @@ from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.first_filters import learn_first_filters
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, right_answers, right_images
+from cnnspec.train.statistics import measure_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class _Pass:
         seconds = time.perf_counter() - started
         progress, position = self.progress(0.0, before, started), self.position
         last = position.step >= self.most
+        self.collect()
         with self.model.averaged():
             validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, position.images, progress.accuracy)
@@ -195,6 +197,16 @@ class _Pass:
             images_per_second=progress.images_per_second,
             weights=self.model.fingerprint(),
         )
+
+    def collect(self) -> None:
+        """Take the weights into the mean of stochastic weight averaging, at the end of an epoch, or of the training."""
+        training, position, swa = self.model.training, self.position, self.settings.swa
+        over = position.done == self.steps or position.step == self.settings.steps(len(self.data.train))
+        if swa is None or training is None or not over or self.moment(position.done) <= swa.after:
+            return
+        training.collect()
+        with training.averaged():
+            measure_statistics(self.model, self.data.train, self.settings.batch_size)
 
     def test(self) -> Score:
         with self.model.averaged():

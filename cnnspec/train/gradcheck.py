@@ -112,7 +112,7 @@ def _whole(spec: Spec, graph: Graph, images: int) -> Check:
     """The parameters' gradient as one step of plain descent at rate 1 takes it off them, in the plan that trains."""
     assert spec.train is not None
     rule: dict[str, Any] = {"optimizer": Sgd(learning_rate=1.0), "rate_factors": RateFactors()}
-    plain = spec.train.but(**rule, clip=Clip(), accumulate=1, ema=None, lookahead=None)
+    plain = spec.train.but(**rule, clip=Clip(), accumulate=1, ema=None, lookahead=None, swa=None)
     nodes = tuple(
         dataclasses.replace(node, weight_decay=0.0, rate_factor=1.0, period=ALWAYS if node.trainable else NEVER)
         for node in graph.nodes

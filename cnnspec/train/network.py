@@ -73,6 +73,7 @@ class Network:
                 clip=settings.clip,
                 accumulate=settings.accumulate,
                 average=settings.ema,
+                swa=settings.swa is not None,
                 lookahead=settings.lookahead,
             )
         self.pipeline = Pipeline.of(spec.data, spec.input) if spec.data else None

@@ -54,7 +54,9 @@ class Setup:
         """One step that takes the gradient from the weights and does nothing else."""
         nodes = tuple(replace(node, weight_decay=None) for node in self.graph.nodes)
         same = replace(self, graph=replace(self.graph, nodes=nodes), steps=1)
-        return same.with_training(optimizer=Sgd(learning_rate=1.0), clip=Clip(), accumulate=1, ema=None, lookahead=None)
+        return same.with_training(
+            optimizer=Sgd(learning_rate=1.0), clip=Clip(), accumulate=1, ema=None, lookahead=None, swa=None
+        )
 
 
 @dataclass(frozen=True)

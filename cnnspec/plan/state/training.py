@@ -73,12 +73,14 @@ class Training:
         clip: Clip | None = None,
         accumulate: int = 1,
         average: float | None = None,
+        swa: bool = False,
         lookahead: Lookahead | None = None,
     ) -> None:
         self.weights, self.optimizer, self.lookahead = weights, optimizer, lookahead
         self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
         self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
-        given = {"accumulated": accumulate > 1, "average": average is not None, "slow": lookahead is not None}
+        self.swa, self._collected = swa, np.zeros((), np.uint64)  # weights of epochs that the mean is of
+        given = {"accumulated": accumulate > 1, "average": average is not None or swa, "slow": lookahead is not None}
         self._extra = [name for name, is_kept in given.items() if is_kept]
         self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra)}
         self.statistics = np.zeros_like(weights.statistics)
@@ -254,6 +256,18 @@ class Training:
 
     # The averages, and what a checkpoint holds.
 
+    def collect(self) -> None:
+        """Take weights and statistics as they are into the mean of stochastic weight averaging."""
+        self._collected.fill(self._collected.item() + 1)
+        share = np.asarray(1 / self._collected.item(), self.weights.values.dtype)
+        for own, average in self._pairs():
+            _follow(average, own, np.empty_like(average), share)
+
+    @property
+    def averaged_states(self) -> int:
+        """How many states of the weights are in the averages; none are there before the first."""
+        return self._collected.item() if self.swa else self.updates if self.average is not None else 0
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the moving averages, where there are some, in the place of weights and statistics for a while."""
@@ -282,7 +296,7 @@ class Training:
 
     @property
     def _has_averages(self) -> bool:
-        return self.average is not None and self.updates > 0
+        return self.averaged_states > 0
 
     def _pairs(self) -> list[tuple[Array, Array]]:
         trained = slice(0, self.weights.trained)
@@ -300,11 +314,12 @@ class Training:
             for key, array in self.weights.trained_in(flat).items()
             if slot in kept[key]
         }
-        return slots | self.averages() | {f"{UPDATES}{period}": count for period, count in self._counts.items()}
+        counts = {f"{UPDATES}{period}": count for period, count in self._counts.items()}
+        return slots | self.averages() | counts | ({f"{UPDATES}swa": self._collected} if self.swa else {})
 
     def averages(self) -> dict[str, Array]:
-        """The moving averages, as `arrays` names them; none where none are kept."""
-        if self.average is None:
+        """The averages, as `arrays` names them; none where none are kept."""
+        if "average" not in self.slots:
             return {}
         found = self.weights.moving(self.slots["average"], self.statistics)
         return {f"{AVERAGE}{key}": array for key, array in found.items()}
