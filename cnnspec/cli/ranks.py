@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
 
 GRACE = 2.0  # seconds in which the first rank may say what went wrong on all of them
-CURE = "the last checkpoint is whole: go on with --resume"
 
 
 def on_all_ranks(call: Callable[[Exchange], int]) -> int:
@@ -62,8 +61,10 @@ class _Rank:
         if self.exchange is not None and not self.agreed:
             if self.number:
                 time.sleep(GRACE)
-                errors = [line for line in said.getvalue().splitlines() if "error: " in line]
-                self.complain(self.number, errors[-1].split("error: ", 1)[1] if errors else f"ended with {status}")
+                lines = said.getvalue().splitlines()
+                errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
+                helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
+                self.complain(self.number, (errors or [f"ended with status {status}"])[-1], (helps or [None])[-1])
             self.exchange.abort(status)
         return status
 
@@ -78,12 +79,12 @@ class _Rank:
         return int(statuses[0])
 
     def silent(self, rank: int, seconds: float) -> None:
-        self.complain(rank, f"no sign of life for {seconds:g} seconds")
+        self.complain(rank, f"no sign of life for {seconds:g} seconds", "the last checkpoint is whole: use --resume")
 
-    def complain(self, rank: int, message: str) -> None:
+    def complain(self, rank: int, message: str, help: str | None) -> None:
         assert self.exchange is not None
         with redirect_stderr(self.stderr):
-            complain(f"rank {rank} on {self.exchange.hosts[rank]}: {message}", CURE)
+            complain(f"rank {rank} on {self.exchange.hosts[rank]}: {message}", help)
 
 
 def check_batch(exchange: Exchange, batch: int) -> None:

@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.folds or arguments.seeds):
         return on_all_ranks(lambda exchange: _train(arguments, exchange)[0])
     if launched()[1] > 1:
-        complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")
+        if launched()[0] == 0:
+            complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")
         return USAGE
     statuses, paths, rows = [], [], []
     for one in variants(_spec(arguments), arguments):
