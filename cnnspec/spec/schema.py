@@ -14,11 +14,13 @@ from cnnspec import registry
 from cnnspec.data.settings import DataSettings
 from cnnspec.fields import COUNT_PATTERN, Json, fragment, schema_of
 from cnnspec.optim.settings import TrainSettings
+from cnnspec.spec import texts
 from cnnspec.spec.blocks import shipped
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.load import BUDGETS, KEYS, MEASURED, METRICS, SCORED, VERSION
 from cnnspec.spec.words import elsewhere
 
+ID = f"urn:cnnspec:schema:{VERSION}"
 ANNOTATION: Json = {"pattern": "^x-"}
 NAMED_FIGURE = f"^({'|'.join(SCORED)})\\.[A-Za-z0-9_-]+\\.({'|'.join(MEASURED)})$"
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
@@ -30,7 +32,10 @@ TRAINING: Json = {
             {"type": "boolean"},
             {
                 "type": "object",
-                "properties": {"from": _MOMENT, "until": _MOMENT},
+                "properties": {
+                    "from": {**_MOMENT, "description": "when its training begins"},
+                    "until": {**_MOMENT, "description": "when its training ends"},
+                },
                 "additionalProperties": False,
             },
             VARIABLE,
@@ -88,6 +93,7 @@ def schema() -> Json:
     assert set(properties) == set(KEYS)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": ID,
         "title": "cnnspec",
         **_strict(properties),
         "definitions": definitions,
@@ -96,8 +102,17 @@ def schema() -> Json:
 
 def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
     names = {"anyOf": [{"enum": list(properties)}, ANNOTATION]}
-    found: Json = {"type": "object", "properties": properties, "propertyNames": names}
+    told = {name: _told(name, part) for name, part in properties.items()}
+    found: Json = {"type": "object", "properties": told, "propertyNames": names}
     return {**found, "required": list(required)} if required else found
+
+
+def _told(name: str, part: Json) -> Json:
+    """The part of a key with what it means, where nothing says that yet."""
+    if "description" in part or name not in texts.KEYS:
+        return part
+    bare: Json = {"allOf": [part]} if "$ref" in part else part
+    return {**bare, "description": texts.KEYS[name]}
 
 
 def _or_variable(part: Json) -> Json:
@@ -154,7 +169,11 @@ def _choice(kind: str) -> list[Json]:
 def _kind(kind: str) -> Json:
     """A bare name, or a mapping with a type."""
     names = list(registry.table(kind))
-    mapping: Json = {"properties": {"type": {"enum": names}}, "required": ["type"], "allOf": _choice(kind)}
+    mapping: Json = {
+        "properties": {"type": _told("type", {"enum": names})},
+        "required": ["type"],
+        "allOf": _choice(kind),
+    }
     return {
         "type": ["string", "object"],
         "if": {"type": "string"},
@@ -221,7 +240,7 @@ def _layer() -> Json:
     )
     group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, **TRAINING}, ("layers",))
     typed: Json = {
-        "properties": {"type": {"enum": [*names, "residual", "parallel", "split"]}},
+        "properties": {"type": _told("type", {"enum": [*names, "residual", "parallel", "split"]})},
         "required": ["type"],
         "allOf": [*_choice("layer"), *nested],
     }
@@ -254,7 +273,7 @@ def _require() -> Json:
     """Comparisons by figure; a spec with several losses names those of each in its own words."""
     comparison: Json = {"type": "string", "pattern": "^(>=|<=|==|>|<)"}
     names = {"anyOf": [{"enum": list(METRICS)}, {"pattern": NAMED_FIGURE}, ANNOTATION]}
-    properties = dict.fromkeys(METRICS, comparison)
+    properties = {name: {**comparison, "description": texts.metric(name)} for name in METRICS}
     return {"type": "object", "properties": properties, "additionalProperties": comparison, "propertyNames": names}
 
 

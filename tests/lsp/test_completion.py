@@ -120,3 +120,21 @@ def test_over_the_protocol(editor: Editor) -> None:
     assert item.text_edit.new_text == "filters: "
     assert item.text_edit.range.start.character == len("  - {type: conv2d, ")
     editor.shut(uri)
+
+
+def test_every_key_of_the_schema_says_what_it_means() -> None:
+    from cnnspec.lsp.schema import Schema
+
+    schema = Schema()
+    silent, waiting = [], [*schema.whole["definitions"].items(), ("", schema.whole)]
+    while waiting:
+        path, part = waiting.pop()
+        for key, below in part.get("properties", {}).items():
+            told = any(inner.get("description") for inner in schema.parts(below, None))
+            silent += [] if told or "const" in below else [f"{path}.{key}"]
+            waiting.append((f"{path}.{key}", below))
+        for key in ("then", "else", "items", "additionalProperties"):
+            waiting += [(path, part[key])] if isinstance(part.get(key), dict) else []
+        waiting += [(path, inner) for key in ("allOf", "anyOf") for inner in part.get(key, ())]
+    assert silent == []
+    assert schema.whole["$id"] == "urn:cnnspec:schema:1"
