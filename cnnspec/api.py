@@ -1,42 +1,97 @@
-"""The Python interface: `load` a spec, `compile` it into a `Model`, and train, ask, save."""
+"""The Python interface: `compile` a spec into a `Model`, train it, ask it, save it, and `load` it again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnspec.callbacks import Callback, ProgressLine, StopTraining, watched
 from cnnspec.check import checked
 from cnnspec.data import Dataset, open_data
 from cnnspec.diagnostics import RunError
+from cnnspec.graph import Graph
+from cnnspec.graph.overview import overview, overview_html
+from cnnspec.graph.render import render
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import to_public
-from cnnspec.spec import Spec, load
+from cnnspec.plan.state.parameters import fill
+from cnnspec.plugins import check_kept
+from cnnspec.shapes import text
+from cnnspec.spec import Spec, loads
+from cnnspec.spec import load as load_spec
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.target import Target
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.diagnose import values
-from cnnspec.train.fit import fit
+from cnnspec.train.fit import Progress, Splits, fit
+from cnnspec.train.given import Labels, checked_labels, entering, given
 from cnnspec.train.network import Network
+from cnnspec.train.records import read_about
+from cnnspec.train.run import ABOUT, SPEC
 from cnnspec.train.score import Score
 
-__all__ = ["Model", "compile", "load"]
+__all__ = ["Model", "compile", "load", "load_spec"]
 
 
 class Model(Network):
     """A network that trains as its spec says, and that files keep."""
 
-    def fit(self, *, data_dir: Path | None = None, download: bool = False) -> list[dict[str, Any]]:
-        """Train on the spec's data; the metrics of every epoch. The moving averages, if any, become the network.
+    def fit(
+        self,
+        x: Array | None = None,
+        y: Labels | None = None,
+        *,
+        validation: tuple[Array, Labels | None] | float | None = None,
+        epochs: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool | None = None,
+        data_dir: Path | None = None,
+        download: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Train as the spec says, and return a row of metrics for each epoch.
 
-        RunError where the spec has no data or train section or the loss stops being a number, DataError where the data
-        cannot be read.
+        Without `x` the spec's own data is read, from `data_dir` if that is given. With `x` and `y` these arrays are
+        trained on: images (n, c, h, w) as `predict` takes them, and labels as the loss compares them: classes (n,),
+        numbers (n, k), maps (n, h, w), or a mapping from names to labels where there are several losses. `validation`
+        is a share of them that is set apart, such as 0.1, or images and labels of its own. `epochs` changes the
+        spec's. A further call trains on from the weights that are there. The moving averages, if any, become the
+        network. `progress` shows a line; by default where standard error is a terminal or a notebook's cell.
+
+        RunError where the spec has no train section, or no data and none is given, and where the loss stops being a
+        number; DataError where the data cannot be read; ValueError, with the cure, for arrays that do not fit.
         """
+        if self.spec.train is None:
+            raise RunError("the spec has no train section", "add train: {epochs: 10}")
+        if epochs is not None:
+            self.spec = replace(self.spec, train=self.spec.train.but(epochs=epochs))
+        watchers = list(callbacks)
+        if watched() if progress is None else progress:
+            assert self.spec.train is not None
+            watchers.append(ProgressLine(self.spec.train.epochs))
+        return self._train(self._splits(x, y, validation, data_dir, download), watchers)
+
+    def _splits(
+        self,
+        x: Array | None,
+        y: Labels | None,
+        validation: tuple[Array, Labels | None] | float | None,
+        data_dir: Path | None,
+        download: bool,
+    ) -> Splits:
+        if x is not None:
+            return given(self, x, y, validation)
+        if y is not None or validation is not None:
+            raise ValueError("expected images x beside y and validation; without x the spec's own data is read")
         if self.spec.data is None:
-            raise RunError("the spec has no data section", "add data: {source: digits}")
-        data = open_data(
+            raise RunError("the spec has no data section", "add data: {source: digits}, or give arrays: fit(x, y)")
+        return open_data(
             self.spec.data,
             seed=self.spec.seed,
             data_dir=data_dir,
@@ -45,7 +100,22 @@ class Model(Network):
             input=self.spec.input,
             output=self.graph.output.shape,
         )
-        rows = [epoch.metrics() for epoch in fit(self, data)]
+
+    def _train(self, data: Splits, watchers: Sequence[Callback]) -> list[dict[str, Any]]:
+        def watch(progress: Progress) -> None:
+            for watcher in watchers:
+                watcher.on_step(progress)
+
+        rows: list[dict[str, Any]] = []
+        try:
+            with suppress(StopTraining):
+                for epoch in fit(self, data, watch=watch if watchers else None):
+                    rows.append(epoch.metrics())
+                    for watcher in watchers:
+                        watcher.on_epoch(rows[-1])
+        finally:
+            for watcher in watchers:
+                watcher.on_end(rows)
         if self.training is not None:
             self.training.settle()
         return rows
@@ -62,13 +132,13 @@ class Model(Network):
         images = self._entering(images)
         return self.outputs_by_name(images) if self.output_names else self.outputs(images)
 
-    def evaluate(self, images: Array, labels: Array) -> Score:
-        """Score the network on images as `predict` takes them, with their labels (class numbers, or what it learns)."""
-        images, labels = self._entering(images), np.asarray(labels)
-        expected = (len(images), *self.learned.label_shape(self.graph.output.shape))
-        if self.learned.kind != "input" and labels.shape != expected:
-            raise ValueError(f"expected labels of shape {expected}, got {labels.shape}")
-        return self.score(Dataset(images, labels))
+    def evaluate(self, x: Array, y: Labels | None = None) -> Score:
+        """Score the network on images as `predict` takes them, with their labels as `fit` takes them.
+
+        ValueError with the cure for arrays that do not fit.
+        """
+        images = entering(self, x)
+        return self.score(Dataset(images, checked_labels(self, len(images), y)))
 
     def activations(self, images: Array, layer: str) -> Array:
         """A layer's values (n, c, h, w) or (n, features) for images as `predict` takes them, as inference has them.
@@ -92,10 +162,34 @@ class Model(Network):
         images = np.asarray(images)
         return self.pipeline.images(images) if self.pipeline else images
 
+    def summary(self) -> str:
+        """Return a table of the layers with their outputs, parameters and multiply-accumulates, and the totals."""
+        return overview(self.graph)
+
+    def __repr__(self) -> str:
+        shapes = f"{text(self.graph.input_shape)} -> {text(self.graph.output.shape)}"
+        return f"<Model {self.spec.name}: {shapes}, {self.graph.parameter_count:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        return overview_html(self.graph)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy what the network is and has learned; workers and plans are made anew when asked for."""
+        arrays = {name: array.copy() for name, array in self.weights.arrays()}
+        training: tuple[int, dict[str, Array]] = (0, {})
+        if self.training is not None:
+            slots = {name: array.copy() for name, array in self.training.arrays().items()}
+            training = int(self.training.clock), slots
+        return _unpickled, (self.spec, self.graph, self.threads, arrays, training, self.pipeline, self.target)
+
     def save(self, path: str | Path) -> None:
-        """Write the weights to an .npz file, with what training found of its images."""
+        """Write the network to an .npz file: its spec, its weights, and what training found of its images.
+
+        `cnnspec.load` reads it. RunError where the file cannot be written.
+        """
         found = self.pipeline.record() if self.pipeline else {}
-        write_checkpoint(Path(path), self.weights, None, {"target": self.target.record(), **found})
+        said = {"target": self.target.record(), "network": render(self.spec, self.graph), **found}
+        write_checkpoint(Path(path), self.weights, None, said)
 
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
@@ -110,7 +204,7 @@ class Model(Network):
 
 
 def compile(
-    spec: Spec | str | Path,
+    spec: Spec | str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
     threads: int | None = None,
@@ -118,9 +212,75 @@ def compile(
 ) -> Model:
     """Read a spec, check all that `validate` checks, and make a model with fresh weights.
 
-    `plugins` are files that register layers and the like; those that the spec names run too. SpecError with every
-    finding, each with its place; PluginError where one of `plugins` cannot be used.
+    `spec` is the path of a file, the text of a spec (which has a line break in it), a mapping with what a spec says,
+    or what `load_spec` gave. `overrides` are PATH=VALUE, as `--set` takes them. `plugins` are files that register
+    layers and the like; those that the spec names run too.
+
+    SpecError with every finding, each with its place; OSError where the file cannot be read; PluginError where one of
+    `plugins` cannot be used.
     """
-    if not isinstance(spec, Spec):
-        spec = load(spec, overrides, plugins=plugins, allow_plugins=True)
+    if isinstance(spec, Mapping):
+        spec = json.dumps(spec, default=_plain) + "\n"  # JSON is YAML, and a mapping says no more than it can
+    if isinstance(spec, str) and "\n" in spec:
+        spec = loads(spec, "<text>", overrides, plugins=plugins, allow_plugins=True)
+    elif not isinstance(spec, Spec):
+        spec = load_spec(spec, overrides, plugins=plugins, allow_plugins=True)
     return Model(spec, checked(spec), threads=threads)
+
+
+def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = None) -> Model:
+    """Read a trained network: a run directory, one checkpoint in it, or a file that `Model.save` wrote.
+
+    `checkpoint` is `last` or `best`, of a run directory. What of a run was changed since is warned of. RunError where
+    there is no such run or file, or where it is damaged; SpecError where its spec is wrong.
+    """
+    path = Path(path)
+    directory, file = (path, path / f"{checkpoint}.npz") if path.is_dir() else (path.parent, path)
+    stored = directory / SPEC
+    if path.is_dir() and not stored.is_file():
+        raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
+    if path.is_dir() or (stored.is_file() and "network" not in read_checkpoint(file).progress):
+        about = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
+        for note in check_kept(directory, about):
+            warnings.warn(note, stacklevel=2)
+        model = compile(load_spec(stored, allow_plugins=True), threads=threads)
+        model.load(file)
+        if model.pipeline is not None:
+            model.pipeline = model.pipeline.restored(about, directory / ABOUT)
+        return model
+    said = read_checkpoint(file).progress.get("network")
+    if said is None:
+        raise RunError(f"{file} does not say which network it is of", "compile its spec, then model.load(path)")
+    model = compile(said, threads=threads)
+    model.load(file)
+    return model
+
+
+def _unpickled(
+    spec: Spec,
+    graph: Graph,
+    threads: int,
+    arrays: Mapping[str, Array],
+    training: tuple[int, Mapping[str, Array]],
+    pipeline: Any,
+    target: Target,
+) -> Model:
+    """Make a model anew from what `Model.__reduce__` has kept."""
+    model = Model(spec, graph, threads=threads)
+    model.adopt(target)
+    model.pipeline = pipeline
+    model.weights.load(arrays)
+    if model.training is not None:
+        clock, slots = training
+        fill(model.training.arrays(), slots)
+        model.training.clock[...] = clock
+    return model
+
+
+def _plain(value: object) -> Any:
+    """A value of NumPy's, or a path, as JSON has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a spec has no {type(value).__name__}: give numbers, texts, lists and mappings")

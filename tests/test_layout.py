@@ -32,7 +32,9 @@ RANKS = (
     ("train",),
     ("report", "export"),
     ("compare",),
+    ("callbacks",),
     ("api",),
+    ("sklearn",),
     ("lsp",),
     ("cli",),
 )

@@ -120,14 +120,14 @@ def test_python_takes_it_too(folder: Path) -> None:
     for model in (
         cnnspec.compile("net.yaml", plugins=["layers/own.py"], threads=1),
         cnnspec.compile("naming.yaml", threads=1),
-        cnnspec.compile(cnnspec.load("naming.yaml", plugins=["layers/own.py"]), threads=1),
-        cnnspec.compile(cnnspec.load("naming.yaml", allow_plugins=True), threads=1),
+        cnnspec.compile(cnnspec.load_spec("naming.yaml", plugins=["layers/own.py"]), threads=1),
+        cnnspec.compile(cnnspec.load_spec("naming.yaml", allow_plugins=True), threads=1),
     ):
         assert model.fit()[-1]["test.accuracy"] > 0.8
     with pytest.raises(SpecError, match=r"layers/own\.py was not run"):
-        cnnspec.load("naming.yaml")
+        cnnspec.load_spec("naming.yaml")
     with pytest.raises(SpecError, match="unknown layer 'layer_scale'"):
-        cnnspec.load("net.yaml")
+        cnnspec.load_spec("net.yaml")
 
 
 def test_pages_schema_and_suggestions_know_it(folder: Path, capsys: Captured) -> None:
@@ -399,7 +399,7 @@ def test_plugin_errors_are_raised_to_programs(tmp_path: Path) -> None:
 
 
 def test_a_class_of_the_running_program_is_known(tmp_path: Path) -> None:
-    program = RELU_LIKE.format("own") + f"import cnnspec\nprint(len(cnnspec.load('{tmp_path}/net.yaml').layers))\n"
+    program = RELU_LIKE.format("own") + f"import cnnspec\nprint(len(cnnspec.load_spec('{tmp_path}/net.yaml').layers))\n"
     (tmp_path / "net.yaml").write_text(TINY.format("own"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program * 2], env=environment, capture_output=True, text=True)

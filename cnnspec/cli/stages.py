@@ -17,7 +17,7 @@ from cnnspec.check import checked
 from cnnspec.data.open import root_of
 from cnnspec.data.published import Published
 from cnnspec.diagnostics import DataError, SpecError
-from cnnspec.diagnostics.formats.text import first_line
+from cnnspec.diagnostics.record import first_line
 from cnnspec.graph import Graph
 from cnnspec.lints import lint
 from cnnspec.spec import Spec

@@ -19,7 +19,7 @@ from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.revision import spec_at
 from cnnspec.cli.stages import Limits, Stage, stages
 from cnnspec.diagnostics import RunError, SettingsError, SpecError, printable
-from cnnspec.diagnostics.formats.text import first_line
+from cnnspec.diagnostics.record import first_line
 from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import difference, settings_difference
 from cnnspec.spec import Spec, load

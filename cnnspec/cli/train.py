@@ -41,7 +41,7 @@ from cnnspec.cli.trained import (
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
-from cnnspec.diagnostics.formats.text import first_line
+from cnnspec.diagnostics.record import first_line
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render

@@ -60,6 +60,13 @@ class Diagnostic:
         object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
 
+def first_line(diagnostic: Diagnostic) -> str:
+    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
+    span = diagnostic.span
+    head = f"{printable(span.file)}:{span.line}:{span.column}"
+    return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+
+
 def printable(text: str) -> str:
     """A text on one line and without control characters: what a file says must not steer terminals and CI logs."""
     if text.isprintable():
@@ -68,11 +75,15 @@ def printable(text: str) -> str:
 
 
 class SpecError(Exception):
-    """The spec is wrong; carries every finding of the stage that stopped, sorted by place."""
+    """The spec is wrong; carries every finding of the stage that stopped, sorted by place, and prints them."""
 
     def __init__(self, diagnostics: list[Diagnostic] | tuple[Diagnostic, ...]) -> None:
         self.diagnostics = tuple(sorted(diagnostics, key=lambda d: d.span))
-        super().__init__("\n".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+        helps = ("" if d.help is None else f"\nhelp: {d.help}" for d in self.diagnostics)
+        super().__init__("\n".join(first_line(d) + help for d, help in zip(self.diagnostics, helps, strict=True)))
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Diagnostic, ...]]]:
+        return SpecError, (self.diagnostics,)
 
 
 class DataError(Exception):

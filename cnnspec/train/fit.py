@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from sys import intern
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from cnnspec.data import Data, Order
+from cnnspec.data import Dataset, Order, Pipeline
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Plan, images_of_ranks
-from cnnspec.target import KINDS
+from cnnspec.target import KINDS, Target
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.first_filters import learn_first_filters
 from cnnspec.train.network import Network
@@ -95,9 +95,36 @@ class Epoch:
 Watcher = Callable[[Progress], None]
 
 
+class Splits(Protocol):
+    """What a network is trained and scored on: `Data` of a source, or arrays that somebody gives.
+
+    Where there is no pipeline, images are numbers that enter as they are.
+    """
+
+    @property
+    def train(self) -> Dataset:
+        """Images that it learns from."""
+
+    @property
+    def validation(self) -> Dataset | None:
+        """Images that are scored behind every epoch."""
+
+    @property
+    def test(self) -> Dataset | None:
+        """Images that are scored at the end."""
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """How the images were made."""
+
+    @property
+    def target(self) -> Target:
+        """What their labels are."""
+
+
 def fit(
     model: Network,
-    data: Data,
+    data: Splits,
     *,
     watch: Watcher | None = None,
     start: Position | None = None,
@@ -116,7 +143,8 @@ def fit(
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
     model.adopt(data.target)
-    model.pipeline = data.pipeline
+    if data.pipeline is not None:
+        model.pipeline = data.pipeline
     balanced = model.spec.data is not None and model.spec.data.train.sampling == "balanced"
     if balanced and data.target.kind != "class":
         raise RunError(
@@ -149,7 +177,7 @@ class _Pass:
     def __init__(
         self,
         model: Network,
-        data: Data,
+        data: Splits,
         order: Order,
         position: Position,
         watch: Watcher | None,
@@ -208,24 +236,24 @@ class _Pass:
         with training.averaged():
             measure_statistics(self.model, self.data.train, self.settings.batch_size)
 
-    def test(self) -> Score:
+    def test(self) -> Score | None:
         with self.model.averaged():
-            return self.model.score(self.data.test)
+            return self.model.score(self.data.test) if self.data.test is not None else None
 
     def batches(self) -> Batches:
-        ranks = self.model.exchange
-        assert self.model.spec.data is not None
+        ranks, settings = self.model.exchange, self.model.spec.data
         return Batches(
             dataset=self.data.train,
             order=self.order,
-            augmentations=self.model.spec.data.augment,
+            augmentations=() if settings is None else settings.augment,
             outputs=self.model.graph.output.shape[0] if self.model.mixes_labels else None,
             own=lambda count: images_of_ranks(count, ranks.size)[ranks.rank],
         )
 
     def step(self, batch: Batch, fallen: float) -> float:
         """One step; the mean loss of its images."""
-        position, plan = self.position, self.model.plan(batch.count, "train")
+        position = self.position
+        plan = self.model.plan(batch.count, "train", self.model.kind_of(batch.images))
         plan.images[...] = batch.images
         if plan.labels.ndim == batch.targets.ndim:
             plan.labels[...] = self.model.target.scaled(batch.targets)

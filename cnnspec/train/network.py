@@ -235,11 +235,15 @@ class Network:
     def _loaded(self, images: Pixels, parts: Sequence[slice]) -> Iterator[tuple[Plan, slice]]:
         """Inference plans with one part of the images after another in them, and which part it is."""
         self._check(images)
-        kind = "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
+        kind = self.kind_of(images)
         for part in parts:
             plan = self.plan(part.stop - part.start, "infer", kind)
             plan.images[...] = images[part]
             yield plan, part
+
+    def kind_of(self, images: Pixels) -> str:
+        """The type in which a plan takes images: bytes as they are, all other numbers as the weights' type."""
+        return "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
 
     def _check(self, images: Pixels) -> None:
         if images.shape[1:] != self.graph.input_shape:

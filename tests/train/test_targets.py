@@ -245,7 +245,7 @@ def test_labels_that_are_not_what_the_target_says(tmp_path: Path, target: str, l
     np.savez(tmp_path / "train.npz", x=np.zeros((4, 8, 8), np.uint8), y=np.array(labels))
     source = {"type": "npz", "target": target, "held_out": 0.25}
     path = spec_file(tmp_path, source, 2, "mean_squared_error", data={"source": source, "root": str(tmp_path)})
-    settings = cnnspec.load(path).data
+    settings = cnnspec.load_spec(path).data
     assert settings is not None
     with pytest.raises(DataError) as caught:
         open_data(settings, seed=0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from cnnspec.diagnostics.formats.text import first_line
-from cnnspec.diagnostics.record import Diagnostic, printable
+from cnnspec.diagnostics.record import Diagnostic, first_line, printable
 
 
 def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from cnnspec.diagnostics.record import Diagnostic, Span, printable
+from cnnspec.diagnostics.record import Diagnostic, Span, first_line, printable
 from cnnspec.diagnostics.source import source_lines
 
 WIDEST = 160  # characters of a source line that are shown
@@ -21,13 +21,6 @@ def concise(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 def full(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     """Each finding with its source line, and a summary."""
     return "\n\n".join([*(explained(diagnostic) for diagnostic in diagnostics), summary(diagnostics, files)])
-
-
-def first_line(diagnostic: Diagnostic) -> str:
-    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
-    span = diagnostic.span
-    head = f"{printable(span.file)}:{span.line}:{span.column}"
-    return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
 def explained(diagnostic: Diagnostic, colour: bool = False) -> str:

@@ -1,0 +1,111 @@
+"""A spec as a classifier of scikit-learn's kind, for its pipelines, searches and cross-validation (extra `sklearn`)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from cnnspec.api import Model, compile
+from cnnspec.diagnostics import RunError
+from cnnspec.kernels.step import Array
+
+if TYPE_CHECKING:
+    Base: Any = object
+else:
+    try:
+        _base = importlib.import_module("sklearn.base")
+    except ImportError as error:
+        raise ImportError("scikit-learn is not installed: python -m pip install 'cnnspec[sklearn]'") from error
+
+    class Base(_base.ClassifierMixin, _base.BaseEstimator):
+        """What scikit-learn asks of a classifier."""
+
+
+DEFAULT = {
+    "layers": ["flatten", {"type": "dense", "units": 32}, "relu", {"id": "outputs", "type": "dense", "units": 0}],
+    "train": {"epochs": 100, "batch_size": 32, "optimizer": {"type": "adam", "learning_rate": 0.01}},
+}
+
+
+class CnnClassifier(Base):
+    """A network that is fitted to samples (n, c, h, w) or (n, features) and classes (n,) of any kind.
+
+    `spec` is what `cnnspec.compile` takes: its last layer gives one output a class. Without one, features are scaled
+    to a mean of 0 and a deviation of 1, and a dense network of 32 units learns them. `epochs` and `seed` change the
+    spec's. Vectors become the network's input shape, row by row. A network with a data section takes pixels, as
+    `Model.predict` does. ValueError for samples that do not fit, SpecError for a wrong spec.
+    """
+
+    def __init__(
+        self,
+        spec: str | Path | Mapping[str, Any] | None = None,
+        *,
+        epochs: float | None = None,
+        seed: int | None = None,
+        threads: int | None = 1,
+    ) -> None:
+        self.spec, self.epochs, self.seed, self.threads = spec, epochs, seed, threads
+
+    def fit(self, X: Array, y: Array) -> Self:  # noqa: N803  # scikit-learn's names
+        """Train a network with fresh weights on samples and their classes, and return the classifier."""
+        validation: Any = importlib.import_module("sklearn.utils.validation")
+        multiclass: Any = importlib.import_module("sklearn.utils.multiclass")
+        X, y = validation.validate_data(self, X, y, allow_nd=True, ensure_min_samples=2)
+        multiclass.check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("expected samples of two classes or more, got one class")
+        self.model_ = self._network(X)
+        self.mean_, self.deviation_ = np.float64(0), np.float64(1)
+        if self.spec is None:
+            self.mean_, self.deviation_ = X.mean(axis=0), X.std(axis=0)
+            self.deviation_ = np.where(self.deviation_ > 0, self.deviation_, 1.0)
+        outputs = self.model_.graph.output.shape
+        if outputs != (len(self.classes_),) and (outputs, len(self.classes_)) != ((1,), 2):
+            raise ValueError(f"expected one output for each of {len(self.classes_)} classes, got {outputs}")
+        self.history_ = self.model_.fit(self._entering(X), labels, progress=False)
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def _network(self, X: Array) -> Model:  # noqa: N803
+        spec: Any = self.spec
+        if spec is None:
+            *layers, last = DEFAULT["layers"]
+            shape = X.shape[1:] if X.ndim == 4 else (1, 1, int(np.prod(X.shape[1:])))
+            sized = [*layers, {**last, "units": len(self.classes_)}]
+            spec = {"cnnspec": 1, "name": "classifier", "input": shape, **DEFAULT, "layers": sized}
+        changes = [] if self.epochs is None else [f"train.epochs={self.epochs}"]
+        changes += [] if self.seed is None else [f"seed={self.seed}"]
+        model = compile(spec, changes, threads=self.threads)
+        if model.spec.train is None:
+            raise RunError("the spec has no train section", "add train: {epochs: 10}")
+        return model
+
+    def _entering(self, X: Array) -> Array:  # noqa: N803
+        if self.spec is None:
+            X = (X - self.mean_) / self.deviation_
+        shape = self.model_.graph.input_shape
+        if X.ndim == 2 and X.shape[1] == int(np.prod(shape)):
+            X = X.reshape(len(X), *shape)
+        return X if self.model_.pipeline is not None else X.astype(np.float32)
+
+    def predict_proba(self, X: Array) -> Array:  # noqa: N803
+        """Return the probability of each class, in the order of `classes_`, for each sample (n, classes)."""
+        validation: Any = importlib.import_module("sklearn.utils.validation")
+        validation.check_is_fitted(self)
+        X = validation.validate_data(self, X, reset=False, allow_nd=True)
+        outputs = self.model_.predict(self._entering(X)).astype(np.float64)
+        loss = self.model_.loss
+        assert loss is not None
+        chances = loss.probabilities(outputs)
+        if chances.shape[1] == 1:
+            chances = np.concatenate([1 - chances, chances], axis=1)
+        return np.asarray(chances / chances.sum(axis=1, keepdims=True))
+
+    def predict(self, X: Array) -> Array:  # noqa: N803
+        """Return the likeliest class of each sample (n,)."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
