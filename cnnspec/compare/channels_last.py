@@ -45,9 +45,6 @@ class Framework(Protocol):
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
         """1 / (1 - rate) at random places, 0 at a share `rate` of them."""
 
-    def batch_size(self, x: Tensor) -> int:
-        """Count the images of a batch."""
-
 
 @dataclass(frozen=True)
 class Call:
@@ -252,7 +249,7 @@ def _batch_norm(call: Call) -> Tensor:
     if call.training:
         momentum = layer.momentum
         batch = array.mean(x, axis=axes), array.var(x, axis=axes)
-        count = call.framework.batch_size(x) * int(np.prod(x.shape[1:-1], dtype=int))
+        count = int(x.shape[0]) * int(np.prod(x.shape[1:-1], dtype=int))
         call.state["running_mean"] = momentum * mean + (1 - momentum) * batch[0]
         call.state["running_variance"] = momentum * variance + (1 - momentum) * (count / max(count - 1, 1)) * batch[1]
         mean, variance = batch
@@ -371,7 +368,7 @@ def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
     def function(call: Call) -> Tensor:
         if not call.training:
             return call.x
-        shape = (call.framework.batch_size(call.x), *call.x.shape[1:])
+        shape = (int(call.x.shape[0]), *call.x.shape[1:])
         return call.x * call.framework.keep(mask(shape), call.layer.rate)
 
     return function

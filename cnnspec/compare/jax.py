@@ -63,10 +63,6 @@ class Jax:
         self.key, own = self.jax.random.split(self.key)
         return self.jax.random.bernoulli(own, 1 - rate, shape) / (1 - rate)
 
-    def batch_size(self, x: Tensor) -> int:
-        """JAX compiles for one size, so it is always known."""
-        return int(x.shape[0])
-
 
 def programs(
     graph: Graph,

@@ -63,10 +63,6 @@ class Keras:
         """Draw the places from TensorFlow's own generator."""
         return self.tensorflow.cast(self.tensorflow.random.uniform(shape) >= rate, "float32") / (1 - rate)
 
-    def batch_size(self, x: Tensor) -> int:
-        """Count the images of the batch, which has one size."""
-        return int(x.shape[0])
-
 
 def programs(
     graph: Graph,
