@@ -53,7 +53,7 @@ def clear(arrays: Iterable[Array]) -> list[Step]:
 
 
 def accumulate(total: Array, term: Array) -> Step:
-    """total += term."""
+    """Return the step that adds an array to another: total += term."""
     return partial(np.add, total, term, total)
 
 

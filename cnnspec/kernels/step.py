@@ -55,7 +55,7 @@ class InTurn:
     steps: tuple[Step, ...]
 
     def __call__(self) -> None:
-        """Run all steps."""
+        """Run all steps in their order."""
         for step in self.steps:
             step()
 

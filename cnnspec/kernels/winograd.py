@@ -74,17 +74,17 @@ class Filtering:
 
     @cached_property
     def of_filter(self) -> Array:
-        """G (positions, taps)."""
+        """The matrix G (positions, taps) that transforms a filter along one axis."""
         return self._evaluation(self.taps)
 
     @cached_property
     def of_input(self) -> Array:
-        """B^T (positions, positions)."""
+        """The matrix B^T (positions, positions) that transforms a piece of the input along one axis."""
         return np.linalg.inv(self._evaluation(self.positions)).T
 
     @cached_property
     def of_output(self) -> Array:
-        """A (positions, rows)."""
+        """The matrix A (positions, rows) that brings products back to rows of the output along one axis."""
         return self._evaluation(self.rows)
 
     def count(self, problem: Problem) -> int:

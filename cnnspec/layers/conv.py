@@ -1,4 +1,4 @@
-"""Convolution."""
+"""Convolution in two dimensions, whose kernel is chosen by its price."""
 
 from __future__ import annotations
 

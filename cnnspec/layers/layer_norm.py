@@ -78,7 +78,7 @@ class RmsNorm(Layer):
     in_place = True
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """Return weight (c,)."""
+        """Return weight (c,), what each channel is scaled by."""
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:

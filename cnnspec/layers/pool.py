@@ -204,7 +204,7 @@ class GlobalAvgPool2d(Layer):
     covers_map = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """Return (c,)."""
+        """Return (c,), one number for each channel."""
         return expect_map(inputs[0], self.type_name)[:1]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
@@ -241,7 +241,7 @@ class GlobalMaxPool2d(Layer):
     selects_maximum: ClassVar[bool] = True
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """Return (c,)."""
+        """Return (c,), one number for each channel."""
         return expect_map(inputs[0], self.type_name)[:1]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:

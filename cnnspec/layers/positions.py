@@ -35,7 +35,7 @@ class Positions(Layer):
         return {"weight": Parameter(inputs[0], self.weight_init)}
 
     def forward(self, o: Operands) -> Program:
-        """Bind the sum."""
+        """Bind y = x + the positions, the same for every image."""
         weight = o.params["weight"]
         laid = weight.transpose(1, 0, 2) if weight.ndim == 3 else weight
         return [partial(np.add, o.x, laid[..., None], o.y)]

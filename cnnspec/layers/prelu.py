@@ -26,7 +26,7 @@ class Prelu(Layer):
     retains = frozenset({"x"})
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
-        """Return weight (c,)."""
+        """Return weight (c,), the slope of each channel."""
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:

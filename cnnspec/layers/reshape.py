@@ -47,7 +47,7 @@ class Flatten(Rearrangement):
     """A map as a vector of c*h*w features, in the order c, h, w."""
 
     def infer_shape(self, *inputs: Shape) -> Shape:
-        """Return (c*h*w,)."""
+        """Return (c*h*w,), all pixels of all channels in one vector."""
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
