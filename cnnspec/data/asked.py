@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from cnnspec.data.delimited import rows
+from cnnspec.data.parquet import columns_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import size, text
 
-ARRAYS = frozenset({".npy", ".npz"})
+ARRAYS = frozenset({".npy", ".npz", ".parquet"})
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
 LINES = 4096  # of a table that are read at a time
@@ -101,7 +102,8 @@ def _picture(path: Path, pipeline: Pipeline) -> Asked:
 def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
     try:
         if path.suffix.lower() in ARRAYS:
-            yield _named(str(path), *pipeline.array(_array(path), str(path)))
+            array = _rows(path, pipeline) if path.suffix.lower() == ".parquet" else _array(path)
+            yield _named(str(path), *pipeline.array(array, str(path)))
         else:
             yield from _table(path, pipeline, batch, threads)
     except DataError as error:
@@ -128,6 +130,20 @@ def _array(path: Path) -> Array:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
         raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error
+
+
+def _rows(path: Path, pipeline: Pipeline) -> Array:
+    """The images of a Parquet file, which may have a column of labels."""
+    columns, shape = columns_of(path), pipeline.shape or pipeline.input
+    if len(columns) in (2, size(shape) + 1):
+        columns = columns[:-1] if pipeline.label == "last" else columns[1:]
+    pixels = pixels_of(path, columns)
+    if pixels.shape[1] != size(shape):
+        raise DataError(
+            f"{path}: expected {size(shape):,} pixels of {text(shape)} and perhaps a label, got {pixels.shape[1]:,}",
+            "give images as the network was trained on",
+        )
+    return pixels.reshape(-1, *shape)
 
 
 def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:

@@ -181,6 +181,7 @@ def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Stor
     found = store.find(key)
     if found is not None:
         return found[0].array
+    assert archive.zip is not None  # it is open
     entry = next((entry for entry in archive.zip.infolist() if entry.filename == f"{name}.npy"), None)
     if entry is None or not store.large(entry.file_size):
         return _member(archive, name, path)

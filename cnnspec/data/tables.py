@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,8 +22,48 @@ from cnnspec.shapes import Shape, size, text
 LONGEST = 256  # characters of a label
 
 
+class Table(OwnFiles):
+    """Base of sources of tables: a row an image, a column a pixel, and labels before or behind them."""
+
+    shape: Annotated[ImageShape, "channels, height, width"]
+    label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
+    labels: Annotated[PositiveInt, "columns of labels, where the target is several numbers"] = 1
+
+    @property
+    def image_shape(self) -> Shape:
+        """What the spec says."""
+        return self.shape
+
+    @property
+    def label_columns(self) -> slice:
+        """The columns with labels."""
+        return slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
+
+    def wrong_count(self, where: str, found: int) -> DataError:
+        """What to say of a row with too few or too many values."""
+        what = "a label" if self.labels == 1 else f"{self.labels} labels"
+        expected = f"{self.labels + size(self.shape)} values, {what} and {text(self.shape)} pixels"
+        return DataError(f"{where}: expected {expected}, got {found}", "correct data.source.shape or the line")
+
+    def check_names(self, where: str, names: Sequence[str]) -> None:
+        """DataError where the names of the columns say that the label stands elsewhere, or that rows are numbered."""
+        lower = [name.lower() for name in names]
+        named = [place for place, name in enumerate(lower) if name in LABELS]
+        place = len(names) - 1 if self.label == "last" else 0
+        if self.labels == 1 and len(named) == 1 and named != [place]:
+            end = {0: "first", len(names) - 1: "last"}.get(named[0])
+            raise DataError(
+                f"{where}: '{names[named[0]]}' is column {named[0] + 1}, not the {self.label} one",
+                f"write data.source.label: {end}" if end else "put the labels into the first column",
+            )
+        if len(names) == 2 + size(self.shape) and lower[0] in ("", "index", "id", "unnamed: 0"):
+            raise DataError(
+                f"{where}: the first column holds the numbers of the rows", "save the table without its index"
+            )
+
+
 @register("csv")
-class Csv(OwnFiles):
+class Csv(Table):
     """A line an image: its label, and its pixels channel by channel and row by row; gzipped or not.
 
     Values stand between commas, semicolons or tabs, quoted or not; beside semicolons and tabs a comma is a decimal
@@ -31,15 +71,7 @@ class Csv(OwnFiles):
     """
 
     train: Annotated[str, "file with the training images, under the root"] = "train.csv"
-    shape: Annotated[ImageShape, "channels, height, width"]
-    label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
-    labels: Annotated[PositiveInt, "columns of labels, where the target is several numbers"] = 1
     header: Annotated[bool | None, "whether the first line names the columns; seen by its values"] = None
-
-    @property
-    def image_shape(self) -> Shape:
-        """What the spec says."""
-        return self.shape
 
     def has_labels(self, path: Path) -> bool:
         """Whether a line has more than the pixels."""
@@ -52,7 +84,7 @@ class Csv(OwnFiles):
             table = np.loadtxt(form.lines(path), np.int16, delimiter=form.delimiter, ndmin=2, comments=None)
             if table.shape[1] != self.labels + size(self.shape):
                 raise self._fault(path, form, "not a table of images")
-            columns = slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
+            columns = self.label_columns
             labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
         except ValueError:
             labels, pixels = self._slowly(path, form)
@@ -99,20 +131,7 @@ class Csv(OwnFiles):
             )
         if not seen:
             return form
-        lower = [value.lower() for value in values]
-        named = [place for place, name in enumerate(lower) if name in LABELS]
-        place = len(values) - 1 if self.label == "last" else 0
-        if self.labels == 1 and len(named) == 1 and named != [place]:
-            ends = {0: "first", len(values) - 1: "last"}
-            where = ends.get(named[0])
-            raise DataError(
-                f"{path}:{number}: '{values[named[0]]}' is column {named[0] + 1}, not the {self.label} one",
-                f"write data.source.label: {where}" if where else "put the labels into the first column",
-            )
-        if len(values) == 2 + size(self.shape) and lower[0] in ("", "index", "id", "unnamed: 0"):
-            raise DataError(
-                f"{path}:{number}: the first column holds the numbers of the rows", "save the table without its index"
-            )
+        self.check_names(f"{path}:{number}", values)
         return _Form(form.delimiter, number + 1)
 
     def _fault(self, path: Path, form: _Form, why: str) -> DataError:
@@ -124,9 +143,7 @@ class Csv(OwnFiles):
             if number < form.first:
                 continue
             if len(values) != expected:
-                what = "a label" if self.labels == 1 else f"{self.labels} labels"
-                message = f"expected {expected} values, {what} and {text(self.shape)} pixels, got {len(values)}"
-                return DataError(f"{path}:{number}: {message}", "correct data.source.shape or the line")
+                return self.wrong_count(f"{path}:{number}", len(values))
             for position, value in enumerate(values):
                 found = form.number(value)
                 where = f"{path}:{number}: column {position + 1}"
