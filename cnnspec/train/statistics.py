@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnspec.data import Dataset
+from cnnspec.plan.schedule.partition import images_of_ranks
 from cnnspec.train.network import Network
 
 MOST_IMAGES = 4096  # that are looked at, or one batch where that is larger
@@ -21,10 +22,11 @@ def measure_statistics(network: Network, images: Dataset, batch_size: int) -> No
     weights, size = network.weights, min(batch_size, len(images))
     order = np.random.default_rng([network.spec.seed, 4]).permutation(len(images))
     plan, before = network.plan(size, "train"), weights.statistics.copy()
-    count = max(1, min(len(images), MOST_IMAGES) // size)
+    count, ranks = max(1, min(len(images), MOST_IMAGES) // size), network.exchange
+    own = images_of_ranks(size, ranks.size)[ranks.rank]
     total = np.zeros(before.shape)
     for number in range(count):
-        plan.images[...] = images.pixels[np.sort(order[number * size : (number + 1) * size])]
+        plan.images[...] = images.pixels[np.sort(order[number * size : (number + 1) * size])[own]]
         weights.statistics.fill(0)  # so that a step leaves a known share of the batch's own there
         plan.compute()
         total += weights.statistics

@@ -66,7 +66,7 @@ def mean_score(network: Network, dataset: Dataset, views: Views) -> Score:
                 for name, buffer in loss.scratch(outputs.shape[1:], len(outputs)).items()
             }
             loss.bind(prediction, target, None, losses, scratch, len(outputs))()
-        tally.add(losses, labels, _decided(network, outputs), outputs)
+        tally.add(start, losses, labels, _decided(network, outputs), outputs)
     return tally.score(has_loss=loss is not None)
 
 

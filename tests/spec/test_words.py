@@ -192,7 +192,7 @@ WRITTEN = [  # what is written, and what --fix makes of it
     ("layers: [{type: residual, body: [relu], shortcut: true}]", "shortcut: true", "shortcut: auto"),
     ("layers: [{type: residual, body: [relu], shortcut: 1x1}]", "shortcut: 1x1", "shortcut: projection"),
     ("layers: [{type: dropout, rate: 1/4}]", "rate: 1/4", 'rate: "${1/4}"'),
-    (TRAIN + "{epochs: 20.0}", "epochs: 20.0", "epochs: 20"),
+    (TRAIN + "{epochs: 1, batch_size: 20.0}", "batch_size: 20.0", "batch_size: 20"),
     (
         TRAIN + "{epochs: 1, optimizer: {name: Adam, lr: 0.1}}",
         "{name: Adam, lr: 0.1}",
