@@ -19,6 +19,7 @@ from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note
+from cnnspec.cli.since import with_last_run
 from cnnspec.diagnostics import Diagnostic, RunError, SettingsError, Span, SpecError
 from cnnspec.diagnostics.baseline import Finding, read_baseline, unknown_findings, write_baseline
 from cnnspec.diagnostics.catalogue import CATALOGUE
@@ -169,11 +170,14 @@ def check_file(
             spec = loads(GIVEN[file], file, overrides, **trust)
         else:
             spec = load("-" if file == STDIN else file, overrides, **trust)
-        graph = checked(spec)
     except SpecError as error:
         return list(error.diagnostics)
     except OSError as error:
         return [Diagnostic("unreadable-file", "error", f"cannot be read: {error.strerror}", Span(file, 1, 1, 1, 1))]
+    try:
+        graph = checked(spec)
+    except SpecError as error:
+        return with_last_run(error.diagnostics, spec)
     return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)
 
 
