@@ -31,6 +31,7 @@ PARTS = {
     "lints",
     "memory",
     "optim",
+    "period",
     "plugins",
     "settings",
     "registry",
