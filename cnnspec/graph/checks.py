@@ -241,8 +241,9 @@ def _averages(spec: Spec) -> Iterator[Diagnostic]:
         return
     place, help = _section(spec, "train"), "leave one of them out"
     message = "train: expected ema or swa, got both" if spec.train.ema is not None else ""
-    if not message and swa.after >= spec.train.epochs:
-        message = f"swa.after: expected less than the {spec.train.epochs:g} epochs of the training, got {swa.after:g}"
+    whole = int(spec.train.epochs)
+    if not message and swa.after >= whole:
+        message = f"swa.after: expected less than the {whole} whole epochs of the training, got {swa.after:g}"
         help = "begin earlier, or train longer"
     if message:
         yield Diagnostic("invalid-value", "error", message, place.of("swa"), "train.swa", help)

@@ -65,7 +65,7 @@ class Lookahead(Declaration):
 
 
 class Swa(Declaration):
-    """Stochastic weight averaging: the mean of the weights at the ends of all epochs after some is scored and kept.
+    """Stochastic weight averaging: the mean of the weights at the ends of all whole epochs after some is scored.
 
     The running statistics of batch_norm are measured for it on up to 4,096 training images, without augmentation.
     Source: Izmailov et al., "Averaging weights leads to wider optima and better generalization" (2018).

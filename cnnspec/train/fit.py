@@ -227,10 +227,9 @@ class _Pass:
         )
 
     def collect(self) -> None:
-        """Take the weights into the mean of stochastic weight averaging, at the end of an epoch, or of the training."""
+        """Take the weights into the mean of stochastic weight averaging, at the end of a whole epoch."""
         training, position, swa = self.model.training, self.position, self.settings.swa
-        over = position.done == self.steps or position.step == self.settings.steps(len(self.data.train))
-        if swa is None or training is None or not over or self.moment(position.done) <= swa.after:
+        if swa is None or training is None or position.done < self.steps or position.epoch <= swa.after:
             return
         training.collect()
         with training.averaged():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnspec.data import Dataset
-from cnnspec.plan.schedule.partition import images_of_ranks
+from cnnspec.plan import images_of_ranks
 from cnnspec.train.network import Network
 
 MOST_IMAGES = 4096  # that are looked at, or one batch where that is larger
