@@ -35,6 +35,7 @@ VERBS = {
     "explain": "a page on a finding's code, or on a layer or anything else that a spec can name",
     "init": "write a commented spec to start from",
     "schema": "print the JSON Schema of specs, for editors",
+    "format": "lay out spec files, comments kept",
     "lsp": "the language server, which editors start",
     "data": "list, fetch and verify data sets",
     "test": "validate, smoke-test and hold to their gates all specs, in a time budget",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import os
 import sys
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +14,7 @@ from typing import Any
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
+from cnnspec.cli.changes import difference, replace_text
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note
 from cnnspec.cli.since import with_last_run
@@ -27,7 +25,6 @@ from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained, summary
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.diagnostics.source import GIVEN, given
-from cnnspec.files import replacing
 from cnnspec.lints import lint
 from cnnspec.settings import Settings, fault_of, settings_of
 from cnnspec.spec import load, loads
@@ -197,9 +194,9 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, set
             with given(file, text):
                 own = _findings(file, arguments, settings[file])
         if arguments.diff:
-            print(_difference(before, text, file), end="")
+            print(difference(before, text, file, "fixed"), end="")
         else:
-            _replace(Path(file), text)
+            replace_text(Path(file), text)
             found[file] = own
     word = "would fix" if arguments.diff else "fixed"
     print(f"{word} {total} in {changed} file{'' if changed == 1 else 's'}", file=sys.stderr)
@@ -208,31 +205,6 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, set
 def _read(file: str) -> str:
     """The text of a file that was checked, letter by letter."""
     return GIVEN[file] if file in GIVEN else Path(file).read_bytes().decode("utf-8-sig")
-
-
-def _difference(before: str, after: str, file: str) -> str:
-    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} (fixed)")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all, where a link leads to, with the mode and the byte order mark that it has.
-
-    A file that has several names (hard links) is written in place, so that it stays one file.
-    """
-    target = path.resolve()
-    try:
-        with target.open("rb") as file:
-            mark = BOM_UTF8 if file.read(3) == BOM_UTF8 else b""
-        if target.stat().st_nlink > 1:
-            target.write_bytes(mark + text.encode())
-            return
-        mode = target.stat().st_mode
-        with replacing(target) as file:
-            file.write(mark + text.encode())
-            os.chmod(file.name, mode)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> None:

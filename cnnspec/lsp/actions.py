@@ -1,4 +1,4 @@
-"""Code actions: every fix, silencing a warning on its line, and taking over what `expect` missed."""
+"""Changes to a text: every fix, silencing a warning on its line, taking over what `expect` missed, layout."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from cnnspec.check import figures
-from cnnspec.diagnostics import Diagnostic, Fix, Span
+from cnnspec.diagnostics import Diagnostic, Fix, Span, SpecError
 from cnnspec.diagnostics.silence import IGNORE
 from cnnspec.lsp.diagnostics import span_here
 from cnnspec.lsp.documents import Document
+from cnnspec.spec.layout import formatted
 from cnnspec.spec.mend import mend
 
 FIX_ALL = f"{types.CodeActionKind.SourceFixAll.value}.cnnspec"
@@ -82,6 +83,15 @@ def _all(document: Document) -> Iterator[types.CodeAction]:
         change = types.TextEdit(document.text.whole, text)
         title = f"Fix all {count} that cnnspec can" if count > 1 else "Fix all that cnnspec can"
         yield types.CodeAction(title, kind=FIX_ALL, edit=types.WorkspaceEdit({document.uri: [change]}))
+
+
+def layout(document: Document) -> list[types.TextEdit]:
+    """The canonical layout of a text that can be read, as one edit; none where it has that."""
+    try:
+        text = formatted(document.text.text, document.file)
+    except SpecError:
+        return []
+    return [] if text == document.text.text else [types.TextEdit(document.text.whole, text)]
 
 
 def edit(document: Document, changes: list[tuple[Span, str]]) -> types.WorkspaceEdit:

@@ -9,7 +9,7 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 import cnnspec
-from cnnspec.lsp.actions import FIX_ALL, actions
+from cnnspec.lsp.actions import FIX_ALL, actions, layout
 from cnnspec.lsp.analysis import Trust
 from cnnspec.lsp.completion import completion
 from cnnspec.lsp.diagnostics import diagnostics
@@ -158,6 +158,11 @@ def make_server(trust: Trust) -> Server:
     def coloured(params: types.SemanticTokensParams) -> types.SemanticTokens | None:
         document = documents.get(params.text_document.uri)
         return None if document is None else tokens(documents, document)
+
+    @server.feature(types.TEXT_DOCUMENT_FORMATTING)
+    def laid_out(params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
+        document = documents.get(params.text_document.uri)
+        return None if document is None else layout(document)
 
     return server
 

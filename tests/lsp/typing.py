@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lsprotocol import types
 
-from cnnspec.lsp.actions import actions
+from cnnspec.lsp.actions import actions, layout
 from cnnspec.lsp.analysis import Trust
 from cnnspec.lsp.completion import completion
 from cnnspec.lsp.diagnostics import diagnostics
@@ -63,6 +63,7 @@ def ask_everything(documents: Documents, document: Document, offset: int) -> Non
     selections(document, [position])
     lenses(document)
     tokens(documents, document)
+    layout(document)
 
 
 def opened(uri: str, text: str) -> tuple[Documents, Document]:

@@ -1,0 +1,37 @@
+"""Changes to files of text: shown as a diff, or written."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from codecs import BOM_UTF8
+from pathlib import Path
+
+from cnnspec.diagnostics import RunError
+from cnnspec.files import replacing
+
+
+def difference(before: str, after: str, file: str, how: str) -> str:
+    """What is changed in a file, as a unified diff; `how` says what was done to it."""
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} ({how})")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, where a link leads to, with the mode and the byte order mark that it has.
+
+    A file that has several names (hard links) is written in place, so that it stays one file.
+    """
+    target = path.resolve()
+    try:
+        with target.open("rb") as file:
+            mark = BOM_UTF8 if file.read(3) == BOM_UTF8 else b""
+        if target.stat().st_nlink > 1:
+            target.write_bytes(mark + text.encode())
+            return
+        mode = target.stat().st_mode
+        with replacing(target) as file:
+            file.write(mark + text.encode())
+            os.chmod(file.name, mode)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error

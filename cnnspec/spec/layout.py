@@ -1,0 +1,164 @@
+"""The canonical layout of a spec: two spaces a level, one after commas and colons, comments where they were."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from cnnspec.diagnostics import SpecError
+from cnnspec.diagnostics.source import LINE_BREAK
+from cnnspec.spec.reader import read
+from cnnspec.spec.tree import Items, Mapping, Tree, plain
+
+LEVEL = 2  # spaces
+_DASHES = re.compile(r"(-[ \t]+)+(?=[^\s#])")
+_BLANK = re.compile(r"[ \t]*")
+
+
+def formatted(text: str, file: str) -> str:
+    """A text in canonical layout, with the same values in the same order; SpecError where it cannot be read.
+
+    Indentation is two spaces a level, lists under a key included. Within brackets there is one space behind commas
+    and colons, and none inside the brackets. At least two spaces stand in front of a comment. One blank line at most
+    follows another line. Line ends are those of the first line.
+    """
+    tree = read(text, file)
+    lines = LINE_BREAK.split(text.removeprefix("\ufeff"))
+    first = LINE_BREAK.search(text)
+    made = _without_blanks(_spaced(_indented(lines, tree)))
+    result = (first[0] if first else "\n").join([*made, ""])
+    try:
+        return result if plain(read(result, file)) == plain(tree) else text
+    except SpecError:  # a layout that these rules do not know: it stays as it is
+        return text
+
+
+def _indented(lines: list[str], tree: Tree) -> list[str]:
+    """The lines, moved to the depth of what begins in them; what goes on moves with the line where it began."""
+    wanted = dict(_depths(tree, 0, lines))
+    made, shift = [], 0
+    for number, line in enumerate(lines, 1):
+        before = _depth(line)
+        if number in wanted:
+            shift = wanted[number] - before
+        elif line.lstrip().startswith("#"):
+            made.append(" " * _of_comment(number, before, lines, wanted) + line.lstrip())
+            continue
+        content = line.lstrip(" ")
+        if number in wanted:
+            content = _DASHES.sub(lambda dashes: "- " * dashes[0].count("-"), content)
+        made.append(" " * max(before + shift, 0) + content)
+    return made
+
+
+def _of_comment(number: int, before: int, lines: list[str], wanted: dict[int, int]) -> int:
+    """The depth of a comment in a line of its own: that of the line below or above that was as deep."""
+    below = next((other for other in range(number + 1, len(lines) + 1) if other in wanted), None)
+    above = next((other for other in range(number - 1, 0, -1) if other in wanted), None)
+    for other in (below, above):
+        if other is not None and _depth(lines[other - 1]) == before:
+            return wanted[other]
+    return wanted[below] if below is not None else before
+
+
+def _depths(tree: Tree, depth: int, lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Each line in which a key or an item of a block begins, and its depth; what stands in brackets has none."""
+    span = tree.span
+    if _character(lines, span.line, span.column) in "{[":
+        return
+    match tree:
+        case Mapping():
+            for key, value in tree.values.items():
+                at = tree.keys[key]
+                if _depth(lines[at.line - 1]) == at.column - 1:
+                    yield at.line, depth
+                yield from _depths(value, depth + LEVEL, lines)
+        case Items():
+            for item in tree.items:
+                line = item.span.line
+                while line > span.line and not lines[line - 1].lstrip().startswith("-"):
+                    line -= 1  # the dash stands in a line of its own
+                if not (line == span.line and _depth(lines[line - 1]) < span.column - 1):  # behind another dash
+                    yield line, depth
+                yield from _depths(item, depth + LEVEL, lines)
+
+
+def _character(lines: list[str], line: int, column: int) -> str:
+    return lines[line - 1][column - 1 : column] or " "
+
+
+def _depth(line: str) -> int:
+    match = _BLANK.match(line)
+    return match.end() if match else 0
+
+
+def _spaced(lines: list[str]) -> Iterator[str]:
+    """The lines with one space behind commas and colons in brackets, none inside them, and two before comments."""
+    depth, quote, scalar = 0, "", None
+    for line in lines:
+        start = _depth(line)
+        if scalar is not None and (start > scalar or not line.strip()):
+            yield line.rstrip()
+            continue
+        scalar = None
+        made = line[:start]
+        at = start
+        while at < len(line):
+            character = line[at]
+            if quote:
+                made += character
+                if character == "\\" and quote == '"':
+                    at += 1
+                    made += line[at : at + 1]
+                elif character == quote:
+                    quote = ""
+            elif character in "'\"" and (not made.strip() or made[-1] in " ,[{"):
+                quote = character
+                made += character
+            elif character == "#" and (not made.strip() or line[at - 1] in " \t"):
+                kept = len(made) - len(made.rstrip())
+                comment = line[at:].rstrip()
+                apart = comment if re.match(r"#+(\s|$|!)", comment) else f"# {comment[1:]}"
+                made = f"{made.rstrip()}{' ' * max(kept, 2)}{apart}" if made.strip() else f"{made}{apart}"
+                break
+            elif character in "[{" and (depth or not made.strip() or made[-1] in " -"):
+                depth += 1
+                made += character
+                at = _skipped(line, at)
+            elif character in "]}" and depth:
+                depth -= 1
+                made = made.rstrip() + character if made.strip() else made + character
+            elif character == "," and depth:
+                made = made.rstrip() + ","
+                at = _skipped(line, at)
+                made += " " if at + 1 < len(line) else ""
+            elif character == ":" and line[at + 1 : at + 2] in (" ", "\t"):
+                made += ":"
+                end = _skipped(line, at)
+                if line[end + 1 : end + 2] not in ("", "#"):
+                    made += " "
+                    at = end
+            else:
+                made += character
+            at += 1
+        if not depth and not quote and re.search(r"(:|-|^)\s*[|>][+-]?\d?\s*(#.*)?$", line):
+            scalar = start
+        yield made if quote else made.rstrip()
+
+
+def _skipped(line: str, at: int) -> int:
+    """The last of the blanks that follow a place."""
+    while line[at + 1 : at + 2] in (" ", "\t"):
+        at += 1
+    return at
+
+
+def _without_blanks(lines: Iterator[str]) -> list[str]:
+    """The lines without blank ones at both ends, and one where several were."""
+    made: list[str] = []
+    for line in lines:
+        if line or (made and made[-1]):
+            made.append(line)
+    while made and not made[-1]:
+        made.pop()
+    return made
