@@ -23,4 +23,4 @@ def test_examples_run_in_order(
             pytest.importorskip("sklearn")
         exec(compile(example, "guide/python.md", "exec"), names)
     assert len(EXAMPLES) == 6
-    assert "<text>:9:5: error[unknown-type]: unknown layer 'flaten'" in capsys.readouterr().out
+    assert "<text>:8:5: error[unknown-type]: unknown layer 'flaten'" in capsys.readouterr().out
