@@ -414,6 +414,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "last_epoch": "leave it out: train --resume RUN knows where it was",
     },
     "loss key": {
+        "class_weights": "only softmax_cross_entropy has them; where there is one class an image, "
+        "data: {train: {sampling: balanced}} shows every class as often as any other",
         "from_logits": "leave it out: losses read logits",
         "reduction": "leave it out: the loss is the mean over the batch",
     },

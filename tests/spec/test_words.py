@@ -308,3 +308,15 @@ def test_several_losses() -> None:
 def test_a_position_is_no_reference() -> None:
     (found,) = findings("layers: [relu, {type: relu, from: -1}]")
     assert found.help == "give that layer an id, and name it here: from: ID"
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
+def test_class_weights_of_a_loss_without_them_say_what_there_is(loss: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        loads(f"{HEAD}{TRAIN}{{epochs: 1, loss: {{type: {loss}, class_weights: balanced}}}}\n")
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, finding.help) == (
+        "unknown-key",
+        "only softmax_cross_entropy has them; where there is one class an image, data: {train: {sampling: balanced}} "
+        "shows every class as often as any other",
+    )
