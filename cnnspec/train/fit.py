@@ -200,12 +200,13 @@ class _Pass:
                 if self.position.step >= self.most:
                     break
                 loss = self.step(batch, fallen)
+                if self.position.done == self.steps:
+                    self.collect()  # first, so that a checkpoint behind the last step has it
                 if self.watch is not None:
                     self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
         progress, position = self.progress(0.0, before, started), self.position
         last = position.step >= self.most
-        self.collect()
         with self.model.averaged():
             validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, position.images, progress.accuracy)
@@ -227,9 +228,9 @@ class _Pass:
         )
 
     def collect(self) -> None:
-        """Take the weights into the mean of stochastic weight averaging, at the end of a whole epoch."""
-        training, position, swa = self.model.training, self.position, self.settings.swa
-        if swa is None or training is None or position.done < self.steps or position.epoch <= swa.after:
+        """Take the weights that a whole epoch ends with into the mean of stochastic weight averaging."""
+        training, swa = self.model.training, self.settings.swa
+        if swa is None or training is None or self.position.epoch <= swa.after:
             return
         training.collect()
         with training.averaged():
