@@ -129,6 +129,25 @@ PerChannel = Annotated[
 ]
 Count = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": COUNT_PATTERN}]}, parse_count)]
 
+_PARTS: Json = {"enum": ["class", "shares", "classes", "values"]}
+TargetKinds = Annotated[  # what labels are: one kind of target, or several by name
+    str | Named[str],
+    Schema(
+        {
+            "anyOf": [
+                {"enum": [*_PARTS["enum"], "mask"]},
+                {
+                    "type": "object",
+                    "additionalProperties": _PARTS,
+                    "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,100}$"},
+                    "minProperties": 1,
+                },
+            ]
+        },
+        lambda value: Named(value) if isinstance(value, Mapping) else value,
+    ),
+]
+
 _MISSING = object()
 _PLAIN: dict[Any, Json] = {
     bool: {"type": "boolean"},

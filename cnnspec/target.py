@@ -63,6 +63,11 @@ class Target:
         """All that is known, as JSON can hold it."""
         return asdict(self)
 
+    @property
+    def width(self) -> int:
+        """How many numbers an image's labels are, once the names are known."""
+        return 1 if self.kind == "class" else len(self.names)
+
     def label_shape(self, output: Shape) -> Shape:
         """The shape of one image's labels for a network with that output."""
         if self.kind == "mask":
@@ -103,3 +108,19 @@ def measured(kind: Kind, names: tuple[str, ...], labels: np.ndarray[Any, Any]) -
     else:
         counts = np.zeros(0, np.int64)
     return Target(kind, names, tuple(counts.tolist()))
+
+
+def measured_by_name(targets: Mapping[str, Target], labels: np.ndarray[Any, Any]) -> Target:
+    """The target of training images with labels (n, k) of several targets behind one another, whose names are known."""
+    parts: dict[str, Target] = {}
+    mean: list[float] = []
+    deviation: list[float] = []
+    stop = 0
+    for name, target in targets.items():
+        start, stop = stop, stop + target.width
+        own = labels[:, start:stop]
+        own = own[:, 0].astype(np.int64) if target.kind == "class" else own
+        part = parts[name] = measured(target.kind, target.names, own)
+        mean += part.mean or (0.0,) * target.width
+        deviation += part.deviation or (1.0,) * target.width
+    return Target("several", (), (), tuple(mean), tuple(deviation), parts)

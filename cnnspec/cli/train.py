@@ -357,11 +357,12 @@ def _fitted(spec: Spec, model: Model) -> Iterator[str]:
         names = [*target.names, *map(str, range(len(target.names), len(weights)))]
         counted = [f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True) if weight != 1]
         yield f"class weights, 1 but for: {', '.join(counted) or 'none'}"
-    if target.mean:
-        spread = [
-            f"{name} {mean:.4g} and {deviation:.4g}"
-            for name, mean, deviation in zip(target.names, target.mean, target.deviation, strict=True)
-        ]
+    spread = [
+        f"{name} {mean:.4g} and {deviation:.4g}"
+        for part in target.parts.values() or (target,)
+        for name, mean, deviation in zip(part.names if part.mean else (), part.mean, part.deviation, strict=True)
+    ]
+    if spread:
         yield f"mean and deviation of the training values, by which they are scaled: {', '.join(spread)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -95,7 +95,8 @@ class Npz(ArrayFiles):
     """NumPy archives of x and y, images and labels, x_train and y_train, train_images and train_labels, ....
 
     One archive may hold all splits. Images are (n, h, w), (n, c, h, w) or (n, h, w, c) of any numeric type, labels
-    whole numbers or text. Pickled objects are refused.
+    whole numbers or text. With several targets by name, `{color: class, size: values}`, the arrays of labels have these
+    names: color, or color_train and color_test. Pickled objects are refused.
     """
 
     train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
@@ -106,7 +107,7 @@ class Npz(ArrayFiles):
         with _opened(found["train"]) as archive:
             names = archive.files
         for split in ("validation", "test"):
-            if split not in found and _pair(names, split) is not None:
+            if split not in found and _pair(names, split, self._words) is not None:
                 found[split] = found["train"]
         return found
 
@@ -115,16 +116,25 @@ class Npz(ArrayFiles):
         with _opened(path) as archive:
             return len(archive.files) > 1
 
+    @property
+    def _words(self) -> tuple[str, ...]:
+        """What the labels may be called; of several targets the first."""
+        return tuple(self.targets)[:1] or LABELS
+
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """Two arrays of an archive."""
+        """Two arrays of an archive, or more where several targets have names."""
+        named: dict[str, Array] = {}
         with _opened(path) as archive:
-            names = _keys(path, archive.files, split)
+            names = _keys(path, archive.files, split, self._words)
             key = key_of("npz", *stamps([path]), names[0])
             pixels = _extracted(archive, names[0], path, store, key)
             labels = _member(archive, names[1], path)
+            for target in self.targets:
+                _, own = _keys(path, archive.files, split, (target,))
+                named[target] = _member(archive, own, path)
         what = f"{path}: {names[0]}"
         pixels, notes = self.arranged(pixels, what)
-        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes, key)
+        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes, key, named)
 
 
 @contextmanager
@@ -138,26 +148,32 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise DataError(f"{path}: cannot be read as an .npz archive: {error}", "save it with numpy.savez") from error
 
 
-def _pair(present: list[str], split: str) -> tuple[str, str] | None:
-    """The names of a split's two arrays, whatever their case."""
+def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tuple[str, str] | None:
+    """The names of a split's two arrays, whatever their case; `words` is what the labels may be called."""
     lower = {name.lower(): name for name in present}
-    for word, image, label in product(WORDS[split], IMAGES, LABELS):
+    for word, image, label in product(WORDS[split], IMAGES, words):
         for form in ("{0}_{1}", "{1}_{0}", "{0}{1}"):
-            names = form.format(image, word), form.format(label, word)
+            names = form.format(image, word), form.format(label, word).lower()
             if all(name in lower for name in names):
                 return lower[names[0]], lower[names[1]]
     return None
 
 
-def _keys(path: Path, present: list[str], split: str) -> tuple[str, str]:
-    named = _pair(present, split)
+def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LABELS) -> tuple[str, str]:
+    named = _pair(present, split, words)
     if named is not None:
         return named
     lower = {name.lower(): name for name in present}
     images = [lower[name] for name in IMAGES if name in lower]
-    labels = [lower[name] for name in LABELS if name in lower]
+    labels = [lower[name.lower()] for name in words if name.lower() in lower]
     if len(images) == 1 and len(labels) == 1:
         return images[0], labels[0]
+    if words is not LABELS:
+        raise DataError(
+            f"{path}: expected labels in an array {words[0]} or {words[0]}_{split} beside images in x, "
+            f"got {', '.join(present) or 'none'}",
+            f"save it with these names: numpy.savez(FILE, x=images, {words[0]}=labels)",
+        )
     if sorted(present) == ["arr_0", "arr_1"]:
         return "arr_0", "arr_1"
     raise DataError(

@@ -21,7 +21,7 @@ from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, ShapeError, text
-from cnnspec.target import CLASS, Target, measured
+from cnnspec.target import CLASS, Target, measured, measured_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Data:
         """The number of images in each split, where they are from, and the number of classes."""
         counts = [f"{len(self.train):,} training images{self._from('train')}"]
         counts += [f"{len(split):,} {name}{self._from(name)}" for name, split in self.splits.items() if name != "train"]
+        if self.target.parts:
+            return f"{', '.join(counts)}, targets {', '.join(self.target.parts)}"
         number = len(self.class_names)
         one, several = ("value", "values") if self.target.kind == "values" else ("class", "classes")
         return ", ".join(counts) + (f", {number} {one if number == 1 else several}" if number else "")
@@ -128,7 +130,9 @@ def open_data(
         found.class_names,
         tuple(notes),
         places,
-        measured(found.kind, found.class_names, train.labels),
+        measured_by_name(found.targets, train.labels)
+        if found.kind == "several"
+        else measured(found.kind, found.class_names, train.labels),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from cnnspec.data.class_labels import Labels, class_names, read_labels
 from cnnspec.data.download import file_checksum
 from cnnspec.data.labels import kind_of, names_of, numbers
 from cnnspec.data.scale import as_bytes
-from cnnspec.data.source import Found, Images, Source, check_labels, numbered
+from cnnspec.data.source import Found, Images, Source, check_labels, flat_names, numbered, side_by_side
 from cnnspec.data.split import held_out
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import Fraction, Schema
+from cnnspec.fields import Fraction, Schema, TargetKinds
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
-from cnnspec.target import Kind
+from cnnspec.target import Kind, Target
 
 SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # in the place of "train" in a file's name
 Classes = Annotated[
@@ -43,6 +43,7 @@ class Arrays:
     labels_what: str
     notes: tuple[str, ...] = ()
     key: str = ""  # what the images are named by in a store
+    named: Mapping[str, Array] = field(default_factory=dict)  # the labels of each of several targets
 
 
 # names of classes or values, names that only other splits have, labels of each split, notes
@@ -65,8 +66,9 @@ class OwnFiles(Source):
         None
     )
     target: Annotated[
-        Literal["class", "shares", "classes", "values", "mask"] | None,
-        "what the labels are; values where some are no whole numbers, else class",
+        TargetKinds | None,
+        "what the labels are, or a mapping from names of several targets; values where some are no whole numbers, "
+        "else class",
     ] = None
     scale: Annotated[
         Literal["auto", "1/255", "none"],
@@ -76,14 +78,20 @@ class OwnFiles(Source):
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the spec says."""
-        if self.target == "values":
+        if self.target == "values" or isinstance(self.target, Mapping):
             return ()
         return numbered(self.classes) if isinstance(self.classes, int) else self.classes or ()
 
     @property
     def target_kind(self) -> Kind | None:
         """What the spec says."""
-        return self.target
+        return "several" if isinstance(self.target, Mapping) else cast(Kind | None, self.target)
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """What the spec says."""
+        named = self.target if isinstance(self.target, Mapping) else {}
+        return {name: Target(cast(Kind, kind)) for name, kind in named.items()}
 
     def of_any_classes(self) -> Self:
         """Without the spec's `classes`, where these are only a number."""
@@ -128,10 +136,16 @@ class OwnFiles(Source):
             if split in places and getattr(self, split) is None and not self.has_labels(places[split]):
                 notes.append(f"{places.pop(split)}: is not read: it has no labels")
         arrays = {split: self.read_file(path, split, store) for split, path in places.items()}
-        for split, found in arrays.items():
+        for split, found in arrays.items() if not self.targets else ():
             _check_counts(places[split], found)
-        kind = kind_of(arrays["train"].labels, self.target)
-        names, strangers, labels, told = (self._classes if kind == "class" else self._numbers)(places, arrays, kind)
+        kind: Kind = "several" if self.targets else kind_of(arrays["train"].labels, self.target_kind)
+        targets, strangers = dict[str, Target](), tuple[str, ...]()
+        labels: Mapping[str, Array]
+        if kind == "several":
+            targets, labels, told = self._by_name(places, arrays)
+            names = flat_names(targets)
+        else:
+            names, strangers, labels, told = (self._classes if kind == "class" else self._numbers)(places, arrays, kind)
         notes += told
         scale: Scale | Literal["auto"] = self.scale
         read: dict[str, Images] = {}
@@ -147,7 +161,35 @@ class OwnFiles(Source):
             shown["test"] = f"held out of {places['train'].name}"
         notes = list(dict.fromkeys(notes))
         settled: Scale = "none" if scale == "none" else "1/255"
-        return Found(read, self.checksums(places), names, tuple(notes), strangers, shown, kind, settled)
+        return Found(read, self.checksums(places), names, tuple(notes), strangers, shown, kind, settled, targets)
+
+    def _by_name(
+        self, places: Mapping[str, Path], arrays: Mapping[str, Arrays]
+    ) -> tuple[dict[str, Target], dict[str, Array], list[str]]:
+        """Several targets, each read as if it were the one."""
+        if self.classes is not None:
+            raise DataError("data.source.classes: several targets have classes of their own", "leave classes out")
+        if not arrays["train"].named:
+            message = f"data.source.target: {self.type_name} has one array of labels, not several by name"
+            raise DataError(message, "use npz, or csv")
+        targets, found, notes = dict[str, Target](), dict[str, list[Array]](), list[str]()
+        for name, part in self.targets.items():
+            single = self.but(target=part.kind)
+            own = {split: replace(read, labels=read.named[name]) for split, read in arrays.items()}
+            for split, read in own.items():
+                _check_counts(places[split], read)
+            reader = single._classes if part.kind == "class" else single._numbers
+            names, strangers, labels, told = reader(places, own, part.kind)
+            if strangers:
+                raise DataError(
+                    f"{name}: no training image is of the class {strangers[0]}, which others are",
+                    "leave those images out, or add some to the training images",
+                )
+            targets[name] = replace(part, names=names)
+            notes += [f"{name}: {note}" for note in told]
+            for split, array in labels.items():
+                found.setdefault(split, []).append(array)
+        return targets, {split: side_by_side(parts) for split, parts in found.items()}, notes
 
     def _classes(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
         """One class an image, by its name."""

@@ -34,6 +34,7 @@ class Parquet(Table):
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The table, a label and pixels a row."""
+        self.check_targets()
         columns = columns_of(path)
         self.check_names(str(path), [name for name, _ in columns])
         labelled = columns[self.label_columns]
@@ -41,9 +42,10 @@ class Parquet(Table):
         if pixels.shape[1] != size(self.shape):
             raise self.wrong_count(str(path), pixels.shape[1] + len(labelled))
         found = [_labels(path, *column) for column in labelled]
-        labels = found[0] if self.labels == 1 else np.stack(found, axis=1)
+        named = dict(zip(self.targets, found, strict=False))
+        labels = found[0] if named or self.labels == 1 else np.stack(found, axis=1)
         where = f"{path}: {', '.join(name for name, _ in labelled)}"
-        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), where)
+        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), where, named=named)
 
 
 def columns_of(path: Path) -> list[Column]:

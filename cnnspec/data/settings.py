@@ -68,7 +68,7 @@ class DataSettings(Declaration):
     @property
     def target(self) -> Target:
         """What its labels are, as far as that is known before a file is read."""
-        return Target(self.source.target_kind or "class", self.class_names)
+        return Target(self.source.target_kind or "class", self.class_names, parts=self.source.targets)
 
     @property
     def class_names(self) -> tuple[str, ...]:

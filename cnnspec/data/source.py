@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -17,7 +17,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.fields import Declaration
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
-from cnnspec.target import Kind
+from cnnspec.target import Kind, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Found:
     places: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "class"
     scale: Scale = "1/255"  # what arrays of numbers were: 0 to 255, or 0 to 1
+    targets: Mapping[str, Target] = field(default_factory=dict)  # of the kind `several`: with their names, in order
 
 
 class Source(Declaration):
@@ -77,6 +78,11 @@ class Source(Declaration):
     def target_kind(self) -> Kind | None:
         """What its labels are, or None where only the files tell."""
         return "class"
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """Where its labels are of several targets, these by name, as far as they are known before a file is read."""
+        return {}
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -108,6 +114,16 @@ def check_labels(labels: Array, classes: int, file: str | Path) -> None:
             f"{file}: label {labels[first]} of image {first} is none of the {classes} classes (0 to {classes - 1})",
             "the file is damaged or belongs to another data set",
         )
+
+
+def side_by_side(labels: Sequence[Array]) -> Array:
+    """Labels of several targets (n,) or (n, k) behind one another, as numbers (n, k) in all."""
+    return np.concatenate([np.reshape(part, (len(part), -1)) for part in labels], axis=1).astype(np.float32)
+
+
+def flat_names(targets: Mapping[str, Target]) -> tuple[str, ...]:
+    """The names of all classes and values of several targets, each behind that of its target."""
+    return tuple(f"{target}.{name}" for target, part in targets.items() for name in part.names)
 
 
 def numbered(classes: int) -> tuple[str, ...]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, cast
 
 import numpy as np
 
 from cnnspec.data.drawings import VALUES, drawings
-from cnnspec.data.source import Found, Images, Source, numbered
+from cnnspec.data.source import Found, Images, Source, flat_names, numbered, side_by_side
 from cnnspec.data.store import MEMORY, Store
-from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, UnitInterval
+from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, TargetKinds, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
-from cnnspec.target import Kind
+from cnnspec.target import Kind, Target
 
 COARSE = 4  # rows and columns of the random pattern that makes a class
 
@@ -26,13 +26,14 @@ class Synthetic(Source):
 
     With `target: classes` several patterns lie over one another, with `shares` two, in those portions. With
     `target: values` there is one disc an image, whose place and size are the values; with `mask` there is one shape of
-    every class but 0, which is what lies behind them.
+    every class but 0, which is what lies behind them. Several targets by name, `{kind: class, place: values}`, lie over
+    one another.
     """
 
     own_files = False
     shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
     classes: Annotated[ClassCount, "number of classes"] = 10
-    target: Annotated[Literal["class", "shares", "classes", "values", "mask"], "what the labels are"] = "class"
+    target: Annotated[TargetKinds, "what the labels are, or a mapping from names of several targets"] = "class"
     train: Annotated[PositiveInt, "training images"] = 1000
     test: Annotated[PositiveInt, "test images"] = 200
     noise: Annotated[UnitInterval, "share of the noise in each pixel"] = 0.5
@@ -46,12 +47,22 @@ class Synthetic(Source):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Numbers, or the names of the values."""
-        return VALUES if self.target == "values" else numbered(self.classes)
+        return flat_names(self.targets) if isinstance(self.target, Mapping) else self._names(self.target)
+
+    def _names(self, target: str) -> tuple[str, ...]:
+        return VALUES if target == "values" else numbered(self.classes)
 
     @property
     def target_kind(self) -> Kind:
         """What the spec says."""
-        return self.target
+        return "several" if isinstance(self.target, Mapping) else cast(Kind, self.target)
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """What the spec says."""
+        if not isinstance(self.target, Mapping):
+            return {}
+        return {name: Target(cast(Kind, kind), self._names(kind)) for name, kind in self.target.items()}
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -60,12 +71,26 @@ class Synthetic(Source):
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Classes come in turn, so that each has as many images as any other, or one less."""
+        if isinstance(self.target, Mapping):
+            return self._over_one_another(self.target)
         c, h, w = self.shape
         coarse = np.random.default_rng([self.seed, 0]).integers(0, 256, (self.classes, c, COARSE, COARSE))
         down, across = _interpolation(h), _interpolation(w).T
         patterns = np.rint(down @ coarse.astype(np.float32) @ across).astype(np.uint8)
         splits = {split: self._images(patterns, count, 1 + i) for i, (split, count) in enumerate(self.counts.items())}
-        return Found(splits, {}, self.class_names, kind=self.target)
+        return Found(splits, {}, self.class_names, kind=self.target_kind)
+
+    def _over_one_another(self, targets: Mapping[str, str]) -> Found:
+        """The mean of an image for each target, all from seeds of their own."""
+        single = [
+            self.but(target=kind, seed=self.seed + i).read(None, False) for i, kind in enumerate(targets.values())
+        ]
+        splits = {}
+        for split in self.counts:
+            parts = [found.splits[split] for found in single]
+            pixels = np.mean([part.pixels for part in parts], axis=0, dtype=np.float32)
+            splits[split] = Images(np.rint(pixels).astype(np.uint8), side_by_side([part.labels for part in parts]))
+        return Found(splits, {}, self.class_names, kind="several", targets=self.targets)
 
     def _images(self, patterns: Array, count: int, stream: int) -> Images:
         random = np.random.default_rng([self.seed, stream])

@@ -35,14 +35,25 @@ class Table(OwnFiles):
         return self.shape
 
     @property
+    def label_count(self) -> int:
+        """How many columns of labels there are; each of several targets has one."""
+        return len(self.targets) or self.labels
+
+    @property
     def label_columns(self) -> slice:
         """The columns with labels."""
-        return slice(0, self.labels) if self.label == "first" else slice(-self.labels, None)
+        return slice(0, self.label_count) if self.label == "first" else slice(-self.label_count, None)
+
+    def check_targets(self) -> None:
+        """DataError where one of several targets needs more than a column."""
+        for name, part in self.targets.items():
+            if part.kind not in ("class", "values"):
+                raise DataError(f"data.source.target: {name} has one column", "make it class or values, or use npz")
 
     def wrong_count(self, where: str, found: int) -> DataError:
         """What to say of a row with too few or too many values."""
-        what = "a label" if self.labels == 1 else f"{self.labels} labels"
-        expected = f"{self.labels + size(self.shape)} values, {what} and {text(self.shape)} pixels"
+        what = "a label" if self.label_count == 1 else f"{self.label_count} labels"
+        expected = f"{self.label_count + size(self.shape)} values, {what} and {text(self.shape)} pixels"
         return DataError(f"{where}: expected {expected}, got {found}", "correct data.source.shape or the line")
 
     def check_names(self, where: str, names: Sequence[str]) -> None:
@@ -50,7 +61,7 @@ class Table(OwnFiles):
         lower = [name.lower() for name in names]
         named = [place for place, name in enumerate(lower) if name in LABELS]
         place = len(names) - 1 if self.label == "last" else 0
-        if self.labels == 1 and len(named) == 1 and named != [place]:
+        if self.label_count == 1 and len(named) == 1 and named != [place]:
             end = {0: "first", len(names) - 1: "last"}.get(named[0])
             raise DataError(
                 f"{where}: '{names[named[0]]}' is column {named[0] + 1}, not the {self.label} one",
@@ -67,7 +78,8 @@ class Csv(Table):
     """A line an image: its label, and its pixels channel by channel and row by row; gzipped or not.
 
     Values stand between commas, semicolons or tabs, quoted or not; beside semicolons and tabs a comma is a decimal
-    one. The file is UTF-8, or has a byte order mark.
+    one. The file is UTF-8, or has a byte order mark. Several targets by name, `{color: class, size: values}`, have a
+    column each, in their order.
     """
 
     train: Annotated[str, "file with the training images, under the root"] = "train.csv"
@@ -79,10 +91,11 @@ class Csv(Table):
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The table, a label and pixels a line."""
+        self.check_targets()
         form = self._form(path)
         try:
             table = np.loadtxt(form.lines(path), np.int16, delimiter=form.delimiter, ndmin=2, comments=None)
-            if table.shape[1] != self.labels + size(self.shape):
+            if table.shape[1] != self.label_count + size(self.shape):
                 raise self._fault(path, form, "not a table of images")
             columns = self.label_columns
             labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
@@ -90,11 +103,12 @@ class Csv(Table):
             labels, pixels = self._slowly(path, form)
         if len(pixels) and (pixels.min() < 0 or pixels.max() > 255):
             raise self._fault(path, form, "not bytes")
-        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), str(path))
+        named = {name: _plain(labels[:, i]) for i, name in enumerate(self.targets)}
+        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), str(path), named=named)
 
     def _slowly(self, path: Path, form: _Form) -> tuple[Array, Array]:
         """Labels and pixels where not all are whole numbers."""
-        fields = [("labels", f"U{LONGEST}", (self.labels,)), ("pixels", "f8", (size(self.shape),))]
+        fields = [("labels", f"U{LONGEST}", (self.label_count,)), ("pixels", "f8", (size(self.shape),))]
         kind = np.dtype(fields[::-1] if self.label == "last" else fields)
         try:
             table = np.loadtxt(form.lines(path), kind, delimiter=form.delimiter, ndmin=1, comments=None, quotechar='"')
@@ -106,7 +120,7 @@ class Csv(Table):
         try:
             return labels.astype(np.float64), table["pixels"]
         except ValueError:
-            if self.target not in (None, "class"):
+            if self.target_kind not in (None, "class", "several"):
                 raise self._fault(path, form, "not all labels are numbers") from None
             return labels, table["pixels"]
 
@@ -118,7 +132,7 @@ class Csv(Table):
         if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
         form = _Form(delimiter_of(line), number)
-        seen = _names_columns(values[: -self.labels] if self.label == "last" else values[self.labels :], form)
+        seen = _names_columns(values[: -self.label_count] if self.label == "last" else values[self.label_count :], form)
         if self.header and not seen:
             raise DataError(
                 f"{path}:{number}: expected the names of the columns, as header: true says, got numbers",
@@ -136,9 +150,9 @@ class Csv(Table):
 
     def _fault(self, path: Path, form: _Form, why: str) -> DataError:
         """The first line that is not as it must be, found by reading once more."""
-        expected = self.labels + size(self.shape)
-        places = range(self.labels) if self.label == "first" else range(expected - self.labels, expected)
-        numeric = self.target not in (None, "class")
+        expected = self.label_count + size(self.shape)
+        places = range(self.label_count) if self.label == "first" else range(expected - self.label_count, expected)
+        numeric = self.target_kind not in (None, "class", "several")
         for number, values in rows(path):
             if number < form.first:
                 continue
@@ -153,6 +167,14 @@ class Csv(Table):
                     message = f"expected a pixel, 0 to 255, got '{value[:20]}'"
                     return DataError(f"{where}: {message}", "save pixels from 0 to 255, or from 0 to 1")
         return DataError(f"{path}: {why}", "give a table of numbers, an image a line")
+
+
+def _plain(column: Array) -> Array:
+    """A column of labels as numbers, where all of it are; (n, 1) where they have fractions."""
+    try:
+        return column.astype(np.float64)
+    except ValueError:
+        return column
 
 
 @dataclass(frozen=True, slots=True)

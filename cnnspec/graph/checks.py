@@ -250,8 +250,16 @@ def _averages(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def _augmentations(spec: Spec) -> Iterator[Diagnostic]:
-    """Augmentations that cannot change a map of classes as they change its image."""
-    if spec.data is None or spec.data.target.kind != "mask":
+    """Augmentations that cannot change labels as they change the image."""
+    kind = spec.data.target.kind if spec.data else None
+    if spec.data is None or kind not in ("mask", "several"):
+        return
+    for i, augmentation in enumerate(spec.data.augment if kind == "several" else ()):
+        if augmentation.mixes_labels:
+            message = f"{augmentation.type_name}: it cannot mix labels of several targets"
+            span = _section(spec, "data").of("augment")
+            yield Diagnostic("invalid-value", "error", message, span, f"data.augment[{i}]", "leave it out")
+    if kind == "several":
         return
     for i, augmentation in enumerate(spec.data.augment):
         if augmentation.moves is None:

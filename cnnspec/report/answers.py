@@ -66,6 +66,11 @@ def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) 
     most = max(FEWEST_IMAGES, min(MOST_IMAGES, int(MOST_WORK / max(model.graph.macs, 1))))
     count = min(len(dataset), most)
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(np.int64)
+    if model.learned.kind == "several":
+        asked_of = Dataset(dataset.pixels[chosen], dataset.labels[chosen])
+        return Answers(
+            split, count, len(dataset), headings=("loss", "figure", "value"), table=_figures(model, asked_of)
+        )
     asked = _Asked(model, chosen, dataset.pixels[chosen], dataset.labels[chosen], names)
     found = {
         "classes": asked.labels_of_many,
@@ -74,6 +79,13 @@ def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) 
         "input": asked.of_inputs,
     }.get(model.learned.kind, asked.of_classes)()
     return Answers(split, count, len(dataset), **found)
+
+
+def _figures(model: Network, dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    """What there is to say of several targets: the figures of each loss."""
+    parts = model.score(dataset).parts.items()
+    rows = ((name, figure, value) for name, part in parts for figure, value in part.figures().items())
+    return tuple((name, figure, shown(value)) for name, figure, value in rows if value is not None)
 
 
 class _Asked:

@@ -125,8 +125,10 @@ def _or_variable(part: Json) -> Json:
     match part.get("type"):
         case "array":
             return {**part, **{key: _or_variable(part[key]) for key in ("items", "contains") if key in part}}
-        case "object":
+        case "object" if "properties" in part:
             return {**part, "properties": {name: _or_variable(inner) for name, inner in part["properties"].items()}}
+        case "object":  # of the user's own names
+            return {**part, "additionalProperties": _or_variable(part["additionalProperties"])}
     return {"anyOf": [part, VARIABLE]}
 
 

@@ -87,11 +87,11 @@ def _several(network: Network, count: int, y: Labels) -> Array:
         got = ", ".join(y) if isinstance(y, Mapping) else "an array"
         raise ValueError(f"expected y with labels by name, for {', '.join(parts)}, got {got}")
     columns = []
+    assert network.heads is not None
+    outputs = network.heads.losses.outputs_by_target()
     for name, part in parts.items():
-        assert network.heads is not None
-        shape = network.heads.parts[name].shape if name in network.heads.parts else (len(part.names),)
         try:
-            labels = _of_kind(part, shape, count, np.asarray(y[name]))
+            labels = _of_kind(part, (outputs[name],), count, np.asarray(y[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         columns.append(labels.reshape(count, -1).astype(np.float32))
