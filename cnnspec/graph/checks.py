@@ -207,9 +207,16 @@ def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Views of images, which have an answer each that can be averaged, where the network gives or reads none such."""
     if spec.data is None or spec.data.tta is None:
         return
-    if len(spec.input) == 3 and len(graph.output.shape) == 1:
+    several = sum(not head.training_only for head in graph.heads) > 1
+    if len(spec.input) == 3 and len(graph.output.shape) == 1 and not several:
         return
-    what = "it reads vectors" if len(spec.input) != 3 else f"its output is a map of {text(graph.output.shape)}"
+    what = (
+        "it has several losses"
+        if several
+        else "it reads vectors"
+        if len(spec.input) != 3
+        else f"its output is a map of {text(graph.output.shape)}"
+    )
     message = f"tta: expected a network with one answer for each image, but {what}"
     yield Diagnostic("invalid-value", "error", message, _section(spec, "data").of("tta"), "data.tta", "leave tta out")
 

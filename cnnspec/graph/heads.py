@@ -47,4 +47,9 @@ def find(spec: Spec, values: Mapping[str, str], found: list[Diagnostic]) -> tupl
     if losses and all(term.training_only for term in losses.values()):
         message = "every loss is there in training only, so the network has no output"
         found.append(wrong(spec, next(iter(losses)), "training_only", message, "leave it out where the output is"))
+    labelled = [term for term in (losses or {}).values() if term.loss.reads_labels]
+    if losses and labelled and all(term.training_only for term in labelled) and len(labelled) < len(losses):
+        message = "what it learns, the labels, no loss is measured by outside of training"
+        name = next(name for name, term in losses.items() if term.loss.reads_labels)
+        found.append(wrong(spec, name, "training_only", message, "leave training_only out of one that reads labels"))
     return tuple(heads)

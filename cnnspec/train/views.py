@@ -17,7 +17,8 @@ KINDS = ("class", "shares", "classes", "values")  # of targets that are one answ
 def require_views(network: Network) -> None:
     """RunError where the answers to several views of an image cannot be averaged."""
     what = network.learned.kind
-    if network.output_names or what not in KINDS or len(network.graph.output.shape) != 1:
+    several = network.heads is not None and len(network.heads.parts) > 1
+    if several or what not in KINDS or len(network.graph.output.shape) != 1:
         raise RunError("test-time augmentation averages one answer for each image: this network gives more", CURE)
     if len(network.graph.input_shape) != 3:
         raise RunError("test-time augmentation moves the pixels of images: this network reads vectors", CURE)
@@ -50,7 +51,10 @@ def mean_outputs(network: Network, images: Array, views: Views) -> Array:
 def mean_score(network: Network, dataset: Dataset, views: Views) -> Score:
     """Score a network by what it says of several views of each image, the loss included."""
     require_views(network)
-    loss, kind = network.loss, network.learned.kind
+    loss, kind, weight = network.loss, network.learned.kind, 1.0
+    if network.heads is not None:  # which has one loss outside of training
+        only = network.heads.parts[network.heads.main]
+        loss, weight = only.loss, only.weight
     tally = Tally(kind, network.graph.output.shape[0], network.spec.train.top_k if network.spec.train else 5)
     for start in range(0, len(dataset), network.inference_batch):
         part = slice(start, start + network.inference_batch)
@@ -66,6 +70,7 @@ def mean_score(network: Network, dataset: Dataset, views: Views) -> Score:
                 for name, buffer in loss.scratch(outputs.shape[1:], len(outputs)).items()
             }
             loss.bind(prediction, target, None, losses, scratch, len(outputs))()
+            losses *= weight
         tally.add(start, losses, labels, _decided(network, outputs), outputs)
     return tally.score(has_loss=loss is not None)
 

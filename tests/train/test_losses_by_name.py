@@ -227,6 +227,11 @@ def test_export_refuses_several_outputs(run: Path, capsys: pytest.CaptureFixture
         ("mean: {}", "expected 10 outputs, one for each class of the data, got 3", "mean"),
         ("drawing: {}", "expects a vector of class scores, got a map of 1x8x8", "drawing"),
         ("scores: {training_only: true}", "every loss is there in training only", "true"),
+        (
+            "{kl: {layer: [mean, log_variance], loss: kl_divergence}, scores: {training_only: true}}",
+            "the labels, no loss is measured by outside of training",
+            "true",
+        ),
         ("scores: {lose: huber}", "unknown key of train.losses.scores 'lose'", "lose"),
         ("'a b': {layer: scores}", "expected a name of letters, digits, dashes and underscores, got 'a b'", "'a b'"),
     ],
@@ -255,3 +260,14 @@ def test_a_figure_of_a_loss_that_is_not_there_is_told() -> None:
     stopping = LOSSES.replace("epochs: 2", "epochs: 2\n  early_stopping: {metric: validation.early.loss}")
     with pytest.raises(SpecError, match=r"got validation\.early\.loss"):
         cnnspec.check.checked(loads(LAYERS + stopping))
+
+
+def test_views_are_averaged_where_one_loss_is_left_outside_of_training(tmp_path: Path) -> None:
+    heads = "train: {epochs: 1, losses: {scores: {weight: 0.5}, early: {training_only: true}}}\n"
+    path = tmp_path / "net.yaml"
+    path.write_text(LAYERS + heads)
+    assert main(["train", str(path), "--quiet", "--out", str(tmp_path)]) == 0
+    assert main(["eval", str(tmp_path / "net"), "--tta", "shifts=1"]) == 0
+    path.write_text(LAYERS.replace("data: {", "data: {tta: {shifts: 1}, ") + LOSSES)
+    with pytest.raises(SpecError, match="tta: expected a network with one answer for each image, but it has several"):
+        cnnspec.check.checked(load(path))
