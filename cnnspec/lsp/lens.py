@@ -1,17 +1,23 @@
-"""Code lenses: the totals over `layers`, and over `expect` what came out against what is expected."""
+"""Code lenses: totals over `layers`, what came out over `expect`, and over `train` the time that the last run took."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from lsprotocol import types
 
 from cnnspec.check import figures
+from cnnspec.files import read_bounded
 from cnnspec.lsp.documents import Document
 from cnnspec.lsp.figures import short
 from cnnspec.memory import bytes_text
 from cnnspec.shapes import text
 from cnnspec.spec.tree import Mapping
+
+METRICS, MOST_BYTES = "metrics.jsonl", 1 << 22  # the file of a run that has a line for each epoch
 
 
 def lenses(document: Document) -> list[types.CodeLens]:
@@ -19,7 +25,7 @@ def lenses(document: Document) -> list[types.CodeLens]:
     known = document.analysis
     if known.trace is None or known.trace.diagnostics or not known.trace.nodes or not isinstance(known.tree, Mapping):
         return []
-    titles = {"layers": _totals(document), "expect": ", ".join(_kept(document))}
+    titles = {"layers": _totals(document), "expect": ", ".join(_kept(document)), "train": _forecast(document)}
     return [
         types.CodeLens(document.text.range(span), types.Command(title, ""))
         for key, title in titles.items()
@@ -53,6 +59,31 @@ def _kept(document: Document) -> Iterator[str]:
             bound = budget.maximum if budget.maximum is not None else budget.minimum
             share = f", {100 * figure / bound:.0f}% of {_text(name, bound)}" if bound else ""
             yield f"{name} {_text(name, figure)}{share}"
+
+
+def _forecast(document: Document) -> str:
+    """The time that training would take at the pace of the last run of that name, in `runs` here or beside the spec."""
+    trace = document.analysis.trace
+    assert trace is not None
+    epochs = trace.spec.train.epochs if trace.spec.train is not None else None
+    folders = {Path.cwd() / "runs", Path(document.file).parent / "runs"}
+    found = [path for folder in folders for path in folder.glob(f"{trace.spec.name}/{METRICS}")]
+    try:
+        rows = read_bounded(max(found, key=os.path.getmtime), MOST_BYTES).decode().splitlines()
+        seconds = [float(json.loads(row)["seconds"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if not isinstance(epochs, int) or not seconds:
+        return ""
+    each = sum(seconds) / len(seconds)
+    return f"about {_duration(each * epochs)}: {epochs} epochs of {_duration(each)}, as in the last run"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _text(name: str, figure: int | tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,18 @@ def test_lenses(opened: Editor) -> None:
     assert titles[10].endswith("MACs an image, output 8")
     assert titles[21].endswith("output 8 as expected")
     opened.shut(URI)
+
+
+def test_the_forecast_is_that_of_the_last_run(editor: Editor, tmp_path: Path) -> None:
+    uri = (tmp_path / "spec.yaml").as_uri()
+    run = tmp_path / "runs" / "digits-run"
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 9.0}\n{"epoch": 2, "seconds": 11.0}\n')
+    editor.open(uri, "cnnspec: 1\nname: digits-run\ninput: [1, 8, 8]\nlayers: [flatten, {type: dense, units: 10}]\n"
+                     "data: {source: digits}\ntrain: {epochs: 30}\n")  # fmt: skip
+    found = editor.ask(types.TEXT_DOCUMENT_CODE_LENS, types.CodeLensParams(types.TextDocumentIdentifier(uri)))
+    assert found[-1].command.title == "about 5.0 min: 30 epochs of 10.0 s, as in the last run"
+    editor.shut(uri)
 
 
 def test_tokens_are_the_names(opened: Editor) -> None:
