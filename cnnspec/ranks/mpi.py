@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from mpi4py import MPI
 
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
-from cnnspec.ranks.exchange import Exchange
+from cnnspec.ranks.exchange import Exchange, places
 
 LOOKS = 200  # how often a rank looks whether an operation is over before it lets others have the processor
 PAUSE = 20e-6  # seconds between two looks then
@@ -35,17 +36,24 @@ class MpiExchange(Exchange):
 
     def gather(self, array: Array, counts: Sequence[int]) -> None:
         """Complete an array of which every rank has written its part."""
-        self._wait(self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts]))
+        self._wait([self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts])])
 
     def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
         """Give every rank its part of an array, and take from it its part of the other."""
-        self._wait(self.communicator.Ialltoallv([given, give], [taken, take]))
+        send, receive = ([array[place] for place in places(n)] for array, n in ((given, give), (taken, take)))
+        distances = range(1, self.size)  # everybody begins with another rank
+        come_from = [(self.rank - distance) % self.size for distance in distances]
+        go_to = [(self.rank + distance) % self.size for distance in distances]
+        requests = [self.communicator.Irecv(receive[rank], rank) for rank in come_from if len(receive[rank])]
+        requests += [self.communicator.Isend(send[rank], rank) for rank in go_to if len(send[rank])]
+        np.copyto(receive[self.rank], send[self.rank])
+        self._wait(requests)
 
-    def _wait(self, request: Any) -> None:
+    def _wait(self, requests: list[Any]) -> None:
         for _ in range(LOOKS):
-            if request.Test():
+            if MPI.Request.Testall(requests):
                 return
-        while not request.Test():
+        while not MPI.Request.Testall(requests):
             time.sleep(PAUSE)
 
     def abort(self, status: int) -> NoReturn:
