@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
             return USAGE
     format = FORMATS[arguments.format]
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
-    if model.output_names:
-        several = ", ".join(model.output_names)
+    if model.output_names or model.learned.kind == "several":
+        several = ", ".join(model.output_names or model.target.parts)
         raise RunError(
-            f"the network has several outputs, {several}, and {arguments.format} is written of one alone",
+            f"the network has several outputs or targets, {several}, and {arguments.format} is written of one alone",
             "`cnnspec predict RUN IMAGES -o outputs.npz` and `Model.predict` give all of them",
         )
     folder, name = _place(arguments, format.suffixes[0], program=".py" in format.suffixes)

@@ -87,7 +87,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph = remove_dead_nodes(network.graph)
+    graph = remove_dead_nodes(network.graph.answering)
     strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
     if strange:
         raise RunError(f"no counterpart of {', '.join(strange)} in PyTorch is known here", "export --format onnx")
@@ -119,7 +119,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
 def state(network: Network) -> dict[str, Array]:
     """Return a network's arrays by the names that `source` gives them in PyTorch."""
-    graph = remove_dead_nodes(network.graph)
+    graph = remove_dead_nodes(network.graph.answering)
     strange = sorted({node.layer.type_name for node in graph.nodes if node.params} - WRITERS.keys())
     if strange:
         raise RunError(f"no names of {', '.join(strange)} in PyTorch are known here", "export --format numpy")

@@ -209,7 +209,7 @@ def test_predict_gives_every_output(run: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_export_refuses_several_outputs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--format", "numpy"]) == 4
-    assert "several outputs, drawing, scores" in capsys.readouterr().err
+    assert "several outputs or targets, drawing, scores" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
