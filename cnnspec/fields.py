@@ -282,7 +282,8 @@ def _read_options(cls: type[Declaration]) -> Iterator[Option]:
             default = getattr(cls, name, _MISSING)
             required = default is _MISSING
             description = texts[0] if texts else ""
-            yield Option(name, annotation, fragment(annotation), None if required else default, required, description)
+            key = name.removesuffix("_")  # `from_` declares `from`, which Python takes for itself
+            yield Option(key, annotation, fragment(annotation), None if required else default, required, description)
 
 
 def create(kind: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from cnnspec.data.views import Views
 from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.fields import Declaration, Json, options
 from cnnspec.layers.base import Layer
-from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, Lookahead, RateFactors, Swa, TrainSettings
+from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, Init, Lookahead, RateFactors, Swa, TrainSettings
 from cnnspec.spec.blocks import shipped, source
 from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[Declaration]] = {
     "checkpoint": Checkpoints,
     "clip": Clip,
     "lookahead": Lookahead,
+    "init": Init,
     "rate_factors": RateFactors,
     "swa": Swa,
     "data": DataSettings,

@@ -60,6 +60,7 @@ from cnnspec.train.follow import follow, share_start
 from cnnspec.train.requirements import check_figures, unmet
 from cnnspec.train.run import LAST, SPEC
 from cnnspec.train.session import Interruption, Session
+from cnnspec.train.transfer import transfer
 
 CURVES, EVENTS = "loss.png", "tensorboard"
 REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last epoch is always drawn
@@ -145,6 +146,11 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
                 kept = keep(spec.plugins, run.path)
                 about, position = _about(spec, model, data, arguments), Position()
                 about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
+                begun = transfer(model)
+                if begun is not None:
+                    about["init"] = begun.record()
+                    for line in () if arguments.quiet or arguments.json else begun.lines():
+                        print(visible(line))
                 run.begin(model, render(replace(stored, plugins=kept), graph), about)
                 run.keep_origins(render(spec, graph, origins=True))
             else:

@@ -54,7 +54,8 @@ def comparable(spec: Spec, graph: Graph) -> str:
     """The resolved spec, but for its epochs, with the checksums of its plugins instead of their names."""
     named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
     data = spec.data and spec.data.but(root=None)  # where the data lies does not matter: its checksums say what it is
-    return render(dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data), graph)
+    spec = dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data)
+    return render(_with_origin(spec, ""), graph)  # nor does where weights to start from lie: the run has theirs
 
 
 def with_epochs(spec: Spec, epochs: float) -> Spec:
@@ -71,10 +72,20 @@ def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
 
 
 def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
-    """The spec with the folder of its data as seen from a run directory, in which it will lie."""
+    """The spec with its data, and the weights that it starts from, as seen from a run directory, where it will lie."""
+    if spec.train is not None and spec.train.init is not None:
+        path = spec.folder_of("train.init", "from") / Path(spec.train.init.source).expanduser()
+        spec = _with_origin(spec, _seen_from(path.parent.resolve() / path.name, run))
     if spec.data is None:
         return spec
     return dataclasses.replace(spec, data=spec.data.but(root=folder and _seen_from(folder, run)))
+
+
+def _with_origin(spec: Spec, path: str) -> Spec:
+    """The spec with another path of the weights that it starts from, if it starts from some."""
+    if spec.train is None or spec.train.init is None:
+        return spec
+    return dataclasses.replace(spec, train=spec.train.but(init=spec.train.init.but(**{"from": path})))
 
 
 def _seen_from(folder: Path, run: Path) -> str:

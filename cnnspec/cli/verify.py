@@ -28,6 +28,7 @@ from cnnspec.train.fit import Watcher
 from cnnspec.train.records import lacking, timeless
 from cnnspec.train.run import BEST, LAST, METRICS_JSONL, Run
 from cnnspec.train.session import TRACED
+from cnnspec.train.transfer import transfer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     rows = last.progress["history"]
     _same_log(run_, rows)
     most = int(last.progress["step"]) if arguments.all else min(arguments.steps, TRACED)
+    begun, recorded = transfer(model), about.get("init", {}).get("weights")
+    if begun is not None and recorded not in (None, begun.weights):
+        raise RunError(
+            f"{begun.source} has other weights than those that the training started from",
+            f"restore it: their fingerprint is {recorded}, not {begun.weights}",
+        )
     replay = _Replay(model, {**about.get("trace", {})}, most)
     if arguments.all:
         replay.ends[most] = str(last.progress["weights"])

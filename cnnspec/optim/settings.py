@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, inf
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from cnnspec.fields import (
     BatchSize,
@@ -107,6 +107,30 @@ class EarlyStopping(Declaration):
         return waited >= self.patience
 
 
+Renamed = Annotated[
+    Named[str],
+    Schema({"type": "object", "additionalProperties": {"type": "string"}}, lambda given: Named(dict(given))),
+]
+
+
+class Init(Declaration):
+    """Weights of a trained network that this one starts from: those whose layer and shape are found there.
+
+    Names are those of layers; `*` in them stands for any letters.
+    """
+
+    kind: ClassVar[str] = "section"
+    from_: Annotated[str, "a run, a checkpoint, or a file of weights (.npz, .safetensors), relative to the spec"]
+    layers: Annotated[tuple[str, ...], "the layers of this network that start so"] = ("*",)
+    rename: Annotated[Renamed, "what layers of this network are called there, by their names here"] = Named()
+    missing: Annotated[Literal["error", "keep"], "what is done where one is not there or has another shape"] = "error"
+
+    @property
+    def source(self) -> str:
+        """The path that `from` says."""
+        return str(vars(self)["from"])
+
+
 class TrainSettings(Declaration):
     """How the network is trained: for how long, on what batches, to minimise what, and by which rule."""
 
@@ -128,6 +152,7 @@ class TrainSettings(Declaration):
         "at most (t - 1) / (t + 9)",
     ] = None
     swa: Annotated[Swa | None, "instead of ema: the mean of the weights of the last epochs is scored"] = None
+    init: Annotated[Init | None, "trained weights to start from, instead of fresh ones"] = None
     early_stopping: Annotated[EarlyStopping | None, "ends training when a metric stands still"] = None
     checkpoint: Annotated[Checkpoints, "when the state of training is written"] = Checkpoints()
 

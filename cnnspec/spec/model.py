@@ -121,7 +121,11 @@ class Spec:
 
         It is the working directory for a spec that is in no file.
         """
-        data = self.sections.get("data")
-        files = [self.path] if data is None else [data.of("root").file, self.path]
+        return self.folder_of("data", "root")
+
+    def folder_of(self, section: str, key: str) -> Path:
+        """The folder of the file where a section's key was written; that of the spec where it is a default."""
+        place = self.sections.get(section)
+        files = [self.path] if place is None else [place.of(key).file, self.path]
         found = next((path for path in map(Path, files) if path.is_file()), None)
         return Path() if found is None else found.resolve().parent

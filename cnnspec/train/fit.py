@@ -24,6 +24,7 @@ from cnnspec.train.first_filters import learn_first_filters
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, right_answers, right_images
 from cnnspec.train.statistics import measure_statistics
+from cnnspec.train.transfer import transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ def fit(
     position, rows = start or Position(), list(history)
     if model.training is not None and not model.training.clock:
         learn_first_filters(model, data.train)
+        transfer(model)
     most = settings.steps(len(data.train))
     most = most if max_steps is None else min(most, max_steps)
     while position.step < most and not _stands_still(model, rows):

@@ -1,0 +1,174 @@
+"""Trained weights that a network starts from: read from a run or a file, matched by names and shapes of layers."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import Node
+from cnnspec.kernels.step import Array
+from cnnspec.optim.settings import Init
+from cnnspec.plan.state.training import AVERAGE
+from cnnspec.shapes import text
+from cnnspec.spec.suggest import did_you_mean
+from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.fingerprint import fingerprint
+from cnnspec.train.network import Network
+
+MOST_NAMES = 8  # that a message lists
+LAST = "last.npz"
+PYTORCH = {"running_variance": "running_var"}  # what PyTorch calls arrays that have another name here
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a network started from: the layers that came over, and why others start fresh.
+
+    `taken` maps layers to what they are called there; `fresh` maps layers to the reason; `unused` are layers there that
+    nothing was taken from. `weights` is the fingerprint of the arrays that came over.
+    """
+
+    source: str
+    taken: Mapping[str, str]
+    fresh: Mapping[str, str]
+    unused: Sequence[str]
+    weights: str
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"from": self.source, "weights": self.weights, "taken": dict(self.taken), "fresh": dict(self.fresh)}
+
+    def lines(self) -> list[str]:
+        """The same for people: one line for what came over, one for each reason why something did not."""
+        renamed = [f"{own} from {theirs}" for own, theirs in self.taken.items() if own != theirs]
+        count = len(self.taken) + len(self.fresh)
+        said = [f"init: {len(self.taken)} of {count} layers with weights from {self.source}"]
+        said[0] += f" ({_listed(renamed)})" if renamed else ""
+        said += [f"init: {layer} starts fresh: {why}" for layer, why in self.fresh.items()]
+        return said + ([f"init: not used from there: {_listed(self.unused)}"] if self.unused else [])
+
+
+def transfer(network: Network) -> Transfer | None:
+    """Put the weights that `train.init` names in place; None where the spec has no such section.
+
+    RunError where they cannot be read, where nothing of them fits, where a name leads to no layer, and, unless
+    `missing: keep`, where a layer is not there or has another shape.
+    """
+    init = network.spec.train.init if network.spec.train is not None else None
+    if init is None:
+        return None
+    path = network.spec.folder_of("train.init", "from") / Path(init.source).expanduser()
+    there = _arrays(path, init.source)
+    own = {node.name: node for node in network.graph.nodes if (node.params or node.state) and not node.share}
+    chosen = _chosen(init, own)
+    taken: dict[str, str] = {}
+    fresh = {name: "init.layers leaves it out" for name in own if name not in chosen}
+    values: dict[str, Array] = {}
+    for name in chosen:
+        theirs = _renamed(name, init.rename)
+        found, why = _found(own[name], theirs, there)
+        if why is None:
+            taken[name] = theirs
+            values |= found
+        else:
+            fresh[name] = why
+    lost = {name: fresh[name] for name in chosen if name in fresh}
+    layers = sorted({key.rpartition(".")[0] for key in there})
+    if not taken:
+        raise RunError(f"init: nothing in {init.source} fits this network", f"layers there: {_listed(layers)}")
+    if lost and init.missing == "error":
+        shown = _listed([f"{name} ({why})" for name, why in lost.items()])
+        raise RunError(f"init: {shown}", "name it under rename, or let it start fresh with missing: keep")
+    for key, array in network.weights.arrays():
+        if key in values:
+            array[...] = values[key]
+    network.weights.version += 1
+    unused = [name for name in layers if name not in taken.values()]
+    return Transfer(init.source, taken, fresh, unused, fingerprint(values, {}))
+
+
+def _chosen(init: Init, own: Mapping[str, Node]) -> list[str]:
+    """The layers that `layers` names; RunError for a name there, or under `rename`, that leads to none."""
+    for key, patterns in (("layers", init.layers), ("rename", tuple(init.rename))):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in own):
+                raise RunError(
+                    f"init: {key}: no layer with weights is called '{pattern}'",
+                    did_you_mean(pattern, own, "layers with weights"),
+                )
+    return [name for name in own if any(fnmatchcase(name, pattern) for pattern in init.layers)]
+
+
+def _renamed(name: str, rename: Mapping[str, str]) -> str:
+    """What a layer is called there; the letters that `*` stands for are kept."""
+    for pattern, theirs in rename.items():
+        match = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), name)
+        if match is not None:
+            for letters in match.groups():
+                theirs = theirs.replace("*", letters, 1)
+            return theirs
+    return name
+
+
+def _found(node: Node, theirs: str, there: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
+    """A layer's arrays by this network's names, or why they cannot be taken."""
+    found: dict[str, Array] = {}
+    shapes = {part: parameter.shape for part, parameter in node.params.items()}
+    shapes |= {part: state.shape for part, state in node.state.items()}
+    for part, shape in shapes.items():
+        array = next((there[key] for key in _keys(theirs, part) if key in there), None)
+        if array is None:
+            known = any(key.rpartition(".")[0] == theirs for key in there)
+            return {}, f"no {part} of {theirs} there" if known else f"no layer {theirs} there"
+        if array.shape != shape:
+            return {}, f"{part} is {text(array.shape)} there, {text(shape)} here"
+        found[f"{node.name}.{part}"] = array
+    return found, None
+
+
+def _keys(layer: str, part: str) -> list[str]:
+    """How an array may be called: as here, or as in PyTorch."""
+    return [f"{name}.{kind}" for name in (layer, layer.replace(".", "_")) for kind in (part, PYTORCH.get(part, part))]
+
+
+def _arrays(path: Path, shown: str) -> dict[str, Array]:
+    """The arrays of a run, of its moving averages if it has them, or of a file, by layer and name."""
+    if path.suffix == ".safetensors":
+        return _tensors(path, shown)
+    file = path / LAST if path.is_dir() else path
+    if not file.is_file():
+        raise RunError(f"init: there is no run or file of weights at {shown}", "the path is relative to the spec")
+    checkpoint = read_checkpoint(file)
+    averages = checkpoint.averages if checkpoint.progress["updates"] else {}
+    return {**checkpoint.network, **{name.removeprefix(AVERAGE): array for name, array in averages.items()}}
+
+
+def _tensors(path: Path, shown: str) -> dict[str, Array]:
+    try:
+        library: Any = importlib.import_module("safetensors")
+    except ImportError as error:
+        raise RunError("safetensors is not installed", "python -m pip install 'cnnspec[safetensors]'") from error
+    if not path.is_file():
+        raise RunError(f"init: there is no file at {shown}", "the path is relative to the spec")
+    try:
+        with library.safe_open(path, "np") as file:
+            found = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except Exception as error:  # its exceptions have no public base
+        raise RunError(f"init: {shown} is damaged or no file of safetensors: {error}", "write it anew") from error
+    for name, array in found.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise RunError(f"init: {shown}: {name} is not finite", "use weights of a training that went well")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
