@@ -64,7 +64,8 @@ class _Rank:
                 lines = said.getvalue().splitlines()
                 errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
                 helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
-                self.complain(self.number, (errors or [f"ended with status {status}"])[-1], (helps or [None])[-1])
+                what = errors[-1] if errors else f"ended with status {status}"
+                self.complain(self.number, what, helps[-1] if helps else None)
             self.exchange.abort(status)
         return status
 
