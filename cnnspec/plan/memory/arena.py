@@ -45,7 +45,10 @@ def place(claims: Sequence[Claim]) -> Placement:
     """
     sizes = [claim.size for claim in claims]
     offsets = [0] * len(claims)
-    placed = np.empty((4, len(claims)), np.int64)  # first moment, last moment, start and end of each, by their starts
+    exact: type = np.int64 if sum(sizes) < 1 << 62 else object  # Python's numbers, for networks beyond all machines
+    placed: Array = np.empty(
+        (4, len(claims)), exact
+    )  # first moment, last moment, start and end of each, by their starts
     for count, index in enumerate(sorted(range(len(claims)), key=lambda i: (-sizes[i], i))):
         claim, size = claims[index], sizes[index]
         first, last, start, end = placed[:, :count]

@@ -49,6 +49,11 @@ def test_arrays_one_after_the_other_share_their_bytes() -> None:
     assert place(chain).size == 2 * chain[0].size
 
 
+def test_sizes_beyond_all_machines_are_added_up_exactly() -> None:
+    wanted = [Claim((10**18, 10), FLOAT, 0, 1), Claim((7,), FLOAT, 1, 2), Claim((10**18, 10), FLOAT, 2, 3)]
+    assert place(wanted).size == 4 * 10**19 + ALIGNMENT
+
+
 def test_a_view_lies_where_it_was_placed() -> None:
     claim = Claim((3, 5), FLOAT, 0, 0)
     region = shared((1024,))
