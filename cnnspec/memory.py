@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import DataError, RunError
 
 CGROUPS = (  # limit and use of the control group that a container runs in, of both versions
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -19,11 +19,11 @@ def available_bytes() -> int | None:
     return min(_bounds(), default=None)
 
 
-def require_memory(needed: int, what: str, help: str) -> None:
-    """RunError that says how much is needed and how much is there, where `needed` bytes are more than that."""
+def require_memory(needed: int, what: str, help: str, error: type[DataError | RunError] = RunError) -> None:
+    """An error that says how much is needed and how much is there, where `needed` bytes are more than that."""
     available = available_bytes()
     if available is not None and needed > available:
-        raise RunError(f"{what} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
+        raise error(f"{what} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
 
 
 def bytes_text(count: int) -> str:

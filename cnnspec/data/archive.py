@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from cnnspec.diagnostics import DataError
 
+MOST = 1 << 30  # bytes of an archive with all in it unpacked
 HELP = "delete the archive and fetch it again with --download"
 
 
@@ -21,7 +22,11 @@ def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
 
     try:
         with tarfile.open(path) as archive:
+            size = 0
             for member in archive:
+                size += member.size
+                if size > MOST:
+                    raise DataError(f"{path}: refused, it holds more than {MOST:,} bytes, up to '{member.name}'", HELP)
                 _refuse(path, member.name)
                 if member.issym() or member.islnk():
                     raise DataError(f"{path}: refused, '{member.name}' is a link to '{member.linkname}'", HELP)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnspec.data.delimited import rows
+from cnnspec.data.npz import member
 from cnnspec.data.parquet import columns_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.pipeline import Pipeline
@@ -125,7 +126,7 @@ def _array(path: Path) -> Array:
                 known = [name for name in KEYS if name in archive.files] or archive.files
                 if len(known) != 1 and known[0] not in KEYS:
                     raise DataError(f"{path}: expected images as x, got {', '.join(known)}", "save them as x")
-                return np.asarray(archive[known[0]])
+                return member(archive, known[0], path)
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,13 @@ from cnnspec.kernels.step import Array
 
 ONE = "save one label an image: a whole number or a name"
 SHOWN = 8  # labels that a note names
+LONGEST = 256  # characters of a label that is a text
+NUMBER = re.compile("-?[0-9]{1,18}")  # a label that is a whole number, as 64 bits hold it
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a whole number."""
+    return NUMBER.fullmatch(label) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ def read_labels(array: Array, images: int, what: str) -> Labels:
         return _text(array, what)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected whole numbers or text, got {array.dtype}", ONE)
+    if array.dtype.kind == "u" and len(array) and array.max() >= 1 << 53:
+        raise DataError(f"{what}: expected classes, got labels up to {array.max()}", ONE)
     if array.dtype.kind == "f":
         wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array))))
         if len(wrong):
@@ -68,6 +78,9 @@ def _one_hot(array: Array, what: str) -> Labels:
 
 
 def _text(array: Array, what: str) -> Labels:
+    length = array.dtype.itemsize // (4 if array.dtype.kind == "U" else 1)
+    if length > LONGEST:
+        raise DataError(f"{what}: expected labels of at most {LONGEST} characters, got up to {length:,}", ONE)
     texts, positions = np.unique(array, return_inverse=True)
     try:
         names = [(text.decode() if isinstance(text, bytes) else text).strip() for text in texts.tolist()]
@@ -80,7 +93,8 @@ def _text(array: Array, what: str) -> Labels:
     if all(name is not None for name in whole):
         names = [name or "" for name in whole]
     kept = ordered(names)
-    places = np.array([kept.index(name) for name in names], np.int64)
+    order = {name: place for place, name in enumerate(kept)}
+    places = np.array([order[name] for name in names], np.int64)
     return Labels(places[positions.reshape(-1)], kept)
 
 
@@ -100,7 +114,7 @@ def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: st
     if declared is not None:
         return declared, ""
     names = labels.names if labels.complete else ordered(labels.names)
-    whole = [name.lstrip("-").isdecimal() for name in names]
+    whole = [is_number(name) for name in names]
     if labels.complete or not any(whole):
         return names, ""
     if not all(whole):
@@ -109,9 +123,10 @@ def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: st
     numbers = [int(name) for name in names]
     if numbers == list(range(len(numbers))):
         return names, ""
-    missing = [number for number in range(max(numbers)) if number not in numbers]
+    there = set(numbers)
+    missing = next(number for number in range(len(numbers) + 1) if number not in there)
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    lacks = f"no image has label {missing[0]}" if missing else "not all are from 0 on"
+    lacks = f"no image has label {missing}" if missing < max(numbers) else "not all are from 0 on"
     return names, (
         f"{what}: labels are {shown}: {lacks}; the outputs are these {len(names)} classes in this order "
         f"(data.source.classes: {1 + max(max(numbers), 1)} would number them from 0)"

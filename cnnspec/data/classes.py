@@ -35,13 +35,14 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     wanted = tuple(trained) or found.class_names
     whose = "the network" if trained else found.places.get("train", "the training images")
     positions = {name: position for position, name in enumerate(wanted)}
+    numbers = {name: number for number, name in enumerate(here)}
     targets = np.array([positions.get(name, -1) for name in here], np.int64)
     splits, notes = {}, list(found.notes)
     for split, images in found.splits.items():
         where = found.places.get(split, split)
         counts = np.bincount(images.labels, minlength=len(here))
         unknown = {name: int(counts[i]) for i, name in enumerate(here) if targets[i] < 0 and counts[i]}
-        absent = [name for name in wanted if name not in here or not counts[here.index(name)]]
+        absent = [name for name in wanted if name not in numbers or not counts[numbers[name]]]
         notes += _told(where, whose, unknown, absent)
         splits[split] = _relabelled(images, targets) if here != wanted else images
         if not len(splits[split].labels):

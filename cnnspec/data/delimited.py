@@ -14,6 +14,7 @@ from typing import TextIO
 from cnnspec.diagnostics import DataError
 
 MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
+MOST_LINE = 1 << 26  # characters: of one image and its label
 DELIMITERS = "\t;,"  # the first of these that a table's first line has: a comma may be a decimal one
 
 
@@ -32,6 +33,18 @@ def opened(path: Path) -> Iterator[TextIO]:
         raise DataError(f"{path}: cannot be read: {error}", "give a table of text, such as .csv or .csv.gz") from error
 
 
+def lines_of(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a table; DataError for one that is longer than any image."""
+    number = 0
+    while line := file.readline(MOST_LINE + 1):
+        number += 1
+        if len(line) > MOST_LINE:
+            raise DataError(
+                f"{path}:{number}: expected at most {MOST_LINE:,} characters a line", "give a line an image"
+            )
+        yield line
+
+
 def delimiter_of(line: str) -> str:
     """What stands between the values of a line."""
     plain = "".join(line.split('"')[::2])  # what is in quotes does not count
@@ -41,11 +54,9 @@ def delimiter_of(line: str) -> str:
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number of each line that is not empty, from 1, and its values without the spaces around them."""
     with opened(path) as file:
-        first = file.readline()
-        while first and not first.strip():
-            first = file.readline()
+        first = next((line for line in lines_of(file, path) if line.strip()), "")
         file.seek(0)
-        reader = csv.reader(file, delimiter=delimiter_of(first), skipinitialspace=True)
+        reader = csv.reader(lines_of(file, path), delimiter=delimiter_of(first), skipinitialspace=True)
         try:
             for values in reader:
                 if any(value.strip() for value in values):

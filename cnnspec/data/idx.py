@@ -19,8 +19,9 @@ from cnnspec.data.source import Found, Images, Source
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
+from cnnspec.memory import require_memory
 from cnnspec.registry import register
-from cnnspec.shapes import Shape
+from cnnspec.shapes import Shape, text
 
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of the values, by the header's third byte
 WHOLE = "fetch or save the file again"
@@ -50,20 +51,28 @@ def spellings(folder: Path, name: str) -> Iterator[Path]:
 
 
 def read_idx(path: Path) -> Array:
-    """The array of an IDX file, gzipped or not; DataError where it is damaged."""
+    """The array of an IDX file, gzipped or not; DataError where it is damaged.
+
+    No more is read than the header says, and nothing where that is more than there is memory.
+    """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
+                raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
+            kind, axes = np.dtype(TYPES[start[2]]), start[3]
+            sizes = file.read(4 * axes)
+            shape = tuple(np.frombuffer(sizes, ">u4", len(sizes) // 4).tolist())
+            expected = prod(shape) * kind.itemsize
+            require_memory(expected, f"{path}: its array of {text(shape)}", WHOLE, DataError)
+            content = file.read(expected + 1) if len(shape) == axes else b""
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}", WHOLE) from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
-        raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
-    kind, axes = np.dtype(TYPES[content[2]]), content[3]
-    start = 4 + 4 * axes
-    shape = tuple(np.frombuffer(content[4:start], ">u4", min(axes, (len(content) - 4) // 4)).tolist())
-    expected = start + prod(shape) * kind.itemsize
     if len(shape) != axes or len(content) != expected:
-        raise DataError(f"{path}: truncated, expected {expected:,} bytes, got {len(content):,}", WHOLE)
-    return np.frombuffer(content, kind, offset=start).reshape(shape)
+        size = len(start) + len(sizes)
+        got = f"{size + len(content):,}" if len(content) <= expected else "more"
+        raise DataError(f"{path}: truncated, expected {size + expected:,} bytes, got {got}", WHOLE)
+    return np.frombuffer(content, kind).reshape(shape)
 
 
 @register("idx")

@@ -18,6 +18,7 @@ from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape
 from cnnspec.kernels.step import Array
+from cnnspec.memory import require_memory
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
 
@@ -128,10 +129,10 @@ class Npz(ArrayFiles):
             names = _keys(path, archive.files, split, self._words)
             key = key_of("npz", *stamps([path]), names[0])
             pixels = _extracted(archive, names[0], path, store, key)
-            labels = _member(archive, names[1], path)
+            labels = member(archive, names[1], path)
             for target in self.targets:
                 _, own = _keys(path, archive.files, split, (target,))
-                named[target] = _member(archive, own, path)
+                named[target] = member(archive, own, path)
         what = f"{path}: {names[0]}"
         pixels, notes = self.arranged(pixels, what)
         return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes, key, named)
@@ -183,7 +184,11 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
     )
 
 
-def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+    """An array of an archive, unpacked only where there is memory for as much as the archive says; no pickles."""
+    assert archive.zip is not None  # it is open
+    size = max(entry.file_size for entry in archive.zip.infolist() if entry.filename in (name, f"{name}.npy"))
+    require_memory(size, f"{path}: {name}", "give an archive of fewer or smaller images", DataError)
     try:
         return np.asarray(archive[name])
     except ValueError as error:
@@ -200,13 +205,13 @@ def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Stor
     assert archive.zip is not None  # it is open
     entry = next((entry for entry in archive.zip.infolist() if entry.filename == f"{name}.npy"), None)
     if entry is None or not store.large(entry.file_size):
-        return _member(archive, name, path)
+        return member(archive, name, path)
     with archive.zip.open(entry) as file:
         if np.lib.format.read_magic(file) != (1, 0):
-            return _member(archive, name, path)
+            return member(archive, name, path)
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
         if by_columns or dtype.hasobject or not shape:
-            return _member(archive, name, path)
+            return member(archive, name, path)
         row = math.prod(shape[1:]) * dtype.itemsize
 
         def write(out: Writing) -> None:

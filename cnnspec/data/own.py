@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self, cast
 import numpy as np
 
 from cnnspec.data.arrays import Scale
-from cnnspec.data.class_labels import Labels, class_names, read_labels
+from cnnspec.data.class_labels import Labels, class_names, is_number, read_labels
 from cnnspec.data.download import file_checksum
 from cnnspec.data.labels import kind_of, names_of, numbers
 from cnnspec.data.scale import as_bytes
@@ -27,7 +27,12 @@ SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # 
 Classes = Annotated[
     int | tuple[str, ...],
     Schema(
-        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 100_000},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        },
         lambda value: value if isinstance(value, int) else tuple(value),
     ),
 ]
@@ -245,8 +250,7 @@ class OwnFiles(Source):
         image = int(np.flatnonzero(positions < 0)[0])
         label = labels.names[labels.positions[image]]
         if isinstance(self.classes, int):
-            whole = label.lstrip("-").isdecimal()
-            if whole:
+            if is_number(label):
                 check_labels(np.where(positions < 0, int(label), positions), classes, path)
             raise DataError(
                 f"{path}: label '{label}' of image {image} is no number",
@@ -277,7 +281,7 @@ def _renamed(name: str, split: str) -> str:
 
 def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
     """Numbered labels with the declared names, the lowest label being the first name."""
-    if not isinstance(declared, tuple) or not all(name.lstrip("-").isdecimal() for name in labels.names):
+    if not isinstance(declared, tuple) or not all(map(is_number, labels.names)):
         return labels
     if set(labels.names) <= set(declared):
         return labels

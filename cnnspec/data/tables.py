@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cnnspec.data.delimited import delimiter_of, opened, rows
+from cnnspec.data.delimited import delimiter_of, lines_of, opened, rows
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.picture_list import LABELS
 from cnnspec.data.store import Store
@@ -127,7 +127,7 @@ class Csv(Table):
     def _form(self, path: Path) -> _Form:
         """Delimiter and first line with an image; DataError where `header` or `label` says what is not so."""
         with opened(path) as file:
-            line = next((line for line in file if line.strip()), "")
+            line = next((line for line in lines_of(file, path) if line.strip()), "")
         number, values = next(rows(path), (0, []))
         if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
@@ -187,7 +187,7 @@ class _Form:
     def lines(self, path: Path) -> Iterator[str]:
         """The lines with images, decimal commas as points."""
         with opened(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(lines_of(file, path), 1):
                 if number >= self.first and line.strip():
                     yield line if self.delimiter == "," else line.replace(",", ".")
 

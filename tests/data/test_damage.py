@@ -16,6 +16,7 @@ from cnnspec.data import DataSettings, Images, Pipeline
 from cnnspec.data.asked import read_asked
 from cnnspec.data.cifar import Cifar10
 from cnnspec.data.folder import ImageFolder
+from cnnspec.data.idx import Idx
 from cnnspec.data.npz import Npz
 from cnnspec.data.synthetic import Synthetic
 from cnnspec.data.tables import Csv
@@ -74,6 +75,19 @@ def packed_csv(folder: Path) -> tuple[Path, Reader]:
     return folder / "train.csv.gz", lambda: Csv(train="train.csv.gz", shape=(3, 8, 8)).read(folder, False)
 
 
+def idx(folder: Path, pack: Callable[[bytes], bytes] = bytes, suffix: str = "") -> tuple[Path, Reader]:
+    made = images()
+    path = folder / f"train-images-idx4-ubyte{suffix}"
+    for name, array in ((path.name, made.pixels), (path.name.replace("images-idx4", "labels-idx1"), made.labels)):
+        header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+        (folder / name).write_bytes(pack(header + array.astype(np.uint8).tobytes()))
+    return path, lambda: Idx(train=path.name).read(folder, False)
+
+
+def packed_idx(folder: Path) -> tuple[Path, Reader]:
+    return idx(folder, gzip.compress, ".gz")
+
+
 def picture(folder: Path, suffix: str) -> tuple[Path, Reader]:
     image = pytest.importorskip("PIL.Image")
     made = images()
@@ -123,7 +137,7 @@ def told_or_harmless(kind: Callable[[Path], tuple[Path, Reader]], folder: Path, 
     assert told > 0
 
 
-KINDS = [npz, packed_npz, npy, csv, packed_csv, png, jpeg, archive]
+KINDS = [npz, packed_npz, npy, csv, packed_csv, idx, packed_idx, png, jpeg, archive]
 
 
 @pytest.mark.parametrize("kind", KINDS)
