@@ -18,6 +18,7 @@ from cnnspec.data.idx import Idx
 from cnnspec.data.npz import Npz
 from cnnspec.data.tables import Csv
 from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
 
 
 def header(*shape: int) -> bytes:
@@ -110,6 +111,6 @@ def test_labels_that_look_like_numbers_are_names(tmp_path: Path) -> None:
     ],
     ids=["number", "text"],
 )
-def test_labels_beyond_what_a_class_can_be(labels: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+def test_labels_beyond_what_a_class_can_be(labels: Array, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_labels(labels, 2, "y")
