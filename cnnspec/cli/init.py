@@ -1,27 +1,81 @@
-"""`init TEMPLATE`: a commented spec to start from."""
+"""`init NAME` and `init --from-data DIR`: a commented spec to start from."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from importlib.resources import files
 from pathlib import Path
 
-from cnnspec.cli import FAILED
-from cnnspec.cli.output import complain, visible
+from cnnspec.cli import FAILED, USAGE
+from cnnspec.cli.output import complain, note, visible
+from cnnspec.data.survey import Survey, survey
+from cnnspec.spec.suggest import did_you_mean
+from cnnspec.zoo import zoo, zoo_text
 
 TEMPLATES = ("lenet", "mlp", "resnet")
+FROM_DATA = """\
+cnnspec: 1                       # version of the language
+# {about}
+input: [{channels}, {side}, {side}]              # channels, height, width
+
+layers:                          # each layer reads the one above
+{layers}  - global_avg_pool2d
+  - {{type: dropout, rate: 0.2}}
+  - {{id: logits, type: dense, units: {classes}}}   # one output a class: {names}
+
+data:
+  source: {{type: image_folder, size: [{side}, {side}], mode: {mode}{on_error}}}
+  root: {root}
+{validation}  # augment: [flip, {{type: shift, most: 2}}]   # where a mirrored or moved picture is one of its class
+
+train:
+  epochs: 30
+  batch_size: {batch}
+  loss: {loss}
+  optimizer: {{type: adam, learning_rate: 0.002}}
+  schedule: {{type: cosine, warmup: 1}}
+"""
+STAGE = """\
+  - {{type: conv2d, filters: {filters}, kernel_size: 3, padding: same, bias: none}}
+  - batch_norm
+  - relu
+"""
+POOL = "  - {type: max_pool2d, kernel_size: 2}\n"
+MOST_CLASSES = 12  # that the comment lists
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
-    parser.add_argument("template", choices=TEMPLATES, help="which network")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: TEMPLATE.yaml; - prints it")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a template or a known network; without one, a list")
+    parser.add_argument("--from-data", type=Path, metavar="DIR", help="write a spec for a folder of pictures instead")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.yaml; - prints it")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the template to a file; one that exists is not overwritten."""
-    text = template(arguments.template)
-    path = arguments.output or Path(f"{arguments.template}.yaml")
+    """Write a spec to a file; one that exists is not overwritten."""
+    if arguments.from_data is not None:
+        if arguments.name is not None:
+            complain("a spec is of a template or of data, got both", "leave NAME out")
+            return USAGE
+        return _write(arguments.output or Path(f"{_name(arguments.from_data)}.yaml"), arguments.from_data)
+    if arguments.name is None:
+        print("templates, with comments: " + ", ".join(TEMPLATES))
+        print("known networks: " + ", ".join(name for name in zoo() if name not in TEMPLATES))
+        print("of your own pictures: cnnspec init --from-data DIR")
+        return 0
+    names = [*TEMPLATES, *zoo()]
+    if arguments.name not in names:
+        complain(f"no template or network '{arguments.name}'", did_you_mean(arguments.name, names, "templates"))
+        return USAGE
+    return _write(arguments.output or Path(f"{arguments.name}.yaml"), arguments.name)
+
+
+def _write(path: Path, source: str | Path) -> int:
+    if isinstance(source, Path):
+        text = from_data(source, Path() if str(path) == "-" else path.parent)
+    else:
+        text = template(source) if source in TEMPLATES else zoo_text(source)
     if str(path) == "-":
         print(text, end="")
         return 0
@@ -38,3 +92,56 @@ def run(arguments: argparse.Namespace) -> int:
 def template(name: str) -> str:
     """Return the text of a template."""
     return files("cnnspec.cli").joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def from_data(root: Path, folder: Path) -> str:
+    """Return a spec for a folder of pictures, to be written into `folder`; DataError where there are no classes."""
+    found = survey(root)
+    if found.broken:
+        note(f"{found.broken} of the pictures that were looked at cannot be read: the spec skips such ones")
+    widths = [filters for filters in (16, 32, 64, 128) if found.side >= 4 * filters // 16]
+    layers = POOL.join(STAGE.format(filters=filters) for filters in widths)
+    pictures = sum(found.counts.values())
+    two = len(found.counts) == 2
+    return FROM_DATA.format(
+        about=_about(found),
+        channels=1 if found.grey else 3,
+        side=found.side,
+        layers=layers,
+        classes=1 if two else len(found.counts),
+        names=_names(found) if not two else f"the second of {_names(found)}",
+        mode="grey" if found.grey else "rgb",
+        on_error=", on_error: skip" if found.broken else "",
+        root=_relative(root, folder),
+        validation="" if "validation" in found.splits else "  validation: {fraction: 0.15}     # set apart, to watch\n",
+        batch=min(64, max(8, pictures // 20)),
+        loss="binary_cross_entropy" if two else "softmax_cross_entropy",
+    )
+
+
+def _about(found: Survey) -> str:
+    (low, narrow), (high, wide) = found.sizes
+    sizes = f"{low}x{narrow}" if (low, narrow) == (high, wide) else f"{low}x{narrow} to {high}x{wide}"
+    splits = "" if len(found.splits) == 1 else f", in {', '.join(found.splits)}"
+    return f"{sum(found.counts.values()):,} pictures of {len(found.counts)} classes, {sizes}{splits}"
+
+
+def _names(found: Survey) -> str:
+    names = list(found.counts)
+    shown = ", ".join(names[:MOST_CLASSES]) + (", ..." if len(names) > MOST_CLASSES else "")
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)
+
+
+def _relative(root: Path, folder: Path) -> str:
+    """The folder of the pictures as the spec names it: from its own folder."""
+    try:
+        path = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        path = str(root.resolve())
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _name(root: Path) -> str:
+    """A name for the spec: that of the folder, in letters that a spec's name may have."""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in root.resolve().name)
+    return name.strip("-") or "pictures"

@@ -1,7 +1,8 @@
-"""Writes the JSON Schema of specs into the package when it is built or installed, so that it is in no repository."""
+"""Writes the JSON Schema of specs into the package when it is built, and takes the zoo into a wheel."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,3 +22,8 @@ class BuildPy(build_py):  # type: ignore[misc]
 
         (here.parent / FILE).write_text(schema_text(), encoding="utf-8")
         super().run()
+        if not self.editable_mode:  # an editable installation finds them in the checkout
+            zoo = Path(self.build_lib, "cnnspec", "zoo")
+            zoo.mkdir(parents=True, exist_ok=True)
+            for spec in here.parents[2].glob("specs/*.yaml"):
+                shutil.copy(spec, zoo)

@@ -126,7 +126,7 @@ def test_templates_validate(name: str, tmp_path: Path, capsys: Captured) -> None
         ("cosine", "Example: train: {epochs: 5, schedule: cosine}"),
         ("residual", "shortcut: one of auto, identity, projection, if_same, none (default auto)"),
         ("parallel", "merge: one of concat, add, multiply, subtract, maximum, minimum (default concat)"),
-        ("train", "epochs: an integer at least 1 (required)"),
+        ("train", "epochs: a number above 0 (required)"),
         ("early_stopping", "patience: an integer at least 1 (default 5)"),
     ],
 )

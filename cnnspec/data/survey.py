@@ -1,0 +1,67 @@
+"""What a folder of pictures is like: its classes, how many pictures each has, their sizes, and whether all are grey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+
+from cnnspec.data.decode import PictureRules, read_picture
+from cnnspec.data.picture_files import list_folder, split_places
+from cnnspec.diagnostics import DataError
+
+LOOKED_AT = 100  # pictures of a folder whose size and mode are read
+SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # that a small network is given
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The classes of a folder with the number of their pictures, the splits that it has, and a size and mode for all.
+
+    `sizes` are the least and the largest height and width among the pictures that were looked at; `broken` is how many
+    of them could not be read.
+    """
+
+    counts: dict[str, int]
+    splits: tuple[str, ...]
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+    grey: bool
+    side: int
+    broken: int
+
+
+def survey(root: Path) -> Survey:
+    """Look at a folder of pictures, as `image_folder` reads it; DataError where it has no classes or no pictures."""
+    places = split_places(root, {"train": None, "validation": None, "test": None}, trained=False)
+    listing = list_folder(places["train"], [place for place in places.values() if place != places["train"]])
+    counts = {name: len(paths) for name, paths in listing.pictures.items()}
+    files = [path for paths in listing.pictures.values() for path in paths]
+    if len(counts) < 2 or not files:
+        raise DataError(
+            f"{places['train']}: expected a folder for each of two classes or more, with pictures, got {len(counts)}",
+            "put the pictures of each class into a folder with its name",
+        )
+    sizes, grey, broken = [], True, 0
+    for path in _spread(files):
+        try:
+            decoded = read_picture(path, PictureRules(None, None, (255, 255, 255)))
+        except DataError:
+            broken += 1
+            continue
+        sizes.append(decoded.pixels.shape[1:])
+        grey = grey and decoded.pixels.shape[0] == 1
+    if not sizes:
+        raise DataError(f"{places['train']}: none of the pictures can be read", "look at one with another program")
+    middle = median_low(min(size) for size in sizes)
+    side = max((side for side in SIDES if side <= middle), default=SIDES[0])
+    heights, widths = zip(*sizes, strict=True)
+    return Survey(
+        counts, tuple(places), ((min(heights), min(widths)), (max(heights), max(widths))), grey, min(side, 64), broken
+    )
+
+
+def _spread(files: Sequence[Path]) -> list[Path]:
+    """Some of the files, from every part of the list."""
+    step = max(1, len(files) // LOOKED_AT)
+    return list(files[::step])
