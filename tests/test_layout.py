@@ -35,7 +35,7 @@ RANKS = (
     ("callbacks",),
     ("api",),
     ("sklearn",),
-    ("lsp",),
+    ("lsp", "serve"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

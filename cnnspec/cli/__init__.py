@@ -29,6 +29,7 @@ VERBS = {
     "export": "write a trained network for other programs",
     "verify": "train a run's first steps again and compare bit by bit",
     "report": "write one HTML file about a run, or about what differs between several",
+    "serve": "open a local page to try a trained network, which programs may ask too",
     "runs": "list trainings, or compare some",
     "render": "print the spec with blocks expanded and every default",
     "diff": "what changed between two specs",

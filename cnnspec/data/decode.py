@@ -68,7 +68,9 @@ class Decoded:
     conversions: tuple[str, ...]
 
 
-def read_picture(path: Path, rules: PictureRules, content: bytes | None = None) -> Decoded:
+def read_picture(
+    path: Path, rules: PictureRules, content: bytes | None = None, most_pixels: int = MOST_PIXELS
+) -> Decoded:
     """Read a picture file, of which the bytes may be at hand; DataError says what is wrong with one that cannot be.
 
     Pillow's warnings, mostly about metadata, do not matter: a picture that can be decoded is read.
@@ -85,8 +87,8 @@ def read_picture(path: Path, rules: PictureRules, content: bytes | None = None) 
             file = BytesIO(path.read_bytes() if content is None else content)
             with Image.open(file, formats=formats) as picture:
                 width, height = picture.size
-                if width * height > MOST_PIXELS:
-                    raise _too_large(path, MOST_PIXELS, f"{width}x{height} = {width * height:,}")
+                if width * height > most_pixels:
+                    raise _too_large(path, most_pixels, f"{width}x{height} = {width * height:,}")
                 return _decoded(picture, rules)
         except (DataError, MemoryError):
             raise

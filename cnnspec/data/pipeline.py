@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cnnspec.data.arrays import Scale, as_images, as_pixels, refused
-from cnnspec.data.decode import Mode, PictureRules, read_picture
+from cnnspec.data.decode import MOST_PIXELS, Mode, PictureRules, read_picture
 from cnnspec.data.resize import resize
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.transforms import Transform, affine
@@ -95,12 +95,17 @@ class Pipeline:
             maps = transform.move_maps(maps)
         return maps
 
-    def picture(self, path: Path) -> tuple[Array, tuple[str, ...]]:
-        """A picture file as prepared bytes (1, c, h, w), and what was converted, but for what the spec declares."""
+    def picture(
+        self, path: Path, content: bytes | None = None, most_pixels: int = MOST_PIXELS
+    ) -> tuple[Array, tuple[str, ...]]:
+        """A picture file as prepared bytes (1, c, h, w), and what was converted, but for what the spec declares.
+
+        With `content`, the file's bytes, nothing is read, and the path only names it in messages.
+        """
         c, h, w = self._source_shape()
         if c not in (1, 3):
             raise refused(f"{path}: pictures have 1 or 3 channels, the network wants {c}", "give .npy arrays")
-        decoded = read_picture(path, self.rules_of((c, h, w)))
+        decoded = read_picture(path, self.rules_of((c, h, w)), content, most_pixels)
         declared = {"grey", "rgb"} if self.rules.mode is not None else set()
         declared |= {"size"} if self.rules.size is not None else set()
         return self.prepared(decoded.pixels[None]), tuple(key for key in decoded.conversions if key not in declared)

@@ -8,6 +8,7 @@ array, to the same bits: each pass by itself, because versions of Pillow differ 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,8 +64,12 @@ def resampling(shape: Shape, target: Shape) -> tuple[Array, Array]:
     return down, across
 
 
+@lru_cache(maxsize=64)
 def _weights(source: int, target: int) -> Array:
-    """(target, source): how much each source pixel counts for each target pixel, in units of 2^-FRACTION_BITS."""
+    """(target, source): how much each source pixel counts for each target pixel, in units of 2^-FRACTION_BITS.
+
+    Pictures mostly have the same few sizes, so that the arrays, which nobody may write to, are kept.
+    """
     scale = source / target
     reach = max(scale, 1.0)
     centres = (np.arange(target) + 0.5) * scale
@@ -78,4 +83,5 @@ def _weights(source: int, target: int) -> Array:
     weights = np.zeros((target, source))
     rows, columns = np.nonzero(triangle)
     weights[rows, taps[rows, columns]] = np.floor(triangle[rows, columns] * (1 << FRACTION_BITS) + 0.5)
+    weights.flags.writeable = False
     return weights

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cnnspec.cli import main
+from tests.browser import CONTRAST, chromium, opened
 
 pytest.importorskip("jinja2")
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: python -m pip install playwright")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 NET = """
 cnnspec: 1
 name: net
@@ -34,35 +22,6 @@ layers:
   - {type: dense, units: 10}
 data: {source: digits, validation: {fraction: 0.1}, augment: [{type: shift, pixels: 1}]}
 train: {epochs: 3, optimizer: {type: sgd, learning_rate: 0.05}}
-"""
-# For every text: the WCAG contrast of its colour with the first background behind it that is not transparent.
-CONTRAST = """
-() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgb = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const light = ([r, g, b]) =>
-    [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-      .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || ["SCRIPT", "STYLE"].includes(element.tagName)) continue;
-    const style = getComputedStyle(element);
-    let behind = element;
-    while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
-    const drawn = element instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [rgb(drawn), rgb(getComputedStyle(behind || document.body).backgroundColor)].map(light);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) found.push(`${element.tagName} ${walker.currentNode.textContent.trim()} ${ratio.toFixed(2)}`);
-  }
-  return found;
-}
 """
 
 
@@ -81,26 +40,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, of the system or Playwright's own; skipped where there is neither."""
-    with playwright.sync_playwright() as driver:
-        try:
-            started = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: apt-get install chromium ({str(error).splitlines()[0]})")
+    with chromium() as started:
         yield started
-        started.close()
-
-
-def opened(browser: Any, address: str, *, width: int = 1280, theme: str = "light") -> tuple[Any, list[str]]:
-    """The page in a window, and what it said or asked for, which grows."""
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
-    heard: list[str] = []
-    page.on("console", lambda message: heard.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-    page.on("request", lambda asked: None if asked.url.startswith(("data:", "file:")) else heard.append(asked.url))
-    page.goto(address)
-    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-    return page, heard
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

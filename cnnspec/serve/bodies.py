@@ -1,0 +1,116 @@
+"""The body of a request as images: JSON, a .npy file or a picture file, told apart by how it begins."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.data import Dataset, Pipeline
+from cnnspec.diagnostics import DataError
+from cnnspec.kernels.step import Array
+from cnnspec.serve.request_error import RequestError
+
+MOST_IMAGES = 1024  # in one request
+MOST_PIXELS = 1 << 26  # of a picture file: cameras have up to 50 million
+NPY = b"\x93NUMPY"
+FORMS = 'send {"images": [...]}, {"test_image": 0}, a .npy file or a picture file'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Images (n, c, h, w) as the pipeline has prepared them, and what it converted, by keys of `CONVERSIONS`."""
+
+    images: Array
+    conversions: tuple[str, ...] = ()
+
+
+def asked(body: bytes, pipeline: Pipeline, test: Dataset | None) -> Asked:
+    """Return the images that a request asks about; RequestError with status 400 or 413 says what is wrong with them."""
+    if not body:
+        raise RequestError(400, "expected a body, got none", FORMS)
+    try:
+        if body.startswith(NPY):
+            found = _of_array(_npy(body), pipeline)
+        elif body.lstrip()[:1] in (b"{", b"["):
+            found = _of_json(_json(body), pipeline, test)
+        else:
+            images, conversions = pipeline.picture(Path("picture"), body, MOST_PIXELS)
+            found = Asked(images, conversions)
+    except DataError as error:
+        raise RequestError(400, str(error), error.help) from error
+    if len(found.images) > MOST_IMAGES:
+        raise RequestError(
+            413, f"expected at most {MOST_IMAGES:,} images, got {len(found.images):,}", "send them in parts"
+        )
+    return found
+
+
+def _of_array(array: Array, pipeline: Pipeline) -> Asked:
+    if array.size == 0:
+        raise RequestError(400, f"expected images, got an array of shape {array.shape}", "send one image or more")
+    return Asked(*pipeline.array(array, "images"))
+
+
+def _npy(body: bytes) -> Array:
+    """The array of a .npy file, whose size is checked before there is memory for it; pickled objects are refused."""
+    file = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(file)
+        read: Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]] = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, by_columns, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds pickled objects")
+        values = np.frombuffer(body, dtype, offset=file.tell())
+        return values.reshape(shape, order="F" if by_columns else "C")
+    except Exception as error:  # tokenize and ast raise what they like on a damaged header
+        raise RequestError(
+            400, f"the body cannot be read as a .npy file: {error}", "save it with numpy.save"
+        ) from error
+
+
+def _json(body: bytes) -> Any:
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is no number that JSON has")
+
+    try:
+        return json.loads(body, parse_constant=constant)
+    except (ValueError, RecursionError) as error:  # ValueError also for what is not UTF-8
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise RequestError(400, f"the body cannot be read as JSON: {why}", FORMS) from error
+
+
+def _of_json(said: Any, pipeline: Pipeline, test: Dataset | None) -> Asked:
+    if not isinstance(said, dict) or len(said) != 1:
+        what = f"the keys {', '.join(map(repr, said)) or 'none'}" if isinstance(said, dict) else type(said).__name__
+        raise RequestError(400, f"expected an object with images or test_image, got {what}", FORMS)
+    if "test_image" in said:
+        return Asked(_test_images(said["test_image"], test))
+    if "images" not in said:
+        raise RequestError(400, f"expected the key images or test_image, got {next(iter(said))!r}", FORMS)
+    try:
+        array = np.asarray(said["images"])
+    except (ValueError, OverflowError) as error:
+        raise RequestError(
+            400, "images: the rows are not all of one length", "send nested lists of one shape"
+        ) from error
+    return _of_array(array, pipeline)
+
+
+def _test_images(number: Any, test: Dataset | None) -> Array:
+    count = 0 if test is None else len(test)
+    numbers = number if isinstance(number, list) else [number]
+    for one in numbers:
+        if type(one) is not int or not 0 <= one < count:
+            there = f"a number from 0 to {count - 1}" if count else "no test_image, as the data is not here"
+            raise RequestError(400, f"test_image: expected {there}, got {str(one)[:40]}", FORMS)
+    if test is None or not numbers or len(numbers) > MOST_IMAGES:
+        raise RequestError(400, f"test_image: expected 1 to {MOST_IMAGES:,} numbers, got {len(numbers):,}", FORMS)
+    return np.asarray(test.pixels[np.array(numbers)])
