@@ -30,7 +30,7 @@ RANKS = (
     ("plan",),
     ("check",),
     ("train",),
-    ("report", "export"),
+    ("report", "export", "convert"),
     ("compare",),
     ("callbacks",),
     ("api",),

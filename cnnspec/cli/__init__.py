@@ -27,6 +27,7 @@ VERBS = {
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
     "export": "write a trained network for other programs",
+    "convert": "write the network of another program as a spec and its weights",
     "verify": "train a run's first steps again and compare bit by bit",
     "report": "write one HTML file about a run, or about what differs between several",
     "serve": "open a local page to try a trained network, which programs may ask too",

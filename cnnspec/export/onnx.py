@@ -301,10 +301,13 @@ def _transposed(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _dense(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    weight, name = made.parameter(node, "weight"), f"{node.name}.none"
-    given = "bias" in node.params
-    bias = made.parameter(node, "bias") if given else made.constant(name, np.zeros(node.shape, np.float32))
-    made.add("Gemm", [*inputs, weight, bias], node.name, transB=1)
+    if "bias" in node.params:
+        weight = made.parameter(node, "weight")
+        made.add("Gemm", [*inputs, weight, made.parameter(node, "bias")], node.name, transB=1)
+        return
+    key = node.keys.get("weight", f"{node.name}.weight")
+    turned = made.constant(f"{key}.turned", np.asarray(made.values[key], np.float32).T)
+    made.add("MatMul", [*inputs, turned], node.name)
 
 
 def _max_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:

@@ -57,6 +57,12 @@ def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
     return tree
 
 
+def flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=inf)
+    return str(text).removesuffix("...\n").strip()
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes each text that would be read as something else: PyYAML writes by YAML 1.1, specs are read by YAML 1.2."""
 

@@ -1,0 +1,90 @@
+"""`convert FILE -o SPEC`: a network of another program as a spec and its weights, and the proof that they agree."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cnnspec.api import Model, compile
+from cnnspec.cli import CLEAN, FAILED, USAGE, WRONG_SPEC
+from cnnspec.cli.arguments import add_threads
+from cnnspec.cli.output import complain, note, visible
+from cnnspec.convert.conversion import Converted, convert
+from cnnspec.convert.proof import prove
+from cnnspec.convert.refusal import ConversionError
+from cnnspec.diagnostics import RunError
+from cnnspec.files import replacing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes from the command line."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx file")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="SPEC", help="the spec (default: FILE's name, .yaml); weights go beside it"
+    )
+    parser.add_argument("--until", metavar="NODE", help="convert up to this node, or the value of this name")
+    parser.add_argument(
+        "--input", type=lengths, metavar="C,H,W", help="lengths of one image, where the file leaves them open"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over files that exist")
+    add_threads(parser)
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """Lengths above 0 with commas between them."""
+    found = tuple(int(part) for part in text.split(","))
+    if not found or min(found) < 1:
+        raise ValueError(text)
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, compare on random images, and write the spec and the weights if they agree; 4 if not."""
+    spec = arguments.output or Path(f"{arguments.file.stem}.yaml")
+    if spec.suffix not in (".yaml", ".yml"):
+        complain(f"expected a file that ends in .yaml, got {spec}", f"write -o {spec.with_suffix('.yaml')}")
+        return USAGE
+    weights = spec.with_suffix(".npz")
+    existing = [path for path in (spec, weights) if path.exists()]
+    if existing and not arguments.overwrite:
+        raise RunError(f"{', '.join(map(str, existing))} exists", "choose another name with -o, or --overwrite it")
+    if not spec.parent.is_dir():
+        raise RunError(f"no folder {spec.parent}", "make it, or name another with -o")
+    try:
+        converted = convert(arguments.file, until=arguments.until, input_shape=arguments.input)
+    except ConversionError as error:
+        for reason in error.reasons:
+            complain(reason)
+        note(error.help)
+        return WRONG_SPEC
+    model = _model(converted, arguments.threads)
+    if not _proven(converted, model):
+        return FAILED
+    model.save(weights)
+    try:
+        with replacing(spec) as file:
+            file.write(converted.text.encode())
+    except OSError as error:
+        raise RunError(f"cannot write {spec}: {error.strerror}", "name another with -o") from error
+    graph = model.graph
+    print(visible(f"wrote {spec}, {len(graph.nodes):,} layers, {graph.parameter_count:,} parameters"))
+    print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which cnnspec.load reads"))
+    return CLEAN
+
+
+def _model(converted: Converted, threads: int | None) -> Model:
+    model = compile(converted.text, threads=threads)
+    model.weights.load(converted.arrays)
+    return model
+
+
+def _proven(converted: Converted, model: Model) -> bool:
+    """Whether the spec gives what the file gives, which is printed; true where no program here runs the file."""
+    proof = prove(converted, model.outputs)
+    if isinstance(proof, str):
+        note(f"the file could not be run here, so that nothing was compared: {proof}")
+        return True
+    print(visible(proof.text()))
+    if not proof.agrees:
+        complain("the spec does not give what the file gives, so nothing was written", "please report it")
+    return proof.agrees

@@ -1,0 +1,224 @@
+"""The network while it is translated: layers with their arrays, and for each value of the file the layer that makes it.
+
+A value's elements lie in the same order in the file and in the layer's output, whatever lengths the file gives them:
+reshaping costs nothing until an operator needs another shape than the layer has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+import cnnspec.layers  # noqa: F401  (layers register themselves)
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.refusal import Unknown, Unsaid
+from cnnspec.convert.simplify import Lengths, Simplified
+from cnnspec.fields import create
+from cnnspec.graph import INPUT
+from cnnspec.kernels.step import Array
+from cnnspec.registry import table
+from cnnspec.shapes import Shape, ShapeError
+
+NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+LONGEST_NAME = 60
+
+
+@dataclass(slots=True)
+class Draft:
+    """A layer of the spec that is made: fields as YAML has them, arrays by the layer's own names for them."""
+
+    key: str
+    type: str
+    fields: dict[str, Any]
+    sources: list[str]
+    shape: Shape
+    arrays: dict[str, Array]
+    named: bool  # whether the file has a name for it that a person would keep
+    origin: tuple[str, ...]  # the constants that the operator reads, by their names
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of the file: which layer makes it, in which shape, and its lengths in the file, the batch first."""
+
+    layer: str
+    shape: Shape
+    lengths: Lengths
+    alone: bool  # nobody else reads it, so that the layer may be changed
+
+    @property
+    def canonical(self) -> Shape:
+        """The shape of a map or vector that the file's lengths stand for: (n, c, l) is a map of one row."""
+        axes = self.lengths[1:]
+        if len(axes) < 2:
+            return axes or (1,)
+        return (axes[0], 1, axes[1]) if len(axes) == 2 else (axes[0], axes[1], prod(axes[2:]))
+
+
+class Network:
+    """Layers in the order in which they are added."""
+
+    def __init__(self, source: Simplified) -> None:
+        self.source = source
+        self.readers = Counter(name for operator in source.operators for name in operator.inputs)
+        self.readers[source.output] += 1
+        self.drafts: dict[str, Draft] = {}
+        self.counts: Counter[str] = Counter()
+        lengths = source.lengths[source.entry]
+        entry = Value(INPUT, (), lengths, False)
+        self.input_shape = entry.canonical
+        self.values = {source.entry: Value(INPUT, self.input_shape, lengths, False)}
+
+    def constant(self, operator: Operator, position: int) -> Array | None:
+        """A constant that the operator reads; None where it reads none there. Unsaid where it is computed."""
+        name = operator.inputs[position] if position < len(operator.inputs) else ""
+        if not name:
+            return None
+        if name not in self.source.constants:
+            raise Unsaid(f"its input {position + 1} is computed from the image", "an input that is a constant")
+        return self.source.constants[name]
+
+    def is_constant(self, operator: Operator, position: int) -> bool:
+        """Whether the operator reads a constant there."""
+        return position < len(operator.inputs) and operator.inputs[position] in self.source.constants
+
+    def setting(self, operator: Operator, name: str, position: int, default: Any = None) -> Any:
+        """What older opsets say in an attribute and newer ones in a constant input, as numbers."""
+        if operator.attributes.get(name) is not None:
+            return operator.attributes[name]
+        found = self.constant(operator, position)
+        return default if found is None else found.tolist()
+
+    def read(self, operator: Operator, position: int = 0) -> Value:
+        """The value that the operator reads there; Unsaid where it is a constant or unknown."""
+        name = operator.inputs[position] if position < len(operator.inputs) else ""
+        if name not in self.values:
+            if name in self.source.constants:
+                raise Unsaid(f"its input {position + 1} is a constant")
+            raise Unknown(f"its input {position + 1}, '{name}', is unknown")
+        return self.values[name]
+
+    def lengths(self, operator: Operator) -> Lengths:
+        """The lengths of what the operator writes; Unsaid where they are not known."""
+        if operator.output not in self.source.lengths:
+            raise Unsaid("the shape of its output is not known")
+        return self.source.lengths[operator.output]
+
+    def add(
+        self,
+        operator: Operator,
+        type: str,
+        sources: Sequence[Value],
+        fields: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        note: str = "",
+        nameless: bool = False,
+    ) -> Value:
+        """Add a layer that reads some values; Unsaid, with the layer's own words, where they do not fit.
+
+        It is called as the file calls the operator, unless `nameless`: a layer beside the one that does the work.
+        """
+        given = dict(fields or {})
+        try:
+            layer = create("layer", {"type": type, **given})
+            shapes = [source.shape for source in sources]
+            shape = layer.infer_shape(*shapes)
+            wanted = {**layer.params(*shapes), **layer.state(*shapes)}
+        except (ShapeError, TypeError, ValueError) as error:
+            raise Unsaid(f"{type}: {error}", getattr(error, "help", None) or "") from error
+        for name, array in (arrays or {}).items():
+            if wanted[name].shape != array.shape:
+                raise Unsaid(f"{type}: expected {name} of shape {wanted[name].shape}, got {array.shape}")
+        key, named = self._key(None if nameless else operator, type)
+        origin = tuple(name for name in operator.inputs if name in self.source.constants)
+        draft = Draft(key, type, given, [source.layer for source in sources], shape, {}, named, origin)
+        draft.arrays = {name: np.asarray(array, np.float32) for name, array in (arrays or {}).items()}
+        draft.notes += [note] if note else []
+        self.drafts[key] = draft
+        lengths = sources[0].lengths if shape == sources[0].shape else (self.source.batch, *shape)
+        return Value(key, shape, lengths, True)
+
+    def write(self, operator: Operator, value: Value, lengths: Lengths | None = None, position: int = 0) -> None:
+        """Say which value an output of the operator is; Unsaid where it mixes images or has another size."""
+        name = operator.outputs[position]
+        lengths = lengths or self.source.lengths.get(name)
+        if lengths is None:
+            raise Unsaid("the shape of its output is not known")
+        batch = self.source.batch
+        if not lengths or lengths[0] != batch or prod(lengths[1:]) != prod(value.shape):
+            raise Unsaid(f"it makes {list(lengths)} of a batch of {batch}, which moves elements between images")
+        self.values[name] = Value(value.layer, value.shape, lengths, value.alone and self.readers[name] == 1)
+
+    def shaped(self, operator: Operator, value: Value, shape: Shape) -> Value:
+        """The value in another shape of as many elements: by a `flatten` or `reshape` where it has not that shape."""
+        if value.shape == shape:
+            return value
+        kind = "flatten" if len(shape) == 1 else "reshape"
+        fields = {} if kind == "flatten" else {"shape": list(shape)}
+        made = self.add(operator, kind, [value], fields, nameless=True)
+        return Value(made.layer, shape, value.lengths, value.alone)
+
+    def canonical(self, operator: Operator, value: Value) -> Value:
+        """The value in the shape that the file's lengths stand for."""
+        return self.shaped(operator, value, value.canonical)
+
+    def map(self, operator: Operator, position: int = 0) -> Value:
+        """What the operator reads, as a map; Unsaid where it has no or too many spatial axes."""
+        value = self.read(operator, position)
+        if len(value.lengths) not in (3, 4):
+            raise Unsaid(f"it works on {len(value.lengths) - 2} spatial axes, maps have two", "maps of two axes")
+        return self.canonical(operator, value)
+
+    def permuted(self, operator: Operator, value: Value, order: Sequence[int]) -> Value:
+        """A map with its axes in another order; two permutations that undo each other are none."""
+        draft = self.drafts.get(value.layer)
+        if draft is not None and draft.type == "permute":
+            order = [draft.fields["order"][axis] for axis in order]
+            source = draft.sources[0]
+            shape = self.input_shape if source == INPUT else self.drafts[source].shape
+            value = Value(source, shape, value.lengths, False)
+        if list(order) == [0, 1, 2]:
+            return value
+        made = self.add(operator, "permute", [value], {"order": list(order)}, nameless=True)
+        return Value(made.layer, made.shape, value.lengths, value.alone)
+
+    def changeable(self, value: Value, *types: str) -> Draft | None:
+        """The layer that makes a value, if it is of one of some types and nobody else reads it."""
+        draft = self.drafts.get(value.layer)
+        return draft if draft is not None and value.alone and draft.type in types else None
+
+    def _key(self, operator: Operator | None, type: str) -> tuple[str, bool]:
+        """A key of its own for a layer, and whether the file's names gave it."""
+        names = () if operator is None else (operator.name, operator.output)
+        found = next(filter(None, (_cleaned(name, operator.type) for name in names if operator)), "")
+        kind, _, number = found.rpartition("_")
+        if not found or found == INPUT or (number.isdigit() and kind in table("layer")):
+            self.counts[type] += 1
+            return f":{type}:{self.counts[type]}", False
+        key, count = found, 1
+        while key in self.drafts:
+            count += 1
+            key = f"{found}_{count}"
+        return key, True
+
+
+def _cleaned(name: str, operator: str) -> str:
+    """A name of a file as an id: a path without repetitions, and nothing where it only counts operators."""
+    parts = [part for part in name.split("/") if part]
+    if parts and re.fullmatch(rf"(?i){re.escape(operator)}(_\d+)*", parts[-1]):
+        parts.pop()
+    if parts and re.fullmatch(r"[A-Za-z]?_?\d+", parts[-1]):
+        parts = []
+    kept = [
+        part for place, part in enumerate(parts) if not "".join(parts[place + 1 : place + 2]).startswith(f"{part}.")
+    ]
+    found = NO_NAME.sub("_", "_".join(kept)).strip("_-")
+    return found[:LONGEST_NAME]

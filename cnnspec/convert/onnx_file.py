@@ -1,0 +1,206 @@
+"""An ONNX file as operators and constants: read within bounds, without a word about what they mean."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.refusal import ConversionError
+from cnnspec.diagnostics import RunError
+from cnnspec.files import read_bounded
+from cnnspec.kernels.step import Array
+
+MOST_BYTES = 2 << 30  # of a file, and of the arrays in it: what protobuf itself allows
+OLDEST = (1, 17)  # the first onnx package that infers the shapes of single operators as this needs it
+SMALLEST = 16  # bytes of a file that could say anything
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+@cache
+def package() -> Any:
+    """Import the onnx package; RunError where it is not installed, or too old to read with."""
+    try:
+        onnx = importlib.import_module("onnx")
+        for part in ("helper", "numpy_helper", "shape_inference", "reference", "defs"):
+            importlib.import_module(f"onnx.{part}")
+    except ImportError as error:
+        raise RunError("onnx is not installed", "pip install 'cnnspec[onnx]'") from error
+    found = tuple(int(part) for part in onnx.__version__.split(".")[:2])
+    if found < OLDEST:
+        raise RunError(f"reading needs onnx 1.17 or newer, got {onnx.__version__}", "pip install --upgrade onnx")
+    return onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One node of a file: what it reads and writes by name, and its attributes as Python values and arrays."""
+
+    type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
+
+    @property
+    def output(self) -> str:
+        """The name of the first output."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The input of a network: a length is None where the file leaves it open."""
+
+    name: str
+    lengths: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """What a file says: operators in an order in which they can run, constants by name, what enters and leaves."""
+
+    model: Any  # onnx.ModelProto, with all arrays in it
+    operators: tuple[Operator, ...]
+    constants: Mapping[str, Array]
+    entry: Entry
+    outputs: tuple[str, ...]
+    opset: int
+    producer: str
+
+
+def read(path: Path) -> OnnxFile:
+    """Read a file; ConversionError where it is damaged or is no network with one input, OSError where it is not there.
+
+    Arrays in other files are read from the file's own folder alone; links that lead out of it are refused.
+    """
+    onnx = package()
+    content = read_bounded(path, MOST_BYTES)
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except Exception as error:  # protobuf has no common base for what it raises
+        raise ConversionError([f"{path} is damaged or no ONNX file: {error}"], "name an .onnx file") from error
+    return parse(model, path)
+
+
+def parse(model: Any, path: Path) -> OnnxFile:
+    """Take a model apart; ConversionError with all reasons for which it is no network that can be converted."""
+    graph = model.graph
+    if not graph.node:
+        raise ConversionError([f"{path} has no operators"], "name an .onnx file with a network in it")
+    opset = next((int(item.version) for item in model.opset_import if item.domain in DEFAULT_DOMAINS), 1)
+    newest = package().defs.onnx_opset_version()
+    if not 1 <= opset <= newest:
+        raise ConversionError(
+            [f"{path} is of opset {opset}, the installed onnx package knows 1 to {newest}"],
+            "pip install --upgrade onnx",
+        )
+    if graph.sparse_initializer:
+        raise ConversionError([f"{path} has sparse weights"], "write them as ordinary arrays")
+    constants = {tensor.name: array_of(tensor, path) for tensor in graph.initializer}
+    for tensor in graph.initializer:
+        if tensor.data_location == package().TensorProto.EXTERNAL:  # the model is complete from here on
+            tensor.CopyFrom(package().numpy_helper.from_array(constants[tensor.name], tensor.name))
+    entries = [_entry(info) for info in graph.input if info.name not in constants]
+    if len(entries) != 1:
+        names = ", ".join(entry.name for entry in entries) or "none"
+        raise ConversionError(
+            [f"a spec has one input, {path} has {len(entries)}: {names}"], "convert a file with one input"
+        )
+    return OnnxFile(
+        model,
+        tuple(_operator(node, number, path) for number, node in enumerate(graph.node, 1)),
+        constants,
+        entries[0],
+        tuple(info.name for info in graph.output),
+        opset,
+        " ".join(filter(None, (model.producer_name, model.producer_version))),
+    )
+
+
+def _entry(info: Any) -> Entry:
+    kind = info.type.tensor_type
+    lengths = [
+        int(axis.dim_value) if axis.HasField("dim_value") and axis.dim_value > 0 else None for axis in kind.shape.dim
+    ]
+    try:
+        dtype = np.dtype(package().helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except (KeyError, TypeError, ValueError):
+        dtype = np.dtype("float32")
+    return Entry(info.name, tuple(lengths), dtype)
+
+
+def _operator(node: Any, number: int, path: Path) -> Operator:
+    attributes = {attribute.name: _attribute(attribute, path) for attribute in node.attribute}
+    outputs = tuple(node.output) or ("",)
+    return Operator(
+        node.op_type,
+        node.name or f"{node.op_type}_{number}",
+        tuple(node.input),
+        outputs,
+        attributes,
+        "" if node.domain in DEFAULT_DOMAINS else node.domain,
+    )
+
+
+def _attribute(attribute: Any, path: Path) -> Any:
+    kinds = package().AttributeProto
+    if attribute.type == kinds.TENSOR:
+        return array_of(attribute.t, path)
+    try:
+        value = package().helper.get_attribute_value(attribute)
+    except ValueError:
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value]
+    return value if isinstance(value, int | float | str) else None
+
+
+def array_of(tensor: Any, path: Path) -> Array:
+    """An array of a file; ConversionError where it holds another number of elements than its shape says."""
+    helper, kinds = package().helper, package().TensorProto
+    lengths = [int(length) for length in tensor.dims]
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        count = int(np.prod(lengths, dtype=object)) if lengths else 1
+        if min(lengths, default=0) < 0 or count * max(dtype.itemsize, 1) > MOST_BYTES:
+            raise ValueError(f"its shape is {lengths}")
+        if tensor.data_location == kinds.EXTERNAL:
+            return _external(tensor, dtype, lengths, count, path)
+        held = len(tensor.raw_data) or max(
+            len(getattr(tensor, name))
+            for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+        )
+        if count and not held:
+            raise ValueError(f"it holds nothing, its shape is {lengths}")
+        return np.asarray(package().numpy_helper.to_array(tensor)).reshape(lengths)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        raise ConversionError(
+            [f"{path}: the array {tensor.name!r} is damaged: {error}"], "write the file anew"
+        ) from error
+
+
+def _external(tensor: Any, dtype: np.dtype[Any], lengths: list[int], count: int, path: Path) -> Array:
+    """An array in another file of the folder: neither `..` nor a link leads out of it."""
+    said = {item.key: item.value for item in tensor.external_data}
+    folder = path.parent.resolve()
+    place = (folder / said.get("location", "")).resolve()
+    if not said.get("location") or not place.is_relative_to(folder) or place == folder:
+        raise ValueError(f"its numbers are outside of the file's folder: {said.get('location', '')!r}")
+    start, size = int(said.get("offset", 0)), count * dtype.itemsize
+    if start < 0 or int(said.get("length", size)) != size:
+        raise ValueError(f"expected {size:,} bytes, got {said.get('length')}")
+    if not place.is_file() or place.stat().st_size < start + size:
+        raise ValueError(f"{place.name} is not there, or shorter than {start + size:,} bytes")
+    with place.open("rb") as file:
+        file.seek(start)
+        return np.frombuffer(file.read(size), dtype.newbyteorder("<")).reshape(lengths).astype(dtype)

@@ -1,0 +1,89 @@
+"""From a simplified file to layers: groups of operators and single ones, in the file's order."""
+
+from __future__ import annotations
+
+from math import prod
+
+from cnnspec.convert.network import Network, Value
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.operators import TRANSLATORS
+from cnnspec.convert.patterns import Match, matches
+from cnnspec.convert.refusal import Refusal, Unknown, Unsaid
+from cnnspec.convert.simplify import Simplified
+from cnnspec.graph import INPUT
+
+NEAREST = {  # for operators without a translation, the layers that come closest
+    "Einsum": "dense, conv2d or matmul",
+    "Erf": "gelu, which is made of it",
+    "GRU": "conv1d",
+    "LSTM": "conv1d",
+    "Log": "softplus",
+    "MultiHeadAttention": "attention",
+    "QLinearConv": "conv2d, in a model that is not quantised",
+    "RNN": "conv1d",
+    "Softsign": "tanh",
+    "Sqrt": "rms_norm, which has one in it",
+    "ThresholdedRelu": "relu",
+}
+
+
+def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
+    """Return the layers, and all operators that no layer stands for; behind these the file's shapes are believed."""
+    groups = matches(source)
+    needed = _needed(source, groups)
+    made, refusals, behind = Network(source), list[Refusal](), list[Refusal]()
+    for operator in source.operators:
+        if not needed.intersection(operator.outputs):
+            continue
+        group = groups.get(operator.output)
+        try:
+            if group is not None:
+                group.write(made, operator, group.found)
+            elif operator.type not in TRANSLATORS or operator.domain:
+                where = f" of {operator.domain}" if operator.domain else ""
+                raise Unsaid(f"no layer computes {operator.type}{where}", NEAREST.get(operator.type, ""))
+            else:
+                TRANSLATORS[operator.type](made, operator)
+        except Unknown as unknown:
+            behind.append(Refusal(operator.name, operator.type, str(unknown), ""))
+        except Unsaid as unsaid:
+            refusals.append(Refusal(operator.name, operator.type, str(unsaid), unsaid.nearest))
+            _believe(made, operator)
+    refusals = refusals or behind
+    if source.output not in made.values and not refusals:
+        refusals.append(Refusal(source.output, "output", "it does not depend on the input", ""))
+    if not refusals:
+        _shape_output(made, source)
+    return made, refusals
+
+
+def _shape_output(made: Network, source: Simplified) -> None:
+    """Give the output the shape that the file says; a vector stays one where the file has a map of one pixel.
+
+    A network that gives its input unchanged is a layer that changes nothing.
+    """
+    value, output = made.values[source.output], Operator("Reshape", "", (), ("",))
+    if value.layer == INPUT:
+        made.values[source.output] = made.add(output, "reshape", [value], {"shape": list(value.shape)})
+        return
+    if len(value.lengths) <= 4 and not (len(value.shape) == 1 and prod(value.lengths[2:]) == 1):
+        made.values[source.output] = made.canonical(output, value)
+
+
+def _needed(source: Simplified, groups: dict[str, Match]) -> set[str]:
+    """The names of values that are read, if each group reads only what enters it."""
+    needed = {source.output}
+    for operator in reversed(source.operators):
+        if needed.intersection(operator.outputs):
+            group = groups.get(operator.output)
+            needed.update(operator.inputs if group is None else group.inputs)
+    return needed
+
+
+def _believe(made: Network, operator: Operator) -> None:
+    """Let what follows a refused operator be looked at too, as far as the shape of its outputs is known."""
+    for name in operator.outputs:
+        lengths = made.source.lengths.get(name)
+        if name and lengths and lengths[0] == made.source.batch:
+            value = Value(f"?{name}", (), lengths, False)
+            made.values.setdefault(name, Value(value.layer, value.canonical, lengths, False))

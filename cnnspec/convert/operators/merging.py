@@ -1,0 +1,62 @@
+"""Operators of several values: sums, products, extremes, concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from cnnspec.convert.network import Network, Value
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.operators.translator import Translator, axis_of, refuse_unless
+from cnnspec.convert.refusal import Unsaid
+
+
+def merged(type: str, made: Network, operator: Operator) -> None:
+    """A layer that reads all inputs of the operator; axes of length 1 are repeated."""
+    values = [made.read(operator, position) for position in range(len(operator.inputs))]
+    if len(values) == 1:
+        made.write(operator, values[0])
+        return
+    ranks = {len(value.lengths) for value in values}
+    refuse_unless(len(ranks) == 1, "its inputs have different numbers of axes", "a reshape to as many")
+    if len({(value.lengths, value.shape) for value in values}) > 1:
+        values = [_as_operand(made, operator, value) for value in values]
+    repeats = type == "add" and len({value.shape for value in values}) > 1
+    found = made.add(operator, type, values, {"broadcast": True} if repeats else {})
+    made.write(operator, found)
+
+
+def _as_operand(made: Network, operator: Operator, value: Value) -> Value:
+    """In the shape that the file says; a vector stays one beside maps, where it is a map of one pixel."""
+    if len(value.shape) == 1 and prod(value.lengths[2:]) == 1:
+        return value
+    return made.canonical(operator, value)
+
+
+def _concat(made: Network, operator: Operator) -> None:
+    constants = [name for position, name in enumerate(operator.inputs) if made.is_constant(operator, position)]
+    refuse_unless(not constants, "one of its inputs is a constant", "positions, or a layer in front of it")
+    values = [made.read(operator, position) for position in range(len(operator.inputs))]
+    axis = axis_of(int(operator.attributes.get("axis", 1)), values[0])
+    if len(values) == 1:
+        made.write(operator, values[0])
+        return
+    if axis == 1 and all(len(value.shape) == 1 and prod(value.lengths[2:]) == 1 for value in values):
+        made.write(operator, made.add(operator, "concat", values))
+        return
+    shaped = [made.canonical(operator, value) for value in values]
+    rank = len(values[0].lengths)
+    if axis == 1:
+        made.write(operator, made.add(operator, "concat", shaped))
+        return
+    refuse_unless(rank <= 4, f"it joins {rank} axes along axis {axis}", "axis: 1")
+    order = (1, 0, 2) if rank == 4 and axis == 2 else (2, 1, 0)
+    found = made.add(operator, "concat", [made.permuted(operator, value, order) for value in shaped])
+    made.write(operator, made.permuted(operator, found, order))
+
+
+def _refused(made: Network, operator: Operator) -> None:
+    raise Unsaid("it selects by a condition", "multiply")
+
+
+TRANSLATORS: Mapping[str, Translator] = {"Concat": _concat, "Where": _refused}

@@ -1,0 +1,57 @@
+"""What a translation of an operator is, and what several of them need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from cnnspec.convert.network import Network, Value
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.refusal import Unsaid
+
+Translator = Callable[[Network, Operator], None]
+
+
+def axis_of(axis: int, value: Value) -> int:
+    """An axis counted from the first, the batch; Unsaid for that of the batch, and for one that is not there."""
+    rank = len(value.lengths)
+    found = axis + rank if axis < 0 else axis
+    if not 0 < found < rank:
+        raise Unsaid(f"it works on axis {axis}, which is that of the images or none", "an axis of one image")
+    return found
+
+
+def brought_first(made: Network, operator: Operator, value: Value, first: int, last: int) -> tuple[Value, bool]:
+    """A value whose axes `first` to `last` are its channels; and whether axes were exchanged for that.
+
+    The other axes are the columns of a map, or there are none.
+    """
+    axes = value.lengths
+    before, middle, after = prod(axes[1:first]), prod(axes[first : last + 1]), prod(axes[last + 1 :])
+    if before == 1:
+        if value.shape[0] == middle and (len(value.shape) == 3 or after == 1):
+            return value, False
+        return made.shaped(operator, value, (middle,) if after == 1 else (middle, 1, after)), False
+    if after == 1 and len(axes) == 4 and first == last == 3:
+        return made.permuted(operator, made.canonical(operator, value), (2, 0, 1)), True
+    shaped = made.shaped(operator, value, (before, middle, after))
+    return made.permuted(operator, shaped, (1, 0, 2)), True
+
+
+def put_back(made: Network, operator: Operator, value: Value, like: Value, first: int) -> Value:
+    """Undo the exchange of `brought_first` for what a layer made of its value."""
+    last_of_map = len(like.lengths) == 4 and first == 3
+    return made.permuted(operator, value, (1, 2, 0) if last_of_map else (1, 0, 2))
+
+
+def refuse_unless(holds: bool, reason: str, nearest: str = "") -> None:
+    """Unsaid with a reason unless something holds."""
+    if not holds:
+        raise Unsaid(reason, nearest)
+
+
+def pair(values: Sequence[int] | None, rank: int, default: int, rows: int = 1) -> list[int]:
+    """Two lengths, of rows and columns, where a file gives one or two; on one axis that of rows is `rows`."""
+    found = list(values or [default] * rank)
+    refuse_unless(len(found) == rank, f"expected {rank} lengths, got {found}")
+    return found if rank == 2 else [rows, *found]

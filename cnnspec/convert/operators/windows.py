@@ -1,0 +1,243 @@
+"""Convolutions, dense layers and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.network import Network, Value
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.operators.translator import Translator, brought_first, pair, put_back, refuse_unless
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import windows
+
+NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
+
+
+def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = False) -> dict[str, Any]:
+    """Kernel, stride, padding and dilation as a spec says them, without what is the default."""
+    rank = len(value.lengths) - 2
+    attributes = operator.attributes
+    stride = pair(attributes.get("strides"), rank, 1)
+    dilation = pair(attributes.get("dilations"), rank, 1)
+    found: dict[str, Any] = {"kernel_size": _short(kernel)}
+    if stride != (kernel if pool else [1, 1]):
+        found["stride"] = _short(stride)
+    named = attributes.get("auto_pad", "NOTSET")
+    if named in NAMED:
+        padding: Any = NAMED[named]
+    else:
+        padding = _padding(list(attributes.get("pads") or [0] * (2 * rank)), rank, value, kernel, stride, dilation)
+    if padding != "valid":
+        found["padding"] = padding
+    if dilation != [1, 1]:
+        found["dilation"] = _short(dilation)
+    return found
+
+
+def _padding(
+    pads: list[int], rank: int, value: Value, kernel: list[int], stride: list[int], dilation: list[int]
+) -> Any:
+    refuse_unless(len(pads) == 2 * rank, f"expected {2 * rank} pads, got {pads}")
+    refuse_unless(min(pads) >= 0, f"its padding is negative: {pads}", "crop2d in front of it")
+    sides = [*([0, 0] if rank == 1 else [pads[0], pads[2]]), pads[rank - 1], pads[2 * rank - 1]]
+    if not any(sides):
+        return "valid"
+    if stride == [1, 1]:
+        laid = windows(
+            value.shape,
+            "",
+            kernel=(kernel[0], kernel[1]),
+            padding="same",
+            stride=(1, 1),
+            dilation=(dilation[0], dilation[1]),
+        )
+        if list(laid.padding) == sides:
+            return "same"
+    top, bottom, left, right = sides
+    if top != bottom or left != right:
+        return sides
+    return _short([top, left])
+
+
+def _short(lengths: list[int]) -> Any:
+    return lengths[0] if lengths[0] == lengths[1] else lengths
+
+
+def _kernel(operator: Operator, value: Value, weight: Array | None = None) -> list[int]:
+    rank = len(value.lengths) - 2
+    if weight is not None:
+        refuse_unless(weight.ndim == rank + 2, f"its weight has {weight.ndim} axes, the map {rank + 2}")
+        kernel = list(weight.shape[2:])
+        refuse_unless(
+            list(operator.attributes.get("kernel_shape") or kernel) == kernel, "kernel_shape is not the weight's"
+        )
+    else:
+        kernel = list(operator.attributes.get("kernel_shape") or ())
+    found = pair(kernel, rank, 1)
+    refuse_unless(min(found) > 0, f"its kernel is {kernel}")
+    return found
+
+
+def _weights(made: Network, operator: Operator) -> tuple[Array, Array | None]:
+    weight, bias = made.constant(operator, 1), made.constant(operator, 2)
+    refuse_unless(weight is not None and weight.dtype.kind == "f", "its weight is no array of floating-point numbers")
+    assert weight is not None
+    return weight, None if bias is None else np.ravel(bias)
+
+
+def _convolution(made: Network, operator: Operator) -> None:
+    value = made.map(operator)
+    weight, bias = _weights(made, operator)
+    kernel = _kernel(operator, value, weight)
+    groups, channels = int(operator.attributes.get("group", 1)), value.shape[0]
+    fields = _laid(operator, value, kernel)
+    refuse_unless(groups > 0 and weight.shape[0] > 0, f"it has {groups} groups and {weight.shape[0]} filters")
+    depthwise = groups == channels > 1 and weight.shape[0] % channels == 0
+    arrays = {"weight": weight.reshape(weight.shape[0], weight.shape[1], *kernel)}
+    if depthwise:
+        multiplier = weight.shape[0] // channels
+        fields |= {"multiplier": multiplier} if multiplier > 1 else {}
+    else:
+        fields = {"filters": weight.shape[0], **fields, **({"groups": groups} if groups > 1 else {})}
+    if bias is None:
+        fields["bias"] = "none"
+    else:
+        arrays["bias"] = bias
+    made.write(operator, made.add(operator, "depthwise_conv2d" if depthwise else "conv2d", [value], fields, arrays))
+
+
+def _transposed(made: Network, operator: Operator) -> None:
+    value = made.map(operator)
+    weight, bias = _weights(made, operator)
+    kernel, rank = _kernel(operator, value, weight), len(value.lengths) - 2
+    groups = int(operator.attributes.get("group", 1))
+    attributes = operator.attributes
+    ends = pair(attributes.get("output_padding"), rank, 0, rows=0)
+    fields = {"filters": weight.shape[1] * groups, **_laid(operator, value, kernel)}
+    lengths = made.lengths(operator)
+    if attributes.get("output_shape") or attributes.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
+        stride, dilation = pair(attributes.get("strides"), rank, 1), pair(attributes.get("dilations"), rank, 1)
+        wanted = pair(lengths[2:], rank, 1)
+        sides = []
+        for axis in range(2):
+            full = (value.shape[axis + 1] - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + ends[axis]
+            cut = full - wanted[axis]
+            if cut < 0:
+                ends[axis], cut = ends[axis] - cut, 0
+            less, more = cut // 2, cut - cut // 2
+            sides += [less, more] if attributes.get("auto_pad") == "SAME_UPPER" else [more, less]
+        fields["padding"] = sides
+    fields |= {"output_padding": _short(ends)} if any(ends) else {}
+    fields |= {"groups": groups} if groups > 1 else {}
+    fields |= {"bias": "none"} if bias is None else {}
+    arrays = {"weight": weight.reshape(*weight.shape[:2], *kernel), **({} if bias is None else {"bias": bias})}
+    made.write(operator, made.add(operator, "conv_transpose2d", [value], fields, arrays))
+
+
+def _dense(made: Network, operator: Operator) -> None:
+    """Gemm: alpha x W + beta C, W by its rows where transB says so; a C that is no bias is added."""
+    attributes = operator.attributes
+    if len(operator.inputs) > 2 and not made.is_constant(operator, 2) and attributes.get("beta", 1.0) == 1:
+        product = replace(operator, inputs=operator.inputs[:2])
+        _dense(made, product)
+        made.write(operator, made.add(operator, "add", [made.values[operator.output], made.read(operator, 2)]))
+        return
+    weight, bias = _weights(made, operator)
+    refuse_unless(not attributes.get("transA", 0), "it transposes the images", "transA: 0")
+    refuse_unless(weight.ndim == 2, f"its weight has {weight.ndim} axes")
+    value = made.read(operator)
+    refuse_unless(len(value.lengths) == 2, f"it reads {len(value.lengths)} axes, not two")
+    value = made.canonical(operator, value)
+    turned = weight if attributes.get("transB", 0) else weight.T
+    arrays = {"weight": np.float32(attributes.get("alpha", 1.0)) * turned}
+    fields: dict[str, Any] = {"units": turned.shape[0]}
+    if bias is None:
+        fields["bias"] = "none"
+    else:
+        refuse_unless(bias.size in (1, turned.shape[0]), f"its third input has {bias.size} numbers")
+        arrays["bias"] = np.float32(attributes.get("beta", 1.0)) * np.broadcast_to(bias, turned.shape[:1])
+    made.write(operator, made.add(operator, "dense", [value], fields, arrays))
+
+
+def _product(made: Network, operator: Operator) -> None:
+    """MatMul with a constant matrix: a dense layer, or on several rows a convolution of 1x1 over them."""
+    refuse_unless(
+        not made.is_constant(operator, 0), "its first factor is a constant", "a constant as the second factor"
+    )
+    weight, _ = _weights(made, operator)
+    value = made.read(operator)
+    refuse_unless(weight.ndim == 2, f"its constant has {weight.ndim} axes, not two")
+    refuse_unless(len(value.lengths) >= 2, "it reads a single axis")
+    turned = weight.T
+    if prod(value.lengths[1:-1]) == 1:
+        value = made.shaped(operator, value, (value.lengths[-1],))
+        made.write(
+            operator,
+            made.add(operator, "dense", [value], {"units": turned.shape[0], "bias": "none"}, {"weight": turned}),
+        )
+        return
+    last = len(value.lengths) - 1
+    rows, _ = brought_first(made, operator, value, last, last)
+    fields = {"filters": turned.shape[0], "kernel_size": 1, "bias": "none"}
+    found = made.add(operator, "conv2d", [rows], fields, {"weight": turned[:, :, None, None]})
+    made.write(operator, put_back(made, operator, found, value, last))
+
+
+def _pool(type: str, made: Network, operator: Operator) -> None:
+    value = made.map(operator)
+    refuse_unless(len([name for name in operator.outputs if name]) == 1, "it also gives the places of the maxima")
+    kernel = _kernel(operator, value)
+    fields = _laid(operator, value, kernel, pool=True)
+    refuse_unless("dilation" not in fields, "its windows have gaps: dilations", "dilations of 1")
+    if operator.attributes.get("ceil_mode"):
+        fields["ceil_mode"] = True
+    if type == "avg_pool2d" and operator.attributes.get("count_include_pad") and fields.get("padding"):
+        fields["count_include_pad"] = True
+    made.write(operator, made.add(operator, type, [value], fields))
+
+
+def _lp_pool(made: Network, operator: Operator) -> None:
+    value = made.map(operator)
+    kernel = _kernel(operator, value)
+    fields = _laid(operator, value, kernel, pool=True)
+    refuse_unless("padding" not in fields and "dilation" not in fields, "its windows have padding or gaps")
+    _lp(made, operator, value, fields, kernel)
+
+
+def _global_lp(made: Network, operator: Operator) -> None:
+    value = made.map(operator)
+    _lp(made, operator, value, {"kernel_size": list(value.shape[1:])}, list(value.shape[1:]))
+
+
+def _lp(made: Network, operator: Operator, value: Value, fields: dict[str, Any], kernel: list[int]) -> None:
+    """The sum of powers is the mean of them times the window's size."""
+    p = float(operator.attributes.get("p", 2))
+    refuse_unless(not operator.attributes.get("ceil_mode"), "its last window hangs over the end: ceil_mode")
+    mean = made.add(operator, "lp_pool2d", [value], {**fields, "p": int(p) if p == int(p) else p})
+    scale = {"scale": float(prod(kernel) ** (1 / p)), "shift": "none", "learned": False}
+    note = "the root of a sum of powers is that of their mean, times a number"
+    made.write(operator, made.add(operator, "scale_shift", [mean], scale, note=note))
+
+
+def _global(type: str, made: Network, operator: Operator) -> None:
+    made.write(operator, made.add(operator, type, [made.map(operator)]))
+
+
+TRANSLATORS: Mapping[str, Translator] = {
+    "AveragePool": partial(_pool, "avg_pool2d"),
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+    "Gemm": _dense,
+    "GlobalAveragePool": partial(_global, "global_avg_pool2d"),
+    "GlobalLpPool": _global_lp,
+    "GlobalMaxPool": partial(_global, "global_max_pool2d"),
+    "LpPool": _lp_pool,
+    "MatMul": _product,
+    "MaxPool": partial(_pool, "max_pool2d"),
+}

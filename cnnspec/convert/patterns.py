@@ -1,0 +1,222 @@
+"""Groups of operators that are one layer: each as an expression that is written as the operators are nested.
+
+X in an expression is any value, the same wherever it stands; a number is a constant that is all of it; another name is
+any constant. The operands of Add and Mul may be exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.network import Network, Value
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.operators.elementwise import number
+from cnnspec.convert.operators.normalisation import epsilon
+from cnnspec.convert.operators.translator import axis_of, brought_first, put_back
+from cnnspec.convert.operators.windows import TRANSLATORS
+from cnnspec.convert.refusal import Unknown, Unsaid
+from cnnspec.convert.simplify import Simplified
+from cnnspec.kernels.step import Array
+from cnnspec.layers.resample import AdaptiveAvgPool2d
+
+Expression = Any  # a letter, a number, a letter in lower case for a constant, or an operator with its operands
+Found = Mapping[str, Any]  # by letter: names of values, arrays of constants, operators by their type
+Writer = Callable[[Network, Operator, Found], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A group of operators that is found in a file: it ends in `operator` and reads the values named."""
+
+    operator: Operator
+    write: Writer
+    found: Found
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the values that are read."""
+        return tuple(value for value in self.found.values() if isinstance(value, str))
+
+
+def matches(source: Simplified) -> dict[str, Match]:
+    """Return the groups by the name of the value that each makes, for a file whose operators are simplified."""
+    producers = {name: operator for operator in source.operators for name in operator.outputs if name}
+    found = {}
+    for operator in source.operators:
+        for expression, write in PATTERNS:
+            if expression[0] != operator.type:
+                continue
+            bound = next(_matched(expression, operator.output, {}, producers, source.constants), None)
+            if bound is not None and not source.constants.keys() & set(Match(operator, write, bound).inputs):
+                found[operator.output] = Match(operator, write, bound)
+                break
+    return found
+
+
+def _matched(
+    expression: Expression,
+    name: str,
+    bound: dict[str, Any],
+    producers: Mapping[str, Operator],
+    constants: Mapping[str, Array],
+) -> Iterator[dict[str, Any]]:
+    if isinstance(expression, str) and expression.isupper():
+        if name not in constants and bound.get(expression, name) == name:
+            yield {**bound, expression: name}
+    elif isinstance(expression, str):
+        if name in constants:
+            yield {**bound, expression: constants[name]}
+    elif isinstance(expression, int | float):
+        constant = constants.get(name)
+        if constant is not None and constant.size and np.allclose(constant, expression, rtol=1e-5, atol=1e-7):
+            yield bound
+    else:
+        operator, (kind, *operands) = producers.get(name), expression
+        inputs = [] if operator is None else [given for given in operator.inputs if given]
+        if operator is None or operator.type != kind or operator.domain or len(inputs) < len(operands):
+            return
+        orders = permutations(operands) if kind in ("Add", "Mul") else [tuple(operands)]
+        for order in orders:
+            yield from _all(order, inputs, {**bound, kind: operator}, producers, constants)
+
+
+def _all(
+    operands: tuple[Expression, ...],
+    names: list[str],
+    bound: dict[str, Any],
+    producers: Mapping[str, Operator],
+    constants: Mapping[str, Array],
+) -> Iterator[dict[str, Any]]:
+    if not operands:
+        yield bound
+        return
+    for more in _matched(operands[0], names[0], bound, producers, constants):
+        yield from _all(operands[1:], names[1:], more, producers, constants)
+
+
+def _activation(type: str, **fields: Any) -> Writer:
+    def write(made: Network, operator: Operator, found: Found) -> None:
+        made.write(operator, made.add(operator, type, [_value(made, found)], fields))
+
+    return write
+
+
+def _value(made: Network, found: Found) -> Value:
+    name = found["X"]
+    if name not in made.values:
+        raise Unknown(f"'{name}' is unknown")
+    return made.values[name]
+
+
+def _hard_swish(made: Network, operator: Operator, found: Found) -> None:
+    attributes = found["HardSigmoid"].attributes
+    alpha, beta = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+    if abs(alpha - 1 / 6) > 1e-6 or beta != 0.5:
+        raise Unsaid(f"its slope is {alpha:g} and its shift {beta:g}", "hard_swish, of 1/6 and 1/2")
+    _activation("hard_swish")(made, operator, found)
+
+
+def _normalised(type: str) -> Writer:
+    """(x - mean) / sqrt(mean of squares + epsilon) over some axes, or the same without the mean."""
+
+    def write(made: Network, operator: Operator, found: Found) -> None:
+        value, mean = _value(made, found), found["ReduceMean"]
+        axes = sorted(axis_of(int(axis), value) for axis in made.setting(mean, "axes", 1) or [])
+        if not axes or axes != list(range(axes[0], axes[-1] + 1)):
+            raise Unsaid(f"it normalises over axes {axes}", "axes side by side")
+        rows, turned = brought_first(made, operator, value, axes[0], axes[-1])
+        count = rows.shape[0]
+        fields: dict[str, Any] = epsilon(float(np.ravel(found["e"])[0]))
+        arrays = {"weight": np.ones(count)}
+        if type == "layer_norm":
+            arrays["bias"] = np.zeros(count)
+            fields |= {"over": "channels"} if len(rows.shape) == 3 else {}
+        made_rows = made.add(operator, type, [rows], fields, arrays)
+        made.write(operator, put_back(made, operator, made_rows, value, axes[0]) if turned else made_rows)
+
+    return write
+
+
+def _response_norm(made: Network, operator: Operator, found: Found) -> None:
+    """x / (k + alpha mean of squares over a window of channels) ^ beta."""
+    pool = found["AveragePool"].attributes
+    size = int((pool.get("kernel_shape") or [0])[0])
+    fields = {"size": size, **{name: number(float(np.ravel(found[name])[0])) for name in ("alpha", "beta", "k")}}
+    made.write(operator, made.add(operator, "local_response_norm", [_value(made, found)], fields))
+
+
+def _adaptive(made: Network, operator: Operator, found: Found) -> None:
+    """Rows and columns as products with matrices whose lines are means of bins."""
+    value, left, right = _value(made, found), found["rows"], found["columns"].T
+    if len(value.shape) != 3:
+        raise Unsaid("it multiplies constants with vectors", "adaptive_avg_pool2d")
+    layer = AdaptiveAvgPool2d(output_size=(len(left), len(right)))
+    for matrix, length in ((left, value.shape[1]), (right, value.shape[2])):
+        if matrix.ndim != 2 or matrix.shape[1] != length:
+            raise Unsaid(f"a constant of shape {matrix.shape} is no matrix of means", "adaptive_avg_pool2d")
+        if not np.allclose(matrix, layer.weights(len(matrix), length), atol=1e-6):
+            raise Unsaid("its constants are no means of bins", "adaptive_avg_pool2d")
+    fields = {"output_size": [len(left), len(right)]}
+    made.write(operator, made.add(operator, "adaptive_avg_pool2d", [value], fields))
+
+
+def _mean_power(made: Network, operator: Operator, found: Found) -> None:
+    """(mean of |x|^p)^(1/p) over windows."""
+    value, pool = _value(made, found), found["AveragePool"]
+    power, root = (float(np.ravel(found[name])[0]) for name in ("p", "root"))
+    if abs(power * root - 1) > 1e-5:
+        raise Unsaid(f"its exponents are {power:g} and {root:g}", "exponents p and 1 / p")
+    made.values[pool.inputs[0]] = value
+    TRANSLATORS["AveragePool"](made, pool)
+    draft = made.drafts[made.values[pool.output].layer]
+    if "count_include_pad" in draft.fields:
+        raise Unsaid("its windows count the padding", "count_include_pad: 0")
+    draft.type, draft.fields = "lp_pool2d", {**draft.fields, "p": number(power)}
+    made.write(operator, made.values[pool.output])
+
+
+CENTRED = ("Sub", "X", ("ReduceMean", "X"))
+HALF, THREE_TO_SIX = ("Mul", "X", 0.5), ("Clip", ("Add", "X", 3.0), 0.0, 6.0)
+CURVE = ("Mul", ("Mul", "X", sqrt(2 / pi)), ("Add", ("Mul", ("Mul", "X", "X"), 0.044715), 1.0))
+SCALED = (("Div", "X", sqrt(2)), ("Mul", "X", sqrt(0.5)))
+
+
+def _root_mean_square(inner: Expression, square: Expression) -> Expression:
+    return ("Div", inner, ("Sqrt", ("Add", ("ReduceMean", square), "e")))
+
+
+PATTERNS: tuple[tuple[Expression, Writer], ...] = (
+    (("Mul", "X", ("Sigmoid", "X")), _activation("silu")),
+    (("Mul", "X", ("HardSigmoid", "X")), _hard_swish),
+    (("Mul", "X", ("Div", THREE_TO_SIX, 6.0)), _activation("hard_swish")),
+    (("Div", ("Mul", "X", THREE_TO_SIX), 6.0), _activation("hard_swish")),
+    (("Div", THREE_TO_SIX, 6.0), _activation("hard_sigmoid")),
+    (("Mul", "X", ("Tanh", ("Softplus", "X"))), _activation("mish")),
+    *((("Mul", ("Mul", "X", ("Add", ("Erf", scaled), 1.0)), 0.5), _activation("gelu")) for scaled in SCALED),
+    *((("Mul", HALF, ("Add", ("Erf", scaled), 1.0)), _activation("gelu")) for scaled in SCALED),
+    (("Mul", HALF, ("Add", ("Tanh", CURVE), 1.0)), _activation("gelu", approximate="tanh")),
+    (_root_mean_square(CENTRED, ("Mul", CENTRED, CENTRED)), _normalised("layer_norm")),
+    (_root_mean_square(CENTRED, ("Pow", CENTRED, 2.0)), _normalised("layer_norm")),
+    (_root_mean_square("X", ("Mul", "X", "X")), _normalised("rms_norm")),
+    (_root_mean_square("X", ("Pow", "X", 2.0)), _normalised("rms_norm")),
+    (
+        (
+            "Div",
+            "X",
+            (
+                "Pow",
+                ("Add", ("Mul", ("Reshape", ("AveragePool", ("Reshape", ("Mul", "X", "X")))), "alpha"), "k"),
+                "beta",
+            ),
+        ),
+        _response_norm,
+    ),
+    (("MatMul", "rows", ("MatMul", "X", "columns")), _adaptive),
+    (("Pow", ("AveragePool", ("Pow", ("Abs", "X"), "p")), "root"), _mean_power),
+)

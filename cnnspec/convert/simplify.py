@@ -1,0 +1,251 @@
+"""A file's operators without what does not depend on the input: constants folded, identities and casts left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.onnx_file import OnnxFile, Operator, package
+from cnnspec.convert.refusal import ConversionError
+from cnnspec.kernels.step import Array
+
+Lengths = tuple[int, ...]
+MOST_FOLDED = 1 << 26  # elements of a constant that is computed: no weight of a file that holds it is as large
+SAME_LENGTHS = {"GroupNormalization", "RMSNormalization", "Swish"}  # of input and output, which onnx does not tell
+# What may be computed of constants alone: results are as large as operands, or their size is checked first.
+FOLDABLE = frozenset(
+    """
+    Abs Add And Cast CastLike Ceil Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand Floor
+    Flatten Gather Gemm Greater Identity Less Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal
+    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Shape Sigmoid Sign Sin Size Slice
+    Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where
+    """.split()  # noqa: SIM905  (a table of names)
+)
+
+
+@dataclass(slots=True)
+class Simplified:
+    """What is left of a file: operators that depend on the input, constants, the lengths of every value."""
+
+    entry: str
+    operators: list[Operator]
+    constants: dict[str, Array]
+    lengths: dict[str, Lengths]
+    output: str
+    batch: int
+    opset: int
+    changes: Counter[str] = field(default_factory=Counter)  # what was done, and how often
+
+
+def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simplified:
+    """Fold constants and leave out identities, for an input of the given lengths, the batch among them.
+
+    `until` is the node, or the value, that the network ends with. ConversionError where there is none of that name.
+    """
+    work = _Work(file, entry)
+    names: dict[str, str] = {}
+    kept = []
+    operators = _until(file, until) if until else list(file.operators)
+    output = _output(file, operators, until)
+    for operator in operators:
+        operator = replace(operator, inputs=tuple(names.get(name, name) for name in operator.inputs))
+        if work.fold(operator):
+            continue
+        if work.is_identity(operator):
+            names[operator.output] = operator.inputs[0]
+            continue
+        work.infer(operator)
+        kept.append(operator)
+    output = names.get(output, output)
+    return Simplified(
+        file.entry.name,
+        _needed(kept, output),
+        work.constants,
+        work.lengths,
+        output,
+        entry[0],
+        file.opset,
+        work.changes,
+    )
+
+
+def _until(file: OnnxFile, until: str) -> list[Operator]:
+    for number, operator in enumerate(file.operators, 1):
+        if until == operator.name or until in operator.outputs:
+            return list(file.operators[:number])
+    names = ", ".join(operator.name for operator in file.operators[-5:])
+    raise ConversionError([f"no node {until!r}"], f"the last ones are {names}")
+
+
+def _output(file: OnnxFile, operators: list[Operator], until: str | None) -> str:
+    if until is not None:
+        last = operators[-1]
+        return until if until in last.outputs else last.output
+    if len(file.outputs) != 1:
+        names = ", ".join(file.outputs) or "none"
+        raise ConversionError(
+            [f"a converted spec has one output, the file has {len(file.outputs)}: {names}"],
+            "name the one that you want: --until NAME",
+        )
+    return file.outputs[0]
+
+
+def _needed(operators: list[Operator], output: str) -> list[Operator]:
+    wanted, found = {output}, []
+    for operator in reversed(operators):
+        if wanted.intersection(operator.outputs):
+            wanted.update(operator.inputs)
+            found.append(operator)
+    return found[::-1]
+
+
+class _Work:
+    """Constants and lengths while the operators are gone through in their order."""
+
+    def __init__(self, file: OnnxFile, entry: Lengths) -> None:
+        self.opset = file.opset
+        self.constants = dict(file.constants)
+        self.lengths: dict[str, Lengths] = {file.entry.name: entry}
+        self.kinds: dict[str, int] = {file.entry.name: package().helper.np_dtype_to_tensor_dtype(file.entry.dtype)}
+        self.changes: Counter[str] = Counter()
+
+    def fold(self, operator: Operator) -> bool:
+        """Whether the outputs are constants, which are computed then."""
+        if operator.type not in FOLDABLE or operator.domain:
+            return False
+        if operator.type in ("Shape", "Size") and operator.inputs and operator.inputs[0] in self.lengths:
+            lengths = np.array(self.lengths[operator.inputs[0]], np.int64)
+            start, stop = operator.attributes.get("start", 0), operator.attributes.get("end")
+            found = np.prod(lengths) if operator.type == "Size" else lengths[slice(start, stop)]
+            self.constants[operator.output] = np.asarray(found)
+            return True
+        if any(name and name not in self.constants for name in operator.inputs):
+            return False
+        if operator.type == "Constant" and isinstance(operator.attributes.get("value"), np.ndarray):
+            self.constants[operator.output] = operator.attributes["value"]
+            return True
+        if operator.type == "ConstantOfShape":
+            return self._filled(operator)
+        inputs = [self.constants[name] for name in operator.inputs if name]
+        if sum(array.size for array in inputs) > MOST_FOLDED or self._size(operator, inputs) > MOST_FOLDED:
+            return False
+        if not operator.inputs and operator.type != "Constant":
+            return False
+        results = self._computed(operator)
+        if results is None:
+            return False
+        if operator.type != "Constant":
+            self.changes[f"{operator.type} of constants computed"] += 1
+        self.constants.update(zip(operator.outputs, results, strict=False))
+        return True
+
+    def _filled(self, operator: Operator) -> bool:
+        lengths = [int(length) for length in np.ravel(self.constants[operator.inputs[0]])]
+        value = np.ravel(operator.attributes.get("value", np.zeros(1, np.float32)))
+        if value.size != 1 or min(lengths, default=0) < 0 or len(lengths) > 8:
+            return False
+        if int(np.prod(np.array(lengths, object))) > MOST_FOLDED * 4:
+            return False
+        self.constants[operator.output] = np.broadcast_to(value[0], lengths)  # which takes no memory
+        return True
+
+    def _size(self, operator: Operator, inputs: list[Array]) -> int:
+        """How many elements a result has at most."""
+        if operator.type in ("Expand", "Tile"):
+            factors = np.ravel(inputs[1]).astype(object)
+            return abs(int(np.prod(factors))) * max(inputs[0].size, 1)
+        if operator.type == "Range":
+            start, stop, step = (float(np.ravel(array)[0]) for array in inputs)
+            return (
+                int(abs((stop - start) / step)) + 1
+                if step and np.isfinite((start, stop, step)).all()
+                else MOST_FOLDED + 1
+            )
+        if operator.type in ("MatMul", "Gemm"):
+            return inputs[0].size * max(inputs[1].shape[-1:] or (1,)) if inputs[1].size else 0
+        shape = np.ones(1, object)
+        try:
+            if operator.type not in ("Concat", "Gather", "Split", "Constant", "Reshape", "Unsqueeze"):
+                shape = np.array(np.broadcast_shapes(*(array.shape for array in inputs)), object)
+        except ValueError:
+            pass  # operands that are not combined element by element
+        return max(int(np.prod(shape)), sum(array.size for array in inputs))
+
+    def _computed(self, operator: Operator) -> list[Array] | None:
+        onnx = package()
+        given = [name for name in dict.fromkeys(operator.inputs) if name]
+        graph = onnx.helper.make_graph(
+            [node_of(operator)],
+            "constant",
+            [onnx.helper.make_value_info(name, self._type(name)) for name in given],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in operator.outputs],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
+        try:
+            evaluator = onnx.reference.ReferenceEvaluator(model)
+            return [np.asarray(array) for array in evaluator.run(None, {name: self.constants[name] for name in given})]
+        except Exception:  # whatever the reference implementation raises, the operator stays
+            return None
+
+    def is_identity(self, operator: Operator) -> bool:
+        """Whether the output is the input at inference, so that the operator can be left out."""
+        if operator.domain or not operator.inputs or operator.inputs[0] not in self.lengths:
+            return False
+        if operator.type == "Dropout" or (operator.type == "Identity"):
+            training = self.constants.get(operator.inputs[2]) if len(operator.inputs) > 2 else None
+            if training is not None and bool(np.ravel(training)[:1].any()):
+                return False
+            self.changes[f"{operator.type} left out"] += 1
+            return True
+        if operator.type == "Cast" and operator.attributes.get("to") in (1, 10, 11):
+            self.changes["Cast left out: numbers are float32 throughout"] += 1
+            return True
+        return False
+
+    def infer(self, operator: Operator) -> None:
+        """Find the lengths of what an operator writes; none are known where onnx cannot tell."""
+        onnx = package()
+        try:
+            schema = onnx.defs.get_schema(operator.type, self.opset, operator.domain)
+            given = [name for name in operator.inputs if name]
+            small = {
+                name: onnx.numpy_helper.from_array(np.ascontiguousarray(self.constants[name]), name)
+                for name in given
+                if name in self.constants and self.constants[name].size <= 64
+            }
+            types = {name: self._type(name) for name in given if name in self.lengths or name in self.constants}
+            opsets = [onnx.helper.make_opsetid("", self.opset)]
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node_of(operator), types, small, opset_imports=opsets
+            )
+        except Exception:  # whatever shape inference raises, the lengths stay unknown
+            found = {}
+        if operator.type in SAME_LENGTHS and operator.inputs[0] in self.lengths:
+            self.lengths[operator.output] = self.lengths[operator.inputs[0]]
+        for name, kind in found.items():
+            axes = kind.tensor_type.shape.dim
+            if kind.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
+                self.lengths[name] = tuple(int(axis.dim_value) for axis in axes)
+                self.kinds[name] = kind.tensor_type.elem_type
+
+    def _type(self, name: str) -> Any:
+        helper = package().helper
+        if name in self.constants:
+            array = self.constants[name]
+            return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        return helper.make_tensor_type_proto(self.kinds.get(name, 1), self.lengths[name])
+
+
+def node_of(operator: Operator) -> Any:
+    """The operator as the onnx package has it."""
+    onnx = package()
+    attributes: Mapping[str, Any] = {
+        name: onnx.numpy_helper.from_array(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        for name, value in operator.attributes.items()
+        if value is not None
+    }
+    return onnx.helper.make_node(operator.type, operator.inputs, operator.outputs, **attributes)

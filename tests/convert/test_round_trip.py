@@ -1,0 +1,78 @@
+"""What `export` writes, `convert` reads: equal shapes, as many parameters, equal outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnspec.api import compile
+from cnnspec.convert.conversion import Converted, converted
+from cnnspec.convert.onnx_file import parse
+from cnnspec.diagnostics import RunError
+from cnnspec.graph import build
+from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
+from cnnspec.spec import load
+from cnnspec.train.network import Network
+from tests.compare.test_pytorch import SMALL
+from tests.equality.networks import draw
+from tests.export.test_numpy_program import LARGE_SPECS, randomised
+
+pytest.importorskip("onnx", minversion="1.17")
+from cnnspec.export import onnx
+
+# Layers that come back as others of equal outputs: neighbours that are one, or one that is several.
+MERGED = {"scale_shift", "square", "positions", "group_norm", "layer_norm", "instance_norm", "rms_norm"}
+
+
+def returned(network: Network, opset: int | None = None) -> Converted:
+    """The network, written as ONNX and converted again; the outputs agree."""
+    model = onnx.model(network.graph, dict(network.weights.arrays()), opset)
+    found = converted(parse(model, Path("net.onnx")), "net.onnx")
+    again = compile(found.text, threads=1)
+    again.weights.load(found.arrays)
+    images = np.random.default_rng(0).random((2, *network.graph.input_shape), np.float32)
+    expected = network.outputs(images)
+    got = again.outputs(images)
+    assert got.shape == expected.shape
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-4)
+    return found
+
+
+@pytest.mark.parametrize("spec", [*SMALL, *LARGE_SPECS], ids=lambda path: path.stem)
+def test_the_zoo(spec: Path) -> None:
+    read = load(spec)
+    network = randomised(Network(read, build(read), threads=2))
+    found = returned(network)
+    needed = remove_dead_nodes(remove_train_only(network.graph.answering))
+    assert compile(found.text).graph.parameter_count == needed.parameter_count
+
+
+def random_graphs(seeds: range, opset: int | None) -> int:
+    """How many networks of these seeds came back; ONNX has no counterpart of the others."""
+    count = 0
+    for seed in seeds:
+        setup = draw(seed).setup
+        network = randomised(Network(setup.spec, setup.graph, threads=1))
+        try:
+            found = returned(network, opset)
+        except RunError:
+            continue
+        count += 1
+        needed = remove_dead_nodes(remove_train_only(network.graph.answering))
+        if not MERGED & {node.layer.type_name for node in needed.nodes}:
+            assert compile(found.text).graph.parameter_count == needed.parameter_count, f"seed {seed}"
+    return count
+
+
+@pytest.mark.parametrize("opset", [None, onnx.NEWEST])
+def test_random_graphs(opset: int | None) -> None:
+    assert random_graphs(range(12), opset) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [None, onnx.NEWEST])
+def test_many_random_graphs(opset: int | None) -> None:
+    assert random_graphs(range(12, 500), opset) >= 400
