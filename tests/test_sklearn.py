@@ -32,6 +32,7 @@ ROUNDING = "in single precision the last digits of an output depend on where in 
 ROUNDED = {"check_methods_sample_order_invariance": ROUNDING, "check_methods_subset_invariance": ROUNDING}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([CnnClassifier()], expected_failed_checks=lambda estimator: ROUNDED)  # type: ignore[untyped-decorator]
 def test_the_contract_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)

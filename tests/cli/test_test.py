@@ -77,6 +77,7 @@ def test_a_wrong_spec_and_one_that_cannot_learn(capsys: Captured) -> None:
     assert main(["test", "none.yaml"]) == 2
 
 
+@pytest.mark.slow
 def test_what_is_cut_short_is_no_verdict(capsys: Captured) -> None:
     Path("unmet.yaml").write_text(UNMET)
     status, found = outcomes("unmet.yaml", "--max-steps", "3", capsys=capsys)
@@ -95,6 +96,7 @@ def test_a_training_ends_with_the_budget(capsys: Captured) -> None:
     assert found["long"]["gates"]["message"].startswith("the time ended")
 
 
+@pytest.mark.slow
 def test_against_a_revision(capsys: Captured) -> None:
     Path("same.yaml").write_text(GOOD)
     Path("other.yaml").write_text(GOOD)
