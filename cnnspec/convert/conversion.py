@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from cnnspec.convert.network import MOST_VALUES
 from cnnspec.convert.onnx_file import Entry, OnnxFile, read
 from cnnspec.convert.onnx_network import translated
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.convert.simplify import Lengths, Simplified, simplified
 from cnnspec.convert.writing import Layout, spec_text
+from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
@@ -61,7 +64,11 @@ def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shap
         )
     layout = Layout(made)
     spec_name, header = name_of(name), _header(name, file, source)
-    graph = build(loads(spec_text(spec_name, layout, header, {}), name))
+    try:
+        graph = build(loads(spec_text(spec_name, layout, header, {}), name))
+    except SpecError as error:
+        reasons = [f"{name}: {diagnostic.message}" for diagnostic in error.diagnostics]
+        raise ConversionError(reasons[:MOST_REASONS], "convert what comes before with --until NODE") from error
     whole = spec_text(spec_name, layout, header, _expect(graph))
     return Converted(whole, layout.input, layout.arrays(), file, source)
 
@@ -84,7 +91,10 @@ def _lengths(entry: Entry, given: Shape | None) -> Lengths:
             [f"the file leaves lengths of its input open: {_open(lengths)}"],
             "say those of one image: --input 3,224,224",
         )
-    return (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
+    found = (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
+    if prod(found) > MOST_VALUES:
+        raise ConversionError([f"its input has {prod(found):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer")
+    return found
 
 
 def _open(lengths: Sequence[int | None]) -> str:

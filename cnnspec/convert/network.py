@@ -25,6 +25,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.registry import table
 from cnnspec.shapes import Shape, ShapeError
 
+MOST_VALUES = 1 << 28  # numbers in one value, for all images that the file takes at once
 NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 LONGEST_NAME = 60
 
@@ -134,9 +135,13 @@ class Network:
             wanted = {**layer.params(*shapes), **layer.state(*shapes)}
         except (ShapeError, TypeError, ValueError) as error:
             raise Unsaid(f"{type}: {error}", getattr(error, "help", None) or "") from error
+        if prod(shape) * self.source.batch > MOST_VALUES:
+            raise Unsaid(f"{type}: it makes {prod(shape) * self.source.batch:,} numbers", f"at most {MOST_VALUES:,}")
         for name, array in (arrays or {}).items():
             if wanted[name].shape != array.shape:
                 raise Unsaid(f"{type}: expected {name} of shape {wanted[name].shape}, got {array.shape}")
+            if not np.isfinite(array).all():
+                raise Unsaid(f"{type}: some numbers of its {name} are not finite")
         key, named = self._key(None if nameless else operator, type)
         origin = tuple(name for name in operator.inputs if name in self.source.constants)
         draft = Draft(key, type, given, [source.layer for source in sources], shape, {}, named, origin)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.convert.refusal import ConversionError
+from cnnspec.convert.refusal import MALFORMED, ConversionError
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
@@ -87,7 +87,10 @@ def read(path: Path) -> OnnxFile:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf has no common base for what it raises
         raise ConversionError([f"{path} is damaged or no ONNX file: {error}"], "name an .onnx file") from error
-    return parse(model, path)
+    try:
+        return parse(model, path)
+    except MALFORMED as error:
+        raise ConversionError([f"{path} is damaged: {error}"], "write the file anew") from error
 
 
 def parse(model: Any, path: Path) -> OnnxFile:

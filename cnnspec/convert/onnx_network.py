@@ -8,7 +8,7 @@ from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators import TRANSLATORS
 from cnnspec.convert.patterns import Match, matches
-from cnnspec.convert.refusal import Refusal, Unknown, Unsaid
+from cnnspec.convert.refusal import MALFORMED, Refusal, Unknown, Unsaid
 from cnnspec.convert.simplify import Simplified
 from cnnspec.graph import INPUT
 
@@ -48,6 +48,10 @@ def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
             behind.append(Refusal(operator.name, operator.type, str(unknown), ""))
         except Unsaid as unsaid:
             refusals.append(Refusal(operator.name, operator.type, str(unsaid), unsaid.nearest))
+            _believe(made, operator)
+        except MALFORMED as error:
+            reason = f"its attributes or constants are not those of the operator: {error}"
+            refusals.append(Refusal(operator.name, operator.type, reason, ""))
             _believe(made, operator)
     refusals = refusals or behind
     if source.output not in made.values and not refusals:

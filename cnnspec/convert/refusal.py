@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What code raises that finds other attributes or constants than an operator has: the file is damaged.
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class Unsaid(Exception):  # noqa: N818  (no error: the file is sound)
     """Raised where an operator means what no layer does; `nearest` is what comes closest to it."""

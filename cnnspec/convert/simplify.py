@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.convert.onnx_file import OnnxFile, Operator, package
-from cnnspec.convert.refusal import ConversionError
+from cnnspec.convert.refusal import MALFORMED, ConversionError
 from cnnspec.kernels.step import Array
 
 Lengths = tuple[int, ...]
@@ -114,9 +114,13 @@ class _Work:
         self.changes: Counter[str] = Counter()
 
     def fold(self, operator: Operator) -> bool:
-        """Whether the outputs are constants, which are computed then."""
-        if operator.type not in FOLDABLE or operator.domain:
+        """Whether the outputs are constants, which are computed then; what is malformed stays as it is."""
+        try:
+            return operator.type in FOLDABLE and not operator.domain and self._folded(operator)
+        except MALFORMED:
             return False
+
+    def _folded(self, operator: Operator) -> bool:
         if operator.type in ("Shape", "Size") and operator.inputs and operator.inputs[0] in self.lengths:
             lengths = np.array(self.lengths[operator.inputs[0]], np.int64)
             start, stop = operator.attributes.get("start", 0), operator.attributes.get("end")
@@ -148,7 +152,7 @@ class _Work:
         value = np.ravel(operator.attributes.get("value", np.zeros(1, np.float32)))
         if value.size != 1 or min(lengths, default=0) < 0 or len(lengths) > 8:
             return False
-        if int(np.prod(np.array(lengths, object))) > MOST_FOLDED * 4:
+        if int(np.prod(np.array(lengths, object))) > MOST_FOLDED * 2:
             return False
         self.constants[operator.output] = np.broadcast_to(value[0], lengths)  # which takes no memory
         return True
@@ -209,7 +213,7 @@ class _Work:
     def infer(self, operator: Operator) -> None:
         """Find the lengths of what an operator writes; none are known where onnx cannot tell."""
         onnx = package()
-        try:
+        try:  # which may find anything in a damaged file
             schema = onnx.defs.get_schema(operator.type, self.opset, operator.domain)
             given = [name for name in operator.inputs if name]
             small = {

@@ -155,7 +155,8 @@ def _dense(made: Network, operator: Operator) -> None:
     refuse_unless(len(value.lengths) == 2, f"it reads {len(value.lengths)} axes, not two")
     value = made.canonical(operator, value)
     turned = weight if attributes.get("transB", 0) else weight.T
-    arrays = {"weight": np.float32(attributes.get("alpha", 1.0)) * turned}
+    alpha = attributes.get("alpha", 1.0)
+    arrays = {"weight": turned if alpha == 1 else np.float32(alpha) * turned}
     fields: dict[str, Any] = {"units": turned.shape[0]}
     if bias is None:
         fields["bias"] = "none"
