@@ -8,6 +8,7 @@ and by a checksum over the start of each image.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from cnnspec.data.rows import FileRows, Pixels
-from cnnspec.diagnostics import DataError
+from cnnspec.diagnostics import DataError, RunError
 from cnnspec.kernels.step import Array
 from cnnspec.memory import bytes_text, require_memory
 from cnnspec.shapes import Shape
@@ -107,7 +108,13 @@ class Store:
             array = np.memmap(place / "pixels", dtype, "r", shape=shape)
             if _checksum(array, 0) != record["checksum"]:
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the files are whole
+                raise RunError(
+                    f"decoded images of {bytes_text((place / 'pixels').stat().st_size)} do not fit the address space "
+                    "that this process may have",
+                    "raise ulimit -v, or use smaller images (data.source.size for pictures), or fewer",
+                ) from error
             shutil.rmtree(place, ignore_errors=True)
             return None
         with suppress(OSError):

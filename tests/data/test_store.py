@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from cnnspec.api import Model, compile
 from cnnspec.cli import main
 from cnnspec.data import Data, DataSettings, decode, open_data, pictures, store
 from cnnspec.data.rows import FileRows
-from cnnspec.diagnostics import DataError
+from cnnspec.diagnostics import DataError, RunError
 from cnnspec.spec import loads
 
 Image = pytest.importorskip("PIL.Image")
@@ -269,3 +270,20 @@ def test_progress_is_told(tmp_path: Path) -> None:
     reading = [step for step in told if "reading" in step[0]]
     assert [done for _, done, _ in reading] == list(range(1, 60))
     assert {count for _, _, count in reading} == {60}
+
+
+def test_a_file_that_cannot_be_mapped_is_told_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = store.Store(tmp_path / "kept", always=True)
+    images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
+    files.make("key", images.shape, np.uint8, "images", lambda writing: writing.add(images))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", refuse)
+        with pytest.raises(RunError, match="do not fit the address space"):
+            files.find("key")
+    found = files.find("key")
+    assert found is not None
+    np.testing.assert_array_equal(np.asarray(found[0][:]), images)
