@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cnnspec.fields import options
 from cnnspec.spec.suggest import nearest
+from cnnspec.spec.words import meant
 
+SHORTEST = 4  # letters of a word that may be a misspelt one
 OF_THE_OPTIMIZER = ("learning_rate", "momentum", "weight_decay")
 OF_THE_DATA = ("source", "augment", "preprocess", "validation")
 
@@ -19,4 +21,6 @@ def path_of(word: str) -> str | None:
     paths["seed"] = "seed"
     name = word.strip("-").replace("-", "_").lower()
     near = [name] if name in paths else nearest(name, paths)
+    if len(name) < SHORTEST and near and near[0] != name and meant(name, paths) is None:
+        return None  # a short word is near to too many
     return paths[near[0]] if near else None

@@ -180,7 +180,7 @@ def test_usage(words: list[str], code: int, message: str, capsys: Captured) -> N
         ("units: 10", "units: 12", 10, "output-mismatch", "use units: 10"),
         ("[1, 8, 8]", "[1, 9, 8]", 4, "input-mismatch", "write input: [1, 8, 8]"),
         ("name: tiny", "name: [tiny", 3, "yaml-syntax", None),
-        ("epochs: 3", "epochs: 3.0", 13, "invalid-value", None),
+        ("epochs: 3", "epochs: three", 13, "invalid-value", None),
     ],
 )
 def test_a_wrong_spec(spec: Path, capsys: Captured, old: str, new: str, line: int, code: str, help: str | None) -> None:

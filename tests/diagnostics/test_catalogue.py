@@ -34,7 +34,7 @@ def test_the_good_file_is_clean(code: str, tmp_path: Path) -> None:
 
 
 def test_unknown_path() -> None:
-    with pytest.raises(SpecError, match=r"unknown-path: --set a\.b=1: no 'a' in the spec"):
+    with pytest.raises(SpecError, match=r"unknown-path\]: --set a\.b=1: no 'a' in the spec"):
         loads(CATALOGUE["unknown-key"].good, overrides=["a.b=1"])
 
 

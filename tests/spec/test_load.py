@@ -110,7 +110,7 @@ def test_numbers_with_units() -> None:
             "invalid-value",
             8,
             17,
-            "epochs: expected an integer at least 1, got 0",
+            "epochs: expected a number above 0, got 0",
             None,
         ),
         (

@@ -48,7 +48,7 @@ def test_tying_to_a_layer_that_is_tied_itself_names_the_owner() -> None:
 
 def test_a_second_head() -> None:
     (found,) = told("layers: [{id: a, type: tanh}, sigmoid, {type: tanh, from: a}]")
-    assert found.message.endswith("a network has one output, which is its last layer, here tanh_1")
+    assert found.message.endswith("the network's output is its last layer, here tanh_1")
 
 
 @pytest.mark.parametrize(
