@@ -256,8 +256,8 @@ def _written(
     written: list[Any] = [cls]
     for key, given in tree.values.items():
         if key in declared:
-            # A parameter of a block can be a list.
-            if not isinstance(given, Scalar) or isinstance(given.value, list) or "$ref" in declared[key].schema:
+            # A parameter of a block can be a list or a mapping.
+            if not isinstance(given, Scalar) or isinstance(given.value, (list, dict)) or "$ref" in declared[key].schema:
                 return None
             # 1, 1.0 and true are equal, so the kind counts.
             written += key, type(given.value), given.value, given.plain
