@@ -8,12 +8,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from cnnspec.convert.layout import Layout
 from cnnspec.convert.network import MOST_VALUES
 from cnnspec.convert.onnx_file import Entry, OnnxFile, read
 from cnnspec.convert.onnx_network import translated
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.convert.simplify import Lengths, Simplified, simplified
-from cnnspec.convert.writing import Layout, spec_text
+from cnnspec.convert.structure import Structure, plain, structured
+from cnnspec.convert.writing import spec_text
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.kernels.step import Array
@@ -64,13 +66,20 @@ def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shap
         )
     layout = Layout(made)
     spec_name, header = name_of(name), _header(name, file, source)
+    flat, folded = plain(layout), structured(layout)
+    graph, parts = _built(spec_name, layout, flat, header), flat
+    if len(folded.blocks) + len(folded.layers) < len(flat.layers):
+        graph, parts = _built(spec_name, layout, folded, header), folded
+    whole = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
+    return Converted(whole, layout.input, parts.arrays, file, source)
+
+
+def _built(name: str, layout: Layout, parts: Structure, header: list[str]) -> Graph:
     try:
-        graph = build(loads(spec_text(spec_name, layout, header, {}), name))
+        return build(loads(spec_text(name, layout.input, parts.blocks, parts.layers, header, {}), name))
     except SpecError as error:
         reasons = [f"{name}: {diagnostic.message}" for diagnostic in error.diagnostics]
         raise ConversionError(reasons[:MOST_REASONS], "convert what comes before with --until NODE") from error
-    whole = spec_text(spec_name, layout, header, _expect(graph))
-    return Converted(whole, layout.input, layout.arrays(), file, source)
 
 
 def _lengths(entry: Entry, given: Shape | None) -> Lengths:

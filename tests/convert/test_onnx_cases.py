@@ -66,3 +66,10 @@ def test_whole_networks(path: Path) -> None:
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
 def test_small_whole_networks(name: str) -> None:
     test_whole_networks(next(path for path in WHOLE if name in path.stem))
+
+
+def test_repeated_parts_are_blocks() -> None:
+    found = convert(next(path for path in WHOLE if "resnet50" in path.stem))
+    assert len(found.text.splitlines()) <= 60
+    assert "  - {use: add_block_b, repeat: 5, with: {filters: 256}}\n" in found.text
+    assert "expect: {params: 25557032," in found.text

@@ -16,7 +16,7 @@ from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
 
 WRITTEN = 4  # numbers that stand in the spec itself: more of them are learned parameters
-NORMS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
+NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm")
 LINEAR = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 
 

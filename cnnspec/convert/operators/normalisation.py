@@ -15,12 +15,8 @@ from cnnspec.kernels.step import Array
 
 
 def epsilon(value: float) -> dict[str, float]:
-    """The field that says an epsilon other than the default."""
-    return (
-        {}
-        if np.float32(value) == np.float32(1e-5)
-        else {"epsilon": float(np.format_float_positional(np.float32(value)))}
-    )
+    """The field that says an epsilon other than the default; the last digits of float32 are no difference."""
+    return {} if abs(value - 1e-5) < 1e-11 else {"epsilon": float(f"{value:.6g}")}
 
 
 def _parameters(made: Network, operator: Operator, count: int) -> list[Array]:

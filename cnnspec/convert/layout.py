@@ -1,0 +1,101 @@
+"""The layers of a converted network as they will be written: each activation in the layer that it follows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.network import Draft, Network
+from cnnspec.graph import INPUT
+from cnnspec.layers.base import Layer
+from cnnspec.registry import find
+
+HOSTS = ("conv2d", "dense")  # layers that have a field `activation`
+
+
+class Layout:
+    """The layers that the output needs, with activations in their hosts."""
+
+    def __init__(self, made: Network) -> None:
+        self.input = made.input_shape
+        output = made.values[made.source.output]
+        self.drafts = _reachable(made.drafts, output.layer)
+        readers = Counter(source for draft in self.drafts for source in draft.sources)
+        self.place: dict[str, str] = {INPUT: INPUT}  # by the key of a layer, that of the layer it is written in
+        self.activations: dict[str, Draft] = {}
+        by_key = {draft.key: draft for draft in self.drafts}
+        for draft in self.drafts:
+            host = by_key.get(draft.sources[0]) if len(draft.sources) == 1 else None
+            if host is not None and host.type in HOSTS and readers[host.key] == 1 and is_activation(draft):
+                self.activations[host.key] = draft
+                self.place[draft.key] = host.key
+            else:
+                self.place[draft.key] = draft.key
+        self.written = [draft for draft in self.drafts if self.place[draft.key] == draft.key]
+        self.owners = self._owners()
+
+    def sources(self, draft: Draft) -> list[str]:
+        """The keys of the layers, as they are written, that a layer reads."""
+        return [self.place[source] for source in draft.sources]
+
+    def _owners(self) -> dict[str, str]:
+        """By the key of a layer, that of the first one that has its parameters from the same constants of the file."""
+        first: dict[Any, Draft] = {}
+        found = {}
+        for draft in self.written:
+            owner = first.setdefault((draft.type, repr(draft.fields), draft.origin), draft)
+            if owner is not draft and draft.arrays and _same_parameters(owner, draft):
+                found[draft.key] = owner.key
+        return found
+
+    def item(self, draft: Draft) -> dict[str, Any]:
+        """A layer as YAML has it, but for its name and what it reads."""
+        found: dict[str, Any] = {"type": draft.type, **draft.fields}
+        activation = self.activations.get(draft.key)
+        if activation is not None:
+            fields = {"type": activation.type, **activation.fields}
+            found["activation"] = fields if activation.fields else activation.type
+        return found
+
+    def notes(self, draft: Draft) -> list[str]:
+        """What is said of a layer in a comment."""
+        activation = self.activations.get(draft.key)
+        return [*draft.notes, *(activation.notes if activation else ())]
+
+    def named(self, drafts: Sequence[Draft]) -> set[str]:
+        """The keys of those that have an id: the file names them, and they have parameters or are read from below."""
+        above, found = INPUT, {draft.key for draft in drafts if draft.arrays}
+        for draft in drafts:
+            if self.sources(draft) != [above]:
+                found.update(self.sources(draft))
+            above = draft.key
+        return {draft.key for draft in drafts if draft.named and draft.key in found}
+
+
+def _reachable(drafts: Mapping[str, Draft], output: str) -> list[Draft]:
+    wanted = {output}
+    for draft in reversed(list(drafts.values())):
+        if draft.key in wanted:
+            wanted.update(draft.sources)
+    return [draft for draft in drafts.values() if draft.key in wanted]
+
+
+def _same_parameters(owner: Draft, draft: Draft) -> bool:
+    return owner.arrays.keys() == draft.arrays.keys() and all(
+        owner.arrays[name].shape == array.shape and np.array_equal(owner.arrays[name], array)
+        for name, array in draft.arrays.items()
+        if name not in STATES
+    )
+
+
+def is_activation(draft: Draft) -> bool:
+    """Whether a layer is a function of one number at a time that people write behind another layer."""
+    kind: type[Layer] = find("layer", draft.type)
+    return not draft.arrays and kind.arity == (1, 1) and (kind.increasing or draft.type in ACTIVATIONS)
+
+
+STATES = {"running_mean", "running_variance"}  # which layers with shared parameters have each of their own
+ACTIVATIONS = {"gelu", "silu", "hard_swish", "mish"}  # those that are not increasing

@@ -1,0 +1,254 @@
+"""What repeats in a network as blocks: parts with a single entry and exit that have equal layers and connections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnspec.convert.layout import STATES, Layout, is_activation
+from cnnspec.convert.network import Draft
+from cnnspec.convert.writing import layer_line
+from cnnspec.fields import options
+from cnnspec.graph import INPUT
+from cnnspec.graph.render import flow
+from cnnspec.kernels.step import Array
+from cnnspec.registry import find
+
+SHORTEST = 3  # layers of a part that is worth a block
+LETTERS = "bcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(slots=True)
+class Part:
+    """Layers from one that all that stands before goes through to the next such one; `entry` is what they read."""
+
+    entry: str
+    drafts: list[Draft]
+    block: str = ""  # its name, if it is a use of one
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A network's text: the lines of `blocks` and of `layers`, and all arrays by the names of layers and their own."""
+
+    blocks: list[str]
+    layers: list[str]
+    arrays: dict[str, Array]
+
+
+def plain(layout: Layout) -> Structure:
+    """The network as one list of layers."""
+    return _structure(layout, [], [Part(INPUT, layout.written)])
+
+
+def structured(layout: Layout) -> Structure:
+    """The network with a block for each kind of part that occurs twice or more."""
+    parts = _parts(layout)
+    kinds: dict[Any, list[Part]] = {}
+    for part in parts:
+        if len(part.drafts) >= SHORTEST and not any(draft.key in layout.owners for draft in part.drafts):
+            kinds.setdefault(_signature(layout, part), []).append(part)
+    blocks = []
+    taken = Counter[str]()
+    for alike in kinds.values():
+        if len(alike) > 1:
+            blocks += _block(layout, alike, taken)
+    return _structure(layout, blocks, parts)
+
+
+def _parts(layout: Layout) -> list[Part]:
+    """All layers, divided wherever one value alone leads on; an activation belongs to the part before it."""
+    place = {draft.key: number for number, draft in enumerate(layout.written)}
+    last = dict.fromkeys(range(-1, len(layout.written)), -1)  # by number, the last layer that reads it
+    for number, draft in enumerate(layout.written):
+        for source in layout.sources(draft):
+            last[place.get(source, -1)] = number
+    parts: list[Part] = []
+    furthest, drafts, entry = last[-1], list[Draft](), INPUT
+    for number, draft in enumerate(layout.written):
+        drafts.append(draft)
+        if furthest <= number:
+            if len(drafts) == 1 and parts and len(parts[-1].drafts) > 1 and is_activation(draft):
+                parts[-1].drafts.append(draft)
+            else:
+                parts.append(Part(entry, drafts))
+            entry, drafts = draft.key, []
+        furthest = max(furthest, last[number])
+    return parts
+
+
+def _signature(layout: Layout, part: Part) -> tuple[Any, ...]:
+    """What has to be equal in two parts of one block: types, activations and connections."""
+    place = {part.entry: -1, **{draft.key: number for number, draft in enumerate(part.drafts)}}
+    return tuple(
+        (
+            draft.type,
+            repr(layout.item(draft).get("activation")),
+            tuple(place[source] for source in layout.sources(draft)),
+        )
+        for draft in part.drafts
+    )
+
+
+def _block(layout: Layout, alike: Sequence[Part], taken: Counter[str]) -> list[str]:
+    """The lines of a block, whose name and values each of the parts is given."""
+    merge = next((draft.type for draft in reversed(alike[0].drafts) if len(draft.sources) > 1), "layer")
+    taken[merge] += 1
+    name = f"{merge}_block" if taken[merge] == 1 else f"{merge}_block_{LETTERS[(taken[merge] - 2) % len(LETTERS)]}"
+    parameters = _Parameters(len(alike))
+    local = _local_names(alike[0])
+    lines, above = [], alike[0].entry
+    for position, draft in enumerate(alike[0].drafts):
+        items = [_complete(layout, part.drafts[position]) for part in alike]
+        item = {
+            key: parameters.said(key, [other.get(key) for other in items])
+            for key in dict.fromkeys(key for other in items for key in other)
+        }
+        kept = {key: value for key, value in item.items() if value != _default(draft.type, key)}
+        lines.append("    " + layer_line(kept, layout.sources(draft), above, local, layout.notes(draft)))
+        above = draft.key
+    for number, part in enumerate(alike):
+        part.block, part.given = name, parameters.given(number)
+    header = [f"  {name}:"]
+    if parameters.values:
+        header.append(f"    params: {flow(parameters.defaults())}")
+    return [*header, "    layers:", *lines]
+
+
+class _Parameters:
+    """Fields that differ between the uses of a block: equal ones share a parameter, multiples are expressions."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.values: dict[str, list[Any]] = {}
+
+    def said(self, key: str, values: list[Any]) -> Any:
+        """The field's value in the block, for its values in all uses."""
+        if all(value == values[0] for value in values):
+            return values[0]
+        for name, known in self.values.items():
+            if known == values:
+                return f"${name}"
+            if all(isinstance(value, int) for value in (*known, *values)) and min(known) > 0:
+                factor = values[0] // known[0]
+                if factor > 1 and values == [value * factor for value in known]:
+                    return f"${{{name} * {factor}}}"
+        name, number = key, 1
+        while name in self.values:
+            number += 1
+            name = f"{key}_{number}"
+        self.values[name] = values
+        return f"${name}"
+
+    def defaults(self) -> dict[str, Any]:
+        """What a use need not say: the value of most uses, if they are more than half."""
+        return {name: self._usual(values) for name, values in self.values.items()}
+
+    def _usual(self, values: list[Any]) -> Any:
+        (_, count), *_ = Counter(map(repr, values)).most_common(1)
+        usual = next(value for value in values if sum(other == value for other in values) == count)
+        return usual if 2 * count > self.count else "required"
+
+    def given(self, number: int) -> dict[str, Any]:
+        """What a use says of the parameters."""
+        usual = self.defaults()
+        return {name: values[number] for name, values in self.values.items() if values[number] != usual[name]}
+
+
+def _complete(layout: Layout, draft: Draft) -> dict[str, Any]:
+    """A layer's type and fields in the order of its declaration, with the defaults of those that could differ."""
+    item = layout.item(draft)
+    found = {"type": draft.type}
+    for option in options(find("layer", draft.type)):
+        if option.name in item:
+            found[option.name] = item[option.name]
+        elif option.name in WRITTEN:
+            found[option.name] = _default(draft.type, option.name)
+    return found
+
+
+WRITTEN = ("stride", "padding", "dilation", "groups", "bias", "multiplier")
+
+
+def _default(type: str, key: str) -> Any:
+    """A field's default as YAML has it."""
+    for option in options(find("layer", type)):
+        if option.name == key:
+            value = option.default
+            if isinstance(value, tuple) and len(value) == 2:
+                return value[0] if value[0] == value[1] else list(value)
+            return value
+    return None
+
+
+def _local_names(part: Part) -> dict[str, str]:
+    names, counts = {part.entry: INPUT}, Counter[str]()
+    for draft in part.drafts:
+        counts[draft.type] += 1
+        names[draft.key] = f"{draft.type}_{counts[draft.type]}"
+    return names
+
+
+def _uses(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts of one block with equal values, one behind the other; any other part by itself."""
+    run: list[Part] = []
+    for part in parts:
+        if run and part.block and (part.block, part.given) == (run[0].block, run[0].given):
+            run.append(part)
+            continue
+        if run:
+            yield run
+        run = [part]
+    if run:
+        yield run
+
+
+def _structure(layout: Layout, blocks: list[str], parts: Sequence[Part]) -> Structure:
+    single = [draft for part in parts if not part.block for draft in part.drafts]
+    ids, counts = layout.named(single), Counter[str]()
+    names, called = {INPUT: INPUT}, {INPUT: INPUT}  # of layers; and what others read them by, which may be a use
+    lines, above = [], INPUT
+    for run in _uses(parts):
+        if run[0].block:
+            counts[run[0].block] += 1
+            use = f"{run[0].block}_{counts[run[0].block]}"
+            for number, part in enumerate(run, 1):
+                prefix = f"{use}.{number}" if len(run) > 1 else use
+                local = _local_names(part)
+                names |= {draft.key: f"{prefix}.{local[draft.key]}" for draft in part.drafts}
+            above = run[-1].drafts[-1].key
+            called[above] = use
+            lines.append(_use_line(run[0], len(run)))
+            continue
+        for draft in run[0].drafts:
+            name = draft.key
+            if name not in ids:
+                counts[draft.type] += 1
+                while f"{draft.type}_{counts[draft.type]}" in ids:
+                    counts[draft.type] += 1
+                name = f"{draft.type}_{counts[draft.type]}"
+            names[draft.key] = called[draft.key] = name
+            item = ({"id": name} if name in ids else {}) | layout.item(draft)
+            if draft.key in layout.owners:
+                item["share"] = names[layout.owners[draft.key]]
+            lines.append(layer_line(item, layout.sources(draft), above, called, layout.notes(draft)))
+            above = draft.key
+    arrays = {
+        f"{names[draft.key]}.{name}": array
+        for draft in layout.written
+        for name, array in draft.arrays.items()
+        if draft.key not in layout.owners or name in STATES
+    }
+    return Structure(blocks, lines, arrays)
+
+
+def _use_line(part: Part, count: int) -> str:
+    item: Mapping[str, Any] = {
+        "use": part.block,
+        **({"repeat": count} if count > 1 else {}),
+        **({"with": part.given} if part.given else {}),
+    }
+    return f"  - {part.block if len(item) == 1 else flow(item)}"
