@@ -46,7 +46,8 @@ class Layout:
         first: dict[Any, Draft] = {}
         found = {}
         for draft in self.written:
-            owner = first.setdefault((draft.type, repr(draft.fields), draft.origin), draft)
+            origin = draft.origin[: len(draft.arrays.keys() - STATES)]
+            owner = first.setdefault((draft.type, repr(draft.fields), origin), draft)
             if owner is not draft and draft.arrays and _same_parameters(owner, draft):
                 found[draft.key] = owner.key
         return found

@@ -154,8 +154,9 @@ def _response_norm(made: Network, operator: Operator, found: Found) -> None:
 def _adaptive(made: Network, operator: Operator, found: Found) -> None:
     """Rows and columns as products with matrices whose lines are means of bins."""
     value, left, right = _value(made, found), found["rows"], found["columns"].T
-    if len(value.shape) != 3:
+    if len(value.lengths) != 4:
         raise Unsaid("it multiplies constants with vectors", "adaptive_avg_pool2d")
+    value = made.canonical(operator, value)
     layer = AdaptiveAvgPool2d(output_size=(len(left), len(right)))
     for matrix, length in ((left, value.shape[1]), (right, value.shape[2])):
         if matrix.ndim != 2 or matrix.shape[1] != length:
