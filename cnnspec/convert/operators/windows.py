@@ -48,21 +48,19 @@ def _padding(
     sides = [*([0, 0] if rank == 1 else [pads[0], pads[2]]), pads[rank - 1], pads[2 * rank - 1]]
     if not any(sides):
         return "valid"
-    if stride == [1, 1]:
+    uneven = sides[0] != sides[1] or sides[2] != sides[3]
+    for named in ("same", "same_lower") if uneven else ("same",) if stride == [1, 1] else ():
         laid = windows(
             value.shape,
             "",
             kernel=(kernel[0], kernel[1]),
-            padding="same",
-            stride=(1, 1),
+            padding=named,
+            stride=(stride[0], stride[1]),
             dilation=(dilation[0], dilation[1]),
         )
         if list(laid.padding) == sides:
-            return "same"
-    top, bottom, left, right = sides
-    if top != bottom or left != right:
-        return sides
-    return _short([top, left])
+            return named
+    return sides if uneven else _short([sides[0], sides[2]])
 
 
 def _short(lengths: list[int]) -> Any:
