@@ -78,7 +78,10 @@ def packed_csv(folder: Path) -> tuple[Path, Reader]:
 def idx(folder: Path, pack: Callable[[bytes], bytes] = bytes, suffix: str = "") -> tuple[Path, Reader]:
     made = images()
     path = folder / f"train-images-idx4-ubyte{suffix}"
-    for name, array in ((path.name, made.pixels), (path.name.replace("images-idx4", "labels-idx1"), made.labels)):
+    for name, array in (
+        (path.name, np.asarray(made.pixels)),
+        (path.name.replace("images-idx4", "labels-idx1"), made.labels),
+    ):
         header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
         (folder / name).write_bytes(pack(header + array.astype(np.uint8).tobytes()))
     return path, lambda: Idx(train=path.name).read(folder, False)
