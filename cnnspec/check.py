@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.checks import check, counted, over_budget
 from cnnspec.spec import Spec
+from cnnspec.spec.model import Variant, with_value
 
 MEMORY = {"train_memory", "infer_memory"}
 
@@ -25,7 +28,16 @@ def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
     fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in found}
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
         found += over_budget(spec, memory(spec, graph))
-    return found
+    return found or [with_value(one.path, one.value, wrong) for one in spec.variants for wrong in _misfits_of(one)]
+
+
+def _misfits_of(variant: Variant) -> list[Diagnostic]:
+    """What does not fit where a value of the sweep is put in; budgets hold for the spec itself alone."""
+    spec = replace(variant.spec, expect={})
+    try:
+        return misfits(spec, build(spec))
+    except SpecError as error:
+        return [found for found in error.diagnostics if found.severity == "error"]
 
 
 def figures(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:

@@ -20,6 +20,7 @@ from cnnspec.spec.check import expected
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.model import ParallelEntry, ResidualEntry
 from cnnspec.spec.suggest import plural
+from cnnspec.spec.sweep import Halving, Sweep
 from cnnspec.spec.words import ADVICE, KEYS, advice, elsewhere, meant
 
 SECTIONS: dict[str, type[Declaration]] = {
@@ -34,6 +35,8 @@ SECTIONS: dict[str, type[Declaration]] = {
     "data": DataSettings,
     "validation": Validation,
     "tta": Views,
+    "sweep": Sweep,
+    "halving": Halving,
 }
 EXAMPLES = {  # where a spec says it
     "layer": "- {}",
@@ -233,6 +236,8 @@ def _example(title: str, cls: type[Declaration]) -> str:
 
 
 def _value(schema: Json) -> str:
+    if "examples" in schema:
+        return str(schema["examples"][0])
     if "$ref" in schema:
         return next(iter(registry.table(schema["$ref"].rpartition("/")[2])))
     if "anyOf" in schema:

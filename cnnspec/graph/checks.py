@@ -196,6 +196,8 @@ def known_figures(spec: Spec, target: Target | None) -> tuple[str, ...] | None:
 def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
     """Every figure that a spec names, with the section and the key that do."""
     yield from (("require", required.metric, required.metric) for required in spec.require)
+    if spec.sweep is not None:
+        yield "sweep", "metric", spec.sweep.metric
     if spec.train is not None:
         for key in ("early_stopping", "schedule"):
             metric = getattr(getattr(spec.train, key), "metric", None)

@@ -31,7 +31,7 @@ from cnnspec.spec.grammar import LONGEST as LONGEST_NAME
 from cnnspec.spec.grammar import NAME_WORDS, is_name, name_of
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.layers import LayersBuilder
-from cnnspec.spec.model import Budget, Requirement, Spec
+from cnnspec.spec.model import Budget, Requirement, Spec, Variant, with_value
 from cnnspec.spec.names import LayerNames
 from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
@@ -44,6 +44,7 @@ from cnnspec.target import FIGURES
 if TYPE_CHECKING:
     from cnnspec.data.settings import DataSettings
     from cnnspec.optim.settings import TrainSettings
+    from cnnspec.spec.sweep import Sweep
 
 VERSION = 1
 STDIN = "<stdin>"  # the name of what comes from there
@@ -58,6 +59,7 @@ KEYS = (
     "train",
     "expect",
     "require",
+    "sweep",
     "vars",
     "blocks",
     "extends",
@@ -155,8 +157,10 @@ class _SpecLoader:
         train = self.part("train", self.train, default=None)
         expect = self.part("expect", self.expect, default={})
         require = self.part("require", self.require, default=())
+        sweep = self.sweep()
         if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
             return None
+        variants = self.variants() if sweep is not None else ()
         self.unused()
         return Spec(
             name=name,
@@ -169,6 +173,8 @@ class _SpecLoader:
             train=train,
             expect=expect,
             require=require,
+            sweep=sweep,
+            variants=variants,
             path=self.file,
             warnings=tuple(self.findings.diagnostics),
         )
@@ -275,6 +281,36 @@ class _SpecLoader:
         settings: TrainSettings = self.typing.section(TrainSettings, tree, where)
         self.losses = tuple(settings.losses or ())
         return settings
+
+    def sweep(self) -> Sweep | None:
+        """The sweep section; variables in the values that it tries are filled in where these are put."""
+        from cnnspec.spec.sweep import read_sweep  # all losses, which a spec without a sweep does not need
+
+        tree = self.tree.get("sweep")
+        if tree is None or plain(tree) is None:
+            return None
+        try:
+            self.note(tree, Where("sweep"))
+            return read_sweep(self.typing, tree, Where("sweep"))
+        except Wrong:
+            return None
+
+    def variants(self) -> tuple[Variant, ...]:
+        """The spec with each choice and each bound of its sweep; what is wrong with one is reported at that."""
+        from cnnspec.spec.sweep import changed_trees  # as above
+
+        found = []
+        for changed in changed_trees(self.findings, self.tree):
+            assert isinstance(changed.tree, Mapping)
+            findings = Findings()
+            loader = _SpecLoader(findings, changed.tree, self.file)
+            spec = loader.parts()
+            self.scope.used.update(loader.scope.used)
+            if spec is not None:
+                found.append(Variant(changed.path, changed.value, spec))
+            errors = [diagnostic for diagnostic in findings.diagnostics if diagnostic.severity == "error"]
+            self.findings.diagnostics += [with_value(changed.path, changed.value, error) for error in errors]
+        return tuple(found)
 
     def unused(self) -> None:
         """Warn of names that nothing uses; not of a spec with errors, in which the use may be the error."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.period import ALWAYS, Period
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a file is read without what it does not name
     from cnnspec.data.settings import DataSettings
     from cnnspec.layers.base import Layer
     from cnnspec.optim.settings import TrainSettings
+    from cnnspec.spec.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,20 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """The spec with one value that its sweep tries."""
+
+    path: str
+    value: Any
+    spec: Spec
+
+
+def with_value(path: str, value: Any, found: Diagnostic) -> Diagnostic:
+    """A finding about a variant, which says the value that it comes with."""
+    return replace(found, message=f"with {path}: {value}: {found.message}")
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """A whole file, checked and expanded."""
 
@@ -111,6 +126,8 @@ class Spec:
     train: TrainSettings | None = None
     expect: Mapping[str, Budget] = field(default_factory=dict)
     require: tuple[Requirement, ...] = ()
+    sweep: Sweep | None = None
+    variants: tuple[Variant, ...] = ()  # one for each choice and each bound of the sweep
     path: str = ""
     plugins: tuple[Plugin, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()

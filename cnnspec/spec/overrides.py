@@ -16,8 +16,17 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 FILE = "--set"
 _BRACKETS = re.compile(r"\[(\w+)\]")
-OPEN = ("layers", "train", "data", "expect", "require", "vars")  # sections that take keys which the file does not have
-TOP = ("seed", "name", "train", "data", "expect", "require")  # as does the spec itself
+# Sections that take keys which the file does not have, as does the spec itself:
+OPEN = ("layers", "train", "data", "expect", "require", "vars", "sweep")
+TOP = ("seed", "name", "train", "data", "expect", "require", "sweep")
+
+
+class NoPathError(Exception):
+    """A path leads nowhere: at which step, what would help, and for a wrong first step the path that was meant."""
+
+    def __init__(self, message: str, help: str = "", meant: str | None = None) -> None:
+        super().__init__(message)
+        self.help, self.meant = help, meant
 
 
 def override(tree: Tree, settings: Sequence[str]) -> Tree:
@@ -27,11 +36,25 @@ def override(tree: Tree, settings: Sequence[str]) -> Tree:
         if not equals or not path:
             raise _failure(setting, f"expected PATH=VALUE, got '{setting}'", "for example --set train.epochs=5")
         value = read(text, FILE) if text.strip() else Scalar(None, Span(FILE, 1, 1, 1, 1))
-        tree = _put(tree, _BRACKETS.sub(r".\1", path).split("."), value, setting, ())
+        try:
+            tree = put(tree, path, value)
+        except NoPathError as error:
+            help = f"write --set {error.meant}={text}" if error.meant else error.help
+            raise _failure(setting, str(error), help) from error
     return tree
 
 
-def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple[str, ...]) -> Tree:
+def put(tree: Tree, path: str, value: Tree) -> Tree:
+    """The tree with a value at a path such as `layers[0].filters`; NoPathError where that leads nowhere."""
+    return _put(tree, steps_of(path), value, ())
+
+
+def steps_of(path: str) -> list[str]:
+    """The keys and numbers that a path is made of."""
+    return _BRACKETS.sub(r".\1", path).split(".")
+
+
+def _put(tree: Tree, path: Sequence[str], value: Tree, done: tuple[str, ...]) -> Tree:
     if not path:
         return value
     step, *rest = path
@@ -39,12 +62,11 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
         child = tree.get(step)
         if child is None:
             if not (done[0] in OPEN if done else step in TOP):
-                right = None if done else path_of(step)
-                text = setting.partition("=")[2]
-                help = f"write --set {right}={text}" if right else did_you_mean(step, tree.keys, "known keys")
-                raise _failure(setting, f"no '{step}' in {_named(done)}", help)
+                meant = None if done else path_of(step)
+                help = did_you_mean(step, tree.keys, "known keys")
+                raise NoPathError(f"no '{step}' in {_named(done)}", help, meant)
             return tree.with_value(step, _nested((*done, step), rest, value))
-        return tree.with_value(step, _put(child, rest, value, setting, (*done, step)))
+        return tree.with_value(step, _put(child, rest, value, (*done, step)))
     if isinstance(tree, Items):
         ids = _ids(tree) if done == ("layers",) else [_id(item) for item in tree.items]
         position = int(step) if step.isdecimal() and int(step) < len(ids) else ids.index(step) if step in ids else None
@@ -52,14 +74,14 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, setting: str, done: tuple
             named = [name for name in ids if name]
             help = did_you_mean(step, named, "known ids")
             help += "" if help.endswith("?") else f"; {_named(done)}.0 is the first"
-            raise _failure(setting, f"no '{step}' in {_named(done)}", help)
+            raise NoPathError(f"no '{step}' in {_named(done)}", help)
         items = list(tree.items)
-        items[position] = _put(items[position], rest, value, setting, (*done, step))
+        items[position] = _put(items[position], rest, value, (*done, step))
         return replace(tree, items=tuple(items))
     if done and isinstance(tree, Scalar) and isinstance(tree.value, str):
         # `optimizer: sgd` says the same as `optimizer: {type: sgd}`.
         return Mapping({"type": tree.span}, {"type": tree}, tree.span).with_value(step, value)
-    raise _failure(setting, f"{_named(done)} has no parts", "set the whole value")
+    raise NoPathError(f"{_named(done)} has no parts", "set the whole value")
 
 
 def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:

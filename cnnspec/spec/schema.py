@@ -18,6 +18,7 @@ from cnnspec.spec import texts
 from cnnspec.spec.blocks import shipped
 from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.load import BUDGETS, KEYS, MEASURED, METRICS, SCORED, VERSION
+from cnnspec.spec.sweep import Sweep
 from cnnspec.spec.words import elsewhere
 
 ID = f"urn:cnnspec:schema:{VERSION}"
@@ -86,6 +87,7 @@ def schema() -> Json:
         "train": _section(TrainSettings),
         "expect": _strict({name: {} if name == "output" else _budget() for name in BUDGETS}),
         "require": _require(),
+        "sweep": _section(Sweep),
         "vars": {"type": "object"},
         "blocks": {"type": "object", "additionalProperties": _block()},
         "extends": {"type": "string", "description": "a file that this one changes"},

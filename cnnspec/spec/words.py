@@ -220,6 +220,7 @@ KEYS: dict[str, str] = {
     "cnnspec": "version",
     "expect": "expected asserts",
     "require": "requirements requires",
+    "sweep": "hyperopt tune tuning hyperparameter_search grid_search",
     "test.accuracy": "accuracy acc test_accuracy test_acc",
     "validation.accuracy": "val_accuracy val_acc validation_accuracy val.accuracy",
     "validation.loss": "val_loss validation_loss",
