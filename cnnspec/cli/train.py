@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the run directory is made (default: runs)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
     parser.add_argument("--max-steps", type=amount, metavar="N", help="end after that many steps since the start")
+    parser.add_argument("--max-epochs", type=amount, metavar="N", help="or after that many epochs, as if interrupted")
+    parser.add_argument("--no-test", action="store_true", help="leave the test images alone: nothing is known of them")
+    parser.add_argument("--no-curves", action="store_true", help=f"draw no {CURVES}")
     parser.add_argument("--limit", type=amount, metavar="N", help="train on that many images: data.train.limit")
     parser.add_argument(
         "--folds", type=count, metavar="K", help="train K times, each time with another K-th of the images to validate"
@@ -124,8 +127,13 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
     check_batch(exchange, spec.train.batch_size)
     if arguments.resume is None and not arguments.quiet:
         _warn(spec, graph)
+        if spec.sweep is not None:
+            note(f"train leaves the sweep section alone and takes the spec's own values: cnnspec sweep {spec.path}")
     require_training_memory(graph, spec.train)
     data = opened(spec, graph, arguments, trained_classes(arguments.resume) if arguments.resume else ())
+    if arguments.max_epochs is not None:
+        steps = arguments.max_epochs * ceil(len(data.train) / spec.train.batch_size)
+        arguments.max_steps = min(steps, arguments.max_steps or steps)
     check_alike(exchange, spec, graph, data, arguments)
     model = Model(spec, graph, threads=share_processors(exchange, arguments.threads), exchange=exchange)
     model.adopt(data.target)
@@ -171,7 +179,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
 
 def _follow(model: Model, data: Data, arguments: argparse.Namespace) -> int:
     try:
-        follow(model, data, arguments.max_steps)
+        follow(model, data, arguments.max_steps, tests=not arguments.no_test)
     except Interruption as interruption:
         return 128 + interruption.number
     return CLEAN
@@ -266,7 +274,7 @@ class _TrainVerb:
             self.directory.finish(model, epoch.position)
         if self.directory.rows and (epoch is not None or "results" not in self.about):
             # the results are missing too where a training was killed right behind its last checkpoint
-            _draw(self.directory.rows, path, self.spec.name)
+            self.draw()
             row = self.directory.rows[-1]
             self.about["unmet"] = unmet(self.spec.require, row)
             self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
@@ -306,6 +314,7 @@ class _TrainVerb:
             start=position,
             history=self.directory.rows,
             max_steps=self.arguments.max_steps,
+            tests=not self.arguments.no_test,
         )
         for epoch in passes:
             self.about.pop("results", None)  # of the training that goes on
@@ -316,15 +325,17 @@ class _TrainVerb:
             self.voice.epoch(epoch, self.epochs, best)
             if time.monotonic() - drawn > REDRAWN:
                 drawn = time.monotonic()
-                _draw(self.directory.rows, self.directory.path, self.spec.name)
+                self.draw()
             self.session.between_epochs(epoch.position, self.epochs)
         return epoch
 
-
-def _draw(rows: list[dict[str, Any]], directory: Path, title: str) -> None:
-    # The picture needs the report extra; without it the figures are in metrics.csv all the same.
-    with suppress(ImportError):
-        draw_curves(rows, directory / CURVES, title)
+    def draw(self) -> None:
+        """Draw the curves so far."""
+        if self.arguments.no_curves:
+            return
+        # The picture needs the report extra; without it the figures are in metrics.csv all the same.
+        with suppress(ImportError):
+            draw_curves(self.directory.rows, self.directory.path / CURVES, self.spec.name)
 
 
 def _note_part(about: dict[str, Any], position: Position) -> None:
@@ -382,12 +393,13 @@ def _workers(model: Model) -> str:
 
 
 def _result(results: dict[str, Any]) -> str:
-    """The figure that says most of the test images."""
+    """The figure that says most of the test images, or of the others where those were left alone."""
+    split = next(name for name in ("test", "validation", "train") if results.get(f"{name}.loss") is not None)
     for name, form in (("mean_iou", ".2%"), ("mean_average_precision", ".2%"), ("accuracy", ".2%"), ("mae", ".4g")):
-        value = results.get(f"test.{name}")
+        value = results.get(f"{split}.{name}")
         if value is not None:
-            return f"test {name.replace('_', ' ')} {value:{form}}"
-    return f"test loss {results['test.loss']:.4f}"
+            return f"{split} {name.replace('_', ' ')} {value:{form}}"
+    return f"{split} loss {results[f'{split}.loss']:.4f}"
 
 
 class _Voice:

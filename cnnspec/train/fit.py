@@ -131,14 +131,15 @@ def fit(
     start: Position | None = None,
     history: Sequence[Mapping[str, Any]] = (),
     max_steps: int | None = None,
+    tests: bool = True,
 ) -> Iterator[Epoch]:
     """Train as the model's spec says, one epoch at a time; RunError where the loss stops being a number.
 
     Images are reshuffled every epoch by the seed. Validation is scored after every epoch; where there is none, the
     test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
     after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
-    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Nothing comes where
-    nothing is left to do.
+    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Without `tests` the test
+    images are left alone. Nothing comes where nothing is left to do.
     """
     settings = model.spec.train
     if settings is None:
@@ -161,7 +162,7 @@ def fit(
     most = settings.steps(len(data.train))
     most = most if max_steps is None else min(most, max_steps)
     while position.step < most and not _stands_still(model, rows):
-        epoch = _Pass(model, data, order, position, watch, most).run(rows)
+        epoch = _Pass(model, data, order, position, watch, most, tests).run(rows)
         rows.append(epoch.metrics())
         yield epoch
         position = epoch.position
@@ -184,10 +185,11 @@ class _Pass:
         position: Position,
         watch: Watcher | None,
         most: int,
+        tests: bool,
     ) -> None:
         assert model.spec.train is not None
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
-        self.settings, self.most = model.spec.train, most
+        self.settings, self.most, self.tests = model.spec.train, most, tests
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
@@ -223,7 +225,7 @@ class _Pass:
             learning_rate=self.rate(position.done - 1, fallen),
             train=train,
             validation=validation,
-            test=self.test() if last or validation is None else None,
+            test=self.test() if self.tests and (last or validation is None) else None,
             seconds=seconds,
             images_per_second=progress.images_per_second,
             weights=self.model.fingerprint(),

@@ -24,11 +24,12 @@ def share_start(model: Network, start: Start | None) -> Start:
     return found
 
 
-def follow(model: Network, data: Data, max_steps: int | None = None) -> None:
+def follow(model: Network, data: Data, max_steps: int | None = None, *, tests: bool = True) -> None:
     """Train with the first rank, from where it begins to where it ends; Interruption where a signal ended it."""
     assert model.spec.train is not None
     position, rows = share_start(model, None)
     session = Session(None, model, {})
     with session.signals():
-        for epoch in fit(model, data, watch=session.watch, start=position, history=rows, max_steps=max_steps):
+        passes = fit(model, data, watch=session.watch, start=position, history=rows, max_steps=max_steps, tests=tests)
+        for epoch in passes:
             session.between_epochs(epoch.position, model.spec.train.epochs)
