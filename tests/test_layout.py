@@ -30,6 +30,7 @@ RANKS = (
     ("plan",),
     ("check",),
     ("train",),
+    ("sweep",),
     ("report", "export", "convert"),
     ("compare",),
     ("callbacks",),

@@ -24,6 +24,7 @@ from cnnspec.spec.suggest import did_you_mean
 VERBS = {
     "validate": "check spec files",
     "train": "train a network as its spec says",
+    "sweep": "train many times with other values, and find the best by validation",
     "eval": "score a trained network on a split of its data",
     "predict": "ask a trained network about pictures or arrays",
     "export": "write a trained network for other programs",

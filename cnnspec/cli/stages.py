@@ -73,7 +73,7 @@ def _smoke(words: Sequence[str], limits: Limits) -> Stage:
     start = time.monotonic()
     command = [sys.executable, "-m", "cnnspec", "smoke", *words, "--json", "--seconds", str(limits.smoke_seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = _last(done.stderr) if done.returncode else ""
+    said = last_words(done.stderr) if done.returncode else ""
     return Stage("smoke", "failed" if done.returncode else "passed", said, time.monotonic() - start)
 
 
@@ -130,7 +130,7 @@ def _outcome(spec: Spec, end: tuple[str, str, int, bool], max_steps: int | None,
             return Stage("gates", "skipped", f"cut short after {max_steps:,} steps{at}", seconds, results)
         return Stage("gates", "failed", "; ".join(last["unmet"]), seconds, results)
     if status:
-        return Stage("gates", "failed", _last(errors), seconds, results)
+        return Stage("gates", "failed", last_words(errors), seconds, results)
     return Stage("gates", "passed", reached, seconds, results)
 
 
@@ -152,7 +152,7 @@ def _absent(spec: Spec, folder: Path | None) -> str | None:
     return None
 
 
-def _last(errors: str) -> str:
+def last_words(errors: str) -> str:
     """What a program that failed complained of, with its cure."""
     lines = [line.removeprefix("cnnspec: error: ") for line in errors.splitlines() if "cnnspec: note:" not in line]
     return "\n".join(lines[-2:])

@@ -26,6 +26,7 @@ from cnnspec.report.inside import PICTURED, activations, ailing, filters, health
 from cnnspec.report.outline import outline
 from cnnspec.report.png import embedded, picture
 from cnnspec.report.scene import as_svg
+from cnnspec.report.template import rendered
 from cnnspec.shapes import text
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network
@@ -114,17 +115,8 @@ def comparison_page(runs: Sequence[Told]) -> str:
 
 
 def _rendered(template: str, **values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cnnspec.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     defaults = dict.fromkeys(("answers", "health", "activations", "samples", "counts"), None)
-    return environment.get_template(template).render(**{**defaults, **values})
+    return rendered(template, **{**defaults, **values})
 
 
 def _verdict(told: Told) -> str:

@@ -1,0 +1,310 @@
+"""`sweep SPEC`: many trainings with other values each, the table of them, and the best one, which is tested once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.table import Table
+
+from cnnspec.check import checked
+from cnnspec.cli import CLEAN, FAILED, USAGE
+from cnnspec.cli.arguments import add_data, add_spec, count, spec_of
+from cnnspec.cli.output import complain, console, note, visible
+from cnnspec.cli.trained import comparable, folder_of, with_root
+from cnnspec.cli.trainings import Program, run_all, settings
+from cnnspec.diagnostics import RunError, printable
+from cnnspec.files import replacing
+from cnnspec.graph import build
+from cnnspec.graph.render import render
+from cnnspec.lock import locked
+from cnnspec.plugins import keep
+from cnnspec.report.sweep import sweep_page
+from cnnspec.spec import Spec, load
+from cnnspec.spec.sweep import Sweep
+from cnnspec.sweep.journal import Journal, Outcome, Task
+from cnnspec.sweep.points import check_library
+from cnnspec.sweep.table import best_of, importance, rows, table_text, written
+from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
+from cnnspec.train.network import available_cores
+from cnnspec.train.session import Interruption
+
+JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
+BEST_TRIAL = 0  # the number of the task that trains the best point again, and tests it
+WIDEST = 1000  # columns: a table is as wide as it needs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb takes from the command line."""
+    parser.epilog = "A sweep that was interrupted goes on with the same command: what is trained is not trained again."
+    add_spec(parser, computes=True)
+    add_data(parser)
+    parser.add_argument("--jobs", type=count, metavar="N", help="trainings at a time (default: one a processor)")
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="threads of each (default: the processors divided among the jobs)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/NAME-sweep)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is left of a sweep; 4 where no trial could be trained, or the best misses what the spec requires."""
+    if str(arguments.spec) == "-":
+        complain("a sweep reads its spec many times: name a file, not standard input")
+        return USAGE
+    spec = spec_of(arguments)
+    checked(spec)
+    sweep = _section(spec)
+    check_library(sweep)
+    folder = arguments.out or Path("runs") / f"{spec.name}-sweep"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _signals(), _held(folder):
+            return _SweepVerb(arguments, spec, sweep, folder).run()
+    except Interruption as interruption:
+        words = shlex.join(["cnnspec", *sys.argv[1:]])
+        print(f"cnnspec: {interruption}: go on with the same command: {words}", file=sys.stderr)
+        return 128 + interruption.number
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or folder}: {error.strerror}") from error
+
+
+def _section(spec: Spec) -> Sweep:
+    for name, example in (
+        ("data", "data: {source: digits, validation: {fraction: 0.2}}"),
+        ("train", "train: {epochs: 10}"),
+        ("sweep", "sweep: {values: {train.batch_size: [32, 64]}}"),
+    ):
+        if getattr(spec, name) is None:
+            raise RunError(f"{spec.path} has no {name} section", f"add {example}")
+    assert spec.sweep is not None
+    return spec.sweep
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BlockingIOError as error:
+        raise RunError(f"another process runs the sweep in {folder}", "wait for it, or stop it") from error
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise Interruption on SIGINT, SIGTERM and SIGHUP."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interruption(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _SweepVerb:
+    """A sweep in progress: its trainings, what it says of them, and the files that it leaves."""
+
+    def __init__(self, arguments: argparse.Namespace, spec: Spec, sweep: Sweep, folder: Path) -> None:
+        assert spec.train is not None
+        self.arguments, self.spec, self.sweep, self.folder = arguments, spec, sweep, folder
+        self.epochs = spec.train.epochs
+        cores = available_cores()
+        self.jobs = arguments.jobs or max(1, min(cores // (arguments.threads or 1), sweep.size * sweep.seeds))
+        self.threads = arguments.threads or max(1, cores // self.jobs)
+        self.about = _about(spec, sweep)
+        self.journal = Journal(folder / JOURNAL, self.about)
+        self.points: dict[int, Mapping[str, Any]] = {}
+        self.planned = planned_epochs(sweep, self.epochs) + sweep.seeds * self.epochs
+        self.measured: list[tuple[float, float]] = []  # epochs and seconds of the trainings of this process
+
+    def run(self) -> int:
+        trainings = self.sweep.count * self.sweep.seeds
+        self.say(
+            f"{self.spec.name}: {self.sweep.count} trials by {self.sweep.method}, {trainings} trainings, "
+            f"{self.jobs} at a time with {self.threads} thread{'s' * (self.threads > 1)}; writing {self.folder}/"
+        )
+        if self.journal.outcomes:
+            self.say(f"goes on: {len(self.journal.outcomes)} trainings are in {JOURNAL}")
+        trials: list[Trial] = []
+        for trials in course(self.sweep, self.spec.seed, self.epochs, self.train):
+            self.write(TABLE, table_text(self.sweep, trials))
+        best = best_of(self.sweep, trials)
+        if best is None:
+            complain(f"none of {len(trials)} trials could be trained; the first: {trials[0].error()}")
+            return FAILED
+        tested = self.test(best)
+        self.draw(trials)
+        self.tell(trials, best, tested)
+        return FAILED if any(outcome.error for outcome in tested.values()) else CLEAN
+
+    def train(self, trials: Sequence[Trial], epochs: int | None) -> dict[Task, Outcome]:
+        """The outcomes of some trials with every seed, of which those that are in the journal are not trained again."""
+        if _about(spec_of(self.arguments), self.sweep) != self.about:
+            raise RunError(f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep")
+        self.points |= {trial.number: trial.point for trial in trials}
+        tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
+        left = [task for task in tasks if task not in self.journal.outcomes]
+        run_all([self.program(task) for task in left], self.jobs, self.done)
+        for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
+            path.unlink()  # the best is trained again: what the others learned is of no more use
+        return {task: self.journal.outcomes[task] for task in tasks}
+
+    def program(self, task: Task) -> Program:
+        name = f"trial-{task.trial}-seed-{task.seed}"
+        values = {path: json.dumps(value) for path, value in self.points[task.trial].items()}
+        values |= {"sweep": "null", "require": "null", "name": name, "seed": str(task.seed)}
+        shared = ["--quiet", "--no-test", "--no-curves", "--threads", str(self.threads), *self.sources()]
+        shared += [] if task.epochs is None else ["--max-epochs", str(task.epochs)]
+        words = [str(self.arguments.spec), *(w for o in self.arguments.overrides for w in ("--set", o))]
+        words += [*settings(values), *(w for plugin in self.arguments.plugins for w in ("--plugin", str(plugin)))]
+        words += ["--allow-outside"] if self.arguments.allow_outside else []
+        trials = self.folder / "trials"
+        return Program(task, [*words, *shared, "--out", str(trials)], shared, trials / name)
+
+    def sources(self) -> list[str]:
+        found = ["--data", str(self.arguments.data)] if self.arguments.data else []
+        return [*found, "--download"] if self.arguments.download else found
+
+    def done(self, task: Task, outcome: Outcome) -> None:
+        """Keep an outcome, and tell it."""
+        metric = self.sweep.metric
+        if not outcome.error and metric not in outcome.figures:
+            outcome = replace(outcome, error=f"{metric} is no number after the last epoch")
+        self.journal.add(task, outcome)
+        self.measured.append((outcome.epochs, outcome.seconds))
+        seed = f", seed {task.seed}" if self.sweep.seeds > 1 else ""
+        what = "the best" if task.trial == BEST_TRIAL else f"trial {task.trial} of {self.sweep.count}"
+        said = f"{metric} {outcome.figures[metric]:.4g}" if metric in outcome.figures else f"failed: {outcome.error}"
+        cut = "" if task.epochs is None else f" after {task.epochs} epoch{'s' * (task.epochs > 1)}"
+        self.say(f"{what}{seed}: {said}{cut}; {self.left()}")
+
+    def left(self) -> str:
+        """How long the rest will take, by the seconds of an epoch so far."""
+        reached: dict[tuple[int, int], float] = {}
+        for task, outcome in self.journal.outcomes.items():
+            key = (task.trial, task.seed)
+            ended = self.epochs if outcome.error and task.epochs is None else outcome.epochs
+            reached[key] = max(ended, reached.get(key, 0.0))
+        epochs, seconds = (sum(part) for part in zip(*self.measured, strict=True))
+        rest = max(0.0, self.planned - sum(reached.values())) * seconds / max(epochs, 1.0) / self.jobs
+        return f"about {rest / 60:.0f} min left" if rest >= 90 else f"about {rest:.0f} s left"
+
+    def test(self, best: Trial) -> dict[Task, Outcome]:
+        """Write the spec of the best trial, and train and test it with every seed."""
+        changes = [f"{path}={json.dumps(value)}" for path, value in best.point.items()]
+        given = argparse.Namespace(**vars(self.arguments))
+        given.overrides = [*self.arguments.overrides, *changes, "sweep=null"]
+        spec = spec_of(given)
+        kept = keep(spec.plugins, self.folder)
+        stored = replace(with_root(spec, folder_of(spec, self.arguments), self.folder), plugins=kept)
+        path = self.folder / BEST
+        self.write(BEST, self.origin(best) + render(stored, checked(spec)))
+        checked(load(path, allow_plugins=True))
+        programs = []
+        tasks = tasks_of(self.sweep, self.spec.seed, BEST_TRIAL, None)
+        for task in tasks:
+            name = "best" if self.sweep.seeds == 1 else f"best-seed-{task.seed}"
+            values = settings({"name": name, "seed": str(task.seed)})
+            shared = ["--quiet", "--threads", str(max(1, available_cores() // min(self.jobs, len(tasks))))]
+            shared += self.sources()
+            words = [str(path), *values, *shared, "--out", str(self.folder)]
+            programs.append(Program(task, words, shared, self.folder / name))
+        left = [program for program in programs if program.task not in self.journal.outcomes]
+        run_all(left, self.jobs, self.done)
+        return {task: self.journal.outcomes[task] for task in tasks}
+
+    def origin(self, best: Trial) -> str:
+        """The comment above the best spec: where it is from, and what it came to."""
+        lines = [
+            f"The best of the sweep of {self.arguments.spec}: trial {best.number} of {self.sweep.count}, by "
+            f"{self.sweep.method},",
+            f"{self.sweep.metric} {_figure(best.mean(self.sweep.metric), best.spread(self.sweep.metric))}. It has",
+            *(f"  {path}: {written(value)}" for path, value in best.point.items()),
+        ]
+        return "".join(f"# {printable(line)}\n" for line in lines)
+
+    def write(self, name: str, text: str) -> None:
+        with replacing(self.folder / name) as file:
+            file.write(text.encode())
+
+    def draw(self, trials: Sequence[Trial]) -> None:
+        try:
+            self.write(PAGE, sweep_page(self.spec.name, self.sweep, trials))
+        except ImportError:
+            note(f"{PAGE} needs Jinja2: python -m pip install 'cnnspec[report]'")
+
+    def say(self, text: str) -> None:
+        if not (self.arguments.quiet or self.arguments.json):
+            print(visible(text), file=sys.stderr, flush=True)
+
+    def tell(self, trials: Sequence[Trial], best: Trial, tested: Mapping[Task, Outcome]) -> None:
+        """Print what came of it."""
+        metric, shares = self.sweep.metric, importance(self.sweep, trials)
+        figures = _together(tested)
+        for task, outcome in tested.items():
+            if outcome.error:
+                complain(f"the best, seed {task.seed}: {outcome.error}")
+        if self.arguments.json:
+            found: dict[str, Any] = {"folder": str(self.folder), "metric": metric, "trials": rows(self.sweep, trials)}
+            found |= {"importance": shares, "best": best.number, "figures": figures}
+            print(json.dumps(found))
+            return
+        if self.arguments.quiet:
+            return
+        console(width=WIDEST).print(_table(self.sweep, trials))
+        told = ", ".join(f"{path} {'unknown' if share is None else f'{share:.0%}'}" for path, share in shares.items())
+        print(visible(f"importance, alone: {told}"))
+        names = [name for name in ("test.accuracy", "test.mean_iou", "test.mae", "test.loss") if name in figures]
+        test = ", ".join(f"{name} {_figure(figures[name]['mean'], figures[name].get('spread'))}" for name in names)
+        print(visible(f"best: trial {best.number}, {test}; {self.folder / BEST}, {self.folder / TABLE}"))
+
+
+def _about(spec: Spec, sweep: Sweep) -> dict[str, Any]:
+    """What has to be the same for a sweep to go on: the spec but for its sweep, and the sweep."""
+    assert spec.train is not None
+    return {"spec": comparable(spec, build(spec)), "epochs": spec.train.epochs, "sweep": repr(spec.sweep or sweep)}
+
+
+def _together(tested: Mapping[Task, Outcome]) -> dict[str, dict[str, float]]:
+    """The figures of the best trial: each a mean over the seeds, with its spread where there are several."""
+    trial = Trial(BEST_TRIAL, {}, [[replace(outcome, error="") for outcome in tested.values()]])
+    found = {}
+    for name in dict.fromkeys(name for outcome in tested.values() for name in outcome.figures):
+        mean, spread = trial.mean(name), trial.spread(name)
+        assert mean is not None
+        found[name] = {"mean": mean} | ({} if spread is None else {"spread": spread})
+    return found
+
+
+def _figure(mean: float | None, spread: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.4g}" if spread is None else f"{mean:.4g} +- {spread:.2g}"
+
+
+def _table(sweep: Sweep, trials: Sequence[Trial]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("trial", *sweep.values, "epochs", sweep.metric):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for row in rows(sweep, trials):
+        values = [printable(written(row["values"][path])) for path in sweep.values]
+        figure = _figure(row["mean"], row["spread"])
+        table.add_row(str(row["trial"]), *values, f"{row['epochs']:g}", figure, printable(row["error"]))
+    return table

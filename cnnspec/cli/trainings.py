@@ -1,0 +1,144 @@
+"""The trainings of a sweep as programs of their own, several at a time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from cnnspec.cli import FAILED
+from cnnspec.cli.stages import PATIENCE, last_words
+from cnnspec.diagnostics import RunError
+from cnnspec.lock import locked
+from cnnspec.sweep.journal import Outcome, Task
+from cnnspec.train.run import ABOUT, LAST, SPEC, Run
+
+POLLED = 0.02  # seconds from one look at the programs to the next
+ENDED = 128  # plus the number of a signal: the exit code of what one ended
+ATTEMPTS = 2  # a training that a signal ended, such as for want of memory, is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a task is trained: the arguments of `train` for a new run, those for one that goes on, and its directory."""
+
+    task: Task
+    words: Sequence[str]
+    further: Sequence[str]
+    folder: Path
+    attempt: int = 1
+
+    def command(self) -> list[str]:
+        """The command line; a run that has a checkpoint goes on from there."""
+        begun = all((self.folder / name).is_file() for name in (SPEC, ABOUT, LAST))
+        words = ["--resume", str(self.folder), *self.further] if begun else self.words
+        return [sys.executable, "-m", "cnnspec.cli.trial", *words]
+
+
+@dataclass(slots=True)
+class _Running:
+    program: Program
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    started: float = field(default_factory=time.monotonic)
+
+
+def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcome], None]) -> None:
+    """Run programs, `jobs` at a time, and tell how each ended; where this is interrupted, they end at a checkpoint."""
+    waiting, running = deque(programs), list[_Running]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_start(waiting.popleft()))
+            time.sleep(POLLED)
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                outcome = _outcome(one)
+                if outcome is None:
+                    waiting.appendleft(replace(one.program, attempt=one.program.attempt + 1))
+                else:
+                    done(one.program.task, outcome)
+    finally:
+        _end(running)
+
+
+def _start(program: Program) -> _Running:
+    folder = program.folder
+    if folder.exists():
+        with locked(folder, wait=True):  # a training whose sweep was killed a moment ago still ends
+            pass
+        if not (folder / LAST).is_file():
+            shutil.rmtree(folder)
+    errors = TemporaryFile()  # noqa: SIM115 - it is closed with the program
+    # Standard input stays open as long as this process lives: cli/trial.py ends with it. In a session of its own a
+    # training does not hear the Ctrl-C that is meant for the sweep.
+    process = subprocess.Popen(
+        program.command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+    )
+    return _Running(program, process, errors)
+
+
+def _outcome(one: _Running) -> Outcome | None:
+    """How a program that is over ended; None where a signal ended it, and it is to be tried again."""
+    seconds, status = time.monotonic() - one.started, one.process.returncode
+    one.errors.seek(0)
+    said = one.errors.read().decode("utf-8", "replace")
+    _close(one)
+    folder = one.program.folder
+    if status < 0 or status > ENDED:
+        if one.program.attempt < ATTEMPTS:
+            return None
+        number = -status if status < 0 else status - ENDED
+        return Outcome({}, f"ended by signal {number}, twice: is there memory for so many at once?", seconds)
+    try:
+        run = Run.existing(folder)
+        rows, about = run.history(), run.about()
+    except RunError as error:
+        return Outcome({}, last_words(said).split("\n")[0] or str(error), seconds)
+    unmet = about.get("unmet") or []
+    if not rows or (status and not (status == FAILED and unmet)):
+        return Outcome({}, last_words(said).split("\n")[0] or f"exit code {status}", seconds)
+    figures = {name: value for name, value in rows[-1].items() if _is_figure(name, value)}
+    return Outcome(figures, "; ".join(f"required {text}" for text in unmet), seconds, rows[-1]["epoch"])
+
+
+def _is_figure(name: str, value: object) -> bool:
+    measured = name.startswith(("train.", "validation.", "test."))
+    return measured and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _end(running: Sequence[_Running]) -> None:
+    """End programs at their next step, and at once where that takes too long or is interrupted again."""
+    try:
+        for one in running:
+            one.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + PATIENCE
+        for one in running:
+            one.process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for one in running:
+            one.process.kill()
+            one.process.wait()
+            _close(one)
+
+
+def _close(one: _Running) -> None:
+    assert one.process.stdin is not None
+    one.process.stdin.close()
+    one.errors.close()
+
+
+def settings(values: Mapping[str, str]) -> list[str]:
+    """The words that put values at their paths."""
+    return [word for path, value in values.items() for word in ("--set", f"{path}={value}")]

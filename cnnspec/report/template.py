@@ -1,0 +1,19 @@
+"""The pages' templates, filled in; ImportError where Jinja2, an extra, is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a template with its values, each of them escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cnnspec.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)

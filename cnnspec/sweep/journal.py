@@ -1,0 +1,91 @@
+"""The journal of a sweep: one line of JSON for each training that has ended, so that none is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.files import read_bounded
+
+MOST_BYTES = 256 << 20  # of a journal
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Task:
+    """One training: the number of its point (0 for the best one, trained again), its seed, and its epochs."""
+
+    trial: int
+    seed: int
+    epochs: int | None = None  # None: as many as the spec says
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a training ended: its figures after the last epoch, or what went wrong; seconds, and epochs done."""
+
+    figures: Mapping[str, float]
+    error: str = ""
+    seconds: float = 0.0
+    epochs: float = 0.0
+
+
+class Journal:
+    """Outcomes by task, on disk line by line; whoever opens it holds the folder's lock."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Open or begin a journal; RunError where it is about another sweep, or damaged before its last line."""
+        self.path = path
+        self.outcomes: dict[Task, Outcome] = {}
+        self._lock = Lock()
+        try:
+            content = read_bounded(path, MOST_BYTES) if path.exists() else b""
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror}") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.split(b"\n")[:-1]
+        if len(whole) < len(content):  # the sweep was killed while it wrote the last line
+            os.truncate(path, len(whole))
+        if not lines:
+            self._append(dict(about))
+        for number, line in enumerate(lines, 1):
+            try:
+                self._take(json.loads(line), about, first=number == 1)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise RunError(
+                    f"{path} is damaged at line {number}", f"remove {path.parent} to begin the sweep anew"
+                ) from error
+
+    def _take(self, record: dict[str, Any], about: Mapping[str, Any], *, first: bool) -> None:
+        if not first:
+            task = Task(int(record["trial"]), int(record["seed"]), record["epochs_asked"])
+            error, seconds, epochs = str(record["error"]), float(record["seconds"]), float(record["epochs"])
+            self.outcomes[task] = Outcome(dict(record["figures"]), error, seconds, epochs)
+        elif record != json.loads(json.dumps(about)):
+            changed = [key for key in about if record.get(key) != json.loads(json.dumps(about[key]))]
+            raise RunError(
+                f"{self.path.parent} holds a sweep with another {' and '.join(changed) or 'content'}",
+                "name another folder with --out, or remove that one",
+            )
+
+    def add(self, task: Task, outcome: Outcome) -> None:
+        """Write an outcome, which is on the disk when this returns."""
+        asked = {"trial": task.trial, "seed": task.seed, "epochs_asked": task.epochs}
+        ended = {"figures": dict(outcome.figures), "error": outcome.error}
+        with self._lock:
+            self._append({**asked, **ended, "seconds": round(outcome.seconds, 3), "epochs": outcome.epochs})
+            self.outcomes[task] = outcome
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open("ab") as file:
+                file.write(json.dumps(record).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror}") from error

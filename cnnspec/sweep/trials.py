@@ -1,0 +1,112 @@
+"""The course of a sweep: generations of points, each trained with every seed, by halving where the spec asks for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+from cnnspec.spec.sweep import Sweep
+from cnnspec.sweep.journal import Outcome, Task
+from cnnspec.sweep.points import Point, generation
+
+Outcomes = Callable[["Sequence[Trial]", "int | None"], "dict[Task, Outcome]"]  # trains some to so many epochs
+
+
+@dataclass(slots=True)
+class Trial:
+    """A point with what came of it: for each rung of the halving that it reached, an outcome for each seed."""
+
+    number: int  # from 1
+    point: Point
+    rungs: list[list[Outcome]] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs that it was trained, of all seeds the most."""
+        return max((outcome.epochs for outcome in self.rungs[-1]), default=0) if self.rungs else 0
+
+    def error(self) -> str:
+        """What went wrong with the first of its seeds that failed; empty where none did."""
+        return next((outcome.error for rung in self.rungs for outcome in rung if outcome.error), "")
+
+    def values(self, metric: str, rung: int = -1) -> list[float]:
+        """A figure for each seed; empty where one failed."""
+        outcomes = self.rungs[rung] if self.rungs else []
+        failed = any(outcome.error for outcome in outcomes)
+        return [] if failed else [outcome.figures[metric] for outcome in outcomes if metric in outcome.figures]
+
+    def mean(self, metric: str, rung: int = -1) -> float | None:
+        """The mean over its seeds; None where one failed."""
+        values = self.values(metric, rung)
+        return fmean(values) if values else None
+
+    def spread(self, metric: str) -> float | None:
+        """The standard deviation over its seeds; None where there are not two."""
+        values = self.values(metric)
+        return stdev(values) if len(values) > 1 else None
+
+
+def rungs(sweep: Sweep, epochs: float) -> list[int | None]:
+    """The epochs after which points are compared; None stands for the end of the training."""
+    found: list[int | None] = []
+    if sweep.halving is not None:
+        reached = sweep.halving.first
+        while reached < epochs:
+            found.append(reached)
+            reached *= sweep.halving.factor
+    return [*found, None]
+
+
+def going_on(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
+    """Those that go on behind a rung: of n the best n / factor, rounded up, of equal ones the first."""
+    assert sweep.halving is not None
+    right = [trial for trial in trials if trial.mean(sweep.metric) is not None]
+    right.sort(key=lambda trial: order_of(sweep, trial))
+    kept = {trial.number for trial in right[: math.ceil(len(trials) / sweep.halving.factor)]}
+    return [trial for trial in trials if trial.number in kept]
+
+
+def order_of(sweep: Sweep, trial: Trial) -> tuple[int, float, int]:
+    """What the table is sorted by: how far a trial came, its figure, its number."""
+    mean = trial.mean(sweep.metric)
+    if mean is None:
+        return (1, 0.0, trial.number)
+    return (-len(trial.rungs), mean if sweep.falls else -mean, trial.number)
+
+
+def course(sweep: Sweep, seed: int, epochs: float, train: Outcomes) -> Iterator[list[Trial]]:
+    """Run a sweep; yield the trials so far behind every rung. What is suggested depends on whole generations only."""
+    trials: list[Trial] = []
+    while len(trials) < sweep.count:
+        known = [(trial.point, trial.mean(sweep.metric, 0)) for trial in trials]
+        points = generation(sweep, seed, known, sweep.size)
+        alive = [Trial(len(trials) + number, point) for number, point in enumerate(points, 1)]
+        trials += alive
+        for reached in rungs(sweep, epochs):
+            outcomes = train(alive, reached)
+            for trial in alive:
+                trial.rungs.append([outcomes[task] for task in tasks_of(sweep, seed, trial.number, reached)])
+            yield trials
+            if reached is not None:
+                alive = going_on(sweep, alive)
+
+
+def tasks_of(sweep: Sweep, seed: int, number: int, epochs: int | None) -> list[Task]:
+    """The trainings of one trial: one a seed."""
+    return [Task(number, seed + offset, epochs) for offset in range(sweep.seeds)]
+
+
+def planned_epochs(sweep: Sweep, epochs: float) -> float:
+    """Epochs of all trainings together, where none fails or stops early."""
+    total, left = 0.0, sweep.count
+    while left:
+        alive, before = min(sweep.size, left), 0.0
+        left -= alive
+        for reached in rungs(sweep, epochs):
+            end = epochs if reached is None else reached
+            total += alive * sweep.seeds * (end - before)
+            before = end
+            alive = math.ceil(alive / sweep.halving.factor) if sweep.halving is not None else alive
+    return total
