@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnspec.callbacks import Callback, ProgressLine, StopTraining, watched
 from cnnspec.check import checked
-from cnnspec.data import Dataset, open_data
+from cnnspec.data import Dataset, Inputs, open_data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph
 from cnnspec.graph.overview import overview, overview_html
@@ -31,7 +31,7 @@ from cnnspec.target import Target
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.diagnose import values
 from cnnspec.train.fit import Progress, Splits, fit
-from cnnspec.train.given import Labels, checked_labels, entering, given
+from cnnspec.train.given import Entering, Labels, checked_labels, entering, given
 from cnnspec.train.network import Network
 from cnnspec.train.records import read_about
 from cnnspec.train.run import ABOUT, SPEC
@@ -45,10 +45,10 @@ class Model(Network):
 
     def fit(
         self,
-        x: Array | None = None,
+        x: Entering | None = None,
         y: Labels | None = None,
         *,
-        validation: tuple[Array, Labels | None] | float | None = None,
+        validation: tuple[Entering, Labels | None] | float | None = None,
         epochs: float | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
@@ -58,11 +58,12 @@ class Model(Network):
         """Train as the spec says, and return a row of metrics for each epoch.
 
         Without `x` the spec's own data is read, from `data_dir` if that is given. With `x` and `y` these arrays are
-        trained on: images (n, c, h, w) as `predict` takes them, and labels as the loss compares them: classes (n,),
-        numbers (n, k), maps (n, h, w), or a mapping from names to labels where there are several losses. `validation`
-        is a share of them that is set apart, such as 0.1, or images and labels of its own. `epochs` changes the
-        spec's. A further call trains on from the weights that are there. The moving averages, if any, become the
-        network. `progress` shows a line; by default where standard error is a terminal or a notebook's cell.
+        trained on: images (n, c, h, w) as `predict` takes them, or a mapping from names to arrays where there are
+        several inputs, and labels as the loss compares them: classes (n,), numbers (n, k), maps (n, h, w), or a mapping
+        from names to labels where there are several losses. `validation` is a share of them that is set apart, such as
+        0.1, or images and labels of its own. `epochs` changes the spec's. A further call trains on from the weights
+        that are there. The moving averages, if any, become the network. `progress` shows a line; by default where
+        standard error is a terminal or a notebook's cell.
 
         RunError where the spec has no train section, or no data and none is given, and where the loss stops being a
         number; DataError where the data cannot be read; ValueError, with the cure, for arrays that do not fit.
@@ -79,9 +80,9 @@ class Model(Network):
 
     def _splits(
         self,
-        x: Array | None,
+        x: Entering | None,
         y: Labels | None,
-        validation: tuple[Array, Labels | None] | float | None,
+        validation: tuple[Entering, Labels | None] | float | None,
         data_dir: Path | None,
         download: bool,
     ) -> Splits:
@@ -99,6 +100,7 @@ class Model(Network):
             download=download,
             input=self.spec.input,
             output=self.graph.output.shape,
+            inputs=Inputs(self.spec.inputs),
         )
 
     def _train(self, data: Splits, watchers: Sequence[Callback]) -> list[dict[str, Any]]:
@@ -120,10 +122,11 @@ class Model(Network):
             self.training.settle()
         return rows
 
-    def predict(self, images: Array) -> Any:
+    def predict(self, images: Entering) -> Any:
         """The network's output for images (n, c, h, w), an array (n, ...): logits where the loss has the softmax in it.
 
-        Where several losses give the network several outputs, it is a mapping from the losses' names to such arrays.
+        Where several losses give the network several outputs, it is a mapping from the losses' names to such arrays;
+        where the network has several inputs, `images` is a mapping from their names to arrays (n, ...).
 
         With a data section images are pixels from 0 to 255 in any type, of the shape of the training images, or of the
         network's input shape if `preprocess` was done to them; they enter as in training. Without one, numbers enter as
@@ -132,7 +135,7 @@ class Model(Network):
         images = self._entering(images)
         return self.outputs_by_name(images) if self.output_names else self.outputs(images)
 
-    def evaluate(self, x: Array, y: Labels | None = None) -> Score:
+    def evaluate(self, x: Entering, y: Labels | None = None) -> Score:
         """Score the network on images as `predict` takes them, with their labels as `fit` takes them.
 
         ValueError with the cure for arrays that do not fit.
@@ -140,7 +143,7 @@ class Model(Network):
         images = entering(self, x)
         return self.score(Dataset(images, checked_labels(self, len(images), y)))
 
-    def activations(self, images: Array, layer: str) -> Array:
+    def activations(self, images: Entering, layer: str) -> Array:
         """A layer's values (n, c, h, w) or (n, features) for images as `predict` takes them, as inference has them.
 
         Layers are named as `summary` lists them; ValueError where there is none of that name.
@@ -158,7 +161,9 @@ class Model(Network):
         ]
         return np.concatenate(found) if found else np.empty((0, *shape), self.weights.values.dtype)
 
-    def _entering(self, images: Array) -> Array:
+    def _entering(self, images: Entering) -> Array:
+        if self.spec.inputs or isinstance(images, Mapping):
+            return entering(self, images)
         images = np.asarray(images)
         return self.pipeline.images(images) if self.pipeline else images
 

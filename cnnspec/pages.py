@@ -132,14 +132,14 @@ def contents() -> str:
 
 @cache
 def sections() -> dict[str, str]:
-    """The sections of the guide to the language by the words in their headings."""
+    """The sections of the guide to the language by the words in their headings; a word may be in several."""
     text = files("cnnspec").joinpath("guide", "language.md").read_text(encoding="utf-8")
-    found = {}
+    found: dict[str, list[str]] = {}
     for section in text.split("\n## ")[1:]:
         heading, _, body = section.partition("\n")
         for word in re.findall("`([^`]+)`", heading):
-            found[word] = f"{heading.replace('`', '')}\n\n{body.strip()}"
-    return found
+            found.setdefault(word, []).append(f"{heading.replace('`', '')}\n\n{body.strip()}")
+    return {word: "\n\n".join(pages) for word, pages in found.items()}
 
 
 @cache

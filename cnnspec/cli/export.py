@@ -66,6 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
             f"the network has several outputs or targets, {several}, and {arguments.format} is written of one alone",
             "`cnnspec predict RUN IMAGES -o outputs.npz` and `Model.predict` give all of them",
         )
+    if model.spec.inputs and arguments.format != "safetensors":
+        raise RunError(
+            f"the network has several inputs, {', '.join(model.spec.inputs)}, and {arguments.format} is written of one",
+            "`cnnspec predict RUN FILE.npz` and `Model.predict` take all of them",
+        )
     folder, name = _place(arguments, format.suffixes[0], program=".py" in format.suffixes)
     paths = [folder / f"{name}{suffix}" for suffix in format.suffixes]
     _refuse_existing(paths, arguments)

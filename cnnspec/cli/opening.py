@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cnnspec.cli.output import console
 from cnnspec.cli.output import note as tell
 from cnnspec.cli.progress import reading_bar
-from cnnspec.data import Data, Pipeline, open_data
+from cnnspec.data import Data, Inputs, Pipeline, open_data
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
 
@@ -38,6 +38,7 @@ def opened(
             shape=None if pipeline is None else pipeline.shape,
             watch=watch,
             scale=None if pipeline is None else pipeline.scale,
+            inputs=Inputs(spec.inputs) if pipeline is None else pipeline.inputs,
         )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):

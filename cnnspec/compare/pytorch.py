@@ -388,6 +388,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
     "hard_sigmoid": _plain(lambda t, x, layer: t.nn.functional.hardsigmoid(x)),
     "hard_swish": _plain(lambda t, x, layer: t.nn.functional.hardswish(x)),
+    "input": _plain(lambda t, x, layer: x[:, layer.start : layer.stop].unflatten(1, layer.shape)),
     "instance_norm": _group_norm(lambda layer, channels: channels),
     "layer_norm": _layer_norm,
     "leaky_relu": _plain(lambda t, x, layer: t.nn.functional.leaky_relu(x, layer.negative_slope)),

@@ -17,6 +17,7 @@ from cnnspec.data import (
     transforms,
     warp,
 )
+from cnnspec.data.inputs import Inputs
 from cnnspec.data.open import Data, Dataset, open_data, root_of
 from cnnspec.data.order import Order
 from cnnspec.data.pipeline import Pipeline
@@ -31,6 +32,7 @@ __all__ = [
     "DataSettings",
     "Dataset",
     "Images",
+    "Inputs",
     "Order",
     "Pipeline",
     "Published",

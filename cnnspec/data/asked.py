@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnspec.data.delimited import rows
-from cnnspec.data.npz import member
+from cnnspec.data.npz import member, opened
 from cnnspec.data.parquet import columns_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.pipeline import Pipeline
@@ -66,7 +66,7 @@ def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: i
     while chunk := list(islice(waiting, batch)):
         with ThreadPoolExecutor(threads) as pool:
             # The threads have ended before the network computes: its workers may be forked.
-            pictures = list(pool.map(lambda path: None if _is_other(path) else _picture(path, pipeline), chunk))
+            pictures = list(pool.map(lambda path: _picture(path, pipeline), chunk))
         for path, found in zip(chunk, pictures, strict=True):
             if found is not None:
                 yield found
@@ -88,11 +88,14 @@ def _in_folder(folder: Path) -> Iterator[Path | DataError]:
         yield DataError(f"{folder}: no picture and no array in this folder", "name another folder, or the files")
 
 
-def _is_other(path: Path) -> bool:
-    return path.suffix.lower() in ARRAYS or path.name.lower().endswith(TABLES)
+def _is_other(path: Path, pipeline: Pipeline) -> bool:
+    return bool(pipeline.inputs) or path.suffix.lower() in ARRAYS or path.name.lower().endswith(TABLES)
 
 
-def _picture(path: Path, pipeline: Pipeline) -> Asked:
+def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
+    """The image of a picture's file; None for other files."""
+    if _is_other(path, pipeline):
+        return None
     try:
         images, conversions = pipeline.picture(path)
     except DataError as error:
@@ -102,7 +105,9 @@ def _picture(path: Path, pipeline: Pipeline) -> Asked:
 
 def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
     try:
-        if path.suffix.lower() in ARRAYS:
+        if pipeline.inputs:
+            yield _named(str(path), pipeline.images(_by_name(path, pipeline)), ())
+        elif path.suffix.lower() in ARRAYS:
             array = _rows(path, pipeline) if path.suffix.lower() == ".parquet" else _array(path)
             yield _named(str(path), *pipeline.array(array, str(path)))
         else:
@@ -114,6 +119,15 @@ def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterato
 def _named(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
     names = [name] if len(images) == 1 else [f"{name}[{index}]" for index in range(len(images))]
     return Asked(names, images, conversions)
+
+
+def _by_name(path: Path, pipeline: Pipeline) -> dict[str, Array]:
+    """The arrays of several inputs in an archive; other arrays, such as labels, are left."""
+    inputs = pipeline.inputs
+    if path.suffix.lower() != ".npz":
+        raise DataError(f"{path}: the network has several inputs, {inputs}", "give .npz archives with these arrays")
+    with opened(path) as archive:
+        return {name: member(archive, name, path) for name in inputs.shapes if name in archive.files}
 
 
 def _array(path: Path) -> Array:

@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 import numpy as np
 
 from cnnspec.data.download import file_checksum
+from cnnspec.data.inputs import Inputs
 from cnnspec.data.own import Arrays, OwnFiles, check_shape
 from cnnspec.data.rows import FileRows
+from cnnspec.data.source import Found
 from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape
@@ -97,15 +99,17 @@ class Npz(ArrayFiles):
 
     One archive may hold all splits. Images are (n, h, w), (n, c, h, w) or (n, h, w, c) of any numeric type, labels
     whole numbers or text. With several targets by name, `{color: class, size: values}`, the arrays of labels have these
-    names: color, or color_train and color_test. Pickled objects are refused.
+    names: color, or color_train and color_test; the arrays of several inputs have the names of these. Pickled objects
+    are refused.
     """
 
+    several_inputs = True
     train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
 
     def places(self, root: Path) -> dict[str, Path]:
         """As for other files; an archive of all splits is the place of each."""
         found = super().places(root)
-        with _opened(found["train"]) as archive:
+        with opened(found["train"]) as archive:
             names = archive.files
         for split in ("validation", "test"):
             if split not in found and _pair(names, split, self._words) is not None:
@@ -114,8 +118,39 @@ class Npz(ArrayFiles):
 
     def has_labels(self, path: Path) -> bool:
         """Whether an archive holds more than one array."""
-        with _opened(path) as archive:
+        with opened(path) as archive:
             return len(archive.files) > 1
+
+    def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
+        """An array for each input, by its name, in the archive of each split, or of all."""
+        places = OwnFiles.places(self, root or Path())
+        with opened(places["train"]) as archive:
+            for split in ("validation", "test"):
+                if _of_split(archive.files, split, next(iter(inputs.shapes))) is not None:
+                    places.setdefault(split, places["train"])
+        arrays = {split: self._arrays_of(path, split, tuple(inputs.shapes)) for split, path in places.items()}
+        return self.assembled(places, arrays, [], inputs=inputs)
+
+    def _arrays_of(self, path: Path, split: str, inputs: tuple[str, ...]) -> Arrays:
+        """The arrays of all inputs, and the labels."""
+        with opened(path) as archive:
+            names = {word: _of_split(archive.files, split, word) or _exactly(archive.files, word) for word in inputs}
+            wanted = tuple(self.targets) or LABELS
+            labels = {word: _of_split(archive.files, split, word) or _exactly(archive.files, word) for word in wanted}
+            missing = [word for word, found in names.items() if found is None]
+            missing += [word for word, found in labels.items() if found is None and self.targets]
+            if missing or not any(labels.values()):
+                arrays = ", ".join((*inputs, *(self.targets or ("y",))))
+                raise DataError(
+                    f"{path}: expected arrays {arrays}, or these names with _{split}, "
+                    f"got {', '.join(archive.files) or 'none'}",
+                    f"save it with these names: numpy.savez(FILE, {', '.join(f'{n}=...' for n in arrays.split(', '))})",
+                )
+            read = {word: member(archive, found, path) for word, found in names.items() if found is not None}
+            named = {word: member(archive, found, path) for word, found in labels.items() if found is not None}
+        label, first = next(iter(named)), next(iter(read.values()))
+        what = f"{path}: {labels[label]}"
+        return Arrays(first, named[label], str(path), what, named=named if self.targets else {}, inputs=read)
 
     @property
     def _words(self) -> tuple[str, ...]:
@@ -125,7 +160,7 @@ class Npz(ArrayFiles):
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """Two arrays of an archive, or more where several targets have names."""
         named: dict[str, Array] = {}
-        with _opened(path) as archive:
+        with opened(path) as archive:
             names = _keys(path, archive.files, split, self._words)
             key = key_of("npz", *stamps([path]), names[0])
             pixels = _extracted(archive, names[0], path, store, key)
@@ -139,7 +174,8 @@ class Npz(ArrayFiles):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An archive, as long as it is read; DataError where it is none."""
     try:
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             yield archive
@@ -158,6 +194,17 @@ def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tupl
             if all(name in lower for name in names):
                 return lower[names[0]], lower[names[1]]
     return None
+
+
+def _of_split(present: list[str], split: str, word: str) -> str | None:
+    """The array of that name with the word of a split before or behind it, whatever its case."""
+    lower = {name.lower(): name for name in present}
+    forms = (form.format(word.lower(), of) for of in WORDS[split] for form in ("{0}_{1}", "{1}_{0}"))
+    return next((lower[form] for form in forms if form in lower), None)
+
+
+def _exactly(present: list[str], word: str) -> str | None:
+    return next((name for name in present if name.lower() == word.lower()), None)
 
 
 def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LABELS) -> tuple[str, str]:
@@ -265,7 +312,7 @@ class Npy(ArrayFiles):
 def _load(path: Path, store: Store = MEMORY) -> Array:
     """The array of a file, mapped if it is large."""
     if path.suffix == ".npz":
-        with _opened(path) as archive:
+        with opened(path) as archive:
             if len(archive.files) != 1:
                 raise DataError(f"{path}: expected one array, got {', '.join(archive.files)}", "write source: npz")
             name = archive.files[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnspec.data.arrays import Scale
 from cnnspec.data.classes import by_name
+from cnnspec.data.inputs import ONE, Inputs
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.published import cache_folder
 from cnnspec.data.rows import Pixels
@@ -82,6 +83,7 @@ def open_data(
     shape: Shape | None = None,
     scale: Scale | None = None,
     watch: Watch | None = None,
+    inputs: Inputs = ONE,
 ) -> Data:
     """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
 
@@ -89,13 +91,16 @@ def open_data(
     `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
     checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
     brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it;
-    `scale` is that of their numbers. `watch` is called while images are put into files that hold them decoded.
+    `scale` is that of their numbers. `inputs` are those of a network with several, to which no transform is done.
+    `watch` is called while images are put into files that hold them decoded.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
     store = Store(None if settings.cache is False else cache_folder() / "pixels", settings.cache is True, watch)
-    found = by_name(source.read(data_dir or root_of(settings, base), download, store), classes)
-    found = found if shape is None else _fitted(found, shape, store)
+    root = data_dir or root_of(settings, base)
+    read = source.read_inputs(inputs, root) if inputs else source.read(root, download, store)
+    found = by_name(read, classes)
+    found = found if shape is None or inputs else _fitted(found, shape, store)
     _check(settings, found, input, output)
     train, validation = found.splits["train"], found.splits.get("validation")
     places, notes = dict(found.places), list(found.notes)
@@ -118,8 +123,8 @@ def open_data(
         validation, train = _take(train, chosen), _take(train, rest)
     train = _limited(train, settings.train.limit, seed, "train")
     found_shape = train.pixels.shape[1:]
-    pipeline = Pipeline.of(settings, input or settings.transformed(found_shape)).found(
-        found_shape, found.class_names, found.scale
+    pipeline = Pipeline.of(settings, input or settings.transformed(found_shape), inputs).found(
+        found_shape, found.class_names, found.scale, found.inputs
     )
     return Data(
         _prepared(store, pipeline, train),

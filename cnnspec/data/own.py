@@ -12,6 +12,7 @@ import numpy as np
 from cnnspec.data.arrays import Scale
 from cnnspec.data.class_labels import Labels, class_names, is_number, read_labels
 from cnnspec.data.download import file_checksum
+from cnnspec.data.inputs import ONE, Inputs
 from cnnspec.data.labels import kind_of, names_of, numbers
 from cnnspec.data.scale import as_bytes
 from cnnspec.data.source import Found, Images, Source, check_labels, flat_names, numbered, side_by_side
@@ -49,6 +50,7 @@ class Arrays:
     notes: tuple[str, ...] = ()
     key: str = ""  # what the images are named by in a store
     named: Mapping[str, Array] = field(default_factory=dict)  # the labels of each of several targets
+    inputs: Mapping[str, Array] = field(default_factory=dict)  # of several the array of each; the images are the first
 
 
 # names of classes or values, names that only other splits have, labels of each split, notes
@@ -141,6 +143,18 @@ class OwnFiles(Source):
             if split in places and getattr(self, split) is None and not self.has_labels(places[split]):
                 notes.append(f"{places.pop(split)}: is not read: it has no labels")
         arrays = {split: self.read_file(path, split, store) for split, path in places.items()}
+        return self.assembled(places, arrays, notes, store)
+
+    def assembled(
+        self,
+        places: Mapping[str, Path],
+        arrays: Mapping[str, Arrays],
+        notes: list[str],
+        store: Store = MEMORY,
+        inputs: Inputs = ONE,
+    ) -> Found:
+        """The splits of what the files have: labels as numbers, and images as bytes, or the numbers of all inputs."""
+        inputs = inputs.seen(arrays["train"].inputs)
         for split, found in arrays.items() if not self.targets else ():
             _check_counts(places[split], found)
         kind: Kind = "several" if self.targets else kind_of(arrays["train"].labels, self.target_kind)
@@ -155,6 +169,9 @@ class OwnFiles(Source):
         scale: Scale | Literal["auto"] = self.scale
         read: dict[str, Images] = {}
         for split, found in arrays.items():
+            if inputs:
+                read[split] = Images(inputs.joined(found.inputs, found.what), labels[split])
+                continue
             pixels, scale, more = as_bytes(found.pixels, scale, found.what, store, found.key)
             notes += [*found.notes, *more]
             if isinstance(pixels, np.ndarray):
@@ -166,7 +183,8 @@ class OwnFiles(Source):
             shown["test"] = f"held out of {places['train'].name}"
         notes = list(dict.fromkeys(notes))
         settled: Scale = "none" if scale == "none" else "1/255"
-        return Found(read, self.checksums(places), names, tuple(notes), strangers, shown, kind, settled, targets)
+        checksums = self.checksums(places)
+        return Found(read, checksums, names, tuple(notes), strangers, shown, kind, settled, targets, inputs)
 
     def _by_name(
         self, places: Mapping[str, Path], arrays: Mapping[str, Arrays]

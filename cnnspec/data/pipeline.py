@@ -6,13 +6,14 @@ decode - orient - to the declared mode and depth - fit to the size of the traini
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from cnnspec.data.arrays import Scale, as_images, as_pixels, refused
 from cnnspec.data.decode import MOST_PIXELS, Mode, PictureRules, read_picture
+from cnnspec.data.inputs import ONE, Inputs
 from cnnspec.data.resize import resize
 from cnnspec.data.settings import DataSettings
 from cnnspec.data.transforms import Transform, affine
@@ -39,28 +40,41 @@ class Pipeline:
     label: Literal["first", "last"]  # where a table may have it
     classes: tuple[str, ...] = ()
     scale: Scale = "1/255"  # of the numbers in arrays
+    inputs: Inputs = ONE  # of a network with several, which lie behind one another in `input`
 
     @classmethod
-    def of(cls, settings: DataSettings, input: Shape) -> Self:
+    def of(cls, settings: DataSettings, input: Shape, inputs: Inputs = ONE) -> Self:
         """What is known before any file is read."""
         source = settings.source
         layout: Layout = getattr(source, "layout", None) or "nchw"
         label: Literal["first", "last"] = getattr(source, "label", "first")
         rules, names = source.picture_rules, settings.class_names
-        return cls(input, source.image_shape, settings.preprocess, rules, layout, label, names)
+        shape = input if inputs else source.image_shape
+        return cls(input, shape, settings.preprocess, rules, layout, label, names, inputs=inputs)
 
-    def found(self, shape: Shape, classes: Sequence[str], scale: Scale = "1/255") -> Self:
+    def found(self, shape: Shape, classes: Sequence[str], scale: Scale = "1/255", inputs: Inputs = ONE) -> Self:
         """With what the training images have told."""
-        return replace(self, shape=shape, classes=tuple(classes), scale=scale)
+        return replace(self, shape=shape, classes=tuple(classes), scale=scale, inputs=inputs)
+
+    def seen(self, arrays: Mapping[str, Array]) -> Self:
+        """With what the arrays of several inputs to train on have told."""
+        return replace(self, inputs=self.inputs.seen(arrays))
 
     def record(self) -> dict[str, Any]:
         """What a run keeps of it beside the spec, for `restored`."""
-        kept = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
+        kept: dict[str, Any] = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
+        if self.inputs:
+            kept["pixels"] = self.inputs.record()
         return {"pipeline": kept, "classes": self.classes}
 
     def restored(self, record: object, where: str | Path) -> Self:
         """With what a run has kept; RunError where that is missing or damaged."""
         match record:
+            case {
+                "pipeline": {"pixels": None | [*_] as pixels},
+                "classes": [*classes],
+            } if self.inputs and all(isinstance(name, str) for name in (*(pixels or ()), *classes)):
+                return replace(self, inputs=self.inputs.restored(pixels), classes=tuple(classes))
             case {
                 "pipeline": {
                     "shape": None | [int(), int(), int()] as shape,
@@ -68,7 +82,7 @@ class Pipeline:
                     "scale": "1/255" | "none" as scale,
                 },
                 "classes": [*classes],
-            } if all(isinstance(name, str) for name in classes):
+            } if not self.inputs and all(isinstance(name, str) for name in classes):
                 found = None if shape is None else tuple(shape)
                 made = replace(self, shape=found, layout=layout, scale=scale, classes=tuple(classes))
             case _:
@@ -112,6 +126,8 @@ class Pipeline:
 
     def rules_of(self, shape: Shape) -> PictureRules:
         """How picture files become images of a shape."""
+        if len(shape) != 3:
+            return self.rules
         mode: Mode | None = "grey" if shape[0] == 1 else "rgb" if shape[0] == 3 else None
         return replace(self.rules, mode=mode, size=(shape[1], shape[2]))
 
@@ -126,12 +142,17 @@ class Pipeline:
             conversions = (*conversions, *["size"] * len(pixels))
         return self.prepared(resize(pixels, (shape[1], shape[2]))), conversions
 
-    def images(self, array: Array) -> Array:
+    def images(self, array: Array | Mapping[str, Array]) -> Array:
         """Prepared bytes of images as the source has them, or of images that are prepared already.
 
+        Of several inputs they are the numbers of all behind one another, of arrays by name.
         Which of both they are is told by their shape; DataError, a ValueError too, where it is neither, or where values
         are no pixels.
         """
+        if self.inputs:
+            return self.inputs.joined(array)
+        if isinstance(array, Mapping):
+            raise refused(f"expected an array of images, got a mapping of {', '.join(array)}", "give the array alone")
         if array.ndim == 4:
             other = array.transpose(0, 3, 1, 2)
             for images in (other, array) if self.layout == "nhwc" else (array,):

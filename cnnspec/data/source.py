@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnspec.data.arrays import Scale
 from cnnspec.data.decode import PictureRules
+from cnnspec.data.inputs import ONE, Inputs
 from cnnspec.data.rows import Pixels, chosen
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
@@ -50,6 +51,7 @@ class Found:
     kind: Kind = "class"
     scale: Scale = "1/255"  # what arrays of numbers were: 0 to 255, or 0 to 1
     targets: Mapping[str, Target] = field(default_factory=dict)  # of the kind `several`: with their names, in order
+    inputs: Inputs = ONE  # of several what is known of them; images are then numbers (n, elements)
 
 
 class Source(Declaration):
@@ -57,6 +59,7 @@ class Source(Declaration):
 
     kind: ClassVar[str] = "source"
     own_files: ClassVar[bool] = True  # whether it reads a person's own files, beside the spec where no root is named
+    several_inputs: ClassVar[bool] = False  # whether it has `read_inputs`
     chiral: ClassVar[bool] = False  # whether a mirrored image is of another class, or of none
 
     @property
@@ -103,6 +106,10 @@ class Source(Declaration):
         `download` allows to fetch files that are missing; large pixels may be put into `store`.
         """
         raise NotImplementedError
+
+    def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
+        """The same for a network with several inputs: numbers (n, elements), as `Inputs.joined` gives them."""
+        raise DataError(f"data.source: {self.type_name} gives one input, not several by name", "use npz or synthetic")
 
 
 def check_labels(labels: Array, classes: int, file: str | Path) -> None:

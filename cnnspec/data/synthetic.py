@@ -9,6 +9,7 @@ from typing import Annotated, cast
 import numpy as np
 
 from cnnspec.data.drawings import VALUES, drawings
+from cnnspec.data.inputs import Inputs
 from cnnspec.data.source import Found, Images, Source, flat_names, numbered, side_by_side
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.fields import ClassCount, ImageShape, NonNegativeInt, PositiveInt, TargetKinds, UnitInterval
@@ -27,10 +28,11 @@ class Synthetic(Source):
     With `target: classes` several patterns lie over one another, with `shares` two, in those portions. With
     `target: values` there is one disc an image, whose place and size are the values; with `mask` there is one shape of
     every class but 0, which is what lies behind them. Several targets by name, `{kind: class, place: values}`, lie over
-    one another.
+    one another. Of several inputs each shows a part of what the class is, so that none tells it alone.
     """
 
     own_files = False
+    several_inputs = True
     shape: Annotated[ImageShape, "channels, height, width"] = (1, 28, 28)
     classes: Annotated[ClassCount, "number of classes"] = 10
     target: Annotated[TargetKinds, "what the labels are, or a mapping from names of several targets"] = "class"
@@ -73,12 +75,40 @@ class Synthetic(Source):
         """Classes come in turn, so that each has as many images as any other, or one less."""
         if isinstance(self.target, Mapping):
             return self._over_one_another(self.target)
-        c, h, w = self.shape
-        coarse = np.random.default_rng([self.seed, 0]).integers(0, 256, (self.classes, c, COARSE, COARSE))
-        down, across = _interpolation(h), _interpolation(w).T
-        patterns = np.rint(down @ coarse.astype(np.float32) @ across).astype(np.uint8)
+        patterns = self._patterns(self.shape, [self.seed, 0])
         splits = {split: self._images(patterns, count, 1 + i) for i, (split, count) in enumerate(self.counts.items())}
         return Found(splits, {}, self.class_names, kind=self.target_kind)
+
+    def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
+        """Pictures of bytes, and vectors of numbers from 0 to 1: each shows one digit of the class's number.
+
+        With k inputs the digits are those to the smallest base whose k-th power is at least the number of classes.
+        """
+        base, splits = 1, {}
+        while base ** len(inputs.shapes) < self.classes:
+            base += 1
+        for stream, (split, count) in enumerate(self.counts.items(), 1):
+            random = np.random.default_rng([self.seed, stream])
+            labels = random.permutation(np.arange(count) % self.classes).astype(np.int64)
+            arrays = {}
+            for position, (name, shape) in enumerate(inputs.shapes.items()):
+                seed, digits = [self.seed, 0, position], labels // base**position % base
+                if len(shape) == 3:
+                    arrays[name] = self._noisy(self._patterns(shape, seed), digits, random)
+                    continue
+                levels = np.random.default_rng(seed).random((base, *shape))
+                numbers = (1 - self.noise) * levels[digits] + self.noise * random.random((count, *shape))
+                arrays[name] = numbers.astype(np.float32)
+            inputs = inputs.seen(arrays)
+            splits[split] = Images(inputs.joined(arrays), labels)
+        return Found(splits, {}, self.class_names, inputs=inputs)
+
+    def _patterns(self, shape: Shape, seed: list[int]) -> Array:
+        """A soft random pattern (c, h, w) of bytes for each class."""
+        c, h, w = shape
+        coarse = np.random.default_rng(seed).integers(0, 256, (self.classes, c, COARSE, COARSE))
+        down, across = _interpolation(h), _interpolation(w).T
+        return np.asarray(np.rint(down @ coarse.astype(np.float32) @ across), np.uint8)
 
     def _over_one_another(self, targets: Mapping[str, str]) -> Found:
         """The mean of an image for each target, all from seeds of their own."""
@@ -101,13 +131,18 @@ class Synthetic(Source):
         if self.target != "class":
             return self._several(patterns, count, random)
         labels = random.permutation(np.arange(count) % self.classes)
-        pixels = random.integers(0, 256, (count, *self.shape), dtype=np.uint8)
+        return Images(self._noisy(patterns, labels, random), labels.astype(np.int64))
+
+    def _noisy(self, patterns: Array, labels: Array, random: np.random.Generator) -> Array:
+        """The pattern of each label under noise, as bytes (n, c, h, w)."""
+        count = len(labels)
+        pixels = random.integers(0, 256, (count, *patterns.shape[1:]), dtype=np.uint8)
         share = round(256 * self.noise)
         for start in range(0, count, 1024):  # to keep the wider copy small
             part = slice(start, start + 1024)
             mixed = pixels[part].astype(np.uint16) * share + patterns[labels[part]].astype(np.uint16) * (256 - share)
             pixels[part] = mixed >> 8
-        return Images(pixels, labels.astype(np.int64))
+        return pixels
 
     def _several(self, patterns: Array, count: int, random: np.random.Generator) -> Images:
         """Each image shows the mean of some patterns, as its labels say."""

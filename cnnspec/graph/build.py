@@ -12,8 +12,9 @@ from cnnspec.fields import create
 from cnnspec.graph.heads import find
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
+from cnnspec.layers.part import Part
 from cnnspec.period import ALWAYS
-from cnnspec.shapes import MARGINS, Shape, ShapeError, text
+from cnnspec.shapes import MARGINS, Shape, ShapeError, size, text
 from cnnspec.spec.grammar import LONGEST_PATH
 from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, ResidualEntry, Spec
 from cnnspec.spec.names import ABOVE
@@ -42,7 +43,7 @@ class Trace:
     def graph(self) -> Graph:
         """The graph; SpecError where anything is wrong."""
         spec = self.spec
-        if not self.nodes and not self.diagnostics:
+        if len(self.nodes) == len(spec.inputs) and not self.diagnostics:
             message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
             span = spec.place.of("layers")
             raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
@@ -60,7 +61,7 @@ class Trace:
 def follow(spec: Spec) -> Trace:
     """Follow the shapes through a spec's layers; whatever does not fit is noted, and what can be known goes on."""
     builder = _Builder(spec)
-    output = builder.sequence(spec.layers, INPUT)
+    output = builder.sequence(spec.layers, next(iter(spec.inputs), INPUT))
     return Trace(spec, builder.nodes, output, builder.values, builder.shapes, builder.diagnostics)
 
 
@@ -68,7 +69,7 @@ def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, 
     """The nodes, that of the output last: an entry without layers stands for what it reads, which is made earlier."""
     place = spec.layers[-1].place
     readers = [node.name for node in nodes if output in node.inputs]
-    if output == INPUT:
+    if output == INPUT or output in spec.inputs:
         problem, help = "the network's output would be its input", "leave the entry out, or look at the `when` in it"
     elif readers and nodes[-1].name != output:
         problem = f"the network's output would be '{output}', which '{readers[0]}' reads"
@@ -95,6 +96,15 @@ class _Builder:
         self.shapes: dict[str, Shape | None] = {INPUT: spec.input}  # by value; None: unknown after an error
         self.values: dict[str, str] = {INPUT: INPUT}  # from an entry's name to the value that it makes
         self.claims: dict[str, _Claim] = {}  # who has each name: entries, and what they make besides
+        self.inputs(spec)
+
+    def inputs(self, spec: Spec) -> None:
+        """Add a node for each of several inputs, which takes its part of the one entry that a plan has."""
+        start = 0
+        for name, shape in spec.inputs.items():
+            self.nodes.append(Node(name, Part(start=start, shape=shape), (INPUT,), (spec.input,), shape))
+            self.shapes[name], self.values[name] = shape, name
+            start += size(shape)
 
     def sequence(self, entries: Iterable[Entry], value: str) -> str:
         """Add entries that read one another from top to bottom; return the name of the last one's value."""
@@ -366,7 +376,7 @@ class _Builder:
 
     def trail(self, value: str) -> list[str]:
         """The values from the input to the given one, with their shapes; of many the last ones."""
-        by_name = {node.name: node for node in self.nodes}
+        by_name = {node.name: node for node in self.nodes if not isinstance(node.layer, Part)}
         steps: list[str] = []
         while True:
             shape = self.shapes[value]

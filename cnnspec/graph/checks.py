@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.counts import by_layer, explanations
 from cnnspec.graph.heads import wrong
+from cnnspec.graph.inputs import several_inputs
 from cnnspec.graph.node import INPUT, Graph
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
@@ -18,6 +19,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
     """Raise SpecError with all that does not fit the data, the loss, or what `expect` says, except of memory."""
     return [
         *_input(spec),
+        *several_inputs(spec, graph),
         *_splits(spec),
         *_loss(spec, graph),
         *_metrics(spec),
@@ -51,7 +53,7 @@ def _input(spec: Spec) -> list[Diagnostic]:
                 "input-mismatch", "error", f"preprocess: {error}", place.of("preprocess"), "data.preprocess", error.help
             )
         ]
-    if shape is None or shape == spec.input:
+    if shape is None or shape == spec.input or spec.inputs:
         return []
     return [
         Diagnostic(

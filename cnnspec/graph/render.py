@@ -11,7 +11,7 @@ import yaml
 
 from cnnspec.diagnostics import Span
 from cnnspec.fields import Declaration, options
-from cnnspec.graph.node import Graph, Node
+from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.optim.settings import UNITS
 from cnnspec.period import Period
 from cnnspec.spec.model import Budget, Spec
@@ -35,10 +35,14 @@ def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
     tree: dict[str, Any] = {"cnnspec": 1}
     if spec.plugins:
         tree["plugins"] = [plugin.name for plugin in spec.plugins]
-    tree |= {"name": spec.name, "seed": spec.seed, "input": list(spec.input)}
-    above = "input"
+    tree |= {"name": spec.name, "seed": spec.seed}
+    if spec.inputs:
+        tree["inputs"] = {name: list(shape) for name, shape in spec.inputs.items()}
+    else:
+        tree["input"] = list(spec.input)
+    above = next(iter(spec.inputs), INPUT)
     tree["layers"] = []
-    for node in graph.nodes:
+    for node in _layers(spec, graph):
         tree["layers"].append(_layer(node, above))
         above = node.name
     if spec.data is not None:
@@ -63,6 +67,11 @@ def flow(value: Any) -> str:
     return str(text).removesuffix("...\n").strip()
 
 
+def _layers(spec: Spec, graph: Graph) -> list[Node]:
+    """The nodes that the spec's layers make."""
+    return [node for node in graph.nodes if node.name not in spec.inputs]
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes each text that would be read as something else: PyYAML writes by YAML 1.1, specs are read by YAML 1.2."""
 
@@ -83,7 +92,7 @@ def _with_origins(tree: dict[str, Any], spec: Spec, graph: Graph) -> Iterator[st
     for key, value in tree.items():
         if key == "layers":
             yield "layers:\n"
-            for layer, node in zip(value, graph.nodes, strict=True):
+            for layer, node in zip(value, _layers(spec, graph), strict=True):
                 yield from _numbered(_lines(layer, node.place, ""))
         elif isinstance(value, dict):
             yield f"{key}:\n"

@@ -36,7 +36,7 @@ Query = Mapping[str, str]
 
 
 class Service:
-    """The answers of one network; RunError where its spec says nothing of how images enter it.
+    """The answers of one network; RunError where its spec says nothing of how images enter it, or has several inputs.
 
     `data` gives the test images to pick from; without it, all else works.
     """
@@ -44,6 +44,10 @@ class Service:
     def __init__(self, model: Model, data: Data | None, name: str) -> None:
         if model.pipeline is None:
             raise RunError(f"{name}: its spec has no data section", "train a spec that has one")
+        if model.pipeline.inputs:
+            several = ", ".join(model.spec.inputs)
+            message = f"{name}: the network has several inputs, {several}, and a page shows one image"
+            raise RunError(message, "`cnnspec predict RUN FILE.npz` and `Model.predict` take all of them")
         self.model, self.name = model, name
         self.pipeline = model.pipeline
         self.test = data.test if data is not None and len(data.test) else None

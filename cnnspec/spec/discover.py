@@ -24,7 +24,7 @@ def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple
 
 
 def is_spec(path: Path) -> bool:
-    """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input`.
+    """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input` or `inputs`.
 
     A file that cannot be read counts as a spec, so that it is reported.
     """
@@ -40,7 +40,7 @@ def is_spec(path: Path) -> bool:
 def says_so(content: bytes) -> bool:
     """Whether the start of a file has the top-level keys of a spec."""
     keys = {match[1] for match in TOP_LEVEL_KEY.finditer(content)}
-    return b"cnnspec" in keys or {b"layers", b"input"} <= keys
+    return b"cnnspec" in keys or (b"layers" in keys and bool(keys & {b"input", b"inputs"}))
 
 
 def _is_shown(name: str) -> bool:

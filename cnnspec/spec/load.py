@@ -23,6 +23,7 @@ from cnnspec.fields import (
     parse_count,
 )
 from cnnspec.plugins import load_all, using
+from cnnspec.shapes import Shape, size
 from cnnspec.spec.arriving import Unknown
 from cnnspec.spec.check import got
 from cnnspec.spec.expand import filled, variables
@@ -32,7 +33,7 @@ from cnnspec.spec.grammar import NAME_WORDS, is_name, name_of
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.layers import LayersBuilder
 from cnnspec.spec.model import Budget, Requirement, Spec, Variant, with_value
-from cnnspec.spec.names import LayerNames
+from cnnspec.spec.names import INPUT, LayerNames
 from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
 from cnnspec.spec.plugins import Plugins
@@ -54,6 +55,7 @@ KEYS = (
     "name",
     "seed",
     "input",
+    "inputs",
     "layers",
     "data",
     "train",
@@ -149,15 +151,17 @@ class _SpecLoader:
     def parts(self) -> Spec | None:
         """All but the plugins."""
         self.version()
-        shape = self.part("input", self.input)
+        inputs = self.part("inputs", self.inputs, default={})
+        shape = self.part("input", self.input, default=... if inputs == {} else None)
         name = self.part("name", self.text, default=name_of(self.file))
         seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
-        layers = self.layers(shape)
+        layers = self.layers(shape, inputs or {})
         data = self.part("data", self.data, default=None)
         train = self.part("train", self.train, default=None)
         expect = self.part("expect", self.expect, default={})
         require = self.part("require", self.require, default=())
         sweep = self.sweep()
+        shape = (sum(map(size, inputs.values())),) if inputs else shape
         if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
             return None
         variants = self.variants() if sweep is not None else ()
@@ -175,6 +179,7 @@ class _SpecLoader:
             require=require,
             sweep=sweep,
             variants=variants,
+            inputs=inputs,
             path=self.file,
             warnings=tuple(self.findings.diagnostics),
         )
@@ -233,19 +238,37 @@ class _SpecLoader:
             )
         return value
 
+    def inputs(self, tree: Tree, where: Where) -> abc.Mapping[str, Shape]:
+        """Several inputs: their shapes by name."""
+        mapping = self.mapping(tree, where)
+        if "input" in self.tree.values:
+            message, help = "expected input or inputs, got both", "write input as one of inputs, with a name"
+            raise self.findings.error("invalid-value", message, self.tree.keys["inputs"], where, help=help)
+        if not mapping.values:
+            help = "write inputs: {image: [1, 28, 28], age: [1]}"
+            message = "inputs: expected at least one input by name, got none"
+            raise self.findings.error("invalid-value", message, tree.span, where, help=help)
+        for name, span in mapping.keys.items():
+            if not is_name(name) or "." in name or name == INPUT:
+                message = f"inputs: expected letters, digits, dashes and underscores, got {got(name)}"
+                message = f"inputs: '{INPUT}' is reserved: it is the first of them" if name == INPUT else message
+                help = "layers read it by its name"
+                self.findings.error("invalid-value", message, span, where.down(name), help=help)
+        return {name: self.input(value, where.down(name)) for name, value in mapping.values.items()}
+
     def input(self, tree: Tree, where: Where) -> tuple[int, ...]:
         items = tree.items if isinstance(tree, Items) else ()
         if len(items) not in (1, 3):
             raise self.findings.error(
                 "invalid-value",
-                f"input: expected [channels, height, width] or [features], got {got(plain(tree))}",
+                f"{where.path}: expected [channels, height, width] or [features], got {got(plain(tree))}",
                 tree.span,
                 where,
                 help="the batch axis is implicit",
             )
         return tuple(self.typing.value(PositiveInt, item, where) for item in items)
 
-    def layers(self, shape: tuple[int, ...] | None) -> tuple[Any, ...]:
+    def layers(self, shape: Shape | None, inputs: abc.Mapping[str, Shape]) -> tuple[Any, ...]:
         tree = self.tree.get("layers")
         blocks = self.tree.get("blocks")
         if blocks is not None and not isinstance(blocks, Mapping):
@@ -261,7 +284,12 @@ class _SpecLoader:
             return ()
         builder = LayersBuilder(self.findings, blocks, self.scope)
         self.blocks = builder.blocks
-        entries = builder.entries(tree, self.scope, LayerNames(shape or Unknown()), Where("layers"))
+        names = LayerNames(next(iter(inputs.values()), shape) or Unknown())
+        named = self.tree.get("inputs")
+        for name, span in named.keys.items() if isinstance(named, Mapping) else ():
+            names.ids[name] = span
+            builder.known(name, inputs.get(name) or Unknown())
+        entries = builder.entries(tree, self.scope, names, Where("layers"))
         if isinstance(tree, Items) and not tree.items:
             self.findings.error("invalid-value", "layers: expected at least one layer", tree.span, Where("layers"))
         return entries

@@ -118,7 +118,7 @@ class Spec:
 
     name: str
     seed: int
-    input: Shape
+    input: Shape  # of several inputs the number of all elements, as they lie behind one another
     layers: tuple[Entry, ...]
     place: Place
     sections: Mapping[str, Place] = field(default_factory=dict)  # `train`, `train.schedule`, `data`, `expect`...
@@ -128,6 +128,7 @@ class Spec:
     require: tuple[Requirement, ...] = ()
     sweep: Sweep | None = None
     variants: tuple[Variant, ...] = ()  # one for each choice and each bound of the sweep
+    inputs: Mapping[str, Shape] = field(default_factory=dict)  # by name, where the spec gives them names
     path: str = ""
     plugins: tuple[Plugin, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()

@@ -27,6 +27,7 @@ NAMED_FIGURE = f"^({'|'.join(SCORED)})\\.[A-Za-z0-9_-]+\\.({'|'.join(MEASURED)})
 VARIABLE: Json = {"type": "string", "pattern": r"\$"}
 REFERENCE: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _MOMENT: Json = {"anyOf": [{"type": "number", "minimum": 0}, VARIABLE]}
+_SHAPE: Json = {"type": "array", "items": {"anyOf": [{"type": "integer", "minimum": 1}, VARIABLE]}}
 TRAINING: Json = {
     "trainable": {
         "anyOf": [
@@ -77,10 +78,12 @@ def schema() -> Json:
         "plugins": {"type": "array", "items": {"type": "string"}, "description": "files that register types"},
         "name": {"type": "string", "description": "names the run directory"},
         "seed": {"type": "integer", "minimum": 0, "description": "of everything random"},
-        "input": {
-            "type": "array",
-            "items": _or_variable({"type": "integer", "minimum": 1}),
-            "description": "channels, height, width; the batch axis is implicit",
+        "input": {**_SHAPE, "description": "channels, height, width; the batch axis is implicit"},
+        "inputs": {
+            "type": "object",
+            "additionalProperties": _SHAPE,
+            "minProperties": 1,
+            "description": "several inputs: the shape of each by its name, which layers read with from",
         },
         "layers": {"$ref": "#/definitions/layers"},
         "data": _section(DataSettings),

@@ -337,7 +337,6 @@ ADVICE: dict[str, dict[str, str]] = {
         "input_features": "write input: [channels, height, width], and layers: the encoder's",
         "output_features": "the last layer is the output; train: {loss: ...} says what is learned",
         "combiner": "write {type: concat, from: [a, b]} among the layers",
-        "inputs": "write input: [channels, height, width]; a network has one input",
         "outputs": "leave it out: the last layer is the output",
         "device": "leave it out: everything is computed on processors; train --threads N says on how many",
         "gpus": "leave it out: everything is computed on processors; train --threads N says on how many",

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnspec.data import Dataset, Pipeline
+from cnnspec.data import Dataset, Inputs, Pipeline
 from cnnspec.data.split import stratified
 from cnnspec.kernels.step import Array
 from cnnspec.target import Target, measured
 from cnnspec.train.network import Network
 
 Labels = Array | Sequence[object] | Mapping[str, Array]
+Entering = Array | Mapping[str, Array]  # images, or the arrays of several inputs by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,15 @@ class Given:
 
 
 def given(
-    network: Network, x: Array, y: Labels | None, validation: tuple[Array, Labels | None] | float | None = None
+    network: Network, x: Entering, y: Labels | None, validation: tuple[Entering, Labels | None] | float | None = None
 ) -> Given:
     """Check images (n, c, h, w) and labels, and set a share of them apart, or take others, to validate.
 
     Images enter as `Model.predict` takes them. ValueError with the cure for arrays that do not fit: none at all,
     other lengths, labels that are no class of the network, fractional, not finite.
     """
+    if network.pipeline is not None and isinstance(x, Mapping):
+        network.pipeline = network.pipeline.seen(x)
     images = entering(network, x)
     labels = checked_labels(network, len(images), y)
     if isinstance(validation, tuple):
@@ -51,8 +54,16 @@ def given(
     return Given(train, kept, target, network.pipeline)
 
 
-def entering(network: Network, x: Array) -> Array:
-    """Images as they enter a network: prepared bytes where a data section says how, else numbers as they are."""
+def entering(network: Network, x: Entering) -> Array:
+    """Images as they enter a network: prepared bytes where a data section says how, else numbers as they are.
+
+    Of several inputs they are the numbers of all behind one another.
+    """
+    if network.spec.inputs or isinstance(x, Mapping):
+        images = _together(network, x)
+        if len(images) == 0:
+            raise ValueError("expected arrays of at least one row, got none")
+        return images
     images = np.asarray(x)
     if images.ndim == 0 or len(images) == 0:
         raise ValueError(f"expected images (n, ...), at least one, got an array of shape {images.shape}")
@@ -66,6 +77,17 @@ def entering(network: Network, x: Array) -> Array:
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         raise ValueError("expected images of finite numbers, got some that are infinite or not a number")
     return images if images.dtype == np.uint8 else images.astype(network.weights.values.dtype)
+
+
+def _together(network: Network, x: Entering) -> Array:
+    if network.pipeline is not None:
+        return network.pipeline.images(x)
+    if not network.spec.inputs:
+        raise ValueError("expected an array of images, got a mapping: the network has one input")
+    if isinstance(x, Mapping):  # bytes are numbers too where no data section says that they are pixels
+        x = {name: np.asarray(array) for name, array in x.items()}
+        x = {name: array.astype(np.float32) if array.dtype == np.uint8 else array for name, array in x.items()}
+    return Inputs(network.spec.inputs, frozenset()).joined(x)
 
 
 def checked_labels(network: Network, count: int, y: Labels | None) -> Array:

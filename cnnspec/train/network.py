@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cnnspec.data import Dataset, Pipeline
+from cnnspec.data import Dataset, Inputs, Pipeline
 from cnnspec.data.rows import Pixels
 from cnnspec.diagnostics import DataError
 from cnnspec.graph import Graph
@@ -76,8 +76,8 @@ class Network:
                 swa=settings.swa is not None,
                 lookahead=settings.lookahead,
             )
-        self.pipeline = Pipeline.of(spec.data, spec.input) if spec.data else None
-        self.pixels = self.pipeline.affine if self.pipeline else None
+        self.pipeline = Pipeline.of(spec.data, spec.input, Inputs(spec.inputs)) if spec.data else None
+        self.pixels = self.pipeline.affine if self.pipeline and not spec.inputs else None
         mixing = spec.data is not None and any(part.mixes_labels for part in spec.data.augment)
         self.mixes_labels = mixing and self.loss is not None and self.loss.reads_labels
         self.arenas = ArenaPool()

@@ -16,7 +16,7 @@ from cnnspec.graph import build
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.spec import load
 from cnnspec.train.network import Network
-from tests.compare.test_pytorch import SMALL
+from tests.compare.test_pytorch import EXPORTED
 from tests.equality.networks import draw
 from tests.export.test_numpy_program import LARGE_SPECS, randomised
 
@@ -42,7 +42,7 @@ def returned(network: Network, opset: int | None = None) -> Converted:
     return found
 
 
-@pytest.mark.parametrize("spec", [*SMALL, *LARGE_SPECS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", [*EXPORTED, *LARGE_SPECS], ids=lambda path: path.stem)
 def test_the_zoo(spec: Path) -> None:
     read = load(spec)
     network = randomised(Network(read, build(read), threads=2))

@@ -22,7 +22,7 @@ from cnnspec.layers.base import Layer
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
-from tests.compare.test_pytorch import LARGE, RARE, SHARED, SMALL, SPECS
+from tests.compare.test_pytorch import EXPORTED, LARGE, RARE, SHARED, SPECS
 from tests.layers.draws import new
 from tests.layers.examples import EXAMPLES
 
@@ -62,13 +62,13 @@ def agrees(network: Network, folder: Path, count: int, tolerance: float) -> None
     np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("spec", [*SMALL, *LARGE_SPECS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", [*EXPORTED, *LARGE_SPECS], ids=lambda path: path.stem)
 def test_the_zoo(spec: Path, tmp_path: Path) -> None:
     read = load(spec)
     agrees(randomised(Network(read, build(read), threads=1)), tmp_path, 2, 1e-5)
 
 
-@pytest.mark.parametrize("spec", [*SMALL, RARE, SHARED], ids=[*(path.stem for path in SMALL), "rare", "shared"])
+@pytest.mark.parametrize("spec", [*EXPORTED, RARE, SHARED], ids=[*(path.stem for path in EXPORTED), "rare", "shared"])
 def test_formulas_are_the_same_to_the_last_digits(spec: Path | str, tmp_path: Path) -> None:
     read = loads(spec) if isinstance(spec, str) else load(spec)
     agrees(randomised(Network(read, build(read), threads=1, dtype="float64")), tmp_path, 3, 1e-10)

@@ -20,7 +20,7 @@ from cnnspec.plan import Weights
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
-from tests.compare.test_pytorch import RARE, SHARED, SMALL, SPECS
+from tests.compare.test_pytorch import EXPORTED, RARE, SHARED, SPECS
 from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_layer, randomised
 from tests.layers.draws import new
 
@@ -44,7 +44,7 @@ def agrees(network: Network, model: Any, counts: Sequence[int], tolerance: float
 
 
 @pytest.mark.parametrize("opset", OPSETS)
-@pytest.mark.parametrize("spec", [*SMALL, RARE, SHARED], ids=[*(path.stem for path in SMALL), "rare", "shared"])
+@pytest.mark.parametrize("spec", [*EXPORTED, RARE, SHARED], ids=[*(path.stem for path in EXPORTED), "rare", "shared"])
 def test_small_networks(spec: Path | str, opset: int | None) -> None:
     read = loads(spec) if isinstance(spec, str) else load(spec)
     network = randomised(Network(read, build(read), threads=1))
@@ -74,7 +74,7 @@ def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shap
 
 def test_a_layer_without_counterpart_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "WRITERS", {})
-    graph = build(load(SMALL[0]))
+    graph = build(load(EXPORTED[0]))
     with pytest.raises(RunError, match="ONNX has no counterpart of "):
         onnx.model(graph, dict(Weights(graph).arrays()))
 
@@ -128,7 +128,7 @@ def test_metadata_and_shapes(prepared: Model) -> None:
         assert all(dimension.dim_value > 0 for dimension in dimensions[1:])
 
 
-@pytest.mark.parametrize("spec", [*SMALL, RARE], ids=[*(path.stem for path in SMALL), "rare"])
+@pytest.mark.parametrize("spec", [*EXPORTED, RARE], ids=[*(path.stem for path in EXPORTED), "rare"])
 def test_every_value_has_its_shape(spec: Path | str) -> None:
     graph = build(loads(spec) if isinstance(spec, str) else load(spec))
     model = onnx.model(graph, dict(Weights(graph).arrays()))

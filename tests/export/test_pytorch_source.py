@@ -19,7 +19,7 @@ from cnnspec.graph import build
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
-from tests.compare.test_pytorch import LARGE, SHARED, SMALL, SPECS
+from tests.compare.test_pytorch import EXPORTED, LARGE, SHARED, SPECS
 from tests.export.test_numpy_program import CASES, one_layer, randomised
 
 LARGE_SPECS = [pytest.param(SPECS / f"{name}.yaml", marks=pytest.mark.slow) for name in sorted(LARGE)]
@@ -44,7 +44,9 @@ def agrees(network: Network, folder: Path, count: int, tolerance: float) -> Any:
     return imported(folder / "net.py")
 
 
-ONE_OUTPUT = [spec for spec in SMALL if spec.stem not in ("two-heads", "vae-digits")]  # of which one alone is written
+ONE_OUTPUT = [
+    spec for spec in EXPORTED if spec.stem not in ("two-heads", "vae-digits")
+]  # of which one alone is written
 
 
 @pytest.mark.parametrize("spec", [*ONE_OUTPUT, *LARGE_SPECS, SHARED], ids=lambda spec: getattr(spec, "stem", "shared"))

@@ -26,6 +26,7 @@ REST = {  # what a part of a spec leaves out
 def whole(example: str) -> str:
     """A spec of a part of one; digits, which some train on, have one channel and 8 rows and columns."""
     given = set(re.findall(r"^(\w+):", example, re.MULTILINE))
+    given |= {"input"} & {key.removesuffix("s") for key in given}
     text = "".join(line for key, line in REST.items() if key not in given)
     return (text.replace("[3, 32, 32]", "[1, 8, 8]") if "source: digits" in example else text) + example
 
@@ -47,8 +48,8 @@ def test_there_are_many_examples() -> None:
 
 
 TOPICS = (
-    "use repeat when vars index from share expect require input layers blocks extends preprocess augment optimizer "
-    "loss losses"
+    "use repeat when vars index from share expect require input inputs layers blocks extends preprocess augment "
+    "optimizer loss losses"
 )
 
 

@@ -141,7 +141,6 @@ TOLD = {
         "metrics": "always measured",
         "nc": "units of the last dense layer",
         "head": "below the others",
-        "inputs": "a network has one input",
         "input_features": "input: [channels, height, width]",
         "output_features": "the last layer is the output",
         "description": "x-description",

@@ -1,0 +1,51 @@
+"""One of several inputs of a network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from cnnspec.fields import NonNegativeInt, PositiveInt
+from cnnspec.kernels.elementwise import clear, copy
+from cnnspec.kernels.step import Array
+from cnnspec.layers.base import Backward, Layer, Operands, Program
+from cnnspec.shapes import Shape, size
+
+
+class Part(Layer):
+    """A stretch of a vector in the shape of one input: y = x[start : start + c h w], in the order c, h, w.
+
+    A plan has one entry, in which all inputs lie behind one another. Graphs of specs with `inputs` begin with such
+    layers; specs do not name them.
+    """
+
+    type_name: ClassVar[str] = "input"
+
+    start: Annotated[NonNegativeInt, "the first element"]
+    shape: Annotated[tuple[PositiveInt, ...], "channels, height, width; or features alone"]
+
+    @property
+    def stop(self) -> int:
+        """The element behind the last one."""
+        return self.start + size(self.shape)
+
+    def infer_shape(self, *inputs: Shape) -> Shape:
+        """Return the declared shape."""
+        return self.shape
+
+    def forward(self, o: Operands) -> Program:
+        """Bind the copy of the stretch."""
+        return [copy(self._stretch(o.x), o.y)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx = dy in the stretch, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        return Backward([*clear([o.dx]), copy(o.dy, self._stretch(o.dx))])
+
+    def _stretch(self, vector: Array) -> Array:
+        stretch: Any = vector[self.start : self.stop]
+        if len(self.shape) == 1:
+            return np.asarray(stretch)
+        return np.asarray(stretch.reshape(*self.shape, -1).transpose(1, 0, 2, 3))
