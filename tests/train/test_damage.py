@@ -338,6 +338,7 @@ class Fault:
         return counted
 
 
+@pytest.mark.slow
 def test_every_write_fails_once(tmp_path: Path, capsys: Captured) -> None:
     """The run is whole or goes on to the same weights, or there is none; each fault is told."""
     path = tmp_path / "net.yaml"

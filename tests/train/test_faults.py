@@ -88,6 +88,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", str(disk.path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_moment(spec: Path, disk: Disk, tmp_path: Path, capsys: Captured) -> None:
     """Sizes that end the training at a checkpoint, at the metrics, at the best weights, at run.json, at the curves."""
     spec.write_text(SPEC.replace("epochs: 4", "epochs: 2").replace("every: 7 steps", "every: 30 steps, keep: 9"))
