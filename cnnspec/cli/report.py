@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
+from cnnspec.api import Model
 from cnnspec.cli import CLEAN
 from cnnspec.cli.arguments import add_data, add_threads
 from cnnspec.cli.opening import opened
+from cnnspec.cli.output import complain
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError
@@ -15,6 +18,7 @@ from cnnspec.report.page import Told, comparison_page, run_page
 from cnnspec.train.run import ORIGINS, SPEC, Run
 
 PAGE = "report.html"
+WORTH = 1e11  # multiply-accumulates of a training, from which on it has a report without being asked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,29 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
     print(output)
     return CLEAN
+
+
+def report_after_training(run: Run, model: Model, data: Data, *, new: bool) -> str:
+    """Write the report where a training was long enough, and return a line that says where it is, or how to get it.
+
+    A report takes about a second. It is written from `WORTH` multiply-accumulates on, which take some seconds, so that
+    whether a run has one is the same on every machine. What fails here fails no training: it is told.
+    """
+    asked = f"for a report: cnnspec report {run.path}"
+    if find_spec("jinja2") is None or find_spec("matplotlib") is None:
+        return f"{PAGE} and loss.png need an extra: python -m pip install 'cnnspec[report]'"
+    assert model.spec.train is not None
+    images = run.rows[-1]["step"] * model.spec.train.batch_size if new else 0
+    if 3 * images * model.graph.macs < WORTH:  # forward pass, gradients of the weights, gradients of the inputs
+        return asked
+    try:
+        with model.averaged():
+            page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz")
+        (run.path / PAGE).write_text(page, encoding="utf-8")
+    except Exception as error:
+        complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", asked)
+        return asked
+    return f"report: {run.path / PAGE}"
 
 
 def _page(run: Run, arguments: argparse.Namespace) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,17 +16,15 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, add_threads, amount, count, read_spec, spec_of
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
-from cnnspec.cli.progress import training_bar
 from cnnspec.cli.ranks import check_alike, check_batch, on_all_ranks, share_processors
 from cnnspec.cli.repeat import told, variants
+from cnnspec.cli.report import report_after_training
 from cnnspec.cli.trained import (
     comparable,
     data_folder,
@@ -38,6 +35,7 @@ from cnnspec.cli.trained import (
     trained_classes,
     with_root,
 )
+from cnnspec.cli.training_output import TrainingOutput, confused
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError
@@ -245,20 +243,14 @@ class _TrainVerb:
             about,
         )
         self.epochs = spec.train.epochs
-        self.voice = _Voice(arguments, spec)
+        self.output = TrainingOutput(arguments, spec)
         self.session = Session(run, model, about)
 
     def run(self, position: Position) -> int:
         path, model, started = self.directory.path, self.model, time.perf_counter()
-        begun = f"; goes on behind step {position.step:,}" if position.step else ""
-        self.voice.line(
-            f"{self.spec.name}: {model.graph.parameter_count:,} parameters, {self.data.summary()}, "
-            f"{_workers(model)}; writing {path}/{begun}"
-        )
-        for line in _fitted(self.spec, model):
-            self.voice.line(line)
+        self.output.header(model, self.data, path, position.step)
         try:
-            with self.session.signals(), self.voice.progress(self.epochs) as show, self.events() as log:
+            with self.session.signals(), self.output.progress(self.epochs) as show, self.events() as log:
                 epoch = self.loop(position, show, log)
         except Interruption as interruption:
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
@@ -269,7 +261,7 @@ class _TrainVerb:
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
             return 128 + (self.session.signal or signal.SIGINT)
         if epoch is None:
-            self.voice.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
+            self.output.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
         else:
             self.directory.finish(model, epoch.position)
         if self.directory.rows and (epoch is not None or "results" not in self.about):
@@ -281,8 +273,10 @@ class _TrainVerb:
             self.directory.describe(self.about)
         if "results" not in self.about:
             return CLEAN
-        failures = self.about["unmet"]
-        self.voice.end(path, self.about["results"], failures)
+        failures, names = self.about["unmet"], self.data.class_names or model.target.names
+        confusion = confused(epoch.test if epoch is not None else None, names)
+        report = report_after_training(self.directory, model, self.data, new=epoch is not None)
+        self.output.end(path, self.about["results"], failures, confusion, report)
         return FAILED if failures else CLEAN
 
     @contextmanager
@@ -322,7 +316,7 @@ class _TrainVerb:
             best = self.directory.record(self.model, epoch)
             if log is not None:
                 log(self.directory.rows[-1])
-            self.voice.epoch(epoch, self.epochs, best)
+            self.output.epoch(epoch, self.epochs, best)
             if time.monotonic() - drawn > REDRAWN:
                 drawn = time.monotonic()
                 self.draw()
@@ -364,85 +358,3 @@ def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) 
         "macs": model.graph.macs,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def _fitted(spec: Spec, model: Model) -> Iterator[str]:
-    """What the training images decided."""
-    target, asked = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
-    if isinstance(asked, (str, Mapping)):
-        weights = getattr(model.loss, "class_weights", ())
-        names = [*target.names, *map(str, range(len(target.names), len(weights)))]
-        counted = [f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True) if weight != 1]
-        yield f"class weights, 1 but for: {', '.join(counted) or 'none'}"
-    spread = [
-        f"{name} {mean:.4g} and {deviation:.4g}"
-        for part in target.parts.values() or (target,)
-        for name, mean, deviation in zip(part.names if part.mean else (), part.mean, part.deviation, strict=True)
-    ]
-    if spread:
-        yield f"mean and deviation of the training values, by which they are scaled: {', '.join(spread)}"
-
-
-def _workers(model: Model) -> str:
-    """Who computes: threads, and of several ranks the library by which they exchange."""
-    exchange = model.exchange
-    if exchange.size == 1:
-        return f"{model.threads} threads"
-    each = f"{model.threads} thread{'s' * (model.threads > 1)} each"
-    return f"{exchange.size} ranks ({exchange.library}) of {each}"
-
-
-def _result(results: dict[str, Any]) -> str:
-    """The figure that says most of the test images, or of the others where those were left alone."""
-    split = next(name for name in ("test", "validation", "train") if results.get(f"{name}.loss") is not None)
-    for name, form in (("mean_iou", ".2%"), ("mean_average_precision", ".2%"), ("accuracy", ".2%"), ("mae", ".4g")):
-        value = results.get(f"{split}.{name}")
-        if value is not None:
-            return f"{split} {name.replace('_', ' ')} {value:{form}}"
-    return f"{split} loss {results[f'{split}.loss']:.4f}"
-
-
-class _Voice:
-    """What a training says: a bar on a terminal, a line per epoch elsewhere, JSON, or nothing."""
-
-    def __init__(self, arguments: argparse.Namespace, spec: Spec) -> None:
-        self.json, self.quiet = arguments.json, arguments.quiet
-        self.console = Console(stderr=True, highlight=False)
-        self.bar = self.console.is_terminal and not (self.json or self.quiet)
-
-    def line(self, text: str) -> None:
-        if not (self.json or self.quiet):
-            self.console.print(text, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def progress(self, epochs: float) -> Iterator[Watcher | None]:
-        """A bar over one epoch at a time, on a terminal."""
-        if not self.bar:
-            yield None
-            return
-        with training_bar(self.console, epochs) as watch:
-            yield watch
-
-    def epoch(self, epoch: Epoch, epochs: float, best: bool) -> None:
-        if self.json:
-            print(json.dumps(epoch.metrics()), flush=True)
-            return
-        parts = [f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}"]
-        for name, score in (("train", epoch.train), ("validation", epoch.validation), ("test", epoch.test)):
-            if score is not None:
-                accuracy = "" if score.accuracy is None else f" accuracy {score.accuracy:.2%}"
-                accuracy += "" if score.mean_iou is None else f" mean IoU {score.mean_iou:.2%}"
-                accuracy += "" if score.mae is None else f" mae {score.mae:.4g}"
-                each = ", ".join(f"{part} {own.loss:.4f}" for part, own in score.parts.items() if len(score.parts) > 1)
-                parts.append(f"{name} loss {score.loss:.4f}{f' ({each})' if each else ''}{accuracy}")
-        parts.append(f"{epoch.images_per_second:,.0f} images/s")
-        self.line("  ".join(parts) + ("  *" if best else ""))
-
-    def end(self, path: Path, results: dict[str, Any], failures: list[str]) -> None:
-        if self.json:
-            print(json.dumps({"run": str(path), "results": results, "unmet": failures}), flush=True)
-        elif not self.quiet:
-            score = _result(results)
-            print(f"{score} after {results['seconds']:.1f} s; run directory {path}")
-        for failure in failures:
-            print(f"cnnspec: error: required {failure}", file=sys.stderr)

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batches
+from cnnspec.duration import duration_text
 from cnnspec.graph import Graph
 from cnnspec.memory import bytes_text
 from cnnspec.plan import training_footprint
@@ -147,14 +148,7 @@ def _tiles(told: Told) -> Iterator[tuple[str, str]]:
         yield "train loss", f"{rows[-1]['train.loss']:.4g}"
     yield "epochs", str(len(rows))
     yield "parameters", f"{told.about.get('parameters', 0):,}"
-    yield "training time", _duration(sum(row.get("seconds") or 0.0 for row in rows))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+    yield "training time", duration_text(sum(row.get("seconds") or 0.0 for row in rows))
 
 
 def _charts(runs: Sequence[Told]) -> list[Chart]:

@@ -81,5 +81,5 @@ def test_the_first_line_says_which_folders_are_read(trained: Path, capsys: pytes
     capsys.readouterr()
     assert main(["train", "spec.yaml", "--threads", "1", "--set", "train.epochs=1"]) == 0
     said = capsys.readouterr().err
-    assert "parameters, 12 training images (train/), 12 test (train/), 3 classes, 1 threads; writing" in said
+    assert "12 training images (train/), 12 test (train/), 3 classes;" in said
     assert "note: 5 outputs for 3 classes: the last 2 have none" in said

@@ -70,7 +70,8 @@ def test_a_run_directory_holds_everything(spec: Path, capsys: Captured) -> None:
     assert about["results"]["test.accuracy"] == lines[-1]["test.accuracy"]
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr()
-    assert "epoch 3/3  train loss" in printed.err
+    assert "epoch 3/3  train " in printed.err
+    assert max(map(len, printed.err.replace(str(run), "runs/lenet").splitlines())) <= 80
     assert f"run directory {run}" in printed.out
 
 
