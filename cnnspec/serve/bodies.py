@@ -68,6 +68,8 @@ def _npy(body: bytes) -> Array:
         shape, by_columns, dtype = read(file)
         if dtype.hasobject:
             raise ValueError("it holds pickled objects")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"its shape is {shape}")
         values = np.frombuffer(body, dtype, offset=file.tell())
         return values.reshape(shape, order="F" if by_columns else "C")
     except Exception as error:  # tokenize and ast raise what they like on a damaged header

@@ -150,6 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"cnnspec/{cnnspec.__version__}"
     sys_version = ""
+    default_request_version = "HTTP/1.1"  # of a request that says none: its answer has a status too
     disable_nagle_algorithm = True
     wbufsize = -1  # buffered: an answer is one packet
     server: Server
