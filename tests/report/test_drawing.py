@@ -122,7 +122,9 @@ def test_the_verb_writes_what_the_ending_says(tmp_path: Path, capsys: pytest.Cap
     assert "cannot write" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["lenet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("googlenet", "densenet121"))])
+@pytest.mark.parametrize(
+    "name", ["lenet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("googlenet", "densenet121"))]
+)
 def test_a_png_shows_the_boxes_where_the_svg_has_them(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("PIL.Image")

@@ -19,10 +19,9 @@ from cnnspec.train.gradcheck import STEP, WHOLE, _error, gradcheck
 
 ROOT = Path(__file__).parents[2]
 TRAINED = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
-LIKE_RESNET20 = {"resnet20-a", "resnet20-fashion"}  # which is among the others
-SMALL = [
-    pytest.param(path, marks=[pytest.mark.slow] if path.stem in LIKE_RESNET20 else [], id=path.stem) for path in TRAINED
-]
+# What takes many seconds is left to the slow tests.
+LARGE = {"mnist-best", "resnet20", "resnet20-a", "resnet20-fashion", "unet-shapes", "vgg-fashion"}
+SMALL = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LARGE else [], id=path.stem) for path in TRAINED]
 SPEC = """
 cnnspec: 1
 name: net
