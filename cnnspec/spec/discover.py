@@ -11,6 +11,7 @@ SUFFIXES = (".yaml", ".yml")
 FIRST_BYTES = 1 << 16  # of a file, among which a spec says what it is
 FOREIGN_FOLDERS = {"node_modules", "__pycache__", "site-packages"}  # hold what others wrote, in large numbers
 TOP_LEVEL_KEY = re.compile(rb"^(?:\xef\xbb\xbf)?\{?[ ]?[\"']?([A-Za-z_]+)[\"']?[ ]*:", re.MULTILINE)
+EXTENDS = re.compile(rb"^extends[ ]*:[ ]*[\"']?[^\s\"'#]+\.ya?ml\b", re.MULTILINE)
 
 
 def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple[str, bool]]:
@@ -26,7 +27,7 @@ def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple
 def is_spec(path: Path) -> bool:
     """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input` or `inputs`.
 
-    A file that cannot be read counts as a spec, so that it is reported.
+    A file that extends another YAML file is one too: the key may be in that. One that cannot be read counts as a spec, so that it is reported.
     """
     try:
         if not path.is_file():
@@ -40,7 +41,8 @@ def is_spec(path: Path) -> bool:
 def says_so(content: bytes) -> bool:
     """Whether the start of a file has the top-level keys of a spec."""
     keys = {match[1] for match in TOP_LEVEL_KEY.finditer(content)}
-    return b"cnnspec" in keys or (b"layers" in keys and bool(keys & {b"input", b"inputs"}))
+    forgotten = b"layers" in keys and bool(keys & {b"input", b"inputs"})
+    return b"cnnspec" in keys or forgotten or EXTENDS.search(content) is not None
 
 
 def _is_shown(name: str) -> bool:

@@ -44,12 +44,15 @@ def test_a_folder_gives_its_specs_only(capsys: Captured) -> None:
     for number in range(300):
         write(f"charts/{number}.yaml", f"kind: Deployment\nnumber: {number}\n")
     write("models/a/net.yaml", "# a comment\n---\n" + GOOD)
+    write("models/b/own.yaml", "# another\nextends: ../a/net.yaml\nseed: 7\n")
+    write(".eslintrc.yaml", "extends: airbnb\n")
+    write("eslint.yaml", "extends: [airbnb, prettier]\n")
     write("models/forgotten.yaml", GOOD.replace("cnnspec: 1\n", ""))
     assert main(["validate", ".", "--format", "concise"]) == 1
     told = capsys.readouterr()
     assert "models/forgotten.yaml:1:1: error[missing-key]" in told.out
-    assert told.out.splitlines()[-1] == "1 error in 2 files"
-    assert "303 YAML files are no spec" in told.err
+    assert told.out.splitlines()[-1] == "1 error in 3 files"
+    assert "304 YAML files are no spec" in told.err
 
 
 def test_a_folder_without_specs_is_a_mistake(capsys: Captured) -> None:
