@@ -27,7 +27,8 @@ def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple
 def is_spec(path: Path) -> bool:
     """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input` or `inputs`.
 
-    A file that extends another YAML file is one too: the key may be in that. One that cannot be read counts as a spec, so that it is reported.
+    A file that extends another YAML file is one too: the key may be in that. One that cannot be read counts as a spec,
+    so that it is reported.
     """
     try:
         if not path.is_file():
