@@ -1,4 +1,4 @@
-"""`data list | fetch | verify`: which data sets there are, what of them is here, and whether it is whole."""
+"""`data list | fetch | verify | show`: which data sets there are, what is here, whether it is whole, how it looks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_plugins
+from cnnspec.cli.data_show import show, told
 from cnnspec.cli.output import complain
 from cnnspec.data import DataSettings, Published, Source, cache_folder, root_of
 from cnnspec.diagnostics import DataError
@@ -26,19 +27,23 @@ Row = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
-    parser.add_argument("action", choices=("list", "fetch", "verify"), help="what to do")
+    parser.add_argument("action", choices=("list", "fetch", "verify", "show"), help="what to do")
     parser.add_argument(
         "sources",
         metavar="SOURCE",
         nargs="*",
-        help="names such as mnist; verify takes spec files too (default: all that are here)",
+        help="names such as mnist; verify takes spec files too (default: all that are here), and show takes one",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"where to look, and to fetch to ({cache_folder()})")
     parser.add_argument(
         "--mirror", type=address, metavar="URL", help="fetch from this address instead of the publisher's"
     )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where show draws some images (default: NAME-data.png)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a source")
     add_plugins(parser)
+    parser.set_defaults(download=False)  # which fetch is for
 
 
 def address(text: str) -> str:
@@ -53,15 +58,18 @@ def address(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, fetch or verify; 4 where a source could not be had or is damaged."""
+    """List, fetch, verify or show; 4 where a source could not be had or is damaged."""
     with using(load_all(arguments.plugins)):
         return _act(arguments)
 
 
 def _act(arguments: argparse.Namespace) -> int:
-    act = {"list": _list, "fetch": _fetch, "verify": _verify}[arguments.action]
+    act = {"list": _list, "fetch": _fetch, "verify": _verify, "show": show}[arguments.action]
     known = registry.table("source")
-    unknown = [name for name in arguments.sources if name not in known and not (act is _verify and _is_spec(name))]
+    if act is show and not (len(arguments.sources) == 1 and _is_spec(arguments.sources[0])):
+        return _misused("show takes one spec file", "cnnspec data show spec.yaml")
+    taken = act in (_verify, show)
+    unknown = [name for name in arguments.sources if name not in known and not (taken and _is_spec(name))]
     if unknown:
         return _misused(f"unknown source '{unknown[0]}'", did_you_mean(unknown[0], known, "sources"))
     names = arguments.sources or (list(known) if act is _list else _present(arguments.data) if act is _verify else [])
@@ -73,7 +81,7 @@ def _act(arguments: argparse.Namespace) -> int:
             row = act(name, arguments)
         except DataError as error:
             failed, row = True, {"source": name, "state": "failed", "message": str(error), "help": error.help}
-        print(json.dumps(row) if arguments.json else _line(row))
+        print(json.dumps(row) if arguments.json else told(row) if row["state"] == "shown" else _line(row))
     return FAILED if failed else CLEAN
 
 

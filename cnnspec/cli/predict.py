@@ -17,6 +17,7 @@ from cnnspec.api import Model
 from cnnspec.cli import CLEAN, FAILED
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.output import complain, console, note
+from cnnspec.cli.picturing import Picturing, add_picturing
 from cnnspec.cli.trained import open_run
 from cnnspec.cli.views import add_views, views_of
 from cnnspec.data.asked import Asked, expanded, read_asked
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write there; a .npy file gets the outputs as numbers, an .npz file those of several by name, a picture "
         "or a folder (DIR/) what is a picture",
     )
+    add_picturing(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     views = views_of(model, arguments)
     if views is not None:
         require_views(model)
+    picturing = Picturing(arguments, model)
     with _output(arguments, model) as write, _progress(len(paths), arguments) as advance:
         for asked in _batches(
             _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
@@ -84,8 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
                 failures += 1
             elif asked.images is not None:
                 conversions += asked.conversions
-                for name, output in zip(asked.names, _outputs(model, asked.images, views), strict=True):
+                outputs = _outputs(model, asked.images, views)
+                for name, image, output in zip(asked.names, asked.images, outputs, strict=True):
                     write(name, output)
+                    picturing.add(name, image, output)
+    picturing.close()
     shape = model.pipeline.shape or model.pipeline.input
     for told in tell(conversions, model.pipeline.rules_of(shape)):
         note(told)
@@ -166,7 +172,7 @@ def _progress(total: int, arguments: argparse.Namespace) -> Iterator[Callable[[]
 @contextmanager
 def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
     """What takes the name and the output of one image after another."""
-    if arguments.output is None:
+    if arguments.output is None or arguments.explain:
         yield _text(sys.stdout, arguments.format or "table", arguments.top, model)
         return
     path = Path(arguments.output)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from cnnspec.data import Data, Order
 from cnnspec.data.batches import Batches
 from cnnspec.duration import duration_text
@@ -23,6 +21,7 @@ from cnnspec.plan import training_footprint
 from cnnspec.plan.memory.footprint import FLOAT
 from cnnspec.report.answers import answers
 from cnnspec.report.chart import Chart, Line, chart, line_of
+from cnnspec.report.dataset import class_counts, label_words
 from cnnspec.report.inside import PICTURED, activations, ailing, filters, health
 from cnnspec.report.outline import outline
 from cnnspec.report.png import embedded, picture
@@ -215,32 +214,19 @@ def _samples(model: Network, data: Data) -> list[tuple[str, str, str]]:
     )
     with batches.epoch(0) as made:
         augmented = [picture(image) for image in next(made).images[:SAMPLES]]
-    labels = [_label(data, label) for label in data.train.labels[chosen]]
+    labels = [", ".join(label_words(data, label)) for label in data.train.labels[chosen]]
     return list(zip(plain, augmented if model.spec.data.augment else [""] * len(plain), labels, strict=True))
-
-
-def _label(data: Data, label: Any) -> str:
-    value = np.asarray(label)
-    if data.target.kind == "class" and value.ndim == 0:
-        number = int(value)
-        return data.class_names[number] if number < len(data.class_names) else str(number)
-    return ""
 
 
 def _class_counts(data: Data) -> tuple[list[str], list[tuple[str, list[int], float]]] | None:
     """Images of each class by split, with the training images' portion of the commonest class; None without classes."""
-    names = data.class_names
-    if data.target.kind not in ("class", "classes") or not names:
+    counted = class_counts(data)
+    if not counted:
         return None
-    counted = {}
-    for split, dataset in data.splits.items():
-        labels = dataset.labels
-        several = labels.ndim > 1
-        counted[split] = labels.sum(axis=0) if several else np.bincount(labels.astype(np.int64), minlength=len(names))
-    most = max(int(counted["train"].max()), 1)
+    most = max(*counted["train"], 1)
     rows = [
-        (name, [int(counts[i]) for counts in counted.values()], 100 * int(counted["train"][i]) / most)
-        for i, name in enumerate(names)
+        (name, [counts[i] for counts in counted.values()], 100 * counted["train"][i] / most)
+        for i, name in enumerate(data.class_names)
     ]
     return list(counted), rows
 

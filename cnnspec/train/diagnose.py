@@ -31,12 +31,7 @@ def guilty_layer(model: Network, images: Array) -> str | None:
 
 def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
     """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
-    dtype = model.weights.values.dtype
-    x = images.astype(dtype)
-    if images.dtype == np.uint8 and model.pixels is not None:
-        scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
-        x = x * scale + shift
-    found = {INPUT: np.ascontiguousarray(from_public(x))}
+    found = {INPUT: entered(model, images)}
     for node in model.graph.nodes:
         inputs = tuple(found[name] for name in node.inputs)
         single = bind_single(
@@ -51,3 +46,13 @@ def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tupl
         single.run_forward()
         found[node.name] = single.operands.output
         yield node, inputs, single.operands.output
+
+
+def entered(model: Network, images: Array) -> Array:
+    """Prepared images as the network's first layers read them: bytes normalised, and laid out as in a plan."""
+    dtype = model.weights.values.dtype
+    x = images.astype(dtype)
+    if images.dtype == np.uint8 and model.pixels is not None:
+        scale, shift = (np.asarray(values, dtype).reshape(-1, 1, 1) for values in model.pixels)
+        x = x * scale + shift
+    return np.ascontiguousarray(from_public(x))
