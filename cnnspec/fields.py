@@ -42,9 +42,13 @@ class Schema:
 
 @dataclass(frozen=True)
 class Registered:
-    """Marks a field whose value is an object of a registered kind: a bare name or a mapping with `type`."""
+    """Marks a field whose value is an object of a registered kind: a bare name or a mapping with `type`.
+
+    `example` is what such a field may hold, where not every object of the kind will do.
+    """
 
     kind: str
+    example: str | None = None
 
 
 class Named(dict[str, T], Generic[T]):
@@ -168,7 +172,8 @@ def fragment(annotation: Any) -> Json:
             if isinstance(item, Schema):
                 return dict(item.fragment)
             if isinstance(item, Registered):
-                return {"$ref": f"#/definitions/{item.kind}"}
+                examples = {"examples": [item.example]} if item.example else {}
+                return {"$ref": f"#/definitions/{item.kind}", **examples}
         return fragment(base)
     if origin is Literal:
         return {"enum": list(get_args(annotation))}

@@ -6,6 +6,7 @@ races against, and the strongest check that this library computes what it says.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -180,6 +181,15 @@ def _transposed(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training:
         dilation=laid.dilation,
     )
     return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+
+
+def _weight_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
+    layer: Any = node.layer
+    direction = arrays["direction"]
+    factor = arrays["length"] / direction.flatten(1).norm(dim=1)
+    weight = direction * factor.reshape(-1, *(1,) * (direction.ndim - 1))
+    inner = dataclasses.replace(node, layer=layer.layer)
+    return FUNCTIONS[layer.layer.type_name](inner, {**arrays, "weight": weight}, inputs, training)
 
 
 def _max_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
@@ -422,5 +432,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "subtract": _merged(operator.sub),
     "tanh": _plain(lambda t, x, layer: t.tanh(x)),
     "upsample2d": _upsample,
+    "weight_norm": _weight_norm,
     "zero_pad2d": _zero_pad,
 }

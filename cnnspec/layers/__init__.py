@@ -24,6 +24,7 @@ from cnnspec.layers import (
     selection,
     softmax,
     transposed,
+    weight_norm,
 )
 from cnnspec.layers.base import Layer, Operands, Parameter
 
@@ -54,4 +55,5 @@ __all__ = [
     "selection",
     "softmax",
     "transposed",
+    "weight_norm",
 ]

@@ -44,6 +44,7 @@ TYPES: dict[str, dict[str, str]] = {
         "clip": "Clamp Hardtanh clip_by_value",
         "scale_shift": "Scale affine LayerScale",
         "pad2d": "ReflectionPad2d ReplicationPad2d CircularPad2d",
+        "weight_norm": "WeightNorm WeightNormalization weight_normalization",
         "crop2d": "Cropping2D crop cropping",
         "pixel_shuffle": "PixelShuffle depth_to_space DepthToSpace",
         "channel_shuffle": "ChannelShuffle ShuffleChannel",
@@ -293,6 +294,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "affine": "leave it out: scale and shift are always learned; trainable: false keeps them at 1 and 0",
         "center": "leave it out: scale and shift are always learned; trainable: false keeps them at 1 and 0",
         "track_running_stats": "leave it out: running statistics are always kept",
+        "weight_norm": "write {type: weight_norm, layer: {type: ...}} around the layer",
         "batch_normalize": "write - batch_norm below the layer, and bias: none in it",
         "padding_mode": "write padding: reflect for a margin as wide as that of same; for another width write "
         "{type: pad2d, mode: reflect} above it, and padding: valid here",

@@ -34,6 +34,7 @@ layers:
   - {type: conv_transpose2d, filters: 8, kernel_size: 4, stride: 2, padding: same}
   - {type: depthwise_conv2d, kernel_size: 3, padding: [0, 2, 1, 0], multiplier: 2}
   - {type: separable_conv2d, filters: 8, kernel_size: 3, padding: same, dilation: 2}
+  - {type: weight_norm, layer: {type: conv2d, filters: 8, kernel_size: 3, padding: same, groups: 2}}
   - {type: group_norm, groups: 2}
   - silu
   - {type: layer_norm, over: map}

@@ -135,6 +135,11 @@ def is_activation(layer: Layer) -> bool:
         return False
 
 
+def layers_with_one_row_a_channel() -> list[str]:
+    """The registered layers whose weights `weight_norm` takes apart."""
+    return [name for name, cls in registry.table("layer").items() if cls.scales == "weight"]
+
+
 @dataclass
 class _Drawing:
     """One attempt to draw a spec."""
@@ -258,6 +263,9 @@ class _Drawing:
             return self.value(name, self.pick(part["anyOf"]))
         if "enum" in part:
             return self.pick(part["enum"])
+        if name == "layer":
+            chosen = self.pick(layers_with_one_row_a_channel())
+            return {"type": chosen, **self.options(registry.find("layer", chosen))}
         if "$ref" in part:
             return self.pick(layers_that(is_activation)) if part["$ref"].endswith("/layer") else None
         kind = part["type"]

@@ -139,5 +139,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "subtract": [({}, [MAP, MAP]), ({}, [MAP, (2,)]), ({}, [(1, 6, 8), MAP]), ({}, [VECTOR, VECTOR])],
     "tanh": _ANYWHERE,
     "upsample2d": [({"scale": [2, 3]}, [ODD]), ({"mode": "bilinear", "scale": [3, 2]}, [MAP])],
+    "weight_norm": [
+        ({"layer": {"type": "conv2d", "filters": 4, "kernel_size": 3, "padding": "same"}}, [MAP]),
+        ({"layer": {"type": "conv2d", "filters": 2, "kernel_size": 2, "groups": 2, "bias": "none"}}, [MAP]),
+        ({"layer": {"type": "depthwise_conv2d", "kernel_size": 3, "multiplier": 2}}, [ODD]),
+        ({"layer": {"type": "dense", "units": 5}}, [VECTOR]),
+    ],
     "zero_pad2d": [({}, [ODD]), ({"padding": [0, 1, 2, 0]}, [MAP]), ({"padding": 0, "channels": [1, 2]}, [ODD])],
 }

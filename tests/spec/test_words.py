@@ -119,6 +119,7 @@ TOLD = {
     "layers: [{type: conv2d, filters: 4, kernel_size: 3, WORD: 1}]": {
         "in_channels": "the channels that arrive are known",
         "data_format": "channels, height, width",
+        "weight_norm": "{type: weight_norm, layer: {type: ...}}",
         "batch_normalize": "write - batch_norm below",
         "padding_mode": "type: pad2d, mode: reflect",
         "inplace": "leave it out",
