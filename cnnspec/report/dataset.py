@@ -34,7 +34,7 @@ def pixel_statistics(dataset: Dataset) -> tuple[list[float], list[float], int]:
     """Mean and deviation of each channel's pixels, 0 to 1, over some images, evenly chosen, and over how many."""
     count = min(len(dataset), MEASURED)
     sums, squares, number = 0.0, 0.0, 0
-    for chosen in np.array_split(_even(len(dataset), count), max(1, count // 500)):
+    for chosen in np.array_split(evenly(len(dataset), count), max(1, count // 500)):
         pixels = np.asarray(dataset.pixels[chosen], np.float64) / 255
         sums, squares = sums + pixels.sum(axis=(0, 2, 3)), squares + np.square(pixels).sum(axis=(0, 2, 3))
         number += pixels.size // pixels.shape[1]
@@ -67,7 +67,7 @@ def tiles_of(data: Data) -> tuple[list[Tile], int]:
         columns = min(OF_EACH, max(counts["train"]))
         rows = [_even_of(np.flatnonzero(labels == number), columns) for number in sorted(order)]
         return [tile for row in rows for tile in _row(data, dataset, row, columns)], columns
-    chosen = _even(len(dataset), min(len(dataset), OF_ALL)).tolist()
+    chosen = evenly(len(dataset), min(len(dataset), OF_ALL)).tolist()
     if data.target.kind == "mask":
         pairs = [(Tile(dataset.pixels[i]), Tile(np.asarray(dataset.labels[i]))) for i in chosen[: OF_ALL // 2]]
         return [tile for pair in pairs for tile in pair], OF_EACH
@@ -79,10 +79,11 @@ def _row(data: Data, dataset: Dataset, chosen: Sequence[int], columns: int) -> l
     return [*found, *[Tile(None)] * (columns - len(found))]
 
 
-def _even(count: int, wanted: int) -> Array:
+def evenly(count: int, wanted: int) -> Array:
+    """Numbers from 0 to `count` - 1, as many as are wanted, evenly chosen."""
     return np.linspace(0, count - 1, wanted).round().astype(np.int64)
 
 
 def _even_of(numbers: Array, wanted: int) -> list[int]:
-    chosen: list[int] = numbers[_even(len(numbers), min(len(numbers), wanted))].tolist()
+    chosen: list[int] = numbers[evenly(len(numbers), min(len(numbers), wanted))].tolist()
     return chosen

@@ -22,6 +22,7 @@ from cnnspec.plan.memory.footprint import FLOAT
 from cnnspec.report.answers import answers
 from cnnspec.report.chart import Chart, Line, chart, line_of
 from cnnspec.report.dataset import class_counts, label_words
+from cnnspec.report.duplicates import duplicates
 from cnnspec.report.inside import PICTURED, activations, ailing, filters, health
 from cnnspec.report.outline import outline
 from cnnspec.report.png import embedded, picture
@@ -73,6 +74,7 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
         shown["inputs"] = [picture(image) for image in dataset.pixels[:PICTURED]]
         shown["samples"] = _samples(model, data)
         shown["counts"] = _class_counts(data)
+        shown["duplicates"] = duplicates(data)
     return _rendered(
         "run.html",
         title=told.name,
@@ -115,7 +117,7 @@ def comparison_page(runs: Sequence[Told]) -> str:
 
 
 def _rendered(template: str, **values: Any) -> str:
-    defaults = dict.fromkeys(("answers", "health", "activations", "samples", "counts"), None)
+    defaults = dict.fromkeys(("answers", "health", "activations", "samples", "counts", "duplicates"), None)
     return rendered(template, **{**defaults, **values})
 
 

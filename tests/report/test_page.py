@@ -119,6 +119,7 @@ def test_every_run_has_a_page(name: str, runs: Path, capsys: pytest.CaptureFixtu
     assert ("Curves" in headings) == (name != "diverged")
     assert ("Finished" in page.text("header")) == (name != "diverged")
     assert len(page.all("figure")) > 3
+    assert "Images in two splits" in page.text("h3")
 
 
 def test_the_matrix_counts_as_the_score_does_and_its_numbers_lead_to_pictures(runs: Path) -> None:
