@@ -109,7 +109,8 @@ Colour = Annotated[tuple[int, int, int], Schema({"anyOf": [_BYTE, _items(3, 3, _
 BatchSize = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
 ClassCount = Annotated[int, Schema({"type": "integer", "minimum": 1, "maximum": 100_000})]
 Number = Annotated[float, Schema(_NUMBER, float)]
-Epochs = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, lambda v: int(v) if v == int(v) else v)]
+_EPOCHS: Json = {"type": "number", "exclusiveMinimum": 0, "examples": [10]}
+Epochs = Annotated[float, Schema(_EPOCHS, lambda v: int(v) if v == int(v) else v)]
 PositiveNumber = Annotated[float, Schema({"type": "number", "exclusiveMinimum": 0}, float)]
 NonNegativeNumber = Annotated[float, Schema({"type": "number", "minimum": 0}, float)]
 Fraction = Annotated[float, Schema({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, float)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection
+import textwrap
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -12,7 +13,9 @@ from cnnspec import registry
 from cnnspec.data.settings import DataSettings, Validation
 from cnnspec.data.views import Views
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.fields import Declaration, Json, options
+from cnnspec.examples import example
+from cnnspec.fields import Declaration, options
+from cnnspec.keys import key_page, keys
 from cnnspec.layers.base import Layer
 from cnnspec.optim.settings import Checkpoints, Clip, EarlyStopping, Init, Lookahead, RateFactors, Swa, TrainSettings
 from cnnspec.spec.blocks import shipped, source
@@ -21,7 +24,7 @@ from cnnspec.spec.layers import MERGES, SHORTCUTS
 from cnnspec.spec.model import ParallelEntry, ResidualEntry
 from cnnspec.spec.suggest import plural
 from cnnspec.spec.sweep import Halving, Sweep
-from cnnspec.spec.words import ADVICE, KEYS, advice, elsewhere, meant
+from cnnspec.spec.words import ADVICE, advice, elsewhere, meant
 
 SECTIONS: dict[str, type[Declaration]] = {
     "train": TrainSettings,
@@ -38,16 +41,12 @@ SECTIONS: dict[str, type[Declaration]] = {
     "sweep": Sweep,
     "halving": Halving,
 }
-EXAMPLES = {  # where a spec says it
-    "layer": "- {}",
-    "initializer": "- {{type: dense, units: 10, weight_init: {}}}",
-    "loss": "train: {{epochs: 5, loss: {}}}",
-    "optimizer": "train: {{epochs: 5, optimizer: {}}}",
-    "schedule": "train: {{epochs: 5, schedule: {}}}",
-    "source": "data: {{source: {}}}",
-    "transform": "data: {{source: digits, preprocess: [{}]}}",
-    "augmentation": "data: {{source: digits, augment: [{}]}}",
-    "section": "{}",
+GUIDE = {  # the pages of the guide, in the order in which one reads them
+    "To begin": ["data", "python", "language"],
+    "Training": ["targets", "sweeps", "machines"],
+    "A trained network": ["reports", "serve", "export", "convert"],
+    "Specs in a project": ["ci", "editors", "plugins"],
+    "How it is made": ["architecture", "performance", "decisions"],
 }
 NESTED = {
     "residual": f"""{inspect.getdoc(ResidualEntry)}
@@ -112,22 +111,44 @@ def page(topic: str) -> str | None:
     found += [_page(topic)] if topic in types else []
     found += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
     found += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
+    found += [key_page(topic) or ""] if found and topic not in guide else []
+    found += [guide_contents()] if topic == "guide" else []
     book = guide_pages()
-    return book.get(topic) or "\n\n".join(found) or book.get(f"guide/{topic}") or _word(topic, types) or None
+    own = "\n\n".join(filter(None, found))
+    return book.get(topic) or own or book.get(f"guide/{topic}") or _word(topic, types) or None
 
 
 def topics() -> list[str]:
     """Everything that has a page."""
-    book = guide_pages()
-    return [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *book]
+    pages = [name.removeprefix("guide/") for name in guide_pages()]
+    own = [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *pages, *keys()]
+    return list(dict.fromkeys(own))
 
 
 def contents() -> str:
     """The list of all topics, by what they are."""
-    lines = [f"{plural(kind)}: {', '.join(registry.table(kind))}" for kind in registry.PACKAGES]
-    lines += [f"nested layers: {', '.join(NESTED)}", f"sections: {', '.join(SECTIONS)}"]
-    lines += [f"language: {', '.join(sections())}", f"guide: {', '.join(sorted(guide_pages()))}"]
-    return "\n".join([*lines, f"blocks: {', '.join(shipped().values)}", f"codes: {', '.join(CATALOGUE)}"])
+    figures = [key for key in keys() if "." in key]
+    groups = {
+        "The language": sections(),
+        "More keys": sorted(keys() - sections().keys() - set(figures)),
+        "Figures that `require` compares": figures,
+        **{f"{plural(kind).capitalize()}, a line each: {kind}": registry.table(kind) for kind in registry.PACKAGES},
+        "Layers of layers": NESTED,
+        "Blocks": shipped().values,
+        "Sections": SECTIONS,
+        "Codes of findings": CATALOGUE,
+    }
+    listed = [f"{title}\n{_filled(names)}" for title, names in groups.items()]
+    return "\n\n".join(["cnnspec explain TOPIC prints the page on any of these.", guide_contents(), *listed])
+
+
+def guide_contents() -> str:
+    """The list of the guide's pages, in the order in which one reads them."""
+    titles = {name: page.partition("\n")[0].removeprefix("# ") for name, page in guide_pages().items()}
+    lines = ["The guide", ""]
+    for group, names in GUIDE.items():
+        lines += [f"  {group}", *(f"    {f'guide/{name}':<20} {titles[f'guide/{name}']}" for name in names)]
+    return "\n".join(lines)
 
 
 @cache
@@ -149,6 +170,12 @@ def guide_pages() -> dict[str, str]:
     return {f"guide/{page.name.removesuffix('.md')}": page.read_text(encoding="utf-8").strip() for page in pages}
 
 
+def _filled(names: Iterable[str]) -> str:
+    """Names in indented lines; a name is never broken at its dashes."""
+    text = ", ".join(names)
+    return textwrap.fill(text, 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
 def _kind_page(kind: str) -> str:
     """Everything of a kind, a line each."""
     lines = [f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in registry.table(kind).items()]
@@ -165,15 +192,14 @@ def _page(topic: str) -> str:
 
 def _word(topic: str, types: Collection[str]) -> str:
     """What a key is, and what a word of another framework is here; empty where nothing is known of it."""
-    own, key = meant(topic, types), meant(topic, KEYS)
+    known = keys()
+    own, key = meant(topic, types), topic if topic in known else meant(topic, known)
     if own is not None and key is None:
         return f"{topic} is {own} here.\n\n{_page(own)}"
-    lines = [f"{topic} is {own} here: cnnspec explain {own}"] if own is not None else []
+    lines = [f"{topic} is {own} here: cnnspec explain {own}"] if own is not None and key != topic else []
+    lines += [f"{topic} is the key {key} here."] if key not in (None, topic) else []
+    lines += [key_page(key) or ""] if key is not None else []
     lines += dict.fromkeys(f"{topic}: {told}" for place in ADVICE if (told := advice(place, topic)) is not None)
-    if key is not None:
-        lines.append(f"{key} (key)" if key == topic else f"{topic} is the key {key} here.")
-        owners = [(name, option) for name, cls in _declared().items() for option in options(cls) if option.name == key]
-        lines += [f"  of {name}: {option.description}" for name, option in owners]
     return "\n".join(lines)
 
 
@@ -212,7 +238,7 @@ def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
             lines.append(f"Multiply-accumulates: {inspect.getdoc(cls.cost)}")
     words = elsewhere(title, [kind])
     lines += ["", f"Elsewhere: {', '.join(words)}"] if words else []
-    return "\n".join([*lines, "", f"Example: {EXAMPLES[kind].format(_example(title, cls))}"])
+    return "\n".join([*lines, "", f"Example: {example(kind, title, cls)}"])
 
 
 def _written(default: object) -> str | None:
@@ -225,30 +251,6 @@ def _written(default: object) -> str | None:
         case tuple():
             return f"[{', '.join(filter(None, map(_written, default)))}]"
     return str(getattr(default, "type_name", default))
-
-
-def _example(title: str, cls: type[Declaration]) -> str:
-    """The shortest way to write it: a bare name, or what is required and a value that fits."""
-    required = [f"{option.name}: {_value(option.schema)}" for option in options(cls) if option.required]
-    if title in SECTIONS:
-        return f"{title}: {{{', '.join(required)}}}"
-    return f"{{type: {title}, {', '.join(required)}}}" if required else title
-
-
-def _value(schema: Json) -> str:
-    if "examples" in schema:
-        return str(schema["examples"][0])
-    if "$ref" in schema:
-        return next(iter(registry.table(schema["$ref"].rpartition("/")[2])))
-    if "anyOf" in schema:
-        return _value(schema["anyOf"][0])
-    if "enum" in schema:
-        return str(schema["enum"][0])
-    if schema["type"] == "array":
-        return f"[{', '.join([_value(schema['items'])] * schema.get('minItems', 1))}]"
-    if schema["type"] == "integer":
-        return str(max(schema.get("minimum", 0), 3))
-    return {"number": "0.5", "boolean": "true", "string": "name", "object": "{}"}[schema["type"]]
 
 
 def _indented(text: str) -> str:

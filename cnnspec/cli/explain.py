@@ -9,7 +9,7 @@ from cnnspec.cli.arguments import add_plugin
 from cnnspec.cli.output import complain
 from cnnspec.pages import contents, page, topics
 from cnnspec.plugins import load_all, using
-from cnnspec.spec.suggest import did_you_mean
+from cnnspec.spec.suggest import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _explain(topic: str | None) -> int:
     told = contents() if topic is None else page(topic)
     if told is None:
-        complain(f"nothing is known of '{topic}'", did_you_mean(str(topic), topics(), "topics"))
+        near = nearest(str(topic).removeprefix("guide/"), topics())
+        cure = f"did you mean {' or '.join(near)}?" if near else "cnnspec explain lists all topics"
+        complain(f"nothing is known of '{topic}'", cure)
         return USAGE
     print(told)
     return 0

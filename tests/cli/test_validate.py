@@ -144,7 +144,7 @@ def test_explain_prints_the_guide(topic: str, capsys: Captured) -> None:
 
 def test_explain_lists_everything_and_suggests(capsys: Captured) -> None:
     assert main(["explain"]) == 0
-    assert "layers: " in capsys.readouterr().out
+    assert "\nLayers, a line each: layer\n" in capsys.readouterr().out
     assert main(["explain", "conv2"]) == 2
     assert "did you mean conv2d" in capsys.readouterr().err
 
