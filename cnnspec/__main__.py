@@ -17,6 +17,7 @@ def main() -> int:
     from cnnspec.cli import FAILED, INTERRUPTED  # what they create is loaded while no garbage is looked for
     from cnnspec.cli import main as run  # as above
     from cnnspec.cli.output import lasting_streams, status_of  # as above
+    from cnnspec.diagnostics import StartError  # as above
 
     gc.freeze()
     gc.enable()
@@ -26,6 +27,10 @@ def main() -> int:
                 signal.signal(signal.SIGINT, interrupted)
             status = run()
         return status_of(output, status, FAILED)
+    except StartError as error:
+        from cnnspec.cli.anew import start_anew  # which few programs need
+
+        return start_anew(error.environment)
     except KeyboardInterrupt:
         return INTERRUPTED
 

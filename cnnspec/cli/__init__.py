@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import cnnspec
 from cnnspec.cli.output import complain
-from cnnspec.diagnostics import DataError, PluginError, RunError, SpecError
+from cnnspec.diagnostics import DataError, PluginError, RunError, SpecError, StartError
 from cnnspec.diagnostics.formats.text import explained
 from cnnspec.memory import available_bytes, bytes_text
 from cnnspec.plugins import blamed
@@ -64,11 +64,14 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 0 clean, 1 wrong spec, 2 usage, 3 bug, 4 failed run, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return reported(lambda: _dispatch(words))
+    return reported(lambda: _dispatch(words), program=argv is None)
 
 
-def reported(call: Callable[[], int]) -> int:
-    """Return what a call returns; an error of it is printed, and becomes the exit code of its kind."""
+def reported(call: Callable[[], int], *, program: bool = False) -> int:
+    """Return what a call returns; an error of it is printed, and becomes the exit code of its kind.
+
+    In a program of its own StartError is raised, and the program starts anew.
+    """
     try:
         return call()
     except SystemExit as stop:
@@ -80,6 +83,8 @@ def reported(call: Callable[[], int]) -> int:
         complain(str(error), error.help)
         return USAGE
     except (DataError, RunError) as error:
+        if program and isinstance(error, StartError):
+            raise
         complain(str(error), error.help)
         return FAILED
     except KeyboardInterrupt:

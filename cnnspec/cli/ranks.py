@@ -19,7 +19,7 @@ from cnnspec.cli.output import complain
 from cnnspec.cli.trained import comparable
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, StartError
 from cnnspec.graph import Graph
 from cnnspec.plan import shards_of
 from cnnspec.ranks import ALONE, Exchange
@@ -33,14 +33,26 @@ if TYPE_CHECKING:
 GRACE = 2.0  # seconds in which the first rank may say what went wrong on all of them
 
 
-def on_all_ranks(call: Callable[[Exchange], int]) -> int:
+def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) -> int:
     """Run a call on every rank that a launcher has started, and return its exit code.
+
+    `before` is what the call begins with; it may say that this process has to be started anew, which is too late when
+    the ranks have joined. What else it says, it will say again.
 
     An error on any rank ends all of them. Where it is the same on all, as of a wrong spec, the first one says it; an
     error of one rank alone is said with the rank and its host.
     """
     rank, size = launched()
-    return call(ALONE) if size == 1 else _Rank(rank, sys.stderr).run(call)
+    if size == 1:
+        return call(ALONE)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            before()
+    except StartError:
+        raise
+    except (Exception, SystemExit):
+        pass  # all ranks say it together
+    return _Rank(rank, sys.stderr).run(call)
 
 
 class _Rank:
@@ -121,7 +133,7 @@ def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, argume
                 raise RunError(
                     f"rank {rank} on {hosts[rank]} would not compute what rank 0 on {hosts[0]} does: "
                     f"{name} {_difference(first, second)}",
-                    "give all ranks the same files and the same installation, on processors of one kind",
+                    "give all ranks the same files and installation, on processors of one kind or with --portable",
                 )
 
 

@@ -20,7 +20,7 @@ from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, count, spec_of
 from cnnspec.cli.output import complain, console, note, visible
-from cnnspec.cli.trained import comparable, folder_of, with_root
+from cnnspec.cli.trained import comparable, computable, folder_of, with_root
 from cnnspec.cli.trainings import Program, run_all, settings
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.files import replacing
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if str(arguments.spec) == "-":
         complain("a sweep reads its spec many times: name a file, not standard input")
         return USAGE
-    spec = spec_of(arguments)
+    spec = computable(spec_of(arguments))
     checked(spec)
     sweep = _section(spec)
     check_library(sweep)

@@ -27,6 +27,7 @@ from cnnspec.cli.repeat import told, variants
 from cnnspec.cli.report import report_after_training
 from cnnspec.cli.trained import (
     comparable,
+    computable,
     data_folder,
     folder_of,
     folders,
@@ -73,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on behind a run directory's last checkpoint")
     parser.add_argument("--max-steps", type=amount, metavar="N", help="end after that many steps since the start")
     parser.add_argument("--max-epochs", type=amount, metavar="N", help="or after that many epochs, as if interrupted")
+    parser.add_argument(
+        "--portable", action="store_true", help="compute the same bits on every processor with AVX2: portable: true"
+    )
     parser.add_argument("--no-test", action="store_true", help="leave the test images alone: nothing is known of them")
     parser.add_argument("--no-curves", action="store_true", help=f"draw no {CURVES}")
     parser.add_argument("--limit", type=amount, metavar="N", help="train on that many images: data.train.limit")
@@ -92,8 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     if arguments.limit is not None:
         arguments.overrides.append(f"data.train.limit={arguments.limit}")
+    if arguments.portable:
+        arguments.overrides.append("portable=true")
     if not (arguments.folds or arguments.seeds):
-        return on_all_ranks(lambda exchange: _train(arguments, exchange)[0])
+        return on_all_ranks(lambda exchange: _train(arguments, exchange)[0], lambda: _spec(arguments))
     if launched()[1] > 1:
         if launched()[0] == 0:
             complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")
@@ -190,16 +196,19 @@ def _warn(spec: Spec, graph: Graph) -> None:
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:
-    """The spec to train, which for a resumed run is its own, but for more epochs."""
+    """The spec to train, which for a resumed run is its own, but for more epochs.
+
+    StartError where it is portable and this process does not compute so.
+    """
     if arguments.resume is None:
         if arguments.spec is None:
             complain("train needs a SPEC, or --resume RUN", "see cnnspec train --help")
             raise SystemExit(USAGE)
-        return spec_of(arguments)
+        return computable(spec_of(arguments))
     run = Run.existing(arguments.resume)
     arguments.data = arguments.data or data_folder(run.path)
     stored = run.path / SPEC
-    before = load_spec(run.path)
+    before = computable(load_spec(run.path))
     after = read_spec(arguments.spec or stored, arguments)
     old, new = (comparable(spec, build(spec)).splitlines() for spec in (before, after))
     if old != new:

@@ -15,6 +15,7 @@ from cnnspec.data import Data, root_of
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
+from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load
 from cnnspec.train.records import read_about
@@ -27,11 +28,26 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     if not (directory / SPEC).is_file():
         raise RunError(f"{directory} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
     spec = load_spec(directory)
+    what = obstacle() if spec.portable else None
+    if what is None:
+        computable(spec)
+    else:
+        tell(f"the run is portable, but {what}: figures may differ in their last digits")
     model = Model(spec, build(spec), threads=threads)
     model.load(file)
     if model.pipeline is not None:
         model.pipeline = model.pipeline.restored(_about(directory), directory / ABOUT)
     return model
+
+
+def computable(spec: Spec) -> Spec:
+    """The spec, where this process can train it: a portable one is computed at the portable level alone.
+
+    StartError where the process has to be started anew for that, RunError where this machine has not that level.
+    """
+    if spec.portable:
+        require_level()
+    return spec
 
 
 def load_spec(directory: Path) -> Spec:

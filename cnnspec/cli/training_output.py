@@ -63,6 +63,8 @@ class TrainingOutput:
         ]
         for line in wrapped(parts, "; "):
             self.line(line)
+        if self.spec.portable:
+            self.line("portable: the kernels of AVX2, which give the same bits on every processor with them")
         for line in _fitted(self.spec, model):
             self.line(line)
         for line in wrapped([_figures_named(model), f"* is the best so far (best.npz): {_best(model, data)}"], "; "):

@@ -18,7 +18,7 @@ from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import note
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import data_folder, load_spec, origin, trained_classes
+from cnnspec.cli.trained import computable, data_folder, load_spec, origin, trained_classes
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.diagnostics import RunError
 from cnnspec.train import Progress as Moment
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     run_ = Run.existing(arguments.run)
     about = run_.about()
-    spec = load_spec(run_.path)
+    spec = computable(load_spec(run_.path))
     graph = checked(spec)
     arguments.data = arguments.data or data_folder(run_.path)
     data = opened(spec, graph, arguments, trained_classes(run_.path))

@@ -11,6 +11,7 @@ from cnnspec.diagnostics.record import (
     Severity,
     Span,
     SpecError,
+    StartError,
     printable,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "Severity",
     "Span",
     "SpecError",
+    "StartError",
     "printable",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +101,15 @@ class RunError(Exception):
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
         self.help = help
+
+
+class StartError(RunError):
+    """A process that was started in the wrong environment: another one, started with these variables, can do it."""
+
+    def __init__(self, message: str, environment: Mapping[str, str]) -> None:
+        said = " ".join(f"{name}='{value}'" for name, value in environment.items())
+        super().__init__(message, f"set before Python starts: {said}")
+        self.environment = environment
 
 
 class PluginError(Exception):

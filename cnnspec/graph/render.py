@@ -35,7 +35,7 @@ def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
     tree: dict[str, Any] = {"cnnspec": 1}
     if spec.plugins:
         tree["plugins"] = [plugin.name for plugin in spec.plugins]
-    tree |= {"name": spec.name, "seed": spec.seed}
+    tree |= {"name": spec.name, "seed": spec.seed} | ({"portable": True} if spec.portable else {})
     if spec.inputs:
         tree["inputs"] = {name: list(shape) for name, shape in spec.inputs.items()}
     else:

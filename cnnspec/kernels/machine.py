@@ -100,11 +100,11 @@ def loaded() -> MachineModel:
 
     found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")
     architecture = next(found, None)
-    wide = EXTENSIONS & _extensions() if architecture is None else architecture.lower() in UNPACKING
+    wide = EXTENSIONS & vector_instructions() if architecture is None else architecture.lower() in UNPACKING
     return AVX512 if wide else AVX2
 
 
-def _extensions() -> set[str]:
-    """The vector instructions that NumPy has found."""
+def vector_instructions() -> set[str]:
+    """The instructions that NumPy has found beyond those that it was built for."""
     configuration = cast(dict[str, Any], np.show_config(mode="dicts"))
     return set(configuration.get("SIMD Extensions", {}).get("found", ()))

@@ -54,6 +54,7 @@ KEYS = (
     "plugins",
     "name",
     "seed",
+    "portable",
     "input",
     "inputs",
     "layers",
@@ -155,6 +156,7 @@ class _SpecLoader:
         shape = self.part("input", self.input, default=... if inputs == {} else None)
         name = self.part("name", self.text, default=name_of(self.file))
         seed = self.part("seed", lambda tree, where: self.typing.value(NonNegativeInt, tree, where), default=0)
+        portable = self.part("portable", lambda tree, where: self.typing.value(bool, tree, where), default=False)
         layers = self.layers(shape, inputs or {})
         data = self.part("data", self.data, default=None)
         train = self.part("train", self.train, default=None)
@@ -169,6 +171,7 @@ class _SpecLoader:
         return Spec(
             name=name,
             seed=seed,
+            portable=portable,
             input=shape,
             layers=layers,
             place=place_of(self.tree, Where()),

@@ -126,6 +126,7 @@ class Spec:
     train: TrainSettings | None = None
     expect: Mapping[str, Budget] = field(default_factory=dict)
     require: tuple[Requirement, ...] = ()
+    portable: bool = False
     sweep: Sweep | None = None
     variants: tuple[Variant, ...] = ()  # one for each choice and each bound of the sweep
     inputs: Mapping[str, Shape] = field(default_factory=dict)  # by name, where the spec gives them names

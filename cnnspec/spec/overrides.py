@@ -18,7 +18,7 @@ FILE = "--set"
 _BRACKETS = re.compile(r"\[(\w+)\]")
 # Sections that take keys which the file does not have, as does the spec itself:
 OPEN = ("layers", "train", "data", "expect", "require", "vars", "sweep")
-TOP = ("seed", "name", "train", "data", "expect", "require", "sweep")
+TOP = ("seed", "portable", "name", "train", "data", "expect", "require", "sweep")
 
 
 class NoPathError(Exception):

@@ -78,6 +78,7 @@ def schema() -> Json:
         "plugins": {"type": "array", "items": {"type": "string"}, "description": "files that register types"},
         "name": {"type": "string", "description": "names the run directory"},
         "seed": {"type": "integer", "minimum": 0, "description": "of everything random"},
+        "portable": {"type": "boolean", "description": "the same bits on every processor that has AVX2"},
         "input": {**_SHAPE, "description": "channels, height, width; the batch axis is implicit"},
         "inputs": {
             "type": "object",

@@ -17,7 +17,8 @@ from cnnspec.spec.typed import Typing
 
 MOST_POINTS = 10_000  # of a sweep
 MOST_VARIANTS = 400  # choices and bounds of all values together: a spec is checked with each
-FIXED = ("cnnspec", "name", "seed", "extends", "plugins", "expect", "require", "sweep")  # what no value of a sweep is
+# What no value of a sweep is:
+FIXED = ("cnnspec", "name", "seed", "portable", "extends", "plugins", "expect", "require", "sweep")
 LARGEST = 1e300  # bound of a range
 SCALES = ("linear", "log")
 BOUNDS = ("from", "to", "scale", "integer")

@@ -16,6 +16,7 @@ from cnnspec.data import Dataset, Order, Pipeline
 from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
+from cnnspec.kernels.portable import require_level
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Plan, images_of_ranks
 from cnnspec.target import KINDS, Target
@@ -139,11 +140,14 @@ def fit(
     test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
     after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
     continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Without `tests` the test
-    images are left alone. Nothing comes where nothing is left to do.
+    images are left alone. Nothing comes where nothing is left to do. RunError too where a portable spec is trained by a
+    process that does not compute at the portable level.
     """
     settings = model.spec.train
     if settings is None:
         raise RunError("the spec has no train section", "add train: {epochs: 10}")
+    if model.spec.portable:
+        require_level()
     model.adopt(data.target)
     if data.pipeline is not None:
         model.pipeline = data.pipeline

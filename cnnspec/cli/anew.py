@@ -1,0 +1,29 @@
+"""Starting this program again, where libraries that it has loaded need another environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from tempfile import TemporaryFile
+
+from cnnspec.diagnostics.source import GIVEN
+from cnnspec.spec.load import STDIN
+
+
+def start_anew(environment: Mapping[str, str]) -> int:
+    """Start the same command with further variables, in place of this process; on Windows, wait for it and end alike.
+
+    A spec that was read from standard input is there again.
+    """
+    if STDIN in GIVEN:
+        with TemporaryFile() as file:
+            file.write(GIVEN[STDIN].encode())
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+    command = [sys.executable, *sys.orig_argv[1:]]
+    wanted = {**os.environ, **environment}
+    if os.name == "nt":  # which would end this process, and with it what waits for it, before the other one
+        return subprocess.run(command, env=wanted, check=False).returncode
+    return os.execve(command[0], command, wanted)
