@@ -67,14 +67,14 @@ Lifetime = Literal["prepare", "forward", "kept", "shared", "input", "params"]
 class Buffer:
     """An array that a layer, a kernel or a loss asks the plan for.
 
-    The lifetime says when it holds something, and which program may write it:
+    The lifetime says when it holds something, and which steps may write it:
 
     - `prepare`: throughout, one array for all shards, written once a step by `Layer.prepare` or by a `Reduce`;
-    - `forward`: during the forward program;
-    - `kept`: written by the forward program, read by the backward programs;
-    - `shared`: written by `Backward.shared`, read by all three backward programs;
-    - `input`, `params`: used by that backward program, and by `shared` before it, but not by the other one, which may
-      run at the same time.
+    - `forward`: during the forward pass;
+    - `kept`: written by the forward pass, read by the backward pass;
+    - `shared`: written by `Backward.shared`, read by `shared`, `input` and `params`;
+    - `input`, `params`: used by those steps of the backward pass, and by `shared` before them, but not by the other
+      steps, which may run at the same time.
 
     A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
     """

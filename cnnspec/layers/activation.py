@@ -12,7 +12,7 @@ from cnnspec.fields import NonNegativeNumber, PositiveNumber
 from cnnspec.kernels import special_functions, sums
 from cnnspec.kernels.elementwise import larger
 from cnnspec.kernels.step import Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
@@ -58,7 +58,7 @@ class Relu(Activation):
     rectifies = True
     masks = ("positive",)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = max(x, 0) as one pass over long rows."""
         shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SMALL_MAP else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
@@ -84,7 +84,7 @@ class LeakyRelu(Activation):
     forward_scratch = ("sloped",)
     backward_scratch = ("factor",)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = max(x, slope x), or the smaller of the two where the slope is above 1."""
         x, y, sloped, slope = o.x, o.y, o.buffers["sloped"], self.negative_slope
         if slope == 0:  # 0 times infinity is no number
@@ -114,7 +114,7 @@ class Clipped(Activation):
     shift: ClassVar[float] = 0
     top: ClassVar[float]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the scaling, the shift and the clipping, the first two where they change anything."""
         x, y, top = o.x, o.y, self.top
         line: list[Step] = []
@@ -162,7 +162,7 @@ class Sigmoid(Activation):
     non_negative = True
     backward_scratch = ("factor",)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind a form that overflows at neither end."""
         return [partial(special_functions.sigmoid, o.x, o.y)]
 
@@ -185,7 +185,7 @@ class Tanh(Activation):
     bounds = (-1.0, 1.0)
     backward_scratch = ("factor",)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = tanh(x) as one pass."""
         return [partial(np.tanh, o.x, o.y)]
 
@@ -211,7 +211,7 @@ class ExponentialLinear(Activation):
         """Return scale and alpha."""
         raise NotImplementedError
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum of the part above 0 and the part below it."""
         x, y, below, work = o.x, o.y, o.buffers["below"], o.buffers["work"]
         scale, alpha = self.constants()
@@ -271,7 +271,7 @@ class Softplus(Activation):
     forward_scratch = ("rounded", "work")
     backward_scratch = ("factor", "work_again")
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind a form that overflows at neither end."""
         return [partial(special_functions.softplus, o.x, o.y, o.buffers["rounded"], o.buffers["work"])]
 

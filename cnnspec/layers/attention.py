@@ -12,7 +12,7 @@ import numpy as np
 from cnnspec.fields import Pair, PositiveInt
 from cnnspec.kernels.elementwise import accumulate, copy, sum_over
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, text
 
@@ -109,7 +109,7 @@ class Attention(Layer):
         _, windows, pixels = array.shape
         return array.reshape(parts, self.heads, -1, windows, pixels).swapaxes(2, 3)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the projections, the softmax of all products of queries and keys, and the means of values."""
         pixels, projected, weights, mixed, result, row = (
             o.buffers[name] for name in ("pixels", "projected", "weights", "mixed", "result", "row")
@@ -232,7 +232,7 @@ class Matmul(Layer):
             second.swapaxes(-1, -2) if self.transpose == "second" else second,
         )
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind copies of both inputs with their rows and columns last, and the products of all channels."""
         first, second, result = (o.buffers[name] for name in ("first", "second", "result"))
         copies = [copy(_matrices(x), matrices) for x, matrices in zip(o.inputs, (first, second), strict=True)]

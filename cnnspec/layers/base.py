@@ -1,7 +1,7 @@
 """The contract of a layer: what it declares, what it is given, and what it returns to the plan.
 
 A layer is a frozen dataclass without state. When a plan is made, the layer says which arrays it needs and
-binds its arithmetic to them: `forward` and `backward` are called once per shard and return programs, lists of
+binds its arithmetic to them: `forward` and `backward` are called once per shard and return lists of
 steps that run again and again on the same arrays. Inside a plan maps are (h, c, w, n) and vectors (features, n).
 """
 
@@ -79,20 +79,20 @@ class Reduce:
     after_sum: Step
 
 
-Program = Sequence[Step | Reduce]
+Steps = Sequence[Step | Reduce]
 
 
 @dataclass(frozen=True)
 class Backward:
-    """The programs of a backward pass: `shared` runs first, then `input` and `params`, perhaps at the same time.
+    """The steps of a backward pass: `shared` runs first, then `input` and `params`, perhaps at the same time.
 
     `input` writes the inputs' gradients, `params` the parameters'; neither writes what the other one reads or writes,
     so what both need is made by `shared`. The lifetime of each buffer (`kernels.step`) says whose it is.
     """
 
-    input: Program = ()
-    params: Program = ()
-    shared: Program = ()
+    input: Steps = ()
+    params: Steps = ()
+    shared: Steps = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class Operands:
 
     @property
     def y(self) -> Array:
-        """The output, which the forward program writes."""
+        """The output, which the steps of `forward` write."""
         return self.output
 
     @property
@@ -171,14 +171,14 @@ class Layer(Declaration, Facts):
         return None
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the further arrays that the programs of a shard of `n` images use."""
+        """Return the further arrays that the steps of a shard of `n` images use."""
         return {}
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind what depends on parameters and running statistics only; it runs once a step for all shards."""
         return []
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = f(x) to its arrays."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Program,
+    Steps,
     map_shape,
     within,
 )
@@ -115,7 +115,7 @@ class Conv2d(Layer):
             found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "params")
         return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
         problem, chosen, steps = self._problem_of(o.x), self._choice(o), list[Step]()
         for direction, kernel in chosen.items():
@@ -123,7 +123,7 @@ class Conv2d(Layer):
                 steps += kernel.prepare(problem, o.params["weight"], self._buffers(direction, o))
         return [*steps, *prepare_bias(o)]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the product of the windows with the weights, and the addition of the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [product, *add_bias(o)]

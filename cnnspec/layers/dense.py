@@ -9,7 +9,7 @@ from cnnspec.fields import PositiveInt, Registered
 from cnnspec.kernels import blocks, sums
 from cnnspec.kernels.elementwise import accumulate
 from cnnspec.kernels.step import Buffer
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
 
@@ -61,7 +61,7 @@ class Dense(Layer):
         bias = {"bias_rows": Buffer((1, self.units), "params")} if self.bias != "none" else {}
         return bias | blocks.transposed_scratch(self.units, size(inputs[0]), n)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = W x + b."""
         multiply = blocks.narrow_product(o.params["weight"], o.x, o.y)
         if "bias" not in o.params:

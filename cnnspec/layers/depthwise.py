@@ -16,7 +16,7 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Program,
+    Steps,
     batch_shape,
     within,
 )
@@ -90,11 +90,11 @@ class DepthwiseConv2d(Layer):
         """Return the buffers of the grouped convolution."""
         return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind what the grouped convolution prepares."""
         return self.grouped(o.x.shape[1]).prepare(o)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the forward pass of the grouped convolution."""
         return self.grouped(o.x.shape[1]).forward(o)
 
@@ -180,12 +180,12 @@ class SeparableConv2d(Layer):
             found["middle_gradient"] = Buffer(batch_shape(middle, n), "shared")
         return found
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind what both convolutions prepare."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.prepare(first), *pointwise.prepare(second)]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the depthwise convolution, and the 1x1 convolution of what it makes."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.forward(first), *pointwise.forward(second)]

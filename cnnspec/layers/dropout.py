@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import Fraction
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, expect_map
 
@@ -37,7 +37,7 @@ class Masking(Layer):
         shape = self.mask_shape(inputs[0], n)
         return {} if mode == "infer" else {"uniform": Buffer(shape), "keeps": Buffer(shape, "kept", bool)}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the draw of the mask, its product with x, and the scaling; at inference a copy."""
         x, y = o.x, o.y
         if o.mode == "infer":

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnspec.kernels import special_functions
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
@@ -36,7 +36,7 @@ class Gated(Layer):
         kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
         return {"factor": Buffer(shape), "work": Buffer(shape)} | kept
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """y = x P(x)."""
         x, y, factor, work, slope = o.x, o.y, o.buffers["factor"], o.buffers["work"], o.buffers.get("slope")
 

@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import PositiveInt, PositiveNumber
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size
 
@@ -55,7 +55,7 @@ class ImageNorm(Layer):
             }
         return found
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the mean, the centred squares, and scale and shift, which are repeated along one row of the map."""
         mean, inverse, partial, repeated = (o.buffers[name] for name in ("mean", "inverse", "partial", "repeated"))
         x, y, centred = (array.reshape(len(partial), -1) for array in self._maps(o.x, o.y, o.buffers["centred"]))

@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import PositiveNumber
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps, batch_shape
 from cnnspec.layers.group_norm import ImageNorm
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
@@ -55,7 +55,7 @@ class LayerNorm(ImageNorm):
             return super().scratch(*inputs, n=n, mode=mode)
         return _scratch(inputs[0], n, mode)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind mean, variance, scale and shift."""
         return [_normalise(o, self.epsilon, centre=True)] if self._by_pixel(o.x.ndim - 1) else super().forward(o)
 
@@ -85,7 +85,7 @@ class RmsNorm(Layer):
         """Return the normalised input and the inverse roots, which are kept, and what the gradients need."""
         return _scratch(inputs[0], n, mode)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the mean of squares and the scale."""
         return [_normalise(o, self.epsilon, centre=False)]
 
@@ -95,7 +95,7 @@ class RmsNorm(Layer):
 
 
 def _scratch(shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
-    """The normalised input and the inverse deviations, which backward reads, and what each program uses besides."""
+    """The normalised input and the inverse deviations, which backward reads, and what each pass uses besides."""
     c, h, w = shape if len(shape) == 3 else (shape[0], 1, 1)
     each, pixels = Buffer(batch_shape(shape, n), "kept"), (h, 1, w * n)
     found = {"normalised": each, "inverse": Buffer(pixels, "kept"), "mean": Buffer(pixels)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RowReads, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, RowReads, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, size, text
 
@@ -74,7 +74,7 @@ class Add(Repeating):
                 )
         return inputs[0]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one addition for each further input."""
         (first, *others), y = [_as_map(x, o.y) for x in o.inputs], o.y
 
@@ -100,7 +100,7 @@ class Subtract(Repeating):
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     in_place: ClassVar[bool] = True
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the difference as one pass."""
         first, second = (_as_map(x, o.y) for x in o.inputs)
         return [partial(np.subtract, first, second, o.y)]
@@ -128,7 +128,7 @@ class Extreme(Repeating):
         masks = {name: Buffer(shape, "input", bool) for name in ("equal", "open")}
         return {**masks, "product": Buffer(shape, "input")} if mode == "train" else {}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one comparison for each further input."""
         first, *others = (_as_map(x, o.y) for x in o.inputs)
         steps: list[Step] = [partial(np.copyto, o.y, first)]
@@ -176,7 +176,7 @@ class Multiply(Repeating):
         """Return the product that is summed over repeated axes in backward."""
         return {"product": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one multiplication for each further input."""
         (first, *others), y = [_as_map(x, o.y) for x in o.inputs], o.y
 
@@ -217,7 +217,7 @@ class Concat(Layer):
                 )
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one copy for each input."""
         return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
 
@@ -245,7 +245,7 @@ class Join(Layer):
         """Return the number of all elements."""
         return (sum(map(size, inputs)),)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one copy for each input."""
         return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
 
@@ -269,7 +269,7 @@ class Fork(Layer):
     row_reads: ClassVar[RowReads | None] = "elementwise"
     type_name: ClassVar[str] = "fork"
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind a copy, which is left out where y lies in the place of x."""
         return [copy(o.x, o.y)]
 

@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import NonNegativeNumber
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 
@@ -58,7 +58,7 @@ class Noise(Noisy):
     in_place = True
     passes_on = frozenset({"dy"})
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the draw and the sum; at inference a copy."""
         x, y, std = o.x, o.y, self.std
         if o.mode == "infer":
@@ -96,7 +96,7 @@ class Reparameterize(Noisy):
             )
         return mean
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the draw, the deviation and the sum; at inference a copy of the means."""
         (mean, log_variance), y = o.inputs, o.y
         if o.mode == "infer":

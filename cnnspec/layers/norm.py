@@ -18,9 +18,9 @@ from cnnspec.layers.base import (
     Mode,
     Operands,
     Parameter,
-    Program,
     Reduce,
     State,
+    Steps,
 )
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
@@ -93,7 +93,7 @@ class BatchNorm(Layer):
             }
         return found
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind scale and shift by the running statistics at inference; nothing in training."""
         if o.mode == "train":
             return []
@@ -117,7 +117,7 @@ class BatchNorm(Layer):
 
         return coefficients
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sums, their reduction over all shards, and scale and shift; at inference scale and shift only."""
         affine = _affine(o.x, o.y, o.buffers["coefficients"], o.buffers["repeated"])
         if o.mode == "infer":

@@ -9,7 +9,7 @@ import numpy as np
 from cnnspec.fields import NonNegativeInt, PositiveInt
 from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Program
+from cnnspec.layers.base import Backward, Layer, Operands, Steps
 from cnnspec.shapes import Shape, size
 
 
@@ -34,7 +34,7 @@ class Part(Layer):
         """Return the declared shape."""
         return self.shape
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy of the stretch."""
         return [copy(self._stretch(o.x), o.y)]
 

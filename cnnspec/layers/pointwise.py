@@ -13,7 +13,7 @@ from cnnspec.fields import Number, Schema
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.layers.activation import Activation
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Program, RowReads, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, RowReads, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
 
@@ -37,7 +37,7 @@ class Abs(Pointwise):
 
     non_negative = True
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = |x| as one pass."""
         return [partial(np.absolute, o.x, o.y)]
 
@@ -55,7 +55,7 @@ class Square(Pointwise):
 
     non_negative = True
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = x^2 as one pass."""
         return [partial(np.square, o.x, o.y)]
 
@@ -73,7 +73,7 @@ class Exp(Activation):
 
     non_negative = True
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = exp(x) as one pass."""
         return [partial(np.exp, o.x, o.y)]
 
@@ -109,7 +109,7 @@ class Clip(Activation):
     def _bounds(self) -> tuple[float, float]:
         return (-np.inf if self.min is None else self.min, np.inf if self.max is None else self.max)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind both bounds as one pass."""
         return [partial(np.clip, o.x, *self._bounds, out=o.y)]
 
@@ -208,7 +208,7 @@ class ScaleShift(Layer):
         fixed = np.broadcast_to(np.array(self._given[name], o.y.dtype), (channels,))
         return o.params.get(name, fixed)[:, None]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the product and the sum, those that there are."""
         x, y = sums.rows_of(o.x), sums.rows_of(o.y)
         scale, shift = self._coefficient(o, "scale"), self._coefficient(o, "shift")

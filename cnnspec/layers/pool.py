@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import AtLeastOne, Padding, Pair
 from cnnspec.kernels import pooling, taps
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RowReads, batch_shape, map_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, RowReads, Steps, batch_shape, map_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
@@ -78,7 +78,7 @@ class MaxPool2d(Pool2d):
         kind = pooling.halving_scratch if pooling.is_halving(laid) else pooling.maximum_scratch
         return kind(laid, inputs[0][0], n, train=mode == "train")
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the maxima, and in training the marks of the winners."""
         laid = _windows_of(self, o.x)
         if pooling.is_halving(laid):
@@ -105,7 +105,7 @@ class AvgPool2d(Pool2d):
         """Return each output's contribution to dx."""
         return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum of each window, divided by the number of its elements."""
         laid, y = _windows_of(self, o.x), o.y
         inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
@@ -142,7 +142,7 @@ class LpPool2d(Pool2d):
         backward = {name: Buffer(y, "input") for name in ("share", "ratio", "scale")}
         return forward | backward | {"signs": Buffer(x, "input")} if mode == "train" else forward
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = m times the root of the mean of the powers of |x| / m."""
         laid, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
@@ -212,7 +212,7 @@ class GlobalAvgPool2d(Layer):
         c, _, w = inputs[0]
         return {"columns": Buffer((c, w, n))}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum over rows, which are long contiguous runs, and the mean of these sums."""
         x, y, columns = o.x, o.y, o.buffers["columns"]
         scale = 1 / (x.shape[0] * x.shape[2])
@@ -253,7 +253,7 @@ class GlobalMaxPool2d(Layer):
             found |= {name: Buffer((c, n), "input", np.intp) for name in ("row", "column")}
         return found
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the maximum over rows, which are long contiguous runs, and that over columns."""
         x, y, columns = o.x, o.y, o.buffers["columns"]
 
@@ -295,7 +295,7 @@ class ChannelMean(Layer):
         """Return (1, h, w)."""
         return (1, *expect_map(inputs[0], self.type_name)[1:])
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum over the channels, divided by their number."""
         count = o.x.shape[1]
         return [partial(np.add.reduce, o.x, 1, None, o.y, True), partial(np.multiply, o.y, 1 / count, o.y)]
@@ -323,7 +323,7 @@ class ChannelMax(Layer):
         shape = batch_shape(self.infer_shape(*inputs), n)
         return {name: Buffer(shape, "input", bool) for name in ("equal", "open")} if mode == "train" else {}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the maximum over the channels."""
         return [partial(np.maximum.reduce, o.x, 1, None, o.y, True)]
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.kernels.elementwise import copy, sum_over
-from cnnspec.layers.base import Backward, InitializerField, Layer, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, InitializerField, Layer, Operands, Parameter, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
@@ -34,7 +34,7 @@ class Positions(Layer):
         """Return weight (c, h, w) or (features,)."""
         return {"weight": Parameter(inputs[0], self.weight_init)}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind y = x + the positions, the same for every image."""
         weight = o.params["weight"]
         laid = weight.transpose(1, 0, 2) if weight.ndim == 3 else weight

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.kernels import sums
 from cnnspec.kernels.step import Buffer
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, batch_shape
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
@@ -37,7 +37,7 @@ class Prelu(Layer):
         backward |= {"product": Buffer(shape, "params"), "partial": Buffer(rows, "params")}
         return {"negative": Buffer(shape)} | (backward if mode == "train" else {})
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum of the part above 0 and the weighted part below it."""
         x, y, negative, weight = (
             sums.rows_of(o.x),

@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.fields import Pair
 from cnnspec.kernels import separable
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, expect_map
 
@@ -39,7 +39,7 @@ class Resampling(Layer):
         found = {"middle": Buffer(shape)}
         return found | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else found
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the resampling of rows, and of the columns of what it gives."""
         down, across = self._matrices(o.x, o.y)
         return separable.separable(down, across, o.x, o.buffers["middle"], o.y)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cnnspec.fields import PositiveInt
 from cnnspec.kernels.elementwise import copy
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map, size, text
 
@@ -21,7 +21,7 @@ class Rearrangement(Layer):
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Return views of an input and of an output in which the same index means the same element."""
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy from the one view to the other."""
         source, target = self.views(o.x, o.y)
         return [copy(source, target)]
@@ -77,7 +77,7 @@ class Reshape(Layer):
         shape = (size(inputs[0]), n)
         return {"features": Buffer(shape), "gradient": Buffer(shape, "input")}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind a copy into public order, and one out of it."""
         features = o.buffers["features"]
         return [copy(o.x, _channels_first(features, o.x.shape)), copy(_channels_first(features, o.y.shape), o.y)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cnnspec.fields import Schema
 from cnnspec.kernels.elementwise import accumulate, clear, copy
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map
 
@@ -69,7 +69,7 @@ class ZeroPad2d(Layer):
         top, bottom, left, right = self.padding
         return (sum(self.channels) + channels, top + height + bottom, left + width + right)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy of the map, and zeros around it: the array holds other values between two steps."""
         inside, margins = self._inside(o.y)
         return [copy(o.x, inside), *clear(margins)]
@@ -119,7 +119,7 @@ class Pad2d(Layer):
         shape = batch_shape(self.infer_shape(*inputs), n)
         return {"folded": Buffer(shape, "input")} if mode == "train" else {}
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy of the map, then of columns to the left and right, then of whole rows above and below."""
         inside, _ = _inner(o.y, self.padding)
         columns = [copy(o.x[:, :, source], margin) for margin, source in self._columns(o.y, o.x.shape[2])]
@@ -178,7 +178,7 @@ class Crop2d(Layer):
             )
         return (channels, height - top - bottom, width - left - right)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy of the inside of the map."""
         inside, _ = _inner(o.x, self.cropping)
         return [copy(inside, o.y)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.fields import NonNegativeNumber, PositiveInt, PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, expect_map
 
@@ -41,7 +41,7 @@ class LocalResponseNorm(Layer):
             found |= {name: Buffer(shape, "input") for name in ("inverse", "share", "spread")}
         return found
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the sum over the window, its power, and the product with x."""
         x, y, square, base = o.x, o.y, o.buffers["square"], o.buffers["base"]
         add_up = self._window_sum(square, base, *self._reach())

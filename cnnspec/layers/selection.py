@@ -9,7 +9,7 @@ import numpy as np
 from cnnspec.fields import Declaration, NonNegativeInt, PositiveInt, Schema
 from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Program, map_shape, to_public
+from cnnspec.layers.base import Backward, Layer, Operands, Steps, map_shape, to_public
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, expect_map
 
@@ -32,7 +32,7 @@ class Permute(Layer):
             raise ShapeError(f"expected each of the axes 0, 1 and 2 once, got {list(self.order)}", field="order")
         return tuple(shape[axis] for axis in self.order)
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind one copy between views of equal axes."""
         return [copy(self._permuted(o.x), to_public(o.y))]
 
@@ -109,7 +109,7 @@ class Slice(Layer):
             self.columns.within(width, "columns"),
         )
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the copy of the selected part."""
         return [copy(self._part(o.x), o.y)]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnspec.kernels.step import Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
@@ -31,7 +31,7 @@ class Softmax(Layer):
             found |= {"weighted": Buffer(shape, "input"), "row_again": Buffer(row, "input")}
         return found
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the exponentials over their sum; the largest is taken off x first, so that nothing overflows."""
         x, y, row = o.x, o.y, o.buffers["row"]
         axis = 1 if x.ndim == 4 else 0

@@ -12,15 +12,15 @@ from cnnspec.kernels import cost
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
-from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Program, map_shape, within
+from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 
 # the convolution's direction that does the work of each of this layer's
 ROLES: Mapping[str, cost.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
-# the program of this layer in which each of its directions is computed
-PROGRAMS: Mapping[str, Lifetime] = {"forward": "forward", "input": "input", "weight": "params"}
+# in which steps of this layer each of its directions is computed
+LIFETIMES: Mapping[str, Lifetime] = {"forward": "forward", "input": "input", "weight": "params"}
 
 
 _LENGTH: dict[str, Any] = {"type": "integer", "minimum": 0}
@@ -122,13 +122,13 @@ class ConvTranspose2d(Layer):
         found = {}
         for direction, kernel in self._kernels(problem, n, mode).items():
             for name, buffer in kernel.scratch(problem, n).items():
-                lifetime = "prepare" if buffer.lifetime == "prepare" else PROGRAMS[direction]
+                lifetime = "prepare" if buffer.lifetime == "prepare" else LIFETIMES[direction]
                 found[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
         if mode == "train" and self.bias != "none":
             found["bias_rows"] = Buffer((problem.windows.height, self.filters), "params")
         return found
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
         problem, steps = self._problem_of(o.x), list[Step]()
         for direction, kernel in self._kernels(problem, o.x.shape[-1], o.mode).items():
@@ -136,7 +136,7 @@ class ConvTranspose2d(Layer):
                 steps += kernel.prepare(problem, o.params["weight"], within(o.buffers, direction))
         return steps
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the convolution's gradient of its input, and the addition of the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [product, *add_bias(o)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import Registered
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Program
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Parameter, Steps
 from cnnspec.registry import register
 from cnnspec.shapes import MARGINS, Shape, ShapeError
 
@@ -79,7 +79,7 @@ class WeightNorm(Layer):
             found |= {"normed.gradient": Buffer(shape, "params"), "normed.work": Buffer(shape, "params")}
         return found
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """w = g v / |v|, where |v| is not 0, and what the layer prepares of it."""
         weight, inverse = _rows(o.buffers["normed.weight"]), o.buffers["normed.inverse"]
         direction, length = _rows(o.params["direction"]), o.params["length"]
@@ -93,9 +93,9 @@ class WeightNorm(Layer):
 
         return [norm, *self.layer.prepare(self._bound(o))]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the layer's forward pass with the weight w."""
-        forward: Program = self.layer.forward(self._bound(o))
+        forward: Steps = self.layer.forward(self._bound(o))
         return forward
 
     def backward(self, o: Operands) -> Backward:

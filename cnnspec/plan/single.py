@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from cnnspec.kernels.step import Array, step_state
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, RandomStream, Reduce, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, RandomStream, Reduce, Steps, batch_shape
 from cnnspec.shapes import Shape
 
 
 @dataclass(frozen=True)
 class SingleLayer:
-    """A layer's arrays and the programs that are bound to them; without gradients `backward` is empty."""
+    """A layer's arrays and the steps that are bound to them; without gradients `backward` is empty."""
 
     operands: Operands
-    prepare: Program
-    forward: Program
+    prepare: Steps
+    forward: Steps
     backward: Backward
 
     def run_forward(self) -> None:
@@ -80,7 +80,7 @@ def bind_single(
     return SingleLayer(operands, prepare, forward, layer.backward(operands) if output_grads else Backward())
 
 
-def _run(program: Program) -> None:
+def _run(steps: Steps) -> None:
     with step_state():
-        for item in program:
+        for item in steps:
             (item.after_sum if isinstance(item, Reduce) else item)()  # the sum over one shard is the shard's own

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, Reduce, batch_shape
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Reduce, Steps, batch_shape
 from cnnspec.plan.single import bind_single
 from cnnspec.shapes import Shape
 
@@ -53,14 +53,14 @@ def _read_only(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard: its operands and its bound programs."""
+    """One shard: its operands and its bound steps."""
 
     operands: Operands
-    prepare: Program
-    forward: Program
-    shared: Program
-    input: Program
-    params: Program
+    prepare: Steps
+    forward: Steps
+    shared: Steps
+    input: Steps
+    params: Steps
 
 
 class Bench:
@@ -139,7 +139,7 @@ class Bench:
         place = {"x": inputs[0], "dy": output_grads[0]}.get(self.layer.gradient_place or "")
         return (place.view(),) if in_place and place is not None else tuple(np.full_like(x, np.nan) for x in inputs)
 
-    def run(self, program: Callable[[Shard], Program]) -> None:
+    def run(self, program: Callable[[Shard], Steps]) -> None:
         """Run one program over all shards, adding up at every Reduce."""
         for items in zip(*(program(shard) for shard in self.shards), strict=True):
             reduces = [item for item in items if isinstance(item, Reduce)]

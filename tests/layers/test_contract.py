@@ -12,7 +12,7 @@ import pytest
 
 from cnnspec import registry
 from cnnspec.kernels.step import Array, Step, step_state
-from cnnspec.layers.base import Layer, Program, Reduce, batch_shape
+from cnnspec.layers.base import Layer, Reduce, Steps, batch_shape
 from cnnspec.layers.merge import Fork
 from cnnspec.shapes import Shape, size
 from tests.layers.examples import EXAMPLES, MAP
@@ -118,7 +118,7 @@ def test_what_shards_share_is_written_by_prepare_and_at_meetings_alone(
 
         return run
 
-    def watched(program: Program, arrays: Iterable[Array]) -> Program:
+    def watched(program: Steps, arrays: Iterable[Array]) -> Steps:
         return [item if isinstance(item, Reduce) else unchanged(item, arrays) for item in program]
 
     shared = [*bench.prepared.values(), *bench.state.values(), *bench.params.values()]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.graph.node import Graph, Node
 from cnnspec.kernels.step import Array, Buffer
-from cnnspec.layers.base import Layer, Mode, Operands, Program, within
+from cnnspec.layers.base import Layer, Mode, Operands, Steps, within
 from cnnspec.shapes import Shape, Windows
 
 FIRST = "first"  # what the names of the first layer's arrays begin with
@@ -95,7 +95,7 @@ class Folded(Layer):
         scaled = Buffer(params[self.first.scales].shape, "prepare")
         return {**found, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind the scaling of the weights, and what the first layer prepares from them."""
         weight, bias = o.params[f"{FIRST}.{self.first.scales}"], o.params.get(f"{FIRST}.bias")
         gain, offset, epsilon = o.params["weight"], o.params["bias"], self.norm.epsilon
@@ -116,9 +116,9 @@ class Folded(Layer):
 
         return [fold, *self.first.prepare(self._bound(o))]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the forward pass of the first layer with its scaled weights."""
-        forward: Program = self.first.forward(self._bound(o))
+        forward: Steps = self.first.forward(self._bound(o))
         return forward
 
     def _bound(self, o: Operands) -> Operands:

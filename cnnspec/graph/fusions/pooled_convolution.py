@@ -13,7 +13,7 @@ from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.kernels import direct, pooled_convolution, pooling
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.layers.base import Backward, Layer, Mode, Operands, Program, map_shape, within
+from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
 from cnnspec.shapes import Shape, Windows
 
@@ -124,7 +124,7 @@ class PooledConvolution(Layer):
                 found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}
         return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
 
-    def prepare(self, o: Operands) -> Program:
+    def prepare(self, o: Operands) -> Steps:
         """Bind the pairs of filters and what the kernel makes of them, or the filters of a window's four places."""
         weight = o.params["weight"]
         if "places" in o.buffers:
@@ -141,7 +141,7 @@ class PooledConvolution(Layer):
         packed = KERNELS["forward"].prepare(self._problem_of(o.x), pairs, within(o.buffers, "forward"))
         return [pair, *packed, *prepare_bias(o)]
 
-    def forward(self, o: Operands) -> Program:
+    def forward(self, o: Operands) -> Steps:
         """Bind the convolution, the maxima of its map, and the addition of the bias."""
         if "places" in o.buffers:
             return pooled_convolution.forward(self.first.convolution(map_shape(o.x)), o.x, o.y, o.buffers)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array, Step
-from cnnspec.layers.base import Backward, Program, Reduce
+from cnnspec.layers.base import Backward, Reduce, Steps
 from cnnspec.plan.memory.arrays import Arrays
 from cnnspec.plan.memory.liveness import value_key
 from cnnspec.plan.schedule.access import BackwardAccess, forward_access
@@ -272,17 +272,17 @@ class Builder:
         self,
         node: Node,
         kind: str,
-        programs: Sequence[Program],
+        of_shards: Sequence[Steps],
         arrays: Sequence[tuple[Sequence[Array], Sequence[Array]]],
         *,
         counts: bool = True,
     ) -> list[Task]:
-        """A program of a node in every shard, cut where all shards add something up; the last task of each.
+        """A node's steps in every shard, cut where all shards add something up; the last task of each.
 
-        The first task of each shard has the shard's portion of the node's work, if the program `counts`.
+        The first task of each shard has the shard's portion of the node's work, if `counts` is set.
         """
         made: list[Task] = []
-        for parts in zip(*(_between_reduces(program) for program in programs), strict=True):
+        for parts in zip(*(_between_reduces(steps) for steps in of_shards), strict=True):
             if not any(steps or reduce for steps, reduce in parts):
                 continue
             made = [
@@ -293,7 +293,7 @@ class Builder:
                         steps,
                         lane=shard,
                         after=self.awaited,
-                        barrier=len(programs) > 1,
+                        barrier=len(of_shards) > 1,
                         reads=reads,
                         writes=writes,
                         portion=self.partition.shards[shard] / self.arrays.batch if counts else 0,
@@ -334,15 +334,15 @@ class Builder:
         self.writers += [(*ranges[name], task) for name in names for task in tasks]
 
 
-def _steps(program: Program) -> list[Step]:
-    """The steps of a program that one shard runs by itself: its sums are the sums over all."""
-    return [item.after_sum if isinstance(item, Reduce) else item for item in program]
+def _steps(steps: Steps) -> list[Step]:
+    """The steps of a shard that is the only one: its sums are the sums over all."""
+    return [item.after_sum if isinstance(item, Reduce) else item for item in steps]
 
 
-def _between_reduces(program: Program) -> Iterator[tuple[list[Step], Reduce | None]]:
+def _between_reduces(steps_and_sums: Steps) -> Iterator[tuple[list[Step], Reduce | None]]:
     """The steps up to each all-reduce, and those behind the last one."""
     steps: list[Step] = []
-    for item in program:
+    for item in steps_and_sums:
         if isinstance(item, Reduce):
             yield steps, item
             steps = []

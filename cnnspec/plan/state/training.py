@@ -44,7 +44,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pace:
+class _Timing:
     """When and how fast the parameters with one factor of the rate and one period are updated."""
 
     rate_factor: float
@@ -86,15 +86,15 @@ class Training:
         self.statistics = np.zeros_like(weights.statistics)
         self._large = {slot.node.name for slot in weights.slots if slot.stop - slot.start >= LARGE}  # a parameter of it
         self.clock: Array = shared((), np.int64)  # steps begun
-        self._paces: dict[tuple[float, Period], _Pace] = {}
+        self._timings: dict[tuple[float, Period], _Timing] = {}
         rules = [
             (segment.rule, self._of(slot)) for segment in weights.segments for slot in weights.slots_within(segment)
         ]
         for key in dict.fromkeys(self._key(rule, optimizer) for rule, optimizer in rules):
             update = Update(rate=shared((), np.float64), number=shared((), np.int64))
-            self._paces[key] = _Pace(*key, update, shared((), np.bool_))
+            self._timings[key] = _Timing(*key, update, shared((), np.bool_))
         self._counts: dict[Period, Array] = {  # of updates within each period, those of ALWAYS being `updates`
-            period: np.zeros((), np.uint64) for _, period in self._paces if period != ALWAYS
+            period: np.zeros((), np.uint64) for _, period in self._timings if period != ALWAYS
         }
         self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self._scratch = _Scratch(weights.values.dtype)
@@ -129,10 +129,10 @@ class Training:
         due = int(self.clock) % self.accumulate == 0
         for period, count in self._counts.items():
             count.fill(count.item() + (due and moment in period))
-        for pace in self._paces.values():
-            pace.active.fill(moment in pace.period)
-            pace.update.rate.fill(rate * pace.rate_factor)
-            pace.update.number.fill(self._counts.get(pace.period, self.updates))
+        for timing in self._timings.values():
+            timing.active.fill(moment in timing.period)
+            timing.update.rate.fill(rate * timing.rate_factor)
+            timing.update.number.fill(self._counts.get(timing.period, self.updates))
         if self.average is not None:
             self._share.fill(max(1 - self.average, 10 / (9 + max(self.updates, 1))))
         return due
@@ -195,7 +195,7 @@ class Training:
 
     def squaring(self, chunk: Chunk, square: Array) -> Step:
         """The step that writes the sum of a chunk's squares to an array of one number: 0 while it is not trained."""
-        gradient, active = self.gradients[0][chunk.elements], self._pace(chunk).active
+        gradient, active = self.gradients[0][chunk.elements], self._timing(chunk).active
         return lambda: square.fill(np.vdot(gradient, gradient) if active else 0)
 
     def measuring(self, squares: Array, factor: Array) -> Step:
@@ -218,12 +218,12 @@ class Training:
         parts = [chunk] if chunk.shape else _evenly(chunk)
         return in_turn([_BoundByEach(self._binder(part)) for part in parts])
 
-    def _pace(self, chunk: Chunk) -> _Pace:
-        return self._paces[self._key(chunk.rule, chunk.optimizer)]
+    def _timing(self, chunk: Chunk) -> _Timing:
+        return self._timings[self._key(chunk.rule, chunk.optimizer)]
 
     def _binder(self, chunk: Chunk) -> Callable[[], Step]:
         weights, gradient = self.weights.values[chunk.elements], self.gradients[0][chunk.elements]
-        limit, share, pace = self.clip.value, self._share, self._pace(chunk)
+        limit, share, timing = self.clip.value, self._share, self._timing(chunk)
         average = None if self.average is None else self.slots["average"][chunk.elements]
         optimizer, shape = chunk.optimizer, chunk.shape or weights.shape
 
@@ -233,19 +233,19 @@ class Training:
                 gradient.reshape(shape),
                 {name: self.slots[name][chunk.elements].reshape(shape) for name in optimizer.slots()},
                 tuple(array.reshape(shape) for array in self._scratch.arrays(optimizer.scratch, len(weights))),
-                pace.update,
+                timing.update,
                 chunk.rule.weight_decay,
             )
             if self.lookahead is not None:
                 slow = self.slots["slow"][chunk.elements]
-                update = _looking_ahead(self.lookahead, update, weights, gradient, slow, pace.update.number)
-            if limit is None and average is None and pace.period == ALWAYS:
+                update = _looking_ahead(self.lookahead, update, weights, gradient, slow, timing.update.number)
+            if limit is None and average is None and timing.period == ALWAYS:
                 return update
 
             def step() -> None:
                 if limit is not None:
                     np.clip(gradient, -limit, limit, out=gradient)
-                if pace.active:
+                if timing.active:
                     update()
                 if average is not None:
                     _follow(average, weights, gradient, share)
