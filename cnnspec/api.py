@@ -33,7 +33,7 @@ from cnnspec.train.diagnose import values
 from cnnspec.train.fit import Progress, Splits, fit
 from cnnspec.train.given import Entering, Labels, checked_labels, entering, given
 from cnnspec.train.network import Network
-from cnnspec.train.records import read_about
+from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, SPEC
 from cnnspec.train.score import Score
 
@@ -248,7 +248,7 @@ def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = No
         about = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
         for note in check_kept(directory, about):
             warnings.warn(note, stacklevel=2)
-        model = compile(load_spec(stored, allow_plugins=True), threads=threads)
+        model = compile(loads(read_spec(stored), str(stored), allow_plugins=True), threads=threads)
         model.load(file)
         if model.pipeline is not None:
             model.pipeline = model.pipeline.restored(about, directory / ABOUT)

@@ -18,6 +18,7 @@ from cnnspec import registry
 from cnnspec.cli import main
 from cnnspec.diagnostics import PluginError, SpecError
 from cnnspec.spec import load, loads
+from cnnspec.train.records import about_text, read_about
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[1]
@@ -333,7 +334,7 @@ def test_a_changed_plugin_is_told_and_the_run_keeps_its_own(folder: Path, capsys
     assert main(["train", "--resume", "runs/net", "--set", "train.epochs=4", "--quiet"]) == 0
     about = folder / "runs" / "net" / "run.json"
     said = about.read_text()
-    about.write_text(json.dumps({**json.loads(said), "plugins": [7]}))
+    about.write_text(about_text({**read_about(about), "plugins": [7]}))
     capsys.readouterr()
     assert main(["eval", "runs/net"]) == 4
     assert "runs/net/run.json does not say which plugins the training ran" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from cnnspec.diagnostics import DataError, RunError
 from cnnspec.export.agreement import agreement
 from cnnspec.export.formats import FORMATS, Options
 from cnnspec.kernels.step import Array
+from cnnspec.train.records import read_spec
 from cnnspec.train.run import SPEC, Run
 
 METRICS = ("json", "csv")
@@ -121,8 +122,7 @@ def _move(source: Path, target: Path, overwrite: bool) -> None:
 
 
 def _spec_text(run: Path) -> str:
-    directory = run.parent if run.suffix == ".npz" else run
-    return (directory / SPEC).read_text(encoding="utf-8")
+    return read_spec((run.parent if run.suffix == ".npz" else run) / SPEC)
 
 
 def _proven(model: Model, folder: Path, name: str, options: Options, arguments: argparse.Namespace) -> bool:

@@ -9,6 +9,7 @@ from cnnspec.cli.output import console
 from cnnspec.cli.output import note as tell
 from cnnspec.cli.progress import reading_bar
 from cnnspec.data import Data, Inputs, Pipeline, open_data
+from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph
 from cnnspec.spec import Spec
 
@@ -24,7 +25,8 @@ def opened(
 
     `classes` are those that the network was trained with, and `pipeline` knows its images, if it was trained.
     """
-    assert spec.data is not None
+    if spec.data is None:
+        raise RunError(f"{spec.path} has no data section, so there are no images", "add data: {source: digits}")
     with reading_bar(console(stderr=True)) as watch:
         data = open_data(
             spec.data,

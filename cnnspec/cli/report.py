@@ -15,7 +15,7 @@ from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.report.page import Told, comparison_page, run_page
-from cnnspec.train.run import ORIGINS, SPEC, Run
+from cnnspec.train.run import ORIGINS, Run
 
 PAGE = "report.html"
 WORTH = 1e11  # multiply-accumulates of a training, from which on it has a report without being asked
@@ -97,6 +97,6 @@ def _told(run: Run, name: str) -> Told:
         name,
         run.about(),
         run.history(),
-        (run.path / SPEC).read_text(encoding="utf-8"),
+        run.spec(),
         origins.read_text(encoding="utf-8") if origins.is_file() else "",
     )

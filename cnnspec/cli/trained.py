@@ -17,8 +17,8 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
-from cnnspec.spec import Spec, load
-from cnnspec.train.records import read_about
+from cnnspec.spec import Spec, loads
+from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, SPEC
 
 
@@ -57,7 +57,7 @@ def load_spec(directory: Path) -> Spec:
     """
     for note in check_kept(directory, _about(directory)):
         tell(note)
-    return load(directory / SPEC, allow_plugins=True)
+    return loads(read_spec(directory / SPEC), str(directory / SPEC), allow_plugins=True)
 
 
 def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:

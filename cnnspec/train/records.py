@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from cnnspec.files import read_bounded
 
 MOST_ABOUT = 16 << 20  # bytes of run.json
 MOST_METRICS = 64 << 20  # bytes of metrics.jsonl
+MOST_SPEC = 16 << 20  # bytes of spec.yaml, in which every default is written out
+CHECKSUM = "checksum"  # the last key of run.json, with the SHA-256 of all others
+CHECKED = "# the SHA-256 of all lines above: "  # the last line of spec.yaml, a comment of YAML
+REPAIR = "put back what the training wrote, or train anew"
 MOST_TEXT = 80  # characters of a wrong value that a message shows
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 EXACT = re.compile(r"-?0x[01]\.[0-9a-f]+p[-+][0-9]+|[0-9a-f]{16}")  # a loss to its last bit, or a fingerprint
@@ -48,6 +54,7 @@ ABOUT: Kind = {
     "trace": {"*": EXACT},
     "unmet": [str],
     "results": {**ROW, "seconds": float},
+    CHECKSUM: str,
 }
 POSITION: Kind = {
     "epoch": int,
@@ -126,16 +133,48 @@ def parsed(content: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def about_text(about: Mapping[str, Any]) -> str:
+    """What run.json holds: JSON with a checksum of itself."""
+    return json.dumps({**about, CHECKSUM: _checksum(json.dumps(about))}, indent=2) + "\n"
+
+
 def read_about(path: Path) -> dict[str, Any]:
-    """What run.json says; RunError where it cannot be read, or says what it cannot say."""
+    """What run.json says; RunError where it cannot be read, or is not what `about_text` made."""
     try:
         about = parsed(read_bounded(path, MOST_ABOUT))
-        wrong = misfit(about, ABOUT)
-    except (OSError, ValueError) as error:
-        wrong = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        wrong = misfit(about, ABOUT) or lacking(about, (CHECKSUM,))
+        if wrong is None and about.pop(CHECKSUM) != _checksum(json.dumps(about)):
+            wrong = "its checksum is that of another content"
+    except (OSError, ValueError, RecursionError) as error:
+        wrong = _reason(error)
     if wrong:
-        raise RunError(f"cannot read {path}: {wrong}", "put back what the training wrote, or train anew")
+        raise RunError(f"cannot read {path}: {wrong}", REPAIR)
     return dict(about)
+
+
+def spec_text(text: str) -> str:
+    """What spec.yaml of a run holds: the resolved spec, and its checksum as a comment."""
+    return f"{text}{CHECKED}{_checksum(text)}\n"
+
+
+def read_spec(path: Path) -> str:
+    """The resolved spec in a run's spec.yaml; RunError where it cannot be read, or is not what `spec_text` made."""
+    try:
+        text, _, checksum = read_bounded(path, MOST_SPEC).decode().rpartition(CHECKED)
+        wrong = None if checksum == f"{_checksum(text)}\n" else "its checksum is that of another content"
+    except (OSError, ValueError) as error:
+        wrong = _reason(error)
+    if wrong:
+        raise RunError(f"cannot read {path}: {wrong}", f"{REPAIR}; another spec is trained from a file of its own")
+    return text
+
+
+def _checksum(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

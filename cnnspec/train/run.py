@@ -20,7 +20,7 @@ from cnnspec.lock import locked
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
-from cnnspec.train.records import TIMES, read_about, read_rows, timeless
+from cnnspec.train.records import TIMES, about_text, read_about, read_rows, read_spec, spec_text, timeless
 
 SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "spec.yaml",
@@ -74,7 +74,7 @@ class Run:
 
     def begin(self, model: Network, spec: str, about: Mapping[str, Any]) -> None:
         """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""
-        self._write(SPEC, spec)
+        self._write(SPEC, spec_text(spec))
         self.describe(about)
         self.checkpoint(model, Position())
 
@@ -135,15 +135,19 @@ class Run:
 
     def rewrite(self, spec: str) -> None:
         """Write the resolved spec of a training that goes on, whose epochs may have grown."""
-        self._write(SPEC, spec)
+        self._write(SPEC, spec_text(spec))
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line that was cut off is left out, RunError for any other damage."""
         return read_rows(self.path / METRICS_JSONL)
 
     def about(self) -> dict[str, Any]:
-        """What run.json says; RunError where it cannot be read."""
+        """What run.json says; RunError where it cannot be read, or was changed."""
         return read_about(self.path / ABOUT)
+
+    def spec(self) -> str:
+        """The resolved spec; RunError where it cannot be read, or was changed."""
+        return read_spec(self.path / SPEC)
 
     def record(self, model: Network, epoch: Epoch) -> bool:
         """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
@@ -205,7 +209,7 @@ class Run:
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write run.json: versions, data, command, timings, results."""
-        self._write(ABOUT, json.dumps(about, indent=2) + "\n")
+        self._write(ABOUT, about_text(about))
 
     def _write(self, name: str, content: str) -> None:
         try:

@@ -12,6 +12,7 @@ import pytest
 
 from cnnspec.cli import main
 from cnnspec.kernels.step import Array
+from cnnspec.train.records import about_text, read_about
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -202,10 +203,10 @@ def test_what_is_converted_is_told_once(run: str, tmp_path: Path, capsys: Captur
 
 
 def test_a_run_whose_record_was_changed_is_refused(run: str, tmp_path: Path, capsys: Captured) -> None:
-    about = json.loads((Path(run) / "run.json").read_text())
+    about = read_about(Path(run) / "run.json")
     assert about["pipeline"] == {"shape": [3, 8, 8], "layout": "nchw", "scale": "1/255"}
     assert about["classes"] == ["dark", "light"]
     about["pipeline"]["shape"] = [3, 9, 8]
-    (Path(run) / "run.json").write_text(json.dumps(about))
+    (Path(run) / "run.json").write_text(about_text(about))
     assert main(["predict", run, str(tmp_path / "pics")]) == 4
     assert "run.json: pipeline: images of 3x9x8 do not become the input 3x8x8" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnspec.cli import main
+from cnnspec.train.records import about_text, read_about
 
 SPEC = """
 cnnspec: 1
@@ -39,16 +40,16 @@ def test_a_run_is_repeated_to_the_bit(run: Path, capsys: Captured) -> None:
 
 
 def test_what_differs_is_told(run: Path, capsys: Captured) -> None:
-    about = json.loads((run / "run.json").read_text())
+    about = read_about(run / "run.json")
     about["trace"]["7"] = (1.5).hex()
     about["versions"]["numpy"] = "1.0"
-    (run / "run.json").write_text(json.dumps(about))
+    (run / "run.json").write_text(about_text(about))
     assert main(["verify", str(run)]) == 4
     error = capsys.readouterr().err
     assert "loss of step 7: expected 1.5, got " in error
     assert "note: numpy was 1.0, is " in error
     about["trace"] = {}
-    (run / "run.json").write_text(json.dumps(about))
+    (run / "run.json").write_text(about_text(about))
     assert main(["verify", str(run)]) == 4
     assert "has no trace of its first steps" in capsys.readouterr().err
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec.api import Model
+from cnnspec.api import Model, load
 from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.spec import loads
 from cnnspec.train.checkpoint import read_checkpoint, write_checkpoint
+from cnnspec.train.records import about_text, read_about
 from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL, SPEC
 
 TEXT = """
@@ -107,9 +108,9 @@ def test_a_damaged_log_changes_nothing_that_is_trained(
 
 
 def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> None:
-    about = json.loads((run / ABOUT).read_text())
+    about = read_about(run / ABOUT)
     del about["trace"]["20"], about["trace"]["weights"]
-    (run / ABOUT).write_text(json.dumps(about))
+    (run / ABOUT).write_text(about_text(about))
     assert main(["verify", str(run), "--threads", "1"]) == 4
     assert "of 20 steps, 19 could be compared" in capsys.readouterr().err
     assert main(["verify", str(run), "--all", "--threads", "1"]) == 0
@@ -132,14 +133,46 @@ def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> N
     ],
 )
 def test_a_wrong_type_in_run_json_is_one_line(key: str, value: object, run: Path, capsys: Captured) -> None:
-    about = json.loads((run / ABOUT).read_text())
+    about = read_about(run / ABOUT)
     about[key] = value
-    (run / ABOUT).write_text(json.dumps(about))
+    (run / ABOUT).write_text(about_text(about))
     for words in (["train", "--resume", str(run), *MORE], ["verify", str(run)], ["eval", str(run)]):
         assert main(words) == 4
         error = capsys.readouterr().err
         assert f"cannot read {run / ABOUT}: {key}" in error
         assert len(error.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        (ABOUT, '"seed": 0', '"seed": 1'),
+        (ABOUT, '"8",', '"7",'),
+        (ABOUT, '"checksum": "', '"checksum": "0'),
+        (SPEC, "epochs: 6", "epochs: 7"),
+        (SPEC, "momentum: 0.9", "momentum: 0.8"),
+        (SPEC, "data:", "#data:"),
+        (SPEC, "# the SHA-256", "# SHA-256"),
+    ],
+)
+def test_a_run_that_was_changed_by_hand_is_told(
+    name: str, before: str, after: str, run: Path, capsys: Captured
+) -> None:
+    text = (run / name).read_text()
+    assert before in text
+    (run / name).write_text(text.replace(before, after, 1))
+    for words in (
+        ["train", "--resume", str(run)],
+        ["verify", str(run)],
+        ["eval", str(run)],
+        ["export", str(run), "--format", "numpy"],
+    ):
+        assert main(words) == 4
+        error = capsys.readouterr().err
+        assert f"cannot read {run / name}: its checksum is that of another content" in error
+        assert len(error.splitlines()) == 2
+    with pytest.raises(RunError, match="its checksum is that of another content"):
+        load(run)
 
 
 def put(name: str, content: bytes) -> Callable[[Path], object]:
@@ -210,21 +243,21 @@ def test_arrays_that_somebody_else_wrote_are_told(run: Path, capsys: Captured) -
 
 
 def test_other_versions_are_told_and_recorded_as_a_part(run: Path, capsys: Captured) -> None:
-    about = json.loads((run / ABOUT).read_text())
+    about = read_about(run / ABOUT)
     about["versions"] |= {"instructions": "SSE OLD", "numpy": "1.0"}
-    (run / ABOUT).write_text(json.dumps(about))
+    (run / ABOUT).write_text(about_text(about))
     assert main(["train", "--resume", str(run), *MORE]) == 0
     error = capsys.readouterr().err
     assert "note: instructions was SSE OLD, is " in error
     assert "from step 37 on, other bits may come out" in error
-    (part,) = json.loads((run / ABOUT).read_text())["parts"]
+    (part,) = read_about(run / ABOUT)["parts"]
     assert part["step"] == 36
     assert part["versions"]["numpy"] == np.__version__
     assert main(["train", "--resume", str(run), *MORE[:-1], "train.epochs=9"]) == 0
     assert "other bits" not in capsys.readouterr().err
-    about = json.loads((run / ABOUT).read_text())
+    about = read_about(run / ABOUT)
     about["trace"]["4"] = (1.5).hex()
-    (run / ABOUT).write_text(json.dumps(about))
+    (run / ABOUT).write_text(about_text(about))
     assert main(["verify", str(run)]) == 4
     assert "note: from step 37 on: numpy was 1.0, is " in capsys.readouterr().err
 

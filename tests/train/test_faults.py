@@ -21,6 +21,7 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.kernels.step import Array
 from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.records import read_spec, spec_text
 from cnnspec.train.run import ABOUT, BEST, LAST, Run
 from cnnspec.workers import Processes
 from tests.train.signalled import ROOT, signalled
@@ -218,9 +219,9 @@ def test_a_checkpoint_that_was_cut_off(run: Path, capsys: Captured) -> None:
     fails(["eval", str(run)], capsys, f"no checkpoint at {run / LAST}")
 
 
-def test_a_spec_that_was_changed_in_the_run_directory(run: Path, capsys: Captured) -> None:
+def test_a_spec_of_another_training_in_the_run_directory(run: Path, capsys: Captured) -> None:
     path = run / "spec.yaml"
-    path.write_text(path.read_text().replace("rate: 0.2", "rate: 0.3"))
+    path.write_text(spec_text(read_spec(path).replace("rate: 0.2", "rate: 0.3")))
     message = "was written by a training with another spec"
     fails(["train", "--resume", str(run), "--set", "train.epochs=2"], capsys, message, "only train.epochs may grow")
     fails(["verify", str(run)], capsys, message)

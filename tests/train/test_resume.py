@@ -17,6 +17,7 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.fit import Progress
+from cnnspec.train.records import about_text, read_about
 from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL
 from cnnspec.train.session import Session
 from tests.train.signalled import ROOT, signalled
@@ -152,8 +153,8 @@ def test_a_training_that_is_finished_says_so(whole: Path, capsys: pytest.Capture
 
 def forget_results(run: Path) -> None:
     """As a kill leaves a run directory: between the last checkpoint and the results."""
-    about = json.loads((run / ABOUT).read_text())
-    (run / ABOUT).write_text(json.dumps({key: about[key] for key in about if key not in ("results", "unmet")}))
+    about = read_about(run / ABOUT)
+    (run / ABOUT).write_text(about_text({key: about[key] for key in about if key not in ("results", "unmet")}))
 
 
 def test_results_that_a_kill_cut_off_are_written_by_resume(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
