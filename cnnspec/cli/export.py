@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="default: the run's name; - prints json and csv")
     parser.add_argument("--overwrite", action="store_true", help="write over files that exist")
-    parser.add_argument("--raw", action="store_true", help="without the preprocessing: numbers enter (onnx, pytorch)")
+    parser.add_argument("--raw", action="store_true", help="without the preprocessing: numbers enter")
     parser.add_argument("--opset", type=count, metavar="N", help="of ONNX (default: the lowest that serves)")
     add_data(parser)
     add_threads(parser)

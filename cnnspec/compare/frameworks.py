@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnspec.compare import pytorch
 from cnnspec.diagnostics import RunError
-from cnnspec.export import onnx
+from cnnspec.export import onnx, onnx_writer
 from cnnspec.graph import Graph
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Mode
@@ -93,7 +93,7 @@ def onnxruntime_programs(
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    model = onnx.model(graph, values, onnx.NEWEST).SerializeToString()
+    model = onnx.model(graph, values, onnx_writer.NEWEST).SerializeToString()
     try:
         session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no public base

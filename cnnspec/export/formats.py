@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
-from cnnspec.export import numpy_program, onnx, pytorch_source
+from cnnspec.export import jax_source, keras_source, numpy_program, onnx, pytorch_source
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
+BACKENDS = ("jax", "tensorflow", "torch")  # of Keras
 BATCH = 7  # images at once: no power of two, and the last batch is another one
 Run = Callable[[Array], Array]  # images before `preprocess`, as bytes, or without a data section numbers, to outputs
 
@@ -45,9 +47,7 @@ class Format:
 
 
 def _write_numpy(network: Network, folder: Path, name: str, options: Options) -> None:
-    text, arrays = numpy_program.program(network, name)
-    (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+    _save_program(folder, name, *numpy_program.program(network, name))
 
 
 def _run_numpy(folder: Path, name: str, options: Options) -> Run:
@@ -106,6 +106,53 @@ def _run_pytorch(folder: Path, name: str, options: Options) -> Run | None:
     return run
 
 
+def _write_jax(network: Network, folder: Path, name: str, options: Options) -> None:
+    _save_program(folder, name, *jax_source.source(network, name, raw=options.raw))
+
+
+def _run_jax(folder: Path, name: str, options: Options) -> Run | None:
+    try:
+        jax: Any = importlib.import_module("jax")
+    except ImportError:
+        return None
+    module = imported(folder / f"{name}.py")
+    compiled = jax.jit(module.network)
+
+    def run(images: Array) -> Array:
+        entering = images if options.raw or not hasattr(module, "prepare") else module.prepare(images)
+        return np.concatenate([compiled(entering[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+
+    return run
+
+
+def _write_keras(network: Network, folder: Path, name: str, options: Options) -> None:
+    _save_program(folder, name, *keras_source.source(network, name, raw=options.raw))
+
+
+def _run_keras(folder: Path, name: str, options: Options) -> Run | None:
+    """By any backend: with none of its own choice it takes the first that is there."""
+    backend = next((name for name in BACKENDS if importlib.util.find_spec(name) is not None), None)
+    if backend is None or importlib.util.find_spec("keras") is None:
+        return None
+    os.environ.setdefault("KERAS_BACKEND", backend)  # read when Keras starts
+    module = imported(folder / f"{name}.py")
+    model = module.load()
+
+    def run(images: Array) -> Array:
+        entering = images if images.ndim != 4 else np.moveaxis(images, 1, -1)
+        if not options.raw and hasattr(module, "prepare"):
+            entering = module.prepare(entering)
+        outputs = np.asarray(model.predict(entering, batch_size=BATCH, verbose=0))
+        return outputs if outputs.ndim != 4 else np.moveaxis(outputs, -1, 1)
+
+    return run
+
+
+def _save_program(folder: Path, name: str, text: str, arrays: Mapping[str, Array]) -> None:
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
 def _write_safetensors(network: Network, folder: Path, name: str, options: Options) -> None:
     _save_tensors(network, pytorch_source.state(network), folder / f"{name}.safetensors", options)
 
@@ -133,6 +180,8 @@ FORMATS: Mapping[str, Format] = {
     "onnx": Format((".onnx",), _write_onnx, _run_onnx, "onnxruntime is not installed", ("raw", "opset")),
     "numpy": Format((".py", ".npz"), _write_numpy, _run_numpy),
     "pytorch": Format((".py", ".safetensors"), _write_pytorch, _run_pytorch, "PyTorch is not installed", ("raw",)),
+    "keras": Format((".py", ".npz"), _write_keras, _run_keras, "Keras, or a backend of it, is not installed", ("raw",)),
+    "jax": Format((".py", ".npz"), _write_jax, _run_jax, "JAX is not installed", ("raw",)),
     "safetensors": Format(
         (".safetensors",), _write_safetensors, lambda folder, name, options: None, "weights alone are no program"
     ),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import keyword
 import re
+import string
 from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
 
 from cnnspec.graph import INPUT, Graph
 from cnnspec.shapes import Shape
@@ -21,6 +25,22 @@ def identifier(name: str) -> str:
 def batch_of(shape: Shape) -> str:
     """Return the shape of a batch as text: (n, 3, 32, 32)."""
     return f"(n, {', '.join(map(str, shape))})"
+
+
+def pair(values: tuple[int, int]) -> str:
+    """Return two lengths as text, as one number where they are equal."""
+    return str(values[0]) if values[0] == values[1] else repr(tuple(values))
+
+
+def listed(values: Any) -> str:
+    """Return numbers as the text of a list, each as short as float32 allows."""
+    return "[" + ", ".join(repr(float(np.float32(value))) for value in np.ravel(values)) + "]"
+
+
+def filled(template: str, x: str, layer: object) -> str:
+    """Fill in a call of one input: {x} is that, and fields of the layer stand by their names."""
+    names = [name for _, name, _, _ in string.Formatter().parse(template) if name and name != "x"]
+    return template.format(x=x, **{name: getattr(layer, name) for name in names})
 
 
 def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
@@ -51,7 +71,7 @@ def assignment(variable: str, expression: str, shape: Shape, indent: str = "    
         yield line + comment
         return
     function, _, arguments = expression.partition("(")
-    if not expression.endswith(")") or "(" in function:
+    if not expression.endswith(")") or "(" in function or ")(" in arguments:
         yield f"{indent}{comment.strip()}"
         yield line
         return

@@ -12,7 +12,7 @@ import pytest
 
 import cnnspec
 from cnnspec.cli import FAILED, USAGE, main
-from cnnspec.export import numpy_program
+from cnnspec.export import numpy_layers
 
 SPEC = """\
 cnnspec: 1
@@ -55,9 +55,9 @@ def test_nothing_is_overwritten_unasked(run: Path, capsys: pytest.CaptureFixture
 def test_what_does_not_agree_is_not_kept(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = numpy_program.WRITERS["conv2d"]
-    wrong = {**numpy_program.WRITERS, "conv2d": lambda *arguments: f"{write(*arguments)} * 1.01"}
-    monkeypatch.setattr(numpy_program, "WRITERS", wrong)
+    write = numpy_layers.WRITERS["conv2d"]
+    wrong = {**numpy_layers.WRITERS, "conv2d": lambda *arguments: f"{write(*arguments)} * 1.01"}
+    monkeypatch.setattr(numpy_layers, "WRITERS", wrong)
     assert main(["export", str(run), "--format", "numpy"]) == FAILED
     assert "does not give what the network gives" in capsys.readouterr().err
     assert not list(Path().iterdir())

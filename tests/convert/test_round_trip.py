@@ -21,7 +21,7 @@ from tests.equality.networks import draw
 from tests.export.test_numpy_program import LARGE_SPECS, randomised
 
 pytest.importorskip("onnx", minversion="1.17")
-from cnnspec.export import onnx
+from cnnspec.export import onnx, onnx_writer
 
 # Layers that come back as others of equal outputs: neighbours that are one, or one that is several.
 MERGED = {"prelu", "scale_shift", "square", "positions", "group_norm", "layer_norm", "instance_norm", "rms_norm"}
@@ -77,12 +77,12 @@ def random_graphs(seeds: range, opset: int | None) -> int:
     return count
 
 
-@pytest.mark.parametrize("opset", [None, onnx.NEWEST])
+@pytest.mark.parametrize("opset", [None, onnx_writer.NEWEST])
 def test_random_graphs(opset: int | None) -> None:
     assert random_graphs(range(12), opset) >= 9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("opset", [None, onnx.NEWEST])
+@pytest.mark.parametrize("opset", [None, onnx_writer.NEWEST])
 def test_many_random_graphs(opset: int | None) -> None:
     assert random_graphs(range(12, 500), opset) >= 400

@@ -15,7 +15,7 @@ import pytest
 
 from cnnspec.api import Model, compile
 from cnnspec.diagnostics import RunError
-from cnnspec.export import numpy_program
+from cnnspec.export import numpy_layers, numpy_program
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Layer
@@ -110,7 +110,7 @@ def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shap
     layer: Layer = new(name, **fields)
     read = loads(one_layer(name, fields, shapes))
     network = randomised(Network(read, build(read), threads=1, dtype="float64"))
-    if layer.train_only or name in numpy_program.WRITERS:
+    if layer.train_only or name in numpy_layers.WRITERS:
         agrees(network, tmp_path, 2, 1e-10)
     else:
         with pytest.raises(RunError, match=name):

@@ -12,7 +12,7 @@ import pytest
 
 from cnnspec.api import Model, compile
 from cnnspec.diagnostics import RunError
-from cnnspec.export import onnx
+from cnnspec.export import onnx, onnx_layers, onnx_writer
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Layer
@@ -25,7 +25,7 @@ from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_la
 from tests.layers.draws import new
 
 runtime = pytest.importorskip("onnxruntime")
-OPSETS = (None, onnx.NEWEST)
+OPSETS = (None, onnx_writer.NEWEST)
 
 
 def outputs(model: Any, images: Array) -> Array:
@@ -64,7 +64,7 @@ def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shap
     read = loads(one_layer(name, fields, shapes))
     network = randomised(Network(read, build(read), threads=1))
     arrays = dict(network.weights.arrays())
-    if layer.train_only or name in onnx.WRITERS:
+    if layer.train_only or name in onnx_layers.WRITERS:
         model = onnx.model(network.graph, arrays, opset)
         agrees(network, model, (2,), 1e-4)
     else:
@@ -81,13 +81,15 @@ def test_a_layer_without_counterpart_is_one_clear_error(monkeypatch: pytest.Monk
 
 def test_lenet_needs_no_more_than_the_first_opset() -> None:
     model = onnx.network_model(compile(SPECS / "lenet.yaml", threads=1), "", raw=True)
-    assert [entry.version for entry in model.opset_import] == [onnx.FLOOR]
+    assert [entry.version for entry in model.opset_import] == [onnx_writer.FLOOR]
     assert model.ir_version == 4
 
 
-@pytest.mark.parametrize("opset", [1, onnx.FLOOR - 1, onnx.NEWEST + 1])
+@pytest.mark.parametrize("opset", [1, onnx_writer.FLOOR - 1, onnx_writer.NEWEST + 1])
 def test_an_opset_that_is_not_written_is_refused(opset: int) -> None:
-    with pytest.raises(RunError, match=f"expected an opset from {onnx.FLOOR} to {onnx.NEWEST}, got {opset}"):
+    with pytest.raises(
+        RunError, match=f"expected an opset from {onnx_writer.FLOOR} to {onnx_writer.NEWEST}, got {opset}"
+    ):
         onnx.network_model(compile(SPECS / "lenet.yaml", threads=1), "", opset)
 
 

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.export.formats import FORMATS, Options, imported
-from cnnspec.export.pytorch_source import WRITERS, source
+from cnnspec.export.pytorch_layers import WRITERS
+from cnnspec.export.pytorch_source import source
 from cnnspec.graph import build
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads

@@ -1,0 +1,38 @@
+"""The source of functions, with that of all functions that they call, to be copied into a program for others."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def copied(names: Collection[str], *files: str) -> list[str]:
+    """Return the source of these functions and of those that they call, in their order.
+
+    The files stand beside this one; where two have a function of the same name, it is that of the last.
+    """
+    functions: dict[str, str] = {}
+    for file in files:
+        functions |= _functions((FOLDER / file).read_text(encoding="utf-8"))
+    waiting, found = sorted(names), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in found:
+            found.add(name)
+            waiting += _names(functions[name])
+    return [source for name, source in functions.items() if name in found]
+
+
+def _functions(text: str) -> Iterator[tuple[str, str]]:
+    lines = text.splitlines(keepends=True)
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.FunctionDef):
+            yield statement.name, "".join(lines[statement.lineno - 1 : statement.end_lineno])
+
+
+def _names(source: str) -> list[str]:
+    """The names that code reads."""
+    return [node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]

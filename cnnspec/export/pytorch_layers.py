@@ -1,0 +1,337 @@
+"""Every layer in PyTorch: the modules that it needs, the call that computes it, and what PyTorch names its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.export.straight_line import filled, pair
+from cnnspec.graph import Node
+
+Margins = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+@dataclass(frozen=True)
+class Written:
+    """A layer in PyTorch: modules and parameters by attribute, and what computes it from its inputs.
+
+    `names` are the names in the module's state of the layer's own arrays.
+    """
+
+    call: str
+    modules: Mapping[str, str]
+    names: Mapping[str, str]
+
+
+def padded(x: str, margins: Margins, value: str = "") -> str:
+    """The call that pads a map, or cuts from it where margins are negative."""
+    top, bottom, left, right = margins
+    return f"F.pad({x}, ({left}, {right}, {top}, {bottom}){value})" if any(margins) else x
+
+
+def _even(x: str, margins: Margins, value: str = "") -> tuple[str, tuple[int, int]]:
+    """The map, and the padding that a module adds itself: it can, where both sides are alike."""
+    top, bottom, left, right = margins
+    return (x, (top, left)) if (top, left) == (bottom, right) else (padded(x, margins, value), (0, 0))
+
+
+def _options(**given: object) -> str:
+    """The arguments of a module that are not its default."""
+    usual = {"stride": "1", "padding": "0", "dilation": "1", "groups": "1", "output_padding": "0", "bias": "True"}
+    return "".join(f", {name}={value}" for name, value in given.items() if usual.get(name) != str(value))
+
+
+def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], laid.padding)
+    filters, kernel = node.shape[0], pair(laid.kernel)
+    bias = "bias" in node.params or (bool(node.share) and "bias" in node.keys)
+    untied = bias and len(node.params["bias"].shape if not node.share else ()) == 3
+    if untied:
+        raise RunError(f"{node.name}: no counterpart of bias: untied in PyTorch is known here", "write bias: channel")
+    made = f"nn.Conv2d({channels}, {filters}, {kernel}" + _options(
+        stride=pair(laid.stride),
+        padding=pair(padding),
+        dilation=pair(laid.dilation),
+        groups=getattr(layer, "groups", channels),
+        bias=bias,
+    )
+    return Written(f"self.{own}({x})", {own: made + ")"}, _plain_names(node, own))
+
+
+def _separable(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], laid.padding)
+    middle = channels * layer.multiplier
+    first = f"nn.Conv2d({channels}, {middle}, {pair(laid.kernel)}" + _options(
+        stride=pair(laid.stride), padding=pair(padding), dilation=pair(laid.dilation), groups=channels, bias=False
+    )
+    second = f"nn.Conv2d({middle}, {node.shape[0]}, 1" + _options(bias="bias" in node.keys)
+    names = {"depthwise": f"{own}_depthwise.weight", "pointwise": f"{own}_pointwise.weight"}
+    names |= {"bias": f"{own}_pointwise.bias"} if "bias" in node.params else {}
+    modules = {f"{own}_depthwise": first + ")", f"{own}_pointwise": second + ")"}
+    return Written(f"self.{own}_pointwise(self.{own}_depthwise({x}))", modules, names)
+
+
+def _transposed(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    top, bottom, left, right = laid.padding
+    made = f"nn.ConvTranspose2d({channels}, {node.shape[0]}, {pair(laid.kernel)}" + _options(
+        stride=pair(laid.stride),
+        output_padding=pair(_both(layer.output_padding)),
+        groups=layer.groups,
+        bias="bias" in node.keys,
+        dilation=pair(laid.dilation),
+    )
+    call = f"self.{own}({inputs[0]})"
+    return Written(padded(call, (-top, -bottom, -left, -right)), {own: made + ")"}, _plain_names(node, own))
+
+
+def _both(value: Any) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _dense(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    made = f"nn.Linear({node.input_shapes[0][0]}, {node.shape[0]}" + _options(bias="bias" in node.keys)
+    return Written(f"self.{own}({inputs[0]})", {own: made + ")"}, _plain_names(node, own))
+
+
+def _batch_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    kind = "BatchNorm2d" if len(node.shape) == 3 else "BatchNorm1d"
+    made = f"nn.{kind}({node.shape[0]}, eps={layer.epsilon!r}, momentum={round(1 - layer.momentum, 10)!r})"
+    names = _plain_names(node, own)
+    names |= {"running_mean": f"{own}.running_mean", "running_variance": f"{own}.running_var"}
+    return Written(f"self.{own}({inputs[0]})", {own: made}, names)
+
+
+def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
+    def write(node: Node, own: str, inputs: Sequence[str]) -> Written:
+        layer: Any = node.layer
+        channels = node.shape[0]
+        made = f"nn.GroupNorm({groups_of(layer, channels)}, {channels}, eps={layer.epsilon!r})"
+        return Written(f"self.{own}({inputs[0]})", {own: made}, _plain_names(node, own))
+
+    return write
+
+
+def _layer_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    if len(node.shape) == 3 and layer.over == "map":
+        return _group_norm(lambda layer, channels: 1)(node, own, inputs)
+    return _over_channels(node, own, inputs, f"nn.LayerNorm({node.shape[0]}, eps={layer.epsilon!r})")
+
+
+def _rms_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    return _over_channels(node, own, inputs, f"nn.RMSNorm({node.shape[0]}, eps={layer.epsilon!r})")
+
+
+def _over_channels(node: Node, own: str, inputs: Sequence[str], made: str) -> Written:
+    """A module that normalises the last axis, given the channels there."""
+    vector = len(node.shape) == 1
+    call = f"self.{own}({inputs[0]})" if vector else f"self.{own}({inputs[0]}.movedim(1, -1)).movedim(-1, 1)"
+    return Written(call, {own: made}, _plain_names(node, own))
+
+
+def _prelu(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    made = f"nn.PReLU({node.params['weight'].shape[0] if node.params else 1})"
+    return Written(f"self.{own}({inputs[0]})", {own: made}, _plain_names(node, own))
+
+
+def _positions(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    made = f"nn.Parameter(torch.zeros({tuple(node.shape)!r}))"
+    return Written(f"{inputs[0]} + self.{own}", {own: made}, {} if node.share else {"weight": own})
+
+
+def _max_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], laid.padding, ', value=float("-inf")')
+    if 2 * padding[0] > laid.kernel[0] or 2 * padding[1] > laid.kernel[1]:
+        x, padding = padded(inputs[0], laid.padding, ', value=float("-inf")'), (0, 0)
+    return _call(f"F.max_pool2d({x}, {pair(laid.kernel)}, {pair(laid.stride)}{_options(padding=pair(padding))})")
+
+
+def _avg_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    return _call(_mean_of_windows(node, inputs[0], whole=layer.count_include_pad))
+
+
+def _lp_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    return _call(f"({_mean_of_windows(node, f'{inputs[0]}.abs() ** {layer.p!r}', whole=False)}) ** {1 / layer.p!r}")
+
+
+def _mean_of_windows(node: Node, x: str, *, whole: bool) -> str:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    windows = f"{pair(laid.kernel)}, {pair(laid.stride)}"
+    mean = f"F.avg_pool2d({padded(x, laid.padding)}, {windows})"
+    if whole or not any(laid.padding):
+        return mean
+    ones = f"torch.ones({(1, 1, *node.input_shapes[0][1:])!r})"
+    return f"{mean} / F.avg_pool2d({padded(ones, laid.padding)}, {windows})"
+
+
+def _response_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    if layer.size % 2 == 0:
+        raise RunError(f"{node.name}: PyTorch puts windows of an even size elsewhere", "write an odd size")
+    return _call(f"F.local_response_norm({inputs[0]}, {layer.size}, {layer.alpha!r}, {layer.beta!r}, {layer.k!r})")
+
+
+def _merge(operator: str) -> Writer:
+    """One input after the other, vectors as 1x1 maps beside maps."""
+
+    def write(node: Node, own: str, inputs: Sequence[str]) -> Written:
+        return _call(f" {operator} ".join(_as_maps(node, inputs)))
+
+    return write
+
+
+def _choose(function: str) -> Writer:
+    def write(node: Node, own: str, inputs: Sequence[str]) -> Written:
+        first, *others = _as_maps(node, inputs)
+        for other in others:
+            first = f"torch.{function}({first}, {other})"
+        return _call(first)
+
+    return write
+
+
+def _as_maps(node: Node, inputs: Sequence[str]) -> list[str]:
+    shapes = node.input_shapes
+    return [
+        f"{x}[:, :, None, None]" if len(shape) < len(node.shape) else x for x, shape in zip(inputs, shapes, strict=True)
+    ]
+
+
+def _concat(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    return _call(f"torch.cat([{', '.join(inputs)}], 1)")
+
+
+def _matmul(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    left = f"{inputs[0]}.mT" if layer.transpose == "first" else inputs[0]
+    right = f"{inputs[1]}.mT" if layer.transpose == "second" else inputs[1]
+    return _call(f"{left} @ {right}")
+
+
+def _slice(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    parts = [
+        f"{part.start or ''}:{part.stop or ''}" + (f":{part.step}" if (part.step or 1) != 1 else "")
+        for part in layer.slices(node.input_shapes[0])
+    ]
+    return _call(f"{inputs[0]}[:, {', '.join(parts)}]")
+
+
+def _crop(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    top, bottom, left, right = layer.cropping
+    return _call(padded(inputs[0], (-top, -bottom, -left, -right)))
+
+
+def _zero_pad(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    top, bottom, left, right = layer.padding
+    channels = "".join(f", {count}" for count in layer.channels) if any(layer.channels) else ""
+    return _call(f"F.pad({inputs[0]}, ({left}, {right}, {top}, {bottom}{channels}))")
+
+
+def _pad(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    return _call(padded(inputs[0], layer.padding, f', mode="{layer.mode}"'))
+
+
+def _call(text: str) -> Written:
+    return Written(text, {}, {})
+
+
+def _plain_names(node: Node, own: str) -> dict[str, str]:
+    """The names of a layer's arrays that PyTorch calls alike."""
+    return {part: f"{own}.{part}" for part in node.params}
+
+
+def _plain(template: str) -> Writer:
+    """A call of one input, which is {x} in the template; fields of the layer stand by their names."""
+    return lambda node, own, inputs: _call(filled(template, inputs[0], node.layer))
+
+
+def _dropout(kind: str) -> Writer:
+    def write(node: Node, own: str, inputs: Sequence[str]) -> Written:
+        layer: Any = node.layer
+        return Written(f"self.{own}({inputs[0]})", {own: f"nn.{kind}({layer.rate!r})"}, {})
+
+    return write
+
+
+Writer = Callable[[Node, str, Sequence[str]], Written]
+WRITERS: Mapping[str, Writer] = {
+    "abs": _plain("{x}.abs()"),
+    "adaptive_avg_pool2d": _plain("F.adaptive_avg_pool2d({x}, {output_size})"),
+    "add": _merge("+"),
+    "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
+    "channel_max": _plain("{x}.amax(1, keepdim=True)"),
+    "channel_mean": _plain("{x}.mean(1, keepdim=True)"),
+    "channel_shuffle": _plain("F.channel_shuffle({x}, {groups})"),
+    "clip": _plain("{x}.clip({min}, {max})"),
+    "concat": _concat,
+    "conv2d": _convolution,
+    "conv_transpose2d": _transposed,
+    "crop2d": _crop,
+    "dense": _dense,
+    "depthwise_conv2d": _convolution,
+    "dropout": _dropout("Dropout"),
+    "elu": _plain("F.elu({x}, {alpha})"),
+    "exp": _plain("{x}.exp()"),
+    "flatten": _plain("{x}.flatten(1)"),
+    "gelu": _plain('F.gelu({x}, approximate="{approximate}")'),
+    "global_avg_pool2d": _plain("{x}.mean((2, 3))"),
+    "global_max_pool2d": _plain("{x}.amax((2, 3))"),
+    "group_norm": _group_norm(lambda layer, channels: int(layer.groups)),
+    "hard_sigmoid": _plain("F.hardsigmoid({x})"),
+    "hard_swish": _plain("F.hardswish({x})"),
+    "instance_norm": _group_norm(lambda layer, channels: channels),
+    "layer_norm": _layer_norm,
+    "leaky_relu": _plain("F.leaky_relu({x}, {negative_slope})"),
+    "local_response_norm": _response_norm,
+    "lp_pool2d": _lp_pool,
+    "matmul": _matmul,
+    "max_pool2d": _max_pool,
+    "maximum": _choose("maximum"),
+    "minimum": _choose("minimum"),
+    "mish": _plain("F.mish({x})"),
+    "multiply": _merge("*"),
+    "pad2d": _pad,
+    "permute": lambda node, own, inputs: _call(
+        f"{inputs[0]}.permute({', '.join(map(str, (0, *(axis + 1 for axis in node.layer.order))))})"  # type: ignore[attr-defined]
+    ),
+    "pixel_shuffle": _plain("F.pixel_shuffle({x}, {factor})"),
+    "positions": _positions,
+    "prelu": _prelu,
+    "relu": _plain("F.relu({x})"),
+    "relu6": _plain("F.relu6({x})"),
+    "reshape": lambda node, own, inputs: _call(f"{inputs[0]}.reshape(-1, {', '.join(map(str, node.shape))})"),
+    "rms_norm": _rms_norm,
+    "selu": _plain("F.selu({x})"),
+    "separable_conv2d": _separable,
+    "sigmoid": _plain("{x}.sigmoid()"),
+    "silu": _plain("F.silu({x})"),
+    "slice": _slice,
+    "softmax": _plain("{x}.softmax(1)"),
+    "softplus": _plain("F.softplus({x})"),
+    "spatial_dropout2d": _dropout("Dropout2d"),
+    "square": _plain("{x}.square()"),
+    "subtract": _merge("-"),
+    "tanh": _plain("{x}.tanh()"),
+    "upsample2d": _plain('F.interpolate({x}, scale_factor={scale}, mode="{mode}")'),
+    "zero_pad2d": _zero_pad,
+}
