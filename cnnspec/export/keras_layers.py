@@ -440,6 +440,12 @@ def _drop_path(node: Node, inputs: Sequence[str]) -> Written:
     return Written(f"layers.Dropout({layer.rate}, noise_shape={(None, *(1,) * len(node.shape))!r})({inputs[0]})")
 
 
+def _noise(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    _refuse_unless(layer.std <= 1, node, f"noise of a deviation of {layer.std}, which is above 1")
+    return Written(f"layers.GaussianNoise({layer.std})({inputs[0]})")
+
+
 def _plain(template: str) -> Writer:
     """A call of one input, which is {x} in the template; fields of the layer stand by their names."""
     return lambda node, inputs: Written(filled(template, inputs[0], node.layer))
@@ -482,7 +488,7 @@ WRITERS: Mapping[str, Writer] = {
     "minimum": _choose("minimum"),
     "mish": _plain("{x} * ops.tanh(ops.softplus({x}))"),
     "multiply": _merge("*"),
-    "noise": _plain("layers.GaussianNoise({std})({x})"),
+    "noise": _noise,
     "pad2d": _pad,
     "permute": _permute,
     "pixel_shuffle": _pixel_shuffle,
