@@ -42,11 +42,12 @@ SECTIONS: dict[str, type[Declaration]] = {
     "halving": Halving,
 }
 GUIDE = {  # the pages of the guide, in the order in which one reads them
-    "To begin": ["data", "python", "language"],
-    "Training": ["targets", "sweeps", "machines"],
+    "To begin": ["pictures", "language", "python", "network"],
+    "Training": ["training", "data", "targets", "sweeps", "machines"],
     "A trained network": ["reports", "serve", "export", "convert"],
     "Specs in a project": ["ci", "editors", "plugins"],
-    "How it is made": ["architecture", "performance", "decisions"],
+    "Words": ["words", "glossary"],
+    "How it is made": ["architecture", "performance", "decisions", "changelog"],
 }
 NESTED = {
     "residual": f"""{inspect.getdoc(ResidualEntry)}

@@ -27,7 +27,7 @@ layers:                          # each layer reads the one above
 data:
   source: {{type: image_folder, size: [{side}, {side}], mode: {mode}{on_error}}}
   root: {root}
-{validation}  # augment: [flip, {{type: shift, most: 2}}]   # where a mirrored or moved picture is one of its class
+{validation}  # augment: [flip, {{type: shift, pixels: 2}}]   # where a mirrored or moved picture is one of its class
 
 train:
   epochs: 30
