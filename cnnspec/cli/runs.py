@@ -81,6 +81,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "best": best,
         "weights": rows[-1].get("weights") if rows else None,
         "complete": "results" in about,
+        "stopped": about.get("stopped"),
     }
 
 
@@ -94,7 +95,8 @@ def _table(found: list[dict[str, Any]]) -> Table:
     table.add_column("weights")
     for figures in found:
         values = [_shown(name, figures["best"].get(name)) for name in shown]
-        state = "" if figures["complete"] else " (not finished)"
+        why = f": {printable(figures['stopped'])}" if figures["stopped"] else ""
+        state = "" if figures["complete"] else f" (not finished{why})"
         counts = (str(figures["seed"]), str(figures["epochs"]), f"{figures['seconds']:.1f}")
         table.add_row(f"{printable(figures['run'])}{state}", *counts, *values, figures["weights"] or "")
     return table

@@ -258,15 +258,21 @@ class _TrainVerb:
     def run(self, position: Position) -> int:
         path, model, started = self.directory.path, self.model, time.perf_counter()
         self.output.header(model, self.data, path, position.step)
+        self.about.pop("stopped", None)
         try:
             with self.session.signals(), self.output.progress(self.epochs) as show, self.events() as log:
                 epoch = self.loop(position, show, log)
+        except RunError as error:
+            self.stopped(str(error))
+            raise
         except Interruption as interruption:
+            self.stopped(f"interrupted by {interruption}")
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
             if model.exchange.size > 1:  # the other ranks go on until they are told
                 raise
+            self.stopped("interrupted at once")
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
             return 128 + (self.session.signal or signal.SIGINT)
         if epoch is None:
@@ -287,6 +293,13 @@ class _TrainVerb:
         report = report_after_training(self.directory, model, self.data, new=epoch is not None)
         self.output.end(path, self.about["results"], failures, confusion, report)
         return FAILED if failures else CLEAN
+
+    def stopped(self, why: str) -> None:
+        """Record why the training ended before its last epoch, where the disk takes it."""
+        self.about["stopped"] = why
+        self.about.pop("results", None)
+        with suppress(RunError):
+            self.directory.describe(self.about)
 
     @contextmanager
     def events(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:

@@ -52,6 +52,7 @@ ABOUT: Kind = {
     "macs": int,
     "started": str,
     "trace": {"*": EXACT},
+    "stopped": str,
     "unmet": [str],
     "results": {**ROW, "seconds": float},
     CHECKSUM: str,

@@ -267,6 +267,8 @@ def test_divergence_names_step_and_layer(spec: Path, tmp_path: Path, capsys: Cap
         "lower the learning rate (it was 1e+38)",
     )
     read_checkpoint(tmp_path / "net" / LAST)
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    assert "net (not finished: the loss became " in capsys.readouterr().out
 
 
 def test_weights_that_overflowed_never_replace_the_last_good_checkpoint(

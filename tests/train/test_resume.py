@@ -137,7 +137,9 @@ def test_a_signal_at_the_seam_of_two_epochs(
         assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "cut")]) == 143
     run = tmp_path / "cut" / "net"
     assert read_checkpoint(run / LAST).progress["step"] == step
+    assert read_about(run / ABOUT)["stopped"] == "interrupted by SIGTERM"
     assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert "stopped" not in read_about(run / ABOUT)
     assert weights(run) == weights(whole)
     assert metrics(run) == metrics(whole)
 
