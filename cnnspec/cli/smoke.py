@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 
 from cnnspec.check import checked
 from cnnspec.cli.arguments import add_spec, count, spec_of
 from cnnspec.diagnostics import RunError
 from cnnspec.train.smoke import smoke
+from cnnspec.train.untold import with_training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     spec = spec_of(arguments)
     graph = checked(spec)
     if spec.train is None:
-        raise RunError("the spec has no train section", "add train: {epochs: 10}")
+        spec, graph = with_training(spec, graph)
+        assert spec.train is not None
+        print(
+            f"cnnspec: note: no train section: adam, {spec.train.loss.type_name}, {spec.train.batch_size} images",
+            file=sys.stderr,
+        )
     proofs = []
     for proof in smoke(spec, graph, images=arguments.images, seconds=arguments.seconds):
         proofs.append(proof)

@@ -53,12 +53,13 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     model = Network(spec, graph)
     plan = model.plan(images, "train", "float32")
     random = np.random.default_rng(spec.seed)
-    different = random.random((min(images, DIFFERENT), *spec.input), np.float32)
+    different = _images(random, (min(images, DIFFERENT), *spec.input))
     if model.learned.kind == "mask":
         levels = max(graph.output.shape[0], 2)
-        different[...] = np.minimum(np.floor(different[:, :1] * levels), levels - 1) / (levels - 1)
+        noise = random.random(different[:, :1].shape, np.float32)
+        different[...] = np.minimum(np.floor(noise * levels), levels - 1) / (levels - 1)
     if spec.train.loss.reads_input and different.ndim == 4:
-        different[...] = _areas(different)
+        different[...] = _areas(different, 2).round()  # what passes few numbers on can draw areas, and no noise
     which = np.arange(images) % len(different)
     plan.images[...] = different[which]
     classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None
@@ -70,10 +71,16 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
     yield _learned(model, plan, first, seconds)
 
 
-def _areas(images: Array) -> Array:
-    """Images of four areas, each 0 or 1: a network that passes few numbers on can draw them, and no noise."""
-    rows, columns = (np.arange(length) * 2 // length for length in images.shape[-2:])
-    return np.asarray(np.round(images[..., rows[:, None], columns]))
+def _images(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Noise, laid on a pattern of 4 by 4 areas where there is room: the means of maps of noise alone are all alike."""
+    images = random.random(shape, np.float32)
+    return (images + _areas(random.random(shape, np.float32), 4)) / 2 if images.ndim == 4 else images
+
+
+def _areas(images: Array, count: int) -> Array:
+    """The same images with `count` areas in each direction, each of the colour of a pixel in it."""
+    rows, columns = (np.arange(length) * count // length for length in images.shape[-2:])
+    return np.asarray(images[..., rows[:, None], columns])
 
 
 def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
@@ -146,7 +153,7 @@ def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
         return Proof(name, True, figure)
     if time_is_up and math.isfinite(quick):
         return Proof(name, False, figure, None, f"the time was up: give it more, --seconds {4 * seconds:g}")
-    dropping = [node for node in model.graph.nodes if getattr(node.layer, "rate", 0) and node.layer.train_only]
+    dropping = [node for node in model.graph.nodes if _drops(node)]
     if dropping:
         whole = remove_train_only(model.graph)
         if _with_adam(model, plan, whole, goal, seconds / 2)[1].loss <= goal:
@@ -201,8 +208,15 @@ def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
         return of.name, "nothing on the way to the output reads it: name it under from, or remove it"
     for node, inputs, output in values(model, plan.images):
         if _alike(output) and not all(map(_alike, inputs)):
+            if _drops(node):
+                return node.name, "it drops all that it reads: lower the rate"
             return node.name, "its output is the same for every image: look at its initial weights and biases"
     return of.name, "nothing that follows depends on it: look for dead activations, or a bias before batch_norm"
+
+
+def _drops(node: Node) -> bool:
+    """Whether it is a kind of dropout."""
+    return node.layer.train_only and bool(getattr(node.layer, "rate", 0))
 
 
 def _alike(array: Array) -> bool:

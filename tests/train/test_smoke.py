@@ -22,6 +22,10 @@ TRAINED = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:
 # What takes many seconds is left to the slow tests.
 LARGE = {"mnist-best", "resnet20", "resnet20-a", "resnet20-fashion", "unet-shapes", "vgg-fashion"}
 SMALL = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LARGE else [], id=path.stem) for path in TRAINED]
+# What one step of takes many seconds, or more memory than there may be, is left to a person.
+HUGE = {"vgg16", "mlp-mixer-b16", "unet", "wide-resnet-28-10"}
+KNOWN = [*sorted((ROOT / "specs").glob("*.yaml")), *sorted((ROOT / "tests/graph/architectures").glob("*.yaml"))]
+UNTRAINED = [path for path in KNOWN if path not in TRAINED and path.stem not in HUGE]
 SPEC = """
 cnnspec: 1
 name: net
@@ -92,7 +96,7 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
         ("learning_rate: 0.1", "learning_rate: 1e+30", "one batch learned in 'first'"),
         ("train: {", "train: {loss: {type: softmax_cross_entropy, label_smoothing: 0.3}, ", ""),
         ("learning_rate: 0.1", "learning_rate: 1000", "one batch learned in 'second'"),
-        ("  - flatten\n", "  - {id: b, type: dropout, rate: 0.999}\n  - flatten\n", "one batch learned in 'b'"),
+        ("  - flatten\n", "  - {id: b, type: dropout, rate: 0.999}\n  - flatten\n", " in 'b': "),
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,12 +179,34 @@ def test_smoke_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert [proof["name"] for proof in found["proofs"]] == ["first loss", "gradients", "one batch learned"]
 
 
-def test_a_spec_without_training_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("", "softmax_cross_entropy, 4 images"),
+        ("  - softmax\n", "mean_squared_error, 4 images"),
+        ("  - {type: reshape, shape: [5, 1, 1]}\n", "softmax_cross_entropy, 4 images"),
+        ("  - {type: dense, units: 1}\n", "mean_squared_error, 4 images"),
+        (
+            "data: {source: {type: synthetic, shape: [1, 8, 8], target: values, classes: 5}}\n",
+            "mean_squared_error",
+        ),
+        ("data: {source: {type: synthetic, shape: [1, 8, 8], target: classes, classes: 5}}\n", "binary_cross_entropy"),
+    ],
+)
+def test_a_spec_without_training_is_trained_on_a_loss_for_its_output(
+    tmp_path: Path, end: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "net.yaml"
-    path.write_text(SPEC[: SPEC.index("train:")])
-    assert main(["smoke", str(path)]) == 4
-    assert "the spec has no train section" in capsys.readouterr().err
+    path.write_text(SPEC[: SPEC.index("train:")] + end)
+    assert main(["smoke", str(path)]) == 0
+    assert f"no train section: adam, {said}" in capsys.readouterr().err
     assert main(["gradcheck", str(path)]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", UNTRAINED, ids=lambda path: path.stem)
+def test_known_networks_pass(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoke", str(path), "--images", "4", "--seconds", "2000"]) == 0, capsys.readouterr().err
 
 
 def test_gradcheck_finds_a_wrong_derivative(

@@ -1,0 +1,52 @@
+"""How a network is trained whose spec does not say so, where the question is whether it can learn at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cnnspec.diagnostics import RunError
+from cnnspec.fields import create
+from cnnspec.graph import Graph, Node
+from cnnspec.optim.settings import TrainSettings
+from cnnspec.spec import Spec
+from cnnspec.target import Kind, Target
+
+IMAGES = 4  # of a batch: networks without a train section are often large
+POOLED = "smoke:pooled"  # no id of a spec has a colon
+LOSSES: Mapping[Kind, str] = {
+    "class": "softmax_cross_entropy",
+    "shares": "softmax_cross_entropy",
+    "mask": "softmax_cross_entropy",
+    "classes": "binary_cross_entropy",
+    "values": "mean_squared_error",
+}
+
+
+def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
+    """The spec with a train section of adam and a loss for its target, and the graph with an output that it can read.
+
+    A map is read as the mean of each of its channels, unless the data have masks. RunError for several targets.
+    """
+    kind = (spec.data.target if spec.data else Target()).kind
+    if kind not in LOSSES:
+        raise RunError("the spec has no train section", "add train: {epochs: 10, losses: {...}}")
+    if len(graph.output.shape) == 3 and kind != "mask":
+        graph = _pooled(graph)
+    chosen = _loss(spec, graph, LOSSES[kind])
+    train = TrainSettings(epochs=1, batch_size=IMAGES, optimizer="adam", loss=chosen)
+    return replace(spec, train=train), graph
+
+
+def _loss(spec: Spec, graph: Graph, usual: str) -> str:
+    """The usual loss; for outputs between bounds, such as probabilities, one that they can bring to 0."""
+    layer = next(node.layer for node in reversed(graph.nodes) if node.name != POOLED)
+    if usual == "softmax_cross_entropy" and (layer.bounds or layer.probabilities or graph.output.shape[0] == 1):
+        return "mean_squared_error" if spec.data is None or spec.data.target.kind != "mask" else usual
+    return usual
+
+
+def _pooled(graph: Graph) -> Graph:
+    layer, shape = create("layer", "global_avg_pool2d"), graph.output.shape
+    node = Node(POOLED, layer, (graph.output_name,), (shape,), layer.infer_shape(shape))
+    return replace(graph, nodes=(*graph.nodes, node), output_name=POOLED)
