@@ -26,7 +26,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {state.st_size:,}", str(path))
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())
-        content = file.read(most + 1)
+        content = file.read(min(most, before.st_size) + 1)  # which is the memory that it takes
         after = os.fstat(file.fileno())
     if len(content) > most:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got more", str(path))

@@ -9,18 +9,24 @@ from cnnspec.api import Model, compile
 from cnnspec.cli import CLEAN, FAILED, USAGE, WRONG_SPEC
 from cnnspec.cli.arguments import add_threads
 from cnnspec.cli.output import complain, note, visible
-from cnnspec.convert.conversion import Converted, convert
+from cnnspec.convert.conversion import convert
+from cnnspec.convert.converted import Converted
 from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.diagnostics import RunError
 from cnnspec.files import replacing
+from cnnspec.graph import build
+from cnnspec.spec import loads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx file")
+    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx file, or a .cfg of Darknet")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="SPEC", help="the spec (default: FILE's name, .yaml); weights go beside it"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="of Darknet (default: FILE's name, .weights, if there is one)"
     )
     parser.add_argument("--until", metavar="NODE", help="convert up to this node, or the value of this name")
     parser.add_argument(
@@ -51,24 +57,30 @@ def run(arguments: argparse.Namespace) -> int:
     if not spec.parent.is_dir():
         raise RunError(f"no folder {spec.parent}", "make it, or name another with -o")
     try:
-        converted = convert(arguments.file, until=arguments.until, input_shape=arguments.input)
+        converted = convert(
+            arguments.file, weights=arguments.weights, until=arguments.until, input_shape=arguments.input
+        )
     except ConversionError as error:
         for reason in error.reasons:
             complain(reason)
         note(error.help)
         return WRONG_SPEC
-    model = _model(converted, arguments.threads)
-    if not _proven(converted, model):
-        return FAILED
-    model.save(weights)
+    model = _model(converted, arguments.threads) if converted.weighted else None
+    if model is not None:
+        if not _proven(converted, model):
+            return FAILED
+        model.save(weights)
     try:
         with replacing(spec) as file:
             file.write(converted.text.encode())
     except OSError as error:
         raise RunError(f"cannot write {spec}: {error.strerror}", "name another with -o") from error
-    graph = model.graph
+    graph = build(loads(converted.text)) if model is None else model.graph
     print(visible(f"wrote {spec}, {len(graph.nodes):,} layers, {graph.parameter_count:,} parameters"))
-    print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which cnnspec.load reads"))
+    if model is None:
+        note(f"no weights were found beside {arguments.file}, so the spec starts fresh: name them with --weights")
+    else:
+        print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which cnnspec.load reads"))
     return CLEAN
 
 

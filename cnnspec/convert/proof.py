@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cnnspec.convert.conversion import Converted
-from cnnspec.convert.onnx_file import package
+from cnnspec.convert.converted import Converted
 from cnnspec.kernels.step import Array
 
 TOLERANCE = 1e-4  # of the largest output, or of 1: sums in another order differ by less
-MOST_FAILURE = 200  # characters of what a program says that cannot run a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +37,14 @@ class Proof:
 
 def prove(converted: Converted, outputs: Callable[[Array], Array], seed: int = 0) -> Proof | str:
     """Run the file and the network on random images; the reason where no program here runs the file."""
-    lengths = converted.source.lengths[converted.source.entry]
+    lengths, dtype = converted.lengths, converted.dtype
     random = np.random.default_rng(seed)
-    dtype = converted.file.entry.dtype
     images: Array = (
         random.standard_normal(lengths).astype(np.float32)
         if dtype.kind == "f"
         else random.integers(0, 2 if dtype.kind == "b" else 100, lengths).astype(np.float32)
     )
-    found = run_file(converted, images)
+    found = converted.run(images)
     if isinstance(found, str):
         return found
     program, expected = found
@@ -65,41 +60,3 @@ def compared(program: str, images: int, expected: Array, got: Array) -> Proof:
     expected, got = expected[finite], got[finite]
     difference = float(np.abs(expected - got).max(initial=0.0))
     return Proof(program, images, difference, float(np.abs(expected).max(initial=1.0)))
-
-
-def run_file(converted: Converted, images: Array) -> tuple[str, Array] | str:
-    """The file's output for images, and what ran it: onnxruntime where installed, else the reference of onnx."""
-    model, entry = converted.file.model, converted.file.entry
-    feed = {entry.name: images.astype(entry.dtype)}
-    reason = "no program ran it"
-    for program, runner in (("onnxruntime", _runtime), ("onnx's reference", _reference)):
-        try:
-            return program, np.asarray(runner(model, feed, converted.source.output))
-        except ImportError:
-            continue
-        except Exception as error:  # whatever a program raises that cannot run the file
-            reason = f"{program}: {' '.join(str(error).split())[:MOST_FAILURE]}"
-    return reason
-
-
-def _runtime(model: Any, feed: dict[str, Array], output: str) -> Any:
-    runtime: Any = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    whole = _with_output(model, output)
-    session = runtime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([output], feed)[0]
-
-
-def _reference(model: Any, feed: dict[str, Array], output: str) -> Any:
-    evaluator = package().reference.ReferenceEvaluator(_with_output(model, output))
-    return evaluator.run([output], feed)[0]
-
-
-def _with_output(model: Any, output: str) -> Any:
-    if any(info.name == output for info in model.graph.output):
-        return model
-    changed = type(model)()
-    changed.CopyFrom(model)
-    changed.graph.output.append(package().helper.make_empty_tensor_value_info(output))
-    return changed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnspec.cli import BUG, main
-from cnnspec.convert.conversion import converted
+from cnnspec.convert.onnx_conversion import converted
 from cnnspec.convert.onnx_file import parse, read
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.graph import build

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnspec.api import compile
-from cnnspec.convert.conversion import convert, converted
+from cnnspec.convert.onnx_conversion import convert, converted
 from cnnspec.convert.onnx_file import parse
 from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cnnspec.api import compile
-from cnnspec.convert.conversion import Converted, converted
+from cnnspec.convert.converted import Converted
+from cnnspec.convert.onnx_conversion import converted
 from cnnspec.convert.onnx_file import parse
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build

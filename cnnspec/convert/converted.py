@@ -1,0 +1,106 @@
+"""A file of another program as a spec with weights: what every format ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.layout import Layout
+from cnnspec.convert.network import MOST_VALUES, Network
+from cnnspec.convert.refusal import ConversionError, Refusal
+from cnnspec.convert.simplify import Lengths
+from cnnspec.convert.structure import Structure, plain, structured
+from cnnspec.convert.writing import spec_text
+from cnnspec.diagnostics import SpecError
+from cnnspec.graph import Graph, build
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape, text
+from cnnspec.spec import loads
+from cnnspec.spec.grammar import name_of
+
+SEVERAL = 2  # images at once where the file leaves their number open
+MOST_REASONS = 50
+Run = Callable[[Array], tuple[str, Array] | str]  # images to the program that ran the file and its outputs, or why none
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A spec's text, its arrays by the names of its parameters and running statistics, and how the file is run.
+
+    `lengths` are those of what the file takes, the number of images first; `weighted` says whether weights are there.
+    """
+
+    text: str
+    input_shape: Shape
+    arrays: dict[str, Array]
+    lengths: Lengths
+    dtype: np.dtype[Any]
+    run: Run
+    weighted: bool = True
+
+
+def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:
+    """Write the spec of a translated file of some name; ConversionError where it would be none."""
+    layout, spec_name = Layout(made), name_of(name)
+    flat, folded = plain(layout), structured(layout)
+    graph, parts = _built(spec_name, layout, flat, header), flat
+    if len(folded.blocks) + len(folded.layers) < len(flat.layers):
+        graph, parts = _built(spec_name, layout, folded, header), folded
+    whole = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
+    lengths = made.source.lengths[made.source.entry]
+    weighted = bool(parts.arrays) or not graph.parameter_count
+    return Converted(whole, layout.input, parts.arrays, lengths, dtype, run, weighted)
+
+
+def refused(refusals: Sequence[Refusal]) -> ConversionError:
+    """The error that names everything in a file that no layer stands for."""
+    shown = [refusal.text() for refusal in refusals[:MOST_REASONS]]
+    if len(refusals) > MOST_REASONS:
+        shown.append(f"and {len(refusals) - MOST_REASONS} more")
+    return ConversionError(
+        shown, "convert what comes before with --until NODE, or change these in the program that wrote it"
+    )
+
+
+def _built(name: str, layout: Layout, parts: Structure, header: list[str]) -> Graph:
+    try:
+        return build(loads(spec_text(name, layout.input, parts.blocks, parts.layers, header, {}), name))
+    except SpecError as error:
+        reasons = [f"{name}: {diagnostic.message}" for diagnostic in error.diagnostics]
+        raise ConversionError(reasons[:MOST_REASONS], "convert what comes before with --until NODE") from error
+
+
+def whole_lengths(lengths: Sequence[int | None], given: Shape | None) -> Lengths:
+    """The lengths of the input, the number of images first; those that a file leaves open are given."""
+    if not lengths:
+        raise ConversionError(["its input has no axes"], "name a file that takes images or vectors")
+    inner: Sequence[int | None] = lengths[1:]
+    if given is not None:
+        known = all(length in (None, wanted) for length, wanted in zip(inner, given, strict=False))
+        if len(given) != len(inner) or not known:
+            raise ConversionError(
+                [f"--input {text(given)} does not fit: the file says {_open(lengths)}"],
+                "give as many lengths as it has",
+            )
+        inner = given
+    if any(length is None for length in inner):
+        raise ConversionError(
+            [f"the file leaves lengths of its input open: {_open(lengths)}"],
+            "say those of one image: --input 3,224,224",
+        )
+    found = (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
+    if prod(found) > MOST_VALUES:
+        raise ConversionError([f"its input has {prod(found):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer")
+    return found
+
+
+def _open(lengths: Sequence[int | None]) -> str:
+    return "x".join("?" if length is None else str(length) for length in ("n", *lengths[1:]))
+
+
+def _expect(graph: Graph) -> dict[str, Any]:
+    return {"params": graph.parameter_count, "macs": graph.macs, "output": list(graph.output.shape)}

@@ -1,0 +1,137 @@
+"""Darknet's two files: sections of options in `.cfg`, and one row of numbers in `.weights`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.convert.refusal import ConversionError, Unsaid
+from cnnspec.files import read_bounded
+from cnnspec.kernels.step import Array
+
+MOST_TEXT = 1 << 20  # bytes of a .cfg: the longest ones that people train have 30,000
+MOST_SECTIONS = 5_000
+MOST_WEIGHTS = 2 << 30  # bytes
+TRUE = ("1", "true", "yes")
+
+
+@dataclass(slots=True)
+class Section:
+    """One section of a .cfg, with its place and what was read of it."""
+
+    type: str
+    line: int
+    options: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    def text(self, name: str, default: str = "") -> str:
+        """An option as it is written."""
+        self.read.add(name)
+        return self.options.get(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        """An option that is a whole number; Unsaid where it is none."""
+        try:
+            return int(self.text(name, str(default)))
+        except ValueError:
+            raise Unsaid(f"{name}={self.options[name]} is no whole number") from None
+
+    def number(self, name: str, default: float) -> float:
+        """An option that is a number; Unsaid where it is none."""
+        try:
+            found = float(self.text(name, repr(default)))
+        except ValueError:
+            found = float("nan")
+        if not np.isfinite(found):
+            raise Unsaid(f"{name}={self.options[name]} is no number")
+        return found
+
+    def integers(self, name: str) -> list[int]:
+        """An option that lists whole numbers; Unsaid where something else is among them."""
+        try:
+            return [int(part) for part in self.text(name).split(",") if part]
+        except ValueError:
+            raise Unsaid(f"{name}={self.options[name]} is no list of whole numbers") from None
+
+    def ignore(self, *names: str) -> None:
+        """Pass over options that change nothing at inference."""
+        self.read.update(names)
+
+    def unread(self) -> list[str]:
+        """What else it asks for; an option of 0 asks for nothing."""
+        return [f"{name}={value}" for name, value in self.options.items() if name not in self.read and value != "0"]
+
+
+def read_sections(path: Path) -> list[Section]:
+    """Read a .cfg; ConversionError with all lines that are no part of one, OSError where there is no file."""
+    content = read_bounded(path, MOST_TEXT)
+    found: list[Section] = []
+    wrong = []
+    for number, raw in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        line = "".join(raw.partition("#")[0].split())
+        if not line or line[0] == ";":
+            continue
+        if line[0] == "[" and line[-1] == "]":
+            found.append(Section(line[1:-1], number))
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name or not found:
+            wrong.append(f"{path}:{number}: expected [section] or option=value, got {raw.strip()[:60]!r}")
+            continue
+        found[-1].options.setdefault(name, value)  # of two, Darknet takes the first
+    if wrong:
+        raise ConversionError(wrong[:10], "name a .cfg of Darknet")
+    if not found or found[0].type not in ("net", "network"):
+        raise ConversionError([f"{path} does not begin with [net]"], "name a .cfg of Darknet")
+    if len(found) > MOST_SECTIONS:
+        raise ConversionError([f"{path} has {len(found):,} sections, at most {MOST_SECTIONS:,} are read"], "use fewer")
+    return found
+
+
+class Weights:
+    """The numbers of a .weights file, which layers take one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = read_bounded(path, MOST_WEIGHTS)
+        if len(content) < 12:
+            raise ConversionError([f"{path} is {len(content)} bytes long, shorter than its header"], "write it anew")
+        major, minor, _ = np.frombuffer(content, "<i4", 3).tolist()
+        wide = major * 10 + minor >= 2 and abs(major) < 1000 and abs(minor) < 1000
+        self.start = 20 if wide else 16  # the images that training has seen are counted in 8 bytes, or in 4
+        self.transposed = major > 1000 or minor > 1000  # connected layers by their inputs
+        if len(content) < self.start or (len(content) - self.start) % 4:
+            raise ConversionError(
+                [f"{path} is {len(content):,} bytes long: {self.start} of a header, and no whole number of float32"],
+                "write it anew",
+            )
+        self.numbers: Array = np.frombuffer(content, "<f4", offset=self.start)
+        self.taken = 0
+
+    def take(self, *shape: int) -> Array:
+        """The next numbers in a shape; ConversionError where the file ends before."""
+        count, place = prod(shape), self.taken
+        if place + count > len(self.numbers):
+            raise ConversionError(
+                [
+                    f"{self.path} is too short: its layers have {place + count:,} numbers or more, "
+                    f"{self.start + 4 * (place + count):,} bytes, the file has {self.start + 4 * len(self.numbers):,}"
+                ],
+                "name the .weights of this very .cfg, or convert what comes before with --until",
+            )
+        self.taken += count
+        return self.numbers[place : place + count].reshape(shape)
+
+    def expect_end(self) -> None:
+        """ConversionError where numbers are left over."""
+        if self.taken < len(self.numbers):
+            raise ConversionError(
+                [
+                    f"{self.path} is too long: its layers have {self.taken:,} numbers, "
+                    f"{self.start + 4 * self.taken:,} bytes, the file has {self.start + 4 * len(self.numbers):,}"
+                ],
+                "name the .weights of this very .cfg",
+            )
