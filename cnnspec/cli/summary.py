@@ -60,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         if chosen:
             width = None if sys.stdout.isatty() else WIDE
             console(width=width).print(_kernels(chosen, batch))
+            if any(price < entry.microseconds for entry in chosen for _, price in entry.others[:RUNNERS_UP]):
+                print("* less in this direction alone: dft computes all of a layer's directions or none, so that")
+                print("  the sum decides; or the spec pins the kernel")
         if stages:
             _print_stages(stages, batch)
         if arguments.passes:
@@ -90,7 +93,8 @@ def _kernels(chosen: list[Chosen], batch: int) -> Table:
     for heading in ("layer", "direction", "kernel", "us", "tile", "instead of"):
         table.add_column(heading, justify="right" if heading == "us" else "left", no_wrap=heading == "layer")
     for entry in chosen:
-        others = ", ".join(f"{name} {price:,.0f}" for name, price in entry.others[:RUNNERS_UP])
+        prices = entry.others[:RUNNERS_UP]
+        others = ", ".join(f"{name} {price:,.0f}{'*' * (price < entry.microseconds)}" for name, price in prices)
         table.add_row(entry.layer, entry.direction, entry.kernel, f"{entry.microseconds:,.0f}", entry.tile, others)
     return table
 

@@ -15,6 +15,7 @@ from cnnspec.graph import Graph, Node
 from cnnspec.graph.joining import joined
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels import blocks, cost
+from cnnspec.kernels.kernel import product_macs
 from cnnspec.kernels.step import Array, Step, in_turn
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss, Optimizer
@@ -91,6 +92,7 @@ class Row:
     bytes: int
     kernel: str | None = None
     predicted: float | None = None  # seconds
+    saves: bool = False  # whether the kernel makes fewer multiplications than the definition
 
     @property
     def rate(self) -> float:
@@ -169,10 +171,11 @@ def profile(
     workers.close()
     busy = min(threads, max(len(shards_of(batch)), PARTS))
     kernels = {node.name: kernels_of(node, shards_of(batch)[0], mode) for node in optimised.nodes}
+    names = names_in(graph, optimised)
     types = {node.name: node.layer.type_name for node in optimised.nodes}
     updates = [cell for (_, direction), cell in cells.items() if direction == "update"]
     rows = [
-        _foretold(Row(name, types[name], direction, *cell.figures(busy)), kernels[name], batch / busy)
+        _foretold(Row(names[name], types[name], direction, *cell.figures(busy)), kernels[name], batch / busy)
         for (name, direction), cell in cells.items()
         if name in types
     ]
@@ -244,19 +247,42 @@ def large_products(workers: WorkerPool) -> Program:
     return [[blocks.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 
-def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float]]:
-    """The kernel and the predicted seconds an image, by direction, of a node that is a convolution; else nothing."""
+def names_in(graph: Graph, optimised: Graph) -> Mapping[str, str]:
+    """The spec's name of the layer at each node of an optimised graph; what is made of several has that of its place.
+
+    Passes swap neighbours, whose names stay with the places. Bare names of one type are one layer object, so that it is
+    found at the nearest place.
+    """
+    at = {node.name: index for index, node in enumerate(graph.nodes)}
+    found = {node.name: node.name for node in optimised.nodes}
+    moved = [node for node in optimised.nodes if node.name in at and graph.nodes[at[node.name]].layer is not node.layer]
+    left = {*at} - {node.name for node in optimised.nodes if node not in moved}
+    for node in moved:
+        same = [name for name in left if graph.nodes[at[name]].layer is node.layer]
+        if same:
+            found[node.name] = min(same, key=lambda name: abs(at[name] - at[node.name]))
+            left.remove(found[node.name])
+    return found
+
+
+def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float, bool]]:
+    """By direction of a convolution: the kernel, predicted seconds an image, whether it saves multiplications."""
     problem = node.layer.convolution(*node.input_shapes)
     if problem is None:
         return {}
     chosen = cost.choose(problem, n, mode, getattr(node.layer, "kernel", None))
     return {
-        direction: (kernel.name, cost.nanoseconds(kernel, problem, n) * 1e-9) for direction, kernel in chosen.items()
+        direction: (
+            kernel.name,
+            cost.nanoseconds(kernel, problem, n) * 1e-9,
+            kernel.work(problem).macs < product_macs(problem),
+        )
+        for direction, kernel in chosen.items()
     }
 
 
-def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float]], images: float) -> Row:
+def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float, bool]], images: float) -> Row:
     if row.direction not in kernels:
         return row
-    kernel, seconds = kernels[row.direction]
-    return dataclasses.replace(row, kernel=kernel, predicted=seconds * images)
+    kernel, seconds, saves = kernels[row.direction]
+    return dataclasses.replace(row, kernel=kernel, predicted=seconds * images, saves=saves)

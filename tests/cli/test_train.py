@@ -207,6 +207,19 @@ def test_summary_explains_the_plan(capsys: Captured) -> None:
     assert "instead of" in capsys.readouterr().out
 
 
+def test_other_kernels_are_sorted_and_a_lower_price_is_explained(capsys: Captured) -> None:
+    path = str(Path(__file__).parents[2] / "specs" / "resnet20.yaml")
+    assert main(["summary", path, "--explain-plan", "--json"]) == 0
+    kernels = json.loads(capsys.readouterr().out)["kernels"]
+    for kernel in kernels:
+        prices = [price for _, price in kernel["others"]]
+        assert prices == sorted(prices)
+        assert kernel["kernel"] not in {name for name, _ in kernel["others"]}
+    assert main(["summary", path, "--explain-plan"]) == 0
+    lower = any(price < kernel["microseconds"] for kernel in kernels for _, price in kernel["others"])
+    assert ("* less in this direction alone" in capsys.readouterr().out) == lower
+
+
 def test_summary_explains_how_a_small_batch_is_shared(capsys: Captured) -> None:
     path = str(Path(__file__).parents[2] / "specs" / "lenet.yaml")
     assert main(["summary", path, "--explain-plan", "--batch", "5", "--json"]) == 0

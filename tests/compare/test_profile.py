@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cnnspec.cli import main
-from cnnspec.compare.profile import Profile, profile
+from cnnspec.compare.profile import Profile, Row, names_in, profile
 from cnnspec.graph import build
+from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.spec import load, loads
 
 Captured = pytest.CaptureFixture[str]
@@ -109,3 +110,32 @@ def test_networks_with_other_targets_than_a_class_are_timed(spec: str) -> None:
     loss, optimizer = loaded.train.loss, loaded.train.optimizer
     found = profile(build(loaded), 4, "train", loss=loss, optimizer=optimizer, seconds=0.01)
     assert "loss" in {row.direction for row in found.rows}
+
+
+def test_rows_have_the_names_and_types_of_the_spec() -> None:
+    spec = load(Path(__file__).parents[2] / "specs" / "lenet.yaml")
+    graph = build(spec)
+    types = {node.name: node.layer.type_name for node in graph.nodes}
+    optimised = optimise(graph, PASSES["train"])
+    names = names_in(graph, optimised)
+    single = [node for node in optimised.nodes if "+" not in node.layer.type_name]  # not made of several layers
+    assert {names[node.name]: node.layer.type_name for node in single}.items() <= types.items()
+    of_single = [names[node.name] for node in single]
+    assert {"relu_1", "relu_2", "relu_3", "max_pool2d_2"} <= {*of_single}  # a pass swaps them with their neighbours
+    assert len({*of_single}) == len(single)
+
+
+@pytest.mark.parametrize(
+    ("saves", "told"),
+    [(True, "above 100%: dft, with fewer multiplications"), (False, "above 100% elsewhere: other programs")],
+)
+def test_a_layer_above_the_peak_says_why(
+    saves: bool, told: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row("c", "conv2d", "forward", 1e-3, 10**9, 1, "dft", 1e-3, saves)
+    found = Profile("infer", 8, 1, 1e12, (row,), 2e-3, 2e-3, 0.0, 9)
+    monkeypatch.setattr("cnnspec.cli.bench.profile", lambda *_, **__: found)
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(SPEC)
+    assert main(["bench", "s.yaml", "--inference"]) == 0
+    assert told in capsys.readouterr().out

@@ -25,7 +25,7 @@ class Chosen:
     kernel: str
     microseconds: float  # predicted, for all images of the batch on one thread
     tile: str  # the largest array that it works in at a time; empty where it reads the map itself
-    others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices
+    others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices, the lowest first
 
 
 def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
@@ -40,9 +40,11 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
         for direction, kernel in choose(problem, n, mode, pinned).items():
             if direction == "input" and node.inputs[0] not in wanted:
                 continue
-            able = candidates(direction, problem, n)
-            prices = {other.name: nanoseconds(other, problem, n) * batch / 1000 for other in able}
-            own = prices.pop(kernel.name)
+            own = nanoseconds(kernel, problem, n) * batch / 1000
+            prices: dict[str, float] = {}
+            for other in candidates(direction, problem, n):  # of several forms of a kernel the cheapest
+                if other.name != kernel.name:
+                    prices.setdefault(other.name, nanoseconds(other, problem, n) * batch / 1000)
             yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, problem, n), tuple(prices.items()))
 
 
