@@ -136,7 +136,7 @@ class Model(Network):
         return self.outputs_by_name(images) if self.output_names else self.outputs(images)
 
     def evaluate(self, x: Entering, y: Labels | None = None) -> Score:
-        """Score the network on images as `predict` takes them, with their labels as `fit` takes them.
+        """Score the network on images (n, c, h, w), as `predict` takes them, with labels as `fit` takes them: (n,), ...
 
         ValueError with the cure for arrays that do not fit.
         """

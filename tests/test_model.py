@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import io
 import pickle
 from pathlib import Path
@@ -226,14 +225,3 @@ def test_a_table_in_terminals_and_notebooks() -> None:
     net = model()
     assert net.summary().splitlines()[-1].split() == ["in", "all", "3", "163", "152"]
     assert "<td>logits</td>" in net._repr_html_()
-
-
-def test_all_that_is_public_is_documented() -> None:
-    for name in cnnspec.__all__:
-        found = getattr(cnnspec, name)
-        assert inspect.getdoc(found), name
-        if inspect.isclass(found):
-            for method, value in vars(found).items():
-                if callable(value) and not method.startswith("_"):
-                    assert inspect.getdoc(value), f"{name}.{method}"
-    assert set(cnnspec.__all__) <= set(dir(cnnspec))
