@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 Shape = tuple[int, ...]
 
@@ -117,6 +118,7 @@ def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[i
     return before, max(after, (count - 1) * stride + extent - length - before)
 
 
+@lru_cache(maxsize=4096)  # the same maps are asked about again and again
 def windows(
     shape: Shape,
     what: str,

@@ -271,16 +271,16 @@ class _Builder:
         try:
             self.check_arity(layer, len(known))
             self.shapes[name] = shape = layer.infer_shape(*known)
-            check_initializers(layer, layer.params(*known))
+            params = layer.params(*known)
+            check_initializers(layer, params)
         except ShapeError as error:
             self.report(name, layer.type_name, error, sources, place)
             return name
-        if max(prod(shape), *(prod(parameter.shape) for parameter in layer.params(*known).values()), 0) > MOST_VALUES:
+        if max(prod(shape), *(prod(parameter.shape) for parameter in params.values()), 0) > MOST_VALUES:
             message = (
                 f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
             )
             self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
-        params = layer.params(*known)
         if entry:
             share, trained = entry.share, entry
         period, factor = (trained.period, trained.rate_factor) if trained else (ALWAYS, 1.0)

@@ -31,9 +31,12 @@ class Node:
     share: str | None = None  # the node whose parameters it uses
     keys: Mapping[str, str] = field(default_factory=dict)  # the array of each parameter, such as conv2d_1.weight
     place: Place | None = None  # where the spec says it; None in graphs made by hand
+    parameter_count: int = field(init=False)  # the learned numbers in this node; 0 where they are those of another
 
     def __post_init__(self) -> None:
         """Give parameters arrays of their own where `keys` is empty, or those of the node that `share` names."""
+        own = {} if self.share else self.params
+        object.__setattr__(self, "parameter_count", sum(size(parameter.shape) for parameter in own.values()))
         if not self.keys:
             owner = self.share or self.name
             object.__setattr__(self, "keys", {name: f"{owner}.{name}" for name in self.params})
@@ -42,11 +45,6 @@ class Node:
     def trainable(self) -> bool:
         """Whether training changes its parameters, at some time."""
         return self.period != NEVER
-
-    @property
-    def parameter_count(self) -> int:
-        """The learned numbers in this node; 0 where they are those of another."""
-        return 0 if self.share else sum(size(parameter.shape) for parameter in self.params.values())
 
 
 @dataclass(frozen=True, slots=True)

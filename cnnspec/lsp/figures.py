@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from cnnspec.diagnostics import Span
 from cnnspec.graph import Trace
@@ -46,7 +45,7 @@ def figures(trace: Trace) -> dict[Span, list[Figures]]:
     params: Counter[str] = Counter()
     macs: Counter[str] = Counter()
     for node in trace.nodes:
-        for name in accumulate(node.name.split("."), "{}.{}".format):
+        for name in _around(node.name):
             params[name] += node.parameter_count
             macs[name] += node.macs
     found: dict[Span, list[Figures]] = {}
@@ -55,6 +54,15 @@ def figures(trace: Trace) -> dict[Span, list[Figures]]:
         known = Figures(entry.name, entry, shape, params[entry.name], macs[entry.name])
         found.setdefault(entry.place.span, []).append(known)
     return found
+
+
+def _around(name: str) -> Iterator[str]:
+    """The names of the blocks around a layer, from the outermost on, and its own."""
+    dot = name.find(".")
+    while dot >= 0:
+        yield name[:dot]
+        dot = name.find(".", dot + 1)
+    yield name
 
 
 def _entries(entries: Sequence[Entry]) -> Iterator[Entry]:

@@ -66,6 +66,8 @@ class _Watched(abc.Mapping[str, Any]):
 
 def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tuple[str, ...] = ()) -> Tree:
     """The tree with every `$name` and `${...}` replaced by its value; the values of `skip` keys stay as they are."""
+    if not tree.varies:
+        return tree
     match tree:
         case Mapping():
             values = {
@@ -76,7 +78,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
         case Items():
             items = (filled(item, scope, findings, where.down(i)) for i, item in enumerate(tree.items))
             return Items(tuple(items), tree.span)
-        case Scalar(value=str(text)) if "$" in text:
+        case Scalar(value=str(text)):
             names = _Watched(scope, findings)
             findings.spend(1, tree.span, where)
             try:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cnnspec.diagnostics import Related, Span
 
+NOWHERE: Mapping[str, Span] = {}
 
-@dataclass(frozen=True, slots=True)
-class Place:
+
+class Place(NamedTuple):
     """Where a mapping was written: its own span, those of its keys and values, and where its block was used."""
 
     span: Span
-    keys: Mapping[str, Span] = field(default_factory=dict)
-    values: Mapping[str, Span] = field(default_factory=dict)
+    keys: Mapping[str, Span] = NOWHERE
+    values: Mapping[str, Span] = NOWHERE
     path: str = ""
     uses: tuple[Related, ...] = ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnspec.diagnostics import Related, Span
 from cnnspec.spec.place import Place
@@ -18,6 +18,11 @@ class Scalar:
     plain: bool = True
     given: tuple[Related, ...] = ()  # where the variables in it have their values from
 
+    @property
+    def varies(self) -> bool:
+        """Whether there may be a variable in it."""
+        return isinstance(self.value, str) and "$" in self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Items:
@@ -25,6 +30,11 @@ class Items:
 
     items: tuple[Tree, ...]
     span: Span
+    varies: bool = field(init=False, repr=False, compare=False)  # whether there may be a variable in it
+
+    def __post_init__(self) -> None:
+        """Look at all items."""
+        object.__setattr__(self, "varies", any(item.varies for item in self.items))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,11 @@ class Mapping:
     keys: dict[str, Span]
     values: dict[str, Tree]
     span: Span
+    varies: bool = field(init=False, repr=False, compare=False)  # whether there may be a variable in it
+
+    def __post_init__(self) -> None:
+        """Look at all values."""
+        object.__setattr__(self, "varies", any(value.varies for value in self.values.values()))
 
     def get(self, key: str) -> Tree | None:
         """Return the value of a key, or None where the mapping does not have it."""
@@ -56,12 +71,11 @@ class Mapping:
 Tree = Scalar | Items | Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(NamedTuple):
     """The path of a value in the spec, and the uses of blocks that led to it."""
 
     path: str = ""
-    uses: tuple[Related, ...] = field(default=())
+    uses: tuple[Related, ...] = ()
 
     def down(self, key: str | int) -> Where:
         """Return the path of a value under this one: a key of a mapping or a position in a list."""
