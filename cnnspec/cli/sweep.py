@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,6 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=count, metavar="N", help="threads of each (default: the processors divided among the jobs)"
     )
+    parser.add_argument(
+        "--executor",
+        choices=("processes", "dask"),
+        default="processes",
+        help="what runs trainings (default: processes)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster, such as tcp://host:8786 (default: one of this machine)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/NAME-sweep)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -62,6 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     if str(arguments.spec) == "-":
         complain("a sweep reads its spec many times: name a file, not standard input")
         return USAGE
+    if arguments.scheduler is not None and arguments.executor != "dask":
+        complain("--scheduler is the address of a Dask cluster", "say --executor dask too")
+        return USAGE
+    if arguments.executor == "dask" and find_spec("distributed") is None:
+        raise RunError("--executor dask needs distributed", "python -m pip install 'cnnspec[dask]'")
     spec = computable(spec_of(arguments))
     checked(spec)
     sweep = _section(spec)
@@ -127,6 +144,12 @@ class _SweepVerb:
         cores = available_cores()
         self.jobs = arguments.jobs or max(1, min(cores // (arguments.threads or 1), sweep.size * sweep.seeds))
         self.threads = arguments.threads or max(1, cores // self.jobs)
+        self.threads_of_best = max(1, cores // min(self.jobs, sweep.seeds))
+        if arguments.scheduler is not None:
+            from cnnspec.cli.clusters import places_of  # which needs distributed, an extra
+
+            self.jobs = places_of(arguments.scheduler)
+            self.threads = self.threads_of_best = arguments.threads or 1
         self.about = _about(spec, sweep)
         self.journal = Journal(folder / JOURNAL, self.about)
         self.points: dict[int, Mapping[str, Any]] = {}
@@ -137,7 +160,8 @@ class _SweepVerb:
         trainings = self.sweep.count * self.sweep.seeds
         self.say(
             f"{self.spec.name}: {self.sweep.count} trials by {self.sweep.method}, {trainings} trainings, "
-            f"{self.jobs} at a time with {self.threads} thread{'s' * (self.threads > 1)}; writing {self.folder}/"
+            f"{self.jobs} at a time{self.where()} with {self.threads} thread{'s' * (self.threads > 1)}; "
+            f"writing {self.folder}/"
         )
         if self.journal.outcomes:
             self.say(f"goes on: {len(self.journal.outcomes)} trainings are in {JOURNAL}")
@@ -160,10 +184,24 @@ class _SweepVerb:
         self.points |= {trial.number: trial.point for trial in trials}
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
         left = [task for task in tasks if task not in self.journal.outcomes]
-        run_all([self.program(task) for task in left], self.jobs, self.done)
+        self.run_programs([self.program(task) for task in left])
         for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
             path.unlink()  # the best is trained again: what the others learned is of no more use
         return {task: self.journal.outcomes[task] for task in tasks}
+
+    def run_programs(self, programs: Sequence[Program]) -> None:
+        if self.arguments.executor == "processes":
+            run_all(programs, self.jobs, self.done)
+        elif programs:
+            from cnnspec.cli.clusters import run_on_dask  # which needs distributed, an extra
+
+            run_on_dask(programs, self.jobs, self.arguments.scheduler, self.done)
+
+    def where(self) -> str:
+        """Where trainings run, if not as programs of this one."""
+        if self.arguments.scheduler is not None:
+            return f" on the Dask cluster at {self.arguments.scheduler}"
+        return " on a Dask cluster of this machine" if self.arguments.executor == "dask" else ""
 
     def program(self, task: Task) -> Program:
         name = f"trial-{task.trial}-seed-{task.seed}"
@@ -221,12 +259,12 @@ class _SweepVerb:
         for task in tasks:
             name = "best" if self.sweep.seeds == 1 else f"best-seed-{task.seed}"
             values = settings({"name": name, "seed": str(task.seed)})
-            shared = ["--quiet", "--threads", str(max(1, available_cores() // min(self.jobs, len(tasks))))]
+            shared = ["--quiet", "--threads", str(self.threads_of_best)]
             shared += self.sources()
             words = [str(path), *values, *shared, "--out", str(self.folder)]
             programs.append(Program(task, words, shared, self.folder / name))
         left = [program for program in programs if program.task not in self.journal.outcomes]
-        run_all(left, self.jobs, self.done)
+        self.run_programs(left)
         return {task: self.journal.outcomes[task] for task in tasks}
 
     def origin(self, best: Trial) -> str:

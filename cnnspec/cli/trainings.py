@@ -45,7 +45,9 @@ class Program:
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
+    """A program that runs."""
+
     program: Program
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
@@ -54,24 +56,25 @@ class _Running:
 
 def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcome], None]) -> None:
     """Run programs, `jobs` at a time, and tell how each ended; where this is interrupted, they end at a checkpoint."""
-    waiting, running = deque(programs), list[_Running]()
+    waiting, running = deque(programs), list[Running]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running.append(_start(waiting.popleft()))
+                running.append(started(waiting.popleft()))
             time.sleep(POLLED)
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
-                outcome = _outcome(one)
+                outcome = outcome_of(one)
                 if outcome is None:
                     waiting.appendleft(replace(one.program, attempt=one.program.attempt + 1))
                 else:
                     done(one.program.task, outcome)
     finally:
-        _end(running)
+        ending(running)
 
 
-def _start(program: Program) -> _Running:
+def started(program: Program, here: Path | None = None) -> Running:
+    """Start a program, in the folder that its words are relative to, once none else trains in its own."""
     folder = program.folder
     if folder.exists():
         with locked(folder, wait=True):  # a training whose sweep was killed a moment ago still ends
@@ -82,12 +85,17 @@ def _start(program: Program) -> _Running:
     # Standard input stays open as long as this process lives: cli/trial.py ends with it. In a session of its own a
     # training does not hear the Ctrl-C that is meant for the sweep.
     process = subprocess.Popen(
-        program.command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        program.command(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=True,
+        cwd=here,
     )
-    return _Running(program, process, errors)
+    return Running(program, process, errors)
 
 
-def _outcome(one: _Running) -> Outcome | None:
+def outcome_of(one: Running) -> Outcome | None:
     """How a program that is over ended; None where a signal ended it, and it is to be tried again."""
     seconds, status = time.monotonic() - one.started, one.process.returncode
     one.errors.seek(0)
@@ -116,7 +124,7 @@ def _is_figure(name: str, value: object) -> bool:
     return measured and isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _end(running: Sequence[_Running]) -> None:
+def ending(running: Sequence[Running]) -> None:
     """End programs at their next step, and at once where that takes too long or is interrupted again."""
     try:
         for one in running:
@@ -133,7 +141,7 @@ def _end(running: Sequence[_Running]) -> None:
             _close(one)
 
 
-def _close(one: _Running) -> None:
+def _close(one: Running) -> None:
     assert one.process.stdin is not None
     one.process.stdin.close()
     one.errors.close()

@@ -7,6 +7,8 @@ import sys
 from threading import Thread
 
 from cnnspec.cli import main
+from cnnspec.cli.anew import start_anew
+from cnnspec.diagnostics import StartError
 
 ABANDONED = 137  # what a killed program ends with
 
@@ -20,4 +22,8 @@ def _end_with_the_sweep() -> None:
 
 if __name__ == "__main__":
     Thread(target=_end_with_the_sweep, daemon=True).start()
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv[1:1] = ["train"]
+    try:
+        sys.exit(main())
+    except StartError as error:
+        sys.exit(start_anew(error.environment))

@@ -1,0 +1,112 @@
+"""The trainings of a sweep on the workers of a Dask cluster, each a program of its own there."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from distributed import Client, Event, Future, KilledWorker, LocalCluster, as_completed, wait
+from distributed import TimeoutError as Late
+
+from cnnspec.cli.stages import PATIENCE
+from cnnspec.cli.trainings import POLLED, Program, ending, outcome_of, started
+from cnnspec.diagnostics import RunError
+from cnnspec.sweep.journal import Outcome, Task
+
+CONNECTED = 30.0  # seconds in which a scheduler has to answer
+LOOKS = 50  # how often a training is looked after between two questions whether the sweep has ended
+
+
+def run_on_dask(
+    programs: Sequence[Program], jobs: int, scheduler: str | None, done: Callable[[Task, Outcome], None]
+) -> None:
+    """Run programs on a cluster, or on a local one of `jobs` workers, and tell how each ended.
+
+    Where a worker is lost, another one goes on behind the last checkpoint of what it trained. Where this is
+    interrupted, the programs end at a checkpoint. RunError where there is no scheduler at that address.
+    """
+    here = Path.cwd()
+    with _client(jobs, scheduler) as client:
+        over = Event(f"cnnspec-{uuid.uuid4()}", client=client)
+        waiting = {
+            client.submit(
+                train, replace(program, folder=program.folder.resolve()), here, over.name, key=f"{over.name}-{number}"
+            ): program.task
+            for number, program in enumerate(programs)
+        }
+        try:
+            for future in as_completed(waiting):
+                done(waiting[future], _outcome(future))
+        except BaseException:
+            over.set()
+            with suppress(Late):
+                wait(list(waiting), timeout=PATIENCE)
+            raise
+
+
+def _outcome(future: Future) -> Outcome:
+    try:
+        outcome: Outcome = future.result()
+    except KilledWorker:
+        return Outcome({}, "every worker that trained it was lost: is there memory for as many trainings?")
+    except Exception as error:
+        what = f"a worker of the Dask cluster cannot train: {type(error).__name__}: {error}"
+        raise RunError(what, "workers need the same cnnspec, and see the same files under the same paths") from error
+    return outcome
+
+
+def places_of(scheduler: str) -> int:
+    """How many trainings a cluster runs at a time: one on each thread of its workers."""
+    with _client(0, scheduler) as client:
+        places: int = sum(client.nthreads().values())
+    if not places:
+        raise RunError(f"the Dask scheduler at {scheduler} has no workers", f"start some: dask worker {scheduler}")
+    return places
+
+
+def train(program: Program, here: Path, over: str) -> Outcome:
+    """Run one program on this worker, in a folder that all workers see; it ends with the sweep."""
+    ended = Event(over)
+    while True:
+        running = started(program, here)
+        try:
+            looks = 0
+            while running.process.poll() is None:
+                time.sleep(POLLED)
+                looks += 1
+                if looks % LOOKS == 0 and ended.is_set():
+                    raise RunError("the sweep has ended")
+        except BaseException:
+            ending([running])
+            raise
+        outcome = outcome_of(running)
+        if outcome is not None:
+            return outcome
+        program = replace(program, attempt=program.attempt + 1)
+
+
+@contextmanager
+def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what becomes of workers is told by what they train
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=CONNECTED)
+        except (OSError, ValueError) as error:
+            raise RunError(f"no Dask scheduler answers at {scheduler}: {error}", "start one: dask scheduler") from error
+        with client:
+            yield client
+        return
+    cluster = LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+    with cluster, Client(cluster) as client:
+        yield client
