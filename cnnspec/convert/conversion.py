@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnnspec.convert import darknet, onnx_conversion
+from cnnspec.convert import darknet, keras_network, onnx_conversion
 from cnnspec.convert.converted import Converted
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.shapes import Shape
@@ -22,4 +22,6 @@ def convert(
         return darknet.convert(path, weights, until=until, input_shape=input_shape)
     if weights is not None:
         raise ConversionError([f"{path} has its weights in it, got --weights {weights}"], "leave --weights out")
+    if path.suffix in (".keras", ".h5", ".hdf5", ".json"):
+        return keras_network.convert(path, until=until, input_shape=input_shape)
     return onnx_conversion.convert(path, until=until, input_shape=input_shape)

@@ -1,0 +1,127 @@
+"""A model of Keras as a spec with weights: maps (n, h, w, c) become (n, c, h, w), and the weights are turned so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
+from cnnspec.convert.keras_file import KerasFile, KerasLayer, read
+from cnnspec.convert.keras_layers import NEAREST, TRANSLATORS, Tensor, Use
+from cnnspec.convert.network import Network
+from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid
+from cnnspec.convert.simplify import Lengths, Simplified
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
+
+UNRUN = "Keras is not asked to run its files"
+OUTPUT = "output"
+
+
+def convert(path: Path, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
+    """Convert a .keras, .h5 or .json file; ConversionError with everything that cannot be said.
+
+    `until` is the layer that the network ends with; OSError where there is no file.
+    """
+    file = read(path)
+    lengths = _lengths(file, input_shape)
+    made, refusals = _translated(file, lengths, until)
+    if refusals:
+        raise refused(refusals)
+    version = f" {file.version}" if file.version else ""
+    header = [f"Converted from {path.name} (Keras{version}" + ("), without weights." if file.arrays is None else ").")]
+    header.append("Maps (n, h, w, c) are (n, c, h, w) here, and weights are turned so.")
+    return finished(made, path.name, header, np.dtype("float32"), _unrun)
+
+
+def _unrun(images: Array) -> str:
+    return UNRUN
+
+
+def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
+    """The input's lengths, channels first."""
+    entries = [layer for layer in file.layers if layer.kind == "InputLayer"]
+    if len(entries) != 1:
+        names = ", ".join(layer.name for layer in entries) or "none"
+        raise ConversionError([f"a spec has one input, the model has {len(entries)}: {names}"], "give it one input")
+    config = entries[0].config
+    axes = config.get("batch_shape") or config.get("batch_input_shape")
+    if not isinstance(axes, list) or not all(axis is None or isinstance(axis, int) for axis in axes):
+        axes = [None, None, None, None]
+    if len(axes) not in (2, 4) or any(axis is not None and axis < 1 for axis in axes):
+        raise ConversionError(
+            [f"its input is {str(axes)[:60]}, neither a vector nor a map (h, w, c)"], "use images or vectors"
+        )
+    inner = [axes[3], axes[1], axes[2]] if len(axes) == 4 else axes[1:]
+    return whole_lengths([None, *inner], given)
+
+
+def _translated(file: KerasFile, lengths: Lengths, until: str | None) -> tuple[Network, list[Refusal]]:
+    """The layers that the output needs, and all that no layer stands for."""
+    output = _output(file, until)
+    needed = _needed(file, output)
+    origins = {layer.name: np.empty(0) for layer in file.layers}
+    made = Network(Simplified("input", [], origins, {"input": lengths}, OUTPUT, lengths[0], 0))
+    tensors: dict[tuple[str, int], Tensor] = {}
+    refusals = []
+    for layer, number in needed:
+        operator = Operator(layer.kind, layer.name, (layer.name,), ("",))
+        try:
+            if layer.kind == "InputLayer":
+                tensors[layer.name, number] = Tensor(made.values["input"])
+                continue
+            if any(name not in tensors for name in layer.calls[number].inputs):
+                raise Unknown("it reads what is refused")
+            if layer.kind not in TRANSLATORS:
+                raise Unsaid(f"no layer computes {layer.kind}", NEAREST.get(layer.kind, ""))
+            call = layer.calls[number]
+            inputs = [tensors[name] for name in call.inputs]
+            arrays = None if file.arrays is None else [*file.arrays.get(layer.name, ())]
+            use = Use(made, operator, layer.config, inputs, call.others, arrays)
+            tensors[layer.name, number] = TRANSLATORS[layer.kind](use)
+        except Unknown:
+            pass
+        except Unsaid as unsaid:
+            refusals.append(Refusal(layer.name, layer.kind, str(unsaid), unsaid.nearest))
+        except MALFORMED as error:
+            reason = f"its settings or weights are not those of the layer: {' '.join(str(error).split())[:200]}"
+            refusals.append(Refusal(layer.name, layer.kind, reason, ""))
+    if output in tensors and not refusals:
+        last = Use(made, Operator("Output", "", (), ("",)), {}, [tensors[output]], (), None)
+        made.values[OUTPUT] = last.here(0)
+        if made.values[OUTPUT].layer == "input":
+            refusals.append(Refusal(output[0], "InputLayer", "the network has no layers", ""))
+    return made, refusals
+
+
+def _output(file: KerasFile, until: str | None) -> tuple[str, int]:
+    if until is None:
+        return file.output
+    for layer in file.layers:
+        if layer.name == until:
+            return (until, len(layer.calls) - 1)
+    names = ", ".join(layer.name for layer in file.layers[-5:])
+    raise ConversionError([f"no layer {until!r}"], f"the last ones are {names}")
+
+
+def _needed(file: KerasFile, output: tuple[str, int]) -> list[tuple[KerasLayer, int]]:
+    """The uses of layers that the output needs, each behind what it reads."""
+    layers = {layer.name: layer for layer in file.layers}
+    found: dict[tuple[str, int], None] = {}
+    open_uses: set[tuple[str, int]] = set()
+    waiting = [output]
+    while waiting:
+        name, number = waiting[-1]
+        if name not in layers or not 0 <= number < len(layers[name].calls):
+            raise ConversionError([f"the file is damaged: it reads {name!r}, use {number}, which is not there"], "")
+        unmade = [use for use in layers[name].calls[number].inputs if use not in found]
+        if (name, number) in found or not unmade:
+            found[waiting.pop()] = None
+            continue
+        if (name, number) in open_uses:
+            raise ConversionError([f"the file is damaged: {name!r} depends on itself"], "write it anew")
+        open_uses.add((name, number))
+        waiting += unmade
+    return [(layers[name], number) for name, number in found]
