@@ -17,7 +17,7 @@ from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
 
 MOST_BYTES = 2 << 30  # of a file, and of the arrays in it: what protobuf itself allows
-OLDEST = (1, 17)  # the first onnx package that infers the shapes of single operators as this needs it
+OLDEST = (1, 21)  # the first onnx package that files of strangers are read with
 SMALLEST = 16  # bytes of a file that could say anything
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -33,7 +33,7 @@ def package() -> Any:
         raise RunError("onnx is not installed", "pip install 'cnnspec[onnx]'") from error
     found = tuple(int(part) for part in onnx.__version__.split(".")[:2])
     if found < OLDEST:
-        raise RunError(f"reading needs onnx 1.17 or newer, got {onnx.__version__}", "pip install --upgrade onnx")
+        raise RunError(f"reading needs onnx 1.21 or newer, got {onnx.__version__}", "pip install --upgrade onnx")
     return onnx
 
 

@@ -14,7 +14,7 @@ import cnnspec
 from cnnspec.cli import FAILED, USAGE, WRONG_SPEC, main
 from cnnspec.convert.operators import TRANSLATORS
 
-onnx = pytest.importorskip("onnx", minversion="1.17")
+onnx = pytest.importorskip("onnx", minversion="1.21")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from cnnspec.convert.operators import TRANSLATORS
 from cnnspec.kernels.step import Array
 
-onnx = pytest.importorskip("onnx", minversion="1.17")
+onnx = pytest.importorskip("onnx", minversion="1.21")
 loader = pytest.importorskip("onnx.backend.test.loader")
 
 MERGING = {"Add", "Concat", "Max", "Mean", "Min", "Mul", "Sub", "Sum"}

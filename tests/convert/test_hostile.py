@@ -18,7 +18,7 @@ from cnnspec.graph import build
 from cnnspec.spec import loads
 from cnnspec.train.network import Network
 
-onnx = pytest.importorskip("onnx", minversion="1.17")
+onnx = pytest.importorskip("onnx", minversion="1.21")
 export = pytest.importorskip("cnnspec.export.onnx")
 
 SPEC = """\

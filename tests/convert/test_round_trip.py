@@ -21,7 +21,7 @@ from tests.compare.test_pytorch import EXPORTED
 from tests.equality.networks import draw
 from tests.export.test_numpy_program import LARGE_SPECS, randomised
 
-pytest.importorskip("onnx", minversion="1.17")
+pytest.importorskip("onnx", minversion="1.21")
 from cnnspec.export import onnx, onnx_writer
 
 # Layers that come back as others of equal outputs: neighbours that are one, or one that is several.
