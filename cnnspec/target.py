@@ -33,6 +33,7 @@ FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of ta
     "none": ("loss",),
     "several": ("loss",),  # of each of them there are its own
 }
+VOID = 255  # in a mask: a pixel of no class, which no loss and no figure counts
 DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
 
 
@@ -102,7 +103,7 @@ def measured(kind: Kind, names: tuple[str, ...], labels: np.ndarray[Any, Any]) -
         deviation = np.where(deviation > 0, deviation, 1.0)  # a value that is always the same
         return Target(kind, names, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
     if kind in ("class", "mask"):
-        counts = np.bincount(labels.ravel(), minlength=len(names))
+        counts = np.bincount(labels[labels != VOID] if kind == "mask" else labels.ravel(), minlength=len(names))
     elif kind == "classes":
         counts = labels.sum(axis=0).astype(np.int64)
     else:

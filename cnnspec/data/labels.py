@@ -6,8 +6,9 @@ import numpy as np
 
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
-from cnnspec.target import DENSE, KINDS, Kind
+from cnnspec.target import DENSE, KINDS, VOID, Kind
 
+IGNORED = "write data.source.ignore: 255 where such pixels are of no class"
 SLACK = 1e-3  # by which probabilities may miss a sum of 1
 
 
@@ -19,13 +20,16 @@ def kind_of(labels: Array, declared: Kind | None) -> Kind:
     return "values" if fractions else "class"
 
 
-def numbers(labels: Array, kind: Kind, what: str) -> Array:
-    """Labels (n, k) or (n,) of several numbers an image, or maps (n, h, w); DataError names the first that is wrong."""
+def numbers(labels: Array, kind: Kind, what: str, ignore: int | None = None) -> Array:
+    """Labels (n, k) or (n,) of several numbers an image, or maps (n, h, w); DataError names the first that is wrong.
+
+    Pixels of maps with the number `ignore` are of no class.
+    """
     cure = f"the target is {KINDS[kind]}; data.source.target can be another"
     if labels.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected numbers, got {labels.dtype} {labels.shape}", cure)
     if kind == "mask":
-        return _maps(labels, what, cure)
+        return _maps(labels, what, cure, ignore)
     if labels.ndim == 1:
         labels = labels[:, None]
     if kind not in DENSE or labels.ndim != 2 or labels.shape[1] == 0:
@@ -51,7 +55,7 @@ def numbers(labels: Array, kind: Kind, what: str) -> Array:
     return found.astype(np.float32)
 
 
-def _maps(labels: Array, what: str, cure: str) -> Array:
+def _maps(labels: Array, what: str, cure: str, ignore: int | None) -> Array:
     if labels.ndim == 4 and 1 in (labels.shape[1], labels.shape[3]):
         labels = labels[:, 0] if labels.shape[1] == 1 else labels[..., 0]
     if labels.ndim != 3:
@@ -60,7 +64,11 @@ def _maps(labels: Array, what: str, cure: str) -> Array:
         raise DataError(f"{what}: expected the number of a class for each pixel, got fractions", cure)
     if labels.size and (labels.min() < 0 or labels.max() > 255):
         raise DataError(f"{what}: expected classes 0 to 255, got {labels.min()} to {labels.max()}", cure)
-    return labels.astype(np.uint8)
+    void = labels == ignore
+    found = np.where(void, VOID, labels).astype(np.uint8) if void.any() else labels.astype(np.uint8)
+    if not void.all() and (found[~void] == VOID).any():
+        raise DataError(f"{what}: expected classes 0 to 254, got 255", IGNORED)
+    return found
 
 
 def names_of(labels: list[Array], kind: Kind, count: int | None) -> tuple[str, ...]:
@@ -68,5 +76,8 @@ def names_of(labels: list[Array], kind: Kind, count: int | None) -> tuple[str, .
     if kind == "values":
         width = labels[0].shape[1]
         return ("value",) if width == 1 else tuple(map(str, range(width)))
-    most = 1 + max(int(part.max()) for part in labels) if kind == "mask" else labels[0].shape[1]
+    if kind == "mask":
+        most = 1 + max(int(part.max(initial=0, where=part != VOID)) for part in labels)
+    else:
+        most = labels[0].shape[1]
     return tuple(map(str, range(max(most, count or 0))))

@@ -18,7 +18,7 @@ from cnnspec.data.rows import FileRows
 from cnnspec.data.source import Found
 from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import ImageShape
+from cnnspec.fields import Byte, ImageShape
 from cnnspec.kernels.step import Array
 from cnnspec.memory import require_memory
 from cnnspec.registry import register
@@ -36,6 +36,7 @@ class ArrayFiles(OwnFiles):
     layout: Annotated[
         Literal["nchw", "nhwc"] | None, "order of the axes of images with channels; found where it is certain"
     ] = None
+    ignore: Annotated[Byte | None, "of masks the number that pixels of no class have, which nothing counts"] = None
     shape: Annotated[ImageShape | None, "channels, height, width; the spec is checked with it before files are"] = None
 
     @property

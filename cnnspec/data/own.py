@@ -22,7 +22,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, Schema, TargetKinds
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
-from cnnspec.target import Kind, Target
+from cnnspec.target import KINDS, Kind, Target
 
 SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # in the place of "train" in a file's name
 Classes = Annotated[
@@ -232,7 +232,12 @@ class OwnFiles(Source):
 
     def _numbers(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
         """Labels that are not one class an image."""
-        labels = {split: numbers(found.labels, kind, f"{places[split]}: labels") for split, found in arrays.items()}
+        ignore: int | None = getattr(self, "ignore", None)  # tables have none
+        if ignore is not None and kind != "mask":
+            raise DataError(f"data.source.ignore: is of masks, the target is {KINDS[kind]}", "leave ignore out")
+        labels = {
+            split: numbers(found.labels, kind, f"{places[split]}: labels", ignore) for split, found in arrays.items()
+        }
         for split, found in labels.items():
             if kind != "mask" and found.shape[1:] != labels["train"].shape[1:]:
                 raise DataError(

@@ -9,15 +9,16 @@ from typing import Annotated
 import numpy as np
 
 from cnnspec.data.labelled_pictures import Entry, LabelledPictures
+from cnnspec.data.labels import IGNORED
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.source import numbered
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
-from cnnspec.fields import ClassCount
+from cnnspec.fields import Byte, ClassCount
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import text
-from cnnspec.target import Kind
+from cnnspec.target import VOID, Kind
 
 BLACK_AND_WHITE = {0, 255}
 
@@ -34,6 +35,7 @@ class ImageMasks(LabelledPictures):
     images: Annotated[str, "name of the folder with the pictures"] = "images"
     masks: Annotated[str, "name of the folder with the masks"] = "masks"
     classes: Annotated[ClassCount | None, "their number; counted in the masks where it is left out"] = None
+    ignore: Annotated[Byte | None, "the number that pixels of no class have, which nothing counts"] = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -65,19 +67,24 @@ class ImageMasks(LabelledPictures):
     def labelled(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
         """All masks; of one size."""
         maps = {split: self._maps(entries) for split, entries in found.items()}
-        present = {int(value) for array in maps.values() for value in np.unique(array)}
+        void = {split: array == self.ignore for split, array in maps.items()}
+        present = {int(value) for array in maps.values() for value in np.unique(array)} - {self.ignore}
         if present <= BLACK_AND_WHITE and 255 in present:
             maps = {split: array // 255 for split, array in maps.items()}
             present = {value // 255 for value in present}
+        if not present:
+            raise DataError("masks: expected pixels of a class, got none", "leave data.source.ignore out")
         names = self.class_names or numbered(max(present) + 1)
         for split, array in maps.items():
-            if array.max() >= len(names):
-                number = int(array.reshape(len(array), -1).max(axis=1).argmax())
+            classes = np.where(void[split], 0, array)
+            highest = classes.max()
+            if highest >= len(names) or highest == VOID:
+                number = int(classes.reshape(len(array), -1).max(axis=1).argmax())
                 raise DataError(
-                    f"{found[split][number][1]}: expected classes 0 to {len(names) - 1}, got {array[number].max()}",
-                    "raise data.source.classes, or give the pixels one of the classes",
+                    f"{found[split][number][1]}: expected classes 0 to {min(len(names), VOID) - 1}, got {highest}",
+                    IGNORED if highest == VOID else "raise data.source.classes, or give the pixels one of the classes",
                 )
-        return names, maps
+        return names, {split: np.where(void[split], VOID, array).astype(np.uint8) for split, array in maps.items()}
 
     def _maps(self, entries: list[Entry]) -> Array:
         maps: list[Array] = []

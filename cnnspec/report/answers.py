@@ -12,6 +12,7 @@ from cnnspec.data import Dataset
 from cnnspec.kernels.step import Array
 from cnnspec.report.chart import shown
 from cnnspec.report.png import picture
+from cnnspec.target import VOID
 from cnnspec.train.network import Network
 
 MOST_IMAGES, FEWEST_IMAGES, MOST_WORK = 10_000, 200, 2e11  # that are looked at, and multiply-accumulates for them
@@ -198,12 +199,15 @@ class _Asked:
         threshold = 0.5 if self.model.loss is None else self.model.loss.threshold
         predicted = self.outputs.argmax(axis=1) if several else (self.outputs[:, 0] > threshold).astype(np.int64)
         classes = max(self.outputs.shape[1], 2)
-        pairs = np.bincount(self.labels.ravel().astype(np.int64) * classes + predicted.ravel(), minlength=classes**2)
+        counted = self.labels != VOID
+        truth, answers = self.labels[counted].astype(np.int64), predicted[counted]
+        pairs = np.bincount(truth * classes + answers, minlength=classes**2)
         matrix = pairs[: classes**2].reshape(classes, classes)
-        right = (predicted == self.labels).mean(axis=(1, 2))
+        right = (predicted == self.labels).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
+        shown = np.where(counted, self.labels, 0)
 
         def example(i: int) -> Example:
-            maps = [(one[i][None] * (255 // (classes - 1))).astype(np.uint8) for one in (self.labels, predicted)]
+            maps = [(one[i][None] * (255 // (classes - 1))).astype(np.uint8) for one in (shown, predicted)]
             pictures = tuple(picture(image) for image in (self.pixels[i], *maps))
             return Example(
                 int(self.numbers[i]), pictures, "image, truth, answer", (("right", f"{right[i]:.1%}"),), False

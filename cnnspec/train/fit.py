@@ -23,7 +23,7 @@ from cnnspec.target import KINDS, Target
 from cnnspec.train.diagnose import guilty_layer
 from cnnspec.train.first_filters import learn_first_filters
 from cnnspec.train.network import Network
-from cnnspec.train.score import Score, right_answers, right_images
+from cnnspec.train.score import Score, asked_answers, right_answers, right_images
 from cnnspec.train.statistics import measure_statistics
 from cnnspec.train.transfer import transfer
 
@@ -283,10 +283,10 @@ class _Pass:
 
     def right(self, plan: Plan, predictions: Array, batch: Batch) -> float:
         """How many images of the whole batch are answered right."""
-        answers = right_answers(predictions, batch.labels)
+        answers, asked = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
         if len(plan.images) < plan.batch:
-            answers = self.model.exchange.total(answers)
-        return right_images(answers, batch.count, predictions.shape[1:])
+            answers, asked = (self.model.exchange.total(number) for number in (answers, asked))
+        return right_images(answers, batch.count, asked)
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the step of an epoch that follows `done` others."""

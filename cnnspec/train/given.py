@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.data import Dataset, Inputs, Pipeline
 from cnnspec.data.split import stratified
 from cnnspec.kernels.step import Array
-from cnnspec.target import Target, measured
+from cnnspec.target import VOID, Target, measured
 from cnnspec.train.network import Network
 
 Labels = Array | Sequence[object] | Mapping[str, Array]
@@ -134,7 +134,10 @@ def _of_kind(target: Target, output: tuple[int, ...], count: int, labels: Array)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("expected labels of finite numbers, got some that are infinite or not a number")
     if target.kind in ("class", "mask"):
-        return _classes(labels, 2 if output[0] == 1 else output[0])
+        classes = 2 if output[0] == 1 else output[0]
+        if target.kind == "mask" and classes < VOID:
+            return np.where(labels == VOID, VOID, _classes(np.where(labels == VOID, 0, labels), classes))
+        return _classes(labels, classes)
     if target.kind == "classes" and not np.isin(labels, (0, 1)).all():
         raise ValueError("expected labels of 0 and 1, whether each class applies, got others")
     if target.kind == "shares" and (labels.min() < 0 or np.abs(labels.sum(axis=1) - 1).max() > 1e-3):

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
-from cnnspec.target import FIGURES, Kind
+from cnnspec.target import FIGURES, VOID, Kind
 
 VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # where no answer is right or wrong
 
@@ -20,9 +20,10 @@ VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # where no ans
 class Score:
     """Mean loss and the figures of the target's kind; None where the network has no such thing.
 
-    Accuracy is the share of right answers: of images, of pixels, or of labels that do or do not apply. The confusion
-    matrix counts by true class (rows) and predicted class (columns). Precision, recall, F1 and IoU are means over the
-    classes (macro); a class that never comes up counts 0, as in scikit-learn, but for IoU, where it is left out.
+    Accuracy is the share of right answers: of images, of pixels of a class, or of labels that do or do not apply. The
+    confusion matrix counts by true class (rows) and predicted class (columns). Precision, recall, F1 and IoU are means
+    over the classes (macro); a class that never comes up counts 0, as in scikit-learn, but for IoU, where it is left
+    out.
     Errors of values are means over images and values, in the units of the data.
     """
 
@@ -86,9 +87,15 @@ def right_answers(predictions: Array, labels: Array) -> int:
     return int(np.count_nonzero(predictions == labels))
 
 
-def right_images(answers: int, images: int, shape: Shape) -> float:
-    """How many images right answers come to, of that many with answers of a shape: each counts by its portion."""
-    return answers * images / (images * prod(shape)) if shape else answers
+def asked_answers(labels: Array, shape: Shape) -> int:
+    """How many answers could be right, where those of an image have a shape; pixels of no class are none of them."""
+    found = len(labels) * prod(shape)
+    return found - int(np.count_nonzero(labels == VOID)) if len(shape) == 2 else found
+
+
+def right_images(answers: int, images: int, asked: int) -> float:
+    """How many images right answers come to, of so many that were asked of that many images."""
+    return answers * images / max(asked, 1)
 
 
 class Tally:
@@ -124,7 +131,9 @@ class Tally:
             self.labels[part] = labels.astype(np.float64)
         if predictions is None or self.kind in VALUES:
             return
-        self.right[part] = right_images(right_answers(predictions, labels), len(predictions), predictions.shape[1:])
+        if self.kind != "mask":
+            asked = asked_answers(labels, predictions.shape[1:])
+            self.right[part] = right_images(right_answers(predictions, labels), len(predictions), asked)
         if self.kind == "classes":
             there = labels > 0.5
             found = (predictions & there, predictions, there)
@@ -132,8 +141,11 @@ class Tally:
             return
         assert self.confusion is not None
         truth = labels.argmax(axis=1) if self.kind == "shares" else labels.ravel()
-        size = len(self.confusion)
-        pairs = np.bincount(truth.astype(np.int64) * size + predictions.ravel(), minlength=size * size)
+        answers, size = predictions.ravel(), len(self.confusion)
+        if self.kind == "mask":
+            counted = truth != VOID
+            truth, answers = truth[counted], answers[counted]
+        pairs = np.bincount(truth.astype(np.int64) * size + answers, minlength=size * size)
         self.confusion += pairs.reshape(size, size)
         if output is not None:
             self._add_near(truth, output)
@@ -171,10 +183,13 @@ class Tally:
             sums = np.stack([np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)])
             found = {"confusion": matrix, "answers": sums}
             found["top_k"] = self.near / count if self.kind != "mask" else None
+        accuracy = None if self.kind in VALUES else _total(self.right) / count
+        if self.kind == "mask" and self.confusion is not None:
+            accuracy = float(np.diagonal(self.confusion).sum() / max(self.confusion.sum(), 1))
         return Score(
             loss=_total(self.losses) / count if has_loss else None,
             images=self.images,
-            accuracy=None if self.kind in VALUES else _total(self.right) / count,
+            accuracy=accuracy,
             kind=self.kind,
             **found,
         )

@@ -13,7 +13,7 @@ from cnnspec.spec import Spec
 from cnnspec.target import Kind, Target
 
 IMAGES = 4  # of a batch: networks without a train section are often large
-POOLED = "smoke:pooled"  # no id of a spec has a colon
+CLASSES = 10  # that images are told apart by where the output is a map
 LOSSES: Mapping[Kind, str] = {
     "class": "softmax_cross_entropy",
     "shares": "softmax_cross_entropy",
@@ -26,13 +26,14 @@ LOSSES: Mapping[Kind, str] = {
 def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
     """The spec with a train section of adam and a loss for its target, and the graph with an output that it can read.
 
-    A map is read as the mean of each of its channels, unless the data have masks. RunError for several targets.
+    A map is read by a dense layer behind the mean of each channel, unless the data have masks. RunError for several
+    targets.
     """
     kind = (spec.data.target if spec.data else Target()).kind
     if kind not in LOSSES:
         raise RunError("the spec has no train section", "add train: {epochs: 10, losses: {...}}")
     if len(graph.output.shape) == 3 and kind != "mask":
-        graph = _pooled(graph)
+        graph = _classified(graph)
     chosen = _loss(spec, graph, LOSSES[kind])
     train = TrainSettings(epochs=1, batch_size=IMAGES, optimizer="adam", loss=chosen)
     return replace(spec, train=train), graph
@@ -40,13 +41,17 @@ def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
 
 def _loss(spec: Spec, graph: Graph, usual: str) -> str:
     """The usual loss; for outputs between bounds, such as probabilities, one that they can bring to 0."""
-    layer = next(node.layer for node in reversed(graph.nodes) if node.name != POOLED)
+    layer, masks = graph.output.layer, spec.data is not None and spec.data.target.kind == "mask"
     if usual == "softmax_cross_entropy" and (layer.bounds or layer.probabilities or graph.output.shape[0] == 1):
-        return "mean_squared_error" if spec.data is None or spec.data.target.kind != "mask" else usual
+        return usual if masks else "mean_squared_error"
     return usual
 
 
-def _pooled(graph: Graph) -> Graph:
-    layer, shape = create("layer", "global_avg_pool2d"), graph.output.shape
-    node = Node(POOLED, layer, (graph.output_name,), (shape,), layer.infer_shape(shape))
-    return replace(graph, nodes=(*graph.nodes, node), output_name=POOLED)
+def _classified(graph: Graph) -> Graph:
+    """The graph with an output of CLASSES scores, made of the means of the channels of its map."""
+    for name, fields in (("pooled", "global_avg_pool2d"), ("scores", {"type": "dense", "units": CLASSES})):
+        layer, shape = create("layer", fields), graph.output.shape
+        params = layer.params(shape)
+        node = Node(f"smoke:{name}", layer, (graph.output_name,), (shape,), layer.infer_shape(shape), params)
+        graph = replace(graph, nodes=(*graph.nodes, node), output_name=node.name)
+    return graph

@@ -14,6 +14,7 @@ from cnnspec.data.picture_masks import ImageMasks, read_mask
 from cnnspec.data.picture_table import ImageTable
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
+from cnnspec.target import VOID
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -52,6 +53,28 @@ def test_masks_are_paired_by_name(tmp_path: Path, levels: tuple[int, ...], palet
         for image, label in zip(images, labels, strict=True):
             number = next(i for i in range(12) if np.array_equal(pixels[i], image[0]))
             np.testing.assert_array_equal(label, maps[number])
+
+
+@pytest.mark.parametrize(
+    ("levels", "ignore"), [((0, 1, 255), 255), ((1, 2, 0), 0), ((0, 255, 128), 128), ((0, 3, 7), 7)]
+)
+def test_pixels_of_no_class_are_said_by_their_number(tmp_path: Path, levels: tuple[int, ...], ignore: int) -> None:
+    shapes(tmp_path / "train", levels=levels)
+    found = ImageMasks(ignore=ignore).read(tmp_path, download=False)
+    labels = np.concatenate([found.splits[split].labels for split in ("train", "test")])
+    classes = {0, 1} if set(levels) <= {0, 128, 255} else set(levels) - {ignore}
+    assert set(np.unique(labels).tolist()) == {*classes, VOID}
+    assert found.class_names == tuple(map(str, range(max(classes) + 1)))
+
+
+def test_a_border_of_255_is_asked_about(tmp_path: Path) -> None:
+    shapes(tmp_path / "train", levels=(0, 1, 255))
+    with pytest.raises(DataError, match="expected classes 0 to 254, got 255") as caught:
+        ImageMasks().read(tmp_path, download=False)
+    assert "write data.source.ignore: 255" in (caught.value.help or "")
+    shapes(tmp_path / "void" / "train", levels=(9, 9, 9))
+    with pytest.raises(DataError, match="expected pixels of a class, got none"):
+        ImageMasks(ignore=9).read(tmp_path / "void", download=False)
 
 
 def test_masks_of_another_size_mix_no_classes(tmp_path: Path) -> None:

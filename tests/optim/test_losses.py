@@ -21,7 +21,7 @@ from cnnspec.optim.losses import (
     SoftmaxCrossEntropy,
 )
 from cnnspec.shapes import ShapeError
-from cnnspec.target import KINDS, Target
+from cnnspec.target import KINDS, VOID, Target
 
 LOSSES: list[Loss] = [
     SoftmaxCrossEntropy(),
@@ -318,6 +318,38 @@ def test_cross_entropy_of_maps_is_that_of_pytorch(smoothing: float, weights: tup
     each.mean().backward()
     np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-12)
     np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, (1.0, 0.5, 3.0)])
+def test_pixels_of_no_class_are_left_out_as_pytorch_does(smoothing: float, weights: tuple[float, ...] | None) -> None:
+    torch = pytest.importorskip("torch")
+    prediction, target = maps(np.random.default_rng(3), 3)
+    target[:2, :, 1:] = VOID
+    target[..., 3] = VOID  # an image of nothing else
+    loss = SoftmaxCrossEntropy(label_smoothing=smoothing, class_weights=weights)
+    losses, gradient = run_maps(loss, prediction, target, 4)
+    z, t = torch.tensor(prediction.transpose(3, 1, 0, 2), requires_grad=True), torch.tensor(target.transpose(2, 0, 1))
+    t = t.long()
+    each = torch.nn.functional.cross_entropy(z, t, reduction="none", label_smoothing=smoothing, ignore_index=VOID)
+    if weights is not None:
+        each = each * torch.tensor([*weights, *[0.0] * VOID], dtype=torch.float64)[t]
+    each = each.sum((1, 2)) / (t != VOID).sum((1, 2)).clamp(min=1)
+    each.mean().backward()
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [(Dice(), 3), (BinaryCrossEntropy(), 1), (BinaryCrossEntropy(), 2)])
+def test_pixels_of_no_class_change_nothing(loss: Loss, outputs: int) -> None:
+    """The loss of a map is that of its other rows alone, and has no gradient in these."""
+    prediction, target = maps(np.random.default_rng(4), outputs)
+    target[2:] = VOID
+    losses, gradient = run_maps(loss, prediction, target, 4)
+    alone, expected = run_maps(loss, np.ascontiguousarray(prediction[:2]), np.ascontiguousarray(target[:2]), 4)
+    np.testing.assert_allclose(losses, alone, rtol=1e-12)
+    np.testing.assert_allclose(gradient[:2], expected, rtol=1e-12, atol=1e-15)
+    assert not gradient[2:].any()
 
 
 @pytest.mark.parametrize("smooth", [1.0, 1e-3])

@@ -340,6 +340,46 @@ def test_every_target_trains_resumes_and_is_verified_to_the_bit(
     assert json.loads(capsys.readouterr().out)["loss"] == rows[0]["test.loss"]
 
 
+def test_pixels_of_no_class_count_in_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive whose masks have 9 where nothing is known: figures are those of the other pixels."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 20)):
+        pixels = random.integers(0, 256, (count, 8, 8), np.uint8)
+        masks = (pixels > 128).astype(np.uint8)
+        masks[:, :3] = 9
+        masks[0] = 9
+        np.savez(tmp_path / f"{split}.npz", x=pixels, y=masks)
+    source = {"type": "npz", "target": "mask", "ignore": 9, "classes": 2}
+    layers = [*PIXELS, {"type": "conv2d", "filters": 2, "kernel_size": 1}]
+    loss = {"type": "softmax_cross_entropy", "class_weights": "balanced"}
+    path = spec_file(tmp_path, source, 1, loss, data={"source": source}, layers=layers)
+    run = train(path)
+    capsys.readouterr()
+    assert main(["eval", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    model = cnnspec.compile(path)
+    model.load(run / "last.npz")
+    assert model.spec.data is not None
+    data = open_data(model.spec.data, seed=0, base=tmp_path)
+    pixels = np.asarray(data.test.pixels)
+    predicted = model.predict(pixels).argmax(axis=1)
+    counted = data.test.labels != 255
+    assert counted.sum() == 19 * 8 * 5
+    assert found["accuracy"] == pytest.approx((predicted == data.test.labels)[counted].mean())
+    assert data.target.counts == tuple(np.bincount(data.train.labels[data.train.labels != 255]).tolist())
+    score = model.evaluate(pixels, data.test.labels)
+    assert score.loss == pytest.approx(found["loss"])
+    assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
+    assert main(["verify", str(run)]) == 0
+
+
+def test_only_masks_have_pixels_of_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "train.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.arange(20) / 7)
+    path = spec_file(tmp_path, {"type": "npz", "ignore": 9}, 1, "mean_squared_error")
+    assert main(["train", str(path)]) == 4
+    assert "data.source.ignore: is of masks, the target is numbers" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["flip", "crop", "shift", "rotate", "scale", "elastic", "cutout", "brightness"])
 def test_a_mask_moves_with_its_image(kind: str) -> None:
     """An image that shows its own mask still shows it, but where bilinear reading mixes two classes."""

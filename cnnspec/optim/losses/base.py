@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.fields import Declaration
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape, ShapeError, text
-from cnnspec.target import KINDS, Kind, Target
+from cnnspec.target import KINDS, VOID, Kind, Target
 
 CURES: Mapping[Kind, str] = {
     "class": "use softmax_cross_entropy",
@@ -140,6 +140,11 @@ def _check_map(name: str, output: Shape, given: Shape) -> None:
 def batch_shape(output: Shape, n: int) -> Shape:
     """The shape of n outputs: (h, c, w, n) for a map of (c, h, w), (features, n) for a vector."""
     return (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
+
+
+def counted_pixels(target: Array) -> Array | None:
+    """Which pixels of masks (h, w, n) are of a class; None where all are."""
+    return target != VOID if target.size and target.max() == VOID else None
 
 
 def class_portions(prediction: Array, target: Array, wanted: Array) -> Step:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import Fraction, PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.optim.losses.base import Loss, batch_shape, class_portions
+from cnnspec.optim.losses.base import Loss, batch_shape, class_portions, counted_pixels
 from cnnspec.optim.losses.class_weights import ClassWeights, NamedWeights
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError
@@ -34,7 +34,7 @@ class ClassScores(Loss):
 
 @register("softmax_cross_entropy")
 class SoftmaxCrossEntropy(ClassScores):
-    """L = -sum_k t_k log softmax(z)_k on logits z; t is 1 at the label. Of a map, the mean over its pixels.
+    """L = -sum_k t_k log softmax(z)_k on logits z; t is 1 at the label. Of a map, the mean over its pixels of a class.
 
     Label smoothing e makes t = 1 - e + e/K at the label and e/K elsewhere. dL/dz = softmax(z) - t.
     With class weights c an image counts sum_k c_k t_k times, t before the smoothing; the mean still is over the images.
@@ -97,9 +97,15 @@ class SoftmaxCrossEntropy(ClassScores):
         lowest = np.finfo(prediction.dtype).min
         smoothing, spread = self.label_smoothing, self.label_smoothing / prediction.shape[axis]
         portions = class_portions(prediction, target, wanted)
+        of_mask = target.ndim < prediction.ndim and of_map
 
         def step() -> None:
             portions()
+            counted = counted_pixels(target) if of_mask else None
+            number = pixels if counted is None else np.maximum(np.add.reduce(counted, axis=(0, 1)), 1)
+            weighted = weights is not None or counted is not None
+            if counted is not None:
+                np.copyto(counts, counted)
             if weights is not None:
                 if of_map:
                     flat = wanted.reshape(*wanted.shape[:2], -1)
@@ -119,15 +125,15 @@ class SoftmaxCrossEntropy(ClassScores):
             np.add.reduce(shifted, axis=axis, out=each)
             np.log(row, out=row)
             np.subtract(row, each, out=each)
-            if weights is not None:
+            if weighted:
                 np.multiply(each, counts, out=each)
             if of_map:
                 np.add.reduce(each, axis=(0, 1), out=losses)
-                np.divide(losses, pixels, out=losses)
+                np.divide(losses, number, out=losses)
             if gradient is not None:
                 np.subtract(softmax, wanted, out=gradient)
-                np.multiply(gradient, 1 / (pixels * batch), out=gradient)
-                if weights is not None:
+                np.multiply(gradient, 1 / (number * batch), out=gradient)
+                if weighted:
                     np.multiply(gradient, np.expand_dims(counts, axis), out=gradient)
 
         return step
@@ -154,7 +160,7 @@ class SoftmaxCrossEntropy(ClassScores):
 
 @register("dice")
 class Dice(ClassScores):
-    """L = 1 - 1/K sum_k (2 sum_p s t + e) / (sum_p s + sum_p t + e) over pixels p, s = softmax(z), e `smooth`.
+    """L = 1 - 1/K sum_k (2 sum_p s t + e) / (sum_p s + sum_p t + e), s = softmax(z), e `smooth`, over pixels p.
 
     Twice what a class's scores and its mask have in common, by what both have: large and small classes count alike.
     Source: Milletari, Navab and Ahmadi, "V-Net" (2016).
@@ -185,6 +191,9 @@ class Dice(ClassScores):
             np.exp(shifted, out=softmax)
             np.add.reduce(softmax, axis=1, out=row)
             np.divide(softmax, over, out=softmax)
+            counted = counted_pixels(target)
+            if counted is not None:
+                np.multiply(softmax, counted[:, None], out=softmax)
             np.multiply(softmax, wanted, out=shifted)
             common = 2 * np.add.reduce(shifted, axis=(0, 2)) + smooth
             whole = np.add.reduce(softmax, axis=(0, 2)) + np.add.reduce(wanted, axis=(0, 2)) + smooth

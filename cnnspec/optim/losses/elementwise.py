@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.optim.losses.base import Loss, batch_shape, class_portions
+from cnnspec.optim.losses.base import Loss, batch_shape, class_portions, counted_pixels
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.target import Kind, Target
@@ -64,15 +64,22 @@ class Elementwise(Loss):
         dense = target.ndim == prediction.ndim  # a number for every output, not a class
         wanted = target if dense else buffers["hits"]
         find = None if dense else class_portions(prediction, target, wanted)
+        of_mask = prediction.ndim == 4 and not dense
 
         def step() -> None:
             if find is not None:
                 find()
             self.compare(prediction, wanted, loss, derivative)
+            counted = counted_pixels(target) if of_mask else None
+            number = count
+            if counted is not None:
+                number = np.maximum(np.add.reduce(counted, axis=(0, 1)) * prediction.shape[1], 1)
+                np.multiply(loss, counted[:, None], out=loss)
+                np.multiply(derivative, counted[:, None], out=derivative)
             np.add.reduce(loss, axis=axes, out=losses)
-            np.divide(losses, count, out=losses)
+            np.divide(losses, number, out=losses)
             if gradient is not None:
-                np.multiply(derivative, 1 / (count * batch), out=gradient)
+                np.multiply(derivative, 1 / (number * batch), out=gradient)
 
         return step
 
