@@ -15,7 +15,8 @@ from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.report.page import Told, comparison_page, run_page
-from cnnspec.train.run import ORIGINS, Run
+from cnnspec.train.norms import read_norms
+from cnnspec.train.run import NORMS, ORIGINS, Run
 
 PAGE = "report.html"
 WORTH = 1e11  # multiply-accumulates of a training, from which on it has a report without being asked
@@ -99,4 +100,5 @@ def _told(run: Run, name: str) -> Told:
         run.history(),
         run.spec(),
         origins.read_text(encoding="utf-8") if origins.is_file() else "",
+        read_norms(run.path / NORMS),
     )

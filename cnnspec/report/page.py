@@ -21,7 +21,7 @@ from cnnspec.plan import training_footprint
 from cnnspec.plan.memory.footprint import FLOAT
 from cnnspec.report.answers import answers
 from cnnspec.report.chart import Chart, Line, chart, line_of
-from cnnspec.report.dataset import class_counts, label_words
+from cnnspec.report.dataset import class_counts, evenly, label_words
 from cnnspec.report.duplicates import duplicates
 from cnnspec.report.inside import PICTURED, activations, ailing, filters, health
 from cnnspec.report.outline import outline
@@ -31,6 +31,7 @@ from cnnspec.report.template import rendered
 from cnnspec.shapes import text
 from cnnspec.spec import Spec
 from cnnspec.train.network import Network
+from cnnspec.train.norms import GRADIENT, WEIGHTS
 
 Row = Mapping[str, Any]
 SPLITS = ("train", "validation", "test")
@@ -47,13 +48,16 @@ COLOURS = 8  # lines that the style sheet tells apart
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a run's files say: its name, run.json, the metrics' rows, its resolved spec, and where values are from."""
+    """What a run's files say: its name, run.json, the rows of metrics, the resolved spec without and with the places
+    where its values were written, and the rows of norms.
+    """
 
     name: str
     about: Mapping[str, Any]
     rows: Sequence[Row]
     spec: str
     origins: str = ""
+    norms: Sequence[Row] = ()
 
 
 def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str) -> str:
@@ -86,6 +90,7 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
         notes=notes,
         weights=weights,
         filters=filters(model),
+        norms=_norms(told.norms, model.graph),
         graph=embedded(as_svg(outline(model.graph)).encode(), "image/svg+xml"),
         layers=list(_layers(model.graph)),
         totals=_totals(model.spec, model.graph),
@@ -168,6 +173,20 @@ def _charts(runs: Sequence[Told]) -> list[Chart]:
         for number, told in enumerate(runs)
     ]
     return [found for found in (*made, chart("Learning rate", rates)) if found is not None]
+
+
+def _norms(rows: Sequence[Row], graph: Graph) -> tuple[list[Chart], str]:
+    """How long the weights and gradients of some layers are over the epochs, and in words which layers these are."""
+    layers = [node.name for node in graph.nodes if any(row.get(f"{node.name}{WEIGHTS}") is not None for row in rows)]
+    chosen = [layers[place] for place in evenly(len(layers), min(len(layers), COLOURS)).tolist()] if layers else []
+    made = []
+    for ending, title in ((WEIGHTS, "Norm of the weights"), (GRADIENT, "Norm of the gradient")):
+        lines = [line_of(rows, f"{layer}{ending}", layer, number, number % 3) for number, layer in enumerate(chosen)]
+        made.append(chart(title, lines))
+    words = f" Of {len(layers)} layers with weights these are {len(chosen)}, evenly chosen." * (
+        len(layers) > len(chosen)
+    )
+    return [found for found in made if found is not None], words
 
 
 def _metrics(rows: Sequence[Row]) -> list[str]:

@@ -266,6 +266,8 @@ class _Pass:
         if plan.labels.ndim == batch.targets.ndim:
             plan.labels[...] = self.model.target.scaled(batch.targets)
         rate = self.rate(position.done, fallen)
+        if self.model.training is not None:
+            self.model.training.norms.watched.fill(self.is_last_update(position))
         plan.step(rate, self.moment(position.done))
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
@@ -280,6 +282,11 @@ class _Pass:
             step=position.step + 1,
         )
         return loss / batch.count
+
+    def is_last_update(self, position: Position) -> bool:
+        """Whether a step at that position is one of those that the epoch's last update is made of."""
+        left = min(self.steps - position.done, self.most - position.step)
+        return left <= self.settings.accumulate
 
     def right(self, plan: Plan, predictions: Array, batch: Batch) -> float:
         """How many images of the whole batch are answered right."""

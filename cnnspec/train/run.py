@@ -20,6 +20,7 @@ from cnnspec.lock import locked
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
+from cnnspec.train.norms import as_text, norms, read_norms
 from cnnspec.train.records import TIMES, about_text, read_about, read_rows, read_spec, spec_text, timeless
 
 SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
@@ -30,6 +31,7 @@ SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
     "last.npz",
     "best.npz",
 )
+NORMS = "norms.csv"  # of each layer's weights and gradient, a line an epoch
 ORIGINS = "origins.yaml"  # the resolved spec with the place where each value was written
 OTHER = {
     "spec": f"only train.epochs may grow; see {SPEC} beside it",
@@ -104,6 +106,8 @@ class Run:
         )
         self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._write(METRICS_CSV, _table(self.rows))
+        if (self.path / NORMS).exists():
+            self._write(NORMS, as_text(read_norms(self.path / NORMS)[: len(self.rows)]))
         return position
 
     def _with_times(self, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,6 +166,8 @@ class Run:
                 file.write(_table([row], heading=file.tell() == 0))
             with (self.path / METRICS_JSONL).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+            with (self.path / NORMS).open("a", newline="", encoding="utf-8") as file:
+                file.write(as_text([norms(model, epoch.epoch)], heading=file.tell() == 0))
         except OSError as error:
             raise RunError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
         rank = _rank(epoch)

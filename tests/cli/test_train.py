@@ -55,6 +55,7 @@ def test_a_run_directory_holds_everything(spec: Path, capsys: Captured) -> None:
         "loss.png",
         "metrics.csv",
         "metrics.jsonl",
+        "norms.csv",
         "origins.yaml",
         "run.json",
         "spec.yaml",

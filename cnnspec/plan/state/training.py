@@ -16,6 +16,7 @@ from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip, Lookahead
 from cnnspec.period import ALWAYS, Period
 from cnnspec.plan.state.all_reduce import tree_sum
+from cnnspec.plan.state.gradient_norms import GradientNorms
 from cnnspec.plan.state.parameters import ALIGNMENT, LARGE, Rule, Slot, Weights
 from cnnspec.shapes import Shape
 from cnnspec.workers import shared
@@ -98,6 +99,7 @@ class Training:
         }
         self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
         self._scratch = _Scratch(weights.values.dtype)
+        self.norms = GradientNorms(weights, self.clock)
 
     def _of(self, slot: Slot) -> Optimizer:
         return self.optimizer.for_parameter(slot.shape, weight=slot.node.params[slot.name].decays)
@@ -216,7 +218,8 @@ class Training:
     def updating(self, chunk: Chunk) -> Step:
         """The step that updates a chunk of the weights, and its average, by the summed gradient."""
         parts = [chunk] if chunk.shape else _evenly(chunk)
-        return in_turn([_BoundByEach(self._binder(part)) for part in parts])
+        measuring = self.norms.measuring(self.gradients[0], chunk.start, chunk.stop)
+        return in_turn([measuring, *(_BoundByEach(self._binder(part)) for part in parts)])
 
     def _timing(self, chunk: Chunk) -> _Timing:
         return self._timings[self._key(chunk.rule, chunk.optimizer)]

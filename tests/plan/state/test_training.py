@@ -183,3 +183,40 @@ def test_a_network_without_parameters_takes_its_steps(more: str) -> None:
         plan.step(0.1)
         plan.step(0.1)
         np.testing.assert_allclose(plan.losses, np.log(3))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_norms_are_those_of_the_gradient_that_the_optimizer_gets(threads: int) -> None:
+    """Without momentum the weights move by the gradient, half of it at a rate of 0.5."""
+    net = model(threads=threads, norm=True)
+    assert net.training is not None
+    step(net, 0)
+    assert net.training.norms.found() == {}
+    net.training.norms.watched.fill(True)
+    before = {name: array.copy() for name, array in net.params.items()}
+    step(net, 1)
+    net.training.norms.watched.fill(False)
+    expected: dict[str, float] = {}
+    for name, array in net.params.items():
+        layer = name.rpartition(".")[0]
+        expected[layer] = expected.get(layer, 0.0) + float(np.square((before[name] - array) / 0.5).sum())
+    found = net.training.norms.found()
+    assert expected.pop("held") == 0
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[name] for name in expected], np.sqrt(list(expected.values())), rtol=1e-9)
+    step(net, 2)
+    assert net.training.norms.found() == found
+    net.workers.close()
+
+
+def test_norms_of_large_parameters_add_up_over_their_chunks() -> None:
+    text = SPEC.format(more="", momentum=0.0).replace("[1, 6, 6]", "[1, 40, 40]").replace("units: 3", "units: 60")
+    spec = loads(text)
+    net = Model(spec, build(spec), threads=1, dtype="float64")
+    assert net.training is not None
+    net.training.norms.watched.fill(True)
+    before = net.params["out.weight"].copy(), net.params["out.bias"].copy()
+    step(net, 0)
+    moved_by = (before[0] - net.params["out.weight"]) / 0.5, (before[1] - net.params["out.bias"]) / 0.5
+    expected = np.sqrt(sum(np.square(part).sum() for part in moved_by))
+    np.testing.assert_allclose(net.training.norms.found()["out"], expected, rtol=1e-9)

@@ -1,0 +1,60 @@
+"""How long the weights of each layer are, and their gradients: a row for each epoch, in a file of the run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnnspec.kernels.blas import one_blas_thread
+from cnnspec.train.network import Network
+
+Row = Mapping[str, float | None]  # by column: the epoch, and NAME.weights and NAME.gradient of each layer
+WEIGHTS, GRADIENT = ".weights", ".gradient"
+
+
+def norms(model: Network, epoch: int) -> dict[str, float | None]:
+    """The norms of every layer's parameters, and those of its gradient in the last step that was watched."""
+    squares: dict[str, float] = {}
+    with one_blas_thread:
+        for slot in model.weights.slots:
+            values = model.weights.values[slot.start : slot.stop]
+            squares[slot.node.name] = squares.get(slot.node.name, 0.0) + float(np.vdot(values, values))
+    gradients = {} if model.training is None else model.training.norms.found()
+    row: dict[str, float | None] = {"epoch": epoch}
+    for layer, square in squares.items():
+        row |= {f"{layer}{WEIGHTS}": math.sqrt(square), f"{layer}{GRADIENT}": gradients.get(layer)}
+    return row
+
+
+def as_text(rows: Sequence[Row], *, heading: bool = True) -> str:
+    """Rows as lines of a table."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]))
+        if heading:
+            writer.writeheader()
+        writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def read_norms(path: Path) -> list[dict[str, float | None]]:
+    """The rows of such a file, one for each epoch; none where there is no such file, or none that can be read.
+
+    A last line that was cut off is left out.
+    """
+    try:
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        rows = csv.DictReader(io.StringIO(whole))
+        found = [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+    except (OSError, ValueError, TypeError, csv.Error):
+        return []
+    return [row for number, row in enumerate(found, 1) if row.get("epoch") == number]
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.7g}"
