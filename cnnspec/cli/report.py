@@ -12,13 +12,16 @@ from cnnspec.cli.arguments import add_data, add_threads
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.compare.profile import profile
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError
-from cnnspec.report.page import Told, comparison_page, run_page
+from cnnspec.report.page import Times, Told, comparison_page, run_page
 from cnnspec.train.norms import read_norms
 from cnnspec.train.run import NORMS, ORIGINS, Run
 
 PAGE = "report.html"
+TIMED, MOST_TIMED = 5e8, 2e9  # multiply-accumulates of a step whose layers are measured, and the most of one image
+MEASURING = 0.2  # seconds
 WORTH = 1e11  # multiply-accumulates of a training, from which on it has a report without being asked
 
 
@@ -64,7 +67,7 @@ def report_after_training(run: Run, model: Model, data: Data, *, new: bool) -> s
         return asked
     try:
         with model.averaged():
-            page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz")
+            page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz", _times(model))
         (run.path / PAGE).write_text(page, encoding="utf-8")
     except Exception as error:
         complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", asked)
@@ -82,7 +85,25 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
     except DataError as error:
         cure = f" ({error.help})" if error.help else ""
         notes.append(f"The data could not be read, so that nothing about images is here: {error}{cure}")
-    return run_page(_told(run, run.path.resolve().name), model, data, notes, f"{arguments.checkpoint}.npz")
+    told = _told(run, run.path.resolve().name)
+    return run_page(told, model, data, notes, f"{arguments.checkpoint}.npz", _times(model))
+
+
+def _times(model: Model) -> Times:
+    """Measure the layers for a moment, on random images, where a step is short enough for that."""
+    settings, work = model.spec.train, 3 * max(model.graph.macs, 1)  # forward, and two gradients
+    if settings is None or work > MOST_TIMED:
+        return Times("A step takes too long to measure the layers here: cnnspec bench SPEC does.", {})
+    batch = min(settings.batch_size, max(1, int(TIMED // work)))
+    measured = profile(model.graph, batch, "train", loss=settings.loss, optimizer=settings.optimizer, seconds=MEASURING)
+    found: dict[str, tuple[float, float]] = {}
+    for row in measured.rows:
+        forward, backward = found.get(row.layer, (0.0, 0.0))
+        time = row.seconds / batch * 1e6
+        way = (time, 0.0) if row.direction in ("prepare", "forward") else (0.0, time)
+        found[row.layer] = forward + way[0], backward + way[1]
+    words = f"Times are of one thread, of an image in a training step of {batch} images, on the machine of this report."
+    return Times(f"{words} A layer without one is computed together with another one.", found)
 
 
 def _named(runs: list[Run]) -> list[Told]:

@@ -60,7 +60,15 @@ class Told:
     norms: Sequence[Row] = ()
 
 
-def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What was measured of each layer: microseconds an image, forward and backward; `words` say how, or why not."""
+
+    words: str
+    layers: Mapping[str, tuple[float, float]]
+
+
+def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str, times: Times) -> str:
     """Return the page of one run; without data there is nothing that needs images, and `notes` say why.
 
     `weights` names the checkpoint that the network has.
@@ -93,6 +101,7 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
         norms=_norms(told.norms, model.graph),
         graph=embedded(as_svg(outline(model.graph)).encode(), "image/svg+xml"),
         layers=list(_layers(model.graph)),
+        times=times,
         totals=_totals(model.spec, model.graph),
         spec=told.origins or told.spec,
         has_origins=bool(told.origins),

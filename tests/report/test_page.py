@@ -20,7 +20,7 @@ from cnnspec.cli import main
 from cnnspec.data import Data, open_data
 from cnnspec.report.chart import chart, line_of
 from cnnspec.report.inside import ailing, health
-from cnnspec.report.page import Told, comparison_page, run_page
+from cnnspec.report.page import Times, Told, comparison_page, run_page
 from cnnspec.report.png import LARGEST, around_zero, picture, png, stretched, tiled
 
 pytest.importorskip("jinja2")
@@ -137,6 +137,22 @@ def test_the_matrix_counts_as_the_score_does_and_its_numbers_lead_to_pictures(ru
         assert section.count("<img") == min(int(n), 24, max(1, 240 // len(cells)))
 
 
+def test_layers_are_measured_and_norms_are_drawn(runs: Path) -> None:
+    page = page_of(runs / "net")
+    text = (runs / "net" / "report.html").read_text(encoding="utf-8")
+    header, *rows = re.findall(r"<tr>(.*?)</tr>", text.split('aria-label="layers"')[1].split("</table>")[0], re.DOTALL)
+    titles = re.findall(r"<th[^>]*>(.*?)</th>", header)
+    place = titles.index("forward µs")
+    measured = {}
+    for row in rows:
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        assert len(cells) == len(titles)
+        measured[cells[0]] = cells[place : place + 2]
+    assert all(float(time) > 0 for time in (*measured["conv2d_1"], *measured["logits"]))
+    titles = [figure.get("aria-label") for figure in page.all("figure")]
+    assert "Norm of the gradient by epoch; the arrow keys read values" in titles
+
+
 def data_of(model: Model) -> Data:
     assert model.spec.data is not None
     return open_data(model.spec.data, seed=model.spec.seed, input=model.spec.input, output=model.graph.output.shape)
@@ -178,7 +194,7 @@ def test_names_stay_text() -> None:
     renamed = [dataclasses.replace(node, name=HOSTILE) if node.name == "logits" else node for node in model.graph.nodes]
     model.graph = dataclasses.replace(model.graph, nodes=tuple(renamed), output_name=HOSTILE, name=HOSTILE)
     told = Told(HOSTILE, {"command": HOSTILE, "results": {}, "versions": {HOSTILE: HOSTILE}}, [], HOSTILE)
-    page = opened(run_page(told, model, data, [HOSTILE], HOSTILE))
+    page = opened(run_page(told, model, data, [HOSTILE], HOSTILE, Times(HOSTILE, {})))
     for tag in ("title", "h1", "pre", "td", "th", "p"):
         assert HOSTILE in page.text(tag)
     opened(comparison_page([told, dataclasses.replace(told, name='"><img src=x>', spec="</pre><b>")]))
