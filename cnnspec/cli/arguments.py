@@ -76,7 +76,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declare the run, or the checkpoint in it, that a verb reads its network from."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint in one")
+    parser.add_argument(
+        "run", metavar="RUN", type=Path, help="a run directory, a checkpoint in one, or weights of `convert`"
+    )
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
 
 

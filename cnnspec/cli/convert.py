@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if model is None:
         note(f"no weights were found beside {arguments.file}, so the spec starts fresh: name them with --weights")
     else:
-        print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which cnnspec.load reads"))
+        print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which verbs take for a run"))
     return CLEAN
 
 

@@ -21,7 +21,7 @@ from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_run, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
-from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.cli.trained import data_folder, open_run, own_spec, trained_classes
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.export.agreement import agreement
 from cnnspec.export.formats import FORMATS, Options
@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tuple[Path, str]:
     """The folder and the name, without suffix, of what is written."""
     run = arguments.run.resolve()
-    stem = run.parent.name if run.suffix == ".npz" else run.name
+    inside = run.suffix == ".npz" and own_spec(run) is None  # a checkpoint of a run
+    stem = run.parent.name if inside else run.stem if run.suffix == ".npz" else run.name
     if program:
         stem = re.sub(r"\W", "_", stem)  # a name that Python can import
         stem = f"_{stem}" if stem[:1].isdigit() else stem
@@ -106,6 +107,8 @@ def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tupl
 
 
 def _refuse_existing(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    if arguments.run.resolve() in {path.resolve() for path in paths}:
+        raise RunError(f"{arguments.run} is what is exported", "choose another name with -o")
     existing = [path for path in paths if path.exists()]
     if existing and not arguments.overwrite:
         names = ", ".join(map(str, existing))
@@ -122,7 +125,7 @@ def _move(source: Path, target: Path, overwrite: bool) -> None:
 
 
 def _spec_text(run: Path) -> str:
-    return read_spec((run.parent if run.suffix == ".npz" else run) / SPEC)
+    return own_spec(run) or read_spec((run.parent if run.suffix == ".npz" else run) / SPEC)
 
 
 def _proven(model: Model, folder: Path, name: str, options: Options, arguments: argparse.Namespace) -> bool:

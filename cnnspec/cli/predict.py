@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Say what the network makes of every image; 4 where one cannot be read, when all others are done."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     if model.pipeline is None:
-        raise RunError(f"{arguments.run}: its spec has no data section", "train a spec that has one")
+        raise RunError(f"{arguments.run}: its spec has no data section", "add one, which says how images enter")
     paths, failures, conversions = [], 0, list[str]()
     for found in expanded(_words(arguments.paths)):
         if isinstance(found, DataError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.api import Model
+from cnnspec.api import load as load_model
 from cnnspec.cli.output import note as tell
 from cnnspec.data import Data, root_of
 from cnnspec.diagnostics import RunError
@@ -17,13 +18,19 @@ from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
-from cnnspec.spec import Spec, loads
+from cnnspec.spec import Spec, load, loads
+from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, SPEC
 
 
 def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
-    """The trained network of a run directory, or of one checkpoint file in it; RunError where there is none."""
+    """The trained network of a run directory, of one checkpoint file in it, or of weights that say what they are of.
+
+    RunError where there is none.
+    """
+    if own_spec(path) is not None:
+        return _saved(path, threads)
     directory, file = (path.parent, path) if path.suffix == ".npz" else (path, path / f"{checkpoint}.npz")
     if not (directory / SPEC).is_file():
         raise RunError(f"{directory} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
@@ -37,6 +44,25 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     model.load(file)
     if model.pipeline is not None:
         model.pipeline = model.pipeline.restored(_about(directory), directory / ABOUT)
+    return model
+
+
+def own_spec(path: Path) -> str | None:
+    """The spec in a file that `convert` or `Model.save` wrote; None for runs and their checkpoints."""
+    if path.suffix != ".npz" or not path.is_file():
+        return None
+    said = read_checkpoint(path).progress.get("network")
+    return None if said is None else str(said)
+
+
+def _saved(path: Path, threads: int | None) -> Model:
+    """The network of such a file: by the spec of the same name beside it, which may have data, or by that in it."""
+    beside = path.with_suffix(".yaml")
+    if not beside.is_file():
+        return load_model(path, threads=threads)
+    spec = load(beside, allow_plugins=True)
+    model = Model(spec, build(spec), threads=threads)
+    model.load(path)
     return model
 
 

@@ -100,7 +100,8 @@ def _run_pytorch(folder: Path, name: str, options: Options) -> Run | None:
     def run(images: Array) -> Array:
         with torch.inference_mode():
             parts = [torch.from_numpy(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-            outputs = [network(part if options.raw else network.prepare(part)) for part in parts]
+            raw = options.raw or not hasattr(network, "prepare")
+            outputs = [network(part if raw else network.prepare(part)) for part in parts]
             return np.asarray(torch.cat(outputs).numpy())
 
     return run

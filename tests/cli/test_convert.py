@@ -63,6 +63,29 @@ def test_spec_and_weights_are_written_and_proven(capsys: pytest.CaptureFixture[s
     np.testing.assert_allclose(cnnspec.load("net.npz").predict(images), expected, atol=1e-5)
 
 
+def test_verbs_take_the_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    weight = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype(np.float32)
+    matrix = np.random.default_rng(1).normal(size=(12, 4)).astype(np.float32)
+    saved(node("Conv", "x w", "c"), node("Flatten", "c", "f"), node("MatMul", "f m", "y"), w=weight, m=matrix)
+    assert main(["convert", "net.onnx"]) == 0
+    assert main(["eval", "net.npz"]) == FAILED
+    assert "net.yaml has no data section" in capsys.readouterr().err
+    with Path("net.yaml").open("a", encoding="utf-8") as spec:
+        spec.write("data: {source: {type: synthetic, shape: [2, 4, 4], classes: 4, train: 64, test: 20}}\n")
+        spec.write("train: {epochs: 1}\n")
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (2, 2, 4, 4), np.uint8))
+    capsys.readouterr()
+    assert main(["eval", "net.npz"]) == 0
+    assert main(["predict", "net.npz", "images.npy"]) == 0
+    said = capsys.readouterr().out
+    assert "test: 20 images" in said
+    assert said.count("images.npy[") == 2
+    assert main(["export", "net.npz", "--format", "numpy", "--overwrite"]) == FAILED, "it would replace the weights"
+    assert main(["export", "net.npz", "--format", "numpy", "-o", "program.py"]) == 0
+    Path("net.yaml").unlink()
+    assert main(["export", "net.npz", "--format", "onnx", "-o", "again.onnx"]) == 0
+
+
 def test_everything_that_cannot_be_said_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(
         node("Erf", "x", "e"), node("Relu", "e", "r"), node("MaxPool", "r", "m", kernel_shape=[2, 2], dilations=[2, 2]),
