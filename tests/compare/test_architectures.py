@@ -1,6 +1,6 @@
 """The architectures of tests/graph against PyTorch with the same weights: outputs, and the gradients of all parameters.
 
-Two of them have twins that are written by hand as their authors' code has them; the others are compared operation by
+Three of them have twins that are written by hand as their authors' code has them; the others are compared operation by
 operation, at a small input.
 """
 
@@ -16,7 +16,7 @@ import yaml
 
 from cnnspec.compare import pytorch
 from cnnspec.graph import Graph, build
-from cnnspec.graph.passes import remove_train_only
+from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.optim.losses import MeanSquaredError
 from cnnspec.optim.optimizers import Sgd
 from cnnspec.plan import Entry, Training, Weights, lower, shards_of
@@ -32,6 +32,7 @@ BATCH = 3
 SIZES = {
     "dcgan-discriminator": 64,
     "dcgan-generator": 1,
+    "inception-v3": 299,
     "regnet-y-400mf": 64,
     "wide-resnet-28-10": 16,
 }
@@ -60,7 +61,8 @@ class Pair:
             text = text.replace("\nexpect:", "  - global_avg_pool2d\nexpect:")
         text = text.replace("[768, 196, 1]", "[768, 4, 1]")  # the patches of the small input
         settings = [f"input=[{yaml.safe_load(text)['input'][0]}, {size}, {size}]", "expect="]
-        self.graph: Graph = remove_train_only(build(loads(text, overrides=settings)))
+        answering = build(loads(text, overrides=settings)).answering
+        self.graph: Graph = remove_dead_nodes(remove_train_only(answering))
         random = np.random.default_rng(0)
         self.weights = Weights(self.graph, 0.0, "float64")
         self.weights.initialise(0)
@@ -156,10 +158,53 @@ def yolov8n_backbone(x: Any, parameters: Iterator[Any]) -> Any:
     return conv(torch.cat(found, 1), 1).mean((2, 3))
 
 
-BY_HAND = {"convnext-tiny": convnext_tiny, "yolov8n-backbone": yolov8n_backbone}
+def inception_v3(x: Any, parameters: Iterator[Any]) -> Any:
+    """Szegedy et al. (2015) as torchvision has it: two stems, mixed layers 5b to 7c, and a dense layer."""
+    functional = torch.nn.functional
+
+    def conv(x: Any, *, stride: int = 1, padded: bool = True) -> Any:
+        weight = next(parameters)
+        padding = [(length - 1) // 2 if padded else 0 for length in weight.shape[2:]]
+        y = functional.conv2d(x, weight, stride=stride, padding=padding)
+        y = functional.batch_norm(y, None, None, next(parameters), next(parameters), training=True, eps=1e-3)
+        return functional.relu(y)
+
+    def row(x: Any, count: int) -> Any:
+        for _ in range(count):
+            x = conv(x)
+        return x
+
+    def down(x: Any) -> Any:
+        return conv(x, stride=2, padded=False)
+
+    def small(x: Any) -> Any:
+        return functional.max_pool2d(x, 3, 2)
+
+    def pooled(x: Any) -> Any:
+        return conv(functional.avg_pool2d(x, 3, 1, 1))
+
+    x = conv(conv(down(x), padded=False))
+    x = small(conv(conv(small(x)), padded=False))
+    for _ in range(3):
+        x = torch.cat([conv(x), row(x, 2), row(x, 3), pooled(x)], 1)
+    x = torch.cat([down(x), down(row(x, 2)), small(x)], 1)
+    for _ in range(4):
+        x = torch.cat([conv(x), row(x, 3), row(x, 5), pooled(x)], 1)
+    x = torch.cat([down(conv(x)), down(row(x, 3)), small(x)], 1)
+    for _ in range(2):
+        found = [conv(x)]
+        for count in (1, 2):
+            y = row(x, count)
+            found += [conv(y), conv(y)]
+        x = torch.cat([*found, pooled(x)], 1)
+    return functional.linear(x.mean((2, 3)), next(parameters), next(parameters))
 
 
-@pytest.mark.parametrize("name", [pytest.param("convnext-tiny", marks=pytest.mark.slow), "yolov8n-backbone"])
+BY_HAND = {"convnext-tiny": convnext_tiny, "inception-v3": inception_v3, "yolov8n-backbone": yolov8n_backbone}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("convnext-tiny", "inception-v3")]
+
+
+@pytest.mark.parametrize("name", [*SLOW, "yolov8n-backbone"])
 def test_gradients_are_those_of_a_twin_written_by_hand(name: str) -> None:
     pair = Pair(name)
     parameters = [torch.nn.Parameter(torch.tensor(array)) for array in pair.weights.params.values()]
