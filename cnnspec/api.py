@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnspec.callbacks import Callback, ProgressLine, StopTraining, watched
 from cnnspec.check import checked
-from cnnspec.data import Dataset, Inputs, open_data
+from cnnspec.data import Data, Dataset, Inputs, open_data
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph
 from cnnspec.graph.overview import overview, overview_html
@@ -90,6 +90,18 @@ class Model(Network):
             return given(self, x, y, validation)
         if y is not None or validation is not None:
             raise ValueError("expected images x beside y and validation; without x the spec's own data is read")
+        return self.data(data_dir, download=download)
+
+    def data(self, data_dir: Path | None = None, *, download: bool = False) -> Data:
+        """Read the spec's own data: `train`, `validation` (or None), `test` and `class_names`.
+
+        Each split has `pixels`, bytes (n, c, h, w) that are fitted to the network's input and not normalised yet, as
+        `predict` takes them, and `labels` (n,) or (n, ...); iterating over it gives an image and its label at a time.
+        Several inputs are joined to rows (n, features), and so are several targets. `score` takes a split as it is.
+        The files are in `data_dir` if that is given, else where the spec says.
+
+        RunError where the spec has no data section; DataError where the data cannot be read.
+        """
         if self.spec.data is None:
             raise RunError("the spec has no data section", "add data: {source: digits}, or give arrays: fit(x, y)")
         return open_data(

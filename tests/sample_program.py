@@ -76,6 +76,10 @@ def main(folder: Path) -> tuple[float | None, list[str], list[str | None]]:
     line = cnnspec.ProgressLine(1)
     rows = assert_type(model.fit(callbacks=[history, watcher, line], progress=False), list[dict[str, Any]])
 
+    data = model.data()
+    assert sum(1 for image, _ in data.test if image.shape == (1, 8, 8)) == len(data.test)
+    assert assert_type(data.class_names, tuple[str, ...])[0] == "0"
+
     random = np.random.default_rng(0)
     images: npt.NDArray[np.uint8] = random.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
     labels = np.arange(20) % 10

@@ -22,5 +22,5 @@ def test_examples_run_in_order(
         if "sklearn" in example:
             pytest.importorskip("sklearn")
         exec(compile(example, "guide/python.md", "exec"), names)
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     assert "<text>:8:5: error[unknown-type]: unknown layer 'flaten'" in capsys.readouterr().out

@@ -225,3 +225,25 @@ def test_a_table_in_terminals_and_notebooks() -> None:
     net = model()
     assert net.summary().splitlines()[-1].split() == ["in", "all", "3", "163", "152"]
     assert "<td>logits</td>" in net._repr_html_()
+
+
+def test_the_data_of_the_spec_are_arrays_that_the_network_takes() -> None:
+    text = NET.replace("[1, 4, 4]", "[1, 12, 12]").replace("units: 3", "units: 10")
+    text += "data: {source: digits, preprocess: [{type: resize, size: [12, 12]}]}\n"
+    net = cnnspec.compile(text)
+    rows = net.fit(epochs=1)
+    data = net.data()
+    assert data.train.pixels.shape[1:] == (1, 12, 12)
+    assert net.evaluate(data.test.pixels, data.test.labels).accuracy == rows[-1]["test.accuracy"]
+    pairs = list(data.test)
+    assert len(pairs) == len(data.test)
+    assert np.array_equal(np.stack([image for image, _ in pairs]), data.test.pixels)
+    with pytest.raises(cnnspec.RunError, match="no data section"):
+        cnnspec.compile(NET).data()
+
+
+@pytest.mark.parametrize("name", ["two-inputs", "two-heads", "disc"])
+def test_a_split_of_any_spec_is_scored_as_it_is(name: str) -> None:
+    net = cnnspec.compile(Path(__file__).parents[1] / "specs" / f"{name}.yaml")
+    split = net.data().test
+    assert net.score(split).images == len(split) == sum(1 for _ in split)

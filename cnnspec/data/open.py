@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __iter__(self) -> Iterator[tuple[Array, Any]]:
+        """Each image (c, h, w) with its label."""
+        for index in range(len(self)):
+            yield self.pixels[index], self.labels[index]
 
 
 @dataclass(frozen=True, slots=True)

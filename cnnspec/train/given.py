@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnspec.data import Dataset, Inputs, Pipeline
+from cnnspec.data.rows import Pixels
 from cnnspec.data.split import stratified
 from cnnspec.kernels.step import Array
 from cnnspec.target import VOID, Target, measured
 from cnnspec.train.network import Network
 
 Labels = Array | Sequence[object] | Mapping[str, Array]
-Entering = Array | Mapping[str, Array]  # images, or the arrays of several inputs by name
+Entering = Pixels | Mapping[str, Array]  # images, or the arrays of several inputs by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def entering(network: Network, x: Entering) -> Array:
 
 def _together(network: Network, x: Entering) -> Array:
     if network.pipeline is not None:
-        return network.pipeline.images(x)
+        return network.pipeline.images(x if isinstance(x, Mapping) else np.asarray(x))
     if not network.spec.inputs:
         raise ValueError("expected an array of images, got a mapping: the network has one input")
     if isinstance(x, Mapping):  # bytes are numbers too where no data section says that they are pixels
