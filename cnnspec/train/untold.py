@@ -26,8 +26,7 @@ LOSSES: Mapping[Kind, str] = {
 def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
     """The spec with a train section of adam and a loss for its target, and the graph with an output that it can read.
 
-    A map is read by a dense layer behind the mean of each channel, unless the data have masks. RunError for several
-    targets.
+    A map is read by a dense layer, unless the data have masks. RunError for several targets.
     """
     kind = (spec.data.target if spec.data else Target()).kind
     if kind not in LOSSES:
@@ -48,8 +47,8 @@ def _loss(spec: Spec, graph: Graph, usual: str) -> str:
 
 
 def _classified(graph: Graph) -> Graph:
-    """The graph with an output of CLASSES scores, made of the means of the channels of its map."""
-    for name, fields in (("pooled", "global_avg_pool2d"), ("scores", {"type": "dense", "units": CLASSES})):
+    """The graph with an output of CLASSES scores, made of all pixels of its map."""
+    for name, fields in (("flat", "flatten"), ("scores", {"type": "dense", "units": CLASSES})):
         layer, shape = create("layer", fields), graph.output.shape
         params = layer.params(shape)
         node = Node(f"smoke:{name}", layer, (graph.output_name,), (shape,), layer.infer_shape(shape), params)
