@@ -44,13 +44,14 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
 
     rows = [row for curve in curves for row in curve.rows]
     classifies = any(row["train.accuracy"] is not None for row in rows)
-    figure = Figure(figsize=(10 if classifies else 5.5, 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10 if classifies else 5.5, 4), dpi=120)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if classifies else 1, squeeze=False)[0]
+    margins = {"left": 0.08, "wspace": 0.22} if classifies else {"left": 0.14}
+    panels = figure.subplots(1, 2 if classifies else 1, squeeze=False, gridspec_kw={**margins, "right": 0.98})[0]
     for axes, what, corner in zip(panels, ("loss", "accuracy"), ("upper right", "lower right"), strict=False):
         for curve in curves:
             name = f"{curve.split}.{what}"
@@ -65,6 +66,8 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
             axes.legend(fontsize="small", loc=corner)
     if all(row["train.loss"] > 0 for row in rows):
         panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_formatter(LogFormatter())
+        panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     if classifies:
         panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.suptitle(title)

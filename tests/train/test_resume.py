@@ -66,14 +66,25 @@ def metrics(run: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to, which no test changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "net.yaml").write_text(SPEC)
+    assert main(["train", str(folder / "net.yaml"), "--quiet", "--out", str(folder)]) == 0
+    return folder / "net"
+
+
 @pytest.fixture
-def whole(spec: Path, tmp_path: Path) -> Path:
-    """The run that nothing happened to."""
-    assert main(["train", str(spec), "--quiet", "--out", str(tmp_path / "whole")]) == 0
-    return tmp_path / "whole" / "net"
+def whole(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run that nothing happened to."""
+    return Path(shutil.copytree(trained, tmp_path / "whole" / "net"))
 
 
-@pytest.mark.parametrize("steps", [1, 7, 41, 45, 60])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), 7, 41, pytest.param(45, marks=SLOW), 60])
 def test_a_training_that_was_cut_short_goes_on(steps: int, spec: Path, whole: Path, tmp_path: Path) -> None:
     out, threads = tmp_path / "cut", str(steps % 3 + 1)
     words = ["--out", str(out), "--max-steps", str(steps), "--threads", threads]
