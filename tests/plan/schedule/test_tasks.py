@@ -98,9 +98,7 @@ def test_tasks_that_may_run_at_once_touch_nothing_in_common(
 @pytest.mark.parametrize("count", [3, 33, 70])
 @settings(max_examples=50, deadline=None)
 @given(graph=graphs())
-def test_those_of_many_random_graphs_neither(
-    training: Callable[[Weights], Training], count: int, graph: Graph
-) -> None:
+def test_those_of_many_random_graphs_neither(training: Callable[[Weights], Training], count: int, graph: Graph) -> None:
     for mode in ("train", "infer"):
         for tasks in observed(graph, count, mode, training):
             assert conflicts(tasks) == []
