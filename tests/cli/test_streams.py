@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -130,110 +128,3 @@ def test_gates_are_printed_as_written(tmp_path: Path, capsys: Captured) -> None:
     assert found is not None
     assert float(found[1]) == Run.existing(tmp_path / "net").history()[-1]["train.loss"]
     assert load(tmp_path / "net" / "spec.yaml").require[0].bound == 0.012345678901
-
-
-NAMES = [  # of what a spec names, as texts in YAML
-    "conv-bn",
-    "conv bn",
-    "caf\N{LATIN SMALL LETTER E WITH ACUTE}",
-    "3x3",
-    "_x",
-    "a.b",
-    "a..b",
-    "../../x",
-    "/etc/x",
-    "-rf",
-    "1e5",
-    "0o7",
-    "null",
-    "true",
-    "input",
-    "y",
-    "[/red]",
-    ":smile:",
-    "<b>&amp;",
-    '\\"]--> n0',
-    "%0A::error::forged",
-    "a\\nb",
-    "\\e[31m",
-    "\\u202Eb",
-    "\\x00",
-    "x" * 100,
-    "x" * 101,
-    "x" * 70_000,
-    "",
-    " ",
-    "a:b",
-    "#a",
-    "CON",
-    "$a",
-]
-SPEC = """
-cnnspec: 1
-name: "{name}"
-input: [1, 8, 8]
-blocks: {{"{block}": {{layers: [{{id: "{inner}", type: conv2d, filters: 2, kernel_size: 3, activation: relu}}]}}}}
-layers:
-  - {{use: "{block}", repeat: 2}}
-  - {{type: residual, body: [relu]}}
-  - flatten
-  - {{id: "{id}", type: dense, units: 10}}
-{data}"""
-FORMATS = ("full", "concise", "json", "jsonl", "github", "gitlab", "junit", "sarif")
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-@pytest.mark.parametrize("part", ["name", "block", "inner", "id"])
-@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
-def test_a_name_is_refused_where_it_is_written_or_good_everywhere(
-    name: str, part: str, tmp_path: Path, capsys: Captured
-) -> None:
-    path = tmp_path / "spec.yaml"
-    parts = {"name": "net", "block": "b", "inner": "c", "id": "logits", part: name}
-    path.write_text(SPEC.format(**parts, data=DATA), encoding="utf-8")
-    for kind in FORMATS:
-        main(["validate", str(path), "--format", kind])
-        said = capsys.readouterr().out
-        assert not CONTROL.search(said)
-        assert not re.search("^::error::forged", said, re.MULTILINE)
-        if kind == "junit":
-            ElementTree.fromstring(said)
-        if kind in ("json", "gitlab", "sarif"):
-            json.loads(said)
-    if main(["validate", str(path)]) != 0:
-        return
-    for words in (
-        ["summary"],
-        ["render"],
-        *(["graph", "--format", kind] for kind in ("text", "mermaid", "dot", "svg")),
-    ):
-        assert main([words[0], str(path), *words[1:]]) == 0
-        said = capsys.readouterr().out
-        if "svg" in words:
-            ElementTree.fromstring(said)
-    out = tmp_path / "out" / "runs"
-    assert main(["train", str(path), "--quiet", "--threads", "1", "--out", str(out), "--max-steps", "2"]) == 0
-    (run,) = out.iterdir()
-    assert [child.name for child in (tmp_path / "out").iterdir()] == ["runs"]
-    for words in (
-        ["train", "--resume", str(run), "--quiet"],
-        ["eval", str(run)],
-        ["verify", str(run)],
-        ["runs", "list", str(out)],
-    ):
-        assert main([*words, "--threads", "1"] if words[0] != "runs" else words) == 0, capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["lenet (1)", "\N{SNOWMAN}", "a\nb", "\x1b[31m", "[red]", "-", "..", "x" * 200])
-def test_a_spec_without_a_name_is_called_after_its_file(name: str, tmp_path: Path, capsys: Captured) -> None:
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(f"cnnspec: 1\ninput: [1, 8, 8]\n{LAYERS}{DATA}")
-    assert main(["train", str(path), "--quiet", "--threads", "1", "--out", str(tmp_path / "runs")]) == 0
-    (run,) = (tmp_path / "runs").iterdir()
-    assert main(["train", "--resume", str(run), "--quiet"]) == 0
-    assert main(["eval", str(run)]) == 0
-    assert main(["validate", str(path), "--format", "sarif"]) == 0
-    path.write_text("cnnspec: 1\n")
-    for kind in FORMATS:
-        assert main(["validate", str(path), "--format", kind]) == 1
-        assert not CONTROL.search(capsys.readouterr().out)
