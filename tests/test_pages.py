@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import cnnspec
 from cnnspec import registry
 from cnnspec.cli import main
+from cnnspec.code import code
+from cnnspec.layers.pool import MaxPool2d
 from cnnspec.pages import GUIDE, SECTIONS, contents, page, topics
 from cnnspec.spec.schema import schema
 
@@ -101,3 +107,25 @@ def test_every_example_is_part_of_a_spec(tmp_path: Path, capsys: Captured) -> No
     found = re.findall(r"(\S+)\.yaml:\S+ error\[([\w-]+)\]", capsys.readouterr().out)
     fits_not = {"input-mismatch", "loss-mismatch", "output-mismatch", "missing-key"}  # this network or these data
     assert [(name, code) for name, code in found if code not in fits_not] == []
+
+
+def test_the_code_of_a_layer_computes_what_the_layer_does(capsys: Captured) -> None:
+    assert main(["explain", "max_pool2d", "--code"]) == 0
+    program, _, layer = capsys.readouterr().out.partition("# cnnspec.layers.pool")
+    names: dict[str, Any] = {"np": np, "functools": functools, "Array": Any, "Ints": Any}
+    exec(program, names)
+    model = cnnspec.compile("cnnspec: 1\ninput: [2, 6, 6]\nlayers: [{type: max_pool2d, kernel_size: 3, stride: 1}]\n")
+    x = np.random.default_rng(0).random((3, 2, 6, 6), np.float32)
+    assert np.array_equal(names["max_pool2d"](x, (3, 3), (1, 1)), model.predict(x))
+    assert layer.strip().endswith(inspect.getsource(MaxPool2d).strip())
+
+
+@pytest.mark.parametrize("kind", registry.PACKAGES)
+def test_everything_that_is_registered_has_code(kind: str) -> None:
+    for name, cls in registry.table(kind).items():
+        assert f"class {cls.__name__}(" in str(code(name))
+
+
+def test_what_is_not_computed_has_no_code(capsys: Captured) -> None:
+    assert main(["explain", "shape-mismatch", "--code"]) == 2
+    assert "'shape-mismatch' is not computed" in capsys.readouterr().err

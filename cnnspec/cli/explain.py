@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from cnnspec.cli import USAGE
 from cnnspec.cli.arguments import add_plugin
 from cnnspec.cli.output import complain
+from cnnspec.code import code
 from cnnspec.pages import contents, page, topics
 from cnnspec.plugins import load_all, using
 from cnnspec.spec.suggest import nearest
@@ -16,17 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
     about = "such as conv2d, shape-mismatch or guide/data; lists all by default"
     parser.add_argument("topic", metavar="TOPIC", nargs="?", help=about)
+    parser.add_argument("--code", action="store_true", help="print the code of a layer, a loss and the like instead")
     add_plugin(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the page, or the list of all topics."""
     with using(load_all(arguments.plugins)):
-        return _explain(arguments.topic)
+        return _explain(arguments.topic, code if arguments.code else page)
 
 
-def _explain(topic: str | None) -> int:
-    told = contents() if topic is None else page(topic)
+def _explain(topic: str | None, of: Callable[[str], str | None]) -> int:
+    told = contents() if topic is None else of(topic)
+    if told is None and topic is not None and page(topic) is not None:
+        complain(f"'{topic}' is not computed", "--code is for layers, losses, optimizers and what else is registered")
+        return USAGE
     if told is None:
         near = nearest(str(topic).removeprefix("guide/"), topics())
         cure = f"did you mean {' or '.join(near)}?" if near else "cnnspec explain lists all topics"
