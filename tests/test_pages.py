@@ -18,7 +18,7 @@ from cnnspec import registry
 from cnnspec.cli import main
 from cnnspec.code import code
 from cnnspec.layers.pool import MaxPool2d
-from cnnspec.pages import GUIDE, SECTIONS, contents, page, topics
+from cnnspec.pages import GUIDE, NESTED, SECTIONS, contents, page, topics
 from cnnspec.spec.schema import schema
 
 Captured = pytest.CaptureFixture[str]
@@ -124,6 +124,14 @@ def test_the_code_of_a_layer_computes_what_the_layer_does(capsys: Captured) -> N
 def test_everything_that_is_registered_has_code(kind: str) -> None:
     for name, cls in registry.table(kind).items():
         assert f"class {cls.__name__}(" in str(code(name))
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_examples_of_layers_of_layers_validate(name: str, tmp_path: Path, capsys: Captured) -> None:
+    example = str(page(name)).rpartition("Example: ")[2].replace("\n         ", "\n  ")
+    (tmp_path / "spec.yaml").write_text(f"{MAP}{PAIR}  {example}\n")
+    main(["validate", str(tmp_path / "spec.yaml")])
+    assert "error" not in capsys.readouterr().out
 
 
 def test_what_is_not_computed_has_no_code(capsys: Captured) -> None:
