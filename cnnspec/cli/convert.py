@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="SPEC", help="the spec (default: FILE's name, .yaml); weights go beside it"
     )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="of Darknet (default: FILE's name, .weights, if there is one)"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="of Darknet or Caffe (default: FILE's name, .weights or .caffemodel)",
     )
     parser.add_argument("--until", metavar="NODE", help="convert up to this node, or the value of this name")
     parser.add_argument(

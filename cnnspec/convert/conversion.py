@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnnspec.convert import darknet, keras_network, onnx_conversion
+from cnnspec.convert import caffe_network, darknet, keras_network, onnx_conversion
 from cnnspec.convert.converted import Converted
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.shapes import Shape
@@ -20,6 +20,8 @@ def convert(
     """
     if path.suffix == ".cfg":
         return darknet.convert(path, weights, until=until, input_shape=input_shape)
+    if path.suffix == ".prototxt":
+        return caffe_network.convert(path, weights, until=until, input_shape=input_shape)
     if weights is not None:
         raise ConversionError([f"{path} has its weights in it, got --weights {weights}"], "leave --weights out")
     if path.suffix in (".keras", ".h5", ".hdf5", ".json"):

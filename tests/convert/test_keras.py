@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import io
@@ -325,7 +326,7 @@ def changed(node: Any, random: np.random.Generator) -> None:
         if isinstance(node[key], dict | list) and random.random() < 0.9:
             node = node[key]
             continue
-        node[key] = VALUES[int(random.integers(len(VALUES)))]
+        node[key] = copy.deepcopy(VALUES[int(random.integers(len(VALUES)))])
         return
 
 
