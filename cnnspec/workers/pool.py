@@ -120,7 +120,7 @@ class WorkerPool:
     def _begin(self) -> Workers:
         try:
             return self._begin_as(self._kind)
-        except OSError:  # no room for one more process, pipe or semaphore
+        except (OSError, MemoryError):  # no room for one more process, pipe or semaphore, or for what they share
             return self._begin_as(Threads)
 
     def _begin_as(self, kind: type[Workers]) -> Workers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 import random
 import shutil
@@ -403,6 +405,36 @@ def test_every_write_fails_once(tmp_path: Path, capsys: Captured) -> None:
     else:
         raise AssertionError("a training of one epoch writes fewer files")
     assert resumed > 3
+
+
+@pytest.mark.slow
+def test_every_mapping_fails_once(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that workers share is refused at the n-th call: the run goes on to the same weights, or there is none."""
+    path, calls, fails = tmp_path / "net.yaml", 0, 0
+    path.write_text(TEXT.replace("epochs: 6", "epochs: 1"))
+
+    def refused(*words: Any) -> mmap.mmap:
+        nonlocal calls
+        calls += 1
+        if calls == fails:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return mmap.mmap(*words)
+
+    monkeypatch.setattr("cnnspec.workers.shared_memory.mmap", refused)
+    words = ["train", str(path), "--quiet", "--threads", "2", "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    right, count, ended = weights(tmp_path / "whole" / "net"), calls, 0
+    for at in range(1, count + 1):
+        calls, fails = 0, at
+        run = tmp_path / f"at-{at}" / "net"
+        status = main([*words, str(run.parent)])
+        error, fails = capsys.readouterr().err, 0
+        ended += status == 4
+        assert status == 0 or "out of memory" in error
+        if (run / LAST).is_file():
+            assert status == 0 or main(["train", "--resume", str(run), "--quiet", "--threads", "2"]) == 0
+            assert weights(run) == right
+    assert ended or not count
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
