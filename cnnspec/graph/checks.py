@@ -9,6 +9,7 @@ from cnnspec.graph.counts import by_layer, explanations
 from cnnspec.graph.heads import wrong
 from cnnspec.graph.inputs import several_inputs
 from cnnspec.graph.node import INPUT, Graph
+from cnnspec.graph.published import zoo_differences
 from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Budget, Spec
 from cnnspec.spec.place import Place
@@ -307,7 +308,8 @@ def over_budget(
 def _counted(name: str, graph: Graph, budget: Budget) -> tuple[str, ...]:
     """What accounts for a count of parameters that is not met."""
     if name == "params":
-        reasons = explanations(graph, budget.exact) if isinstance(budget.exact, int) else ()
+        wanted = budget.exact
+        reasons = [*explanations(graph, wanted), *zoo_differences(graph, wanted)] if isinstance(wanted, int) else []
         return (f"parameters by layer: {by_layer(graph)}", *reasons)
     if name == "trained_params":
         frozen = graph.parameter_count - graph.trainable_count

@@ -50,7 +50,7 @@ def _data(spec: Spec) -> Iterator[Diagnostic]:
         if getattr(spec.data, key):
             message = f"{key}: it changes images, the network has the inputs {names}"
             yield _wrong(data, "data", key, message, "leave it out: bytes of pictures enter as 0 to 1 without it")
-    for key in OF_ONE:
+    for key in OF_ONE if source.several_inputs else ():
         if getattr(source, key, None) != getattr(type(source), key, None):
             message = f"source: {key} is that of one image, the network has the inputs {names}"
             yield _wrong(own, "data.source", key, message, "leave it out: inputs says the shapes")

@@ -33,6 +33,7 @@ PARTS = {
     "optim",
     "period",
     "plugins",
+    "zoo",
     "settings",
     "registry",
     "shapes",

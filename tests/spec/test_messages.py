@@ -78,6 +78,26 @@ def test_a_count_that_nothing_explains_is_only_broken_down() -> None:
     assert found.notes == ("parameters by layer: no layer has any",)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "layers.logits.units=100",
+            "dense 'logits' (weight 1000x512, bias 1000) in the place of dense 'logits' (weight 100",
+        ),
+        ("layers.conv2d_1.bias=channel", "conv2d 'conv2d_1' (weight 64x3x7x7) in the place of conv2d 'conv2d_1'"),
+        ("layers.batch_norm_1={type: relu6}", "is batch_norm 'batch_norm_1' (weight 64, bias 64) too"),
+        ("layers.relu_1={type: prelu}", "is no prelu 'prelu_1' (weight 64)"),
+    ],
+)
+def test_a_missed_count_of_a_known_network_names_the_layers_that_differ(override: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        checked(load(ROOT / "specs" / "resnet18.yaml", [override]))
+    notes = next(found.notes for found in caught.value.diagnostics if found.path == "expect.params")
+    assert notes[-1].startswith("resnet18 of specs/ has that many: there ")
+    assert said in notes[-1]
+
+
 def changed(*overrides: str, text: str = NET) -> Spec:
     return loads(HEAD + text, "f.yaml", overrides)
 
