@@ -11,7 +11,7 @@ import numpy as np
 from cnnspec.data import Dataset
 from cnnspec.kernels.step import Array
 from cnnspec.report.chart import shown
-from cnnspec.report.png import picture
+from cnnspec.report.png import class_colours, mask_picture, picture
 from cnnspec.target import VOID
 from cnnspec.train.network import Network
 
@@ -25,13 +25,14 @@ TOP = 3  # classes whose probability is told
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image of the split: what it is, what the network says, and pictures of it."""
+    """One image of the split: what it is, what the network says, and pictures of it, with captions if several."""
 
     number: int
     pictures: tuple[str, ...]
-    truth: str
-    said: tuple[tuple[str, str], ...]  # (name, figure), the likeliest first
+    truth: str  # empty where `said` or a picture tells it
+    said: tuple[tuple[str, ...], ...]  # a name and figures, the likeliest first
     right: bool | None = None  # None where an answer is neither
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Answers:
     worst: tuple[Example, ...] = ()
     uncertain: tuple[Example, ...] = ()
     measure: str = ""  # by which the worst are chosen
+    colours: tuple[str, ...] = ()  # of the classes of masks, as the style sheet has colours
 
 
 def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) -> Answers:
@@ -180,9 +182,9 @@ class _Asked:
         names = self.names[: error.shape[1]]
 
         def example(i: int) -> Example:
-            truth = ", ".join(f"{name} {shown(value)}" for name, value in zip(names, labels[i], strict=True))
-            said = tuple((name, shown(value)) for name, value in zip(names, outputs[i], strict=True))
-            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), truth, said)
+            rows = zip(names, labels[i].tolist(), outputs[i].tolist(), strict=True)
+            said = tuple((name, f"{truth:.3g}", f"{value:.3g}") for name, truth, value in rows)
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), "", (("", "is", "said"), *said))
 
         worst = np.argsort(-(error / spread).max(axis=1), kind="stable")[:LISTED].tolist()
         squared = np.sqrt((error**2).mean(axis=0))
@@ -204,19 +206,18 @@ class _Asked:
         pairs = np.bincount(truth * classes + answers, minlength=classes**2)
         matrix = pairs[: classes**2].reshape(classes, classes)
         right = (predicted == self.labels).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
-        shown = np.where(counted, self.labels, 0)
 
         def example(i: int) -> Example:
-            maps = [(one[i][None] * (255 // (classes - 1))).astype(np.uint8) for one in (shown, predicted)]
-            pictures = tuple(picture(image) for image in (self.pixels[i], *maps))
-            return Example(
-                int(self.numbers[i]), pictures, "image, truth, answer", (("right", f"{right[i]:.1%}"),), False
-            )
+            pictures = picture(self.pixels[i]), mask_picture(self.labels[i]), mask_picture(predicted[i])
+            said = (("right pixels", f"{right[i]:.1%}"),)
+            return Example(int(self.numbers[i]), pictures, "", said, captions=("input", "truth", "answer"))
 
         names = self.names[:classes]
         found = _per_class(names, np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1), iou=True)
         worst = np.argsort(right, kind="stable")[:LISTED].tolist()
-        return {**found, "worst": tuple(map(example, worst)), "measure": "the portion of right pixels"}
+        colours = tuple(f"rgb({', '.join(map(str, colour))})" for colour in class_colours(np.arange(classes)).tolist())
+        worst_examples = tuple(map(example, worst))
+        return {**found, "worst": worst_examples, "measure": "the portion of right pixels", "colours": colours}
 
     def of_inputs(self) -> dict[str, Any]:
         inputs = self.pixels.astype(np.float64)
@@ -229,7 +230,7 @@ class _Asked:
         def example(i: int) -> Example:
             pictures = picture(self.pixels[i]), picture(back[i])
             said = (("squared error", shown(float(errors[i]))),)
-            return Example(int(self.numbers[i]), pictures, "input, output", said)
+            return Example(int(self.numbers[i]), pictures, "", said, captions=("input", "output"))
 
         worst = np.argsort(-errors, kind="stable")[:LISTED].tolist()
         figures = (float(errors.mean()), float(np.median(errors)), float(errors.max()))

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34  # of the diagram within it
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 34  # of the diagram within it
 MOST = 300  # points of one line as they are; of more, the least and the greatest of each group are drawn
 DECADES = 8.0  # quotient of the greatest and the least value from which an axis is logarithmic
 

@@ -11,7 +11,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from cnnspec.kernels.step import Array
+from cnnspec.target import VOID
 
+CLASSES = np.array(  # colours of the classes of a mask, the ten of Tableau; of more they begin anew
+    [
+        (31, 119, 180),
+        (255, 127, 14),
+        (44, 160, 44),
+        (214, 39, 40),
+        (148, 103, 189),
+        (140, 86, 75),
+        (227, 119, 194),
+        (127, 127, 127),
+        (188, 189, 34),
+        (23, 190, 207),
+    ],
+    np.uint8,
+)
 LARGEST = 48  # rows and columns of a picture in a page; larger ones are shrunk
 GAP = 1  # pixels between tiles
 
@@ -93,3 +109,16 @@ def coloured(values: Array) -> Array:
     finite = np.where(np.isfinite(values), values, 0)
     most = np.abs(finite).max() or 1
     return np.asarray(np.rint(127.5 + finite * (127.5 / most)), np.uint8).transpose(0, 2, 3, 1)
+
+
+def class_colours(classes: Array) -> Array:
+    """Return the numbers of classes as colours (..., 3) of bytes; black is what counts for no class."""
+    found = CLASSES[classes.astype(np.int64) % len(CLASSES)]
+    found[classes == VOID] = 0
+    return np.asarray(found)
+
+
+def mask_picture(classes: Array, largest: int = LARGEST) -> str:
+    """Return the data URI of a map (h, w) of classes, of which some rows and columns are left out where it is large."""
+    step = math.ceil(max(classes.shape) / largest)
+    return embedded(png(class_colours(classes[::step, ::step])))

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 from cnnspec.report.attribution import Attribution
+from cnnspec.report.png import class_colours
 
 TILE, LINE, GAP = 1.25, 0.15, 0.1  # inches: side of a picture, height of a line of text, between tiles
 LETTERS = 20  # of a line under a picture; longer ones are cut in the middle
@@ -105,7 +106,7 @@ def _figure(width: float, height: float) -> Any:
 def _shown(image: Array) -> dict[str, Any]:
     """What matplotlib's imshow takes for an image of bytes: colours of three channels, else the mean as grey."""
     if image.ndim == 2:
-        return {"X": image, "cmap": "tab10", "vmin": 0, "vmax": 9, "interpolation": "nearest"}
+        return {"X": class_colours(image), "interpolation": "nearest"}
     if len(image) == 3:
         return {"X": image.transpose(1, 2, 0), "interpolation": "nearest"}
     return {"X": image.mean(axis=0), "cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
