@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +77,16 @@ def opened(browser: Any, address: str, *, width: int = 1280, theme: str = "light
     page.goto(address)
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     return page, heard
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds against accessibility in a page as it stands; the test is skipped where there is no axe-core.
+
+    AXE_CORE names its axe.min.js, which `npm install axe-core` brings.
+    """
+    path = os.environ.get("AXE_CORE")
+    if not path:
+        pytest.skip("no axe-core: npm install axe-core, and name its axe.min.js in AXE_CORE")
+    page.evaluate(Path(path).read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{rule['id']}: {rule['help']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]

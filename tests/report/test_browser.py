@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnnspec.cli import main
-from tests.browser import CONTRAST, chromium, opened
+from tests.browser import CONTRAST, chromium, opened, violations
 
 pytest.importorskip("jinja2")
 NET = """
@@ -23,11 +23,26 @@ layers:
 data: {source: digits, validation: {fraction: 0.1}, augment: [{type: shift, pixels: 1}]}
 train: {epochs: 3, optimizer: {type: sgd, learning_rate: 0.05}}
 """
+MASKS = """
+cnnspec: 1
+name: masks
+input: [3, 12, 12]
+layers: [{type: conv2d, filters: 6, kernel_size: 3, padding: same}, relu, {type: conv2d, filters: 4, kernel_size: 1}]
+data: {source: {type: synthetic, shape: [3, 12, 12], classes: 4, target: mask, train: 64, test: 32}}
+train: {epochs: 1}
+"""
+SCREENS = [
+    *[("run", width, theme) for width in (360, 1280) for theme in ("light", "dark")],
+    ("comparison", 360, "light"),
+    ("comparison", 1280, "dark"),
+    ("masks", 360, "dark"),
+    ("masks", 1280, "light"),
+]
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The addresses of a report and of a comparison."""
+    """The addresses of a report, of a comparison, and of the report of a network whose answers are masks."""
     folder = tmp_path_factory.mktemp("browser")
     (folder / "net.yaml").write_text(NET)
     words = ["train", str(folder / "net.yaml"), "--quiet", "--out", str(folder)]
@@ -35,7 +50,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert main(["report", str(folder / "net")]) == 0
     both = folder / "both.html"
     assert main(["report", str(folder / "net"), str(folder / "net-2"), "-o", str(both)]) == 0
-    return {"run": (folder / "net" / "report.html").as_uri(), "comparison": both.as_uri()}
+    (folder / "masks.yaml").write_text(MASKS)
+    assert main(["train", str(folder / "masks.yaml"), "--quiet", "--out", str(folder)]) == 0
+    assert main(["report", str(folder / "masks")]) == 0
+    runs = {name: (folder / place / "report.html").as_uri() for name, place in (("run", "net"), ("masks", "masks"))}
+    return {**runs, "comparison": both.as_uri()}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +63,7 @@ def browser() -> Iterator[Any]:
         yield started
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("kind", ["run", "comparison"])
+@pytest.mark.parametrize(("kind", "width", "theme"), SCREENS)
 def test_it_is_quiet_and_legible_and_fits(
     kind: str, width: int, theme: str, browser: Any, pages: dict[str, str]
 ) -> None:
@@ -58,6 +75,13 @@ def test_it_is_quiet_and_legible_and_fits(
     assert page.evaluate("[...document.images].filter((image) => !image.naturalWidth).length") == 0
     assert page.evaluate("document.querySelectorAll('.chart svg .line').length") > 3
     assert heard == []
+    page.close()
+
+
+@pytest.mark.parametrize(("kind", "width", "theme"), SCREENS[1::3])
+def test_axe_finds_no_violation(kind: str, width: int, theme: str, browser: Any, pages: dict[str, str]) -> None:
+    page, _ = opened(browser, pages[kind], width=width, theme=theme)
+    assert violations(page) == []
     page.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from cnnspec.api import Model
 from cnnspec.data import Data
 from cnnspec.serve import Server
-from tests.browser import CONTRAST, chromium, opened
+from tests.browser import CONTRAST, chromium, opened, violations
 from tests.serve.server import serving, trained
 
 
@@ -44,6 +44,13 @@ def pick(page: Any, number: int) -> None:
     page.evaluate("document.getElementById('layers').hidden = true")
     page.locator("#thumbnails button").nth(number).click()
     page.wait_for_selector("#layers:not([hidden])")
+
+
+def test_axe_finds_no_violation(browser: Any, server: Server) -> None:
+    page, _ = shown(browser, server, theme="dark", width=360)
+    pick(page, 1)
+    assert violations(page) == []
+    page.close()
 
 
 def test_it_tells_a_drawn_digit(browser: Any, server: Server) -> None:
