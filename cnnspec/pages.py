@@ -46,7 +46,7 @@ GUIDE = {  # the pages of the guide, in the order in which one reads them
     "Training": ["training", "data", "targets", "sweeps", "machines"],
     "A trained network": ["reports", "serve", "export", "convert"],
     "Specs in a project": ["ci", "editors", "plugins"],
-    "Words": ["words", "glossary"],
+    "To look up": ["reference", "words", "glossary"],
     "How it is made": ["architecture", "performance", "decisions", "changelog"],
 }
 NESTED = {

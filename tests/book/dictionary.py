@@ -1,4 +1,4 @@
-"""The tables of guide/words.md, made of the one table of words: `python -m tests.book.dictionary` writes them."""
+"""The tables of guide/words.md, made of the one table of words: `python -m tests.book` writes them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,3 @@ def _pairs(of: dict[str, str]) -> Iterator[tuple[str, str]]:
 def _table(heading: str, columns: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
     lines = [heading, "", f"| {columns[0]} | {columns[1]} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     return "\n".join([*lines, ""])
-
-
-if __name__ == "__main__":
-    write()

@@ -1,4 +1,4 @@
-"""Source that a page quotes, and what its programs print: `python -m tests.book.quotes` writes both into the pages.
+"""Source that a page quotes, and what its programs print: `python -m tests.book` writes both into the pages.
 
 A line such as "From `cnnspec/layers/dense.py`, `Dense.forward`:" is followed by a block with that source; a block of
 Python is followed by a block `text` with what it prints.
@@ -43,6 +43,7 @@ def _source(path: str, name: str) -> str:
     return textwrap.dedent(inspect.getsource(reduce(getattr, name.split("."), module)))
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Bring every page up to date."""
     for name in NAMES:
-        GUIDE.joinpath(f"{name}.md").write_text(printed(quoted(text(name))), encoding="utf-8")
+        (GUIDE / f"{name}.md").write_text(printed(quoted(text(name))), encoding="utf-8")

@@ -16,7 +16,7 @@ SPEC = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[0]
 
 
 def test_the_tables_are_those_of_the_words() -> None:
-    assert TEXT[TEXT.index(BEGIN) :] == tables(), "python -m tests.book.dictionary writes them"
+    assert TEXT[TEXT.index(BEGIN) :] == tables(), "python -m tests.book writes them"
 
 
 def test_every_place_with_advice_has_a_heading() -> None:

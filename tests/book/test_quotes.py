@@ -7,7 +7,7 @@ import pytest
 from tests.book.pages import NAMES, text
 from tests.book.quotes import PRINTED, QUOTE, printed, quoted
 
-WRITE = "python -m tests.book.quotes writes it"
+WRITE = "python -m tests.book writes it"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if QUOTE.search(text(name))])
