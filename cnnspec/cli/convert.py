@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
             complain(reason)
         note(error.help)
         return WRONG_SPEC
+    if converted.note:
+        note(converted.note)
     model = _model(converted, arguments.threads) if converted.weighted else None
     if model is not None:
         if not _proven(converted, model):

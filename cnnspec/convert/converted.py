@@ -41,6 +41,7 @@ class Converted:
     dtype: np.dtype[Any]
     run: Run
     weighted: bool = True
+    note: str = ""  # what people are told beside it
 
 
 def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:

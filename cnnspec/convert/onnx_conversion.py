@@ -9,6 +9,7 @@ from cnnspec.convert.converted import Converted, finished, refused, whole_length
 from cnnspec.convert.onnx_file import OnnxFile, read
 from cnnspec.convert.onnx_network import translated
 from cnnspec.convert.onnx_run import run_file
+from cnnspec.convert.own_file import own
 from cnnspec.convert.simplify import Simplified, simplified
 from cnnspec.shapes import Shape
 
@@ -19,7 +20,10 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
 
 
 def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
-    """Convert what was read of a file of some name."""
+    """Convert what was read of a file of some name; the whole of an own one is the spec that it was written from."""
+    exported = own(file, name) if until is None and input_shape is None else None
+    if exported is not None:
+        return exported
     entry = whole_lengths(file.entry.lengths, input_shape)
     source = simplified(file, entry, until)
     made, refusals = translated(source)

@@ -191,3 +191,27 @@ def with_external(folder: Path, place: str, **more: str) -> Path:
     path = folder / "net.onnx"
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cnnspec: 1\nplugins: [strange.py]\ninput: [2, 6, 6]\nlayers: [relu, flatten]\n",
+        "cnnspec: 1\ninput: [2, 100000, 100000]\nlayers: [relu, flatten]\n",
+        "cnnspec: 1\ninput: [2, 6, 6]\nlayers: [{id: a, type: dense, units: 100000000}]\n",
+        "cnnspec: 1\nextends: /etc/passwd\n",
+        "{{{",
+    ],
+)
+def test_a_spec_in_a_file_is_not_trusted(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("strange.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
+    spec = loads("cnnspec: 1\ninput: [2, 6, 6]\nlayers: [relu, flatten]\n")
+    model = export.network_model(Network(spec, build(spec), threads=1), text)
+    tracemalloc.start()
+    try:
+        found = converted(parse(model, Path("net.onnx")), "net.onnx")
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert found.text != text

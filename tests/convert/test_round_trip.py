@@ -15,7 +15,8 @@ from cnnspec.convert.onnx_file import parse
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
-from cnnspec.spec import load
+from cnnspec.graph.render import render
+from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED
 from tests.equality.networks import draw
@@ -87,3 +88,35 @@ def test_random_graphs(opset: int | None) -> None:
 @pytest.mark.parametrize("opset", [None, onnx_writer.NEWEST])
 def test_many_random_graphs(opset: int | None) -> None:
     assert random_graphs(range(12, 500), opset) >= 400
+
+
+ONE_OUTPUT = [path for path in EXPORTED if path.stem not in ("two-heads", "vae-digits")]  # which alone is written
+SMALL = ["lenet", "two-classes", "unet-shapes"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(path, marks=() if path.stem in SMALL else pytest.mark.slow) for path in ONE_OUTPUT],
+    ids=lambda path: path.stem,
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_exported_file_gives_its_spec_back(spec: Path, raw: bool) -> None:
+    read = load(spec)
+    network = randomised(Network(read, build(read), threads=1))
+    text = render(read, network.graph)  # as a run has it
+    model = onnx.network_model(network, text, raw=raw)
+    found = converted(parse(model, Path("net.onnx")), "net.onnx")
+    assert found.text == text
+    for name, array in network.weights.arrays():
+        np.testing.assert_array_equal(found.arrays[name], array)
+
+
+def test_an_exported_file_that_was_changed_is_converted_as_any_other() -> None:
+    text = "cnnspec: 1\ninput: [2, 6, 6]\nlayers: [{id: a, type: conv2d, filters: 3, kernel_size: 3}, relu, flatten]\n"
+    read = loads(text)
+    model = onnx.network_model(Network(read, build(read), threads=1), text)
+    assert converted(parse(model, Path("net.onnx")), "net.onnx").text == text
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    changed = converted(parse(model, Path("net.onnx")), "net.onnx").text
+    assert changed != text
+    assert "activation: tanh" in changed

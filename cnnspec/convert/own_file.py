@@ -1,0 +1,107 @@
+"""An ONNX file that `export` wrote: the spec in its metadata, where the file still computes what that says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from cnnspec.convert.converted import SEVERAL, Converted
+from cnnspec.convert.onnx_file import Entry, OnnxFile, package
+from cnnspec.convert.onnx_run import run_file
+from cnnspec.diagnostics import DataError, RunError, SpecError
+from cnnspec.graph import INPUT, Graph, build
+from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
+from cnnspec.spec import loads
+from cnnspec.train.network import Network
+
+PRODUCER = "cnnspec"
+TOLERANCE = 1e-4  # of the largest output, or of 1
+MOST_RUN = 1 << 24  # numbers of one value of one image: what is run before anything else is said of the file
+RANKS = range(1, 6)  # of a parameter in another shape, which stands behind its name
+
+
+def own(file: OnnxFile, name: str) -> Converted | None:
+    """The spec that a file was exported from, to the byte, with the file's weights.
+
+    None where the file has none, lacks weights of it, or does not give the outputs that the spec gives with them. What
+    prepares images in the file is left out: the spec says it.
+    """
+    said = {item.key: item.value for item in file.model.metadata_props}
+    if file.model.producer_name != PRODUCER or not said.get("spec"):
+        return None
+    try:
+        spec = loads(said["spec"], name)
+        graph = build(spec)
+        arrays = _arrays(graph, file.constants)
+        largest = max(prod(shape) for shape in (graph.input_shape, *(node.shape for node in graph.nodes)))
+        if spec.inputs or arrays is None or largest > MOST_RUN:
+            return None
+        inner = _network_of(file, graph.answering.output.name, graph.input_shape)
+        network = Network(spec, graph, threads=1)
+        network.weights.load(arrays)
+    except (DataError, RunError, SpecError, KeyError, ValueError):
+        return None
+    run = partial(run_file, inner, graph.answering.output.name)
+    images = np.random.default_rng(0).standard_normal((SEVERAL, *graph.input_shape)).astype(np.float32)
+    found = run(images)
+    if isinstance(found, str) or not _agree(found[1], network.outputs(images)):
+        return None
+    note = "the file was written by cnnspec, so the spec is the one in it"
+    lengths = (SEVERAL, *graph.input_shape)
+    return Converted(said["spec"], graph.input_shape, arrays, lengths, np.dtype("float32"), run, note=note)
+
+
+def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | None:
+    """All arrays of the network by their own names; None where one is not there."""
+    found = {}
+    for node in graph.nodes:
+        if node.share:
+            continue
+        shapes = {part: parameter.shape for part, parameter in node.params.items()}
+        shapes |= {part: state.shape for part, state in node.state.items()}
+        for part, shape in shapes.items():
+            key = f"{node.name}.{part}"
+            array = next(_candidates(key, constants), None)
+            if array is None or array.size != prod(shape) or not np.isfinite(array).all():
+                return None
+            found[key] = np.asarray(array, np.float32).reshape(shape)
+    return found
+
+
+def _candidates(key: str, constants: Mapping[str, Array]) -> Iterator[Array]:
+    """An array as it is, turned for a product of matrices, or in another shape."""
+    if key in constants:
+        yield constants[key]
+    if f"{key}.turned" in constants:
+        yield constants[f"{key}.turned"].T
+    yield from (constants[f"{key}.{rank}"] for rank in RANKS if f"{key}.{rank}" in constants)
+
+
+def _network_of(file: OnnxFile, output: str, shape: Shape) -> OnnxFile:
+    """The file without what prepares images and what gives values their units; ValueError where it has no such part."""
+    onnx: Any = package()
+    model = type(file.model)()
+    model.CopyFrom(file.model)
+    wanted, kept = {output}, []
+    for node in reversed(file.model.graph.node):
+        if INPUT not in node.output and wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    if INPUT not in wanted:
+        raise ValueError("the output does not depend on the input")
+    del model.graph.node[:], model.graph.input[:], model.graph.output[:]
+    model.graph.node.extend(reversed(kept))
+    model.graph.input.append(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, ["n", *shape]))
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(output))
+    return replace(file, model=model, entry=Entry(INPUT, (None, *shape), np.dtype("float32")), outputs=(output,))
+
+
+def _agree(expected: Array, got: Array) -> bool:
+    scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    return expected.shape == got.shape and bool((np.abs(expected - got) <= TOLERANCE * scale).all())
