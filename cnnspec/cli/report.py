@@ -52,27 +52,39 @@ def run(arguments: argparse.Namespace) -> int:
     return CLEAN
 
 
-def report_after_training(run: Run, model: Model, data: Data, *, new: bool) -> str:
-    """Write the report where a training was long enough, and return a line that says where it is, or how to get it.
+def leaves_report(model: Model, steps: int) -> bool:
+    """Whether a training of so many steps leaves a report without being asked.
 
-    A report takes about a second. It is written from `WORTH` multiply-accumulates on, which take some seconds, so that
-    whether a run has one is the same on every machine. What fails here fails no training: it is told.
+    From `WORTH` multiply-accumulates on, which take some seconds, so that it is the same on every machine.
     """
-    asked = f"for a report: cnnspec report {run.path}"
-    if find_spec("jinja2") is None or find_spec("matplotlib") is None:
-        return f"{PAGE} and loss.png need an extra: python -m pip install 'cnnspec[report]'"
     assert model.spec.train is not None
-    images = run.rows[-1]["step"] * model.spec.train.batch_size if new else 0
-    if 3 * images * model.graph.macs < WORTH:  # forward pass, gradients of the weights, gradients of the inputs
-        return asked
+    work = 3 * model.graph.macs  # forward pass, gradients of the weights, gradients of the inputs
+    return _has_extra() and steps * model.spec.train.batch_size * work >= WORTH
+
+
+def line_on_report(run: Run, *, follows: bool) -> str:
+    """Say where the report will be, or how to get one."""
+    if not _has_extra():
+        return f"{PAGE} and loss.png need an extra: python -m pip install 'cnnspec[report]'"
+    return f"report, which is written last: {run.path / PAGE}" if follows else _asked(run)
+
+
+def report_after_training(run: Run, model: Model, data: Data) -> None:
+    """Write the report, once all that came of a training is told and kept. What fails here fails no training."""
     try:
         with model.averaged():
             page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz", _times(model))
         (run.path / PAGE).write_text(page, encoding="utf-8")
     except Exception as error:
-        complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", asked)
-        return asked
-    return f"report: {run.path / PAGE}"
+        complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", _asked(run))
+
+
+def _asked(run: Run) -> str:
+    return f"for a report: cnnspec report {run.path}"
+
+
+def _has_extra() -> bool:
+    return find_spec("jinja2") is not None and find_spec("matplotlib") is not None
 
 
 def _page(run: Run, arguments: argparse.Namespace) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,25 @@ from rich.table import Table
 
 from cnnspec.cli.output import console, visible
 from cnnspec.diagnostics import RunError, printable
+from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
 
 WIDEST = 1000  # columns: a table is as wide as it needs, also through a pipe, so that no figure is cut
+BLOCKS, LONGEST = "▁▂▃▄▅▆▇█", 16
 FIGURES = ("train.loss", "train.accuracy", "validation.loss", "validation.accuracy", "test.loss", "test.accuracy")
+
+WORTH = (  # of the columns of a list beside run, epochs and time: what comes first is shown first
+    "test.accuracy",
+    "validation.accuracy",
+    "validation.loss",
+    "test.loss",
+    "loss, by epoch",
+    "train.accuracy",
+    "train.loss",
+    "seed",
+    "weights",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": [*found, *damaged]}, indent=2))
     else:
-        if found:
+        if found and arguments.action == "list":
+            screen = console()
+            screen.print(_listing(found, screen.width))
+            for line in _unfinished(found):
+                print(visible(line))
+        elif found:
             console(width=WIDEST).print(_table(found))
         for run in damaged:
             print(visible(f"{run['run']}: {run['error']}"))
@@ -79,10 +101,72 @@ def _figures(run: Run) -> dict[str, Any]:
         "epochs": len(rows),
         "seconds": round(sum(row.get("seconds") or 0 for row in rows), 1),
         "best": best,
+        "curve": _curve(rows),
         "weights": rows[-1].get("weights") if rows else None,
         "complete": "results" in about,
         "stopped": about.get("stopped"),
     }
+
+
+def _curve(rows: list[dict[str, Any]]) -> list[float]:
+    """The loss of each epoch: of validation, where nothing validates of training."""
+    for name in ("validation.loss", "train.loss"):
+        values = [row[name] for row in rows if row.get(name) is not None and math.isfinite(row[name])]
+        if values:
+            return values
+    return []
+
+
+def _listing(found: list[dict[str, Any]], width: int) -> Table:
+    """A line for each run, by the name of its folder, with what the width has room for of `WORTH`."""
+    rows = {
+        "run": [printable(Path(figures["run"]).name) for figures in found],
+        "epochs": [str(figures["epochs"]) for figures in found],
+        "time": [duration_text(figures["seconds"]) for figures in found],
+        **{name: [_shown(name, figures["best"].get(name)) for figures in found] for name in FIGURES},
+        "loss, by epoch": [_sparkline(figures["curve"]) for figures in found],
+        "seed": [str(figures["seed"]) for figures in found],
+        "weights": [figures["weights"] or "" for figures in found],
+    }
+    headings = {name: f"best.{name}".replace(".", "\n") if name in FIGURES else name for name in rows}
+    widths = {
+        name: max(map(len, [*headings[name].split("\n"), *values])) + 2 for name, values in rows.items() if any(values)
+    }
+    chosen = {"run", "epochs", "time"}
+    left = width + 2 - sum(widths[name] for name in chosen)
+    for name in WORTH:
+        if widths.get(name, width) <= left:
+            chosen.add(name)
+            left -= widths[name]
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    shown = [name for name in rows if name in chosen]
+    for name in shown:
+        text = name in ("run", "weights", "loss, by epoch")
+        table.add_column(headings[name], justify="left" if text else "right", overflow="fold")
+    for values in zip(*(rows[name] for name in shown), strict=True):
+        table.add_row(*values)
+    return table
+
+
+def _unfinished(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Which runs have not come to their end, and why."""
+    for figures in found:
+        if not figures["complete"]:
+            why = f": {figures['stopped']}" if figures["stopped"] else ""
+            yield f"{Path(figures['run']).name}: not finished{why}"
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    """Numbers as at most `LONGEST` blocks of eight heights; nothing where the output's encoding has no blocks."""
+    try:
+        BLOCKS.encode(sys.stdout.encoding or "ascii")
+    except UnicodeError:
+        return ""
+    places = [round(i * (len(values) - 1) / max(1, LONGEST - 1)) for i in range(LONGEST)]
+    chosen = [values[place] for place in places] if len(values) > LONGEST else list(values)
+    low, high = min(chosen, default=0.0), max(chosen, default=0.0)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
 def _table(found: list[dict[str, Any]]) -> Table:

@@ -24,7 +24,7 @@ from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.ranks import check_alike, check_batch, on_all_ranks, share_processors
 from cnnspec.cli.repeat import told, variants
-from cnnspec.cli.report import report_after_training
+from cnnspec.cli.report import leaves_report, line_on_report, report_after_training
 from cnnspec.cli.trained import (
     comparable,
     computable,
@@ -290,8 +290,11 @@ class _TrainVerb:
             return CLEAN
         failures, names = self.about["unmet"], self.data.class_names or model.target.names
         confusion = confused(epoch.test if epoch is not None else None, names)
-        report = report_after_training(self.directory, model, self.data, new=epoch is not None)
+        follows = epoch is not None and leaves_report(model, self.directory.rows[-1]["step"])
+        report = line_on_report(self.directory, follows=follows)
         self.output.end(path, self.about["results"], failures, confusion, report)
+        if follows:
+            report_after_training(self.directory, model, self.data)
         return FAILED if failures else CLEAN
 
     def stopped(self, why: str) -> None:

@@ -80,3 +80,27 @@ def test_runs_are_listed_and_compared(run: Path, tmp_path: Path, capsys: Capture
     assert "no folder" in capsys.readouterr().err
     assert main(["runs", "compare", str(tmp_path)]) == 4
     assert "is no run directory" in capsys.readouterr().err
+
+
+def test_a_list_fits_the_terminal_and_shows_more_in_a_wider_one(
+    run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = read_about(run / "run.json")
+    del about["results"]
+    (run / "run.json").write_text(about_text({**about, "stopped": "interrupted by SIGTERM"}))
+    shown = {}
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["runs", "list", str(run.parent)]) == 0
+        shown[columns] = capsys.readouterr().out
+        assert max(map(len, shown[columns].splitlines())) <= int(columns)
+        assert shown[columns].splitlines()[-1] == "net: not finished: interrupted by SIGTERM"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (line,) = (line for line in shown["200"].splitlines() if line.startswith("net "))
+    words = line.split()
+    assert words[1] == "3"
+    assert f"{min(row['train.loss'] for row in rows):.4f}" in words
+    assert f"{max(row['test.accuracy'] for row in rows):.2%}" in words
+    assert rows[-1]["weights"] == words[-1] not in shown["80"]
+    (curve,) = (word for word in words if set(word) <= set("▁▂▃▄▅▆▇█"))
+    assert (len(curve), curve[0], curve[-1]) == (3, "█", "▁")
