@@ -178,7 +178,12 @@ def test_without_data_there_are_no_test_images(network: tuple[Model, Data]) -> N
 def test_the_verb_prints_the_port_and_ends_cleanly(ending: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(NET.replace("epochs: 8", "epochs: 1"))
     assert main(["train", str(tmp_path / "net.yaml"), "--quiet", "--out", str(tmp_path)]) == 0
-    words = [sys.executable, "-m", "cnnspec", "serve", str(tmp_path / "net"), "--port", "0"]
+    # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
+    program = (
+        "import signal, sys; from cnnspec.cli import main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", program, "serve", str(tmp_path / "net"), "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         line = started.stdout.readline()
