@@ -45,10 +45,11 @@ USUAL: Mapping[str, Sequence[Any]] = {
     "groups": (1, 2, 3, 4),
     "order": ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]),
     "rate": (0.0,),
+    "std": (0.0,),
 }
 COMMON: Mapping[str, Sequence[Any]] = {"kernel_size": (2, 3), "stride": (1, 2), "padding": ("valid", "same", "half")}
 SIZED = {"filters", "units", "kernel_size"}  # options of the layers that most networks are made of
-ALWAYS = {"rate"}  # given even where it could be left out
+ALWAYS = {"rate", "std"}  # given even where it could be left out
 MOST_PARAMETERS = 100_000
 MOST_SCRATCH = 300_000  # numbers in one array of a layer, for one image: attention has one for every pair of pixels
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 31, 32, 33, 40, 64)

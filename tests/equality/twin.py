@@ -113,6 +113,7 @@ OWN: Mapping[str, pytorch.Function] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
     "lp_pool2d": _lp_pool,
+    "noise": lambda node, arrays, inputs, training: inputs[0],  # it is drawn with a deviation of 0
     "softplus": _softplus,
 }
 FUNCTIONS: Mapping[str, pytorch.Function] = {**pytorch.FUNCTIONS, **OWN}
@@ -216,7 +217,20 @@ def _lamb(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: f
     return np.asarray(w - rate * (lengths[0] / lengths[1] if all(lengths) else 1.0) * direction)
 
 
+def _muon(o: Any, s: dict[str, Array], w: Array, g: Array, rate: float, decay: float, t: int) -> Array:
+    """Of a matrix: five iterations X -> a X + b X X'X + c X X'X X'X from its mean gradient of length 1."""
+    s["m"] = o.momentum * s.get("m", 0.0) + (1 - o.momentum) * g
+    moved = (1 - o.momentum) * g + o.momentum * s["m"] if o.nesterov else s["m"]
+    x = moved.reshape(len(g), -1) / (np.linalg.norm(moved) + 1e-7)
+    for _ in range(o.steps):
+        cube = x @ (x.T @ x)
+        x = 3.4445 * x - 4.7750 * cube + 2.0315 * (cube @ (x.T @ x))
+    scale = max(1.0, x.shape[0] / x.shape[1]) ** 0.5
+    return np.asarray(w - rate * (scale * x.reshape(w.shape) + decay * w))
+
+
 UPDATES: Mapping[str, Update] = {
+    "muon": _muon,
     "lamb": _lamb,
     "sgd": _sgd,
     "momentum": _sgd,
@@ -234,7 +248,9 @@ def without_counterpart(setup: Setup) -> list[str]:
     assert setup.spec.train is not None
     missing = {node.layer.type_name for node in setup.graph.nodes} - FUNCTIONS.keys()
     missing |= {setup.spec.train.loss.type_name} - LOSSES.keys()
-    return sorted(missing | ({setup.spec.train.optimizer.type_name} - UPDATES.keys()))
+    optimizer: Any = setup.spec.train.optimizer
+    used = {optimizer.type_name} | ({optimizer.rest.type_name} if optimizer.type_name == "muon" else set())
+    return sorted(missing | (used - UPDATES.keys()))
 
 
 class Twin:
@@ -249,6 +265,7 @@ class Twin:
         self.params: dict[str, Array] = {}
         self.state: Tensors = {}
         self.decays: dict[str, float] = {}  # of what is trained
+        self.optimizers: dict[str, Any] = {}  # of each parameter: muon leaves some to another
         for node in self.graph.nodes:
             for name, parameter in () if node.share else node.params.items():
                 key = f"{node.name}.{name}"
@@ -257,6 +274,8 @@ class Twin:
                 if node.trainable:
                     own = settings.optimizer.weight_decay if node.weight_decay is None else node.weight_decay
                     self.decays[key] = own if parameter.decays else 0.0
+                    chosen = settings.optimizer.for_parameter(parameter.shape, weight=parameter.decays)
+                    self.optimizers[key] = chosen
             for name, state in node.state.items():
                 self.state[f"{node.name}.{name}"] = self.torch.full(state.shape, state.fill, dtype=self.torch.float64)
         self.unreached: set[str] = set()
@@ -317,8 +336,10 @@ class Twin:
                 mean = {key: np.clip(array, -settings.clip.value, settings.clip.value) for key, array in mean.items()}
             rate = values.rate(step, optimizer.learning_rate)
             for key, decay in self.decays.items():
-                update = UPDATES[optimizer.type_name]
-                self.params[key] = update(optimizer, slots[key], self.params[key], mean[key], rate, decay, updates)
+                own, before_it = self.optimizers[key], self.params[key]
+                factor = own.learning_rate / optimizer.learning_rate
+                update = UPDATES[own.type_name]
+                self.params[key] = update(own, slots[key], before_it, mean[key], rate * factor, decay, updates)
             if settings.ema is not None:
                 share = max(1 - settings.ema, 10 / (9 + updates))
                 for key in self.decays:
