@@ -39,7 +39,7 @@ from cnnspec.cli.trained import (
 from cnnspec.cli.training_output import TrainingOutput, confused
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.data import Data
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, ThreadsError
 from cnnspec.diagnostics.record import first_line
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, build
@@ -262,6 +262,12 @@ class _TrainVerb:
         try:
             with self.session.signals(), self.output.progress(self.epochs) as show, self.events() as log:
                 epoch = self.loop(position, show, log)
+        except ThreadsError as error:
+            if self.arguments.resume is None and not self.session.trace:
+                self.directory.remove()
+            else:
+                self.stopped(str(error))
+            raise
         except RunError as error:
             self.stopped(str(error))
             raise

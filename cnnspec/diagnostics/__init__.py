@@ -12,6 +12,7 @@ from cnnspec.diagnostics.record import (
     Span,
     SpecError,
     StartError,
+    ThreadsError,
     printable,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "Span",
     "SpecError",
     "StartError",
+    "ThreadsError",
     "printable",
 ]

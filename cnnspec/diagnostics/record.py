@@ -103,6 +103,10 @@ class RunError(Exception):
         self.help = help
 
 
+class ThreadsError(RunError):
+    """Threads that the system refuses to start; nothing was computed."""
+
+
 class StartError(RunError):
     """A process that was started in the wrong environment: another one, started with these variables, can do it."""
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -79,6 +80,10 @@ class Run:
         self._write(SPEC, spec_text(spec))
         self.describe(about)
         self.checkpoint(model, Position())
+
+    def remove(self) -> None:
+        """Take the directory away: no step of its training was done, and another one begins in a new directory."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def resume(self, model: Network, steps: int) -> Position:
         """Put the last checkpoint in place, and forget epochs that were recorded behind it.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, ThreadsError
 from cnnspec.workers.base import END, Semaphore, State, Workers
 from cnnspec.workers.program import Program
 
@@ -48,13 +48,13 @@ class Threads(Workers):
         return _Semaphore(value)
 
     def begin(self) -> None:
-        """Start the threads, which end with the process at the latest; RunError where the system refuses."""
+        """Start the threads, which end with the process at the latest; ThreadsError where the system refuses."""
         for index in range(1, self._size):
             thread = threading.Thread(target=self._serve, args=(index,), daemon=True, name=f"cnnspec-{index}")
             try:
                 thread.start()
             except (RuntimeError, MemoryError) as error:
-                raise RunError(
+                raise ThreadsError(
                     f"the system refuses to start thread {index + 1} of {self._size}",
                     help="use fewer: --threads N, or allow this user more (ulimit -u)",
                 ) from error

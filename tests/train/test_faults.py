@@ -322,6 +322,7 @@ def test_threads_that_the_system_refuses(
         patch.setattr(threading.Thread, "start", refuse)
         words = ["train", str(spec), "--quiet", "--threads", "3", "--out", str(tmp_path)]
         fails(words, capsys, "the system refuses to start thread 3 of 3", "use fewer: --threads N")
+        assert not (tmp_path / "net").exists()
 
 
 def test_run_json_that_is_damaged(run: Path, capsys: Captured) -> None:
