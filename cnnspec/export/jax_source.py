@@ -8,6 +8,7 @@ import re
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.numpy_layers import network_lines, parameter_keys
 from cnnspec.export.numpy_program import prepare_function
+from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.export.straight_line import batch_of, listed
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
@@ -38,13 +39,14 @@ def network(x: Array, W: Mapping[str, Array] = W) -> Array:
 
 def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Array]]:
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all that it has no words for."""
-    graph = remove_dead_nodes(remove_train_only(network.graph.answering))
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(remove_train_only(graph.answering))
     lines, used = network_lines(graph, "JAX source")
     if network.target.mean:
         mean, deviation = listed(network.target.mean), listed(network.target.deviation)
         lines[-1:] = [f"    x = {lines[-1].split('return ')[1]}"]
         lines.append(f"    return x * jnp.array({deviation}) + jnp.array({mean})  # in the units of the data")
-    values, pipeline = dict(network.weights.arrays()), None if raw else network.pipeline
+    pipeline = None if raw else network.pipeline
     prepare, steps, arrays = "", set[str](), dict[str, Array]()
     if pipeline is not None:
         prepare, steps, arrays = prepare_function(pipeline, pipeline.shape or graph.input_shape)

@@ -12,6 +12,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.keras_layers import CLASSES, WRITERS
 from cnnspec.export.numpy_program import prepare_function
+from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
 from cnnspec.graph import INPUT, Graph
 from cnnspec.graph.passes import remove_dead_nodes
@@ -71,11 +72,12 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph = remove_dead_nodes(network.graph.answering)
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(graph.answering)
     strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
     if strange:
         raise RunError(f"no counterpart of {', '.join(strange)} in Keras is known here", "export --format onnx")
-    lines, result, arrays = _network(graph, dict(network.weights.arrays()))
+    lines, result, arrays = _network(graph, values)
     if network.target.mean:
         mean, deviation = listed(network.target.mean), listed(network.target.deviation)
         lines.append(f"    x = {result} * ops.array({deviation}) + ops.array({mean})  # in the units of the data")

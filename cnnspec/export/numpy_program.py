@@ -12,6 +12,7 @@ from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.numpy_layers import call, network_lines, parameter_keys
+from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.export.straight_line import WIDTH, batch_of
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
@@ -71,9 +72,9 @@ def prepare(images: Array) -> Array:
 
 def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     """The source of NAME.py and the arrays of NAME.npz; RunError with all that it has no words for."""
-    graph = remove_dead_nodes(remove_train_only(network.graph.answering))
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(remove_train_only(graph.answering))
     lines, used = network_lines(graph, "NumPy program")
-    values = dict(network.weights.arrays())
     if network.target.mean:
         lines[-1:] = [f"    x = {lines[-1].split('return ')[1]}"]
         lines += ["    return (x * DEVIATION + MEAN).astype(x.dtype)  # in the units of the data"]

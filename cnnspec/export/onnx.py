@@ -15,6 +15,7 @@ from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
 from cnnspec.export.onnx_layers import WRITERS, identity
 from cnnspec.export.onnx_writer import FLOOR, NEWEST, ModelWriter, package
+from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.graph import INPUT, Graph
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
@@ -29,6 +30,7 @@ def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -
 
     `opset` is the lowest that serves unless given. RunError with all layers that have no counterpart.
     """
+    graph, values = with_plain_weights(graph, values)
     graph = _exportable(graph, opset)
     written = _written(graph, values, opset)
     return _model(graph, written, INPUT, graph.input_shape, np.dtype("float32"))
@@ -40,12 +42,13 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
     Bytes enter it, as images are before `preprocess`, and values leave it in the data's units; `raw`: numbers enter
     that are normalised, and leave as the network gives them.
     """
-    graph, pipeline = _exportable(network.graph, opset), network.pipeline
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph, pipeline = _exportable(graph, opset), network.pipeline
     dtype: np.dtype[Any] = np.dtype("float32")
     entry, shape = INPUT, network.graph.input_shape
     if not raw and pipeline is not None:
         entry, shape, dtype = PIXELS, pipeline.shape or shape, np.dtype("uint8")
-    written = _written(graph, dict(network.weights.arrays()), opset, None if raw else pipeline)
+    written = _written(graph, values, opset, None if raw else pipeline)
     mean, deviation = (() if raw else numbers for numbers in (network.target.mean, network.target.deviation))
     made = _model(graph, written, entry, shape, dtype, mean, deviation)
     names = (pipeline.classes if pipeline is not None else ()) or network.target.names

@@ -11,6 +11,7 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
+from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.export.pytorch_layers import WRITERS, padded
 from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
 from cnnspec.graph import INPUT, Graph
@@ -73,12 +74,13 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph = remove_dead_nodes(network.graph.answering)
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(graph.answering)
     strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
     if strange:
         raise RunError(f"no counterpart of {', '.join(strange)} in PyTorch is known here", "export --format onnx")
     pipeline = None if raw else network.pipeline
-    modules, lines, arrays = _network(graph, dict(network.weights.arrays()))
+    modules, lines, arrays = _network(graph, values)
     prepare = ""
     if pipeline is not None:
         prepare, buffers, weights = _prepare(pipeline, pipeline.shape or graph.input_shape)
@@ -105,11 +107,12 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
 def state(network: Network) -> dict[str, Array]:
     """Return a network's arrays by the names that `source` gives them in PyTorch."""
-    graph = remove_dead_nodes(network.graph.answering)
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(graph.answering)
     strange = sorted({node.layer.type_name for node in graph.nodes if node.params} - WRITERS.keys())
     if strange:
         raise RunError(f"no names of {', '.join(strange)} in PyTorch are known here", "export --format numpy")
-    return _network(graph, dict(network.weights.arrays()))[2]
+    return _network(graph, values)[2]
 
 
 def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], list[str], dict[str, Array]]:

@@ -57,7 +57,9 @@ def test_the_zoo(spec: Path | str, tmp_path: Path) -> None:
     assert sum(array.numel() for array in module.Network().parameters()) == network.graph.parameter_count
 
 
-@pytest.mark.parametrize(("name", "fields", "shapes"), [case for case in CASES if case.values[0] in WRITERS])
+@pytest.mark.parametrize(
+    ("name", "fields", "shapes"), [case for case in CASES if case.values[0] in {*WRITERS, "weight_norm"}]
+)
 def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shape], tmp_path: Path) -> None:
     network = network_of(one_layer(name, fields, shapes))
     if fields.get("bias") == "untied" or (name == "local_response_norm" and fields.get("size", 5) % 2 == 0):
