@@ -214,7 +214,8 @@ def _spec(arguments: argparse.Namespace) -> Spec:
     if old != new:
         changes = difflib.unified_diff(old, new, "the run", "given", lineterm="", n=0)
         shown = "\n".join(line for line in changes if not line.startswith("@@"))
-        raise RunError(f"{arguments.resume} was trained with another spec:\n{shown}", "only train.epochs may grow")
+        cure = f"only train.epochs may grow; train: {{init: {{from: {arguments.resume}}}}} starts anew from its weights"
+        raise RunError(f"{arguments.resume} was trained with another spec:\n{shown}", cure)
     if before.train and after.train and after.train.epochs < before.train.epochs:
         raise RunError(
             f"train.epochs: expected at least {before.train.epochs}, got {after.train.epochs}", "only more is possible"
