@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.table import Table
@@ -12,12 +12,15 @@ from rich.table import Table
 from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import console
+from cnnspec.cli.sparkline import sparkline
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.cli.views import add_views, views_of
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.kernels.step import Array
 from cnnspec.train.score import Score
 from cnnspec.train.views import mean_score
+
+MOST_BLOCKS = 40  # classes up to which there is a block for each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +58,26 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {counted}, {figures_of_all}")
     for name, part in score.parts.items():
         print(f"  {name}: {_listed(part)}")
-    if arguments.confusion and score.confusion is not None:
-        names = _names(data.class_names, len(score.confusion))
-        print("true class, and what it was taken for:")
-        console().print(_matrix(score.confusion, list(map(printable, names))))
+    if score.confusion is not None:
+        names = list(map(printable, _names(data.class_names, len(score.confusion))))
+        if score.kind == "class":
+            for line in _by_class(score.confusion, names):
+                print(line)
+        if arguments.confusion:
+            print("true class, and what it was taken for:")
+            console().print(confusion_table(score.confusion, names, console().width))
     return 0
+
+
+def _by_class(confusion: Array, names: Sequence[str]) -> Iterator[str]:
+    """How much of each class is told rightly, as a line of blocks, and which class is told worst."""
+    there = confusion.sum(axis=1)
+    recall = {names[i]: float(confusion[i, i] / there[i]) for i in range(len(names)) if there[i]}
+    if len(recall) > 1:
+        worst = min(recall, key=lambda name: recall[name])
+        blocks = sparkline(list(recall.values()), MOST_BLOCKS, 0.0, 1.0)
+        shown = f"{blocks}, " if blocks and len(recall) <= MOST_BLOCKS else ""
+        yield f"recall of each class: {shown}the least {recall[worst]:.2%} of {worst}"
 
 
 def _listed(score: Score) -> str:
@@ -76,12 +94,18 @@ def _shown(name: str, value: float) -> str:
     return f"{value:.4f}" if name in ("loss", "mae", "rmse", "r2") else f"{value:.2%}"
 
 
-def _matrix(confusion: Array, names: Sequence[str]) -> Table:
-    """True classes down, predicted ones across."""
+def confusion_table(confusion: Array, names: Sequence[str], width: int) -> Table:
+    """True classes down, predicted ones across, by their numbers where names are too long for the width."""
+    cells = [[str(count) if count else "." for count in row] for row in confusion.tolist()]
+    widest = [max(map(len, [name, *column])) for name, column in zip(names, zip(*cells, strict=True), strict=True)]
+    headings = list(names)
+    if max(map(len, names)) + sum(2 + column for column in widest) > width:
+        headings = [str(number) for number in range(len(names))]
+        names = [name if name == number else f"{number} {name}" for name, number in zip(names, headings, strict=True)]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for name, row in zip(names, confusion.tolist(), strict=True):
-        table.add_row(name, *(str(count) if count else "." for count in row))
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, row in zip(names, cells, strict=True):
+        table.add_row(name, *row)
     return table

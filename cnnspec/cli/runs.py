@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from cnnspec.cli.output import console, visible
+from cnnspec.cli.sparkline import sparkline
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
 
 WIDEST = 1000  # columns: a table is as wide as it needs, also through a pipe, so that no figure is cut
-BLOCKS, LONGEST = "▁▂▃▄▅▆▇█", 16
+LONGEST = 16  # blocks of a curve in a list
 FIGURES = ("train.loss", "train.accuracy", "validation.loss", "validation.accuracy", "test.loss", "test.accuracy")
 
 WORTH = (  # of the columns of a list beside run, epochs and time: what comes first is shown first
@@ -124,7 +124,7 @@ def _listing(found: list[dict[str, Any]], width: int) -> Table:
         "epochs": [str(figures["epochs"]) for figures in found],
         "time": [duration_text(figures["seconds"]) for figures in found],
         **{name: [_shown(name, figures["best"].get(name)) for figures in found] for name in FIGURES},
-        "loss, by epoch": [_sparkline(figures["curve"]) for figures in found],
+        "loss, by epoch": [sparkline(figures["curve"], LONGEST) for figures in found],
         "seed": [str(figures["seed"]) for figures in found],
         "weights": [figures["weights"] or "" for figures in found],
     }
@@ -154,19 +154,6 @@ def _unfinished(found: list[dict[str, Any]]) -> Iterator[str]:
         if not figures["complete"]:
             why = f": {figures['stopped']}" if figures["stopped"] else ""
             yield f"{Path(figures['run']).name}: not finished{why}"
-
-
-def _sparkline(values: Sequence[float]) -> str:
-    """Numbers as at most `LONGEST` blocks of eight heights; nothing where the output's encoding has no blocks."""
-    try:
-        BLOCKS.encode(sys.stdout.encoding or "ascii")
-    except UnicodeError:
-        return ""
-    places = [round(i * (len(values) - 1) / max(1, LONGEST - 1)) for i in range(LONGEST)]
-    chosen = [values[place] for place in places] if len(values) > LONGEST else list(values)
-    low, high = min(chosen, default=0.0), max(chosen, default=0.0)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
 def _table(found: list[dict[str, Any]]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from cnnspec.cli import main, report
+from cnnspec.cli.eval import confusion_table
 from cnnspec.cli.training_output import confused, wrapped
 from cnnspec.train.score import Score
 
@@ -97,3 +99,21 @@ def test_the_worst_confusion() -> None:
     assert confused(score, ("ant", "bee")) == "2 taken for ant, 3 of 4"
     assert confused(Score(0.5, 20, 1.0, kind="class", confusion=np.eye(3, dtype=np.int64)), ()) == ""
     assert confused(None, ()) == ""
+
+
+def test_eval_tells_the_class_that_is_told_worst_and_its_matrix_fits(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["train", "net.yaml", "--quiet"]) == 0
+    assert main(["eval", "runs/net", "--json"]) == 0
+    confusion = np.array(json.loads(capsys.readouterr().out)["confusion"])
+    recall = np.diagonal(confusion) / confusion.sum(axis=1)
+    assert main(["eval", "runs/net", "--confusion"]) == 0
+    wide = capsys.readouterr().out
+    assert f"the least {recall.min():.2%} of {recall.argmin()}" in wide
+    (blocks,) = re.findall("[▁▂▃▄▅▆▇█]+", wide)
+    assert ["▁▂▃▄▅▆▇█".index(block) for block in blocks] == np.round(7 * recall).astype(int).tolist()
+    names = [f"a class with a name of some length {number}" for number in range(10)]
+    table = confusion_table(confusion, names, 80)
+    assert [column.header for column in table.columns] == ["", *map(str, range(10))]
+    assert list(table.columns[0].cells) == [f"{number} {name}" for number, name in enumerate(names)]
