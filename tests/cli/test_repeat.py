@@ -11,6 +11,7 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.data import Order
 from cnnspec.data.split import fold_of
+from tests.samples import slow
 
 SPEC = """
 cnnspec: 1
@@ -35,7 +36,11 @@ def spec(tmp_path: Path) -> Path:
     [
         (["--folds", "3"], ["net-fold-1", "net-fold-2", "net-fold-3"], "validation.accuracy"),
         (["--seeds", "2"], ["net-seed-4", "net-seed-5"], "test.loss"),
-        (["--folds", "2", "--seeds", "2"], [f"net-fold-{f}-seed-{s}" for f in (1, 2) for s in (4, 5)], "validation.f1"),
+        slow(
+            ["--folds", "2", "--seeds", "2"],
+            [f"net-fold-{f}-seed-{s}" for f in (1, 2) for s in (4, 5)],
+            "validation.f1",
+        ),
     ],
 )
 def test_each_is_a_run_of_its_own(

@@ -24,6 +24,7 @@ from tests.export.test_numpy_program import LARGE_SPECS, randomised
 
 pytest.importorskip("onnx", minversion="1.21")
 from cnnspec.export import onnx, onnx_writer
+from tests.samples import sampled
 
 # Layers that come back as others of equal outputs: neighbours that are one, or one that is several.
 MERGED = {"prelu", "scale_shift", "square", "positions", "group_norm", "layer_norm", "instance_norm", "rms_norm"}
@@ -44,7 +45,7 @@ def returned(network: Network, opset: int | None = None) -> Converted:
     return found
 
 
-@pytest.mark.parametrize("spec", [*EXPORTED, *LARGE_SPECS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", sampled([*EXPORTED, *LARGE_SPECS], 4), ids=lambda path: path.stem)
 def test_the_zoo(spec: Path) -> None:
     read = load(spec)
     network = randomised(Network(read, build(read), threads=2))

@@ -23,6 +23,7 @@ from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED, RARE, SHARED, SPECS
 from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_layer, randomised
 from tests.layers.draws import new
+from tests.samples import sampled
 
 runtime = pytest.importorskip("onnxruntime")
 OPSETS = (None, onnx_writer.NEWEST)
@@ -43,7 +44,7 @@ def agrees(network: Network, model: Any, counts: Sequence[int], tolerance: float
         np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", sampled(OPSETS, 2))
 @pytest.mark.parametrize("spec", [*EXPORTED, RARE, SHARED], ids=[*(path.stem for path in EXPORTED), "rare", "shared"])
 def test_small_networks(spec: Path | str, opset: int | None) -> None:
     read = loads(spec) if isinstance(spec, str) else load(spec)
@@ -57,7 +58,7 @@ def test_large_networks(spec: Path) -> None:
     agrees(network, onnx.network_model(network, "", raw=True), (1,))
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", sampled(OPSETS, 2))
 @pytest.mark.parametrize(("name", "fields", "shapes"), CASES)
 def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shape], opset: int | None) -> None:
     layer: Layer = new(name, **fields)

@@ -371,7 +371,7 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_agrees_with_its_operator(name: str) -> None:
-    @settings(max_examples=50, deadline=None, derandomize=True)
+    @settings(max_examples=20, deadline=None, derandomize=True)
     @given(st.data())
     def agrees(data: st.DataObject) -> None:
         layer, of, operator, inputs, attributes = CASES[name](data.draw)

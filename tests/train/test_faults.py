@@ -38,12 +38,19 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of one epoch, which no test changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "net.yaml").write_text(SPEC)
+    assert main(["train", str(folder / "net.yaml"), "--quiet", "--out", str(folder), "--set", "train.epochs=1"]) == 0
+    return folder / "net"
+
+
 @pytest.fixture
-def run(spec: Path, tmp_path: Path) -> Path:
-    """A training of one epoch."""
-    words = ["train", str(spec), "--quiet", "--out", str(tmp_path / "runs"), "--set", "train.epochs=1"]
-    assert main(words) == 0
-    return tmp_path / "runs" / "net"
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a training of one epoch."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "net"))
 
 
 def fails(words: list[str], capsys: Captured, *messages: str) -> None:
@@ -268,7 +275,7 @@ def test_divergence_names_step_and_layer(spec: Path, tmp_path: Path, capsys: Cap
     )
     read_checkpoint(tmp_path / "net" / LAST)
     assert main(["runs", "list", str(tmp_path)]) == 0
-    assert "net (not finished: the loss became " in capsys.readouterr().out
+    assert "\nnet: not finished: the loss became " in capsys.readouterr().out
 
 
 def test_weights_that_overflowed_never_replace_the_last_good_checkpoint(

@@ -20,6 +20,7 @@ from cnnspec.train.fit import Progress
 from cnnspec.train.records import about_text, read_about
 from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL
 from cnnspec.train.session import Session
+from tests.samples import slow
 from tests.train.signalled import ROOT, signalled
 
 SPEC = """
@@ -81,10 +82,7 @@ def whole(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "whole" / "net"))
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), 7, 41, pytest.param(45, marks=SLOW), 60])
+@pytest.mark.parametrize("steps", [slow(1), 7, 41, slow(45), 60])
 def test_a_training_that_was_cut_short_goes_on(steps: int, spec: Path, whole: Path, tmp_path: Path) -> None:
     out, threads = tmp_path / "cut", str(steps % 3 + 1)
     words = ["--out", str(out), "--max-steps", str(steps), "--threads", threads]

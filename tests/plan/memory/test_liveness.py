@@ -21,7 +21,7 @@ from tests.plan.graphs import LAYERS, classifier, graphs, node, results
 
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graphs(), st.sampled_from([3, 33]))
 def test_reuse_changes_no_bit(mode: Mode, graph: Graph, count: int) -> None:
     reused, apart = (results(graph, count, mode, WorkerPool(1), Choices(reuse_memory=reuse)) for reuse in (True, False))

@@ -67,7 +67,7 @@ def check(drawn: Drawn, pool: WorkerPool, runs: int = 1) -> None:
     pool.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(task_graphs())
 def test_one_worker(drawn: Drawn) -> None:
     check(drawn, WorkerPool(1))
@@ -75,7 +75,7 @@ def test_one_worker(drawn: Drawn) -> None:
 
 @pytest.mark.parametrize("kind", [Threads, Processes])
 @pytest.mark.parametrize("size", [2, 3, 4])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(task_graphs())
 def test_several_workers(kind: type[Workers], size: int, drawn: Drawn) -> None:
     if kind is Processes and not Processes.supported():
