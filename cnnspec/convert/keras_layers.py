@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from cnnspec.convert.network import Network, Value
-from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.keras_use import LAST, Tensor, Use
+from cnnspec.convert.network import Value
 from cnnspec.convert.operators.affine import scaled
 from cnnspec.convert.operators.translator import refuse_unless
 from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
-from cnnspec.shapes import Shape
 
 MATRIX = (3, 2, 0, 1)  # from (rows, columns, channels, filters) to (filters, channels, rows, columns)
-LAST = (1, 2, 0)  # a map's axes here as Keras has them
-FIRST = (2, 0, 1)  # and back
+FIRST = (2, 0, 1)  # the axes of a map of Keras, channels first
 PLACES = (1, 2, 0)  # of Keras's rows, columns and channels among the axes here
 NEAREST = {
     "Conv1D": "Conv2D on maps of one row",
@@ -30,120 +27,6 @@ NEAREST = {
     "RandomZoom": "data.augment in the spec",
     "Sequential": "a model without a model in it",
 }
-ACTIVATIONS: Mapping[str, list[dict[str, Any]]] = {
-    "elu": [{"type": "elu"}],
-    "exponential": [{"type": "exp"}],
-    "gelu": [{"type": "gelu"}],
-    "hard_sigmoid": [{"type": "hard_sigmoid"}],
-    "hard_silu": [{"type": "hard_swish"}],
-    "hard_swish": [{"type": "hard_swish"}],
-    "linear": [],
-    "mish": [{"type": "mish"}],
-    "relu": [{"type": "relu"}],
-    "relu6": [{"type": "relu6"}],
-    "selu": [{"type": "selu"}],
-    "sigmoid": [{"type": "sigmoid"}],
-    "silu": [{"type": "silu"}],
-    "softmax": [{"type": "softmax"}],
-    "softplus": [{"type": "softplus"}],
-    "swish": [{"type": "silu"}],
-    "tanh": [{"type": "tanh"}],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A value; `flattened` is the shape of the map that it is the vector of, whose numbers Keras has channels last."""
-
-    value: Value
-    flattened: Shape | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One use of a layer: its settings, what it reads, what else it is given, its arrays if the file has some."""
-
-    made: Network
-    operator: Operator
-    config: Mapping[str, Any]
-    inputs: Sequence[Tensor]
-    others: tuple[Any, ...]
-    arrays: Sequence[Array] | None
-
-    def here(self, position: int = 0) -> Value:
-        """What it reads, with its numbers in Keras's order where it is a vector."""
-        tensor = self.inputs[position]
-        value = tensor.value
-        if tensor.flattened is None:
-            return value
-        above = self.made.drafts[value.layer]
-        if above.type == "flatten":
-            value = Value(above.sources[0], tensor.flattened, value.lengths, False)
-        value = self.made.shaped(self.operator, value, tensor.flattened)
-        return self.made.shaped(self.operator, self.made.permuted(self.operator, value, LAST), tensor.value.shape)
-
-    def map(self) -> Value:
-        """What it reads, where that is a map; Unsaid for a vector."""
-        value = self.here()
-        refuse_unless(len(value.shape) == 3, f"it reads {len(value.shape)} axes, not a map")
-        refuse_unless(self.config.get("data_format") != "channels_first", "its channels are first", "channels_last")
-        return value
-
-    def add(
-        self, type: str, values: Sequence[Value], fields: Mapping[str, Any] | None = None, **arrays: Array | None
-    ) -> Tensor:
-        """Add a layer that the model's layer is named after."""
-        given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
-        named = bool(given) or type in ("dense", "conv2d", "batch_norm")
-        return Tensor(self.made.add(self.operator, type, values, fields, given, nameless=not named))
-
-    def pointwise(self, type: str, fields: Mapping[str, Any] | None = None) -> Tensor:
-        """Add a function of one number at a time, for which the order of the numbers does not matter."""
-        refuse_unless(not self.others and len(self.inputs) == 1, "it is given more than one value")
-        tensor = self.inputs[0]
-        return Tensor(self.add(type, [tensor.value], fields).value, tensor.flattened)
-
-    def take(self, *names: str) -> dict[str, Array | None]:
-        """The arrays in the file's order, by names; Unsaid where it has another number."""
-        if self.arrays is None:
-            return dict.fromkeys(names)
-        refuse_unless(len(self.arrays) == len(names), f"it has {len(self.arrays)} arrays, expected {', '.join(names)}")
-        return dict(zip(names, self.arrays, strict=True))
-
-    def number(self, name: str, default: float) -> float:
-        """A setting that is a number; Unsaid where it is none."""
-        found = self.config.get(name, default)
-        found = found.get("value") if isinstance(found, Mapping) else found  # an array of one number
-        if isinstance(found, bool) or not isinstance(found, int | float) or not np.isfinite(found):
-            raise Unsaid(f"{name} is no number")
-        return float(found)
-
-    def pair(self, name: str, default: Any = 1) -> Any:
-        """A setting of one or two whole numbers, as a spec says it."""
-        found = self.config.get(name, default)
-        found = [found, found] if isinstance(found, int) else found
-        if not isinstance(found, list) or len(found) != 2 or not all(type(length) is int for length in found):
-            raise Unsaid(f"{name} is {str(found)[:60]}, not two whole numbers")
-        return found[0] if found[0] == found[1] else found
-
-    def sides(self, name: str) -> list[int]:
-        """A setting of rows above and below, columns left and right."""
-        found = self.config.get(name, 0)
-        found = [found, found] if isinstance(found, int) else found
-        pairs = [[side, side] if isinstance(side, int) else side for side in found]
-        refuse_unless(len(pairs) == 2 and all(len(pair) == 2 for pair in pairs), f"{name} is {str(found)[:60]}")
-        return [int(length) for pair in pairs for length in pair]
-
-    def activated(self, tensor: Tensor) -> Tensor:
-        """The value behind the activation that the layer has in it."""
-        name = self.config.get("activation") or "linear"
-        name = name.get("config", name.get("class_name")) if isinstance(name, Mapping) else name
-        refuse_unless(isinstance(name, str) and name in ACTIVATIONS, f"no layer computes activation {str(name)[:60]}")
-        for item in ACTIVATIONS[name]:
-            fields = {key: value for key, value in item.items() if key != "type"}
-            value = self.made.add(self.operator, item["type"], [tensor.value], fields, nameless=True)
-            tensor = Tensor(value, tensor.flattened)
-        return tensor
 
 
 def _kernel(use: Use) -> dict[str, Any]:

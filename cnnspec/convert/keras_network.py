@@ -8,7 +8,8 @@ import numpy as np
 
 from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
 from cnnspec.convert.keras_file import KerasFile, KerasLayer, read
-from cnnspec.convert.keras_layers import NEAREST, TRANSLATORS, Tensor, Use
+from cnnspec.convert.keras_layers import NEAREST, TRANSLATORS
+from cnnspec.convert.keras_use import Tensor, Use
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid

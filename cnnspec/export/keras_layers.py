@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cnnspec.diagnostics import RunError
-from cnnspec.export.counted_padding import counted_padding
-from cnnspec.export.straight_line import filled, pair
+from cnnspec.export import keras_windows
+from cnnspec.export.keras_windows import Writer, Written, as_is, axes, bias_of, options, padded, refuse_unless, sides
+from cnnspec.export.straight_line import filled
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-Margins = tuple[int, int, int, int]  # top, bottom, left, right
-MATRIX = (2, 3, 1, 0)  # from (filters, channels, rows, columns) to Keras's (rows, columns, channels, filters)
 POSITIONS = {0: 3, 1: 1, 2: 2}  # of a map's axes here, channels, rows and columns, in (n, h, w, c)
 
 CLASSES = {
@@ -57,157 +54,10 @@ def local_response_norm(x, size, alpha, beta, k):
 }
 
 
-@dataclass(frozen=True)
-class Written:
-    """A layer in Keras: a layer object with parameters, if it is one, and what computes the output.
-
-    In `call`, {layer} is the object. `arrays` say for each of its variables which array here it is, and how that is
-    laid there.
-    """
-
-    call: str
-    layer: str = ""
-    arrays: Mapping[str, tuple[str, Callable[[Array], Array]]] = field(default_factory=dict)
-
-
-Writer = Callable[[Node, Sequence[str]], Written]
-
-
-def as_is(array: Array) -> Array:
-    """Return an array that Keras has in the same layout."""
-    return array
-
-
-def _transposed(array: Array) -> Array:
-    return array.T
-
-
-def _axes(*order: int) -> Callable[[Array], Array]:
-    return lambda array: array.transpose(order)
-
-
-def _bias(node: Node, name: str = "bias") -> dict[str, tuple[str, Callable[[Array], Array]]]:
-    return {name: ("bias", as_is)} if "bias" in node.keys or "bias" in node.params else {}
-
-
-def _options(**given: object) -> str:
-    """The arguments of a layer that are not its default."""
-    usual = {
-        "strides": "1",
-        "padding": "'valid'",
-        "dilation_rate": "1",
-        "groups": "1",
-        "depth_multiplier": "1",
-        "use_bias": "True",
-    }
-    return "".join(f", {name}={value}" for name, value in given.items() if usual.get(name) != str(value))
-
-
-def _sides(margins: Margins) -> str:
-    top, bottom, left, right = margins
-    return f"(({top}, {bottom}), ({left}, {right}))"
-
-
-def _padded(x: str, margins: Margins, value: str = "") -> str:
-    if not any(margins):
-        return x
-    if value:
-        top, bottom, left, right = margins
-        sides = f"[[0, 0], [{top}, {bottom}], [{left}, {right}], [0, 0]]"
-        return f"ops.pad({x}, {sides}, constant_values={value})"
-    return f"layers.ZeroPadding2D({_sides(margins)})({x})"
-
-
-def _even(x: str, laid: Any) -> tuple[str, str]:
-    """The map, and the padding that the layer adds itself: it can, where that is what Keras calls same."""
-    same: list[int] = []
-    for axis, length in enumerate((laid.height, laid.width)):
-        reach = laid.dilation[axis] * (laid.kernel[axis] - 1) + 1
-        total = max((-(-length // laid.stride[axis]) - 1) * laid.stride[axis] + reach - length, 0)
-        same += [total // 2, total - total // 2]
-    if any(laid.padding) and tuple(same) == tuple(laid.padding):
-        return x, '"same"'
-    return _padded(x, laid.padding), "'valid'"
-
-
-def _refuse_unless(holds: bool, node: Node, reason: str) -> None:
-    if not holds:
-        raise RunError(f"{node.name}: Keras has no {reason}", "export --format onnx or jax")
-
-
-def _convolution(node: Node, inputs: Sequence[str]) -> Written:
-    layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    _refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
-    bias = _bias(node)
-    untied = bool(bias) and "bias" in node.params and len(node.params["bias"].shape) == 3
-    _refuse_unless(not untied, node, "bias: untied")
-    x, padding = _even(inputs[0], laid)
-    more = {
-        "strides": pair(laid.stride),
-        "padding": padding,
-        "dilation_rate": pair(laid.dilation),
-        "use_bias": bool(bias),
-    }
-    groups = getattr(layer, "groups", channels)
-    if groups == channels > 1 and laid.stride[0] == laid.stride[1]:
-        multiplier = node.shape[0] // channels
-        made = f"layers.DepthwiseConv2D({pair(laid.kernel)}" + _options(**more, depth_multiplier=multiplier)
-
-        def by_channel(array: Array) -> Array:
-            return array.reshape(channels, multiplier, *laid.kernel).transpose(2, 3, 0, 1)
-
-        return Written(f"{{layer}}({x})", made, {"kernel": ("weight", by_channel), **bias})
-    made = f"layers.Conv2D({node.shape[0]}, {pair(laid.kernel)}" + _options(**more, groups=groups)
-    return Written(f"{{layer}}({x})", made, {"kernel": ("weight", _axes(*MATRIX)), **bias})
-
-
-def _separable(node: Node, inputs: Sequence[str]) -> Written:
-    layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    _refuse_unless(laid.stride[0] == laid.stride[1], node, "separable convolution with other strides for rows")
-    _refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
-    x, padding = _even(inputs[0], laid)
-    bias = _bias(node)
-    made = f"layers.SeparableConv2D({node.shape[0]}, {pair(laid.kernel)}" + _options(
-        strides=pair(laid.stride),
-        padding=padding,
-        dilation_rate=pair(laid.dilation),
-        depth_multiplier=layer.multiplier,
-        use_bias=bool(bias),
-    )
-
-    def by_channel(array: Array) -> Array:
-        return array.reshape(channels, layer.multiplier, *laid.kernel).transpose(2, 3, 0, 1)
-
-    arrays = {"depthwise_kernel": ("depthwise", by_channel), "pointwise_kernel": ("pointwise", _axes(*MATRIX)), **bias}
-    return Written(f"{{layer}}({x})", made, arrays)
-
-
-def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
-    """Keras makes all rows that any window reaches, and at least as many as the stride for each of the input's."""
-    layer: Any = node.layer
-    _refuse_unless(layer.groups == 1, node, "transposed convolution with groups")
-    laid, bias, (_, *lengths) = layer.windows(node.input_shapes[0]), _bias(node), node.input_shapes[0]
-    _refuse_unless(max(laid.dilation) == 1, node, "transposed convolution with dilation on every backend")
-    cut = list(laid.padding)
-    for axis in (0, 1):
-        made = lengths[axis] * laid.stride[axis] + max(laid.kernel[axis] - laid.stride[axis], 0)
-        cut[2 * axis + 1] = made - node.shape[1 + axis] - cut[2 * axis]
-    _refuse_unless(min(cut) >= 0, node, "output_padding of this size")
-    made_layer = f"layers.Conv2DTranspose({node.shape[0]}, {pair(laid.kernel)}" + _options(
-        strides=pair(laid.stride), use_bias=bool(bias)
-    )
-    call = f"{{layer}}({inputs[0]})"
-    if any(cut):
-        call = f"layers.Cropping2D({_sides((cut[0], cut[1], cut[2], cut[3]))})({call})"
-    return Written(call, made_layer, {"kernel": ("weight", _axes(2, 3, 1, 0)), **bias})
-
-
 def _dense(node: Node, inputs: Sequence[str]) -> Written:
-    bias = _bias(node)
-    made = f"layers.Dense({node.shape[0]}" + _options(use_bias=bool(bias))
-    return Written(f"{{layer}}({inputs[0]})", made, {"kernel": ("weight", _transposed), **bias})
+    bias = bias_of(node)
+    made = f"layers.Dense({node.shape[0]}" + options(use_bias=bool(bias))
+    return Written(f"{{layer}}({inputs[0]})", made, {"kernel": ("weight", axes(1, 0)), **bias})
 
 
 def _batch_norm(node: Node, inputs: Sequence[str]) -> Written:
@@ -257,7 +107,7 @@ def _prelu(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _positions(node: Node, inputs: Sequence[str]) -> Written:
-    laid = _axes(1, 2, 0) if len(node.shape) == 3 else as_is
+    laid = axes(1, 2, 0) if len(node.shape) == 3 else as_is
     return Written(f"{{layer}}({inputs[0]})", "Positions(", {"weight": ("weight", laid)})
 
 
@@ -274,50 +124,6 @@ def _scale_shift(node: Node, inputs: Sequence[str]) -> Written:
         if numbers:
             text += f" {operator} {numbers[0] if len(numbers) == 1 else f'ops.array({numbers})'}"
     return Written(text)
-
-
-def _max_pool(node: Node, inputs: Sequence[str]) -> Written:
-    layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], laid)
-    if padding == "'valid'":
-        x = _padded(inputs[0], laid.padding, '-float("inf")')
-    return Written(f"layers.MaxPooling2D({pair(laid.kernel)}{_apart(laid)}{_options(padding=padding)})({x})")
-
-
-def _apart(laid: Any) -> str:
-    """The strides of windows, where they are not as long as these."""
-    return "" if tuple(laid.stride) == tuple(laid.kernel) else f", strides={pair(laid.stride)}"
-
-
-def _avg_pool(node: Node, inputs: Sequence[str]) -> Written:
-    return Written(_mean_of_windows(node, inputs[0], counted_padding(node)))
-
-
-def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
-    """The mean over what is in the map or in the counted padding: that over all, by that of ones there."""
-    layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    pool = f"layers.AveragePooling2D({pair(laid.kernel)}{_apart(laid)})"
-    mean = f"{pool}({_padded(x, laid.padding)})"
-    if counted == laid.padding:
-        return mean
-    (_, h, w), (top, bottom, left, right) = node.input_shapes[0], counted
-    beyond = [whole - own for whole, own in zip(laid.padding, counted, strict=True)]
-    ones = f"ops.ones((1, {h + top + bottom}, {w + left + right}, 1))"
-    return f"{mean} / {pool}({_padded(ones, (beyond[0], beyond[1], beyond[2], beyond[3]))})"
-
-
-def _lp_pool(node: Node, inputs: Sequence[str]) -> Written:
-    layer: Any = node.layer
-    mean = _mean_of_windows(node, f"ops.abs({inputs[0]}) ** {layer.p!r}", (0, 0, 0, 0))
-    return Written(f"({mean}) ** {1 / layer.p!r}")
-
-
-def _adaptive(node: Node, inputs: Sequence[str]) -> Written:
-    (_, h, w), (_, rows, columns) = node.input_shapes[0], node.shape
-    _refuse_unless(h % rows == 0 and w % columns == 0, node, "adaptive pooling into bins of several sizes")
-    return Written(f"layers.AveragePooling2D({pair((h // rows, w // columns))})({inputs[0]})")
 
 
 def _merge(operator: str) -> Writer:
@@ -384,12 +190,12 @@ def _slice(node: Node, inputs: Sequence[str]) -> Written:
 
 def _crop(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    return Written(f"layers.Cropping2D({_sides(layer.cropping)})({inputs[0]})")
+    return Written(f"layers.Cropping2D({sides(layer.cropping)})({inputs[0]})")
 
 
 def _zero_pad(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    x = _padded(inputs[0], layer.padding)
+    x = padded(inputs[0], layer.padding)
     if any(layer.channels):
         x = f"ops.pad({x}, [[0, 0], [0, 0], [0, 0], {list(layer.channels)}])"
     return Written(x)
@@ -397,7 +203,7 @@ def _zero_pad(node: Node, inputs: Sequence[str]) -> Written:
 
 def _pad(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    _refuse_unless(layer.mode == "reflect", node, f"padding of mode {layer.mode}")
+    refuse_unless(layer.mode == "reflect", node, f"padding of mode {layer.mode}")
     top, bottom, left, right = layer.padding
     return Written(f'ops.pad({inputs[0]}, [[0, 0], [{top}, {bottom}], [{left}, {right}], [0, 0]], mode="reflect")')
 
@@ -442,7 +248,7 @@ def _drop_path(node: Node, inputs: Sequence[str]) -> Written:
 
 def _noise(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    _refuse_unless(layer.std <= 1, node, f"noise of a deviation of {layer.std}, which is above 1")
+    refuse_unless(layer.std <= 1, node, f"noise of a deviation of {layer.std}, which is above 1")
     return Written(f"layers.GaussianNoise({layer.std})({inputs[0]})")
 
 
@@ -452,21 +258,17 @@ def _plain(template: str) -> Writer:
 
 
 WRITERS: Mapping[str, Writer] = {
+    **keras_windows.WRITERS,
     "abs": _plain("ops.abs({x})"),
-    "adaptive_avg_pool2d": _adaptive,
     "add": _merge("+"),
-    "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_max": _plain("ops.max({x}, -1, keepdims=True)"),
     "channel_mean": _plain("ops.mean({x}, -1, keepdims=True)"),
     "channel_shuffle": _channel_shuffle,
     "clip": _clip,
     "concat": _concat,
-    "conv2d": _convolution,
-    "conv_transpose2d": _transposed_convolution,
     "crop2d": _crop,
     "dense": _dense,
-    "depthwise_conv2d": _convolution,
     "drop_path": _drop_path,
     "dropout": _plain("layers.Dropout({rate})({x})"),
     "elu": _plain("ops.elu({x}, {alpha})"),
@@ -482,8 +284,6 @@ WRITERS: Mapping[str, Writer] = {
     "layer_norm": _layer_norm,
     "leaky_relu": _plain("ops.leaky_relu({x}, {negative_slope})"),
     "local_response_norm": _plain("local_response_norm({x}, {size}, {alpha}, {beta}, {k})"),
-    "lp_pool2d": _lp_pool,
-    "max_pool2d": _max_pool,
     "maximum": _choose("maximum"),
     "minimum": _choose("minimum"),
     "mish": _plain("{x} * ops.tanh(ops.softplus({x}))"),
@@ -500,7 +300,6 @@ WRITERS: Mapping[str, Writer] = {
     "rms_norm": _rms_norm,
     "scale_shift": _scale_shift,
     "selu": _plain("ops.selu({x})"),
-    "separable_conv2d": _separable,
     "sigmoid": _plain("ops.sigmoid({x})"),
     "silu": _plain("ops.silu({x})"),
     "slice": _slice,

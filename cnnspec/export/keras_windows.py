@@ -1,0 +1,220 @@
+"""Convolutions and pooling in Keras, and what every layer there is written as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnspec.diagnostics import RunError
+from cnnspec.export.counted_padding import counted_padding
+from cnnspec.export.straight_line import pair
+from cnnspec.graph import Node
+from cnnspec.kernels.step import Array
+
+Margins = tuple[int, int, int, int]  # top, bottom, left, right
+MATRIX = (2, 3, 1, 0)  # from (filters, channels, rows, columns) to Keras's (rows, columns, channels, filters)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A layer in Keras: a layer object with parameters, if it is one, and what computes the output.
+
+    In `call`, {layer} is the object. `arrays` say for each of its variables which array here it is, and how that is
+    laid there.
+    """
+
+    call: str
+    layer: str = ""
+    arrays: Mapping[str, tuple[str, Callable[[Array], Array]]] = field(default_factory=dict)
+
+
+Writer = Callable[[Node, Sequence[str]], Written]
+
+
+def as_is(array: Array) -> Array:
+    """Return an array that Keras has in the same layout."""
+    return array
+
+
+def axes(*order: int) -> Callable[[Array], Array]:
+    """Return the function that turns an array so."""
+    return lambda array: array.transpose(order)
+
+
+def bias_of(node: Node, name: str = "bias") -> dict[str, tuple[str, Callable[[Array], Array]]]:
+    """Return what a bias is called in Keras; nothing for a layer that has none."""
+    return {name: ("bias", as_is)} if "bias" in node.keys or "bias" in node.params else {}
+
+
+def options(**given: object) -> str:
+    """The arguments of a layer that are not its default."""
+    usual = {
+        "strides": "1",
+        "padding": "'valid'",
+        "dilation_rate": "1",
+        "groups": "1",
+        "depth_multiplier": "1",
+        "use_bias": "True",
+    }
+    return "".join(f", {name}={value}" for name, value in given.items() if usual.get(name) != str(value))
+
+
+def sides(margins: Margins) -> str:
+    """Return margins as Keras takes them."""
+    top, bottom, left, right = margins
+    return f"(({top}, {bottom}), ({left}, {right}))"
+
+
+def padded(x: str, margins: Margins, value: str = "") -> str:
+    """Return the call that puts margins around a map, of 0 unless a value is given."""
+    if not any(margins):
+        return x
+    if value:
+        top, bottom, left, right = margins
+        around = f"[[0, 0], [{top}, {bottom}], [{left}, {right}], [0, 0]]"
+        return f"ops.pad({x}, {around}, constant_values={value})"
+    return f"layers.ZeroPadding2D({sides(margins)})({x})"
+
+
+def _even(x: str, laid: Any) -> tuple[str, str]:
+    """The map, and the padding that the layer adds itself: it can, where that is what Keras calls same."""
+    same: list[int] = []
+    for axis, length in enumerate((laid.height, laid.width)):
+        reach = laid.dilation[axis] * (laid.kernel[axis] - 1) + 1
+        total = max((-(-length // laid.stride[axis]) - 1) * laid.stride[axis] + reach - length, 0)
+        same += [total // 2, total - total // 2]
+    if any(laid.padding) and tuple(same) == tuple(laid.padding):
+        return x, '"same"'
+    return padded(x, laid.padding), "'valid'"
+
+
+def refuse_unless(holds: bool, node: Node, reason: str) -> None:
+    """RunError with what Keras lacks, unless something holds."""
+    if not holds:
+        raise RunError(f"{node.name}: Keras has no {reason}", "export --format onnx or jax")
+
+
+def _convolution(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
+    bias = bias_of(node)
+    untied = bool(bias) and "bias" in node.params and len(node.params["bias"].shape) == 3
+    refuse_unless(not untied, node, "bias: untied")
+    x, padding = _even(inputs[0], laid)
+    more = {
+        "strides": pair(laid.stride),
+        "padding": padding,
+        "dilation_rate": pair(laid.dilation),
+        "use_bias": bool(bias),
+    }
+    groups = getattr(layer, "groups", channels)
+    if groups == channels > 1 and laid.stride[0] == laid.stride[1]:
+        multiplier = node.shape[0] // channels
+        made = f"layers.DepthwiseConv2D({pair(laid.kernel)}" + options(**more, depth_multiplier=multiplier)
+
+        def by_channel(array: Array) -> Array:
+            return array.reshape(channels, multiplier, *laid.kernel).transpose(2, 3, 0, 1)
+
+        return Written(f"{{layer}}({x})", made, {"kernel": ("weight", by_channel), **bias})
+    made = f"layers.Conv2D({node.shape[0]}, {pair(laid.kernel)}" + options(**more, groups=groups)
+    return Written(f"{{layer}}({x})", made, {"kernel": ("weight", axes(*MATRIX)), **bias})
+
+
+def _separable(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    refuse_unless(laid.stride[0] == laid.stride[1], node, "separable convolution with other strides for rows")
+    refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
+    x, padding = _even(inputs[0], laid)
+    bias = bias_of(node)
+    made = f"layers.SeparableConv2D({node.shape[0]}, {pair(laid.kernel)}" + options(
+        strides=pair(laid.stride),
+        padding=padding,
+        dilation_rate=pair(laid.dilation),
+        depth_multiplier=layer.multiplier,
+        use_bias=bool(bias),
+    )
+
+    def by_channel(array: Array) -> Array:
+        return array.reshape(channels, layer.multiplier, *laid.kernel).transpose(2, 3, 0, 1)
+
+    arrays = {"depthwise_kernel": ("depthwise", by_channel), "pointwise_kernel": ("pointwise", axes(*MATRIX)), **bias}
+    return Written(f"{{layer}}({x})", made, arrays)
+
+
+def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
+    """Keras makes all rows that any window reaches, and at least as many as the stride for each of the input's."""
+    layer: Any = node.layer
+    refuse_unless(layer.groups == 1, node, "transposed convolution with groups")
+    laid, bias, (_, *lengths) = layer.windows(node.input_shapes[0]), bias_of(node), node.input_shapes[0]
+    refuse_unless(max(laid.dilation) == 1, node, "transposed convolution with dilation on every backend")
+    cut = list(laid.padding)
+    for axis in (0, 1):
+        made = lengths[axis] * laid.stride[axis] + max(laid.kernel[axis] - laid.stride[axis], 0)
+        cut[2 * axis + 1] = made - node.shape[1 + axis] - cut[2 * axis]
+    refuse_unless(min(cut) >= 0, node, "output_padding of this size")
+    made_layer = f"layers.Conv2DTranspose({node.shape[0]}, {pair(laid.kernel)}" + options(
+        strides=pair(laid.stride), use_bias=bool(bias)
+    )
+    call = f"{{layer}}({inputs[0]})"
+    if any(cut):
+        call = f"layers.Cropping2D({sides((cut[0], cut[1], cut[2], cut[3]))})({call})"
+    return Written(call, made_layer, {"kernel": ("weight", axes(2, 3, 1, 0)), **bias})
+
+
+def _max_pool(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], laid)
+    if padding == "'valid'":
+        x = padded(inputs[0], laid.padding, '-float("inf")')
+    return Written(f"layers.MaxPooling2D({pair(laid.kernel)}{_apart(laid)}{options(padding=padding)})({x})")
+
+
+def _apart(laid: Any) -> str:
+    """The strides of windows, where they are not as long as these."""
+    return "" if tuple(laid.stride) == tuple(laid.kernel) else f", strides={pair(laid.stride)}"
+
+
+def _avg_pool(node: Node, inputs: Sequence[str]) -> Written:
+    return Written(_mean_of_windows(node, inputs[0], counted_padding(node)))
+
+
+def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
+    """The mean over what is in the map or in the counted padding: that over all, by that of ones there."""
+    layer: Any = node.layer
+    laid = layer.windows(node.input_shapes[0])
+    pool = f"layers.AveragePooling2D({pair(laid.kernel)}{_apart(laid)})"
+    mean = f"{pool}({padded(x, laid.padding)})"
+    if counted == laid.padding:
+        return mean
+    (_, h, w), (top, bottom, left, right) = node.input_shapes[0], counted
+    beyond = [whole - own for whole, own in zip(laid.padding, counted, strict=True)]
+    ones = f"ops.ones((1, {h + top + bottom}, {w + left + right}, 1))"
+    return f"{mean} / {pool}({padded(ones, (beyond[0], beyond[1], beyond[2], beyond[3]))})"
+
+
+def _lp_pool(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    mean = _mean_of_windows(node, f"ops.abs({inputs[0]}) ** {layer.p!r}", (0, 0, 0, 0))
+    return Written(f"({mean}) ** {1 / layer.p!r}")
+
+
+def _adaptive(node: Node, inputs: Sequence[str]) -> Written:
+    (_, h, w), (_, rows, columns) = node.input_shapes[0], node.shape
+    refuse_unless(h % rows == 0 and w % columns == 0, node, "adaptive pooling into bins of several sizes")
+    return Written(f"layers.AveragePooling2D({pair((h // rows, w // columns))})({inputs[0]})")
+
+
+WRITERS: Mapping[str, Writer] = {
+    "adaptive_avg_pool2d": _adaptive,
+    "avg_pool2d": _avg_pool,
+    "conv2d": _convolution,
+    "conv_transpose2d": _transposed_convolution,
+    "depthwise_conv2d": _convolution,
+    "lp_pool2d": _lp_pool,
+    "max_pool2d": _max_pool,
+    "separable_conv2d": _separable,
+}
