@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     graph = build(loads(converted.text)) if model is None else model.graph
     print(visible(f"wrote {spec}, {len(graph.nodes):,} layers, {graph.parameter_count:,} parameters"))
     if model is None:
-        note(f"no weights were found beside {arguments.file}, so the spec starts fresh: name them with --weights")
+        cure = "the model's .keras or .h5 file has them" if arguments.file.suffix == ".json" else "--weights names them"
+        note(f"{arguments.file} comes without weights, so the spec starts fresh; {cure}")
     else:
         print(visible(f"wrote {weights}, {weights.stat().st_size:,} bytes, which verbs take for a run"))
     return CLEAN
