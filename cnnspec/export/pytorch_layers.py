@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnspec.diagnostics import RunError
+from cnnspec.export.counted_padding import counted_padding
 from cnnspec.export.straight_line import filled, pair
 from cnnspec.graph import Node
 
@@ -159,24 +160,27 @@ def _max_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 
 def _avg_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
-    layer: Any = node.layer
-    return _call(_mean_of_windows(node, inputs[0], whole=layer.count_include_pad))
+    return _call(_mean_of_windows(node, inputs[0], counted_padding(node)))
 
 
 def _lp_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    return _call(f"({_mean_of_windows(node, f'{inputs[0]}.abs() ** {layer.p!r}', whole=False)}) ** {1 / layer.p!r}")
+    mean = _mean_of_windows(node, f"{inputs[0]}.abs() ** {layer.p!r}", (0, 0, 0, 0))
+    return _call(f"({mean}) ** {1 / layer.p!r}")
 
 
-def _mean_of_windows(node: Node, x: str, *, whole: bool) -> str:
+def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
+    """The mean over what is in the map or in the counted padding: that over all, by that of ones there."""
     layer: Any = node.layer
     laid = layer.windows(node.input_shapes[0])
     windows = f"{pair(laid.kernel)}, {pair(laid.stride)}"
     mean = f"F.avg_pool2d({padded(x, laid.padding)}, {windows})"
-    if whole or not any(laid.padding):
+    if counted == laid.padding:
         return mean
-    ones = f"torch.ones({(1, 1, *node.input_shapes[0][1:])!r})"
-    return f"{mean} / F.avg_pool2d({padded(ones, laid.padding)}, {windows})"
+    (_, h, w), (top, bottom, left, right) = node.input_shapes[0], counted
+    beyond = [whole - own for whole, own in zip(laid.padding, counted, strict=True)]
+    ones = f"torch.ones({(1, 1, h + top + bottom, w + left + right)!r})"
+    return f"{mean} / F.avg_pool2d({padded(ones, (beyond[0], beyond[1], beyond[2], beyond[3]))}, {windows})"
 
 
 def _response_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:

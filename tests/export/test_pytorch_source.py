@@ -69,6 +69,12 @@ def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shap
     agrees(network, tmp_path, 3, 2e-5)
 
 
+def test_means_count_padding_but_not_what_hangs_over_it(tmp_path: Path) -> None:
+    fields = "kernel_size: 3, stride: 2, padding: 1, ceil_mode: true, count_include_pad: true"
+    spec = f"cnnspec: 1\ninput: [2, 6, 6]\nlayers: [{{type: avg_pool2d, {fields}}}]\n"
+    agrees(network_of(spec), tmp_path, 3, 2e-5)
+
+
 def test_what_has_no_counterpart_is_refused() -> None:
     network = network_of("cnnspec: 1\ninput: [4, 6, 6]\nlayers: [{type: attention, heads: 2}, flatten]\n")
     with pytest.raises(RunError, match="no counterpart of attention in PyTorch is known here"):
