@@ -22,7 +22,10 @@ from cnnspec.spec import loads
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb takes from the command line."""
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="an .onnx file, a .cfg of Darknet, a .keras, .h5 or .json of Keras"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="an .onnx file, a .cfg of Darknet, a .prototxt of Caffe, a .keras, .h5 or .json of Keras",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="SPEC", help="the spec (default: FILE's name, .yaml); weights go beside it"
