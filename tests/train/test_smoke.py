@@ -24,7 +24,7 @@ TRAINED = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:
 LARGE = {"mnist-best", "resnet20", "resnet20-a", "resnet20-fashion", "unet-shapes", "vgg-fashion"}
 SMALL = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LARGE else [], id=path.stem) for path in TRAINED]
 # What one step of takes many seconds, or more memory than there may be, is left to a person.
-HUGE = {"vgg16", "mlp-mixer-b16", "unet", "wide-resnet-28-10"}
+HUGE = {"vgg16", "mlp-mixer-b16", "unet"}
 KNOWN = [*sorted((ROOT / "specs").glob("*.yaml")), *sorted((ROOT / "tests/graph/architectures").glob("*.yaml"))]
 UNTRAINED = [path for path in KNOWN if path not in TRAINED and path.stem not in HUGE]
 SPEC = """
