@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
     rows = last.progress["history"]
     _same_log(run_, rows)
-    most = int(last.progress["step"]) if arguments.all else min(arguments.steps, TRACED)
+    trained = int(last.progress["step"])
+    most = trained if arguments.all else min(arguments.steps, TRACED, trained)
     begun, recorded = transfer(model), about.get("init", {}).get("weights")
     if begun is not None and recorded not in (None, begun.weights):
         raise RunError(
@@ -79,9 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     with training_bar(console, total) if total and console.is_terminal else nullcontext() as show:
         replay.show = show
         difference = replay.difference(data, rows)
-    expected = most if arguments.all else min(most, int(last.progress["step"]))
-    if difference is None and replay.compared < expected:
-        difference = f"of {expected:,} steps, {replay.compared:,} could be compared: the rest is not recorded"
+    if difference is None and replay.compared < most:
+        difference = f"of {most:,} steps, {replay.compared:,} could be compared: the rest is not recorded"
     changed = {} if difference is None else _changed(about.get("versions", {}))
     found = {"steps": replay.steps, "epochs": replay.epochs, "difference": difference, "versions": changed}
     if arguments.json:

@@ -39,6 +39,15 @@ def test_a_run_is_repeated_to_the_bit(run: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out == "the same bits: 5 steps\n"
 
 
+def test_no_more_steps_are_compared_than_were_trained(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "net.yaml").write_text(SPEC)
+    assert main(["train", str(tmp_path / "net.yaml"), "--quiet", "--out", str(tmp_path), "--max-steps", "3"]) == 0
+    words: list[str]
+    for words in ([], ["--all"]):
+        assert main(["verify", str(tmp_path / "net"), *words]) == 0
+        assert capsys.readouterr().out == "the same bits: 3 steps\n"
+
+
 def test_what_differs_is_told(run: Path, capsys: Captured) -> None:
     about = read_about(run / "run.json")
     about["trace"]["7"] = (1.5).hex()
