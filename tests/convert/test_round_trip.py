@@ -27,7 +27,17 @@ from cnnspec.export import onnx, onnx_writer
 from tests.samples import sampled
 
 # Layers that come back as others of equal outputs: neighbours that are one, or one that is several.
-MERGED = {"prelu", "scale_shift", "square", "positions", "group_norm", "layer_norm", "instance_norm", "rms_norm"}
+MERGED = {
+    "prelu",
+    "scale_shift",
+    "square",
+    "positions",
+    "group_norm",
+    "layer_norm",
+    "instance_norm",
+    "rms_norm",
+    "weight_norm",
+}
 
 
 def returned(network: Network, opset: int | None = None) -> Converted:
@@ -41,7 +51,8 @@ def returned(network: Network, opset: int | None = None) -> Converted:
     got = again.outputs(images)
     assert got.shape == expected.shape
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-4)
+    with np.errstate(invalid="ignore"):  # of networks whose outputs overflow, both
+        np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-4)
     return found
 
 
