@@ -16,13 +16,13 @@ from cnnspec.layers.activation import Relu, Tanh
 from cnnspec.layers.base import Operands
 from cnnspec.spec import load, loads
 from cnnspec.train.gradcheck import STEP, WHOLE, _error, gradcheck
-from tests.samples import sampled
+from tests.samples import slow
 
 ROOT = Path(__file__).parents[2]
 TRAINED = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if "\ntrain:" in path.read_text()]
-# What takes many seconds is left to the slow tests.
-LARGE = {"mnist-best", "resnet20", "resnet20-a", "resnet20-fashion", "unet-shapes", "vgg-fashion"}
-SMALL = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LARGE else [], id=path.stem) for path in TRAINED]
+# What takes more than some seconds is left to the slow tests.
+QUICK = ("lenet", "two-heads", "two-inputs", "vae-digits")
+SMALL = [path if path.stem in QUICK else slow(path) for path in TRAINED]
 # What one step of takes many seconds, or more memory than there may be, is left to a person.
 HUGE = {"vgg16", "mlp-mixer-b16", "unet"}
 KNOWN = [*sorted((ROOT / "specs").glob("*.yaml")), *sorted((ROOT / "tests/graph/architectures").glob("*.yaml"))]
@@ -42,7 +42,7 @@ train: {epochs: 1, optimizer: {type: sgd, learning_rate: 0.1, momentum: 0.9}}
 """
 
 
-@pytest.mark.parametrize("path", sampled(SMALL, 4))
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
 def test_small_specs_pass_both(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gradcheck", str(path)]) == 0
     assert main(["smoke", str(path)]) == 0
