@@ -21,6 +21,7 @@ from cnnspec.cli.progress import training_bar
 from cnnspec.cli.trained import computable, data_folder, load_spec, origin, trained_classes
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.diagnostics import RunError
+from cnnspec.optim import TrainSettings
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint
@@ -99,6 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         for text in differences(former, part.get("versions", {})):
             note(f"from step {part.get('step', 0) + 1:,} on: {text}")
     why = "see the versions above" if changed else "all versions agree: look at the data and the machine"
+    if spec.train and _knows_the_end(spec.train):
+        name = spec.train.schedule.type_name
+        why += f", and whether --resume added epochs: under {name} one training of them all has other rates"
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
 
@@ -162,6 +166,12 @@ class _Replay:
             self.compared = step  # equal weights have come by equal steps
         if step >= self.most and progress.position.done < progress.steps:
             raise _Stop
+
+
+def _knows_the_end(train: TrainSettings) -> bool:
+    """Whether the learning rate within an epoch depends on how many there are."""
+    of, epochs = train.schedule.factor, train.epochs
+    return any(abs(of(share * epochs, epochs) - of(share * epochs, epochs + 1)) > 1e-12 for share in (0.1, 0.5, 0.9))
 
 
 def _changed(before: Mapping[str, str]) -> dict[str, tuple[str, str]]:

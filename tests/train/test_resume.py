@@ -349,3 +349,7 @@ def test_more_epochs_under_a_schedule_that_knows_the_end_are_told(
     assert main(["train", "--resume", run, "--quiet", "--set", "train.epochs=2"]) == 0
     found = "train.epochs 1 to 2 stretches the schedule cosine: epoch 2 starts again at a learning rate of 0.001"
     assert (found in capsys.readouterr().err) == told
+    assert main(["verify", run]) == (4 if told else 0)
+    assert (
+        "whether --resume added epochs: under cosine one training of them all has" in capsys.readouterr().err
+    ) == told
