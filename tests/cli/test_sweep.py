@@ -48,7 +48,12 @@ sweep:
 
 
 def program(spec: Path, out: Path, jobs: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "cnnspec", "sweep", str(spec), "--out", str(out), "--jobs", str(jobs)]
+    # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
+    run = (
+        "import signal, sys; from cnnspec.cli import main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", run, "sweep", str(spec), "--out", str(out), "--jobs", str(jobs)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

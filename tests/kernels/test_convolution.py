@@ -139,7 +139,7 @@ class Magnitudes(winograd.Filtering):
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("height", [1, 2, 7, 16])
-@pytest.mark.parametrize("padding", ["valid", "same", [2, 0, 0, 0], [0, 1, 2, 1]])
+@pytest.mark.parametrize("padding", ["valid", "same", (2, 0, 0, 0), (0, 1, 2, 1)])
 @pytest.mark.parametrize("kernel", sampled([(3, 3), (3, 1), (3, 5), (5, 5), (5, 1)], 3))
 def test_winograd_at_the_edges_and_in_single_precision(
     direction: Direction, height: int, padding: Any, kernel: tuple[int, int]

@@ -54,8 +54,10 @@ class Moments:
 if __name__ == "__main__":
     number, checkpoints, calls, *words = sys.argv[1:]
     moments = Moments(int(number), int(checkpoints), [int(call) for call in calls.split(",")])
+    # The tests may run under nohup or in the background of a shell, where signals are ignored; children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which children inherit
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.addaudithook(moments.audit)
     sys.setprofile(moments.profile)
     sys.exit(main(words))

@@ -169,7 +169,8 @@ def test_eval_prints_a_line_for_each_loss(run: Path, capsys: pytest.CaptureFixtu
     figures = json.loads(capsys.readouterr().out)
     assert main(["eval", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["test", "  drawing", "  scores", "  kl", "  small"]
+    named = ["test", "  drawing", "  scores", "  kl", "  small", "recall of each class"]
+    assert [line.split(":")[0] for line in lines] == named
     assert f"{figures['kl.loss']:.4f}" in lines[3]
 
 
