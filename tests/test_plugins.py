@@ -19,6 +19,7 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import PluginError, SpecError
 from cnnspec.spec import load, loads
 from cnnspec.train.records import about_text, read_about
+from tests.samples import sampled
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[1]
@@ -86,7 +87,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", sampled(WAYS, 3))
 def test_a_network_of_ones_own_parts_lives_its_whole_life(folder: Path, way: str) -> None:
     words, installed = WAYS[way]
     site = folder / "site" if installed else None

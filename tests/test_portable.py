@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import sampled
 from tests.train.test_resume import SPEC, weights
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ print(json.dumps([statuses, WorkerPool(2).forks]))
 """
 
 
-@pytest.mark.parametrize("system", [WITHOUT, MACOS], ids=["without", "macos"])
+@pytest.mark.parametrize("system", sampled([WITHOUT, MACOS], 2), ids=["without", "macos"])
 def test_a_training_goes_on_without_what_other_systems_lack(system: str, tmp_path: Path) -> None:
     spec = tmp_path / "net.yaml"
     spec.write_text(SPEC.replace("epochs: 4", "epochs: 2"))

@@ -154,23 +154,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check(seed: int, count: int, project: Path, folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_hundreds_of_environments(seed: int, project: Path, tmp_path: Path) -> None:
     chances = random.Random(seed)
-    for number in range(count):
-        place = Path(shutil.copytree(project, folder / str(number)))
+    for number in range(100):
+        place = Path(shutil.copytree(project, tmp_path / str(number)))
         one = case(chances)
         status, said = run(one, place)
         assert status in (0, 1, 2, 4, 141), (one, status, said)
         assert "Traceback" not in said, (one, said)
         assert "internal error" not in said, (one, said)
         shutil.rmtree(place)
-
-
-def test_some_environments(project: Path, tmp_path: Path) -> None:
-    check(0, 4, project, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_hundreds_of_environments(seed: int, project: Path, tmp_path: Path) -> None:
-    check(seed, 100, project, tmp_path)

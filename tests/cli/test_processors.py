@@ -58,6 +58,7 @@ def computed_by(run: Path) -> tuple[str, str]:
     return versions["blas"].split()[-1], versions["instructions"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("level")
 def test_a_portable_training_starts_anew_and_so_does_its_verification(spec: Path, tmp_path: Path) -> None:
     run = tmp_path / "net"

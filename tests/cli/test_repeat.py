@@ -35,7 +35,7 @@ def spec(tmp_path: Path) -> Path:
     ("flags", "names", "figure"),
     [
         (["--folds", "3"], ["net-fold-1", "net-fold-2", "net-fold-3"], "validation.accuracy"),
-        (["--seeds", "2"], ["net-seed-4", "net-seed-5"], "test.loss"),
+        slow(["--seeds", "2"], ["net-seed-4", "net-seed-5"], "test.loss"),
         slow(
             ["--folds", "2", "--seeds", "2"],
             [f"net-fold-{f}-seed-{s}" for f in (1, 2) for s in (4, 5)],

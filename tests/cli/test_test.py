@@ -42,6 +42,7 @@ def outcomes(*words: str, capsys: Captured) -> tuple[int, dict[str, dict[str, An
     return status, {Path(spec["file"]).stem: {stage["name"]: stage for stage in spec["stages"]} for spec in specs}
 
 
+@pytest.mark.slow
 def test_every_stage_is_told(capsys: Captured) -> None:
     Path("specs").mkdir()
     for name, text in {"good": GOOD, "unmet": UNMET, "absent": ABSENT}.items():

@@ -85,6 +85,7 @@ def _spec(tmp_path: Path) -> str:
     return str(tmp_path / "s.yaml")
 
 
+@pytest.mark.slow
 def test_against_onnxruntime(spec: str, capsys: Captured) -> None:
     pytest.importorskip("onnxruntime")
     words = ["bench", spec, "--against", "onnxruntime", "--inference", "--threads", "1", "--seconds", "1"]

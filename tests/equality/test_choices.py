@@ -34,9 +34,9 @@ NEEDED = {"explicit-fan-out", "remove-dead-nodes"}  # passes that give every val
 BOUND = 1e-8  # of the largest number of an array, in float64
 PLAINEST = "patches"  # the kernel that is a product of matrices and nothing else
 STEPS = 3
-SMALL = {"autoencoder", "lenet5"}
+SMALL = {"lenet5"}
 LARGER = {
-    *("classic-2016", "fashion-best", "lenet", "mnist-best", "mobilenet-v2", "resnet20", "resnet20-a"),
+    *("autoencoder", "classic-2016", "fashion-best", "lenet", "mnist-best", "mobilenet-v2", "resnet20", "resnet20-a"),
     *("resnet20-fashion", "shufflenet-v2", "squeezenet", "vgg-fashion"),
 }
 
@@ -165,7 +165,7 @@ def check_random(seed: int) -> None:
     check(small(case.setup), case.text)
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_a_few_random_networks(seed: int) -> None:
     check_random(seed)
 

@@ -98,7 +98,7 @@ def laid(draw: st.DrawFn) -> Laid:
     return Laid(shape, kernel, padding, halves, draw(st.sampled_from(["channel", "none"])))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(laid(), st.sampled_from([1, 5, 33]), st.booleans())
 def test_results_are_those_of_two_layers(laid: Laid, count: int, whole: bool) -> None:
     graph, train = net(laid.shape, laid.conv)

@@ -154,7 +154,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "spec.yaml"
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=CHECKS)
+@settings(max_examples=100, deadline=None, suppress_health_check=CHECKS)
 @given(content=mutated())
 def test_hundreds_of_mutations(content: bytes, path: Path) -> None:
     survives(content, path)

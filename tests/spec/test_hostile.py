@@ -14,6 +14,7 @@ from cnnspec.check import checked
 from cnnspec.diagnostics import SpecError
 from cnnspec.lints import lint
 from cnnspec.spec import loads
+from tests.samples import sampled
 
 ROOT = Path(__file__).parent.parent.parent
 HEAD = "cnnspec: 1\nname: x\ninput: [1, 8, 8]\n"
@@ -139,7 +140,7 @@ def test_what_asks_for_too_much_is_a_finding_at_its_place(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 3))
 def test_it_takes_little_memory_and_is_no_bug(name: str, tmp_path: Path) -> None:
     text, code = CASES[name]
     (tmp_path / "hostile.yaml").write_text(text)

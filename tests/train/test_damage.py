@@ -334,7 +334,7 @@ def corruptions(whole: Path, later: dict[str, bytes], folder: Path, count: int, 
 
 
 def test_corruptions_of_a_run(whole: Path, later: dict[str, bytes], tmp_path: Path, capsys: Captured) -> None:
-    corruptions(whole, later, tmp_path, 25, 0, capsys)
+    corruptions(whole, later, tmp_path, 12, 0, capsys)
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_a_part_of_an_epoch_is_where_a_training_ends_or_goes_on(tmp_path: Path) 
     assert metrics(run) == metrics(tmp_path / "at once" / "net")
 
 
-@pytest.mark.parametrize("step", [40, 41, 42])
+@pytest.mark.parametrize("step", [slow(40), 41, slow(42)])
 def test_a_signal_at_the_seam_of_two_epochs(
     step: int, spec: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +211,7 @@ def killed(spec: Path, out: Path, number: int, chances: random.Random, most: int
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGTERM)])
 def test_kills_leave_no_trace(number: int, spec: Path, tmp_path: Path) -> None:
     kills_leave_no_trace(spec, tmp_path, number, most=4)
 
@@ -328,15 +328,12 @@ def test_early_stopping(spec: Path, tmp_path: Path) -> None:
 
 def test_different_seeds_differ_and_threads_do_not(spec: Path, tmp_path: Path) -> None:
     found = {}
-    for seed in (1, 2):
-        for threads in (1, 2, 4):
-            out = tmp_path / f"{seed}-{threads}"
-            words = ["--set", f"seed={seed}", "--threads", str(threads), "--max-steps", "30"]
-            assert main(["train", str(spec), "--quiet", "--out", str(out), *words]) == 0
-            found[seed, threads] = weights(out / "net")
-    assert found[1, 1] == found[1, 2] == found[1, 4]
-    assert found[2, 1] == found[2, 2] == found[2, 4]
-    assert found[1, 1] != found[2, 1]
+    for seed, threads in ((1, 1), (1, 2), (1, 4), (2, 4)):
+        out = tmp_path / f"{seed}-{threads}"
+        words = ["--set", f"seed={seed}", "--threads", str(threads), "--max-steps", "30", "--no-curves"]
+        assert main(["train", str(spec), "--quiet", "--out", str(out), *words]) == 0
+        found[seed, threads] = weights(out / "net")
+    assert found[1, 1] == found[1, 2] == found[1, 4] != found[2, 4]
 
 
 @pytest.mark.parametrize(("schedule", "told"), [("cosine", True), ("constant", False)])

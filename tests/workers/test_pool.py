@@ -173,12 +173,12 @@ def test_programs_that_were_announced_run_on_the_same_workers() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_programs_than_workers_are_told_of(kind: type[Workers]) -> None:
-    pool, counts = WorkerPool(2, kind), shared((60, 2), "int64")
+    pool, counts = WorkerPool(2, kind), shared((30, 2), "int64")
 
     def count(program: int, task: int) -> None:
         counts[program, task] += 1
 
-    programs = [[[partial(count, number, 0), partial(count, number, 1)]] for number in range(60)]
+    programs = [[[partial(count, number, 0), partial(count, number, 1)]] for number in range(30)]
     for _ in range(2):
         for program in programs:
             pool.run(program)

@@ -83,7 +83,7 @@ def conflicts(tasks: TaskGraph) -> list[str]:
     return found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(graph=graphs(), count=st.sampled_from([3, 33, 70]), training=st.sampled_from(TRAININGS))
 def test_tasks_that_may_run_at_once_touch_nothing_in_common(
     graph: Graph, count: int, training: Callable[[Weights], Training]
