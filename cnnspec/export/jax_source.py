@@ -53,7 +53,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
     computed = _in_jax("\n\n".join(copied(used, "numpy_functions.py", "jax_functions.py")))
     prepared = "\n\n".join(copied(steps, "numpy_functions.py"))  # by NumPy, whose sums of resizing are exact
     functions = [prepare.replace("Array", "np.ndarray"), computed, prepared.replace("Array", "np.ndarray")]
-    names = (network.pipeline.classes if network.pipeline is not None else ()) or network.target.names
+    names = network.class_names
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.npz",

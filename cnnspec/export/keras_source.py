@@ -8,14 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnnspec.diagnostics import RunError
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.keras_layers import CLASSES, WRITERS
 from cnnspec.export.numpy_program import prepare_function
-from cnnspec.export.plain_weights import with_plain_weights
+from cnnspec.export.plain_weights import answering
 from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
 from cnnspec.graph import INPUT, Graph
-from cnnspec.graph.passes import remove_dead_nodes
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
@@ -72,11 +70,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph = remove_dead_nodes(graph.answering)
-    strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
-    if strange:
-        raise RunError(f"no counterpart of {', '.join(strange)} in Keras is known here", "export --format onnx")
+    graph, values = answering(network, WRITERS, "no counterpart of {} in Keras is known here", "export --format onnx")
     lines, result, arrays = _network(graph, values)
     if network.target.mean:
         mean, deviation = listed(network.target.mean), listed(network.target.deviation)
@@ -97,9 +91,9 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
             functions=functions.replace("Array", "np.ndarray").replace("Ints", "tuple[int, ...]"),
         )
         arrays |= stored
-    names = (network.pipeline.classes if network.pipeline is not None else ()) or network.target.names
     body = "\n".join(lines)
     own = "\n\n".join(text for called, text in CLASSES.items() if f"{called}(" in body)
+    names = network.class_names
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.npz",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec.diagnostics import RunError
-from cnnspec.export.counted_padding import counted_padding
+from cnnspec.export.counted_padding import counted_padding, counting
 from cnnspec.export.straight_line import pair
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array
@@ -190,10 +190,8 @@ def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
     mean = f"{pool}({padded(x, laid.padding)})"
     if counted == laid.padding:
         return mean
-    (_, h, w), (top, bottom, left, right) = node.input_shapes[0], counted
-    beyond = [whole - own for whole, own in zip(laid.padding, counted, strict=True)]
-    ones = f"ops.ones((1, {h + top + bottom}, {w + left + right}, 1))"
-    return f"{mean} / {pool}({padded(ones, (beyond[0], beyond[1], beyond[2], beyond[3]))})"
+    (rows, columns), margin = counting(node.input_shapes[0], laid.padding, counted)
+    return f"{mean} / {pool}({padded(f'ops.ones((1, {rows}, {columns}, 1))', margin)})"
 
 
 def _lp_pool(node: Node, inputs: Sequence[str]) -> Written:

@@ -158,7 +158,7 @@ def _answer(network: Network) -> tuple[list[str], str, set[str]]:
     """Constants, the body of `answer`, and the functions that it calls."""
     kind, count, used = network.learned.kind, network.graph.output.shape[0], set[str]()
     constants: list[str] = []
-    given = (network.pipeline.classes if network.pipeline else ()) or network.target.names
+    given = network.class_names
     binary = count == 1 and network.loss is not None and network.loss.one_output
     outputs = max(count, 2) if binary and kind in ("class", "mask") else count
     if network.target.mean:

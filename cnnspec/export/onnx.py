@@ -51,9 +51,9 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
     written = _written(graph, values, opset, None if raw else pipeline)
     mean, deviation = (() if raw else numbers for numbers in (network.target.mean, network.target.deviation))
     made = _model(graph, written, entry, shape, dtype, mean, deviation)
-    names = (pipeline.classes if pipeline is not None else ()) or network.target.names
     package().helper.set_model_props(
-        made, {"labels": json.dumps(list(names)), "spec": text, "input": _described(entry, shape, pipeline)}
+        made,
+        {"labels": json.dumps(list(network.class_names)), "spec": text, "input": _described(entry, shape, pipeline)},
     )
     return made
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, Node
+from cnnspec.graph.passes import remove_dead_nodes
 from cnnspec.kernels.step import Array
 from cnnspec.layers.weight_norm import WeightNorm
+from cnnspec.train.network import Network
+
+
+def answering(
+    network: Network, known: Collection[str], refusal: str, cure: str, *, with_parameters: bool = False
+) -> tuple[Graph, dict[str, Array]]:
+    """Return the graph that answers, without what nobody reads, and the arrays of its layers, with plain weights.
+
+    RunError where it has layers that are not `known`, whose names stand for {} in `refusal`; those without parameters
+    may be unknown if only layers `with_parameters` matter.
+    """
+    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
+    graph = remove_dead_nodes(graph.answering)
+    asked = {node.layer.type_name for node in graph.nodes if node.params or not with_parameters}
+    if strange := sorted(asked - set(known)):
+        raise RunError(refusal.format(", ".join(strange)), cure)
+    return graph, values
 
 
 def with_plain_weights(graph: Graph, values: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:

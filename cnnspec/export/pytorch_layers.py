@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnspec.diagnostics import RunError
-from cnnspec.export.counted_padding import counted_padding
+from cnnspec.export.counted_padding import counted_padding, counting
 from cnnspec.export.straight_line import filled, pair
 from cnnspec.graph import Node
 
@@ -177,10 +177,8 @@ def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
     mean = f"F.avg_pool2d({padded(x, laid.padding)}, {windows})"
     if counted == laid.padding:
         return mean
-    (_, h, w), (top, bottom, left, right) = node.input_shapes[0], counted
-    beyond = [whole - own for whole, own in zip(laid.padding, counted, strict=True)]
-    ones = f"torch.ones({(1, 1, h + top + bottom, w + left + right)!r})"
-    return f"{mean} / F.avg_pool2d({padded(ones, (beyond[0], beyond[1], beyond[2], beyond[3]))}, {windows})"
+    (rows, columns), margin = counting(node.input_shapes[0], laid.padding, counted)
+    return f"{mean} / F.avg_pool2d({padded(f'torch.ones((1, 1, {rows}, {columns}))', margin)}, {windows})"
 
 
 def _response_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:

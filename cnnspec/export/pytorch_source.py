@@ -11,11 +11,10 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.plain_weights import with_plain_weights
+from cnnspec.export.plain_weights import answering
 from cnnspec.export.pytorch_layers import WRITERS, padded
 from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
 from cnnspec.graph import INPUT, Graph
-from cnnspec.graph.passes import remove_dead_nodes
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
@@ -74,22 +73,18 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph = remove_dead_nodes(graph.answering)
-    strange = sorted({node.layer.type_name for node in graph.nodes} - WRITERS.keys())
-    if strange:
-        raise RunError(f"no counterpart of {', '.join(strange)} in PyTorch is known here", "export --format onnx")
+    graph, values = answering(network, WRITERS, "no counterpart of {} in PyTorch is known here", "export --format onnx")
     pipeline = None if raw else network.pipeline
     modules, lines, arrays = _network(graph, values)
     prepare = ""
     if pipeline is not None:
         prepare, buffers, weights = _prepare(pipeline, pipeline.shape or graph.input_shape)
         modules, arrays = [*buffers, *modules], arrays | weights
-    names = (network.pipeline.classes if network.pipeline is not None else ()) or network.target.names
     if network.target.mean:
         mean, deviation = network.target.mean, network.target.deviation
         lines[-1:] = [f"        x = {lines[-1].split('return ')[1]}"]
         lines += [f"        return x * torch.tensor({listed(deviation)}) + torch.tensor({listed(mean)})"]
+    names = network.class_names
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.safetensors",
@@ -107,11 +102,8 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
 def state(network: Network) -> dict[str, Array]:
     """Return a network's arrays by the names that `source` gives them in PyTorch."""
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph = remove_dead_nodes(graph.answering)
-    strange = sorted({node.layer.type_name for node in graph.nodes if node.params} - WRITERS.keys())
-    if strange:
-        raise RunError(f"no names of {', '.join(strange)} in PyTorch are known here", "export --format numpy")
+    refusal, cure = "no names of {} in PyTorch are known here", "export --format numpy"
+    graph, values = answering(network, WRITERS, refusal, cure, with_parameters=True)
     return _network(graph, values)[2]
 
 

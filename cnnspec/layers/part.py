@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from cnnspec.fields import NonNegativeInt, PositiveInt
-from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.step import Array
-from cnnspec.layers.base import Backward, Layer, Operands, Steps
+from cnnspec.layers.selection import Selection
 from cnnspec.shapes import Shape, size
 
 
-class Part(Layer):
+class Part(Selection):
     """A stretch of a vector in the shape of one input: y = x[start : start + c h w], in the order c, h, w.
 
     A plan has one entry, in which all inputs lie behind one another. Graphs of specs with `inputs` begin with such
@@ -34,18 +33,8 @@ class Part(Layer):
         """Return the declared shape."""
         return self.shape
 
-    def forward(self, o: Operands) -> Steps:
-        """Bind the copy of the stretch."""
-        return [copy(self._stretch(o.x), o.y)]
-
-    def backward(self, o: Operands) -> Backward:
-        """Bind dx = dy in the stretch, 0 elsewhere."""
-        if o.dx is None:
-            return Backward()
-        return Backward([*clear([o.dx]), copy(o.dy, self._stretch(o.dx))])
-
-    def _stretch(self, vector: Array) -> Array:
-        stretch: Any = vector[self.start : self.stop]
+    def _part(self, array: Array) -> Array:
+        stretch: Any = array[self.start : self.stop]
         if len(self.shape) == 1:
             return np.asarray(stretch)
         return np.asarray(stretch.reshape(*self.shape, -1).transpose(1, 0, 2, 3))

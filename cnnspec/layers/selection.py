@@ -84,8 +84,26 @@ class Range(Declaration):
         return slice((self.part - 1) * size, self.part * size, 1)
 
 
+class Selection(Layer):
+    """Copies a part of its input."""
+
+    def forward(self, o: Operands) -> Steps:
+        """Bind the copy of the selected part."""
+        return [copy(self._part(o.x), o.y)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx = dy at the selected positions, 0 elsewhere."""
+        if o.dx is None:
+            return Backward()
+        return Backward([*clear([o.dx]), copy(o.dy, self._part(o.dx))])
+
+    def _part(self, array: Array) -> Array:
+        """A view of the selected part, of an input or of its gradient."""
+        raise NotImplementedError
+
+
 @register("slice")
-class Slice(Layer):
+class Slice(Selection):
     """A part of a map: y[c,i,j] = x[c0 + c sc, i0 + i si, j0 + j sj].
 
     Each axis takes a range, as in `rows: {start: 1, stop: 9, step: 2}`, counted from 0 and without the stop; or one of
@@ -108,16 +126,6 @@ class Slice(Layer):
             self.rows.within(height, "rows"),
             self.columns.within(width, "columns"),
         )
-
-    def forward(self, o: Operands) -> Steps:
-        """Bind the copy of the selected part."""
-        return [copy(self._part(o.x), o.y)]
-
-    def backward(self, o: Operands) -> Backward:
-        """Bind dx = dy at the selected positions, 0 elsewhere."""
-        if o.dx is None:
-            return Backward()
-        return Backward([*clear([o.dx]), copy(o.dy, self._part(o.dx))])
 
     def _part(self, array: Array) -> Array:
         channels, rows, columns = self.slices(map_shape(array))

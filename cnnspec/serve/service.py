@@ -51,7 +51,7 @@ class Service:
         self.model, self.name = model, name
         self.pipeline = model.pipeline
         self.test = data.test if data is not None and len(data.test) else None
-        self.classes = self.pipeline.classes or model.target.names
+        self.classes = model.class_names
         self._lock = threading.Lock()
 
     def health(self) -> dict[str, Any]:

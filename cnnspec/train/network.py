@@ -97,6 +97,11 @@ class Network:
         names = () if self.heads is None else tuple(self.heads.answering)
         return names if len(names) > 1 else ()
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its classes: those of the images that it learned, or those that its target states; or none."""
+        return tuple(self.pipeline.classes if self.pipeline is not None else ()) or tuple(self.target.names)
+
     def adopt(self, target: Target) -> None:
         """Learn, and evaluate, by what the training images' labels are like; DataError where they do not fit.
 
