@@ -59,7 +59,7 @@ class Picturing:
                 raise RunError("only images can be shown, and the network's input is none", "leave --show out")
             self.tiles.append(Tile(image, (Path(name).name, *words.split("  ")[:MOST_LINES])))
         if self.explains:
-            score = score_of(self.model, output, self.names or self.model.target.names, self.wanted)
+            score = score_of(self.model, output, self.model.class_names, self.wanted)
             found = attribution(self.model, image, score, self.layer)
             path = self._path(name)
             with drawing(path):
