@@ -163,7 +163,7 @@ def _save_tensors(network: Network, arrays: Mapping[str, Array], path: Path, opt
         library: Any = importlib.import_module("safetensors.numpy")
     except ImportError as error:
         raise RunError("safetensors is not installed", "python -m pip install 'cnnspec[safetensors]'") from error
-    labels = json.dumps(list(network.target.names if network.pipeline is None else network.pipeline.classes))
+    labels = json.dumps(list(network.class_names))
     library.save_file(dict(arrays), path, {"format": "pt", "spec": options.text, "labels": labels})
 
 

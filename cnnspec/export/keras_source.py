@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.keras_layers import CLASSES, WRITERS
+from cnnspec.export.keras_windows import refuse_unless
 from cnnspec.export.numpy_program import prepare_function
 from cnnspec.export.plain_weights import answering
-from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
+from cnnspec.export.straight_line import assignment, batch_of, listed, variables_of
 from cnnspec.graph import INPUT, Graph
+from cnnspec.graph.identifiers import identifiers
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
 RESERVED = {"keras", "layers", "ops", "np", "Path", "model", "inputs", *CLASSES}
+UNWRITTEN = {"input_layer", "add", "subtract", "multiply", "true_divide", "power", "get_item"}  # of x[...], x + y
 
 SOURCE = '''\
 """{title} in Keras 3; its trained weights are in {archive} beside this file (pip install keras, and a backend of it).
@@ -123,21 +127,38 @@ def _last(shape: Shape) -> str:
 def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str, dict[str, Array]]:
     """The lines that make the network from `inputs`, the variable of its output, and the arrays by Keras's names."""
     variables = variables_of(graph, RESERVED)
+    for node in graph.nodes:
+        refuse_unless(not (node.share and node.state), node, f"{node.layer.type_name} with share")
+    written = [WRITERS[node.layer.type_name](node, [variables[name] for name in node.inputs]) for node in graph.nodes]
+    owners = [node.share or node.name for node in graph.nodes]
+    names = _layer_names(owners, [made.call for made in written])
+    several = [owner for owner, count in Counter(owners).items() if count > 1]
+    objects = identifiers([f"{owner}_layer" for owner in several], {*RESERVED, *variables.values()})
     lines = [f"    {variables[INPUT]} = inputs"]
     arrays: dict[str, Array] = {}
-    shared = {identifier(node.share) for node in graph.nodes if node.share}
-    for node in graph.nodes:
-        own = identifier(node.share or node.name)
-        written = WRITERS[node.layer.type_name](node, [variables[name] for name in node.inputs])
-        made = ""
-        if written.layer:
-            separator = "" if written.layer.endswith("(") else ", "
-            made = f'{written.layer}{separator}name="{own}")'
-        if own in shared and not node.share:
-            lines.append(f"    {own}_layer = {made}")
-        call = written.call.format(layer=f"{own}_layer" if own in shared else made) if made else written.call
-        if not node.share:
-            for variable, (part, laid) in written.arrays.items():
-                arrays[f"{own}/{variable}"] = np.ascontiguousarray(laid(values[f"{node.name}.{part}"]))
-        lines += assignment(variables[node.name], call, _turned(node.shape))
+    made: set[str] = set()  # owners whose layer object is there; that of a node that nothing reads is not written
+    for node, owner, parts in zip(graph.nodes, owners, written, strict=True):
+        layer = ""
+        if parts.layer:
+            separator = "" if parts.layer.endswith("(") else ", "
+            layer = f'{parts.layer}{separator}name="{names[owner]}")'
+        if owner not in made:
+            made.add(owner)
+            for variable, (part, laid) in parts.arrays.items():
+                key = node.keys.get(part, f"{node.name}.{part}")
+                arrays[f"{names[owner]}/{variable}"] = np.ascontiguousarray(laid(values[key]))
+            if owner in several:
+                lines.append(f"    {objects[f'{owner}_layer']} = {layer}")
+        kept = objects.get(f"{owner}_layer", layer)
+        lines += assignment(
+            variables[node.name], parts.call.format(layer=kept) if layer else parts.call, _turned(node.shape)
+        )
     return lines, variables[graph.output.name], arrays
+
+
+def _layer_names(owners: Iterable[str], calls: Iterable[str]) -> dict[str, str]:
+    """A name in Keras for each layer with arrays: none that Keras gives to a layer or an operation without a name."""
+    called = re.findall(r"\b(?:layers|ops)\.(\w+)\(", "".join((*calls, *CLASSES.values())))
+    automatic = UNWRITTEN | {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in called}
+    found = [*identifiers(owners).values()]
+    return identifiers(owners, [name for name in found if re.sub(r"_\d+$", "", name) in automatic])

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnspec.diagnostics import RunError
 from cnnspec.export.counted_padding import counted_padding, counting
-from cnnspec.export.straight_line import filled, pair
+from cnnspec.export.straight_line import filled, listed, pair
 from cnnspec.graph import Node
 
 Margins = tuple[int, int, int, int]  # top, bottom, left, right
@@ -49,9 +49,8 @@ def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
     laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
     x, padding = _even(inputs[0], laid.padding)
     filters, kernel = node.shape[0], pair(laid.kernel)
-    bias = "bias" in node.params or (bool(node.share) and "bias" in node.keys)
-    untied = bias and len(node.params["bias"].shape if not node.share else ()) == 3
-    if untied:
+    bias = "bias" in node.params
+    if bias and len(node.params["bias"].shape) == 3:
         raise RunError(f"{node.name}: no counterpart of bias: untied in PyTorch is known here", "write bias: channel")
     made = f"nn.Conv2d({channels}, {filters}, {kernel}" + _options(
         stride=pair(laid.stride),
@@ -72,10 +71,9 @@ def _separable(node: Node, own: str, inputs: Sequence[str]) -> Written:
         stride=pair(laid.stride), padding=pair(padding), dilation=pair(laid.dilation), groups=channels, bias=False
     )
     second = f"nn.Conv2d({middle}, {node.shape[0]}, 1" + _options(bias="bias" in node.keys)
-    names = {"depthwise": f"{own}_depthwise.weight", "pointwise": f"{own}_pointwise.weight"}
-    names |= {"bias": f"{own}_pointwise.bias"} if "bias" in node.params else {}
-    modules = {f"{own}_depthwise": first + ")", f"{own}_pointwise": second + ")"}
-    return Written(f"self.{own}_pointwise(self.{own}_depthwise({x}))", modules, names)
+    names = {"depthwise": f"{own}.0.weight", "pointwise": f"{own}.1.weight"}
+    names |= {"bias": f"{own}.1.bias"} if "bias" in node.params else {}
+    return Written(f"self.{own}({x})", {own: f"nn.Sequential({first}), {second}))"}, names)
 
 
 def _transposed(node: Node, own: str, inputs: Sequence[str]) -> Written:
@@ -147,7 +145,27 @@ def _prelu(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 def _positions(node: Node, own: str, inputs: Sequence[str]) -> Written:
     made = f"nn.Parameter(torch.zeros({tuple(node.shape)!r}))"
-    return Written(f"{inputs[0]} + self.{own}", {own: made}, {} if node.share else {"weight": own})
+    return Written(f"{inputs[0]} + self.{own}", {own: made}, {"weight": own})
+
+
+def _scale_shift(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    axes = "(-1, 1, 1)" if len(node.shape) == 3 else "(-1,)"
+    text, learned = inputs[0], []
+    for operator, name in (("*", "scale"), ("+", "shift")):
+        numbers = getattr(layer, name)
+        if numbers is None:
+            continue
+        if layer.learned:
+            learned.append(name)
+            text += f' {operator} self.{own}["{name}"].reshape{axes}'
+        elif len(numbers) == 1:
+            text += f" {operator} {float(numbers[0])!r}"
+        else:
+            text += f" {operator} torch.tensor({listed(numbers)}).reshape{axes}"
+    made = ", ".join(f'"{name}": torch.zeros({node.shape[0]})' for name in learned)
+    modules = {own: f"nn.ParameterDict({{{made}}})"} if learned else {}
+    return Written(text, modules, {name: f"{own}.{name}" for name in learned})
 
 
 def _max_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
@@ -323,6 +341,7 @@ WRITERS: Mapping[str, Writer] = {
     "relu6": _plain("F.relu6({x})"),
     "reshape": lambda node, own, inputs: _call(f"{inputs[0]}.reshape(-1, {', '.join(map(str, node.shape))})"),
     "rms_norm": _rms_norm,
+    "scale_shift": _scale_shift,
     "selu": _plain("F.selu({x})"),
     "separable_conv2d": _separable,
     "sigmoid": _plain("{x}.sigmoid()"),

@@ -13,8 +13,9 @@ from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
 from cnnspec.export.plain_weights import answering
 from cnnspec.export.pytorch_layers import WRITERS, padded
-from cnnspec.export.straight_line import assignment, batch_of, identifier, listed, variables_of
+from cnnspec.export.straight_line import assignment, batch_of, listed, variables_of
 from cnnspec.graph import INPUT, Graph
+from cnnspec.graph.identifiers import module_names
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
@@ -75,7 +76,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
     """
     graph, values = answering(network, WRITERS, "no counterpart of {} in PyTorch is known here", "export --format onnx")
     pipeline = None if raw else network.pipeline
-    modules, lines, arrays = _network(graph, values)
+    modules, lines, arrays = _network(graph, values, module_names(network.graph))
     prepare = ""
     if pipeline is not None:
         prepare, buffers, weights = _prepare(pipeline, pipeline.shape or graph.input_shape)
@@ -104,26 +105,36 @@ def state(network: Network) -> dict[str, Array]:
     """Return a network's arrays by the names that `source` gives them in PyTorch."""
     refusal, cure = "no names of {} in PyTorch are known here", "export --format numpy"
     graph, values = answering(network, WRITERS, refusal, cure, with_parameters=True)
-    return _network(graph, values)[2]
+    return _network(graph, values, module_names(network.graph))[2]
 
 
-def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], list[str], dict[str, Array]]:
-    """The lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names."""
+def _network(
+    graph: Graph, values: Mapping[str, Array], names: Mapping[str, str]
+) -> tuple[list[str], list[str], dict[str, Array]]:
+    """The lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names.
+
+    `names` are those of the layers in PyTorch.
+    """
     variables = variables_of(graph, RESERVED)
     modules: list[str] = []
     lines = [] if variables[INPUT] == "x" else [f"        {variables[INPUT]} = x"]
     arrays: dict[str, Array] = {}
+    called: dict[str, str] = {}  # what PyTorch calls each array, by its name here
     for node in graph.nodes:
         writer = WRITERS.get(node.layer.type_name)
         if writer is None:
             continue
-        own = identifier(node.share or node.name)
+        own = names[node.name if node.state or not node.share else node.share]  # running statistics are never tied
         written = writer(node, own, [variables[name] for name in node.inputs])
-        if not node.share:
-            modules += [f"        self.{attribute} = {made}" for attribute, made in written.modules.items()]
-            for part, name in written.names.items():
-                arrays[name] = np.ascontiguousarray(values[f"{node.name}.{part}"])
         lines += assignment(variables[node.name], written.call, node.shape, " " * 8)
+        keys = {name: node.keys.get(part, f"{node.name}.{part}") for part, name in written.names.items()}
+        if node.share and all(called.get(key) == name for name, key in keys.items()):
+            continue  # the module of the layer whose arrays it uses
+        modules += [f"        self.{attribute} = {made}" for attribute, made in written.modules.items()]
+        for name, key in keys.items():
+            arrays[name] = np.ascontiguousarray(values[key])
+            if called.setdefault(key, name) != name:
+                modules.append(f"        self.{name} = self.{called[key]}")
     lines.append(f"        return {variables[graph.output.name]}")
     return modules, lines, arrays
 

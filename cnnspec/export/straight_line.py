@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 import string
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -11,15 +9,10 @@ from typing import Any
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph
+from cnnspec.graph.identifiers import identifiers
 from cnnspec.shapes import Shape
 
 WIDTH = 120  # columns of a line
-
-
-def identifier(name: str) -> str:
-    """Return a layer's name as a name that Python takes."""
-    made = re.sub(r"\W", "_", name)
-    return f"_{made}" if made[0].isdigit() or keyword.iskeyword(made) else made
 
 
 def batch_of(shape: Shape) -> str:
@@ -49,19 +42,13 @@ def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
     Names in `reserved` stand for other things in the program.
     """
     names = [INPUT, *(node.name for node in graph.nodes)]
-    taken = {"x", *keyword.kwlist, *reserved}
-    found = {}
-    for position, name in enumerate(names):
-        readers = [names.index(node.name) for node in graph.consumers(name)]
-        if set(readers) <= {position + 1}:
-            found[name] = "x"
-            continue
-        variable = identifier(name)
-        while variable in taken:
-            variable += "_"
-        taken.add(variable)
-        found[name] = variable
-    return found
+    read_next = [
+        name
+        for position, name in enumerate(names)
+        if {names.index(node.name) for node in graph.consumers(name)} <= {position + 1}
+    ]
+    own = identifiers([name for name in names if name not in read_next], {"x", *reserved})
+    return dict.fromkeys(read_next, "x") | own
 
 
 def assignment(variable: str, expression: str, shape: Shape, indent: str = "    ") -> Iterator[str]:

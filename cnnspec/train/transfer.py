@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import Node
+from cnnspec.graph.identifiers import module_names
 from cnnspec.kernels.step import Array
 from cnnspec.optim.settings import Init
 from cnnspec.plan.state.training import AVERAGE
@@ -25,7 +26,13 @@ from cnnspec.train.network import Network
 
 MOST_NAMES = 8  # that a message lists
 LAST = "last.npz"
-PYTORCH = {"running_variance": "running_var"}  # what PyTorch calls arrays that have another name here
+PYTORCH = {  # what PyTorch calls arrays that have another name here; a layer of two is a Sequential there
+    "running_variance": ".running_var",
+    "depthwise": ".0.weight",
+    "pointwise": ".1.weight",
+    "bias": ".1.bias",
+    "weight": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +79,10 @@ def transfer(network: Network) -> Transfer | None:
     taken: dict[str, str] = {}
     fresh = {name: "init.layers leaves it out" for name in own if name not in chosen}
     values: dict[str, Array] = {}
-    for name in chosen:
-        theirs = _renamed(name, init.rename)
-        found, why = _found(own[name], theirs, there)
+    renamed = {name: _renamed(name, init.rename) for name in chosen}
+    attributes = module_names(network.graph, *renamed.values())
+    for name, theirs in renamed.items():
+        found, why = _found(own[name], theirs, attributes[theirs], there)
         if why is None:
             taken[name] = theirs
             values |= found
@@ -118,13 +126,13 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
     return name
 
 
-def _found(node: Node, theirs: str, there: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
-    """A layer's arrays by this network's names, or why they cannot be taken."""
+def _found(node: Node, theirs: str, attribute: str, there: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
+    """A layer's arrays by this network's names, or why they cannot be taken; `attribute` is its name in PyTorch."""
     found: dict[str, Array] = {}
     shapes = {part: parameter.shape for part, parameter in node.params.items()}
     shapes |= {part: state.shape for part, state in node.state.items()}
     for part, shape in shapes.items():
-        array = next((there[key] for key in _keys(theirs, part) if key in there), None)
+        array = next((there[key] for key in _keys(theirs, attribute, part) if key in there), None)
         if array is None:
             known = any(key.rpartition(".")[0] == theirs for key in there)
             return {}, f"no {part} of {theirs} there" if known else f"no layer {theirs} there"
@@ -134,9 +142,10 @@ def _found(node: Node, theirs: str, there: Mapping[str, Array]) -> tuple[dict[st
     return found, None
 
 
-def _keys(layer: str, part: str) -> list[str]:
+def _keys(layer: str, attribute: str, part: str) -> list[str]:
     """How an array may be called: as here, or as in PyTorch."""
-    return [f"{name}.{kind}" for name in (layer, layer.replace(".", "_")) for kind in (part, PYTORCH.get(part, part))]
+    ends = [f".{part}", PYTORCH.get(part, f".{part}")]
+    return [f"{name}{end}" for name in (layer, attribute) for end in ends]
 
 
 def _arrays(path: Path, shown: str) -> dict[str, Array]:

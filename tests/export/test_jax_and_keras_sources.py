@@ -19,6 +19,7 @@ from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED, SHARED, SPECS
 from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_layer, randomised
+from tests.export.test_pytorch_source import NAMED, TIED
 
 BEYOND = {"jax": "has no words for", "keras": "no counterpart of|Keras has no"}
 FRAMEWORKS = [
@@ -76,6 +77,22 @@ def test_every_layer(
         agrees(framework, network_of(one_layer(name, fields, shapes)), tmp_path, 3, 2e-5)
     except RunError as error:
         pytest.skip(str(error))
+
+
+def test_no_two_layers_get_one_name(framework: str, tmp_path: Path) -> None:
+    """Neither layers that differ in a sign alone, nor those that are called as Keras calls what has no name."""
+    agrees(framework, network_of(NAMED), tmp_path, 2, 2e-5)
+
+
+def test_tied_layers(framework: str, tmp_path: Path) -> None:
+    """The first of them may be one that none reads, but statistics of its own are one thing that Keras cannot tie."""
+    without_norm = "".join(line for line in TIED.splitlines(keepends=True) if "batch_norm" not in line)
+    agrees(framework, network_of(without_norm), tmp_path, 2, 2e-5)
+    if framework == "keras":
+        with pytest.raises(RunError, match="second: Keras has no batch_norm with share"):
+            FORMATS[framework].write(network_of(TIED), tmp_path, "tied", Options(raw=True))
+    else:
+        agrees(framework, network_of(TIED), tmp_path, 2, 2e-5)
 
 
 def test_bytes_enter(framework: str, tmp_path: Path) -> None:

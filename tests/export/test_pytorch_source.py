@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from cnnspec.cli import main
@@ -19,9 +22,11 @@ from cnnspec.export.pytorch_source import source
 from cnnspec.graph import build
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
+from cnnspec.target import Target
 from cnnspec.train.network import Network
+from cnnspec.train.transfer import transfer
 from tests.compare.test_pytorch import EXPORTED, LARGE, SHARED, SPECS
-from tests.export.test_numpy_program import CASES, one_layer, randomised
+from tests.export.test_numpy_program import CASES, PREPARED, one_layer, randomised
 
 LARGE_SPECS = [pytest.param(SPECS / f"{name}.yaml", marks=pytest.mark.slow) for name in sorted(LARGE)]
 if importlib.util.find_spec("torch") is None:
@@ -31,6 +36,41 @@ if importlib.util.find_spec("torch") is None:
 def network_of(spec: Path | str) -> Network:
     read = loads(spec) if isinstance(spec, str) else load(spec)
     return randomised(Network(read, build(read), threads=1))
+
+
+NAMED = """\
+cnnspec: 1
+input: [2, 8, 8]
+blocks:
+  a:
+    layers: [{id: b, type: conv2d, filters: 3, kernel_size: 3}]
+layers:
+  - {id: a, use: a}
+  - {id: a_b, type: conv2d, filters: 3, kernel_size: 1}
+  - {id: train, type: separable_conv2d, filters: 3, kernel_size: 3}
+  - {id: input_layer, type: batch_norm}
+  - {id: place, type: positions}
+  - {id: relu, type: scale_shift, scale: 2}
+  - relu
+  - {id: forward, type: conv2d, filters: 2, kernel_size: 1, activation: relu}
+  - {id: type, type: dropout, rate: 0.5}
+  - {id: flatten, type: prelu}
+  - flatten
+  - {id: eval, type: dense, units: 5}
+"""
+NAMES = ["a_b_", "a_b", "train_", "input_layer", "relu", "forward_", "type_", "flatten", "eval_"]
+TIED = """\
+cnnspec: 1
+input: [2, 8, 8]
+layers:
+  - {id: a, type: conv2d, filters: 2, kernel_size: 3, padding: same}
+  - {id: b, type: conv2d, filters: 2, kernel_size: 3, padding: same, share: a, from: input}
+  - {id: first, type: batch_norm}
+  - {id: second, type: batch_norm, share: first}
+  - {id: p, type: positions}
+  - {type: positions, share: p}
+  - flatten
+"""
 
 
 def agrees(network: Network, folder: Path, count: int, tolerance: float) -> Any:
@@ -73,6 +113,43 @@ def test_means_count_padding_but_not_what_hangs_over_it(tmp_path: Path) -> None:
     fields = "kernel_size: 3, stride: 2, padding: 1, ceil_mode: true, count_include_pad: true"
     spec = f"cnnspec: 1\ninput: [2, 6, 6]\nlayers: [{{type: avg_pool2d, {fields}}}]\n"
     agrees(network_of(spec), tmp_path, 3, 2e-5)
+
+
+def test_no_two_layers_get_one_name(tmp_path: Path) -> None:
+    """Neither layers that differ in a sign alone, nor those that are called as something of the module's own."""
+    network = network_of(NAMED)
+    module = agrees(network, tmp_path, 2, 2e-5)
+    assert [name for name, _ in module.Network().named_children()] == NAMES
+
+
+def test_weights_under_pytorchs_names_come_back(tmp_path: Path) -> None:
+    network = network_of(NAMED)
+    FORMATS["safetensors"].write(network, tmp_path, "net", Options())
+    there = network_of(f"{NAMED}train: {{epochs: 1, batch_size: 2, init: {{from: {tmp_path / 'net.safetensors'}}}}}\n")
+    found = transfer(there)
+    assert found is not None
+    assert not found.fresh
+    taken = dict(there.weights.arrays())
+    for name, array in network.weights.arrays():
+        np.testing.assert_array_equal(taken[name], array, err_msg=name)
+
+
+def test_labels_beside_the_weights_are_those_of_every_format(tmp_path: Path) -> None:
+    """Names that the target states stand there too, where images have none of classes."""
+    network = network_of(PREPARED)
+    assert network.pipeline is not None
+    network.pipeline = replace(network.pipeline, classes=())
+    network.target = Target("values", ("width", "height"))
+    FORMATS["safetensors"].write(network, tmp_path, "net", Options())
+    with safe_open(tmp_path / "net.safetensors", "np") as file:
+        assert json.loads(file.metadata()["labels"]) == ["width", "height"]
+
+
+def test_tied_layers(tmp_path: Path) -> None:
+    """Running statistics are each layer's own, and the first of the layers that are tied may be one that none reads."""
+    module = agrees(network_of(TIED), tmp_path, 3, 2e-5).Network()
+    assert module.second.weight is module.first.weight
+    assert module.second.running_mean is not module.first.running_mean
 
 
 def test_what_has_no_counterpart_is_refused() -> None:

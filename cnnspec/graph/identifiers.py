@@ -1,0 +1,47 @@
+"""Names of layers as names that Python takes, such as those of a module's attributes in PyTorch."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Iterable
+
+from cnnspec.graph.node import Graph
+
+# What a module of PyTorch, or the source that is written of one, has of its own.
+OF_A_MODULE = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
+    mtia named_buffers named_children named_modules named_parameters parameters prepare register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook
+    register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+    """.split()  # noqa: SIM905  (a table of names)
+)
+
+
+def identifiers(names: Iterable[str], reserved: Collection[str] = ()) -> dict[str, str]:
+    """Return for each name one that Python takes: no two alike, and none of those `reserved`.
+
+    A name that Python takes as it is stays as it is, whichever others are made the same.
+    """
+    taken, found = {*keyword.kwlist, *reserved}, dict[str, str]()
+    for name in sorted(dict.fromkeys(names), key=lambda name: _made(name) != name):
+        made = _made(name)
+        while made in taken:
+            made += "_"
+        taken.add(made)
+        found[name] = made
+    return found
+
+
+def module_names(graph: Graph, *others: str) -> dict[str, str]:
+    """Return what PyTorch calls each layer, and each of some other names, as an attribute of a module."""
+    return identifiers([*(node.name for node in graph.nodes), *others], OF_A_MODULE)
+
+
+def _made(name: str) -> str:
+    made = re.sub(r"\W", "_", name)
+    return f"_{made}" if made[0].isdigit() else made
