@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnspec.data.delimited import rows
 from cnnspec.data.npz import member, opened
-from cnnspec.data.parquet import columns_of, pixels_of
+from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.diagnostics import DataError
@@ -107,9 +107,10 @@ def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterato
     try:
         if pipeline.inputs:
             yield _named(str(path), pipeline.images(_by_name(path, pipeline)), ())
+        elif path.suffix.lower() == ".parquet":
+            yield from _rows(path, pipeline)
         elif path.suffix.lower() in ARRAYS:
-            array = _rows(path, pipeline) if path.suffix.lower() == ".parquet" else _array(path)
-            yield _named(str(path), *pipeline.array(array, str(path)))
+            yield _named(str(path), *pipeline.array(_array(path), str(path)))
         else:
             yield from _table(path, pipeline, batch, threads)
     except DataError as error:
@@ -119,6 +120,11 @@ def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterato
 def _named(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
     names = [name] if len(images) == 1 else [f"{name}[{index}]" for index in range(len(images))]
     return Asked(names, images, conversions)
+
+
+def _numbered(path: Path, start: int, images: Array, conversions: tuple[str, ...]) -> Asked:
+    """Images of a table, the first of which is in row `start`."""
+    return Asked([f"{path}[{start + row}]" for row in range(len(images))], images, conversions)
 
 
 def _by_name(path: Path, pipeline: Pipeline) -> dict[str, Array]:
@@ -147,18 +153,20 @@ def _array(path: Path) -> Array:
         raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error
 
 
-def _rows(path: Path, pipeline: Pipeline) -> Array:
+def _rows(path: Path, pipeline: Pipeline) -> Iterator[Asked]:
     """The images of a Parquet file, which may have a column of labels."""
-    columns, shape = columns_of(path), pipeline.shape or pipeline.input
-    if len(columns) in (2, size(shape) + 1):
-        columns = columns[:-1] if pipeline.label == "last" else columns[1:]
-    pixels = pixels_of(path, columns)
-    if pixels.shape[1] != size(shape):
-        raise DataError(
-            f"{path}: expected {size(shape):,} pixels of {text(shape)} and perhaps a label, got {pixels.shape[1]:,}",
-            "give images as the network was trained on",
-        )
-    return pixels.reshape(-1, *shape)
+    shape = pipeline.shape or pipeline.input
+    for start, columns in batches_of(path, size(shape)):
+        if len(columns) in (2, size(shape) + 1):
+            columns = columns[:-1] if pipeline.label == "last" else columns[1:]
+        pixels = pixels_of(path, columns, start)
+        if pixels.shape[1] != size(shape):
+            raise DataError(
+                f"{path}: expected {size(shape):,} pixels of {text(shape)} and perhaps a label, "
+                f"got {pixels.shape[1]:,}",
+                "give images as the network was trained on",
+            )
+        yield _numbered(path, start, *pipeline.array(pixels.reshape(-1, *shape), str(path)))
 
 
 def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
@@ -177,7 +185,7 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
     while chunk := list(islice(waiting, LINES)):
         pixels = np.stack([_pixels(path, line, values, pipeline) for line, values in chunk])
         images, conversions = pipeline.array(pixels, str(path))
-        yield Asked([f"{path}[{index + k}]" for k in range(len(images))], images, conversions)
+        yield _numbered(path, index, images, conversions)
         index += len(images)
 
 

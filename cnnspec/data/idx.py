@@ -6,17 +6,19 @@ import gzip
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from cnnspec.data.download import file_checksum
 from cnnspec.data.npz import Npy
 from cnnspec.data.own import Arrays, OwnFiles
+from cnnspec.data.rows import in_one
 from cnnspec.data.source import Found, Images, Source
-from cnnspec.data.store import MEMORY, Store
+from cnnspec.data.store import MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.memory import require_memory
@@ -24,6 +26,7 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, text
 
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of the values, by the header's third byte
+PART = 1 << 20  # bytes that are read at a time
 WHOLE = "fetch or save the file again"
 DIGITS, CAPITALS = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MERGED = DIGITS + CAPITALS + "abdefghnqrt"  # the small letters that differ from their capitals
@@ -50,29 +53,67 @@ def spellings(folder: Path, name: str) -> Iterator[Path]:
             )
 
 
-def read_idx(path: Path) -> Array:
-    """The array of an IDX file, gzipped or not; DataError where it is damaged.
+def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, tuple[str, ...]]:
+    """The array of an IDX file, gzipped or not, and a note where it is kept; DataError where it is damaged.
 
-    No more is read than the header says, and nothing where that is more than there is memory.
+    A large one is mapped in its place, or unpacked into the store, where `key` names it. No more is read than the
+    header says, and nothing where that is more than there is memory.
     """
+    packed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            start = file.read(4)
-            if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
-                raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
-            kind, axes = np.dtype(TYPES[start[2]]), start[3]
-            sizes = file.read(4 * axes)
-            shape = tuple(np.frombuffer(sizes, ">u4", len(sizes) // 4).tolist())
-            expected = prod(shape) * kind.itemsize
-            require_memory(expected, f"{path}: its array of {text(shape)}", WHOLE, DataError)
-            content = file.read(expected + 1) if len(shape) == axes else b""
+        with gzip.open(path) if packed else path.open("rb") as file:
+            kind, shape = _header(path, file)
+            start, row = 4 + 4 * len(shape), prod(shape[1:]) * kind.itemsize
+            expected = start + shape[0] * row
+            if not packed and store.large(expected):
+                there = path.stat().st_size
+                if there != expected:
+                    raise _truncated(path, expected, f"{there:,}")
+                return np.memmap(path, kind, "r", start, shape), ()
+            needed = row if store.wants(expected) else expected - start
+            require_memory(needed, f"{path}: its array of {text(shape)}", WHOLE, DataError)
+
+            def write(out: Writing) -> None:
+                while out.done < shape[0]:
+                    count = min(max(1, PART // max(1, row)), shape[0] - out.done)
+                    content = _part(path, file, count * row)
+                    if len(content) != count * row:
+                        raise _truncated(path, expected, f"{start + out.done * row + len(content):,}")
+                    out.add(np.frombuffer(content, kind).reshape(count, *shape[1:]))
+                if _part(path, file, 1):  # at the end, where gzip's checksum is compared
+                    raise _truncated(path, expected, "more")
+
+            found = store.find(key) if packed else None
+            made, _ = found or store.make(key, shape, kind, f"{path}: reading {shape[0]:,} images", write)
+            return in_one(made), tuple(store.told(path, made, new=found is None))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _header(path: Path, file: BufferedIOBase) -> tuple[np.dtype[Any], Shape]:
+    """Type and shape of the array."""
+    start = _part(path, file, 4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES or not start[3]:
+        raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
+    sizes = _part(path, file, 4 * start[3])
+    if len(sizes) != 4 * start[3]:
+        raise _truncated(path, 4 + 4 * start[3], str(4 + len(sizes)))
+    return np.dtype(TYPES[start[2]]), tuple(np.frombuffer(sizes, ">u4").tolist())
+
+
+def _part(path: Path, file: BufferedIOBase, count: int) -> bytes:
+    try:
+        return file.read(count)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}", WHOLE) from error
-    if len(shape) != axes or len(content) != expected:
-        size = len(start) + len(sizes)
-        got = f"{size + len(content):,}" if len(content) <= expected else "more"
-        raise DataError(f"{path}: truncated, expected {size + expected:,} bytes, got {got}", WHOLE)
-    return np.frombuffer(content, kind).reshape(shape)
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read: {error}", WHOLE)
+
+
+def _truncated(path: Path, expected: int, got: str) -> DataError:
+    return DataError(f"{path}: truncated, expected {expected:,} bytes, got {got}", WHOLE)
 
 
 @register("idx")
@@ -107,12 +148,14 @@ class Idx(OwnFiles):
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The images, and the labels beside them."""
         other = _labels_of(path)
-        pixels = read_idx(path)
+        key = key_of("idx", *stamps([path]))
+        pixels, notes = read_idx(path, store, key)
         if pixels.ndim not in (3, 4):
             raise DataError(f"{path}: expected images (n, h, w) or (n, c, h, w), got {pixels.shape}", WHOLE)
         pixels = pixels if pixels.ndim == 4 else pixels[:, None]
         pixels = pixels.swapaxes(2, 3) if self.transpose else pixels
-        return Arrays(pixels, read_idx(other), str(path), str(other))
+        labels, _ = read_idx(other)
+        return Arrays(pixels, labels, str(path), str(other), notes, key)
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Those of images and labels."""
@@ -151,7 +194,7 @@ class Characters(Source):
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read the files, and name the classes."""
-        found = self.files.read(root, download)
+        found = self.files.read(root, download, store)
         numbers = [int(name) - self.first for name in (*found.class_names, *found.strangers)]
         wrong = next((number for number in numbers if not 0 <= number < len(self.class_names)), None)
         if wrong is not None:

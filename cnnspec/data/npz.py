@@ -14,7 +14,7 @@ import numpy as np
 from cnnspec.data.download import file_checksum
 from cnnspec.data.inputs import Inputs
 from cnnspec.data.own import Arrays, OwnFiles, check_shape
-from cnnspec.data.rows import FileRows
+from cnnspec.data.rows import in_one
 from cnnspec.data.source import Found
 from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
@@ -270,7 +270,7 @@ def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Stor
                 raise ValueError("more numbers than its shape says")
 
         pixels, _ = store.make(key, shape, dtype, f"{path}: {name}: extracting", write)
-    return pixels.array if isinstance(pixels, FileRows) else pixels
+    return in_one(pixels)
 
 
 @register("npy")

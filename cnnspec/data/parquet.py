@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 
 from cnnspec.data.own import Arrays
-from cnnspec.data.store import Store
+from cnnspec.data.rows import Pixels, in_one
+from cnnspec.data.store import Store, Writing, key_of, stamps
 from cnnspec.data.tables import Table
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import size
 
-Column = tuple[str, Any]  # a name, and pyarrow's column
+Column = tuple[str, Any]  # a name, and pyarrow's array
+CHUNK = 1 << 22  # values that are read at a time
+PAGE = 1 << 16  # bytes of a column that are read from the file at a time
+EQUAL = "give every image the same number of pixels"
 
 
 @register("parquet")
@@ -30,93 +35,157 @@ class Parquet(Table):
 
     def has_labels(self, path: Path) -> bool:
         """Whether there is another column beside those with pixels."""
-        return len(columns_of(path)) not in (1, size(self.shape))
+        return len(names_of(path)) not in (1, size(self.shape))
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """The table, a label and pixels a row."""
         self.check_targets()
-        columns = columns_of(path)
-        self.check_names(str(path), [name for name, _ in columns])
-        labelled = columns[self.label_columns]
-        pixels = pixels_of(path, [column for column in columns if column not in labelled])
-        if pixels.shape[1] != size(self.shape):
-            raise self.wrong_count(str(path), pixels.shape[1] + len(labelled))
-        found = [_labels(path, *column) for column in labelled]
-        named = dict(zip(self.targets, found, strict=False))
-        labels = found[0] if named or self.labels == 1 else np.stack(found, axis=1)
-        where = f"{path}: {', '.join(name for name, _ in labelled)}"
-        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), where, named=named)
+        names = names_of(path)
+        self.check_names(str(path), names)
+        key = key_of("parquet", *stamps([path]), self.shape, self.label, self.label_count)
+        found = store.find(key)
+        pixels, record = found or self._read(path, store, key)
+        columns = [record[f"label {place}"] for place in range(self.label_count)]
+        named = dict(zip(self.targets, columns, strict=False))
+        labels = columns[0] if named or self.labels == 1 else np.stack(columns, axis=1)
+        where = f"{path}: {', '.join(names[self.label_columns])}"
+        notes = store.told(path, pixels, new=found is None)
+        return Arrays(in_one(pixels), labels, str(path), where, tuple(notes), key, named)
+
+    def _read(self, path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
+        """Read some rows at a time, in the type that the pixels have."""
+        count, batches = int(_opened(path).metadata.num_rows), self._batches(path)
+        first = next(batches, None)
+        if first is None:
+            raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
+
+        def write(out: Writing) -> None:
+            labels = list[list[Array]]()
+            for pixels, columns in chain([first], batches):
+                out.add(pixels)
+                labels.append(columns)
+            out.record.update(
+                (f"label {place}", np.concatenate(parts)) for place, parts in enumerate(zip(*labels, strict=True))
+            )
+
+        what = f"{path}: reading {count:,} images"
+        return store.make(key, (count, *self.shape), first[0].dtype, what, write)
+
+    def _batches(self, path: Path) -> Iterator[tuple[Array, list[Array]]]:
+        """Images (n, c, h, w) of some rows, and their columns of labels."""
+        for start, columns in batches_of(path, size(self.shape)):
+            labelled = columns[self.label_columns]
+            pixels = pixels_of(path, [column for column in columns if column not in labelled], start)
+            if pixels.shape[1] != size(self.shape):
+                raise self.wrong_count(str(path), pixels.shape[1] + len(labelled))
+            yield pixels.reshape(-1, *self.shape), [_labels(path, *column, start) for column in labelled]
 
 
-def columns_of(path: Path) -> list[Column]:
-    """The columns of a file; DataError where it cannot be read, or pyarrow is not there."""
+def names_of(path: Path) -> list[str]:
+    """The names of the columns."""
+    return list(_opened(path).schema_arrow.names)
+
+
+def batches_of(path: Path, width: int) -> Iterator[tuple[int, list[Column]]]:
+    """The columns of some rows at a time, where a row has about `width` values, behind the number of the first row."""
+    file, start = _opened(path), 0
+    try:
+        # Threads would read many columns ahead, and each holds a page of its own.
+        for batch in file.iter_batches(max(1, CHUNK // width), use_threads=False):
+            yield start, list(zip(file.schema_arrow.names, batch.columns, strict=True))
+            start += batch.num_rows
+    except Exception as error:  # pyarrow has errors of its own, for which it must be loaded
+        if isinstance(error, DataError):
+            raise
+        raise _unreadable(path, error) from error
+
+
+def _opened(path: Path) -> Any:
+    """A pyarrow file, of which columns are read page by page; DataError where it is none, or pyarrow is not there."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{path}: reading it needs pyarrow", "pip install 'cnnspec[parquet]'") from error
     try:
-        table = parquet.ParquetFile(path).read()
-    except Exception as error:  # pyarrow has errors of its own, for which it must be loaded
-        raise DataError(f"{path}: cannot be read as a Parquet file: {error}", "save it again") from error
-    return list(zip(table.column_names, table.columns, strict=True))
+        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=PAGE)
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
-def pixels_of(path: Path, columns: Sequence[Column]) -> Array:
-    """The pixels (n, k) of columns of numbers, or of one column of lists; DataError names what is no pixel."""
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read as a Parquet file: {error}", "save it again")
+
+
+def pixels_of(path: Path, columns: Sequence[Column], start: int = 0) -> Array:
+    """The pixels (n, k) of columns of numbers, or of one column of lists; DataError names what is no pixel.
+
+    `start` is the number of the first row.
+    """
     if not columns:
         raise DataError(f"{path}: expected columns of pixels, got none", "give a column for each pixel")
-    found = [_numbers(path, name, column, alone=len(columns) == 1) for name, column in columns]
+    found = [_numbers(path, name, column, start, alone=len(columns) == 1) for name, column in columns]
     pixels = found[0] if found[0].ndim == 2 else np.stack(found, axis=1)
     wrong = np.argwhere(~((pixels >= 0) & (pixels <= 255)))
     if len(wrong):
         row, place = wrong[0]
         name, _ = columns[place if len(columns) > 1 else 0]
         raise DataError(
-            f"{path}: column '{name}', row {row}: expected a pixel, 0 to 255, got {pixels[row, place]:g}",
+            f"{path}: column '{name}', row {start + row}: expected a pixel, 0 to 255, got {pixels[row, place]:g}",
             "save pixels from 0 to 255, or from 0 to 1",
         )
     return pixels
 
 
-def _numbers(path: Path, name: str, column: Any, *, alone: bool) -> Array:
-    from pyarrow import types
+def _numbers(path: Path, name: str, column: Any, start: int, *, alone: bool) -> Array:
+    from pyarrow import compute, types
 
-    _refuse_null(path, name, column, "a pixel, 0 to 255")
+    wanted = "a pixel, 0 to 255"
+    _refuse_null(path, name, column, start, wanted)
     kind = column.type
     if alone and (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        rows = column.to_pylist()
-        lengths = {len(row) for row in rows}
-        if len(lengths) > 1:
-            raise DataError(
-                f"{path}: column '{name}': expected lists of one length, got {min(lengths)} to {max(lengths)}",
-                "give every image the same number of pixels",
-            )
-        values = np.array(rows)
-        if values.dtype.kind in "biuf" and values.ndim == 2:
-            return values
-    elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        return np.asarray(column.to_numpy())
+        lengths = compute.list_value_length(column).to_numpy()
+        if len(column) and lengths.min() != lengths.max():
+            message = f"expected lists of one length, got {lengths.min()} to {lengths.max()}"
+            raise DataError(f"{path}: column '{name}': {message}", EQUAL)
+        values, kind = column.flatten(), kind.value_type
+        if values.null_count:
+            row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // int(lengths[0])
+            raise _missing(path, name, start + row, wanted)
+        if _is_numeric(kind):
+            return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+    elif _is_numeric(kind):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
     raise DataError(
-        f"{path}: column '{name}': expected pixels, got {kind}",
+        f"{path}: column '{name}': expected pixels, got {column.type}",
         "leave it out, or name the end where the label stands: data.source.label: first or last",
     )
 
 
-def _labels(path: Path, name: str, column: Any) -> Array:
+def _is_numeric(kind: Any) -> bool:
     from pyarrow import types
 
-    _refuse_null(path, name, column, "a label")
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _labels(path: Path, name: str, column: Any, start: int) -> Array:
+    from pyarrow import types
+
+    _refuse_null(path, name, column, start, "a label")
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+    if _is_numeric(kind):
         return np.array(column.to_pylist())
     if types.is_string(kind) or types.is_large_string(kind):
         return np.array(column.to_pylist(), str)
     raise DataError(f"{path}: column '{name}': expected numbers or text as labels, got {kind}", "save them so")
 
 
-def _refuse_null(path: Path, name: str, column: Any, expected: str) -> None:
+def _refuse_null(path: Path, name: str, column: Any, start: int, expected: str) -> None:
     if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise DataError(
-            f"{path}: column '{name}', row {row}: expected {expected}, got nothing", "fill it in, or leave the row out"
-        )
+        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise _missing(path, name, start + row, expected)
+
+
+def _missing(path: Path, name: str, row: int, expected: str) -> DataError:
+    return DataError(
+        f"{path}: column '{name}', row {row}: expected {expected}, got nothing", "fill it in, or leave the row out"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -54,6 +56,20 @@ class FileRows:
 
 
 Pixels = Array | FileRows
+
+
+def blocks(array: Array, count: int) -> Iterator[Array]:
+    """The rows of an array, so many at a time; of one in a file what was read is left to the system's cache."""
+    mapped, given_back = getattr(array, "_mmap", None), getattr(mmap, "MADV_DONTNEED", None)
+    for start in range(0, len(array), count):
+        yield array[start : start + count]
+        if mapped is not None and given_back is not None:
+            mapped.madvise(given_back)
+
+
+def in_one(pixels: Pixels) -> Array:
+    """All rows in their order, still in their file if they lie there."""
+    return pixels.array if isinstance(pixels, FileRows) else pixels
 
 
 def chosen(pixels: Pixels, rows: Array) -> Pixels:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from cnnspec.data.arrays import Scale
-from cnnspec.data.rows import Pixels
+from cnnspec.data.rows import Pixels, blocks
 from cnnspec.data.store import MEMORY, Store, Writing, key_of
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
@@ -29,7 +29,7 @@ def as_bytes(
         return pixels, "1/255", ()
     if pixels.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
-    low, high = (float(np.min(pixels)), float(np.max(pixels))) if pixels.size else (0.0, 0.0)
+    low, high = _range(pixels)
     chosen: Scale = "none" if pixels.dtype.kind in "bf" and high <= 1 else "1/255"
     if scale != "auto" and not (pixels.dtype.kind in "iu" and high > 1):  # whole numbers above 1 are bytes
         chosen = scale
@@ -44,8 +44,8 @@ def as_bytes(
 
     def write(out: Writing) -> None:
         whole = True
-        for start in range(0, len(pixels), BLOCK):
-            scaled = pixels[start : start + BLOCK].astype(np.float64) * factor
+        for block in blocks(pixels, BLOCK):
+            scaled = block.astype(np.float64) * factor
             rounded = np.rint(scaled)
             whole = whole and bool((np.abs(scaled - rounded) <= NEAR).all())
             out.add(np.clip(rounded, 0, 255).astype(np.uint8))
@@ -58,6 +58,14 @@ def as_bytes(
     read = f"{what}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
     told = not whole or (scale == "auto" and chosen == "none")
     return out, chosen, (f"{read} (data.source.scale: {chosen})",) if told else ()
+
+
+def _range(pixels: Array) -> tuple[float, float]:
+    if not pixels.size:
+        return 0.0, 0.0
+    found = [(np.min(block), np.max(block)) for block in blocks(pixels, BLOCK)]
+    lowest, highest = zip(*found, strict=True)
+    return float(np.min(lowest)), float(np.max(highest))  # not a number where one is none
 
 
 def _cure(low: float, high: float, scale: Scale) -> str:

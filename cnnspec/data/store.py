@@ -1,9 +1,9 @@
 """Where the pixels of a data set are put: into memory, or into files that the next start finds again.
 
-A file set is a folder of `pixels`, the plain numbers, and `record.json`, what else is to be known of them. It is
-written under another name and renamed when it is whole, so that an interrupted one is never found. Its name is a hash
-of what it was made of: paths, sizes and times of the files, and how they are read. Pixels are checked by their number
-and by a checksum over the start of each image.
+A file set is a folder of `pixels`, the plain numbers, `record.json`, what else is to be known of them, and
+`arrays.npz`, what of that is arrays, such as labels. It is written under another name and renamed when it is whole, so
+that an interrupted one is never found. Its name is a hash of what it was made of: paths, sizes and times of the files,
+and how they are read. Pixels are checked by their number and by a checksum over the start of each image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,26 +23,27 @@ from typing import IO, Any
 
 import numpy as np
 
-from cnnspec.data.rows import FileRows, Pixels
+from cnnspec.data.rows import FileRows, Pixels, blocks
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.kernels.step import Array
 from cnnspec.memory import bytes_text, require_memory
 from cnnspec.shapes import Shape
 
 BLOCK = 64  # images that are changed at once
-FORM = 1  # of the files; others are made anew
+FORM = 2  # of the files; others are made anew
 LEAST = 256 << 20  # bytes of pixels that go into files where the spec does not say
 MOST = 64 << 30  # bytes that the folder may hold: beyond, what was not used for longest is removed
 SPARE = 1 << 30  # bytes that stay free on the disk
 STALE = 24 * 3600.0  # seconds after which an unfinished file set is one of a program that is gone
 CHECKED = 64  # bytes of each image that the checksum is over
+SUMMED = 4096  # images whose checksum is computed at once
 
 Watch = Callable[[str, int, int], None]  # what is read, how many images of it are done, and of how many
 
 
 @dataclass(slots=True)
 class Writing:
-    """Images in the making, one or several at a time, and a record of them."""
+    """Images in the making, one or several at a time, and a record of them: texts, numbers, lists and arrays."""
 
     count: int
     watch: Watch | None
@@ -106,9 +108,15 @@ class Store:
             if record["form"] != FORM or (place / "pixels").stat().st_size != dtype.itemsize * np.prod(shape):
                 raise ValueError
             array = np.memmap(place / "pixels", dtype, "r", shape=shape)
-            if _checksum(array, 0) != record["checksum"]:
+            checksum = 0
+            for images in blocks(array, SUMMED):
+                checksum = _checksum(images, checksum)
+            if checksum != record["checksum"]:
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            about = dict(record["about"])
+            with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
+                about |= {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the files are whole
                 raise RunError(
                     f"decoded images of {bytes_text((place / 'pixels').stat().st_size)} do not fit the address space "
@@ -119,7 +127,7 @@ class Store:
             return None
         with suppress(OSError):
             os.utime(place / "record.json")  # used last
-        return FileRows.all(array, key), record["about"]
+        return FileRows.all(array, key), about
 
     def make(
         self,
@@ -148,12 +156,15 @@ class Store:
                 with (place / "pixels").open("wb") as file:
                     writing = Writing(shape[0], self.watch, what, file=file)
                     write(writing)
+                arrays: dict[str, Any] = {k: v for k, v in writing.record.items() if isinstance(v, np.ndarray)}
+                with (place / "arrays.npz").open("wb") as file:
+                    np.savez(file, **arrays)
                 record = {
                     "form": FORM,
                     "shape": (writing.done, *shape[1:]),
                     "dtype": np.dtype(dtype).str,
                     "checksum": writing.checksum,
-                    "about": writing.record,
+                    "about": {name: value for name, value in writing.record.items() if name not in arrays},
                 }
                 (place / "record.json").write_text(json.dumps(record), encoding="utf-8")
         except OSError as error:
@@ -179,8 +190,8 @@ class Store:
         key = key_of("through", pixels.key, code, *stamps(map(_file, code)))
 
         def write(out: Writing) -> None:
-            for first in range(0, len(array), BLOCK):
-                out.add(change(array[first : first + BLOCK]))
+            for images in blocks(array, BLOCK):
+                out.add(change(images))
 
         shape = (len(array), *start.shape[1:])
         made, _ = self.find(key) or self.make(key, shape, start.dtype, what, write)

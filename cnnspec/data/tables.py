@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from cnnspec.data.delimited import delimiter_of, lines_of, opened, rows
+from cnnspec.data.delimited import MOST_LINE, delimiter_of, lines_of, opened, rows
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.picture_list import LABELS
-from cnnspec.data.store import Store
+from cnnspec.data.rows import Pixels, in_one
+from cnnspec.data.store import Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import ImageShape, PositiveInt
 from cnnspec.kernels.step import Array
@@ -20,6 +22,7 @@ from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
 
 LONGEST = 256  # characters of a label
+CHUNK = 1 << 22  # characters of a table that are read at a time
 
 
 class Table(OwnFiles):
@@ -93,36 +96,44 @@ class Csv(Table):
         """The table, a label and pixels a line."""
         self.check_targets()
         form = self._form(path)
-        try:
-            table = np.loadtxt(form.lines(path), np.int16, delimiter=form.delimiter, ndmin=2, comments=None)
-            if table.shape[1] != self.label_count + size(self.shape):
-                raise self._fault(path, form, "not a table of images")
-            columns = self.label_columns
-            labels, pixels = table[:, columns], np.delete(table, columns, axis=1)
-        except ValueError:
-            labels, pixels = self._slowly(path, form)
-        if len(pixels) and (pixels.min() < 0 or pixels.max() > 255):
-            raise self._fault(path, form, "not bytes")
+        key = key_of("csv", *stamps([path]), form, self.shape, self.label, self.label_count, self.target_kind)
+        found = store.find(key)
+        pixels, record = found or self._read(path, form, store, key)
+        labels, notes = record["labels"], store.told(path, pixels, new=found is None)
         named = {name: _plain(labels[:, i]) for i, name in enumerate(self.targets)}
-        return Arrays(pixels.reshape(-1, *self.shape), labels, str(path), str(path), named=named)
+        return Arrays(in_one(pixels), labels, str(path), str(path), tuple(notes), key, named)
 
-    def _slowly(self, path: Path, form: _Form) -> tuple[Array, Array]:
-        """Labels and pixels where not all are whole numbers."""
-        fields = [("labels", f"U{LONGEST}", (self.label_count,)), ("pixels", "f8", (size(self.shape),))]
+    def _read(self, path: Path, form: _Form, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
+        """Read some lines at a time: as bytes, or as numbers where not all pixels are whole, or none is above 1."""
+        count = sum(1 for _ in form.lines(path))
+        what, why = f"{path}: reading {count:,} images", ""
+        for dtype in (np.uint8, np.float64):
+            write = partial(self._write, path, form, dtype)
+            try:
+                return store.make(key, (count, *self.shape), dtype, what, write)
+            except ValueError as error:
+                why = str(error)
+        raise self._fault(path, form, why)
+
+    def _write(self, path: Path, form: _Form, dtype: type, out: Writing) -> None:
+        """Add all images, and their labels to the record; ValueError where pixels are not of that type."""
+        fields = [("labels", f"U{LONGEST + 1}", (self.label_count,)), ("pixels", dtype, (size(self.shape),))]
         kind = np.dtype(fields[::-1] if self.label == "last" else fields)
-        try:
-            table = np.loadtxt(form.lines(path), kind, delimiter=form.delimiter, ndmin=1, comments=None, quotechar='"')
-        except ValueError as error:
-            raise self._fault(path, form, str(error)) from error
-        if not np.isfinite(table["pixels"]).all():
-            raise self._fault(path, form, "not all are numbers")
-        labels = table["labels"]
-        try:
-            return labels.astype(np.float64), table["pixels"]
-        except ValueError:
-            if self.target_kind not in (None, "class", "several"):
-                raise self._fault(path, form, "not all labels are numbers") from None
-            return labels, table["pixels"]
+        texts, highest = [], 0.0
+        for lines in form.chunks(path):
+            table = np.loadtxt(lines, kind, delimiter=form.delimiter, ndmin=1, comments=None, quotechar='"')
+            labels, pixels = table["labels"], table["pixels"]
+            low, high = pixels.min(), pixels.max()
+            if not (low >= 0 and high <= 255):
+                raise ValueError("not all pixels are numbers from 0 to 255")
+            highest = max(highest, high)
+            texts.append(labels.astype(f"U{max(1, np.char.str_len(labels).max())}"))
+            out.add(pixels.reshape(-1, *self.shape))
+        if dtype is np.uint8 and highest <= 1:
+            raise ValueError("none is above 1")
+        out.record["labels"] = _plain(np.concatenate(texts))
+        if out.record["labels"].dtype.kind == "U" and self.target_kind not in (None, "class", "several"):
+            raise ValueError("not all labels are numbers")
 
     def _form(self, path: Path) -> _Form:
         """Delimiter and first line with an image; DataError where `header` or `label` says what is not so."""
@@ -169,12 +180,12 @@ class Csv(Table):
         return DataError(f"{path}: {why}", "give a table of numbers, an image a line")
 
 
-def _plain(column: Array) -> Array:
-    """A column of labels as numbers, where all of it are; (n, 1) where they have fractions."""
+def _plain(labels: Array) -> Array:
+    """Labels as numbers, where all of them are."""
     try:
-        return column.astype(np.float64)
+        return labels.astype(np.float64)
     except ValueError:
-        return column
+        return labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +201,19 @@ class _Form:
             for number, line in enumerate(lines_of(file, path), 1):
                 if number >= self.first and line.strip():
                     yield line if self.delimiter == "," else line.replace(",", ".")
+
+    def chunks(self, path: Path) -> Iterator[list[str]]:
+        """These lines, some at a time; a line break in quotes ends none."""
+        chunk, length, quotes = list[str](), 0, 0
+        for line in self.lines(path):
+            chunk.append(line)
+            length += len(line)
+            quotes += line.count('"')
+            if length >= CHUNK and (quotes % 2 == 0 or length >= MOST_LINE):
+                yield chunk
+                chunk, length = [], 0
+        if chunk:
+            yield chunk
 
     def number(self, value: str) -> float | None:
         """A finite number, or None."""
