@@ -20,7 +20,7 @@ RANDOM = np.random.default_rng(5)
 PIXELS = RANDOM.integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
 NUMBERS = np.arange(COUNT) % 3
 TEXTS = np.array(["cat", "tom cat; large", "ox"])[NUMBERS]
-SCALES = {"bytes": PIXELS, "shares": PIXELS / 255, "black and white": (PIXELS > 99).astype(np.uint8)}
+SCALES: dict[str, Array] = {"bytes": PIXELS, "shares": PIXELS / 255, "black and white": (PIXELS > 99).astype(np.uint8)}
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def test_a_row_without_a_pixel_in_a_list_is_named(tmp_path: Path) -> None:
         (41, None, "column 'p', row 41: expected a pixel, 0 to 255, got nothing"),
         (50, 7, "expected lists of one length, got 24 to 25"),
     ):
-        changed = [list(values) for values in rows]
+        changed: list[list[int | None]] = [list(values) for values in rows]
         changed[row] = [*changed[row], change] if change else [*changed[row][:-1], None]
         writer.write_table(pa.table({"label": NUMBERS, "p": changed}), tmp_path / "train.parquet")
         with pytest.raises(DataError, match=message):
