@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 
+from cnnspec.diagnostics import SpecError
 from cnnspec.graph.build import build
 from cnnspec.graph.node import Graph, Node
-from cnnspec.spec import load
+from cnnspec.spec import loads
 from cnnspec.zoo import zoo
 
 MOST_DIFFERENCES = 2  # that a note lists
+
+Learned = Sequence[tuple[Node, str]]  # layers with parameters of their own, and the shapes of these in words
 
 
 def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
@@ -20,10 +25,12 @@ def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
     """
     from difflib import SequenceMatcher  # not needed where counts are as expected
 
-    for name, path in zoo().items():
-        if not re.search(rf"^expect:.*\bparams: {wanted}\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+    texts = tuple((path, path.read_text(encoding="utf-8")) for path in zoo().values())
+    expected = re.compile(rf"^expect:.*\bparams: {wanted}\b", re.MULTILINE)
+    for path in (path for path, text in texts if expected.search(text)):
+        theirs, ours = _known(path, texts), _learned(graph)
+        if theirs is None:
             continue
-        theirs, ours = (_learned(found) for found in (build(load(path)), graph))
         before, after_it = ([shapes for _, shapes in learned] for learned in (theirs, ours))
         matcher = SequenceMatcher(None, before, after_it, autojunk=False)
         found = [
@@ -33,11 +40,19 @@ def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
         ]
         more = [f"and {len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
         if found:
-            yield f"{name} of specs/ has that many: there {'; '.join([*found[:MOST_DIFFERENCES], *more])}"
+            yield f"{path.stem} of specs/ has that many: there {'; '.join([*found[:MOST_DIFFERENCES], *more])}"
 
 
-def _learned(graph: Graph) -> list[tuple[Node, str]]:
-    """The layers with parameters of their own, and the shapes of these in words."""
+@lru_cache(maxsize=4)  # an editor asks at each keystroke
+def _known(path: Path, texts: tuple[tuple[Path, str], ...]) -> Learned | None:
+    """The network of a file, None where it is wrong; kept while no file changes, as one may extend another."""
+    try:
+        return _learned(build(loads(dict(texts)[path], str(path))))
+    except SpecError:
+        return None
+
+
+def _learned(graph: Graph) -> Learned:
     return [
         (node, ", ".join(f"{key} {'x'.join(map(str, found.shape))}" for key, found in node.params.items()))
         for node in graph.nodes
@@ -45,14 +60,14 @@ def _learned(graph: Graph) -> list[tuple[Node, str]]:
     ]
 
 
-def _difference(theirs: list[tuple[Node, str]], ours: list[tuple[Node, str]]) -> str:
+def _difference(theirs: Learned, ours: Learned) -> str:
     """What stands in the place of what, of several layers the first."""
     if not theirs:
         return f"is no {_layers(ours)}"
     return f"is {_layers(theirs)} in the place of {_layers(ours)}" if ours else f"is {_layers(theirs)} too"
 
 
-def _layers(found: list[tuple[Node, str]]) -> str:
+def _layers(found: Learned) -> str:
     (node, shapes), rest = found[0], len(found) - 1
     more = f" and {rest} more layer{'s' * (rest > 1)}" if rest else ""
     return f"{node.layer.type_name} '{node.name}' ({shapes}){more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec.diagnostics import Related, Span
@@ -71,7 +71,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
     match tree:
         case Mapping():
             values = {
-                key: value if key in skip else filled(value, scope, findings, where.down(key))
+                key: filled(value, scope, findings, where.down(key)) if value.varies and key not in skip else value
                 for key, value in tree.values.items()
             }
             return Mapping(tree.keys, values, tree.span)
@@ -89,7 +89,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                     for name in sorted(names.read)
                     if name in scope.places
                 )
-                return replace(tree, value=value, plain=True, given=given)
+                return Scalar(value, tree.span, True, given)
             except ExpressionError as error:
                 if error.unknown is None:
                     # In a block that the library ships, what is wrong is the value that the spec has given.

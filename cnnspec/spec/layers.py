@@ -27,11 +27,13 @@ from cnnspec.spec.typed import Typing
 COMMON = ("id", "type", "from", "when")
 TRAINING = ("trainable", "rate_factor")
 OPTIONS = ("weight_decay", *TRAINING, "share")
+BESIDE = (*COMMON, *OPTIONS)  # keys of every layer, beside those of its type
 NESTED = ("body", "branches", "layers")
 USE = ("id", "use", "with", "repeat", "first", "last", "from", "when", *TRAINING, "share")
 GROUP = ("when", "layers", *TRAINING)
 SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply", "subtract", "maximum", "minimum")
+UNFILLED = (*NESTED, "with", "first", "last")  # keys whose values are filled in where they are read
 MOST_LAYERS = 2_000  # with blocks expanded
 MOST_ITEMS = 10_000  # entries of all lists of layers, with blocks expanded: those that make no layer count too
 MOST_DEPTH = 50  # lists of layers within one another, with blocks expanded
@@ -81,8 +83,10 @@ class LayersBuilder(References):
 
     def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
         """The entries that one item makes: none, one, or one for each repetition."""
-        here = scope.at(lambda: self.arriving(item, scope, names, where))
-        item = self.spelt_out(filled(item, here, self.findings, where, skip=(*NESTED, "with", "first", "last")))
+        if item.varies:
+            given, here = item, scope.at(lambda: self.arriving(given, scope, names, where))
+            item = filled(given, here, self.findings, where, skip=UNFILLED)
+        item = self.spelt_out(item)
         if isinstance(item, Mapping):
             condition = item.get("when")
             if condition is not None:
@@ -125,9 +129,10 @@ class LayersBuilder(References):
 
     def period(self, item: Mapping, where: Where) -> Period:
         """When training changes what an item makes: `trainable` is true, false, or says from and until which epoch."""
-        given, where = item.get("trainable"), where.down("trainable")
+        given = item.get("trainable")
         if given is None:
             return ALWAYS
+        where = where.down("trainable")
         if not isinstance(given, Mapping):
             return ALWAYS if self.typing.value(bool, given, where) else NEVER
         self.typing.known_keys(given, ("from", "until"), where, "key of trainable")
@@ -144,9 +149,10 @@ class LayersBuilder(References):
 
     def rate_factor(self, item: Mapping, where: Where) -> float:
         """By what the learning rate is multiplied for what an item makes."""
-        given, where = item.get("rate_factor"), where.down("rate_factor")
+        given = item.get("rate_factor")
         if given is None:
             return 1.0
+        where = where.down("rate_factor")
         if plain(given) == 0 and not isinstance(plain(given), bool):
             message, help = "rate_factor: expected a number above 0, got 0", "write trainable: false"
             raise self.findings.error("invalid-value", message, given.span, where, help=help)
@@ -175,8 +181,7 @@ class LayersBuilder(References):
             cls = registry.find("layer", kind.value)
         except KeyError:
             raise self.unknown_type(kind, item, where) from None
-        body = item.without(*COMMON, *OPTIONS)
-        layer: Layer = self.typing.create(cls, body, where, common=(*COMMON, *OPTIONS))
+        layer: Layer = self.typing.create(cls, item, where, common=BESIDE)
         inputs = self.inputs(item, names, where)
         decay = item.get("weight_decay")
         period, factor = self.period(item, where), self.rate_factor(item, where)

@@ -60,7 +60,9 @@ class Mapping:
         return Mapping(keys, {**self.values, key: value}, self.span)
 
     def without(self, *keys: str) -> Mapping:
-        """Return a copy of the mapping without some keys."""
+        """Return the mapping without some keys: itself where it has none of them."""
+        if self.keys.keys().isdisjoint(keys):
+            return self
         return Mapping(
             {key: span for key, span in self.keys.items() if key not in keys},
             {key: value for key, value in self.values.items() if key not in keys},

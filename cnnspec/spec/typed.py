@@ -22,6 +22,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 from cnnspec.spec.words import value
 
 MOST_CREATED = 4096
+_declared: dict[type[Any], abc.Mapping[str, Option]] = {}  # what each class declares, by name
 _created: dict[Hashable, Any] = {}  # by what was written: a network has few different layers
 
 
@@ -168,10 +169,13 @@ class Typing:
 
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
         """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
-        declared = {option.name: option for option in options(cls)}
+        if cls not in _declared:
+            _declared[cls] = {option.name: option for option in options(cls)}
+        declared = _declared[cls]
         written = _written(cls, tree, declared, common)
         if written in _created:
             return _created[written]
+        tree = tree.without(*common)
         title = getattr(cls, "type_name", None) or where.path
         place = f"{where.path.partition('.')[0] if cls.kind == 'section' else cls.kind} key"
         misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}", place=place)
@@ -223,7 +227,8 @@ class Typing:
         rest: set[str] = set()
         open_key, pieces = "", []
         for key, span in tree.keys.items():
-            value = plain(tree.values[key])
+            given = tree.values[key]
+            value: Any = given.value if isinstance(given, Scalar) else ...
             if open_key and value is None:
                 pieces.append(key)
                 rest.add(key)

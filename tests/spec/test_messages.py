@@ -98,6 +98,24 @@ def test_a_missed_count_of_a_known_network_names_the_layers_that_differ(override
     assert said in notes[-1]
 
 
+def test_a_known_network_is_read_as_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnspec.zoo.PACKAGED", tmp_path)
+    head, expect = "cnnspec: 1\nname: f\ninput: [4]\n", "expect: {params: 25}\n"
+    known = tmp_path / "tiny.yaml"
+
+    def last_note() -> str:
+        with pytest.raises(SpecError) as caught:
+            checked(loads(head + "layers: [{type: dense, units: 3}]\n" + expect))
+        return caught.value.diagnostics[0].notes[-1]
+
+    known.write_text(head + "layers: [{type: dense, units: 5}]\n" + expect)
+    assert "there is dense 'dense_1' (weight 5x4, bias 5) in the place" in last_note()
+    known.write_text(head + "layers: [{type: dense, units: 2}, {type: dense, units: 5}]\n" + expect)
+    assert "there is dense 'dense_1' (weight 2x4, bias 2) and 1 more layer in the place" in last_note()
+    known.write_text(head + "layers: [{type: dense, units: many}]\n" + expect)
+    assert "tiny" not in last_note()  # what is wrong with it is told where it is checked itself
+
+
 def changed(*overrides: str, text: str = NET) -> Spec:
     return loads(HEAD + text, "f.yaml", overrides)
 
