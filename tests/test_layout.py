@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cnnspec"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -55,9 +54,14 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def statements(path: Path) -> Iterator[ast.AST]:
     """All that a file may run; what stands under TYPE_CHECKING is for type checkers alone."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [tree(path)]
     while waiting:
         node = waiting.pop()
         yield node
@@ -65,6 +69,7 @@ def statements(path: Path) -> Iterator[ast.AST]:
         waiting += [] if checked else ast.iter_child_nodes(node)
 
 
+@cache
 def imports(path: Path) -> list[str]:
     found = []
     for node in statements(path):
@@ -75,14 +80,16 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_leftwards(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for imported in imports(path):
-        parts = imported.split(".")
-        if own not in RANK or parts[0] != "cnnspec" or len(parts) < 2 or parts[1] not in RANK or parts[1] == own:
-            continue
-        assert RANK[parts[1]] < RANK[own], f"{name_of(path)} imports {imported}, which stands to the right of {own}"
+def test_imports_go_leftwards() -> None:
+    wrong = []
+    for path in MODULES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for imported in imports(path):
+            package, _, rest = imported.partition(".")
+            other = rest.partition(".")[0]
+            if package == "cnnspec" and own in RANK and other in RANK and other != own and RANK[other] >= RANK[own]:
+                wrong.append(f"{name_of(path)} imports {imported}, which stands to the right of {own}")
+    assert not wrong
 
 
 def module_of(path: Path) -> str:
@@ -106,30 +113,37 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
     assert not needs, f"in a circle, or behind one: {', '.join(sorted(needs))}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_an_import_within_a_function_says_why(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for function in statements(path):
-        if isinstance(function, ast.FunctionDef):
-            for node in ast.walk(function):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cnnspec"):
-                    assert "  # " in lines[node.lineno - 1], f"{name_of(path)}:{node.lineno}"
+def test_an_import_within_a_function_says_why() -> None:
+    silent = []
+    for path in MODULES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for function in statements(path):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cnnspec"):
+                        silent += [f"{name_of(path)}:{node.lineno}"] if "  # " not in lines[node.lineno - 1] else []
+    assert not silent
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_libraries_stay_where_they_belong(path: Path) -> None:
-    for imported in imports(path):
-        allowed = ONLY_IN.get(imported.split(".")[0])
-        assert allowed is None or name_of(path).startswith(allowed), f"{name_of(path)} imports {imported}"
+def test_libraries_stay_where_they_belong() -> None:
+    strays = []
+    for path in MODULES:
+        for imported in imports(path):
+            allowed = ONLY_IN.get(imported.split(".")[0])
+            if allowed is not None and not name_of(path).startswith(allowed):
+                strays.append(f"{name_of(path)} imports {imported}")
+    assert not strays
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_command_line_prints_or_exits(path: Path) -> None:
-    if name_of(path).startswith(("cli/", "__main__")):
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in ("print", "exit", "quit", "eval", "exec"), f"{name_of(path)}:{node.lineno}"
+def test_only_the_command_line_prints_or_exits() -> None:
+    found = []
+    for path in MODULES:
+        if not name_of(path).startswith(("cli/", "__main__")):
+            calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+            names = [(node.func.id, node.lineno) for node in calls if isinstance(node.func, ast.Name)]
+            banned = ("print", "exit", "quit", "eval", "exec")
+            found += [f"{name_of(path)}:{line} calls {name}" for name, line in names if name in banned]
+    assert not found
 
 
 def test_every_file_is_named_for_its_subject() -> None:
