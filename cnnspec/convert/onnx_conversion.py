@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
 from cnnspec.convert.onnx_file import OnnxFile, read
 from cnnspec.convert.onnx_network import translated
@@ -41,6 +43,8 @@ def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shap
 def _header(name: str, file: OnnxFile, source: Simplified) -> list[str]:
     producer = f", written by {file.producer}" if file.producer else ""
     lines = [f"Converted from {name} (ONNX, opset {file.opset}{producer})."]
+    if file.entry.dtype.kind == "f" and file.entry.dtype != np.float32:
+        lines.append(f"Its input is {file.entry.dtype}: numbers are float32 here.")
     if len(source.lengths[source.entry]) == 3:
         lines.append("Sequences (n, c, l) are maps of one row.")
     lines += [f"{what}{f', {count} times' if count > 1 else ''}." for what, count in sorted(source.changes.items())]

@@ -81,11 +81,12 @@ def _parts(layout: Layout) -> list[Part]:
 
 
 def _signature(layout: Layout, part: Part) -> tuple[Any, ...]:
-    """What has to be equal in two parts of one block: types, activations and connections."""
+    """What has to be equal in two parts of one block: types, activations, connections, and fields with keys in them."""
     place = {part.entry: -1, **{draft.key: number for number, draft in enumerate(part.drafts)}}
     return tuple(
         (
             draft.type,
+            repr({key: value for key, value in layout.item(draft).items() if isinstance(value, Mapping)}),
             repr(layout.item(draft).get("activation")),
             tuple(place[source] for source in layout.sources(draft)),
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.operators.translator import Translator, axis_of, refuse_unless
+from cnnspec.convert.operators.translator import Translator, axis_of, brought_first, put_back, refuse_unless
 from cnnspec.convert.refusal import Unsaid
 
 
@@ -33,6 +34,23 @@ def _as_operand(made: Network, operator: Operator, value: Value) -> Value:
     return made.canonical(operator, value)
 
 
+def along(made: Network, operator: Operator, values: Sequence[Value], axis: int) -> Value:
+    """Values one behind the other along an axis of the file's, which is that of the channels, or made so meanwhile."""
+    first = values[0]
+    before, after = prod(first.lengths[1:axis]), prod(first.lengths[axis + 1 :])
+    if axis == 1:
+        found = made.add(operator, "concat", [made.canonical(operator, value) for value in values])
+    elif before == 1:
+        inner = (1, after) if after > 1 else ()
+        rows = [made.shaped(operator, value, (value.lengths[axis], *inner)) for value in values]
+        found = made.add(operator, "concat", rows)
+    else:
+        rows = [brought_first(made, operator, value, axis, axis)[0] for value in values]
+        found = put_back(made, operator, made.add(operator, "concat", rows), first, axis)
+    length = sum(value.lengths[axis] for value in values)
+    return replace(found, lengths=(*first.lengths[:axis], length, *first.lengths[axis + 1 :]))
+
+
 def _concat(made: Network, operator: Operator) -> None:
     constants = [name for position, name in enumerate(operator.inputs) if made.is_constant(operator, position)]
     refuse_unless(not constants, "one of its inputs is a constant", "positions, or a layer in front of it")
@@ -44,15 +62,7 @@ def _concat(made: Network, operator: Operator) -> None:
     if axis == 1 and all(len(value.shape) == 1 and prod(value.lengths[2:]) == 1 for value in values):
         made.write(operator, made.add(operator, "concat", values))
         return
-    shaped = [made.canonical(operator, value) for value in values]
-    rank = len(values[0].lengths)
-    if axis == 1:
-        made.write(operator, made.add(operator, "concat", shaped))
-        return
-    refuse_unless(rank <= 4, f"it joins {rank} axes along axis {axis}", "axis: 1")
-    order = (1, 0, 2) if rank == 4 and axis == 2 else (2, 1, 0)
-    found = made.add(operator, "concat", [made.permuted(operator, value, order) for value in shaped])
-    made.write(operator, made.permuted(operator, found, order))
+    made.write(operator, along(made, operator, values, axis))
 
 
 def _refused(made: Network, operator: Operator) -> None:

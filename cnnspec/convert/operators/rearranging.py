@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,16 +12,57 @@ import numpy as np
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators.affine import scaled
+from cnnspec.convert.operators.merging import along
 from cnnspec.convert.operators.translator import Translator, axis_of, refuse_unless
 
+MOST_PARTS = 64  # that are joined for one operator
 MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 def _same_elements(made: Network, operator: Operator) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze, Expand to the same lengths: other lengths for the same elements."""
+    """Reshape, Flatten, Squeeze, Unsqueeze: other lengths for the same elements."""
     value = made.read(operator)
-    refuse_unless(prod(made.lengths(operator)) == prod(value.lengths), "it repeats elements", "upsample2d")
+    refuse_unless(prod(made.lengths(operator)) == prod(value.lengths), "it has another number of elements")
     made.write(operator, value)
+
+
+def _expand(made: Network, operator: Operator) -> None:
+    """Axes of length 1 are repeated; others may stand in front of them."""
+    value, lengths = made.read(operator), made.lengths(operator)
+    before = (1,) * (len(lengths) - len(value.lengths)) + value.lengths
+    repeated = prod(lengths) != prod(before)
+    refuse_unless(not repeated or len(before) == len(value.lengths), "it repeats elements along new axes", "upsample2d")
+    repeats = [after // length for after, length in zip(lengths, before, strict=True)]
+    made.write(operator, _repeated(made, operator, value, repeats) if repeated else value)
+
+
+def _tile(made: Network, operator: Operator) -> None:
+    value, repeats = made.read(operator), made.constant(operator, 1)
+    refuse_unless(
+        repeats is not None and repeats.shape == (len(value.lengths),), "its repeats are not one for each axis"
+    )
+    assert repeats is not None
+    made.write(operator, _repeated(made, operator, value, [int(count) for count in repeats]))
+
+
+def _repeated(made: Network, operator: Operator, value: Value, repeats: list[int]) -> Value:
+    """Copies one behind the other along each axis; rows and columns of one pixel are enlarged."""
+    refuse_unless(min(repeats) > 0, f"it repeats {repeats} times")
+    refuse_unless(repeats[0] == 1, "it repeats the images", "an axis of one image")
+    if len(repeats) == 4 and max(repeats[2:]) > 1:
+        scale = [count if length == 1 else 1 for count, length in zip(repeats[2:], value.lengths[2:], strict=True)]
+        if max(scale) > 1:
+            lengths = (
+                *value.lengths[:2],
+                *(length * factor for length, factor in zip(value.lengths[2:], scale, strict=True)),
+            )
+            found = made.add(operator, "upsample2d", [made.canonical(operator, value)], _scale(scale))
+            value = replace(found, lengths=lengths)
+            repeats = [*repeats[:2], *(count // factor for count, factor in zip(repeats[2:], scale, strict=True))]
+    for axis, count in enumerate(repeats):
+        refuse_unless(count <= MOST_PARTS, f"it repeats an axis {count} times", f"at most {MOST_PARTS} times")
+        value = along(made, operator, [value] * count, axis) if count > 1 else value
+    return value
 
 
 def _transpose(made: Network, operator: Operator) -> None:
@@ -166,28 +208,26 @@ def _slice(made: Network, operator: Operator) -> None:
     refuse_unless(starts is not None and ends is not None, "its starts and ends are missing")
     axes = made.setting(operator, "axes", 3) or list(range(len(starts)))
     steps = made.setting(operator, "steps", 4) or [1] * len(starts)
-    ranges = [(0, length, 1) for length in value.lengths]
+    chosen = [range(length) for length in value.lengths]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        refuse_unless(step > 0, "it goes backwards", "a step above 0")
-        ranges[axis % rank] = slice(start, end, step).indices(value.lengths[axis % rank])
-    _cut(made, operator, value, ranges)
+        refuse_unless(step != 0, "its step is 0", "a step above 0")
+        chosen[axis % rank] = range(*slice(start, end, step).indices(value.lengths[axis % rank]))
+    refuse_unless(all(chosen), "nothing is left")
+    backwards = {axis: places for axis, places in enumerate(chosen) if places.step < 0}
+    value = _cut(made, operator, value, {axis: places for axis, places in enumerate(chosen) if axis not in backwards})
+    for axis, places in backwards.items():
+        value = picked(made, operator, value, axis, places)
+    made.write(operator, value)
 
 
-def _cut(
-    made: Network, operator: Operator, value: Value, ranges: list[tuple[int, int, int]], position: int = 0
-) -> None:
-    changed = {
-        axis: bounds
-        for axis, (bounds, length) in enumerate(zip(ranges, value.lengths, strict=True))
-        if bounds != (0, length, 1)
-    }
+def _cut(made: Network, operator: Operator, value: Value, chosen: Mapping[int, range]) -> Value:
+    """The positions of some axes that lie at equal distances, one behind the other."""
+    changed = {axis: places for axis, places in chosen.items() if places != range(value.lengths[axis])}
     refuse_unless(0 not in changed, "it selects among the images", "an axis of one image")
-    refuse_unless(all(start < stop for start, stop, _ in ranges), "nothing is left")
+    if not changed:
+        return value
     lengths = value.lengths
     rank = len(lengths)
-    if not changed:
-        made.write(operator, value, position=position)
-        return
     if rank > 4:
         refuse_unless(len(changed) == 1, "it cuts several of more than three axes", "one at a time")
         (axis,) = changed
@@ -196,13 +236,31 @@ def _cut(
     else:
         value = made.canonical(operator, value) if rank > 2 else made.shaped(operator, value, (value.lengths[1], 1, 1))
         names = {2: ("channels",), 3: ("channels", "columns"), 4: ("channels", "rows", "columns")}[rank]
-        fields = {names[axis - 1]: _bounds(bounds, lengths[axis]) for axis, bounds in changed.items()}
-    made.write(operator, made.add(operator, "slice", [value], fields), position=position)
+        fields = {names[axis - 1]: _bounds(places, lengths[axis]) for axis, places in changed.items()}
+    found = made.add(operator, "slice", [value], fields)
+    return replace(found, lengths=tuple(len(changed.get(axis, range(length))) for axis, length in enumerate(lengths)))
 
 
-def _bounds(bounds: tuple[int, int, int], length: int) -> dict[str, int]:
-    start, stop, step = bounds
-    return _range(start, stop if stop < length else None, step)
+def picked(made: Network, operator: Operator, value: Value, axis: int, places: Sequence[int]) -> Value:
+    """Return positions of an axis in any order: stretches at equal distances, one behind the other."""
+    stretches: list[range] = []
+    for place in places:
+        last = stretches[-1] if stretches else range(0)
+        step = place - last[-1] if last else 0
+        if step > 0 and (len(last) == 1 or step == last.step):
+            stretches[-1] = range(last[0], place + 1, step)
+        else:
+            stretches.append(range(place, place + 1))
+    refuse_unless(axis != 0, "it selects among the images", "an axis of one image")
+    refuse_unless(
+        len(stretches) <= MOST_PARTS, f"it selects {len(places)} positions in no order", "positions at equal distances"
+    )
+    parts = [_cut(made, operator, value, {axis: stretch}) for stretch in stretches]
+    return parts[0] if len(parts) == 1 else along(made, operator, parts, axis)
+
+
+def _bounds(places: range, length: int) -> dict[str, int]:
+    return _range(places.start, places.stop if places.stop < length else None, places.step)
 
 
 def _split(made: Network, operator: Operator) -> None:
@@ -218,25 +276,17 @@ def _split(made: Network, operator: Operator) -> None:
     start = 0
     for place, (size, name) in enumerate(zip(sizes, outputs, strict=True)):
         if name and made.readers[name]:
-            ranges = [(0, every, 1) for every in value.lengths]
-            ranges[axis] = (start, start + int(size), 1)
-            _cut(made, operator, value, ranges, place)
+            made.write(operator, _cut(made, operator, value, {axis: range(start, start + int(size))}), position=place)
         start += int(size)
 
 
 def _gather(made: Network, operator: Operator) -> None:
-    """One position of an axis, or several that lie at equal distances."""
+    """Positions of an axis, in any order."""
     value, places = made.read(operator), made.constant(operator, 1)
     assert places is not None
     axis = axis_of(int(operator.attributes.get("axis", 0)), value)
     length = value.lengths[axis]
-    chosen = [int(place) % length for place in np.ravel(places)]
-    step = chosen[1] - chosen[0] if len(chosen) > 1 else 1
-    even = step > 0 and chosen == list(range(chosen[0], chosen[-1] + 1, step))
-    refuse_unless(even, f"it selects positions {chosen[:8]}", "positions at equal distances")
-    ranges = [(0, every, 1) for every in value.lengths]
-    ranges[axis] = (chosen[0], chosen[-1] + 1, step)
-    _cut(made, operator, value, ranges)
+    made.write(operator, picked(made, operator, value, axis, [int(place) % length for place in np.ravel(places)]))
 
 
 def _resize(made: Network, operator: Operator) -> None:
@@ -280,7 +330,7 @@ def _scale(scale: list[int]) -> dict[str, Any]:
 
 TRANSLATORS: Mapping[str, Translator] = {
     "DepthToSpace": _depth_to_space,
-    "Expand": _same_elements,
+    "Expand": _expand,
     "Flatten": _same_elements,
     "Gather": _gather,
     "Pad": _pad,
@@ -290,6 +340,7 @@ TRANSLATORS: Mapping[str, Translator] = {
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Squeeze": _same_elements,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _same_elements,
     "Upsample": _resize,

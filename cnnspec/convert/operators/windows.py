@@ -12,9 +12,11 @@ import numpy as np
 
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
+from cnnspec.convert.operators.rearranging import picked
 from cnnspec.convert.operators.translator import Translator, brought_first, pair, put_back, refuse_unless
+from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
-from cnnspec.shapes import windows
+from cnnspec.shapes import ShapeError, windows
 
 NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
@@ -193,12 +195,61 @@ def _pool(type: str, made: Network, operator: Operator) -> None:
     refuse_unless(len([name for name in operator.outputs if name]) == 1, "it also gives the places of the maxima")
     kernel = _kernel(operator, value)
     fields = _laid(operator, value, kernel, pool=True)
+    if "dilation" in fields and type == "max_pool2d":
+        made.write(operator, _maximum_of_taps(made, operator, value, kernel, fields))
+        return
     refuse_unless("dilation" not in fields, "its windows have gaps: dilations", "dilations of 1")
     if operator.attributes.get("ceil_mode"):
         fields["ceil_mode"] = True
     if type == "avg_pool2d" and operator.attributes.get("count_include_pad") and fields.get("padding"):
         fields["count_include_pad"] = True
     made.write(operator, made.add(operator, type, [value], fields))
+
+
+def _maximum_of_taps(
+    made: Network, operator: Operator, value: Value, kernel: list[int], fields: Mapping[str, Any]
+) -> Value:
+    """Windows with gaps: along each axis the maximum of as many slices as a window has taps.
+
+    Instead of a tap in the padding another one of the same window is taken, which leaves the maximum as it is.
+    """
+    stride, dilation = (_both(fields.get(name, usual)) for name, usual in (("stride", kernel), ("dilation", 1)))
+    given = fields.get("padding", "valid")
+    named = operator.attributes.get("auto_pad", "NOTSET").startswith("SAME")
+    refuse_unless(not named, "programs lay windows with gaps and auto_pad differently", "pads")
+    padding = tuple(given) if isinstance(given, list) else given
+    try:
+        laid = windows(
+            value.shape, "", kernel=(kernel[0], kernel[1]), padding=padding, stride=stride, dilation=dilation
+        )
+    except ShapeError as error:
+        raise Unsaid(f"max_pool2d: {error}", error.help or "") from error
+    lengths = made.lengths(operator)
+    for axis in range(2, len(lengths)):
+        place = axis - len(lengths)
+        before, length = (laid.padding[0], laid.padding[2])[place], value.lengths[axis]
+        starts = range(-before, lengths[axis] * stride[place] - before, stride[place])
+        taps = [range(start, start + kernel[place] * dilation[place], dilation[place]) for start in starts]
+        inside = [[tap for tap in window if 0 <= tap < length] for window in taps]
+        refuse_unless(all(inside), "one of its windows lies in the padding alone", "less padding")
+        slices = []
+        for tap in range(kernel[place]):
+            places = [
+                window[tap] if 0 <= window[tap] < length else valid[0]
+                for window, valid in zip(taps, inside, strict=True)
+            ]
+            slices.append(made.canonical(operator, picked(made, operator, value, axis, places)))
+        if len(slices) > 1:
+            note = "a window with gaps is the maximum of its taps"
+            found = made.add(operator, "maximum", slices, note=note)
+            value = replace(found, lengths=slices[0].lengths)
+        else:
+            value = slices[0]
+    return value
+
+
+def _both(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _lp_pool(made: Network, operator: Operator) -> None:
