@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec.cli import main
 from cnnspec.data import Data, DataSettings, idx, open_data, parquet, tables
+from cnnspec.data.asked import read_asked
 from cnnspec.data.rows import FileRows
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
@@ -174,17 +174,9 @@ def test_a_line_break_in_quotes_belongs_to_its_label(tmp_path: Path) -> None:
     assert len(found.train) + len(found.test) == COUNT
 
 
-def test_black_and_white_is_predicted_as_it_was_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pixels = np.zeros((COUNT, 1, 2, 3), np.uint8)
-    pixels[1::2] = 1
-    write(tmp_path, "csv", pixels, np.array(["dark", "light"])[np.arange(COUNT) % 2])
-    (tmp_path / "net.yaml").write_text(
-        "cnnspec: 1\nname: net\ninput: [1, 2, 3]\nlayers: [flatten, {type: dense, units: 2}]\n"
-        "data: {source: {type: csv, shape: [1, 2, 3]}}\n"
-        "train: {epochs: 20, batch_size: 8, optimizer: {type: adam, learning_rate: 0.05}}\n"
-    )
-    assert main(["train", str(tmp_path / "net.yaml"), "--out", str(tmp_path / "runs")]) == 0
-    assert "is read as 0 to 1 (data.source.scale: none)" in capsys.readouterr().err
-    assert main(["predict", str(tmp_path / "runs" / "net"), str(tmp_path / "train.csv"), "--format", "csv"]) == 0
-    answers = [line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert answers == ["dark", "light"] * (COUNT // 2)
+def test_black_and_white_is_asked_about_as_it_was_trained(tmp_path: Path) -> None:
+    source = write(tmp_path, "csv", SCALES["black and white"], TEXTS)
+    data = opened(tmp_path, {**source, "test": source["train"]}, False)
+    assert any("is read as 0 to 1 (data.source.scale: none)" in note for note in data.notes)
+    (asked,) = read_asked([tmp_path / "train.csv"], data.pipeline, COUNT, 1)
+    np.testing.assert_array_equal(asked.images, np.asarray(data.train.pixels))
