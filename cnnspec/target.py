@@ -52,6 +52,7 @@ class Target:
     mean: tuple[float, ...] = ()  # of each value over the training images
     deviation: tuple[float, ...] = ()
     parts: Mapping[str, Target] = field(default_factory=dict)  # of `several`, by name
+    images: int = 0  # training images, where `counts` do not add up to them, as each may be of any number of classes
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
@@ -106,6 +107,7 @@ def measured(kind: Kind, names: tuple[str, ...], labels: np.ndarray[Any, Any]) -
         counts = np.bincount(labels[labels != VOID] if kind == "mask" else labels.ravel(), minlength=len(names))
     elif kind == "classes":
         counts = labels.sum(axis=0).astype(np.int64)
+        return Target(kind, names, tuple(counts.tolist()), images=len(labels))
     else:
         counts = np.zeros(0, np.int64)
     return Target(kind, names, tuple(counts.tolist()))

@@ -213,7 +213,8 @@ def _fitted(spec: Spec, model: Model) -> Iterator[str]:
     target, asked = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
     if isinstance(asked, (str, Mapping)):
         weights = getattr(model.loss, "class_weights", ())
-        names = [*target.names, *map(str, range(len(target.names), len(weights)))]
+        names = [*(f"not {name}" for name in target.names if target.kind == "classes"), *target.names]
+        names += map(str, range(len(names), len(weights)))
         counted = [f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True) if weight != 1]
         yield f"class weights, 1 but for: {', '.join(counted) or 'none'}"
     spread = [

@@ -107,10 +107,10 @@ def loss(settings: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The mean loss of a batch as a function of output, images and labels."""
     library, chosen = torch(), settings.type_name
     functional, fields = library.nn.functional, settings
+    if getattr(fields, "class_weights", None) is not None:
+        raise RunError("no counterpart of class_weights in PyTorch is known here", "measure without them")
     if chosen == "softmax_cross_entropy":
-        smoothing, given = getattr(fields, "label_smoothing", 0.0), getattr(fields, "class_weights", None)
-        if given is not None:
-            raise RunError("no counterpart of class_weights in PyTorch is known here", "measure without them")
+        smoothing = getattr(fields, "label_smoothing", 0.0)
         return lambda y, x, labels: functional.cross_entropy(y, labels, label_smoothing=smoothing)
     compare: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "mean_squared_error": functional.mse_loss,

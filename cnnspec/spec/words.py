@@ -197,7 +197,7 @@ KEYS: dict[str, str] = {
     "power": "exponent",
     "rise": "pct_start",
     "label_smoothing": "smoothing",
-    "class_weights": "weight class_weight",
+    "class_weights": "weight class_weight pos_weight",
     "metric": "monitor watch",
     "minimum_change": "min_delta",
     "root": "path data_dir folder directory dir data_path",
@@ -360,6 +360,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "callbacks": "leave it out: early_stopping, schedule and checkpoint say what callbacks do",
         "label_smoothing": "write loss: {type: softmax_cross_entropy, label_smoothing: ...}",
         "class_weight": "write loss: {type: softmax_cross_entropy, class_weights: [...]}",
+        "pos_weight": "write loss: {type: binary_cross_entropy, class_weights: [...]}",
         "validation_split": "write data: {validation: {fraction: ...}}",
         "val_split": "write data: {validation: {fraction: ...}}",
         "validation": "write data: {validation: {fraction: ...}}",
@@ -416,8 +417,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "last_epoch": "leave it out: train --resume RUN knows where it was",
     },
     "loss key": {
-        "class_weights": "only softmax_cross_entropy has them; where there is one class an image, "
-        "data: {train: {sampling: balanced}} shows every class as often as any other",
+        "class_weights": "leave it out: this loss compares nothing with classes",
         "from_logits": "leave it out: losses read logits",
         "reduction": "leave it out: the loss is the mean over the batch",
     },

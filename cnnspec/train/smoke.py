@@ -85,12 +85,11 @@ def _areas(images: Array, count: int) -> Array:
 
 def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
     """The loss starts near that of a network which finds all classes equally likely, where that is known."""
-    name, settings = "first loss", model.spec.train
-    assert settings is not None
+    name = "first loss"
     if not math.isfinite(loss):
         overflow = "numbers overflow in the forward pass: add batch_norm, or start with smaller weights"
         return Proof(name, False, f"{loss}", _loudest(model, plan), overflow)
-    expected = None if classes is None else settings.loss.unlearned(plan.labels, classes)
+    expected = None if classes is None or plan.loss is None else plan.loss.unlearned(plan.labels, classes)
     if classes is None or expected is None:
         return Proof(name, True, f"{loss:.4g}")
     origin = f"ln({classes})" if math.isclose(expected, math.log(classes)) else f"that of {classes} equal scores"

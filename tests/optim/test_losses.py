@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given as drawn
@@ -21,7 +23,7 @@ from cnnspec.optim.losses import (
     SoftmaxCrossEntropy,
 )
 from cnnspec.shapes import ShapeError
-from cnnspec.target import KINDS, VOID, Target
+from cnnspec.target import KINDS, VOID, Target, measured
 
 LOSSES: list[Loss] = [
     SoftmaxCrossEntropy(),
@@ -30,6 +32,8 @@ LOSSES: list[Loss] = [
     MeanSquaredError(),
     Huber(delta=0.7),
     BinaryCrossEntropy(),
+    BinaryCrossEntropy.of(class_weights=[1, 2, 0.5, 3, 0]),
+    MeanSquaredError.of(class_weights=[1, 2, 0.5, 3, 0]),
 ]
 
 
@@ -196,9 +200,9 @@ def test_a_loss_of_ones_own_is_one_formula() -> None:
 WEIGHTS = st.one_of(st.none(), st.lists(st.floats(0, 5), min_size=5, max_size=5).filter(any))
 RANDOM: st.SearchStrategy[Loss] = st.one_of(
     st.builds(SoftmaxCrossEntropy, label_smoothing=st.floats(0, 0.999), class_weights=WEIGHTS),
-    st.builds(MeanSquaredError),
-    st.builds(Huber, delta=st.floats(1e-3, 1e3)),
-    st.builds(BinaryCrossEntropy),
+    st.builds(MeanSquaredError, class_weights=WEIGHTS),
+    st.builds(Huber, delta=st.floats(1e-3, 1e3), class_weights=WEIGHTS),
+    st.builds(BinaryCrossEntropy, class_weights=WEIGHTS),
 )
 
 
@@ -217,14 +221,15 @@ def test_pytorch_agrees(loss: Loss, scale: float, mixed: bool, seed: int) -> Non
     match loss:
         case SoftmaxCrossEntropy():
             each = functional.cross_entropy(z, t, reduction="none", label_smoothing=loss.label_smoothing)
-            if loss.class_weights is not None:
-                each = each * (t @ torch.tensor(loss.class_weights, dtype=torch.float64))
         case Huber():
             each = functional.huber_loss(z, t, reduction="none", delta=loss.delta).mean(1)
         case BinaryCrossEntropy():
             each = functional.binary_cross_entropy_with_logits(z, t, reduction="none").mean(1)
         case _:
             each = functional.mse_loss(z, t, reduction="none").mean(1)
+    weights = getattr(loss, "class_weights", None)
+    if weights is not None:
+        each = each * (t @ torch.tensor(weights, dtype=torch.float64))
     each.mean().backward()
     losses, gradient = run(loss, prediction, target, 6)
     np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9, atol=1e-12)
@@ -353,18 +358,20 @@ def test_pixels_of_no_class_change_nothing(loss: Loss, outputs: int) -> None:
 
 
 @pytest.mark.parametrize("smooth", [1.0, 1e-3])
-def test_dice_by_its_definition(smooth: float) -> None:
+@pytest.mark.parametrize("weights", [None, (1.0, 0.25, 3.0)])
+def test_dice_by_its_definition(smooth: float, weights: tuple[float, ...] | None) -> None:
     torch = pytest.importorskip("torch")
     prediction, target = maps(np.random.default_rng(1), 3)
-    losses, gradient = run_maps(Dice(smooth=smooth), prediction, target, 4)
+    losses, gradient = run_maps(Dice(smooth=smooth, class_weights=weights), prediction, target, 4)
     z, t = torch.tensor(prediction.transpose(3, 1, 0, 2), requires_grad=True), torch.tensor(target.transpose(2, 0, 1))
     total = []
     for scores, labels in zip(torch.softmax(z, 1), t, strict=True):
         classes = []
         for k in range(3):
             there = (labels == k).double()
-            classes.append((2 * (scores[k] * there).sum() + smooth) / (scores[k].sum() + there.sum() + smooth))
-        total.append(1 - sum(classes) / 3)
+            common = (2 * (scores[k] * there).sum() + smooth) / (scores[k].sum() + there.sum() + smooth)
+            classes.append((1 - common) * (weights[k] if weights else 1))
+        total.append(sum(classes) / 3)
     (sum(total) / 4).backward()
     np.testing.assert_allclose(losses, [float(one.detach()) for one in total], rtol=1e-12)
     np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
@@ -389,6 +396,88 @@ def test_mean_absolute_error_is_that_of_pytorch() -> None:
     each.mean().backward()
     np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-12)
     np.testing.assert_allclose(gradient.T, z.grad.numpy(), rtol=1e-12)
+
+
+def test_the_weights_of_yes_and_no_are_those_of_pytorch() -> None:
+    """Any number of classes an image: `pos_weight`, and with `balanced` a weight of each no too."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(6)
+    prediction, labels = random.standard_normal((3, 40)), (random.random((40, 3)) < (0.1, 0.5, 0.8)).astype(np.float32)
+    target = measured("classes", ("a", "b", "c"), labels)
+    z, t = torch.tensor(prediction.T.copy(), requires_grad=True), torch.tensor(labels.astype(np.float64))
+    for given, yes in (([2, 0.5, 3], [2, 0.5, 3]), ({"b": 4}, [1, 4, 1])):
+        loss = BinaryCrossEntropy.of(class_weights=given)
+        loss.check((3,), target, (1, 4, 4))
+        losses, gradient = run(loss.fitted(target, 3), prediction, np.ascontiguousarray(labels.T), 40)
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            z, t, reduction="none", pos_weight=torch.tensor(yes, dtype=torch.float64)
+        ).mean(1)
+        (expected,) = torch.autograd.grad(each.mean(), z)
+        np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9)
+        np.testing.assert_allclose(gradient.T, expected.numpy(), rtol=1e-9, atol=1e-15)
+    balanced = BinaryCrossEntropy.of(class_weights="balanced").fitted(target, 3)
+    weights = np.array([[40 / (2 * (labels[:, k] == no).sum()) for k in range(3)] for no in (0, 1)])
+    assert balanced.class_weights == pytest.approx(tuple(weights.ravel()))
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        z, t, reduction="none", weight=torch.tensor(np.where(labels == 1, weights[1], weights[0]))
+    ).mean(1)
+    losses, _ = run(balanced, prediction, np.ascontiguousarray(labels.T), 40)
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9)
+    assert balanced.fitted(target, 3) == balanced
+    zeros, _ = run(balanced, np.zeros((3, 40)), np.ascontiguousarray(labels.T), 40)
+    assert balanced.unlearned(labels, 3) == pytest.approx(zeros.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("given", "pair"), [("balanced", (4 / 6, 2.0)), ({"b": 5}, (1, 5)), ([0.5, 3], (0.5, 3))])
+def test_one_output_has_the_weights_of_two_classes(given: Any, pair: tuple[float, float]) -> None:
+    torch = pytest.importorskip("torch")
+    labels = np.array([0, 1, 0, 0])
+    target = measured("class", ("a", "b"), labels)
+    loss = BinaryCrossEntropy.of(class_weights=given)
+    loss.check((1,), target, (1, 4, 4))
+    loss = loss.fitted(target, 1)
+    assert loss.class_weights == pytest.approx(pair)
+    prediction = np.random.default_rng(7).standard_normal((1, 4))
+    losses, gradient = run(loss, prediction, labels, 4)
+    z = torch.tensor(prediction[0].copy(), requires_grad=True)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        z, torch.tensor(labels.astype(float)), reduction="none", weight=torch.tensor(np.array(pair)[labels])
+    )
+    each.mean().backward()
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9)
+    np.testing.assert_allclose(gradient[0], z.grad.numpy(), rtol=1e-9)
+    zeros, _ = run(loss, np.zeros((1, 4)), labels, 4)
+    assert loss.unlearned(labels, 2) == pytest.approx(zeros.mean())
+
+
+@pytest.mark.parametrize(("outputs", "weights"), [(1, (0.5, 3.0)), (3, (0.5, 3.0, 2.0))])
+def test_weights_of_pixels_are_those_of_their_classes(outputs: int, weights: tuple[float, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    prediction, target = maps(np.random.default_rng(8), outputs)
+    target[0, :, 2] = VOID
+    loss = BinaryCrossEntropy(class_weights=weights)
+    loss.check((outputs, 3, 5), Target("mask", tuple("abc"[: len(weights)])), (1, 3, 5))
+    losses, gradient = run_maps(loss, prediction, target, 4)
+    z = torch.tensor(prediction.transpose(3, 1, 0, 2), requires_grad=True)
+    label, counted = target.transpose(2, 0, 1), (target != VOID).transpose(2, 0, 1)
+    hot = np.stack([label == k for k in (range(outputs) if outputs > 1 else (1,))], axis=1).astype(float)
+    count = counted * np.array([*weights, *[0.0] * VOID])[label]
+    each = torch.nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(hot), reduction="none")
+    each = (each * torch.tensor(count)[:, None]).sum((1, 2, 3)) / (outputs * torch.tensor(counted.sum((1, 2))))
+    each.mean().backward()
+    np.testing.assert_allclose(losses, each.detach().numpy(), rtol=1e-9)
+    np.testing.assert_allclose(gradient.transpose(3, 1, 0, 2), z.grad.numpy(), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError, MeanAbsoluteError, Huber])
+def test_what_has_no_classes_has_no_weights(loss: type[MeanSquaredError | MeanAbsoluteError | Huber]) -> None:
+    weighted = loss.of(class_weights="balanced")
+    with pytest.raises(ShapeError, match="class_weights: the target is numbers, which has no classes") as caught:
+        weighted.check((1,), Target("values", ("age",)), (1, 4, 4))
+    assert caught.value.help == "leave them out"
+    with pytest.raises(ShapeError, match="class_weights: the target is the input itself, which has no classes"):
+        loss.of(class_weights=[1, 2], target="input").check((1, 4, 4), THREE, (1, 4, 4))
+    weighted.check((3,), THREE, (1, 4, 4))
 
 
 KINDS_OF: list[tuple[Loss, set[str]]] = [

@@ -2,7 +2,7 @@
 
 from cnnspec.optim.losses.base import Loss
 from cnnspec.optim.losses.class_scores import ClassScores, Dice, SoftmaxCrossEntropy
-from cnnspec.optim.losses.class_weights import ClassWeights, NamedWeights
+from cnnspec.optim.losses.class_weights import ClassWeights, NamedWeights, Weighted
 from cnnspec.optim.losses.combined import Losses, Term
 from cnnspec.optim.losses.elementwise import BinaryCrossEntropy, Elementwise, Huber, MeanAbsoluteError, MeanSquaredError
 from cnnspec.optim.losses.inner import Inner, KlDivergence, MeanOutput
@@ -24,4 +24,5 @@ __all__ = [
     "NamedWeights",
     "SoftmaxCrossEntropy",
     "Term",
+    "Weighted",
 ]

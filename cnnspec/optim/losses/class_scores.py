@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log, prod
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from cnnspec.fields import Fraction, PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.optim.losses.base import Loss, batch_shape, class_portions, counted_pixels
-from cnnspec.optim.losses.class_weights import ClassWeights, NamedWeights
+from cnnspec.optim.losses.base import batch_shape, class_portions, counted_pixels
+from cnnspec.optim.losses.class_weights import Weighted
 from cnnspec.registry import register
-from cnnspec.shapes import Shape, ShapeError
-from cnnspec.target import Kind, Target
+from cnnspec.shapes import Shape
+from cnnspec.target import Kind
 
 
-class ClassScores(Loss):
+class ClassScores(Weighted):
     """Base of losses on one score for each class, of an image or of every pixel, by way of the softmax."""
 
     applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "softmax"
@@ -37,46 +37,11 @@ class SoftmaxCrossEntropy(ClassScores):
     """L = -sum_k t_k log softmax(z)_k on logits z; t is 1 at the label. Of a map, the mean over its pixels of a class.
 
     Label smoothing e makes t = 1 - e + e/K at the label and e/K elsewhere. dL/dz = softmax(z) - t.
-    With class weights c an image counts sum_k c_k t_k times, t before the smoothing; the mean still is over the images.
-    Weights that are `balanced` are n / (K n_k) for K classes that come n_k times among n training images.
+    With class weights c an image or pixel counts sum_k c_k t_k times, t before the smoothing; the mean is over all.
     Source of the smoothing: Szegedy et al., "Rethinking the Inception architecture" (2016).
     """
 
     label_smoothing: Annotated[Fraction, "how much of the target is spread over all classes"] = 0.0
-    class_weights: Annotated[
-        ClassWeights | None, "how much an image of each class counts: a list, a mapping from names, or balanced"
-    ] = None
-
-    def check(self, output: Shape, target: Target, given: Shape) -> None:
-        """ShapeError where the output does not fit, or where there are not as many weights as classes."""
-        super().check(output, target, given)
-        if isinstance(self.class_weights, tuple) and len(self.class_weights) != output[0]:
-            raise ShapeError(
-                f"expected {output[0]} class_weights, one for each output, got {len(self.class_weights)}",
-                help="give one number for each class, in the order of the classes",
-            )
-        if self.class_weights == "balanced" and target.kind == "shares":
-            raise ShapeError(
-                "class_weights: balanced needs images of one class each, got probabilities", help="give a list"
-            )
-        if isinstance(self.class_weights, NamedWeights) and target.names:
-            for name in self.class_weights:
-                if name not in target.names:
-                    raise ShapeError(
-                        f"class_weights: '{name}' is no class of the data",
-                        help=f"name some of {', '.join(target.names[:12])}",
-                    )
-
-    def fitted(self, target: Target, outputs: int) -> Self:
-        """Weights by name, or balanced, become a list of numbers, one for each output; 1 where nothing is known."""
-        if self.class_weights is None or isinstance(self.class_weights, tuple):
-            return self
-        if isinstance(self.class_weights, NamedWeights):
-            found = [self.class_weights.get(name, 1.0) for name in target.names]
-        else:
-            total, classes = sum(target.counts), len(target.counts)
-            found = [total / (classes * count) if count else 1.0 for count in target.counts]
-        return self.but(class_weights=tuple(found + [1.0] * (outputs - len(found))))
 
     def bind(
         self,
@@ -145,24 +110,19 @@ class SoftmaxCrossEntropy(ClassScores):
             return 0.0
         top = 1 - self.label_smoothing + spread
         entropy = -top * log(top) - (classes - 1) * spread * log(spread)
-        return entropy * self._mean_weight(labels)
+        return entropy * self.mean_weight(labels)
 
     def unlearned(self, labels: Array, classes: int) -> float:
         """The loss of probabilities 1/K for K classes, log K, times the mean weight of the images' classes."""
-        return log(classes) * self._mean_weight(labels)
-
-    def _mean_weight(self, labels: Array) -> float:
-        if not isinstance(self.class_weights, tuple):
-            return 1.0
-        weights = np.array(self.class_weights)
-        return float((weights[labels] if labels.dtype.kind in "iu" else labels @ weights).mean())
+        return log(classes) * self.mean_weight(labels)
 
 
 @register("dice")
 class Dice(ClassScores):
     """L = 1 - 1/K sum_k (2 sum_p s t + e) / (sum_p s + sum_p t + e), s = softmax(z), e `smooth`, over pixels p.
 
-    Twice what a class's scores and its mask have in common, by what both have: large and small classes count alike.
+    Twice what a class's scores and its mask have in common, by what both have: large and small classes count alike,
+    but for class weights c, which multiply what class k loses: L = 1/K sum_k c_k (1 - ...).
     Source: Milletari, Navab and Ahmadi, "V-Net" (2016).
     """
 
@@ -183,6 +143,8 @@ class Dice(ClassScores):
         shifted, softmax, wanted, row = (buffers[k] for k in ("shifted", "softmax", "target", "row"))
         each, over, classes = buffers["each"], np.expand_dims(row, 1), prediction.shape[1]
         portions, smooth = class_portions(prediction, target, wanted), self.smooth
+        weights = np.array([1.0] * classes if self.class_weights is None else self.class_weights, prediction.dtype)
+        most, column = weights.mean(), weights[:, None]
 
         def step() -> None:
             portions()
@@ -197,10 +159,10 @@ class Dice(ClassScores):
             np.multiply(softmax, wanted, out=shifted)
             common = 2 * np.add.reduce(shifted, axis=(0, 2)) + smooth
             whole = np.add.reduce(softmax, axis=(0, 2)) + np.add.reduce(wanted, axis=(0, 2)) + smooth
-            np.subtract(1, (common / whole).mean(axis=0), out=losses)
+            np.subtract(most, (common / whole * column).mean(axis=0), out=losses)
             if gradient is not None:
-                np.multiply(wanted, (-2 / classes / whole)[:, None], out=shifted)
-                np.add(shifted, (common / classes / whole**2)[:, None], out=shifted)
+                np.multiply(wanted, (-2 / classes / whole * column)[:, None], out=shifted)
+                np.add(shifted, (common / classes / whole**2 * column)[:, None], out=shifted)
                 np.multiply(shifted, softmax, out=wanted)
                 np.add.reduce(wanted, axis=1, out=each)
                 np.subtract(shifted, np.expand_dims(each, 1), out=shifted)

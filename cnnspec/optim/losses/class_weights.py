@@ -1,12 +1,18 @@
-"""How much an image of each class counts in a loss: a list, a mapping from names, or `balanced`."""
+"""How much each class counts in a loss: a list, a mapping from names, or `balanced`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
 
 from cnnspec.fields import Named, Schema
+from cnnspec.kernels.step import Array
+from cnnspec.optim.losses.base import Loss
+from cnnspec.shapes import Shape, ShapeError
+from cnnspec.target import KINDS, VOID, Target
 
 
 class NamedWeights(Named[float]):
@@ -41,3 +47,89 @@ ClassWeights = Annotated[
         _class_weights,
     ),
 ]
+
+
+class Weighted(Loss):
+    """Base of losses in which classes may count more or less than others.
+
+    With class weights c an image or pixel of class k counts c_k times; the mean still is over all. Where an image has
+    any number of classes, its yes to class k counts c_k times. Weights that are `balanced` are n / (K n_k) for K
+    classes that come n_k times among n training images or pixels; of any number of classes each has two, no and yes.
+    """
+
+    class_weights: Annotated[
+        ClassWeights | None, "how much each class counts: a list, a mapping from names, or balanced"
+    ] = None
+
+    def check(self, output: Shape, target: Target, given: Shape) -> None:
+        """ShapeError where the output does not fit, or weights do not: in number, by name, or as there is no class."""
+        super().check(output, target, given)
+        self.check_weights(output, target)
+
+    def check_weights(self, output: Shape, target: Target) -> None:
+        """ShapeError where weights do not fit the target."""
+        if self.class_weights is None:
+            return
+        if target.kind in ("values", "input"):
+            raise ShapeError(
+                f"class_weights: the target is {KINDS[target.kind]}, which has no classes", help="leave them out"
+            )
+        count = self._count(target, output[0])
+        if isinstance(self.class_weights, tuple) and len(self.class_weights) != count:
+            each = "output" if count == output[0] else "class"
+            raise ShapeError(
+                f"expected {count} class_weights, one for each {each}, got {len(self.class_weights)}",
+                help="give one number for each class, in the order of the classes",
+            )
+        if self.class_weights == "balanced" and target.kind == "shares":
+            raise ShapeError(
+                "class_weights: balanced needs images of one class each, got probabilities", help="give a list"
+            )
+        if isinstance(self.class_weights, NamedWeights) and target.names:
+            for name in self.class_weights:
+                if name not in target.names:
+                    raise ShapeError(
+                        f"class_weights: '{name}' is no class of the data",
+                        help=f"name some of {', '.join(target.names[:12])}",
+                    )
+
+    def fitted(self, target: Target, outputs: int) -> Self:
+        """Weights by name, or balanced, become a list of numbers, one for each class; 1 where nothing is known.
+
+        Of any number of classes an image the list has the weights of all no, and behind them those of all yes.
+        """
+        count, several = self._count(target, outputs), target.kind == "classes"
+        if self.class_weights is None or (several and len(self.class_weights) == 2 * count):
+            return self
+        never = [1.0] * count
+        if isinstance(self.class_weights, tuple):
+            found = list(self.class_weights)
+        elif isinstance(self.class_weights, NamedWeights):
+            found = [self.class_weights.get(name, 1.0) for name in target.names]
+        elif several:
+            never = [_balanced(target.images, 2, target.images - number) for number in target.counts]
+            found = [_balanced(target.images, 2, number) for number in target.counts]
+        else:
+            found = [_balanced(sum(target.counts), len(target.counts), number) for number in target.counts]
+        found, never = (part + [1.0] * (count - len(part)) for part in (found, never))
+        return self.but(class_weights=tuple(never + found if several else found))
+
+    def _count(self, target: Target, outputs: int) -> int:
+        """How many classes there are: one output may serve two."""
+        return 2 if self.one_output and outputs == 1 and target.kind in ("class", "mask") else outputs
+
+    def mean_weight(self, labels: Array) -> float:
+        """How often these labels (n, ...) count in the mean; known once the weights are numbers."""
+        if not isinstance(self.class_weights, tuple):
+            return 1.0
+        weights = np.array(self.class_weights)
+        if labels.dtype.kind in "iu":
+            return float(weights[labels[labels != VOID] if labels.ndim == 3 else labels].mean())
+        if len(weights) == 2 * labels.shape[1]:
+            never, found = weights.reshape(2, -1)
+            return float((never + (found - never) * labels).mean())
+        return float((labels @ weights).mean())
+
+
+def _balanced(total: int, classes: int, count: int) -> float:
+    return total / (classes * count) if count else 1.0

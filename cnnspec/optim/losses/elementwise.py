@@ -10,17 +10,19 @@ import numpy as np
 
 from cnnspec.fields import PositiveNumber
 from cnnspec.kernels.step import Array, Buffer, Step
-from cnnspec.optim.losses.base import Loss, batch_shape, class_portions, counted_pixels
+from cnnspec.optim.losses.base import batch_shape, class_portions, counted_pixels
+from cnnspec.optim.losses.class_weights import Weighted
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.target import Kind, Target
 
 
-class Elementwise(Loss):
+class Elementwise(Weighted):
     """Base of losses that compare every output with a target: L = 1/K sum_k l(y_k, t_k) on K outputs.
 
     The target is a number for each output, 1 at the class and 0 elsewhere, or, for an autoencoder, what the network
-    was given.
+    was given. With class weights c all outputs of an image or pixel count sum_k c_k t_k times; where t is a yes or a no
+    for each class, or one output serves two classes, an output counts c_yes t + c_no (1 - t) times.
     """
 
     targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares", "classes", "values"})
@@ -36,17 +38,20 @@ class Elementwise(Loss):
         """ShapeError where the output has another shape than the target."""
         if not self.reads_input:
             super().check(output, target, given)
-        elif output != given:
+            return
+        if output != given:
             raise ShapeError(
                 f"expected an output of the input's shape {text(given)}, got {text(output)}",
                 help="end with a layer that gives back the input's channels, height and width",
             )
+        self.check_weights(output, Target("input"))
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The loss of every output, its derivative, and whether its class is the image's."""
+        """The loss of every output, its derivative, whether its class is the image's, and how often it counts."""
         shape = batch_shape(output, n)
         hits = {} if self.reads_input else {"hits": Buffer(shape, dtype=bool)}
-        return {"loss": Buffer(shape), "derivative": Buffer(shape), **hits}
+        counts = {} if self.class_weights is None else {"counts": Buffer(shape)}
+        return {"loss": Buffer(shape), "derivative": Buffer(shape), **hits, **counts}
 
     def bind(
         self,
@@ -65,11 +70,17 @@ class Elementwise(Loss):
         wanted = target if dense else buffers["hits"]
         find = None if dense else class_portions(prediction, target, wanted)
         of_mask = prediction.ndim == 4 and not dense
+        counts = None if self.class_weights is None else buffers["counts"]
+        weigh = None if counts is None else self._weights(prediction, wanted, counts)
 
         def step() -> None:
             if find is not None:
                 find()
             self.compare(prediction, wanted, loss, derivative)
+            if counts is not None and weigh is not None:
+                weigh()
+                np.multiply(loss, counts, out=loss)
+                np.multiply(derivative, counts, out=derivative)
             counted = counted_pixels(target) if of_mask else None
             number = count
             if counted is not None:
@@ -82,6 +93,27 @@ class Elementwise(Loss):
                 np.multiply(derivative, 1 / (number * batch), out=gradient)
 
         return step
+
+    def _weights(self, prediction: Array, wanted: Array, counts: Array) -> Step:
+        """Write to `counts` how often each output counts."""
+        weights = np.array(self.class_weights, prediction.dtype)
+        axis = 1 if prediction.ndim == 4 else 0
+        outputs, column = prediction.shape[axis], (-1, *(1,) * (prediction.ndim - 1 - axis))
+        if len(weights) == 2 * outputs:  # of each no, and of each yes
+            never, found = (part.reshape(column) for part in weights.reshape(2, -1))
+
+            def by_answer() -> None:
+                np.multiply(wanted, found - never, out=counts)
+                np.add(counts, never, out=counts)
+
+            return by_answer
+        row = weights.reshape(column)
+
+        def by_class() -> None:
+            np.multiply(wanted, row, out=counts)
+            np.copyto(counts, np.add.reduce(counts, axis=axis, keepdims=True))
+
+        return by_class
 
     def compare(self, prediction: Array, target: Array, loss: Array, derivative: Array) -> None:
         """Write l(y, t) to `loss` and dl/dy to `derivative`, for every output of every image."""
@@ -142,8 +174,8 @@ class BinaryCrossEntropy(Elementwise):
     one_output: ClassVar[bool] = True
 
     def unlearned(self, labels: Array, classes: int) -> float:
-        """The loss where each output says yes and no alike, log 2."""
-        return log(2)
+        """The loss where each output says yes and no alike, log 2, times the mean weight of the images' classes."""
+        return log(2) * self.mean_weight(labels)
 
     def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
         """The entropy of the images' pixels, where these are the target; a grey one is neither a yes nor a no."""
