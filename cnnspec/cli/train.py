@@ -341,6 +341,7 @@ class _TrainVerb:
             history=self.directory.rows,
             max_steps=self.arguments.max_steps,
             tests=not self.arguments.no_test,
+            asked=self.session.asked,
         )
         for epoch in passes:
             self.about.pop("results", None)  # of the training that goes on

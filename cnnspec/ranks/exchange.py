@@ -13,11 +13,25 @@ import numpy as np
 from cnnspec.kernels.step import Array
 
 
-class Exchange(ABC):
-    """The ranks of one training, numbered from 0; every rank calls the same operations in the same order.
+class Operation(ABC):
+    """Arrays on their way between ranks, as often as it is begun and ended.
 
-    Arrays are contiguous and of one axis. An operation returns when the arrays of the rank that called it are ready.
-    Errors: RunError where another rank has failed.
+    In between, what this rank gives must stay as it is, and what it takes may be anything.
+    """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Send what is to be sent, without waiting."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Wait until this rank's arrays are ready."""
+
+
+class Exchange(ABC):
+    """The ranks of one training, numbered from 0; every rank begins the same operations in the same order.
+
+    Arrays are contiguous and of one axis. Errors: RunError where another rank has failed.
     """
 
     rank: int  # of this process
@@ -25,35 +39,38 @@ class Exchange(ABC):
     library = ""  # by which they exchange
 
     @abstractmethod
-    def gather(self, array: Array, counts: Sequence[int]) -> None:
+    def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
         """Complete an array of which rank r has written its own part, counts[r] elements behind those of the others."""
 
     @abstractmethod
-    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
+    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
         """Give rank r the next give[r] elements of `given`, and put take[r] elements that it gives into `taken`."""
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Let operations go on that were begun, where they need this process for that; any worker may call it."""
+
+    def gather(self, array: Array, counts: Sequence[int]) -> None:
+        """Complete an array as `gathering` does, at once."""
+        operation = self.gathering(array, counts)
+        operation.begin()
+        operation.end()
 
     def tell(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in their order; a value is whatever pickle can write."""
         own = np.frombuffer(pickle.dumps(value), np.uint8)
-        lengths = self._numbers(len(own)).tolist()
+        lengths = self.numbers(len(own)).ravel().tolist()
         everything = np.empty(sum(lengths), np.uint8)
         parts = [everything[place] for place in places(lengths)]
         parts[self.rank][...] = own
         self.gather(everything, lengths)
         return [pickle.loads(part.tobytes()) for part in parts]
 
-    def largest(self, number: int) -> int:
-        """Return the largest number of any rank."""
-        return int(self._numbers(number).max())
-
-    def total(self, number: int) -> int:
-        """Return the sum of all ranks' numbers."""
-        return int(self._numbers(number).sum())
-
-    def _numbers(self, number: int) -> Array:
-        numbers = np.zeros(self.size, np.int64)
-        numbers[self.rank] = number
-        self.gather(numbers, [1] * self.size)
+    def numbers(self, *own: int) -> Array:
+        """Return the numbers of all ranks, a row for each."""
+        numbers = np.zeros((self.size, len(own)), np.int64)
+        numbers[self.rank] = own
+        self.gather(numbers.reshape(-1), [len(own)] * self.size)
         return numbers
 
     def broadcast(self, array: Array) -> None:
@@ -66,12 +83,32 @@ class Alone(Exchange):
 
     rank, size = 0, 1
 
-    def gather(self, array: Array, counts: Sequence[int]) -> None:
+    def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
         """Leave the array, which is complete."""
+        return _Nothing()
 
-    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
+    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
         """Give oneself all elements."""
-        np.copyto(taken[: take[0]], given[: give[0]])
+        return _Copy(given[: give[0]], taken[: take[0]])
+
+    def advance(self) -> None:
+        """Do nothing: nothing is under way."""
+
+
+class _Nothing(Operation):
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class _Copy(_Nothing):
+    def __init__(self, source: Array, target: Array) -> None:
+        self.source, self.target = source, target
+
+    def end(self) -> None:
+        np.copyto(self.target, self.source)
 
 
 ALONE = Alone()

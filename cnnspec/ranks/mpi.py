@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,17 +15,14 @@ from mpi4py import MPI
 
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
-from cnnspec.ranks.exchange import Exchange, places
+from cnnspec.ranks.exchange import Exchange, Operation, places
 
 LOOKS = 200  # how often a rank looks whether an operation is over before it lets others have the processor
 PAUSE = 20e-6  # seconds between two looks then
 
 
 class MpiExchange(Exchange):
-    """Operations wait by looking again and again, and leave the processor to others where it takes long.
-
-    MPI's own waiting does not: with more ranks than processors, each would wait for one that does not run.
-    """
+    """The messages of one process, which alone sends and receives: its workers are other processes or threads."""
 
     def __init__(self) -> None:
         self.communicator = MPI.COMM_WORLD.Dup()
@@ -32,29 +30,34 @@ class MpiExchange(Exchange):
         self.library = " ".join(MPI.Get_library_version().split("\n")[0].replace("\x00", "").split())
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:  # a thread listens whether the other ranks live
             raise RunError(f"{self.library} was built for one thread", "use MPICH or Open MPI as they come")
+        self.under_way: list[_Requests] = []
+        self._caller = os.getpid(), threading.get_ident()
         self.hosts: list[str] = self.tell(socket.gethostname())
 
-    def gather(self, array: Array, counts: Sequence[int]) -> None:
+    def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
         """Complete an array of which every rank has written its part."""
-        self._wait([self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts])])
+        return _Requests(self, lambda: [self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts])])
 
-    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
+    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
         """Give every rank its part of an array, and take from it its part of the other."""
         send, receive = ([array[place] for place in places(n)] for array, n in ((given, give), (taken, take)))
         distances = range(1, self.size)  # everybody begins with another rank
         come_from = [(self.rank - distance) % self.size for distance in distances]
         go_to = [(self.rank + distance) % self.size for distance in distances]
-        requests = [self.communicator.Irecv(receive[rank], rank) for rank in come_from if len(receive[rank])]
-        requests += [self.communicator.Isend(send[rank], rank) for rank in go_to if len(send[rank])]
-        np.copyto(receive[self.rank], send[self.rank])
-        self._wait(requests)
 
-    def _wait(self, requests: list[Any]) -> None:
-        for _ in range(LOOKS):
-            if MPI.Request.Testall(requests):
-                return
-        while not MPI.Request.Testall(requests):
-            time.sleep(PAUSE)
+        def begin() -> list[Any]:
+            requests = [self.communicator.Irecv(receive[rank], rank) for rank in come_from if len(receive[rank])]
+            requests += [self.communicator.Isend(send[rank], rank) for rank in go_to if len(send[rank])]
+            np.copyto(receive[self.rank], send[self.rank])
+            return requests
+
+        return _Requests(self, begin)
+
+    def advance(self) -> None:
+        """Let the library do what is to be done for requests under way: most have no thread or device for it."""
+        if self.under_way and (os.getpid(), threading.get_ident()) == self._caller:
+            for operation in self.under_way:
+                operation.is_over()
 
     def abort(self, status: int) -> NoReturn:
         """End all ranks at once, with an exit status."""
@@ -62,3 +65,31 @@ class MpiExchange(Exchange):
         sys.stderr.flush()
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)  # the library has been told, and may take a while
+
+
+class _Requests(Operation):
+    """Requests of the library, which are waited for by looking at them again and again.
+
+    Where it takes long, the processor is left to others. MPI's own waiting does not: with more ranks than processors,
+    each would wait for one that does not run.
+    """
+
+    def __init__(self, exchange: MpiExchange, make: Callable[[], list[Any]]) -> None:
+        self._exchange, self._make = exchange, make
+        self._requests: list[Any] = []
+
+    def begin(self) -> None:
+        self._requests = self._make()
+        self._exchange.under_way.append(self)
+
+    def is_over(self) -> bool:
+        """Whether all requests are fulfilled; to ask helps them on."""
+        return bool(MPI.Request.Testall(self._requests))
+
+    def end(self) -> None:
+        looks = 0
+        while not self.is_over():
+            looks += 1
+            if looks > LOOKS:
+                time.sleep(PAUSE)
+        self._exchange.under_way.remove(self)

@@ -17,7 +17,6 @@ from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.portable import require_level
-from cnnspec.kernels.step import Array
 from cnnspec.plan import Plan, images_of_ranks
 from cnnspec.target import KINDS, Target
 from cnnspec.train.diagnose import guilty_layer
@@ -49,6 +48,7 @@ class Progress:
     step_loss: float  # of the last step, a mean over its images
     accuracy: float | None
     images_per_second: float
+    asked: int  # the signal by which any rank was asked to end, or 0
 
     @property
     def loss(self) -> float:
@@ -133,6 +133,7 @@ def fit(
     history: Sequence[Mapping[str, Any]] = (),
     max_steps: int | None = None,
     tests: bool = True,
+    asked: Callable[[], int] = int,
 ) -> Iterator[Epoch]:
     """Train as the model's spec says, one epoch at a time; RunError where the loss stops being a number.
 
@@ -140,7 +141,8 @@ def fit(
     test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
     after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
     continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Without `tests` the test
-    images are left alone. Nothing comes where nothing is left to do. RunError too where a portable spec is trained by a
+    images are left alone. All ranks are told behind every step what any of them answers when it is `asked`, as one that
+    was sent a signal. Nothing comes where nothing is left to do. RunError too where a portable spec is trained by a
     process that does not compute at the portable level.
     """
     settings = model.spec.train
@@ -166,7 +168,7 @@ def fit(
     most = settings.steps(len(data.train))
     most = most if max_steps is None else min(most, max_steps)
     while position.step < most and not _stands_still(model, rows):
-        epoch = _Pass(model, data, order, position, watch, most, tests).run(rows)
+        epoch = _Pass(model, data, order, position, watch, most, tests, asked).run(rows)
         rows.append(epoch.metrics())
         yield epoch
         position = epoch.position
@@ -190,10 +192,12 @@ class _Pass:
         watch: Watcher | None,
         most: int,
         tests: bool,
+        asked: Callable[[], int],
     ) -> None:
         assert model.spec.train is not None
         self.model, self.data, self.order, self.position, self.watch = model, data, order, position, watch
         self.settings, self.most, self.tests = model.spec.train, most, tests
+        self.ask, self.asked = asked, 0
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
 
     def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
@@ -272,7 +276,7 @@ class _Pass:
         loss = float(plan.losses.sum(dtype=np.float64))
         if not math.isfinite(loss):
             raise self.diverged(loss, batch, rate)
-        right = None if plan.predictions is None else self.right(plan, plan.predictions, batch)
+        right = self.tell(plan, batch)
         self.position = dataclasses.replace(
             position,
             done=position.done + 1,
@@ -288,12 +292,17 @@ class _Pass:
         left = min(self.steps - position.done, self.most - position.step)
         return left <= self.settings.accumulate
 
-    def right(self, plan: Plan, predictions: Array, batch: Batch) -> float:
-        """How many images of the whole batch are answered right."""
-        answers, asked = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
-        if len(plan.images) < plan.batch:
-            answers, asked = (self.model.exchange.total(number) for number in (answers, asked))
-        return right_images(answers, batch.count, asked)
+    def tell(self, plan: Plan, batch: Batch) -> float | None:
+        """What ranks tell each other behind a step: how many images are answered right, and whether one is to end."""
+        own, predictions = (0, 0), plan.predictions
+        if predictions is not None:
+            own = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
+        answers, asked, signals = self.model.exchange.numbers(*own, self.ask()).T
+        self.asked = int(signals.max())
+        if predictions is None:
+            return None
+        ranks = slice(None) if len(plan.images) < plan.batch else slice(1)  # all of them have computed the whole batch
+        return right_images(int(answers[ranks].sum()), batch.count, int(asked[ranks].sum()))
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the step of an epoch that follows `done` others."""
@@ -322,4 +331,5 @@ class _Pass:
             step_loss=loss,
             accuracy=None if position.right is None else position.right / max(position.images, 1),
             images_per_second=(position.images - before.images) / max(seconds, 1e-9),
+            asked=self.asked,
         )

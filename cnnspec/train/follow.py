@@ -30,6 +30,15 @@ def follow(model: Network, data: Data, max_steps: int | None = None, *, tests: b
     position, rows = share_start(model, None)
     session = Session(None, model, {})
     with session.signals():
-        passes = fit(model, data, watch=session.watch, start=position, history=rows, max_steps=max_steps, tests=tests)
+        passes = fit(
+            model,
+            data,
+            watch=session.watch,
+            start=position,
+            history=rows,
+            max_steps=max_steps,
+            tests=tests,
+            asked=session.asked,
+        )
         for epoch in passes:
             session.between_epochs(epoch.position, model.spec.train.epochs)

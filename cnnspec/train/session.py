@@ -46,25 +46,24 @@ class Session:
             self.trace[str(position.step)] = progress.step_loss.hex()
             if position.step == TRACED:
                 self.trace["weights"] = self.model.fingerprint()
-        asked = self.asked()
         due = (self.unit == "steps" and position.step % self.count == 0) or (
             self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
         )
-        if self.run is not None and (due or asked is not None):
+        if self.run is not None and (due or progress.asked):
             self.run.describe(self.about)  # first, so that no step of the trace is missing behind the checkpoint
             self.run.checkpoint(self.model, position)
             self.written = time.monotonic()
-        if asked is not None:
-            raise Interruption(asked)
+        if progress.asked:
+            raise Interruption(progress.asked)
 
-    def asked(self) -> int | None:
-        """The signal that has come to this rank or to another one."""
-        return self.model.exchange.largest(self.signal or 0) or None
+    def asked(self) -> int:
+        """The signal that has come to this process, or 0."""
+        return self.signal or 0
 
     def between_epochs(self, position: Position, epochs: float) -> None:
         """Interruption where a signal came while an epoch was scored and another is left."""
-        asked = self.asked()
-        if asked is not None and position.epoch <= epochs:
+        asked = int(self.model.exchange.numbers(self.asked()).max())
+        if asked and position.epoch <= epochs:
             if self.run is not None:
                 self.run.finish(self.model, position)
             raise Interruption(asked)

@@ -3,9 +3,13 @@
 python tests/benchmarks/scaling.py specs/resnet20.yaml --batch 128
 
 Measures the time of a step of one rank, and of messages between two (by mpiexec), always the fastest of many, as others
-may use the machine too. Asks the plan for 2, 4, 8 and more ranks what it exchanges in a step, every rank with as many
-images, and predicts the step; compares with steps of 2 and 4 ranks on this machine, and goes on to ranks that are not
-there, with messages as fast as here and as a network carries them.
+may use the machine too. Runs the step of the first of 2, 4, 8 and more ranks, each with as many images, without the
+others: what it computes takes a processor's time, and what it exchanges the time that a link would. Compares with
+steps of 2 and 4 ranks on this machine, and goes on to ranks that are not there, with messages as fast as here and as a
+network carries them.
+
+Between processes of one machine the processors move the messages, which adds to what they compute. A network moves them
+meanwhile, one after the other, and a rank waits for those that have not come when it needs them.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from pathlib import Path
 
@@ -26,7 +30,7 @@ import numpy as np
 from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.kernels.step import Array
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import ALONE, Exchange, Operation
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import load
 from tests.benchmarks.turns import plan_of
@@ -37,11 +41,11 @@ BAR = 40  # letters of an efficiency of 1
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One exchange of a step: messages one after the other, messages at once, and the bytes that a rank takes."""
+class Messages:
+    """What one operation sends: messages one after the other, messages at once, and the bytes that a rank takes."""
 
     rounds: int
-    messages: int
+    at_once: int
     taken: int
 
 
@@ -51,50 +55,107 @@ class Link:
 
     latency: float
     bandwidth: float
+    beside: bool = True  # whether messages travel while the processors compute
 
-    def seconds(self, operation: Operation) -> float:
-        """How long an exchange takes."""
-        return operation.rounds * self.latency + operation.messages * POSTED + operation.taken / self.bandwidth
+    def seconds(self, messages: Messages) -> float:
+        """How long an operation takes."""
+        return messages.rounds * self.latency + messages.at_once * POSTED + messages.taken / self.bandwidth
 
 
-class Counting(Exchange):
-    """Rank 0 of many that are not there: notes what it would exchange."""
+@dataclass(frozen=True)
+class Event:
+    """The begin or the end of an operation of a step, and the seconds of computing before it."""
+
+    seconds: float
+    operation: Noted | None  # None at the end of the step
+    begins: bool = False
+
+
+class Noted(Operation):
+    """An operation that nobody else takes part in: the exchange notes when it is begun and ended."""
+
+    def __init__(self, exchange: Noting, messages: Messages) -> None:
+        self.exchange, self.messages = exchange, messages
+
+    def begin(self) -> None:
+        """Note the begin."""
+        self.exchange.note(self, begins=True)
+
+    def end(self) -> None:
+        """Note the end."""
+        self.exchange.note(self)
+
+
+class Noting(Exchange):
+    """The first of many ranks, the others of which are not there: notes what it would exchange, and when."""
 
     rank = 0
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.operations: list[Operation] = []
+        self.events: list[Event] = []
+        self.before = time.process_time()
 
-    def gather(self, array: Array, counts: Sequence[int]) -> None:
-        """Note an array that all complete, by doubling what each has."""
+    def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
+        """Complete an array by doubling what each rank has."""
         taken = (sum(counts) - counts[self.rank]) * array.itemsize
-        self.operations.append(Operation(ceil(log2(self.size)), 0, taken))
+        return Noted(self, Messages(ceil(log2(self.size)), 0, taken))
 
-    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
-        """Note what all ranks send to this one at once."""
-        self.operations.append(Operation(1, self.size - 1, sum(take[1:]) * taken.itemsize))
+    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
+        """Send what all ranks send to this one at once."""
+        from_others = sum(take) - take[self.rank]
+        return Noted(self, Messages(1, self.size - 1, from_others * taken.itemsize))
+
+    def advance(self) -> None:
+        """Do nothing."""
+
+    def note(self, operation: Noted | None, *, begins: bool = False) -> None:
+        """Note an event, and the time since the last one."""
+        self.events.append(Event(time.process_time() - self.before, operation, begins))
+        self.before = time.process_time()
 
 
-def exchanged(spec_path: str, batch: int, ranks: int) -> list[Operation]:
-    """What one rank of many exchanges in a step."""
-    spec, counting = load(spec_path), Counting(ranks)
-    plan = plan_of(Model(spec, checked(spec), threads=1, exchange=counting), batch * ranks)
-    counting.operations.clear()
-    plan.step(1e-4)
-    return counting.operations
+def noted(spec_path: str, batch: int, ranks: int, count: int) -> list[Event]:
+    """The step of the first of many ranks, where each time between two events is the shortest of several steps."""
+    spec, exchange = load(spec_path), Noting(ranks)
+    plan = plan_of(Model(spec, checked(spec), threads=1, exchange=exchange), batch * ranks)
+    found = []
+    for _ in range(count):
+        exchange.events, exchange.before = [], time.process_time()
+        plan.step(1e-4)
+        exchange.note(None)
+        found.append(exchange.events)
+    return [replace(same[0], seconds=min(event.seconds for event in same)) for same in zip(*found, strict=True)]
+
+
+def predicted(events: Sequence[Event], link: Link, busy: float = 1.0) -> float:
+    """The seconds of a step, of which computing takes `busy` times as long where ranks share a processor."""
+    clock = free = 0.0  # the time, and when the link has carried all that was begun
+    over: dict[Noted, float] = {}
+    for event in events:
+        clock += event.seconds * busy
+        if event.operation is None:
+            continue
+        seconds = link.seconds(event.operation.messages)
+        if not link.beside:
+            clock += seconds * event.begins
+        elif event.begins:
+            free = over[event.operation] = max(free, clock) + seconds
+        else:
+            clock = max(clock, over[event.operation])
+    return clock
 
 
 def steps(spec_path: str, batch: int, count: int) -> list[float]:
-    """The seconds of steps of this process, alone or as one of the ranks that a launcher has started."""
+    """The seconds of steps of this rank: those of its processor where it is alone, and those that pass with others."""
     exchange = join() if launched()[1] > 1 else ALONE
-    spec = load(spec_path)
+    spec, now = load(spec_path), time.process_time if exchange.size == 1 else time.perf_counter
     plan = plan_of(Model(spec, checked(spec), threads=1, exchange=exchange), batch * exchange.size)
     found = []
     for _ in range(count):
-        started = time.perf_counter()
+        started = now()
         plan.step(1e-4)
-        found.append(time.perf_counter() - started)
+        found.append(now() - started)
     return found if exchange.rank == 0 else []
 
 
@@ -112,7 +173,7 @@ def link() -> Link:
         return min(found)
 
     latency = seconds(8, 2000)
-    return Link(latency, MEGABYTE / (seconds(MEGABYTE, 500) - latency))
+    return Link(latency, MEGABYTE / (seconds(MEGABYTE, 500) - latency), beside=False)
 
 
 def of_ranks(ranks: int, words: Sequence[str]) -> list[float]:
@@ -145,7 +206,8 @@ def main() -> None:
             print(json.dumps(found))
         return
     words = [arguments.spec, "--batch", str(arguments.batch), "--steps", str(arguments.steps), "--as"]
-    here = Link(*of_ranks(2, [*words, "link"]))
+    latency, bandwidth = of_ranks(2, [*words, "link"])
+    here = Link(latency, bandwidth, beside=False)
     print(f"load of the machine: {' '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} processors")
     print(f"between two ranks here: {1e6 * here.latency:.0f} us, {here.bandwidth / 1e9:.1f} GB/s")
     alone = min(of_ranks(1, [*words, "steps"]))
@@ -153,19 +215,19 @@ def main() -> None:
     links = {"here": here, "10 Gbit/s, 20 us": Link(20e-6, 1.2e9), "100 Gbit/s, 3 us": Link(3e-6, 12e9)}
     ranks = 2
     while ranks <= arguments.most:
-        operations = exchanged(arguments.spec, arguments.batch, ranks)
-        taken = sum(operation.taken for operation in operations)
-        print(f"{ranks} ranks: {len(operations)} exchanges, {taken / 1e6:.2f} MB taken by each in a step")
+        events = noted(arguments.spec, arguments.batch, ranks, max(3, arguments.steps // ranks))
+        begun = [event.operation.messages for event in events if event.operation is not None and event.begins]
+        taken = sum(messages.taken for messages in begun)
+        print(f"{ranks} ranks: {len(begun)} exchanges, {taken / 1e6:.2f} MB taken by each in a step")
         if ranks <= 4:
             busy = max(1.0, ranks / (os.cpu_count() or 1))  # ranks that share a processor take turns
+            seconds = predicted(events, here, busy)
             measured_steps = min(of_ranks(ranks, [*words, "steps"]))
-            predicted = busy * alone + sum(map(here.seconds, operations))
-            print(f"  predicted {1000 * predicted:.2f} ms, measured {1000 * measured_steps:.2f} ms")
+            print(f"  predicted {1000 * seconds:.2f} ms, measured {1000 * measured_steps:.2f} ms")
         for name, one in links.items():
-            exchange = sum(map(one.seconds, operations))
-            efficiency = alone / (alone + exchange)
-            bar = "#" * round(BAR * efficiency)
-            print(f"  {name:18} {1000 * exchange:8.2f} ms of exchange  {efficiency:5.2f} {bar}")
+            seconds = predicted(events, one)
+            efficiency = alone / seconds
+            print(f"  {name:18} {1000 * seconds:8.2f} ms a step  {efficiency:5.2f} {'#' * round(BAR * efficiency)}")
         ranks *= 2
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cnnspec.graph import build
 from cnnspec.plan import Entry, Training, Weights, lower
-from cnnspec.plan.schedule.exchange import segments
+from cnnspec.plan.schedule.buffers import LEAST, cut, segments
 from cnnspec.plan.schedule.partition import images_of_ranks, ranks_of
 from cnnspec.plan.state import AllReduce, tree_sum
 from cnnspec.plan.state.all_reduce import blocks
@@ -102,11 +102,16 @@ def trained(text: str, batches: list[int], workers: int = 1) -> Callable[[Exchan
 
 
 @pytest.mark.parametrize("text", [RESIDUAL, PLAIN], ids=["residual", "plain"])
-@pytest.mark.parametrize(("ranks", "workers"), [(2, 1), (2, 2), (3, 1), (3, 2), (4, 1)])
-def test_any_number_of_ranks_and_workers_computes_the_same_bits(text: str, ranks: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "workers", "late"), [(2, 1, False), (2, 2, True), (3, 1, True), (3, 2, False), (4, 1, True)]
+)
+def test_any_number_of_ranks_and_workers_computes_the_same_bits(
+    text: str, ranks: int, workers: int, late: bool
+) -> None:
+    """Nor does it matter when arrays travel that an operation has on their way: as it begins, or as it ends."""
     batches = [130, 130, 99, 20]  # of four shards, of three, and of one, which every rank computes by itself
     alone = trained(text, batches)(ALONE)
-    for rank, found in enumerate(on_ranks(ranks, trained(text, batches, workers))):
+    for rank, found in enumerate(on_ranks(ranks, trained(text, batches, workers), late=late)):
         assert found == alone, f"rank {rank} of {ranks} has other bits"
 
 
@@ -165,7 +170,19 @@ def test_blocks_are_the_nodes_of_the_tree() -> None:
 
 
 def test_segments_cut_no_range_that_one_task_makes() -> None:
-    assert segments(128, 2) == [(0, 64), (64, 128)]
-    assert segments(128, 2, [(32, 80), (80, 112)]) == [(0, 80), (80, 128)]
-    assert segments(0, 2) == [(0, 0), (0, 0)]
-    assert segments(128, 3, [(0, 128)]) == [(0, 0), (0, 128), (128, 128)]
+    assert segments((0, 128), 2) == [(0, 64), (64, 128)]
+    assert segments((0, 128), 2, [(32, 80), (80, 112)]) == [(0, 80), (80, 128)]
+    assert segments((0, 0), 2) == [(0, 0), (0, 0)]
+    assert segments((0, 128), 3, [(0, 128)]) == [(0, 0), (0, 128), (128, 128)]
+
+
+def test_buffers_end_where_much_is_complete_before_the_rest() -> None:
+    """From the end of the flat gradient on, where the last layers lie, which the backward pass begins with."""
+    n = LEAST
+    even = [(0, 3), (n, 2), (2 * n, 1), (3 * n, 0)]
+    assert cut(even, 4 * n) == [(2 * n, 4 * n), (0, 2 * n)]
+    assert cut(even, 4 * n, together=[(n, 3 * n)]) == [(n, 4 * n), (0, n)]
+    assert cut([(0, 1), (16, 1), (n, 0)], n + 16) == [(0, n + 16)]  # too few elements travel by themselves
+    assert cut([(0, 1), (n, 1), (5 * n, 0)], 9 * n) == [(5 * n, 9 * n), (0, 5 * n)]
+    assert cut([(0, 0), (16, 0)], 9 * n) == [(0, 9 * n)]  # all is complete at once
+    assert cut([], 0) == [(0, 0)]

@@ -7,7 +7,6 @@ have to be added.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from math import prod
 
 import numpy as np
@@ -45,10 +44,9 @@ def ranges_by_rows(arrays: Arrays, node: Node) -> Iterator[tuple[slice, list[Ran
         )
 
 
-def whole_ranges(arrays: Arrays) -> list[Range]:
-    """All ranges of the flat gradient that one task each makes for the whole batch."""
-    nodes = [arrays.graph.node(name) for name in arrays.partition.batch_gradients]
-    return list(chain.from_iterable(ranges for node in nodes for _, ranges in ranges_by_rows(arrays, node)))
+def whole_ranges(arrays: Arrays, node: Node) -> list[Range]:
+    """All ranges of the flat gradient that one task each makes for a node and the whole batch."""
+    return [written for _, ranges in ranges_by_rows(arrays, node) for written in ranges]
 
 
 def row_task(arrays: Arrays, node: Node, rows: slice, after: Sequence[Task], lane: int | None = None) -> Task:

@@ -7,6 +7,7 @@ whatever nobody on the way to the first layer waits for, such as an update, goes
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from cnnspec.graph import INPUT, Node
@@ -15,8 +16,8 @@ from cnnspec.layers.base import Backward, Reduce, Steps
 from cnnspec.plan.memory.arrays import Arrays
 from cnnspec.plan.memory.liveness import value_key
 from cnnspec.plan.schedule.access import BackwardAccess, forward_access
-from cnnspec.plan.schedule.batch_gradients import ranges_by_rows, row_task, whole_ranges
-from cnnspec.plan.schedule.exchange import GradientExchange
+from cnnspec.plan.schedule.batch_gradients import ranges_by_rows, row_task
+from cnnspec.plan.schedule.exchange import ExchangeStage, GradientExchange
 from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import Stage
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
@@ -44,13 +45,14 @@ class Builder:
         }
         self.exchange: GradientExchange | None = None
         if self.sums.divided and arrays.training is not None:
-            self.exchange = GradientExchange(arrays, arrays.training, self.sums)
+            self.exchange = GradientExchange(arrays, arrays.training, self.sums, check.find)
         self._begin()
 
     def _begin(self) -> None:
         self.tasks = TaskGraph()
         self.awaited: tuple[Task, ...] = ()  # by whatever comes next in a lane: the tasks before a barrier
         self.last: dict[int, Task] = {}  # of each lane
+        self.advancing: list[Step] = []  # what tasks do at their end for an exchange that is under way
         self.writers: list[Elements] = []  # of the gradient
         self.readers: list[Elements] = []  # of the weights, in the backward pass
 
@@ -80,13 +82,12 @@ class Builder:
         self._begin()
         self._forward()
         scored = self._score()
-        check = self._check(scored) if self.exchange is None else None
-        for node in reversed(self.graph.nodes):
-            if node.name in self.partition.wanted:
+        if self.exchange is None:
+            check, shards = self._check(scored), len(self.partition.shards)
+            for node in self._passed():
                 self._backward(node, training)
-        shards = len(self.partition.shards)
-        if check is None:
-            check, shards = self._exchange(), 1
+        else:
+            check, shards = self._backward_and_exchange(self.exchange, training), 1
         updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers, shards)
         # What these nodes prepare waits for their own update alone, not for that of their neighbours.
         apart = [name for name in self.preparing if training.has_large_parameter(name)]
@@ -159,15 +160,35 @@ class Builder:
         lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
         return self._add(Task("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None))
 
-    def _exchange(self) -> Task:
-        """What ranks tell each other, after which each of them has the losses and the gradient of the whole batch."""
-        assert self.exchange is not None
-        done = self.exchange.add_tasks(self._add, list(self.last.values()), self.check.find)
-        written = [(start, stop) for start, stop, _ in self.writers] + whole_ranges(self.arrays)
-        self.writers = [(start, stop, done) for start, stop in written]
-        return done
-
     # The backward pass.
+
+    def _passed(self) -> list[Node]:
+        """The nodes of the backward pass, in its order."""
+        return [node for node in reversed(self.graph.nodes) if node.name in self.partition.wanted]
+
+    def _backward_and_exchange(self, exchange: GradientExchange, training: Training) -> Task:
+        """The backward pass with the exchange between ranks; the task behind which all losses have been looked at.
+
+        In the end every rank has the gradient of the whole batch.
+        """
+        stages = deque(exchange.stages())
+        for number, node in enumerate(self._passed()):
+            self._backward(node, training)
+            while stages and stages[0].behind == number:
+                self._exchange_stage(stages.popleft())
+        for stage in stages:  # of a network that nothing is trained in
+            self._exchange_stage(stage)
+        made = self.writers
+        self.writers = []
+        for buffer in exchange.buffers:
+            done = buffer.end(self._add, self.awaited)
+            written = [*buffer.whole, *((start, stop) for start, stop, _ in made)]
+            self.writers += [(*place, done) for place in written if buffer.cut.start <= place[0] < buffer.cut.stop]
+        return exchange.buffers[0].received
+
+    def _exchange_stage(self, stage: ExchangeStage) -> None:
+        self.awaited = (stage.add_tasks(self._add, list(self.last.values())),)
+        self.advancing = [self.sums.exchange.advance]
 
     def _backward(self, node: Node, training: Training) -> None:
         operands = self.operands[node.name]
@@ -290,7 +311,7 @@ class Builder:
                     Task(
                         node.name,
                         kind,
-                        steps,
+                        [*steps, *self.advancing],
                         lane=shard,
                         after=self.awaited,
                         barrier=len(of_shards) > 1,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -99,9 +98,11 @@ class AllReduce:
         for part, members in zip(parts[first:], self.within(arrays).values(), strict=False):
             found += [tree_sum(members), copy(members[0], part)]
         finish = tree_sum(parts, [start for of_rank in starts for start in of_rank])
+        gathering = self.exchange.gathering(gathered, counts)
         return [
             *found,
-            partial(self.exchange.gather, gathered, counts),
+            gathering.begin,
+            gathering.end,
             finish,
             copy(parts[0], arrays[0]),
         ]

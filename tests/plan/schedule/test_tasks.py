@@ -17,7 +17,7 @@ from cnnspec.optim.optimizers import Adam
 from cnnspec.optim.settings import Clip
 from cnnspec.plan import Training, Weights, lower
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
-from cnnspec.ranks import Alone
+from cnnspec.ranks import Alone, Operation
 from cnnspec.spec import load
 from cnnspec.workers import WorkerPool
 from tests.plan.graphs import graphs
@@ -41,8 +41,9 @@ class Silent(Alone):
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def trade(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> None:
+    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
         """Leave what was there."""
+        return self.gathering(taken, take)
 
 
 def observed(
@@ -110,6 +111,16 @@ def test_those_of_real_networks_neither(spec: str, count: int, ranks: int) -> No
     graph = build(load(f"specs/{spec}.yaml"))
     for tasks in observed(graph, count, "train", TRAININGS[0], ranks):
         assert conflicts(tasks) == []
+
+
+def test_gradients_travel_while_the_backward_pass_goes_on() -> None:
+    """Those of LeNet's dense layers, which are most, begin to before those of its convolutions are made."""
+    _, update, *_ = observed(build(load("specs/lenet.yaml")), 64, "train", TRAININGS[0], ranks=2)
+    first, second = [index for index, task in enumerate(update.tasks) if task.kind == "exchange"][:2]
+    made = [(index, task.name) for index, task in enumerate(update.tasks) if task.kind == "params"]
+    assert {name for index, name in made if index < first} == {"logits", "dense_1"}
+    assert {name for index, name in made if first < index < second} == {"conv2d_2"}
+    assert {name for index, name in made if index > second} == {"dense_1", "conv2d_1"}  # by rows, of all ranks' images
 
 
 def test_the_check_finds_a_conflict() -> None:

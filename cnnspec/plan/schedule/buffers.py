@@ -1,0 +1,102 @@
+"""How the flat gradient is cut for the exchange between ranks: into buffers, and each of these into ranks' segments.
+
+Parameters of one rule lie in the order of the layers, so a buffer from the end of the flat gradient is complete long
+before the backward pass is over, and travels meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from cnnspec.graph import Node
+from cnnspec.plan.memory.arrays import Arrays
+from cnnspec.plan.schedule.batch_gradients import Range, whole_ranges
+from cnnspec.plan.state.parameters import ALIGNMENT
+from cnnspec.plan.state.training import CHUNK
+from cnnspec.ranks.exchange import places
+
+LEAST = 1 << 14  # elements of a buffer: a message of fewer takes hardly less time
+PARTS = 2  # a buffer has at most one of so many parts of all elements, where parameters allow: so there are a few
+
+Piece = tuple[slice, slice]  # of the flat gradient, and where it lies in what is traded
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A range of the flat gradient, and the nodes of the backward pass, by their numbers, that its exchange goes with.
+
+    It is complete in every shard behind node `complete`. What ranks trade is waited for behind node `traded`, halfway
+    to the end of the pass; what they have added up, at the end.
+    """
+
+    start: int
+    stop: int
+    complete: int
+    traded: int
+
+
+def buffers(arrays: Arrays) -> list[Buffer]:
+    """The buffers of a plan's gradient, from its end on, where the last layers' parameters lie."""
+    graph, weights, partition = arrays.graph, arrays.weights, arrays.partition
+    passed = [node for node in reversed(graph.nodes) if node.name in partition.wanted]
+    made = {key: number for number, node in enumerate(passed) if node.trainable for key in node.keys.values()}
+    begins = [(slot.start, made.get(slot.key, 0)) for slot in weights.slots if slot.start < weights.trained]
+    at_once = [whole_ranges(arrays, graph.node(name)) for name in partition.batch_gradients]
+    found = []
+    for start, stop in cut(begins, weights.trained, [(min(ranges)[0], max(ranges)[1]) for ranges in at_once]):
+        complete = max((number for place, number in begins if start <= place < stop), default=len(passed) - 1)
+        found.append(Buffer(start, stop, complete, _halfway(passed, complete)))
+    return found
+
+
+def cut(begins: Sequence[tuple[int, int]], length: int, together: Sequence[Range] = ()) -> list[Range]:
+    """Cut a flat gradient, from its end on, at some of the places where a parameter begins.
+
+    With each place comes the number of the node behind which the parameter's gradient is complete. No cut is within
+    what is to stay `together`, nor behind what is complete no earlier than all the rest.
+    """
+    found = []
+    start = stop = length
+    latest, last = 0, max((number for _, number in begins), default=0)
+    for place, number in reversed(begins):
+        full = stop - start >= LEAST and stop - place > length // PARTS
+        if full and latest < last and not any(first < start < end for first, end in together):
+            found.append((start, stop))
+            stop, latest = start, 0
+        start, latest = place, max(latest, number)
+    return [*found, (0, stop)]
+
+
+def _halfway(passed: Sequence[Node], complete: int) -> int:
+    """The node behind which half of the work is done that is left of the backward pass."""
+    work = list(accumulate(node.macs for node in passed[complete + 1 :]))
+    half = (done for done, sum_ in enumerate(work, complete + 1) if 2 * sum_ >= work[-1])
+    return next(half, complete)
+
+
+def segments(buffer: Range, ranks: int, whole: Sequence[Range] = ()) -> list[Range]:
+    """Divide a range of the flat gradient among ranks as evenly as it goes without cutting what is to stay whole."""
+    start, stop = buffer
+    ends = [start + (stop - start) * i // ranks // ALIGNMENT * ALIGNMENT for i in range(ranks)] + [stop]
+    for position, end in enumerate(ends[1:-1], 1):
+        cut = next((place for place in whole if place[0] < end < place[1]), None)
+        if cut is not None:
+            ends[position] = min(cut, key=lambda place: abs(place - end))
+    return list(pairwise(ends))
+
+
+def pieces(segment: Range, without: Sequence[Range]) -> Iterator[Range]:
+    """The parts of a segment outside of some ranges, none longer than what a task takes."""
+    first, stop = segment
+    for start, end in [*sorted(part for part in without if first <= part[0] < stop), (stop, stop)]:
+        for begin in range(first, start, CHUNK):
+            yield begin, min(begin + CHUNK, start)
+        first = end
+
+
+def numbered(found: Sequence[Range]) -> list[Piece]:
+    """Pieces with their places when they lie one behind the other."""
+    at = places([stop - start for start, stop in found])
+    return [(slice(*piece), place) for piece, place in zip(found, at, strict=True)]
