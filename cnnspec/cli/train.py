@@ -175,7 +175,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
                 run.rewrite(render(replace(stored, plugins=kept), graph))
             if exchange.size > 1:
                 about["ranks"] = exchange.size
-                share_start(model, (position, run.rows))
+                share_start(model, (position, run.history()))
             return _TrainVerb(arguments, spec, model, data, run, about).run(position), run.path
     except OSError as error:  # the data was read before: only the run directory is left
         raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
@@ -286,10 +286,10 @@ class _TrainVerb:
             self.output.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")
         else:
             self.directory.finish(model, epoch.position)
-        if self.directory.rows and (epoch is not None or "results" not in self.about):
+        row = self.directory.latest
+        if row is not None and (epoch is not None or "results" not in self.about):
             # the results are missing too where a training was killed right behind its last checkpoint
             self.draw()
-            row = self.directory.rows[-1]
             self.about["unmet"] = unmet(self.spec.require, row)
             self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}
             self.directory.describe(self.about)
@@ -297,7 +297,7 @@ class _TrainVerb:
             return CLEAN
         failures, names = self.about["unmet"], self.data.class_names or model.target.names
         confusion = confused(epoch.test if epoch is not None else None, names)
-        follows = epoch is not None and leaves_report(model, self.directory.rows[-1]["step"])
+        follows = epoch is not None and leaves_report(model, epoch.step)
         report = line_on_report(self.directory, follows=follows)
         self.output.end(path, self.about["results"], failures, confusion, report)
         if follows:
@@ -318,7 +318,7 @@ class _TrainVerb:
             yield None
             return
         with closing(Events(self.directory.path / EVENTS)) as events:
-            for row in self.directory.rows:
+            for row in self.directory.history():
                 events.add(row)
             yield events.add
 
@@ -338,7 +338,7 @@ class _TrainVerb:
             self.data,
             watch=watch,
             start=position,
-            history=self.directory.rows,
+            history=self.directory.history(),
             max_steps=self.arguments.max_steps,
             tests=not self.arguments.no_test,
             asked=self.session.asked,
@@ -348,7 +348,7 @@ class _TrainVerb:
             self.directory.describe(self.about)
             best = self.directory.record(self.model, epoch)
             if log is not None:
-                log(self.directory.rows[-1])
+                log(epoch.metrics())
             self.output.epoch(epoch, self.epochs, best)
             if time.monotonic() - drawn > REDRAWN:
                 drawn = time.monotonic()
@@ -362,7 +362,10 @@ class _TrainVerb:
             return
         # The picture needs the report extra; without it the figures are in metrics.csv all the same.
         with suppress(ImportError):
-            draw_curves(self.directory.rows, self.directory.path / CURVES, self.spec.name)
+            try:
+                draw_curves(self.directory.history(), self.directory.path / CURVES, self.spec.name)
+            except RunError as error:  # somebody wrote to the log, from which the training reads nothing else
+                note(f"no curves: {error}")
 
 
 def _note_part(about: dict[str, Any], position: Position) -> None:

@@ -27,7 +27,7 @@ from cnnspec.train import fit
 from cnnspec.train.checkpoint import most_bytes, read_checkpoint
 from cnnspec.train.fit import Watcher
 from cnnspec.train.records import lacking, timeless
-from cnnspec.train.run import BEST, LAST, METRICS_JSONL, Run
+from cnnspec.train.run import BEST, EPOCHS, LAST, METRICS_JSONL, Run
 from cnnspec.train.session import TRACED
 from cnnspec.train.transfer import transfer
 
@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         if name == LAST or (run_.path / name).exists():
             last = read_checkpoint(run_.path / name, most_bytes(model.weights, model.training))
             run_.check(last)
-    if lacks := lacking(last.progress, ("step", "history")):
+    if lacks := lacking(last.progress, ("step", "epochs", "part")):
         raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
-    rows = last.progress["history"]
+    rows = run_.rows(last)
     _same_log(run_, rows)
     trained = int(last.progress["step"])
     most = trained if arguments.all else min(arguments.steps, TRACED, trained)
@@ -106,14 +106,13 @@ def run(arguments: argparse.Namespace) -> int:
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
 
-def _same_log(run: Run, history: list[dict[str, Any]]) -> None:
-    """RunError where metrics.jsonl says otherwise than the checkpoint of the epochs that both know."""
-    rows = run.history()
-    for row, logged in zip_longest(history, map(timeless, rows[: len(history)])):
+def _same_log(run: Run, rows: list[dict[str, Any]]) -> None:
+    """RunError where metrics.jsonl says otherwise of the epochs behind the checkpoint."""
+    for row, logged in zip_longest(rows, map(timeless, run.history()[: len(rows)])):
         if row != logged:
             raise RunError(
-                f"{run.path / METRICS_JSONL} says otherwise of epoch {row['epoch']} than {LAST}",
-                "`cnnspec train --resume` writes it anew from the checkpoint",
+                f"{run.path / METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}",
+                "`cnnspec train --resume` writes it anew from that",
             )
 
 

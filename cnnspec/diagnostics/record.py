@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+# The first letter of what GitHub, Azure and TeamCity obey in a line of a log; a table may begin a line with any word.
+WORDS = "error|warning|notice|debug|group|endgroup|echo|add-|remove-|set-|save-|stop-"
+COMMAND = re.compile(rf"(?i):(?=:(?:{WORDS}))|#(?=#(?:\[|vso\[|teamcity\[))")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,9 +74,9 @@ def first_line(diagnostic: Diagnostic) -> str:
 
 def printable(text: str) -> str:
     """A text on one line and without control characters: what a file says must not steer terminals and CI logs."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", text) if "::" in text or "##" in text else text
 
 
 class SpecError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import cos, floor, pi
 from typing import Annotated, Any, ClassVar
 
@@ -11,8 +11,17 @@ from cnnspec.optim.watched import LOWER, Watched
 from cnnspec.registry import register
 
 
+class Falls:
+    """By what further factor the metrics of the epochs so far lower the rate: by none."""
+
+    factor = 1.0
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take note of the metrics of one more epoch."""
+
+
 class Schedule(Declaration):
-    """Base of all schedules: the learning rate of a step is the optimizer's times `factor` times `fallen`.
+    """Base of all schedules: the learning rate of a step is the optimizer's times `factor` times that of `falls`.
 
     Warm-up multiplies any schedule by min(1, (epoch + 0.001) / warmup), a straight line from nearly 0 to 1.
     """
@@ -30,9 +39,9 @@ class Schedule(Declaration):
         """The factor at a step as it is without warm-up, for the same arguments."""
         raise NotImplementedError
 
-    def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """A further factor that depends on the metrics of the epochs so far, one mapping for each epoch."""
-        return 1.0
+    def falls(self) -> Falls:
+        """What watches the metrics of a training that begins, and lowers the rate by them."""
+        return Falls()
 
 
 @register("constant")
@@ -146,22 +155,33 @@ class Plateau(Schedule):
     threshold: Annotated[NonNegativeNumber, "by what fraction of the best a value must be better to count"] = 1e-4
 
     def shape(self, epoch: float, epochs: float) -> float:
-        """The factor is 1 at every step: `fallen` has the falls."""
+        """The factor is 1 at every step: `falls` has the others."""
         return 1.0
 
-    def fallen(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """Multiply by gamma once more than `patience` epochs were no better than the best, and count from 0 again."""
-        falls, best, waited = 0, None, 0
-        lower = self.metric.endswith(LOWER)
-        for row in rows:
-            value = row.get(self.metric)
-            if value is None:
-                continue
-            margin = 1 - self.threshold if lower else 1 + self.threshold
-            if value == value and (best is None or (value < best * margin if lower else value > best * margin)):
-                best, waited = value, 0
-            else:
-                waited += 1
-            if waited > self.patience:
-                falls, waited = falls + 1, 0
-        return self.gamma**falls
+    def falls(self) -> Falls:
+        """What watches the metric."""
+        return PlateauFalls(self)
+
+
+class PlateauFalls(Falls):
+    """Multiplies by gamma once more than `patience` epochs were no better than the best, and counts from 0 again."""
+
+    def __init__(self, plateau: Plateau) -> None:
+        self.plateau = plateau
+        self.count = self.waited = 0
+        self.best: float | None = None
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Compare with the best so far; an epoch without the metric counts for nothing."""
+        value, lower = row.get(self.plateau.metric), self.plateau.metric.endswith(LOWER)
+        if value is None:
+            return
+        margin = 1 - self.plateau.threshold if lower else 1 + self.plateau.threshold
+        bound = None if self.best is None else self.best * margin
+        if value == value and (bound is None or (value < bound if lower else value > bound)):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        if self.waited > self.plateau.patience:
+            self.count, self.waited = self.count + 1, 0
+        self.factor = self.plateau.gamma**self.count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from math import ceil, inf
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -92,19 +92,34 @@ class EarlyStopping(Declaration):
     patience: Annotated[PositiveInt, "epochs without a better value"] = 5
     minimum_change: Annotated[NonNegativeNumber, "by how much a value must be better to count"] = 0.0
 
-    def is_over(self, history: Sequence[float | None]) -> bool:
-        """Whether the best value so far lies `patience` epochs back; False where an epoch has None for the metric."""
-        falls = self.metric.endswith(LOWER)
-        best, waited = None, 0
-        for value in history:
-            if value is None:
-                return False
-            gain = inf if best is None else best - value if falls else value - best
-            if value == value and gain > self.minimum_change:
-                best, waited = value, 0
-            else:
-                waited += 1
-        return waited >= self.patience
+    def watch(self) -> Stopping:
+        """What watches the metric of a training that begins."""
+        return Stopping(self)
+
+
+class Stopping:
+    """Watches a metric, epoch by epoch: training is over once the best value so far lies `patience` epochs back."""
+
+    def __init__(self, settings: EarlyStopping) -> None:
+        self.settings, self.waited, self.is_known = settings, 0, True
+        self.best: float | None = None
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Take note of the metrics of one more epoch."""
+        value, falls = row.get(self.settings.metric), self.settings.metric.endswith(LOWER)
+        if value is None:
+            self.is_known = False
+            return
+        gain = inf if self.best is None else self.best - value if falls else value - self.best
+        if value == value and gain > self.settings.minimum_change:
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the training ends here; never where an epoch lacked the metric."""
+        return self.is_known and self.waited >= self.settings.patience
 
 
 Renamed = Annotated[

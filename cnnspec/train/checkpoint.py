@@ -6,7 +6,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -24,8 +24,8 @@ from cnnspec.plan.state.training import AVERAGE
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.records import PROGRESS, lacking, misfit, parsed
 
-FORMAT = 6
-MOST_PROGRESS = 64 << 20  # bytes of what a checkpoint says of the epochs so far
+FORMAT = 7
+MOST_PROGRESS = 16 << 20  # bytes of what a checkpoint says beside its arrays
 CHECKSUM = "checksum"  # the member with that of all others
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
@@ -45,17 +45,8 @@ class Checkpoint:
         return {name: array for name, array in self.slots.items() if name.startswith(AVERAGE)}
 
 
-def write_checkpoint(
-    path: Path,
-    weights: Weights,
-    training: Training | None,
-    progress: Mapping[str, Any],
-    history: Sequence[str] = (),
-) -> None:
-    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses.
-
-    `history` are the rows of the epochs so far, each as JSON: a training of thousands of epochs writes them as often.
-    """
+def write_checkpoint(path: Path, weights: Weights, training: Training | None, progress: Mapping[str, Any]) -> None:
+    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses."""
     arrays: dict[str, Array] = {f"network/{name}": array for name, array in weights.arrays()}
     if training is not None:
         arrays |= {f"optimizer/{name}": array for name, array in training.arrays().items()}
@@ -66,7 +57,6 @@ def write_checkpoint(
     }
     about = json.dumps({**standing, **progress}, sort_keys=True)
     arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
-    arrays["history"] = np.frombuffer(f"[{','.join(history)}]".encode(), np.uint8)
     arrays[CHECKSUM] = np.frombuffer(_checksum(arrays).encode(), np.uint8)
     try:
         with replacing(path) as file:
@@ -84,8 +74,6 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
     try:
         arrays = _arrays(path, most)
         progress = parsed(arrays["progress"].tobytes())
-        if isinstance(progress, dict) and "history" in arrays:  # other formats have none
-            progress["history"] = parsed(arrays["history"].tobytes())
         wrong = misfit(progress, PROGRESS) or lacking(progress, ("format",))
         if wrong is None and progress["format"] != FORMAT:
             raise RunError(

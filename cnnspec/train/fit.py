@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from cnnspec.data.batches import Batch, Batches
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.kernels.portable import require_level
+from cnnspec.optim import TrainSettings
 from cnnspec.plan import Plan, images_of_ranks
 from cnnspec.target import KINDS, Target
 from cnnspec.train.diagnose import guilty_layer
@@ -130,7 +131,7 @@ def fit(
     *,
     watch: Watcher | None = None,
     start: Position | None = None,
-    history: Sequence[Mapping[str, Any]] = (),
+    history: Iterable[Mapping[str, Any]] = (),
     max_steps: int | None = None,
     tests: bool = True,
     asked: Callable[[], int] = int,
@@ -161,23 +162,35 @@ def fit(
         )
     classes = data.train.labels if balanced else None
     order = Order(len(data.train), settings.batch_size, model.spec.seed, classes)
-    position, rows = start or Position(), list(history)
+    position, rules = start or Position(), _Rules(settings)
+    for row in history:
+        rules.see(row)
     if model.training is not None and not model.training.clock:
         learn_first_filters(model, data.train)
         transfer(model)
     most = settings.steps(len(data.train))
     most = most if max_steps is None else min(most, max_steps)
-    while position.step < most and not _stands_still(model, rows):
-        epoch = _Pass(model, data, order, position, watch, most, tests, asked).run(rows)
-        rows.append(epoch.metrics())
+    while position.step < most and not rules.is_over:
+        epoch = _Pass(model, data, order, position, watch, most, tests, asked).run(rules)
         yield epoch
         position = epoch.position
 
 
-def _stands_still(model: Network, rows: Sequence[Mapping[str, Any]]) -> bool:
-    assert model.spec.train is not None
-    stopping = model.spec.train.early_stopping
-    return stopping is not None and stopping.is_over([row.get(stopping.metric) for row in rows])
+class _Rules:
+    """The rules that look at the metrics of every epoch: the schedule, which may lower the rate, and early stopping."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.falls, stopping = settings.schedule.falls(), settings.early_stopping
+        self.stopping = None if stopping is None else stopping.watch()
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        self.falls.see(row)
+        if self.stopping is not None:
+            self.stopping.see(row)
+
+    @property
+    def is_over(self) -> bool:
+        return self.stopping is not None and self.stopping.is_over
 
 
 class _Pass:
@@ -200,13 +213,13 @@ class _Pass:
         self.ask, self.asked = asked, 0
         self.steps = math.ceil(len(data.train) / self.settings.batch_size)
 
-    def run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
+    def run(self, rules: _Rules) -> Epoch:
         with one_blas_thread:
-            return self._run(rows)
+            return self._run(rules)
 
-    def _run(self, rows: Sequence[Mapping[str, Any]]) -> Epoch:
+    def _run(self, rules: _Rules) -> Epoch:
         started, before = time.perf_counter(), self.position
-        fallen = self.settings.schedule.fallen(rows)
+        fallen = rules.falls.factor
         with self.batches().epoch(before.epoch - 1, before.done) as batches:
             for batch in batches:
                 if self.position.step >= self.most:
@@ -218,14 +231,14 @@ class _Pass:
                     self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
         progress, position = self.progress(0.0, before, started), self.position
-        last = position.step >= self.most
         with self.model.averaged():
             validation = self.model.score(self.data.validation) if self.data.validation else None
         train = Score(progress.loss, position.images, progress.accuracy)
         row = {"train.loss": train.loss, "train.accuracy": train.accuracy}
         if validation is not None:
             row |= {f"validation.{figure}": value for figure, value in validation.figures().items()}
-        last = last or _stands_still(self.model, [*rows, row])
+        rules.see(row)
+        last = position.step >= self.most or rules.is_over
         whole = position.done == self.steps
         return Epoch(
             epoch=position.epoch,

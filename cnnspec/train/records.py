@@ -75,7 +75,8 @@ PROGRESS: Kind = {
     "spec": str,
     "data": TEXTS,
     "target": {},
-    "history": [ROW],
+    "epochs": {"bytes": int, "checksum": str},
+    "part": (ROW, None),
 }
 NAMES = {int: "a whole number", float: "a number", str: "a text", None: "nothing", FINGERPRINT: "a fingerprint"}
 
@@ -205,6 +206,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def timeless(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what the clock says, as checkpoints hold it: the same training gives the same bytes."""
+def timeless(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what the clock says, as it lies behind checkpoints: the same training gives the same bytes."""
     return {name: value for name, value in row.items() if name not in TIMES}

@@ -19,18 +19,20 @@ from cnnspec.diagnostics import RunError
 from cnnspec.files import replacing
 from cnnspec.lock import locked
 from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.epochs import EpochFile
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
 from cnnspec.train.norms import as_text, norms, read_norms
 from cnnspec.train.records import TIMES, about_text, read_about, read_rows, read_spec, spec_text, timeless
 
-SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST = (
+SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST, EPOCHS = (
     "spec.yaml",
     "metrics.csv",
     "metrics.jsonl",
     "run.json",
     "last.npz",
     "best.npz",
+    "epochs.jsonl",
 )
 NORMS = "norms.csv"  # of each layer's weights and gradient, a line an epoch
 ORIGINS = "origins.yaml"  # the resolved spec with the place where each value was written
@@ -47,9 +49,10 @@ class Run:
         self.path = path
         self.keep, self.epochs = 1, 1  # checkpoints that stay, and epochs from one to the next
         self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint has in it
-        self.rows: list[dict[str, Any]] = []  # of the epochs so far
-        self._lines: list[str] = []  # the rows as checkpoints hold them
+        self.latest: dict[str, Any] | None = None  # the row of the last epoch
         self.notes: list[str] = []  # what was found on resuming, and does no harm
+        self._epochs = EpochFile(path / EPOCHS)
+        self._part: dict[str, Any] | None = None  # the row of an epoch that was cut short, which checkpoints hold
         self._saved: Position | None = None
         self._best: tuple[float, float] | None = None
 
@@ -99,21 +102,25 @@ class Run:
         restore(checkpoint, model.weights, model.training)
         try:
             position = Position(**checkpoint.progress["position"])
-            best, history = checkpoint.progress["best"], checkpoint.progress["history"]
+            best, claim, part = (checkpoint.progress[name] for name in ("best", "epochs", "part"))
             self._best = None if best is None else (best[0], best[1])
+            self._part = part if position.step >= steps else None
+            rows = self._with_times([*self._epochs.go_on(claim), *([self._part] if self._part else [])])
         except (IndexError, KeyError, TypeError) as error:
             raise RunError(
                 f"{checkpoint.path} does not say where training stood", "start a new run, or use another checkpoint"
             ) from error
-        self._saved = position
-        self.rows = self._with_times(
-            [row for row in history if row["epoch"] < position.epoch or position.step >= steps]
-        )
-        self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._write(METRICS_CSV, _table(self.rows))
+        self._saved, self.latest = position, rows[-1] if rows else None
+        self._write(METRICS_JSONL, "".join(json.dumps(row) + "\n" for row in rows))
+        self._write(METRICS_CSV, _table(rows))
         if (self.path / NORMS).exists():
-            self._write(NORMS, as_text(read_norms(self.path / NORMS)[: len(self.rows)]))
+            self._write(NORMS, as_text(read_norms(self.path / NORMS)[: len(rows)]))
         return position
+
+    def rows(self, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+        """The rows of all epochs behind a checkpoint, without times; RunError where they are not there."""
+        part = checkpoint.progress["part"]
+        return [*self._epochs.rows(checkpoint.progress["epochs"]), *([part] if part else [])]
 
     def _with_times(self, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows that a checkpoint holds, with what the log says of their times; a note where it says otherwise."""
@@ -121,14 +128,14 @@ class Run:
             logged = {row["epoch"]: row for row in self.history()}
         except RunError as error:
             logged = {}
-            self.notes.append(f"{error}; it is written anew from {LAST}")
+            self.notes.append(f"{error}; it is written anew from {EPOCHS}")
         rows = []
         for row in history:
             found = logged.get(row["epoch"])
             agrees = found is not None and timeless(found) == row
             rows.append(found if agrees and found is not None else {**row, **dict.fromkeys(TIMES)})
             if logged and not agrees and not self.notes:
-                told = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {LAST}"
+                told = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
                 self.notes.append(f"{told}, and is written anew from that")
         return rows
 
@@ -164,9 +171,11 @@ class Run:
         Best is the highest validation accuracy (of masks, mean IoU; of values, the lowest validation loss), or the
         lowest training loss where nothing was set apart to validate.
         """
-        row = epoch.metrics()
-        self.rows.append(row)
+        self.latest = row = epoch.metrics()
+        self._part = None if epoch.whole else timeless(row)
         try:
+            if epoch.whole:
+                self._epochs.add(row)
             with (self.path / METRICS_CSV).open("a", newline="", encoding="utf-8") as file:
                 file.write(_table([row], heading=file.tell() == 0))
             with (self.path / METRICS_JSONL).open("a", encoding="utf-8") as file:
@@ -215,8 +224,11 @@ class Run:
             )
         progress = {"position": asdict(position), "best": self._best, "step": position.step, **self.origin}
         progress["target"] = model.target.record()
-        self._lines += [json.dumps(timeless(row)) for row in self.rows[len(self._lines) :]]
-        write_checkpoint(path, model.weights, model.training, progress, self._lines)
+        try:
+            progress |= {"epochs": self._epochs.claim(), "part": self._part}
+        except OSError as error:
+            raise RunError(f"cannot write {self.path / EPOCHS}: {error.strerror}") from error
+        write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write run.json: versions, data, command, timings, results."""

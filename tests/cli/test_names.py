@@ -117,7 +117,7 @@ def quoted(name: str) -> str:
 def harmless(said: str) -> None:
     """Nothing that a terminal or a host of code obeys."""
     assert not CONTROL.search(said)
-    assert not re.search("^::error::forged", said, re.MULTILINE)
+    assert not re.search(r"^\s*::error::forged", said, re.MULTILINE)
 
 
 class Tags(HTMLParser):
@@ -256,6 +256,10 @@ def test_classes_of_any_name(seed: int, tmp_path: Path, capsys: Captured) -> Non
         folder.mkdir()
         good += check_classes((generated(chances), generated(chances)), folder, capsys)
     assert good > 5
+
+
+def test_a_class_whose_name_is_a_command_of_a_host(tmp_path: Path, capsys: Captured) -> None:
+    assert check_classes(("CON", "::error::forged " * 9), tmp_path, capsys)
 
 
 def test_classes_whose_names_are_markup(tmp_path: Path, capsys: Captured) -> None:

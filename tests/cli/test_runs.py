@@ -69,7 +69,7 @@ def test_weights_of_an_epoch_that_differ(run: Path, capsys: Captured) -> None:
     rows[1]["weights"] = "0" * 16
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["verify", str(run), "--all"]) == 4
-    assert "metrics.jsonl says otherwise of epoch 2 than last.npz" in capsys.readouterr().err
+    assert "metrics.jsonl says otherwise of epoch 2 than epochs.jsonl" in capsys.readouterr().err
 
 
 def test_runs_are_listed_and_compared(run: Path, tmp_path: Path, capsys: Captured) -> None:

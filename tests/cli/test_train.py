@@ -51,6 +51,7 @@ def test_a_run_directory_holds_everything(spec: Path, capsys: Captured) -> None:
     run = spec.parent / "runs" / "tiny"
     assert sorted(path.name for path in run.iterdir()) == [
         "best.npz",
+        "epochs.jsonl",
         "last.npz",
         "loss.png",
         "metrics.csv",

@@ -136,8 +136,10 @@ def test_schedules(name: str) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_plateau() -> None:
-    rows = [{"train.loss": loss} for loss in losses()]
-    found = [Plateau(gamma=0.5).fallen(rows[:epoch]) for epoch in range(STEPS)]
+    falls, found = Plateau(gamma=0.5).falls(), list[float]()
+    for loss in losses():
+        found.append(falls.factor)
+        falls.see({"train.loss": loss})
     for reference in references(torch_rates, "plateau"):
         np.testing.assert_allclose(found, reference, rtol=1e-9)
     assert 0 < min(found) < 1

@@ -96,7 +96,7 @@ def test_another_format_is_told_from_damage(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as other:
         other.setattr("cnnspec.train.checkpoint.FORMAT", 2)
         write_checkpoint(tmp_path / "a.npz", model().weights, None, {})
-    with pytest.raises(RunError, match="has format 2, this version reads 6"):
+    with pytest.raises(RunError, match="has format 2, this version reads 7"):
         read_checkpoint(tmp_path / "a.npz")
 
 

@@ -23,7 +23,7 @@ from cnnspec.graph import build
 from cnnspec.spec import loads
 from cnnspec.train.checkpoint import read_checkpoint, write_checkpoint
 from cnnspec.train.records import about_text, read_about
-from cnnspec.train.run import ABOUT, BEST, LAST, METRICS_CSV, METRICS_JSONL, SPEC
+from cnnspec.train.run import ABOUT, BEST, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC
 
 TEXT = """
 cnnspec: 1
@@ -107,6 +107,26 @@ def test_a_damaged_log_changes_nothing_that_is_trained(
     assert len((run / METRICS_CSV).read_text().splitlines()) == 1 + 8
     assert main(["verify", str(run), "--all", "--json", "--threads", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["epochs"] == 8
+
+
+def test_rows_that_a_checkpoint_relies_on_are_checked(run: Path, later: dict[str, bytes], capsys: Captured) -> None:
+    """What stands behind its own lines a training wrote that was killed before the next checkpoint."""
+    path = run / EPOCHS
+    kept = path.read_bytes()
+    lines = kept.splitlines(keepends=True)
+    assert [json.loads(line) for line in lines] == timeless(run / METRICS_JSONL)
+    damaged = [kept.replace(b'"epoch": 2', b'"epoch": 3'), kept[:-1], b"".join(lines[1:]), b"", None]
+    for content in damaged:
+        path.unlink() if content is None else path.write_bytes(content)
+        for words in (["train", "--resume", str(run), *MORE], ["verify", str(run), "--threads", "1"]):
+            assert main(words) == 4
+            assert f"cannot read {path}: " in capsys.readouterr().err
+        assert main(["eval", str(run), "--threads", "1"]) == 0
+    path.write_bytes(kept + lines[0] + b'{"epoch": ')
+    assert main(["verify", str(run), "--all", "--threads", "1"]) == 0
+    assert main(["train", "--resume", str(run), *MORE]) == 0
+    assert weights(run) == later
+    assert [json.loads(line)["epoch"] for line in path.read_bytes().splitlines()] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> None:
@@ -268,7 +288,7 @@ def test_other_versions_are_told_and_recorded_as_a_part(run: Path, capsys: Captu
 
 def corrupt(run: Path, chances: random.Random, donor: Path) -> str:
     """Damage one file of a run in one of many ways; what was done."""
-    name = chances.choice((SPEC, ABOUT, METRICS_JSONL, METRICS_CSV, LAST, BEST, "loss.png"))
+    name = chances.choice((SPEC, ABOUT, METRICS_JSONL, METRICS_CSV, LAST, BEST, EPOCHS, "loss.png"))
     path = run / name
     if not path.is_file():
         return f"{name} is not there"
@@ -285,14 +305,14 @@ def corrupt(run: Path, chances: random.Random, donor: Path) -> str:
         content[at:at] = chances.randbytes(chances.choice((1, 100, 5000)))
     elif way == "swap":
         content = bytearray(chances.choice((donor / name, run / LAST, run / SPEC, run / BEST)).read_bytes())
-    elif way == "json" and name in (ABOUT, METRICS_JSONL):
-        line = chances.randrange(max(1, content.count(b"\n"))) if name == METRICS_JSONL else 0
+    elif way == "json" and name in (ABOUT, METRICS_JSONL, EPOCHS):
+        line = chances.randrange(max(1, content.count(b"\n"))) if name != ABOUT else 0
         lines = content.decode(errors="replace").splitlines()
-        found = json.loads(lines[line] if name == METRICS_JSONL else content)
+        found = json.loads(lines[line] if name != ABOUT else content)
         found[chances.choice([*found, "new"])] = chances.choice((None, [], {}, "x", -1, 1e400, True, [[[]]], 10**30))
         text = json.dumps(found)
         lines[line] = text
-        content = bytearray(("\n".join(lines) + "\n" if name == METRICS_JSONL else text).encode())
+        content = bytearray(("\n".join(lines) + "\n" if name != ABOUT else text).encode())
     elif way == "digit":
         digits = [place for place, byte in enumerate(content) if 48 <= byte < 58]
         if digits:
@@ -454,7 +474,7 @@ def test_what_is_no_file_is_refused_before_it_is_read(run: Path, tmp_path: Path,
         assert main(["validate", str(tmp_path / "heir.yaml")]) == 1
         said = capsys.readouterr().out
         assert "extends: cannot read" in said or "expected at most 524,288 bytes" in said
-    for name in (ABOUT, METRICS_JSONL, LAST, SPEC):
+    for name in (ABOUT, METRICS_JSONL, LAST, SPEC, EPOCHS):
         kept = (run / name).read_bytes()
         with (run / name).open("r+b") as file:
             file.truncate(1 << 40)

@@ -16,7 +16,7 @@ from cnnspec.spec import loads
 from cnnspec.train import fit
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.diagnose import values
-from cnnspec.train.run import LAST
+from cnnspec.train.run import LAST, Run
 from tests.samples import sampled
 
 SPEC = """
@@ -82,4 +82,4 @@ def test_a_training_goes_on_within_the_mean(steps: int, tmp_path: Path, capsys: 
     capsys.readouterr()
     assert main(["eval", str(tmp_path / "whole" / "net")]) == 0
     loss = float(capsys.readouterr().out.split("loss ")[1].split(",")[0])
-    assert loss == pytest.approx(whole.progress["history"][-1]["test.loss"], abs=1e-4)
+    assert loss == pytest.approx(Run.existing(tmp_path / "whole" / "net").rows(whole)[-1]["test.loss"], abs=1e-4)
