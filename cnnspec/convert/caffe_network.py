@@ -159,7 +159,7 @@ def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
         axes = list(shapes[0].dim) if shapes else []
     if len(names) != 1:
         listed = ", ".join(name.rpartition(":")[0] for name in names) or "none"
-        raise ConversionError([f"a spec has one input, the file has {len(names)}: {listed}"], "give it one input")
+        raise ConversionError([f"one input is read, the file has {len(names)}: {listed}"], "give it one input")
     if not axes:
         return names[0], [None, None, None, None]  # which --input says
     if len(axes) not in (2, 4) or min(axes) < 1:

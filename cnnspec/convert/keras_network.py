@@ -46,7 +46,7 @@ def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
     entries = [layer for layer in file.layers if layer.kind == "InputLayer"]
     if len(entries) != 1:
         names = ", ".join(layer.name for layer in entries) or "none"
-        raise ConversionError([f"a spec has one input, the model has {len(entries)}: {names}"], "give it one input")
+        raise ConversionError([f"one input is read, the model has {len(entries)}: {names}"], "give it one input")
     config = entries[0].config
     axes = config.get("batch_shape") or config.get("batch_input_shape")
     if not isinstance(axes, list) or not all(axis is None or isinstance(axis, int) for axis in axes):

@@ -115,7 +115,7 @@ def parse(model: Any, path: Path) -> OnnxFile:
     if len(entries) != 1:
         names = ", ".join(entry.name for entry in entries) or "none"
         raise ConversionError(
-            [f"a spec has one input, {path} has {len(entries)}: {names}"], "convert a file with one input"
+            [f"one input is read, {path} has {len(entries)}: {names}"], "convert a file with one input"
         )
     return OnnxFile(
         model,

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.operators.elementwise import number
+from cnnspec.convert.operators.affine import number
 from cnnspec.convert.operators.normalisation import epsilon
 from cnnspec.convert.operators.translator import axis_of, brought_first, put_back
 from cnnspec.convert.operators.windows import TRANSLATORS

@@ -20,9 +20,15 @@ NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm")
 LINEAR = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 
 
+def number(value: float) -> float | int:
+    """A number as a person writes it: without the noise of float32, and whole where it is."""
+    short = float(np.format_float_positional(np.float32(value))) if np.isfinite(value) else float(value)
+    return int(short) if short == int(short) and abs(short) < 1e6 else short
+
+
 def scaled(made: Network, operator: Operator, value: Value, scale: float = 1.0, shift: float = 0.0) -> Value:
     """scale x + shift for two fixed numbers."""
-    fields: dict[str, Any] = {"scale": float(scale), "shift": float(shift), "learned": False}
+    fields: dict[str, Any] = {"scale": number(scale), "shift": number(shift), "learned": False}
     if scale == 1:
         fields["scale"] = "none"
     if shift == 0:
@@ -129,7 +135,7 @@ def _affine(made: Network, operator: Operator, value: Value, scale: Array, shift
         if (numbers == neutral).all():
             fields[name] = "none"
         elif written:
-            listed = [float(np.float32(number)) for number in numbers]
+            listed = [number(value) for value in numbers]
             fields[name] = listed[0] if len(listed) == 1 else listed
         else:
             arrays[name] = np.broadcast_to(numbers, (channels,))

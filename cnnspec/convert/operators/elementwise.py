@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.operators.affine import channel_numbers, for_one_image, scaled
+from cnnspec.convert.operators.affine import channel_numbers, for_one_image, number, scaled
 from cnnspec.convert.operators.translator import Translator, refuse_unless
 from cnnspec.convert.refusal import Unsaid
 
@@ -19,12 +19,6 @@ SELU = {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}
 
 def _plain(type: str, made: Network, operator: Operator, **fields: Any) -> None:
     made.write(operator, made.add(operator, type, [made.read(operator)], fields))
-
-
-def number(value: float) -> float | int:
-    """A number as a person writes it: without the noise of float32, and whole where it is."""
-    short = float(np.format_float_positional(np.float32(value))) if np.isfinite(value) else float(value)
-    return int(short) if short == int(short) and abs(short) < 1e6 else short
 
 
 def _with(type: str, attribute: str, default: float, field: str, made: Network, operator: Operator) -> None:
