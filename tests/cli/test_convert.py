@@ -88,13 +88,14 @@ def test_verbs_take_the_weights(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_everything_that_cannot_be_said_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(
-        node("Erf", "x", "e"), node("Relu", "e", "r"), node("MaxPool", "r", "m", kernel_shape=[2, 2], dilations=[2, 2]),
+        node("Erf", "x", "e"), node("Relu", "e", "r"),
+        node("AveragePool", "r", "m", kernel_shape=[2, 2], dilations=[2, 2]),
         node("Flatten", "m", "y"),
     )  # fmt: skip
     assert main(["convert", str(path)]) == WRONG_SPEC
     said = capsys.readouterr().err
     assert "e_node (Erf): no layer computes Erf; nearest: gelu" in said
-    assert "m_node (MaxPool): its windows have gaps: dilations; nearest: dilations of 1" in said
+    assert "m_node (AveragePool): its windows have gaps: dilations; nearest: dilations of 1" in said
     assert "r_node" not in said
     assert "y_node" not in said
     assert list(Path().iterdir()) == [path]
