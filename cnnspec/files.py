@@ -35,6 +35,11 @@ def read_bounded(path: str | Path, most: int) -> bytes:
     return content
 
 
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, without its name and the system's number."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of another one once it is whole; OSError leaves that as it was."""

@@ -29,6 +29,7 @@ from cnnspec.train.answer import answer, answers, class_map, spoken
 from cnnspec.train.views import mean_outputs, require_views
 
 PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+MOST_LETTERS = 1 << 15  # of a path or pattern on standard input
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
 Output = Array | Mapping[str, Array]  # of one image; by name where the network has several
 Write = Callable[[str, Any], None]
@@ -118,7 +119,13 @@ def _outputs(model: Model, images: Array, views: Views | None) -> Iterator[Outpu
 def _words(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         if word == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+            while line := sys.stdin.readline(MOST_LETTERS + 1):
+                if len(line) > MOST_LETTERS:
+                    raise DataError(
+                        f"expected at most {MOST_LETTERS:,} letters a line of standard input", "write a path a line"
+                    )
+                if line.strip():
+                    yield line.rstrip("\r\n")
         else:
             yield word
 

@@ -42,22 +42,10 @@ def expanded(words: Iterable[str]) -> Iterator[Path | DataError]:
     An error comes in the place of what is not there.
     """
     for word in words:
-        path = Path(word).expanduser()
-        if path.is_dir():
-            yield from _in_folder(path)
-        elif path.exists():
-            yield path
-        elif glob.has_magic(word):
-            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-            if not found:
-                yield DataError(f"{word}: no file matches", "patterns are *, ?, [abc], and ** for any depth")
-            for match in found:
-                if match.is_dir():
-                    yield from _in_folder(match)
-                else:
-                    yield match
-        else:
-            yield DataError(f"{word}: no such file", "name pictures, arrays, tables, folders or patterns")
+        try:
+            yield from _named_by(word)
+        except OSError as error:
+            yield DataError(f"{word}: {error.strerror}", "name pictures, arrays, tables, folders or patterns")
 
 
 def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
@@ -74,13 +62,39 @@ def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: i
                 yield from _others(path, pipeline, batch, threads)
 
 
+def _named_by(word: str) -> Iterator[Path | DataError]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        yield from _in_folder(path)
+    elif path.exists():
+        yield _file(path)
+    elif glob.has_magic(word):
+        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        if not found:
+            yield DataError(f"{word}: no file matches", "patterns are *, ?, [abc], and ** for any depth")
+        for match in found:
+            if match.is_dir():
+                yield from _in_folder(match)
+            else:
+                yield _file(match)
+    else:
+        yield DataError(f"{word}: no such file", "name pictures, arrays, tables, folders or patterns")
+
+
+def _file(path: Path) -> Path | DataError:
+    """The file; an error in its place where it could have no end."""
+    if path.is_file():
+        return path
+    return DataError(f"{path}: it is a pipe or a device, not a file", "save what comes from there as a file")
+
+
 def _in_folder(folder: Path) -> Iterator[Path | DataError]:
     empty = True
     try:
         for path in files_in(folder):
             if path.suffix.lower() in SUFFIXES | ARRAYS:
                 empty = False
-                yield path
+                yield _file(path)
     except DataError as error:
         yield error
         return

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnspec.data.resize import resize_picture
 from cnnspec.diagnostics import DataError
+from cnnspec.files import read_bounded, reason
 from cnnspec.kernels.step import Array
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Mode = Literal["grey", "rgb"]
 
 MODES = {"grey": "L", "rgb": "RGB"}  # by Pillow's names
 MOST_PIXELS = 178_956_970  # of one picture: where Pillow, too, refuses
+MOST_BYTES = 4 * MOST_PIXELS  # of its file: of so many pixels with transparency, as they are
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {  # by its value, Pillow's names of what undoes it
@@ -84,7 +86,7 @@ def read_picture(
     with _without_warnings():
         try:
             # From memory: given a name, Pillow maps the pixels of a plain TIFF in the shape that they have once turned.
-            file = BytesIO(path.read_bytes() if content is None else content)
+            file = BytesIO(picture_bytes(path) if content is None else content)
             with Image.open(file, formats=formats) as picture:
                 width, height = picture.size
                 if width * height > most_pixels:
@@ -96,8 +98,13 @@ def read_picture(
             raise _too_large(path, 2 * (Image.MAX_IMAGE_PIXELS or 0), "more") from error
         except Exception as error:  # decoders raise what they like on damaged bytes
             unknown = isinstance(error, UnidentifiedImageError)
-            why = "it is none of the formats that Pillow reads" if unknown else error
+            why = "it is none of the formats that Pillow reads" if unknown else reason(error)
             raise DataError(f"{path}: cannot be read as a picture: {why}", "repair or replace it") from error
+
+
+def picture_bytes(path: Path) -> bytes:
+    """What is in a picture file; OSError, before a byte is read, for a pipe, a device, or more than any picture has."""
+    return read_bounded(path, MOST_BYTES)
 
 
 def tell(conversions: Iterable[str], rules: PictureRules) -> Iterator[str]:

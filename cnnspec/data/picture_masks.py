@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
+from cnnspec.data.decode import picture_bytes
 from cnnspec.data.labelled_pictures import Entry, LabelledPictures
 from cnnspec.data.labels import IGNORED
 from cnnspec.data.picture_files import SUFFIXES, files_in
@@ -15,6 +17,7 @@ from cnnspec.data.source import numbered
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Byte, ClassCount
+from cnnspec.files import reason
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import text
@@ -114,10 +117,12 @@ def read_mask(path: Path) -> Array:
     except ImportError as error:
         raise DataError("image_masks needs Pillow", "pip install 'cnnspec[report]'") from error
     try:
-        with Image.open(path) as picture:
+        with Image.open(BytesIO(picture_bytes(path))) as picture:
             values = np.asarray(picture)
     except Exception as error:  # Pillow raises what it likes on damaged bytes
-        raise DataError(f"{path}: cannot be read as a picture: {error}", "save the mask as a PNG file") from error
+        raise DataError(
+            f"{path}: cannot be read as a picture: {reason(error)}", "save the mask as a PNG file"
+        ) from error
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
-from cnnspec.data.decode import WHITE, Decoded, PictureRules, read_picture, tell
+from cnnspec.data.decode import WHITE, Decoded, PictureRules, picture_bytes, read_picture, tell
 from cnnspec.data.own import split_off
 from cnnspec.data.rows import Pixels
 from cnnspec.data.source import Images, Source
@@ -143,7 +143,7 @@ class PictureSource(Source):
         import hashlib
 
         try:
-            content = path.read_bytes()
+            content = picture_bytes(path)
         except OSError as error:
             return b"", DataError(f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it")
         digest = hashlib.sha256(content).digest()

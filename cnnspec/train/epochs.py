@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.diagnostics import RunError
-from cnnspec.files import read_bounded
+from cnnspec.files import read_bounded, reason
 from cnnspec.train.records import MOST_METRICS, REPAIR, ROW, misfit, parsed, timeless
 
 
@@ -53,8 +53,7 @@ class EpochFile:
             if wrong := misfit(rows, [ROW]):
                 raise ValueError(wrong)
         except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise RunError(f"cannot read {self.path}: {why}", REPAIR) from error
+            raise RunError(f"cannot read {self.path}: {reason(error)}", REPAIR) from error
         return list(rows)
 
     def go_on(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:

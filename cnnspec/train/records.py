@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.diagnostics import RunError
-from cnnspec.files import read_bounded
+from cnnspec.files import read_bounded, reason
 
 MOST_ABOUT = 16 << 20  # bytes of run.json
 MOST_METRICS = 64 << 20  # bytes of metrics.jsonl
@@ -148,7 +148,7 @@ def read_about(path: Path) -> dict[str, Any]:
         if wrong is None and about.pop(CHECKSUM) != _checksum(json.dumps(about)):
             wrong = "its checksum is that of another content"
     except (OSError, ValueError, RecursionError) as error:
-        wrong = _reason(error)
+        wrong = reason(error)
     if wrong:
         raise RunError(f"cannot read {path}: {wrong}", REPAIR)
     return dict(about)
@@ -165,7 +165,7 @@ def read_spec(path: Path) -> str:
         text, _, checksum = read_bounded(path, MOST_SPEC).decode().rpartition(CHECKED)
         wrong = None if checksum == f"{_checksum(text)}\n" else "its checksum is that of another content"
     except (OSError, ValueError) as error:
-        wrong = _reason(error)
+        wrong = reason(error)
     if wrong:
         raise RunError(f"cannot read {path}: {wrong}", f"{REPAIR}; another spec is trained from a file of its own")
     return text
@@ -173,10 +173,6 @@ def read_spec(path: Path) -> str:
 
 def _checksum(text: str) -> str:
     return sha256(text.encode()).hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

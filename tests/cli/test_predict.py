@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,32 @@ def test_a_bad_file_is_named_and_ends_nothing(run: str, tmp_path: Path, capsys: 
     (tmp_path / "empty").mkdir()
     assert main(["predict", run, str(tmp_path / "empty")]) == 4
     assert "empty: no picture and no array in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_what_has_no_end_is_refused_before_it_is_read(
+    run: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.npy", "c.csv"):
+        os.mkfifo(tmp_path / "in" / name)
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 40)
+    words = [
+        str(tmp_path / "in"),
+        str(tmp_path / "in" / "*.csv"),
+        "/dev/zero",
+        str(tmp_path / "sparse.png"),
+        "x" * 5000,
+    ]
+    assert main(["predict", run, *words]) == 4
+    error = capsys.readouterr().err
+    assert error.count("it is a pipe or a device, not a file") == 4
+    assert "sparse.png: cannot be read as a picture: expected at most" in error
+    assert "6 paths could not be read; all others were" in error
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 100_000))
+    assert main(["predict", run, "-"]) == 4
+    assert "expected at most 32,768 letters a line" in capsys.readouterr().err
 
 
 def test_arrays_in_every_layout_and_tables(tmp_path: Path, capsys: Captured) -> None:

@@ -102,6 +102,10 @@ def test_what_is_wrong_with_masks_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "red.png", colours)
     with pytest.raises(DataError, match="expected the number of a class"):
         read_mask(tmp_path / "red.png")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"sparse\.png: cannot be read as a picture: expected at most"):
+        read_mask(tmp_path / "sparse.png")
 
 
 def test_a_network_learns_masks_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
