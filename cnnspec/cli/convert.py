@@ -105,7 +105,7 @@ def _proven(converted: Converted, model: Model) -> bool:
     """Whether the spec gives what the file gives, which is printed; true where no program here runs the file."""
     proof = prove(converted, model.outputs)
     if isinstance(proof, str):
-        note(f"the file could not be run here, so that nothing was compared: {proof}")
+        note(f"nothing was compared: {proof}; `cnnspec explain guide/convert` says how to")
         return True
     print(visible(proof.text()))
     if not proof.agrees:

@@ -23,7 +23,7 @@ from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-UNRUN = "no program that runs Caffe's files is known here"
+UNRUN = "no program here runs Caffe's files"
 MOST_TEXT = 8 << 20  # bytes of a .prototxt
 MOST_WEIGHTS = 2 << 30  # of a .caffemodel: what protobuf itself allows
 MOST_LAYERS = 20_000

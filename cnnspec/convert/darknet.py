@@ -16,7 +16,7 @@ from cnnspec.convert.simplify import Lengths, Simplified
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-UNRUN = "no program that runs Darknet's files is known here"
+UNRUN = "no program here runs Darknet's files"
 
 
 def convert(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnspec.convert.keras_run import names_code
 from cnnspec.convert.refusal import MALFORMED, ConversionError
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
@@ -48,12 +49,16 @@ class KerasLayer:
 
 @dataclass(frozen=True, slots=True)
 class KerasFile:
-    """What a file says: layers in an order in which they can run, the output, and arrays by the names of layers."""
+    """What a file says: layers in an order in which they can run, the output, and arrays by the names of layers.
+
+    `names_code` says whether it names code that Keras would run, beside its own.
+    """
 
     layers: tuple[KerasLayer, ...]
     output: tuple[str, int]
     arrays: Mapping[str, Sequence[Array]] | None
     version: str
+    names_code: bool
 
 
 def read(path: Path) -> KerasFile:
@@ -179,7 +184,7 @@ def _model(model: Any, arrays: Mapping[str, Sequence[Array]] | None) -> KerasFil
             calls = (Call(((above, 0),) if above else (), ()),)
             above = str(entry["config"]["name"])
             layers.append(KerasLayer(above, str(entry["class_name"]), entry["config"], calls))
-        return KerasFile(tuple(layers), (above, 0), arrays, version)
+        return KerasFile(tuple(layers), (above, 0), arrays, version, names_code(model))
     if kind not in ("Functional", "Model"):
         raise ValueError(f"it is of the class {str(kind)[:60]}, whose layers only Python knows")
     outputs = _ends(model["config"]["output_layers"])
@@ -194,7 +199,7 @@ def _model(model: Any, arrays: Mapping[str, Sequence[Array]] | None) -> KerasFil
         )
         for entry in entries
     ]
-    return KerasFile(tuple(layers), outputs[0], arrays, version)
+    return KerasFile(tuple(layers), outputs[0], arrays, version, names_code(model))
 
 
 def _with_input(config: Any, entries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
 from cnnspec.convert.keras_file import KerasFile, KerasLayer, read
 from cnnspec.convert.keras_layers import NEAREST, TRANSLATORS
+from cnnspec.convert.keras_run import run_file
 from cnnspec.convert.keras_use import Tensor, Use
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
@@ -17,7 +19,6 @@ from cnnspec.convert.simplify import Lengths, Simplified
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-UNRUN = "Keras is not asked to run its files"
 OUTPUT = "output"
 
 
@@ -28,17 +29,19 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
     """
     file = read(path)
     lengths = _lengths(file, input_shape)
-    made, refusals = _translated(file, lengths, until)
+    output = _output(file, until)
+    made, refusals = _translated(file, lengths, output)
     if refusals:
         raise refused(refusals)
+    run = _code if file.names_code else partial(run_file, path, output)
     version = f" {file.version}" if file.version else ""
     header = [f"Converted from {path.name} (Keras{version}" + ("), without weights." if file.arrays is None else ").")]
     header.append("Maps (n, h, w, c) are (n, c, h, w) here, and weights are turned so.")
-    return finished(made, path.name, header, np.dtype("float32"), _unrun)
+    return finished(made, path.name, header, np.dtype("float32"), run)
 
 
-def _unrun(images: Array) -> str:
-    return UNRUN
+def _code(images: Array) -> str:
+    return "it names code beside Keras's, which is not run"
 
 
 def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
@@ -59,9 +62,8 @@ def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
     return whole_lengths([None, *inner], given)
 
 
-def _translated(file: KerasFile, lengths: Lengths, until: str | None) -> tuple[Network, list[Refusal]]:
+def _translated(file: KerasFile, lengths: Lengths, output: tuple[str, int]) -> tuple[Network, list[Refusal]]:
     """The layers that the output needs, and all that no layer stands for."""
-    output = _output(file, until)
     needed = _needed(file, output)
     origins = {layer.name: np.empty(0) for layer in file.layers}
     made = Network(Simplified("input", [], origins, {"input": lengths}, OUTPUT, lengths[0], 0))

@@ -214,7 +214,7 @@ def test_the_verb_writes_spec_and_weights(tmp_path: Path, monkeypatch: Any, caps
     monkeypatch.chdir(tmp_path)
     _, arrays, image = written(tmp_path)
     assert main(["convert", "net.prototxt"]) == 0
-    assert "no program that runs Caffe's files is known here" in capsys.readouterr().err
+    assert "no program here runs Caffe's files" in capsys.readouterr().err
     np.testing.assert_allclose(cnnspec.load("net.npz").predict(image[None])[0], forward(image, arrays), atol=1e-5)
     assert main(["convert", "net.prototxt", "--until", "pool1", "-o", "part.yaml"]) == 0
     assert main(["convert", "net.prototxt", "--until", "left", "-o", "left.yaml"]) == 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import re
 import struct
 import tracemalloc
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +343,21 @@ def test_outputs_are_those_of_opencv(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(got.reshape(expected.shape) / scale, expected / scale, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_of_the_guide(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    if importlib.util.find_spec("cv2") is None or not hasattr(importlib.import_module("cv2").dnn, "readNetFromDarknet"):
+        pytest.skip("no OpenCV that reads Darknet's files is installed")
+    page = files("cnnspec").joinpath("guide", "convert.md").read_text(encoding="utf-8")
+    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "cv2" in code)
+    path, _, image = written(GLOBAL, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("specs").mkdir()
+    assert main(["convert", path.name, "-o", "specs/net.yaml"]) == 0
+    capsys.readouterr()
+    exec(recipe.replace("(1, 3, 416, 416)", str((1, *image.shape))), {})
+    assert float(capsys.readouterr().out) < 1e-4
+
+
 def test_the_spec_is_short(tmp_path: Path) -> None:
     path, _, _ = written(DETECTOR, tmp_path)
     text = convert(path).text
@@ -354,7 +372,7 @@ def test_the_verb_writes_spec_and_weights(
     monkeypatch.chdir(tmp_path)
     _, forward, image = written(CLASSIFIER, tmp_path)
     assert main(["convert", "net.cfg"]) == 0
-    assert "no program that runs Darknet's files is known here" in capsys.readouterr().err
+    assert "no program here runs Darknet's files" in capsys.readouterr().err
     np.testing.assert_allclose(cnnspec.load("net.npz").predict(image[None])[0], forward(image), atol=1e-5)
     (tmp_path / "net.weights").rename("other.weights")
     assert main(["convert", "net.cfg", "-o", "a.yaml", "--weights", "other.weights"]) == 0

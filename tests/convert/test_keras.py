@@ -151,7 +151,7 @@ def test_the_verb_writes_spec_and_weights(tmp_path: Path, monkeypatch: Any, caps
     monkeypatch.chdir(tmp_path)
     Path("net.keras").write_bytes(archived(model()))
     assert main(["convert", "net.keras"]) == 0
-    assert "Keras is not asked to run its files" in capsys.readouterr().err
+    assert "nothing was compared: Keras" in capsys.readouterr().err, "it has no metadata, which Keras asks for"
     image = np.random.default_rng(1).random((11, 10, 2), np.float32)
     predicted = cnnspec.load("net.npz").predict(image.transpose(2, 0, 1)[None])[0]
     np.testing.assert_allclose(predicted, forward(image), atol=1e-5)
@@ -250,6 +250,22 @@ def test_outputs_are_those_of_keras(name: str, tmp_path: Path) -> None:
         network.save(tmp_path / f"net.{suffix}")
         got = outputs(tmp_path / f"net.{suffix}", images)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    ran = convert(tmp_path / "net.keras").run(images.transpose(0, 3, 1, 2))
+    assert not isinstance(ran, str), ran
+    program, found = ran
+    assert program == "Keras"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("code", [{"module": "os"}, {"class_name": "__lambda__"}, {"class_name": "function"}])
+def test_a_file_that_names_code_is_not_given_to_keras(code: dict[str, str], tmp_path: Path) -> None:
+    described = model()
+    described["config"]["layers"][1]["config"]["kernel_initializer"] = {"class_name": "Zeros", "config": [code]}
+    (tmp_path / "net.keras").write_bytes(archived(described))
+    assert (
+        convert(tmp_path / "net.keras").run(np.zeros((2, 2, 11, 10)))
+        == "it names code beside Keras's, which is not run"
+    )
 
 
 def test_arrays_of_other_files_are_never_read(tmp_path: Path) -> None:

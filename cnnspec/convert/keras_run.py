@@ -1,0 +1,55 @@
+"""A file of Keras run on images by Keras itself, where that is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnspec.kernels.step import Array
+
+BACKENDS = ("jax", "tensorflow", "torch")
+CODE = {"Lambda", "__lambda__", "function"}  # classes that hold Python code, or name some
+MOST_FAILURE = 200  # characters of what Keras says that cannot run a file
+
+
+def names_code(model: Any) -> bool:
+    """Whether a model's description names code to run: that of a module beside Keras, or code of its own."""
+    return any(
+        item.get("class_name") in CODE or not str(item.get("module") or "keras").startswith("keras")
+        for item in _mappings(model)
+    )
+
+
+def _mappings(model: Any) -> Iterator[Mapping[str, Any]]:
+    waiting = [model]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            yield item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+def run_file(path: Path, output: tuple[str, int], images: Array) -> tuple[str, Array] | str:
+    """Return what ran the file and the output of a layer's use for images (n, c, h, w), or why nothing here runs it."""
+    backend = next((name for name in BACKENDS if importlib.util.find_spec(name) is not None), None)
+    if backend is None or importlib.util.find_spec("keras") is None:
+        return "Keras, or a backend of it, is not installed"
+    os.environ.setdefault("KERAS_BACKEND", backend)  # read when Keras starts
+    try:
+        keras: Any = importlib.import_module("keras")
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        name, use = output
+        last = model.get_layer(name)._inbound_nodes[use].outputs[0]
+        entering = np.moveaxis(images, 1, -1) if images.ndim == 4 else images
+        found = np.asarray(keras.Model(model.inputs, last).predict(entering, verbose=0))
+    except Exception as error:  # whatever Keras raises that cannot run a file
+        return f"Keras: {' '.join(str(error).split())[:MOST_FAILURE]}"
+    return "Keras", np.moveaxis(found, -1, 1) if found.ndim == 4 else found
