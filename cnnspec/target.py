@@ -33,6 +33,7 @@ FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of ta
     "none": ("loss",),
     "several": ("loss",),  # of each of them there are its own
 }
+COUNTED = 16  # maps whose pixels are counted at once
 VOID = 255  # in a mask: a pixel of no class, which no loss and no figure counts
 DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
 
@@ -97,14 +98,20 @@ class Target:
 CLASS = Target()
 
 
-def measured(kind: Kind, names: tuple[str, ...], labels: np.ndarray[Any, Any]) -> Target:
+def measured(kind: Kind, names: tuple[str, ...], labels: Any) -> Target:
     """The target of training images with these labels: how often each class comes, or how values are spread."""
     if kind == "values":
         mean, deviation = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
         deviation = np.where(deviation > 0, deviation, 1.0)  # a value that is always the same
         return Target(kind, names, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
-    if kind in ("class", "mask"):
-        counts = np.bincount(labels[labels != VOID] if kind == "mask" else labels.ravel(), minlength=len(names))
+    if kind == "class":
+        counts = np.bincount(labels, minlength=len(names))
+    elif kind == "mask":
+        counts = np.zeros(len(names), np.int64)
+        for start in range(0, len(labels), COUNTED):  # maps of a large set lie in a file
+            maps = labels[start : start + COUNTED]
+            found = np.bincount(maps[maps != VOID], minlength=len(counts))
+            counts = found + np.pad(counts, (0, len(found) - len(counts)))
     elif kind == "classes":
         counts = labels.sum(axis=0).astype(np.int64)
         return Target(kind, names, tuple(counts.tolist()), images=len(labels))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cnnspec.data.pictures import PictureSource
+from cnnspec.data.rows import Pixels, chosen
 from cnnspec.data.source import Found, Images
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
-from cnnspec.kernels.step import Array
 
 Entry = tuple[Path, Any]  # a picture, and its label as the source found it
 
@@ -26,8 +26,8 @@ class LabelledPictures(PictureSource):
         """The pictures of one split with their labels."""
         raise NotImplementedError
 
-    def labelled(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
-        """The names of classes or values, and the labels of each split as an array."""
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
+        """The names of classes or values, and the labels of each split; large ones lie in the store."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
@@ -43,11 +43,11 @@ class LabelledPictures(PictureSource):
             entries[split] = self.entries(place)
             if not entries[split]:
                 raise DataError(f"{place}: expected pictures, got none", "give at least one picture with its label")
-        names, labels = self.labelled(entries)
+        names, labels = self.labelled(entries, store)
         read, checksums, notes = dict[str, Images](), {}, list[str]()
         for split, found in entries.items():
             pictures = self.pictures(places[split], [path for path, _ in found], store)
-            read[split] = Images(pictures.pixels, labels[split][pictures.kept])
+            read[split] = Images(pictures.pixels, chosen(labels[split], pictures.kept))
             checksums[places[split].name] = pictures.checksum(read[split].labels)
             notes += pictures.notes
         shown = {split: place.name for split, place in places.items()}

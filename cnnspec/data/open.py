@@ -31,7 +31,7 @@ class Dataset:
     """One split: pixels (n, c, h, w) as bytes behind the geometric transforms, labels (n, ...)."""
 
     pixels: Pixels
-    labels: Array
+    labels: Pixels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,8 +132,9 @@ def open_data(
     pipeline = Pipeline.of(settings, input or settings.transformed(found_shape), inputs).found(
         found_shape, found.class_names, found.scale, found.inputs
     )
+    prepared = _prepared(store, pipeline, train)
     return Data(
-        _prepared(store, pipeline, train),
+        prepared,
         _prepared(store, pipeline, validation) if validation else None,
         _prepared(store, pipeline, _limited(found.splits["test"], settings.test.limit, seed, "test")),
         pipeline,
@@ -141,9 +142,9 @@ def open_data(
         found.class_names,
         tuple(notes),
         places,
-        measured_by_name(found.targets, train.labels)
+        measured_by_name(found.targets, np.asarray(prepared.labels))
         if found.kind == "several"
-        else measured(found.kind, found.class_names, train.labels),
+        else measured(found.kind, found.class_names, prepared.labels),
     )
 
 
@@ -162,8 +163,9 @@ def _fitted(found: Found, shape: Shape, store: Store) -> Found:
         if (height, width) != shape[1:]:
             size = (shape[1], shape[2])
             fit, labels = Resize(size=size), images.labels
-            labels = fit.move_maps(labels) if labels.ndim == 3 else labels
             where = found.places.get(split, split)
+            if labels.ndim == 3:
+                labels = store.through(labels, fit.move_maps, [fit], f"{where}: resizing")
             splits[split] = Images(store.through(images.pixels, fit.apply, [fit], f"{where}: resizing"), labels)
             notes.append(f"{where}: images of {height}x{width}: resized to {shape[1]}x{shape[2]}, as in training")
     return replace(found, splits=splits, notes=tuple(notes))
@@ -196,7 +198,7 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
         )
 
 
-def _fold(validation: Validation, labels: Array, seed: int) -> Array:
+def _fold(validation: Validation, labels: Pixels, seed: int) -> Array:
     folds, fold = validation.folds or 1, validation.fold
     if not (1 < folds <= len(labels) and fold <= folds):
         raise DataError(
@@ -237,4 +239,6 @@ def _take(images: Images, indices: Array) -> Images:
 def _prepared(store: Store, pipeline: Pipeline, images: Images) -> Dataset:
     labels = images.labels
     pixels = store.through(images.pixels, pipeline.prepared, pipeline.preprocess, "data.preprocess")
-    return Dataset(pixels, pipeline.prepared_maps(labels) if labels.ndim == 3 else labels)
+    if labels.ndim == 3:
+        labels = store.through(labels, pipeline.prepared_maps, pipeline.preprocess, "data.preprocess")
+    return Dataset(pixels, labels)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -13,7 +15,10 @@ from cnnspec.data.decode import picture_bytes
 from cnnspec.data.labelled_pictures import Entry, LabelledPictures
 from cnnspec.data.labels import IGNORED
 from cnnspec.data.picture_files import SUFFIXES, files_in
+from cnnspec.data.pictures import COPIES, decoder, in_order
+from cnnspec.data.rows import Pixels
 from cnnspec.data.source import numbered
+from cnnspec.data.store import Store, Writing, key_of, stamps
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Byte, ClassCount
@@ -67,41 +72,79 @@ class ImageMasks(LabelledPictures):
                 )
         return [(path, masks[name]) for name, path in pictures.items()]
 
-    def labelled(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
-        """All masks; of one size."""
-        maps = {split: self._maps(entries) for split, entries in found.items()}
-        void = {split: array == self.ignore for split, array in maps.items()}
-        present = {int(value) for array in maps.values() for value in np.unique(array)} - {self.ignore}
-        if present <= BLACK_AND_WHITE and 255 in present:
-            maps = {split: array // 255 for split, array in maps.items()}
-            present = {value // 255 for value in present}
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
+        """All masks; of one size. Large ones lie in the store."""
+        read = {split: self._maps([mask for _, mask in entries], store) for split, entries in found.items()}
+        present = {value for _, record in read.values() for value in record["present"]} - {self.ignore}
+        meaning = _Meaning(self.ignore, present <= BLACK_AND_WHITE and 255 in present)
         if not present:
             raise DataError("masks: expected pixels of a class, got none", "leave data.source.ignore out")
-        names = self.class_names or numbered(max(present) + 1)
-        for split, array in maps.items():
-            classes = np.where(void[split], 0, array)
-            highest = classes.max()
-            if highest >= len(names) or highest == VOID:
-                number = int(classes.reshape(len(array), -1).max(axis=1).argmax())
+        names = self.class_names or numbered(max(present) // meaning.step + 1)
+        for split, (_, record) in read.items():
+            highest = record["highest"] // meaning.step
+            number, most = int(highest.argmax()), highest.max()
+            if most >= len(names) or most == VOID:
                 raise DataError(
-                    f"{found[split][number][1]}: expected classes 0 to {min(len(names), VOID) - 1}, got {highest}",
-                    IGNORED if highest == VOID else "raise data.source.classes, or give the pixels one of the classes",
+                    f"{found[split][number][1]}: expected classes 0 to {min(len(names), VOID) - 1}, got {most}",
+                    IGNORED if most == VOID else "raise data.source.classes, or give the pixels one of the classes",
                 )
-        return names, {split: np.where(void[split], VOID, array).astype(np.uint8) for split, array in maps.items()}
+        return names, {
+            split: store.through(maps, meaning, [meaning], "masks: numbering their classes")
+            for split, (maps, _) in read.items()
+        }
 
-    def _maps(self, entries: list[Entry]) -> Array:
-        maps: list[Array] = []
-        for _, mask in entries:
-            found = read_mask(mask)
-            if self.size is not None:
-                found = Resize(size=self.size).move_maps(found[None])[0]
-            if maps and found.shape != maps[0].shape:
-                raise DataError(
-                    f"{mask}: expected masks of one size, {text(maps[0].shape)}, got {text(found.shape)}",
-                    "set size: [height, width] in data.source",
-                )
-            maps.append(found)
-        return np.stack(maps)
+    def _maps(self, masks: list[Path], store: Store) -> tuple[Pixels, Mapping[str, Any]]:
+        """The pixels of all masks as they are; which numbers there are, and the highest of each mask, but for ignored.
+
+        They are decoded on all cores, or found in the store.
+        """
+        shape = self._map(masks[0]).shape
+
+        def write(out: Writing) -> None:
+            present, highest = np.zeros(256, bool), list[int]()
+            with closing(in_order(self._map, masks)) as maps:
+                for mask, found in maps:
+                    if found.shape != shape:
+                        raise DataError(
+                            f"{mask}: expected masks of one size, {text(shape)}, got {text(found.shape)}",
+                            "set size: [height, width] in data.source",
+                        )
+                    there = np.bincount(found.ravel(), minlength=256) > 0
+                    present |= there
+                    if self.ignore is not None:
+                        there[self.ignore] = False
+                    highest.append(int(np.flatnonzero(there).max(initial=0)))
+                    out.add(found[None])
+            out.record |= {"present": np.flatnonzero(present).tolist(), "highest": np.array(highest)}
+
+        key = key_of("masks", decoder(), self.size, self.ignore, *stamps(masks))
+        what = f"{masks[0].parent}: reading {len(masks):,} masks of {text(shape)}"
+        return store.find(key) or store.make(key, (len(masks), *shape), np.uint8, what, write, COPIES)
+
+    def _map(self, mask: Path) -> Array:
+        """One mask (h, w), brought to the declared size."""
+        found = read_mask(mask)
+        return found if self.size is None else Resize(size=self.size).move_maps(found[None])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """Makes classes, and the number of no class, of the numbers in masks."""
+
+    ignore: int | None
+    black_and_white: bool  # whether the numbers are 0 and 255
+
+    @property
+    def step(self) -> int:
+        """The number of class 1."""
+        return 255 if self.black_and_white else 1
+
+    def __call__(self, maps: Array) -> Array:
+        """Maps (n, h, w) of classes."""
+        classes = maps // np.uint8(255) if self.black_and_white else maps
+        if self.ignore is None or (self.ignore == VOID and classes is maps):
+            return classes
+        return np.where(maps == self.ignore, np.uint8(VOID), classes)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from cnnspec.data.classes import ordered
 from cnnspec.data.delimited import rows
 from cnnspec.data.labelled_pictures import Entry, LabelledPictures
 from cnnspec.data.labels import numbers
+from cnnspec.data.store import Store
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
@@ -60,7 +61,7 @@ class ImageTable(LabelledPictures):
             found.append((file, (columns, where, values[1:])))
         return found
 
-    def labelled(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Array]]:
         """The columns as numbers, or the labels of one column as 0 and 1 for each."""
         columns: tuple[str, ...] = found["train"][0][1][0]
         for entries in found.values():

@@ -17,7 +17,7 @@ from cnnspec.data.decode import WHITE, Decoded, PictureRules, picture_bytes, rea
 from cnnspec.data.own import split_off
 from cnnspec.data.rows import Pixels
 from cnnspec.data.source import Images, Source
-from cnnspec.data.store import Store, Writing, key_of, stamps
+from cnnspec.data.store import BLOCK, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Colour, Fraction, Pair
 from cnnspec.kernels.step import Array
@@ -44,11 +44,14 @@ class Pictures:
     digest: bytes
     notes: tuple[str, ...]
 
-    def checksum(self, labels: Array) -> str:
+    def checksum(self, labels: Pixels) -> str:
         """The SHA-256 of the files and the labels of those that were read."""
         import hashlib
 
-        return hashlib.sha256(self.digest + np.ascontiguousarray(labels).tobytes()).hexdigest()
+        digest = hashlib.sha256(self.digest)
+        for start in range(0, len(labels), BLOCK):
+            digest.update(np.ascontiguousarray(labels[start : start + BLOCK]).data)
+        return digest.hexdigest()
 
 
 class PictureSource(Source):
@@ -77,7 +80,7 @@ class PictureSource(Source):
 
         `place` is the folder or table that they are from. DataError at the first that cannot be read, or differs.
         """
-        key = key_of("pictures", _decoder(), self.picture_rules, self.on_error, *stamps(paths))
+        key = key_of("pictures", decoder(), self.picture_rules, self.on_error, *stamps(paths))
         found = store.find(key)
         pixels, record = found or self._read(place, paths, store, key)
         notes = list(left_out(place, "skipped unreadable", [paths[number] for number in record["skipped"]]))
@@ -90,7 +93,7 @@ class PictureSource(Source):
         return Pictures(pixels, kept, bytes.fromhex(record["digest"]), tuple(notes))
 
     def _read(self, place: Path, paths: Sequence[Path], store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
-        with closing(_in_order(self._decoded, paths)) as files:
+        with closing(in_order(self._decoded, paths)) as files:
             start = list[tuple[Path, _Content]]()
             for path, (content, found) in files:
                 start.append((path, (content, found)))
@@ -164,7 +167,7 @@ def few(paths: Sequence[Path]) -> str:
     return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
 
 
-def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:
+def in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:
     """Each item with what is made of it on another thread; only a few are made before they are asked for."""
     from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
 
@@ -182,7 +185,7 @@ def _in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generato
             pool.shutdown(cancel_futures=True)
 
 
-def _decoder() -> str:
+def decoder() -> str:
     """The version of the library that decodes pictures."""
     try:
         from PIL import __version__

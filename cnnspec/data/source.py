@@ -26,11 +26,11 @@ class Images:
     """Pixels (n, c, h, w) as bytes, and labels (n, ...) as their target says: classes (n,) are int64."""
 
     pixels: Pixels
-    labels: Array
+    labels: Pixels  # in a file only where they are maps
 
     def chosen(self, rows: Array) -> Images:
         """Some of them, by their numbers."""
-        return Images(chosen(self.pixels, rows), self.labels[rows])
+        return Images(chosen(self.pixels, rows), chosen(self.labels, rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnspec.data.rows import Pixels
 from cnnspec.data.source import Images
 from cnnspec.kernels.step import Array
 
 SPLIT_SEED = 0  # of the split into train and test, which must not depend on a spec's seed
 
 
-def stratified(labels: Array, count: int, seed: int, *, leave: int = 0) -> Array:
+def stratified(labels: Pixels, count: int, seed: int, *, leave: int = 0) -> Array:
     """Sorted indices of `count` images, the classes in the proportions of the whole.
 
     Each class gets the whole part of its share; what is missing goes to the largest remainders. At least `leave` images
     of every class are not chosen, which may make it fewer than `count`. Images whose labels are numbers or maps are all
     of one class.
     """
-    if labels.ndim > 1:
-        labels = np.zeros(len(labels), np.int64)
+    labels = _classes(labels)
     random = np.random.default_rng([seed, len(labels)])
     present, sizes = np.unique(labels, return_counts=True)
     shares = sizes * (count / len(labels))
@@ -36,12 +36,17 @@ def stratified(labels: Array, count: int, seed: int, *, leave: int = 0) -> Array
     return np.sort(np.concatenate(chosen))
 
 
-def fold_of(labels: Array, folds: int, fold: int, seed: int) -> Array:
+def fold_of(labels: Pixels, folds: int, fold: int, seed: int) -> Array:
     """Sorted indices of the images of one fold, from 1: each class is shuffled and dealt out to all folds in turn."""
-    classes = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
+    classes = _classes(labels)
     random = np.random.default_rng([seed, 3, len(labels)])
     order = np.concatenate([random.permutation(np.flatnonzero(classes == label)) for label in np.unique(classes)])
     return np.sort(order[fold - 1 :: folds])
+
+
+def _classes(labels: Pixels) -> Array:
+    """The class of each image: one for all where labels are numbers or maps."""
+    return np.asarray(labels) if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def held_out(images: Images, count: int) -> dict[str, Images]:

@@ -119,7 +119,9 @@ class Synthetic(Source):
         for split in self.counts:
             parts = [found.splits[split] for found in single]
             pixels = np.mean([part.pixels for part in parts], axis=0, dtype=np.float32)
-            splits[split] = Images(np.rint(pixels).astype(np.uint8), side_by_side([part.labels for part in parts]))
+            splits[split] = Images(
+                np.rint(pixels).astype(np.uint8), side_by_side([np.asarray(part.labels) for part in parts])
+            )
         return Found(splits, {}, self.class_names, kind="several", targets=self.targets)
 
     def _images(self, patterns: Array, count: int, stream: int) -> Images:

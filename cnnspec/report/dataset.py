@@ -22,7 +22,7 @@ def class_counts(data: Data) -> dict[str, list[int]]:
     names = data.class_names
     if data.target.kind not in ("class", "classes") or not names:
         return {}
-    return {split: _counted(dataset.labels, len(names)) for split, dataset in data.splits.items()}
+    return {split: _counted(np.asarray(dataset.labels), len(names)) for split, dataset in data.splits.items()}
 
 
 def _counted(labels: Array, classes: int) -> list[int]:

@@ -160,7 +160,7 @@ def fit(
             f"data.train.sampling: balanced needs one class an image, the target is {KINDS[data.target.kind]}",
             "leave sampling out",
         )
-    classes = data.train.labels if balanced else None
+    classes = np.asarray(data.train.labels) if balanced else None
     order = Order(len(data.train), settings.batch_size, model.spec.seed, classes)
     position, rules = start or Position(), _Rules(settings)
     for row in history:

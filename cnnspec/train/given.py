@@ -14,7 +14,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.target import VOID, Target, measured
 from cnnspec.train.network import Network
 
-Labels = Array | Sequence[object] | Mapping[str, Array]
+Labels = Pixels | Sequence[object] | Mapping[str, Array]
 Entering = Pixels | Mapping[str, Array]  # images, or the arrays of several inputs by name
 
 

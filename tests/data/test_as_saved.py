@@ -67,7 +67,7 @@ def test_labels_that_do_not_start_at_0_are_told_once(tmp_path: Path) -> None:
     assert "y: labels are 1, 2: no image has label 0; the outputs are these 2 classes in this order" in note
     numbered = opened(tmp_path, classes=3)  # as the note says
     assert numbered.class_names == ("0", "1", "2")
-    assert sorted(set(numbered.train.labels.tolist())) == [1, 2]
+    assert sorted(set(np.asarray(numbered.train.labels).tolist())) == [1, 2]
     assert numbered.notes == ("train.npz: no image of 0", "held out of train.npz: no image of 0")
 
 
@@ -320,7 +320,7 @@ def test_labels_with_fractions_are_values(tmp_path: Path) -> None:
     data = opened(tmp_path, "csv", shape=[1, 8, 8])
     assert data.target.kind == "values"
     assert data.notes == ("labels are numbers to predict (target: values)",)
-    assert set(data.train.labels.ravel().tolist()) == {0.25, 1.5}
+    assert set(np.asarray(data.train.labels).ravel().tolist()) == {0.25, 1.5}
     assert data.validation is not None
     assert data.validation.labels.shape == (20, 1)
     with pytest.raises(DataError, match=r"expected classes, got 0.25 as the label of image 0"):

@@ -83,7 +83,7 @@ def test_cifar100_has_two_labels_and_the_fine_one_counts(tmp_path: Path) -> None
     for name in ("train.bin", "test.bin"):
         (tmp_path / name).write_bytes(table.tobytes())
     found = Cifar100().read(tmp_path, False)
-    assert found.splits["train"].labels.tolist() == [99, 0, 7, 50, 98]
+    assert np.asarray(found.splits["train"].labels).tolist() == [99, 0, 7, 50, 98]
     np.testing.assert_array_equal(np.asarray(found.splits["train"].pixels).reshape(5, -1), table[:, 2:])
     assert len(set(found.class_names)) == 100
     assert found.class_names == tuple(sorted(found.class_names))

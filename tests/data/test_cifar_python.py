@@ -60,7 +60,9 @@ def test_the_fine_labels_of_a_hundred_classes(tmp_path: Path) -> None:
     for seed, name in enumerate(("train", "test")):
         (tmp_path / name).write_bytes(pickle.dumps(batch(seed, ("coarse_labels", "fine_labels")), 2))
     found = Cifar100().read(tmp_path, False)
-    assert found.splits["train"].labels.tolist() == batch(0, ("coarse_labels", "fine_labels"))[b"fine_labels"]
+    assert (
+        np.asarray(found.splits["train"].labels).tolist() == batch(0, ("coarse_labels", "fine_labels"))[b"fine_labels"]
+    )
 
 
 def ran() -> None:

@@ -80,7 +80,7 @@ def idx(folder: Path, pack: Callable[[bytes], bytes] = bytes, suffix: str = "") 
     path = folder / f"train-images-idx4-ubyte{suffix}"
     for name, array in (
         (path.name, np.asarray(made.pixels)),
-        (path.name.replace("images-idx4", "labels-idx1"), made.labels),
+        (path.name.replace("images-idx4", "labels-idx1"), np.asarray(made.labels)),
     ):
         header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
         (folder / name).write_bytes(pack(header + array.astype(np.uint8).tobytes()))
@@ -94,7 +94,7 @@ def packed_idx(folder: Path) -> tuple[Path, Reader]:
 def picture(folder: Path, suffix: str) -> tuple[Path, Reader]:
     image = pytest.importorskip("PIL.Image")
     made = images()
-    for number, label in enumerate(made.labels.tolist()):
+    for number, label in enumerate(np.asarray(made.labels).tolist()):
         path = folder / "train" / str(label) / f"{number}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.fromarray(made.pixels[number].transpose(1, 2, 0)).save(path)

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cnnspec
 from cnnspec.cli import main
+from cnnspec.data import DataSettings, open_data
 from cnnspec.data.picture_masks import ImageMasks, read_mask
 from cnnspec.data.picture_table import ImageTable
+from cnnspec.data.rows import FileRows
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.target import VOID
@@ -47,7 +50,9 @@ def test_masks_are_paired_by_name(tmp_path: Path, levels: tuple[int, ...], palet
     found = ImageMasks(held_out=0.25).read(tmp_path, download=False)
     assert found.kind == "mask"
     assert found.class_names == tuple(map(str, range(len(levels))))
-    both = [(np.asarray(found.splits[split].pixels), found.splits[split].labels) for split in ("train", "test")]
+    both = [
+        (np.asarray(found.splits[split].pixels), np.asarray(found.splits[split].labels)) for split in ("train", "test")
+    ]
     assert [len(images) for images, _ in both] == [9, 3]
     for images, labels in both:
         for image, label in zip(images, labels, strict=True):
@@ -153,7 +158,7 @@ def test_a_table_of_several_labels(tmp_path: Path, separator: str) -> None:
     found = ImageTable(target="classes").read(tmp_path, download=False)
     assert found.class_names == ("bird", "cat", "dog")
     for images in found.splits.values():
-        for image, row in zip(np.asarray(images.pixels), images.labels, strict=True):
+        for image, row in zip(np.asarray(images.pixels), np.asarray(images.labels), strict=True):
             names = labels[image[0, 0, 0] // 20]
             assert row.tolist() == [float(name in names) for name in found.class_names]
 
@@ -191,3 +196,45 @@ def test_a_picture_that_cannot_be_read_takes_its_mask_with_it(tmp_path: Path) ->
     found = ImageMasks(on_error="skip", test="train").read(tmp_path, download=False)
     np.testing.assert_array_equal(found.splits["train"].labels, np.delete(maps, 3, axis=0))
     assert found.notes[0].startswith(f"{tmp_path / 'train'}: skipped unreadable files, 1 in all")
+
+
+@pytest.mark.parametrize(("levels", "ignore"), [((0, 1, 2), None), ((0, 1, 2), 2), ((0, 255), None), ((0, 255), 0)])
+def test_masks_in_files_are_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: tuple[int, ...], ignore: int | None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shapes(tmp_path / "train", levels=levels)
+    source = {"type": "image_masks", "ignore": ignore, "size": [6, 7]}
+    more = {"preprocess": [{"type": "pad", "padding": [1, 0, 2, 0]}], "validation": {"fraction": 0.3}}
+    opened = [
+        open_data(DataSettings.of(source=source, cache=cache, **more), seed=0, data_dir=tmp_path)
+        for cache in (False, True, True)
+    ]
+    plain = opened[0]
+    for other in opened[1:]:
+        assert other.target == plain.target
+        assert other.checksums == plain.checksums
+        assert other.class_names == plain.class_names
+        for split, dataset in plain.splits.items():
+            assert isinstance(other.splits[split].labels, FileRows)
+            np.testing.assert_array_equal(other.splits[split].labels, dataset.labels)
+            np.testing.assert_array_equal(other.splits[split].pixels, dataset.pixels)
+    maps = np.asarray(plain.train.labels)
+    assert plain.target.counts == tuple(np.bincount(maps[maps != VOID], minlength=len(plain.class_names)).tolist())
+
+
+def test_a_network_learns_masks_in_files_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shapes(tmp_path / "train", levels=(0, 1, 2))
+    found = []
+    for cache in ("false", "true"):
+        (tmp_path / "net.yaml").write_text(
+            "cnnspec: 1\nname: net\ninput: [1, 8, 8]\n"
+            "layers: [{type: conv2d, filters: 3, kernel_size: 3, padding: same}]\n"
+            f"data: {{source: {{type: image_masks, size: [8, 8], mode: grey}}, cache: {cache}, augment: [flip]}}\n"
+            "train: {epochs: 2, batch_size: 4, loss: {type: softmax_cross_entropy, class_weights: balanced}}\n"
+        )
+        model = cnnspec.compile(tmp_path / "net.yaml")
+        model.fit()
+        found.append((model.fingerprint(), model.loss))
+    assert found[0] == found[1]

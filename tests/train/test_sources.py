@@ -33,7 +33,9 @@ def csv(folder: Path, images: Images) -> None:
 
 def pictures(folder: Path, images: Images) -> None:
     image = pytest.importorskip("PIL.Image")
-    for number, (pixels, label) in enumerate(zip(np.asarray(images.pixels), images.labels.tolist(), strict=True)):
+    for number, (pixels, label) in enumerate(
+        zip(np.asarray(images.pixels), np.asarray(images.labels).tolist(), strict=True)
+    ):
         path = folder / "train" / f"class{label}" / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.fromarray(pixels.transpose(1, 2, 0)).save(path)
