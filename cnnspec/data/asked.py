@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnspec.data.delimited import rows
+from cnnspec.data.delimited import as_number, delimiter_of, rows
 from cnnspec.data.npz import member, opened
 from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
@@ -187,7 +187,8 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
     """A line an image, all its pixels with or without a label; or a table whose first column names files."""
     lines = rows(path)
     head = list(islice(lines, 2))
-    if len(head) == 2 and not _is_number(head[0][1][-1]) and not _is_file(path, head[0][1]):
+    pixel = 0 if pipeline.label == "last" else -1  # labels may be text
+    if len(head) == 2 and not _is_number(head[0][1][pixel]) and not _is_file(path, head[0][1]):
         del head[0]  # the names of the columns
     if not head:
         raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
@@ -195,34 +196,36 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
     if _is_file(path, head[0][1]):
         yield from read_asked([path.parent / values[0] for _, values in waiting], pipeline, batch, threads)
         return
-    index = 0
+    index, delimiter = 0, delimiter_of(path)
     while chunk := list(islice(waiting, LINES)):
-        pixels = np.stack([_pixels(path, line, values, pipeline) for line, values in chunk])
+        pixels = np.stack([_pixels(path, line, values, delimiter, pipeline) for line, values in chunk])
         images, conversions = pipeline.array(pixels, str(path))
         yield _numbered(path, index, images, conversions)
         index += len(images)
 
 
-def _pixels(path: Path, line: int, values: list[str], pipeline: Pipeline) -> Array:
+def _pixels(path: Path, line: int, values: list[str], delimiter: str, pipeline: Pipeline) -> Array:
     """The image (c, h, w) of one line, without its label."""
     shape = pipeline.shape or pipeline.input
-    expected = size(shape)
+    expected, start = size(shape), 1
     if len(values) == expected + 1:
-        values = values[:-1] if pipeline.label == "last" else values[1:]
+        values, start = (values[:-1], 1) if pipeline.label == "last" else (values[1:], 2)
     if len(values) != expected:
         raise DataError(
             f"{path}:{line}: expected {expected:,} pixels of {text(shape)} and perhaps a label, got {len(values):,}",
             "give images as the network was trained on",
         )
-    try:
-        return np.array(values, np.float64).reshape(shape)
-    except ValueError as error:
-        raise DataError(f"{path}:{line}: {error}", "give a table of numbers") from error
+    pixels = [as_number(value, delimiter) for value in values]
+    if None in pixels:
+        place = pixels.index(None)
+        where = f"{path}:{line}: column {start + place}"
+        raise DataError(f"{where}: expected a pixel, got '{values[place][:20]}'", "give a table of numbers")
+    return np.array(pixels, np.float64).reshape(shape)
 
 
 def _is_number(value: str) -> bool:
     try:
-        float(value)
+        float(value.replace(",", "."))
     except ValueError:
         return False
     return True

@@ -8,6 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TextIO
 
@@ -45,18 +46,33 @@ def lines_of(file: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-def delimiter_of(line: str) -> str:
-    """What stands between the values of a line."""
+def delimiter_of(path: Path) -> str:
+    """What stands between the values of a table."""
+    with opened(path) as file:
+        return _delimiter(file, path)
+
+
+def _delimiter(file: TextIO, path: Path) -> str:
+    line = next((line for line in lines_of(file, path) if line.strip()), "")
     plain = "".join(line.split('"')[::2])  # what is in quotes does not count
     return next((mark for mark in DELIMITERS if mark in plain), ",")
+
+
+def as_number(value: str, delimiter: str) -> float | None:
+    """A finite number, or None; where no comma stands between values, one is a decimal point."""
+    try:
+        found = float(value if delimiter == "," else value.replace(",", "."))
+    except ValueError:
+        return None
+    return found if isfinite(found) else None
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number of each line that is not empty, from 1, and its values without the spaces around them."""
     with opened(path) as file:
-        first = next((line for line in lines_of(file, path) if line.strip()), "")
+        delimiter = _delimiter(file, path)
         file.seek(0)
-        reader = csv.reader(lines_of(file, path), delimiter=delimiter_of(first), skipinitialspace=True)
+        reader = csv.reader(lines_of(file, path), delimiter=delimiter, skipinitialspace=True)
         try:
             for values in reader:
                 if any(value.strip() for value in values):

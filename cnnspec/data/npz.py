@@ -14,6 +14,7 @@ import numpy as np
 from cnnspec.data.download import file_checksum
 from cnnspec.data.inputs import Inputs
 from cnnspec.data.own import Arrays, OwnFiles, check_shape
+from cnnspec.data.picture_files import SUFFIXES
 from cnnspec.data.rows import in_one
 from cnnspec.data.source import Found
 from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
@@ -27,6 +28,7 @@ from cnnspec.shapes import Shape, size, text
 CHANNELS = (1, 3, 4)  # of grey, colour, and colour with transparency
 WORDS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGES, LABELS = ("x", "images", "image", "imgs", "data", "pixels"), ("y", "labels", "label", "targets", "target")
+SHOWN = 12  # names in an archive that a message lists
 PLAIN = "save pixels 0..255 as uint8, labels as whole numbers or fixed-width text"
 
 
@@ -143,8 +145,7 @@ class Npz(ArrayFiles):
             if missing or not any(labels.values()):
                 arrays = ", ".join((*inputs, *(self.targets or ("y",))))
                 raise DataError(
-                    f"{path}: expected arrays {arrays}, or these names with _{split}, "
-                    f"got {', '.join(archive.files) or 'none'}",
+                    f"{path}: expected arrays {arrays}, or these names with _{split}, got {_few(archive.files)}",
                     f"save it with these names: numpy.savez(FILE, {', '.join(f'{n}=...' for n in arrays.split(', '))})",
                 )
             read = {word: member(archive, found, path) for word, found in names.items() if found is not None}
@@ -220,16 +221,24 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
     if words is not LABELS:
         raise DataError(
             f"{path}: expected labels in an array {words[0]} or {words[0]}_{split} beside images in x, "
-            f"got {', '.join(present) or 'none'}",
+            f"got {_few(present)}",
             f"save it with these names: numpy.savez(FILE, x=images, {words[0]}=labels)",
         )
     if sorted(present) == ["arr_0", "arr_1"]:
         return "arr_0", "arr_1"
+    if any(Path(name).suffix.lower() in SUFFIXES for name in present):
+        raise DataError(
+            f"{path}: expected arrays, got an archive of pictures", "unpack it, and write source: image_folder"
+        )
     raise DataError(
-        f"{path}: expected arrays x_{split} and y_{split}, x and y, or images and labels, "
-        f"got {', '.join(present) or 'none'}",
+        f"{path}: expected arrays x_{split} and y_{split}, x and y, or images and labels, got {_few(present)}",
         "save it with these names: numpy.savez(FILE, x=images, y=labels)",
     )
+
+
+def _few(present: list[str]) -> str:
+    """Some of the names in an archive."""
+    return ", ".join(present[:SHOWN]) + (", ..." if len(present) > SHOWN else "") if present else "none"
 
 
 def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:

@@ -56,7 +56,9 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
     network that is trained, pictures to test it with are enough: they take the place of the training pictures too.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: {_no_folder(root)}", "name the folder with the pictures with --data DIR or data.root")
+        unpacked = "unpack it if it is an archive, and " if root.exists() else ""
+        cure = f"{unpacked}name the folder with the pictures with --data DIR or data.root"
+        raise DataError(f"{root}: {_no_folder(root)}", cure)
     places = {split: root / Path(name).expanduser() for split, name in named.items() if name is not None}
     for place in places.values():
         if not place.exists():

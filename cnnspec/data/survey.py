@@ -12,6 +12,8 @@ from cnnspec.data.picture_files import list_folder, split_places
 from cnnspec.diagnostics import DataError
 
 LOOKED_AT = 100  # pictures of a folder whose size and mode are read
+PAIRED = {"images", "masks"}  # the folders of `image_masks`
+ARRAYS = {".npz": "npz", ".npy": "npy", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}  # sources
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # that a small network is given
 
 
@@ -33,6 +35,8 @@ class Survey:
 
 def survey(root: Path) -> Survey:
     """Look at a folder of pictures, as `image_folder` reads it; DataError where it has no classes or no pictures."""
+    if not root.is_dir():
+        raise _no_folder(root)
     places = split_places(root, {"train": None, "validation": None, "test": None}, trained=False)
     listing = list_folder(places["train"], [place for place in places.values() if place != places["train"]])
     counts = {name: len(paths) for name, paths in listing.pictures.items()}
@@ -41,6 +45,11 @@ def survey(root: Path) -> Survey:
         raise DataError(
             f"{places['train']}: expected a folder for each of two classes or more, with pictures, got {len(counts)}",
             "put the pictures of each class into a folder with its name",
+        )
+    if {name.lower() for name in counts} == PAIRED:
+        raise DataError(
+            f"{places['train']}: images and masks are no classes: a mask says the class of each pixel of its picture",
+            f"start from a spec for masks, cnnspec init unet-shapes, with data: {{source: image_masks, root: {root}}}",
         )
     sizes, grey, broken = [], True, 0
     for path in _spread(files):
@@ -59,6 +68,20 @@ def survey(root: Path) -> Survey:
     return Survey(
         counts, tuple(places), ((min(heights), min(widths)), (max(heights), max(widths))), grey, min(side, 64), broken
     )
+
+
+def _no_folder(path: Path) -> DataError:
+    """What to say of a file, or of what is not there."""
+    if not path.exists():
+        return DataError(f"{path}: no such folder", "name a folder with a folder of pictures for each class")
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix in ARRAYS:
+        kind = ARRAYS[suffix]
+        shape = ", shape: [channels, height, width]" if kind in ("csv", "parquet") else ""
+        cure = f"write data: {{source: {{type: {kind}, train: {path.name}{shape}}}}} into a spec of cnnspec init lenet"
+    else:
+        cure = "unpack it if it is an archive, and name the folder with a folder of pictures for each class"
+    return DataError(f"{path}: is a file, not a folder of pictures", cure)
 
 
 def _spread(files: Sequence[Path]) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from cnnspec.data.delimited import MOST_LINE, delimiter_of, lines_of, opened, rows
+from cnnspec.data.delimited import MOST_LINE, as_number, delimiter_of, lines_of, opened, rows
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.picture_list import LABELS
 from cnnspec.data.rows import Pixels, in_one
@@ -137,12 +137,10 @@ class Csv(Table):
 
     def _form(self, path: Path) -> _Form:
         """Delimiter and first line with an image; DataError where `header` or `label` says what is not so."""
-        with opened(path) as file:
-            line = next((line for line in lines_of(file, path) if line.strip()), "")
         number, values = next(rows(path), (0, []))
         if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
-        form = _Form(delimiter_of(line), number)
+        form = _Form(delimiter_of(path), number)
         seen = _names_columns(values[: -self.label_count] if self.label == "last" else values[self.label_count :], form)
         if self.header and not seen:
             raise DataError(
@@ -170,13 +168,16 @@ class Csv(Table):
             if len(values) != expected:
                 return self.wrong_count(f"{path}:{number}", len(values))
             for position, value in enumerate(values):
-                found = form.number(value)
+                found = as_number(value, form.delimiter)
                 where = f"{path}:{number}: column {position + 1}"
                 if position in places and numeric and found is None:
                     return DataError(f"{where}: expected a number, got '{value[:20]}'", "give numbers only")
                 if position not in places and not (found is not None and 0 <= found <= 255):
-                    message = f"expected a pixel, 0 to 255, got '{value[:20]}'"
-                    return DataError(f"{where}: {message}", "save pixels from 0 to 255, or from 0 to 1")
+                    cure = "save pixels from 0 to 255, or from 0 to 1"
+                    if found is None and position == (expected - 1 if self.label == "first" else 0):
+                        end = "last" if self.label == "first" else "first"
+                        cure = f"write data.source.label: {end} where the labels stand there, or {cure}"
+                    return DataError(f"{where}: expected a pixel, 0 to 255, got '{value[:20]}'", cure)
         return DataError(f"{path}: {why}", "give a table of numbers, an image a line")
 
 
@@ -215,18 +216,10 @@ class _Form:
         if chunk:
             yield chunk
 
-    def number(self, value: str) -> float | None:
-        """A finite number, or None."""
-        try:
-            found = float(value if self.delimiter == "," else value.replace(",", "."))
-        except ValueError:
-            return None
-        return found if np.isfinite(found) else None
-
 
 def _names_columns(values: list[str], form: _Form) -> bool:
     """Whether the values for pixels are names, or numbers in a row as programs name columns."""
-    numbers = [form.number(value) for value in values]
+    numbers = [as_number(value, form.delimiter) for value in values]
     if 2 * numbers.count(None) > len(values):
         return True
     start = numbers[0] if numbers else None

@@ -74,12 +74,28 @@ def test_grey_pictures_two_classes_and_splits(capsys: Captured) -> None:
     assert main(["train", "data.yaml", "--max-steps", "2", "--quiet", "--threads", "1"]) == 0
 
 
-@pytest.mark.parametrize("folder", ["none", "empty", "one"])
-def test_what_is_no_set_of_pictures_is_refused(folder: str, capsys: Captured) -> None:
+@pytest.mark.parametrize(
+    ("folder", "help"),
+    [
+        ("none", "name a folder with a folder of pictures for each class"),
+        ("empty", "put pictures into DIR/train/CLASS/"),
+        ("one", "put the pictures of each class into a folder with its name"),
+        ("more.zip", "unpack it if it is an archive"),
+        ("shapes.npz", "write data: {source: {type: npz, train: shapes.npz}} into a spec of cnnspec init lenet"),
+        ("shapes.csv.gz", "{source: {type: csv, train: shapes.csv.gz, shape: [channels, height, width]}}"),
+        ("pairs", "cnnspec init unet-shapes, with data: {source: image_masks, root: pairs}"),
+    ],
+)
+def test_what_is_no_set_of_pictures_is_refused(folder: str, help: str, capsys: Captured) -> None:
     Path("empty").mkdir()
     draw("one/disc", 2)
+    for name in ("images", "masks"):
+        Path(f"pairs/train/{name}").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(f"pairs/train/{name}/a.png")
+    for name in ("more.zip", "shapes.npz", "shapes.csv.gz"):
+        Path(name).touch()
     assert main(["init", "--from-data", folder]) == 4
-    assert "help: " in capsys.readouterr().err
+    assert help in capsys.readouterr().err.split("help: ")[1]
     assert not Path(f"{folder}.yaml").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def test_npz_with_channels_in_either_place(tmp_path: Path) -> None:
     last = Npz(layout="nhwc", shape=(3, 4, 5)).read(tmp_path, False)
     first = Npz(train="first.npz").read(tmp_path, False)
     np.testing.assert_array_equal(last.splits["train"].pixels, first.splits["train"].pixels)
+
+
+def test_an_archive_of_pictures_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        for number in range(30):
+            archive.writestr(f"pets/cat/{number}.JPG", b"")
+    with pytest.raises(DataError, match="expected arrays, got an archive of pictures") as caught:
+        Npz().read(tmp_path, False)
+    assert caught.value.help == "unpack it, and write source: image_folder"
 
 
 def damaged_npz(path: Path, **arrays: Any) -> None:

@@ -180,3 +180,37 @@ def test_black_and_white_is_asked_about_as_it_was_trained(tmp_path: Path) -> Non
     assert any("is read as 0 to 1 (data.source.scale: none)" in note for note in data.notes)
     (asked,) = read_asked([tmp_path / "train.csv"], data.pipeline, COUNT, 1)
     np.testing.assert_array_equal(asked.images, np.asarray(data.train.pixels))
+
+
+@pytest.mark.parametrize("label", ["first", "last"])
+@pytest.mark.parametrize("mark", [",", ";"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_table_is_asked_about_as_it_was_trained(tmp_path: Path, label: str, mark: str, named: bool) -> None:
+    rows = [[str(v).replace(".", "," if mark == ";" else ".") for v in row] for row in (PIXELS / 255).reshape(60, -1)]
+    labels = TEXTS.tolist()
+    if named:
+        rows, labels = [[f"p{k}" for k in range(24)], *rows], ["label", *labels]
+    lines = [[own, *row] if label == "first" else [*row, own] for own, row in zip(labels, rows, strict=True)]
+
+    def save() -> None:
+        (tmp_path / "train.csv").write_text("\n".join(mark.join(f'"{value}"' for value in line) for line in lines))
+
+    save()
+    source = {"type": "csv", "shape": list(SHAPE), "label": label, "test": "train.csv"}
+    data = opened(tmp_path, source, False)
+    np.testing.assert_array_equal(np.asarray(data.train.pixels), PIXELS)
+    (asked,) = read_asked([tmp_path / "train.csv"], data.pipeline, COUNT, 1)
+    np.testing.assert_array_equal(asked.images, PIXELS)
+    lines[-1][3] = "x"
+    save()
+    (asked,) = read_asked([tmp_path / "train.csv"], data.pipeline, COUNT, 1)
+    assert f"train.csv:{COUNT + named}: column 4: expected a pixel, got 'x'" in str(asked.error)
+
+
+def test_a_label_at_the_other_end_is_said_to_be_one(tmp_path: Path) -> None:
+    source = write(tmp_path, "csv", PIXELS, TEXTS)
+    (tmp_path / "train.csv").write_text((tmp_path / "train.csv").read_text().replace("label", "animal"))
+    with pytest.raises(DataError, match="column 1: expected a pixel, 0 to 255, got 'cat'") as caught:
+        opened(tmp_path, {**source, "label": "last"}, False)
+    assert (caught.value.help or "").startswith("write data.source.label: first where the labels stand there")
+    opened(tmp_path, {**source, "label": "first"}, False)  # as the help says
