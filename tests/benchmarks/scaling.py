@@ -37,7 +37,7 @@ from tests.benchmarks.turns import plan_of
 
 POSTED = 1e-6  # seconds to post one of many messages, as a guess: two processes cannot show it
 MEGABYTE = 1 << 20
-BAR = 40  # letters of an efficiency of 1
+BAR = 40  # letters of a step that is computing alone
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def main() -> None:
     links = {"here": here, "10 Gbit/s, 20 us": Link(20e-6, 1.2e9), "100 Gbit/s, 3 us": Link(3e-6, 12e9)}
     ranks = 2
     while ranks <= arguments.most:
-        events = noted(arguments.spec, arguments.batch, ranks, max(3, arguments.steps // ranks))
+        events = noted(arguments.spec, arguments.batch, ranks, arguments.steps)
         begun = [event.operation.messages for event in events if event.operation is not None and event.begins]
         taken = sum(messages.taken for messages in begun)
         print(f"{ranks} ranks: {len(begun)} exchanges, {taken / 1e6:.2f} MB taken by each in a step")
@@ -226,8 +226,8 @@ def main() -> None:
             print(f"  predicted {1000 * seconds:.2f} ms, measured {1000 * measured_steps:.2f} ms")
         for name, one in links.items():
             seconds = predicted(events, one)
-            efficiency = alone / seconds
-            print(f"  {name:18} {1000 * seconds:8.2f} ms a step  {efficiency:5.2f} {'#' * round(BAR * efficiency)}")
+            share = sum(event.seconds for event in events) / seconds
+            print(f"  {name:18} {1000 * seconds:8.2f} ms a step  {share:5.2f} {'#' * round(BAR * share)}")
         ranks *= 2
 
 

@@ -1,7 +1,8 @@
 """Gradients of large dense layers that are one product over the images of all shards, by rows of units.
 
 A shard's own product would write as many elements with less arithmetic for each, and all shards' results would then
-have to be added.
+have to be added. The product has other bits than that sum, so the batch size alone decides which of them is made: in a
+large batch each shard makes its own gradient, as ranks that share it would have to tell each other all x and dy.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def divide(
             node.name: large
             for node in untied
             if not single and choices.batch_gradients and node.layer.row_reads == "units"
-            if (large := tuple(name for name, p in node.params.items() if size(p.shape) >= LARGE))
+            if (large := _made_at_once(node, batch))
         },
         tied=tied,
     )
@@ -101,6 +101,16 @@ def differentiated(graph: Graph) -> frozenset[str]:
         if (node.params and node.trainable) or wanted.intersection(node.inputs):
             wanted.add(node.name)
     return frozenset(wanted)
+
+
+def _made_at_once(node: Node, batch: int) -> tuple[str, ...]:
+    """The large parameters of a dense layer, unless the batch's x and dy have more elements than all ranks' sums take.
+
+    Ranks exchange either, and a sum of gradients travels twice.
+    """
+    large = {name: size(p.shape) for name, p in node.params.items() if size(p.shape) >= LARGE}
+    elements = size(node.input_shapes[0]) + size(node.shape)
+    return tuple(large) if batch * elements <= 2 * sum(large.values()) else ()
 
 
 def _tied(learning: Sequence[Node]) -> dict[str, str]:

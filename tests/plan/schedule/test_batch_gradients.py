@@ -71,6 +71,13 @@ def test_large_trained_ones_that_no_other_node_uses() -> None:
     assert not divide(build(loads(NET % ("", ""))), 31, "train").batch_gradients
 
 
+def test_those_of_a_batch_whose_x_and_dy_are_larger_are_made_by_shards() -> None:
+    """Twice the 192 x 90 weights of either layer are more than 192 + 90 numbers of 122 images, but not of 123."""
+    graph = build(loads(NET % ("", "")))
+    assert set(divide(graph, 122, "train").batch_gradients) == {"large", "second"}
+    assert not divide(graph, 123, "train").batch_gradients
+
+
 @pytest.mark.parametrize("rows", [1, 5, 16, 31, 64, 100, 128, 129, 500, 4096])
 def test_blocks_hold_every_row_once(rows: int) -> None:
     blocks = list(row_blocks(rows))
