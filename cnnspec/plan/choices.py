@@ -1,4 +1,4 @@
-"""What lowering is free to choose: every choice computes the same network, at another speed or in other memory."""
+"""The options of lowering: every choice computes the same network, at another speed or in other memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnspec.graph.passes import Pass
 class Choices:
     """The choices of one plan; the defaults are the fastest."""
 
-    passes: Mapping[str, Pass] | None = None  # the graph's transformations in their order; None: all of the mode
+    passes: Mapping[str, Pass] | None = None  # transformations of the graph, in order; None: all passes of the mode
     reuse_memory: bool = True  # arrays that never live at once share bytes
     divide_rows: bool = True  # two workers compute half of a layer's rows each, where the batch is one shard
     defer_gradients: bool = True  # parameters' gradients wait in the work queue, where the batch is one shard

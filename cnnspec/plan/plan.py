@@ -16,18 +16,18 @@ from cnnspec.workers import Program, WorkerPool
 
 @dataclass(kw_only=True)
 class Programs:
-    """What a plan runs; an inference plan has the first three, a training plan `prepare` and the last three."""
+    """The programs of a plan; an inference plan has the first three, a training plan `prepare` and the last three."""
 
-    prepare: Program  # what depends on parameters alone
+    prepare: Program  # computes the prepared arrays, which depend on parameters alone
     run: Program = ()  # a forward pass
-    score: Program = ()  # predictions and losses, after it
+    score: Program = ()  # predictions and losses, after `run`
     update: Program = ()  # a step: forward, backward, update of the weights, and `prepare` for the next step
     accumulate: Program = ()  # a step whose gradients are kept for a later update
-    gradients: Callable[[], Program] | None = None  # makes a pass that ends with the gradients, when it is first wanted
+    gradients: Callable[[], Program] | None = None  # makes the program that ends with the gradients, on demand
 
 
 class Plan:
-    """Fill `images` (n, c, h, w) and `labels`, then run; results are in `losses`, `predictions` and `output`.
+    """A compiled network: fill `images` (n, c, h, w) and `labels`, run, read `losses`, `predictions` and `output`.
 
     An inference plan has losses and predictions after `score` alone, and needs no labels without it.
     """
@@ -45,12 +45,12 @@ class Plan:
         self.arena, self.images, self.labels = arrays.arena, arrays.images, arrays.labels
         self.losses, self.predictions = arrays.losses, arrays.predictions
         self.loss = arrays.loss
-        self.added = arrays.added  # the losses that are added up in `losses`, by name, before they are weighted
+        self.added = arrays.added  # by name, the losses of which `losses` is the weighted sum, without their weights
         self.weights, self.workers, self.training = weights, workers, training
         self.block, self._outputs = arrays.block, arrays.outputs
         self._programs, self._check = programs, check
         self._gradients: Program | None = None
-        self._prepared = -1  # the version of the weights that was prepared
+        self._prepared = -1  # the version of the weights that the prepared arrays were made from
         workers.learn(programs.prepare, programs.run, programs.score, programs.update, programs.accumulate)
 
     def compute(self) -> None:
@@ -69,15 +69,15 @@ class Plan:
     def step(self, rate: float, moment: float = 0.0) -> None:
         """Run one step of training at a learning rate: all shards' gradients, their sum and, if it is due, the update.
 
-        `moment` counts the passes over the training images so far: it decides what is trained for a part of them only.
-        A loss that is not a number, or infinite, leaves the weights as they were.
+        `moment` counts the passes over the training images so far: parameters with a period are trained within it only.
+        A loss that is not a number, or infinite, leaves the weights unchanged.
         """
         assert self.training is not None
         assert self._check is not None
         self._prepare()
         due = self.training.begin(rate, moment)
         self.workers.run(self._programs.update if due else self._programs.accumulate)
-        self.weights.version += 1  # of the running statistics, which every pass changes, and of the parameters
+        self.weights.version += 1  # every pass changes the running statistics, and an update the parameters
         if due and self._check.finite:
             self.training.end()
         self._prepared = self.weights.version
@@ -90,13 +90,13 @@ class Plan:
         return self._gradients
 
     def _prepare(self) -> None:
-        """Prepare what depends on parameters, unless it lies there as they are."""
+        """Compute the prepared arrays, unless they already match the current parameters."""
         if self._prepared != self.weights.version or self.block.user is not self or self.weights.exposed:
             self.workers.run(self._programs.prepare)
             self._prepared, self.block.user = self.weights.version, self
 
     @property
     def output(self) -> Array:
-        """The network's output for the whole batch, images first, as a fresh array; training gives its memory away."""
+        """The network's output for the whole batch, images first, as a new array; a training plan reuses its memory."""
         assert self.mode == "infer"
         return np.concatenate(self._outputs) if len(self._outputs) > 1 else self._outputs[0].copy()

@@ -1,4 +1,4 @@
-"""One layer on arrays of its own, outside of any plan: to look at its output, to check its gradients, to test it."""
+"""One layer on arrays of its own, without a plan: to look at its output, to check its gradients, to test it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def bind_single(
 ) -> SingleLayer:
     """Bind a layer to inputs (h, c, w, n) or (features, n), whose shapes for one image are `shapes`.
 
-    What the layer writes is made by `new` from a shape and a type, but for arrays that are given: an `output` in the
-    place of an input, `input_grads` of which some are not wanted, `buffers` that shards share. Gradients are computed
-    where `output_grads` are given. `batch` counts the images of all shards, and is that of the inputs by default.
+    `new` makes the arrays that the layer writes, from a shape and a type, unless they are given: an `output` in the
+    place of an input, `input_grads` of which some are None, `buffers` that shards share. Gradients are computed if
+    `output_grads` are given. `batch` counts the images of all shards; the default is the images of the inputs.
     """
     n, dtype = inputs[0].shape[-1], inputs[0].dtype
     given = buffers or {}

@@ -1,4 +1,4 @@
-"""Processes that share a training without sharing memory, on one machine or on many: ranks, and how they exchange."""
+"""Ranks: processes of one training that share no memory, on one machine or on many, and the exchange between them."""
 
 from cnnspec.ranks.exchange import ALONE, Alone, Exchange, Operation
 

@@ -1,4 +1,4 @@
-"""What ranks tell each other; nothing here knows what the numbers mean."""
+"""The messages of ranks; nothing here knows what the numbers mean."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cnnspec.kernels.step import Array
 
 
 class Operation(ABC):
-    """Arrays on their way between ranks, as often as it is begun and ended.
+    """A transfer of arrays between ranks, which may be begun and ended many times.
 
-    In between, what this rank gives must stay as it is, and what it takes may be anything.
+    Between `begin` and `end` the arrays to send must not change, and the arrays to receive hold undefined values.
     """
 
     @abstractmethod
     def begin(self) -> None:
-        """Send what is to be sent, without waiting."""
+        """Begin to send and to receive, without waiting."""
 
     @abstractmethod
     def end(self) -> None:
-        """Wait until this rank's arrays are ready."""
+        """Wait until this rank has received all of its arrays."""
 
 
 class Exchange(ABC):
@@ -34,30 +34,30 @@ class Exchange(ABC):
     Arrays are contiguous and of one axis. Errors: RunError where another rank has failed.
     """
 
-    rank: int  # of this process
-    size: int  # how many there are
-    library = ""  # by which they exchange
+    rank: int  # the number of this process
+    size: int  # the number of ranks
+    library = ""  # the name of the library that sends the messages
 
     @abstractmethod
     def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
-        """Complete an array of which rank r has written its own part, counts[r] elements behind those of the others."""
+        """Complete an array in which rank r has written its own part: counts[r] elements, in the order of the ranks."""
 
     @abstractmethod
     def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Give rank r the next give[r] elements of `given`, and put take[r] elements that it gives into `taken`."""
+        """Send the next give[r] elements of `given` to each rank r, and receive take[r] elements from it in `taken`."""
 
     @abstractmethod
     def advance(self) -> None:
-        """Let operations go on that were begun, where they need this process for that; any worker may call it."""
+        """Let begun operations make progress, if they need this process for that; any worker may call it."""
 
     def gather(self, array: Array, counts: Sequence[int]) -> None:
-        """Complete an array as `gathering` does, at once."""
+        """Complete an array as `gathering` does, and wait for it."""
         operation = self.gathering(array, counts)
         operation.begin()
         operation.end()
 
     def tell(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in their order; a value is whatever pickle can write."""
+        """Send a value to all ranks and return the values of all, in the order of ranks; a value must be picklable."""
         own = np.frombuffer(pickle.dumps(value), np.uint8)
         lengths = self.numbers(len(own)).ravel().tolist()
         everything = np.empty(sum(lengths), np.uint8)
@@ -67,28 +67,28 @@ class Exchange(ABC):
         return [pickle.loads(part.tobytes()) for part in parts]
 
     def numbers(self, *own: int) -> Array:
-        """Return the numbers of all ranks, a row for each."""
+        """Send numbers to all ranks and return the numbers of all, a row for each rank."""
         numbers = np.zeros((self.size, len(own)), np.int64)
         numbers[self.rank] = own
         self.gather(numbers.reshape(-1), [len(own)] * self.size)
         return numbers
 
     def broadcast(self, array: Array) -> None:
-        """Give every rank the array of rank 0."""
+        """Copy the array of rank 0 to every rank."""
         self.gather(array, [array.size] + [0] * (self.size - 1))
 
 
 class Alone(Exchange):
-    """One process that has nobody to tell anything."""
+    """The exchange of a process that is alone: it has nobody to send to."""
 
     rank, size = 0, 1
 
     def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
-        """Leave the array, which is complete."""
+        """Do nothing: the array is complete."""
         return _Nothing()
 
     def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Give oneself all elements."""
+        """Copy all elements of `given` to `taken`."""
         return _Copy(given[: give[0]], taken[: take[0]])
 
     def advance(self) -> None:
@@ -115,5 +115,5 @@ ALONE = Alone()
 
 
 def places(counts: Sequence[int]) -> list[slice]:
-    """Where each rank's part of an array lies, by the number of elements of each."""
+    """The slices of an array that belong to the ranks, for the number of elements of each rank."""
     return [slice(*ends) for ends in pairwise([0, *accumulate(counts)])]

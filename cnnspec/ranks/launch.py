@@ -1,4 +1,4 @@
-"""Whether this process is one of several that an MPI launcher has started, and the exchange that it joins then."""
+"""Find out whether an MPI launcher has started this process as one of several, and join their exchange."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnspec.diagnostics import RunError
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
 
-# What launchers tell a process: its rank, and how many there are. MPICH, Intel MPI and Microsoft MPI; Open MPI; Slurm.
+# The variables in which launchers pass rank and number of ranks. MPICH, Intel MPI and Microsoft MPI; Open MPI; Slurm.
 LAUNCHERS = (
     ("PMI_RANK", "PMI_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -21,7 +21,7 @@ LAUNCHERS = (
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """The rank of this process and the number of ranks, as the launcher says; (0, 1) without one."""
+    """The rank of this process and the number of ranks, from the launcher's variables; (0, 1) without a launcher."""
     for rank, size in LAUNCHERS:
         with suppress(KeyError, ValueError):
             return int(environment[rank]), int(environment[size])
@@ -29,7 +29,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 def join() -> MpiExchange:
-    """The exchange with the other ranks, where a launcher has started several; RunError where MPI cannot be used."""
+    """Join the exchange of the ranks that a launcher has started; RunError if MPI cannot be used."""
     _, size = launched()
     try:
         from cnnspec.ranks.mpi import MpiExchange  # mpi4py is an extra, and loading it starts MPI

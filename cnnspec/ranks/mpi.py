@@ -17,31 +17,31 @@ from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.ranks.exchange import Exchange, Operation, places
 
-LOOKS = 200  # how often a rank looks whether an operation is over before it lets others have the processor
-PAUSE = 20e-6  # seconds between two looks then
+LOOKS = 200  # how often a rank tests whether an operation is over before it sleeps, so that others get the processor
+PAUSE = 20e-6  # seconds of sleep between two tests
 
 
 class MpiExchange(Exchange):
-    """The messages of one process, which alone sends and receives: its workers are other processes or threads."""
+    """The exchange of one rank. Its main process and thread alone send and receive, its workers never do."""
 
     def __init__(self) -> None:
         self.communicator = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self.communicator.rank, self.communicator.size
         self.library = " ".join(MPI.Get_library_version().split("\n")[0].replace("\x00", "").split())
-        if MPI.Query_thread() < MPI.THREAD_MULTIPLE:  # a thread listens whether the other ranks live
+        if MPI.Query_thread() < MPI.THREAD_MULTIPLE:  # a second thread listens for signs of life of other ranks
             raise RunError(f"{self.library} was built for one thread", "use MPICH or Open MPI as they come")
         self.under_way: list[_Requests] = []
         self._caller = os.getpid(), threading.get_ident()
         self.hosts: list[str] = self.tell(socket.gethostname())
 
     def gathering(self, array: Array, counts: Sequence[int]) -> Operation:
-        """Complete an array of which every rank has written its part."""
+        """Complete an array in which every rank has written its part."""
         return _Requests(self, lambda: [self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts])])
 
     def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Give every rank its part of an array, and take from it its part of the other."""
+        """Send every rank its part of `given`, and receive its part of `taken`."""
         send, receive = ([array[place] for place in places(n)] for array, n in ((given, give), (taken, take)))
-        distances = range(1, self.size)  # everybody begins with another rank
+        distances = range(1, self.size)  # each rank begins with a different one
         come_from = [(self.rank - distance) % self.size for distance in distances]
         go_to = [(self.rank + distance) % self.size for distance in distances]
 
@@ -54,7 +54,7 @@ class MpiExchange(Exchange):
         return _Requests(self, begin)
 
     def advance(self) -> None:
-        """Let the library do what is to be done for requests under way: most have no thread or device for it."""
+        """Let the library work on begun requests: most libraries have no thread or device that does so."""
         if self.under_way and (os.getpid(), threading.get_ident()) == self._caller:
             for operation in self.under_way:
                 operation.is_over()
@@ -64,14 +64,14 @@ class MpiExchange(Exchange):
         sys.stdout.flush()
         sys.stderr.flush()
         MPI.COMM_WORLD.Abort(status)
-        os._exit(status)  # the library has been told, and may take a while
+        os._exit(status)  # Abort may return before the library ends this process
 
 
 class _Requests(Operation):
-    """Requests of the library, which are waited for by looking at them again and again.
+    """Requests of the library; `end` tests them again and again until all are fulfilled.
 
-    Where it takes long, the processor is left to others. MPI's own waiting does not: with more ranks than processors,
-    each would wait for one that does not run.
+    If that takes long, it sleeps between tests and leaves the processor to others. MPI's own waiting does not: with
+    more ranks than processors, each rank would wait for one that cannot run.
     """
 
     def __init__(self, exchange: MpiExchange, make: Callable[[], list[Any]]) -> None:
@@ -83,7 +83,7 @@ class _Requests(Operation):
         self._exchange.under_way.append(self)
 
     def is_over(self) -> bool:
-        """Whether all requests are fulfilled; to ask helps them on."""
+        """Test whether all requests are fulfilled; each test also lets the library work on them."""
         return bool(MPI.Request.Testall(self._requests))
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""A thread that ends all ranks when one of them is silent: it was stopped, or its machine is gone."""
+"""A thread that ends all ranks when one of them is silent, because it was stopped or its machine is gone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mpi4py import MPI
 from cnnspec.ranks.mpi import MpiExchange
 
 BEAT = 0.5  # seconds between two signs of life
-SILENCE = 7.0  # seconds without one after which a rank is given up
+SILENCE = 7.0  # seconds without a sign of life after which a rank counts as lost
 FAILED = 4  # the exit status of a run that failed
 
 
 class Watchdog:
-    """Rank 0 exchanges signs of life with every other rank, each of them on a thread beside the one that computes."""
+    """Rank 0 exchanges signs of life with every other rank, on a thread beside the one that computes."""
 
     def __init__(self, exchange: MpiExchange, silent: Callable[[int, float], None]) -> None:
-        self.exchange, self.silent = exchange, silent  # what is called with a silent rank, and for how long it is
+        self.exchange, self.silent = exchange, silent  # called with a silent rank and the seconds of its silence
         self.others = range(1, exchange.size) if exchange.rank == 0 else range(1)
         self.communicator = exchange.communicator.Dup()
         self.sign, self.sent = np.zeros(1, np.uint8), dict[int, Any]()
@@ -30,7 +30,7 @@ class Watchdog:
         self.thread.start()
 
     def end(self) -> None:
-        """Stop watching; every rank must do so, when the others live."""
+        """Stop watching; every rank must call it, while all others live."""
         self.ended.set()
         self.thread.join()
         self.exchange.tell(None)  # no rank sends signs any more
@@ -41,7 +41,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self.others, time.monotonic())
-        patience = SILENCE if self.exchange.rank < 2 else SILENCE + 1  # one of them is enough to say it
+        patience = SILENCE if self.exchange.rank < 2 else SILENCE + 1  # rank 0 or 1 is the first to report
         while not self.ended.wait(BEAT):
             for rank in self.others:
                 if rank not in self.sent or self.sent[rank].Test():
@@ -52,7 +52,7 @@ class Watchdog:
                 self._give_up(silent[0])
 
     def _listen(self) -> set[int]:
-        """The ranks that have sent signs since the last time."""
+        """Receive all waiting signs of life, and return the ranks that sent them."""
         found: set[int] = set()
         status = MPI.Status()
         while self.communicator.Iprobe(status=status):

@@ -1,4 +1,4 @@
-"""The barrier between two phases: no worker begins the next phase before all have ended the one before."""
+"""The barrier between two phases: no worker begins the next phase before all workers have ended this one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cnnspec.workers.shared_memory import shared
 
 
 class Semaphore(Protocol):
-    """What the semaphores of threads and of processes have in common."""
+    """The interface of a semaphore, of threads or of processes."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = None, /) -> bool:
-        """Take one unit and return True; return False where none came in time."""
+        """Take one unit and return True; return False if none comes within the timeout."""
 
     def release(self) -> None:
-        """Give one unit."""
+        """Add one unit."""
 
 
 class Barrier:
@@ -31,13 +31,13 @@ class Barrier:
 
     def __init__(self, size: int, semaphore: Callable[[], Semaphore]) -> None:
         rounds = range((size - 1).bit_length())
-        arrived = [[semaphore() for _ in range(size)] for _ in rounds]  # of each round, by the worker that is told
+        arrived = [[semaphore() for _ in range(size)] for _ in rounds]  # by round and by the worker that is told
         self._rounds = [[(arrived[r][(i + 2**r) % size], arrived[r][i]) for r in rounds] for i in range(size)]
         self._semaphores = list(chain.from_iterable(arrived))
         self._broken = shared((1,), "int64").data  # the elements of a memoryview are plain numbers
 
     def wait(self, index: int, until: Callable[[Semaphore], None]) -> bool:
-        """Wait as worker `index` for all others, by `until` for each semaphore; False where the barrier is broken."""
+        """Wait as worker `index` for all others, with `until` for each semaphore; return False if it is broken."""
         for next_arrived, own_arrived in self._rounds[index]:
             next_arrived.release()
             until(own_arrived)
@@ -47,16 +47,16 @@ class Barrier:
         return True
 
     def break_(self, index: int) -> None:
-        """Say that worker `index` will come to no further barrier, so that nobody waits for it.
+        """Declare that worker `index` will come to no further barrier, so that no other worker waits for it.
 
-        Whoever it tells leaves in the same way, so that all come to know it.
+        Each worker that it tells leaves in the same way, so that the news reaches all.
         """
         self._broken[0] = 1
         for next_arrived, _ in self._rounds[index]:
             next_arrived.release()
 
     def mend(self) -> None:
-        """Make a broken barrier whole again, when no worker is at it."""
+        """Repair a broken barrier, while no worker is at it."""
         if self._broken[0]:
             for semaphore in self._semaphores:
                 while semaphore.acquire(False):

@@ -1,4 +1,4 @@
-"""What workers that are processes and workers that are threads have in common."""
+"""The base of workers that are processes and of workers that are threads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cnnspec.workers.shared_memory import shared
 
 __all__ = ["END", "Semaphore", "State", "Workers"]
 
-State = Callable[[int], AbstractContextManager[None]]  # what worker i enters before it works
+State = Callable[[int], AbstractContextManager[None]]  # the context that worker i enters before it works
 
 END = -1  # the command to end, in place of the number of a stretch
 PATIENCE = 0.5  # seconds of sleep after which a worker checks whether the others still live
 
 
 class Workers(ABC):
-    """Workers 1 to size - 1 beside the caller, who is worker 0. They run the programs that they were made with.
+    """Workers 1 to size - 1; the caller is worker 0. They run the programs that they were made with.
 
     A phase of one task is run by the caller. All workers begin a stretch of larger phases when the caller says so; a
     barrier separates its phases, and the caller waits for all at its end. Task i of a phase is run by worker i modulo
@@ -30,8 +30,8 @@ class Workers(ABC):
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         self._size, self._state = size, state
-        self._stretches: list[Sequence[Phase]] = []  # the parallel ones of all programs
-        self._programs: list[list[tuple[int | None, Sequence[Phase]]]] = []  # numbers in that list, None: the caller's
+        self._stretches: list[Sequence[Phase]] = []  # the parallel stretches of all programs
+        self._programs: list[list[tuple[int | None, Sequence[Phase]]]] = []  # numbers in that list; None: the caller's
         for program in programs:
             numbered: list[tuple[int | None, Sequence[Phase]]] = []
             for stretch in stretches(program):
@@ -44,7 +44,7 @@ class Workers(ABC):
         self._barrier = Barrier(size, self.semaphore)
         self._command = shared((1,), "int64").data  # the number of a stretch, or END
         self._asleep = shared((size,), "int64").data
-        self.busy = False  # whether a stretch was begun and not ended: the workers may be anywhere
+        self.busy = False  # whether a stretch was begun and not ended: workers may be in the midst of it
 
     def _tasks_of(self, index: int) -> list[list[Phase]]:
         return [[phase[index :: self._size] for phase in phases] for phases in self._stretches]
@@ -61,7 +61,7 @@ class Workers(ABC):
             self._send(number)
             try:
                 self._work(0, self._own[number])
-            except KeyboardInterrupt:  # between any two instructions: whoever began the workers ends them
+            except KeyboardInterrupt:  # it may come between any two instructions: the pool ends the workers
                 raise
             except BaseException:
                 self._join()
@@ -74,7 +74,7 @@ class Workers(ABC):
             go.release()
 
     def _join(self) -> None:
-        """Wait until all workers have ended the stretch, and raise an error of theirs."""
+        """Wait until all workers have ended the stretch, and raise the error of one that failed."""
         for done in self._done:
             self.wait(done)
         self.busy = False
@@ -84,7 +84,7 @@ class Workers(ABC):
             raise error
 
     def _work(self, index: int, phases: Sequence[Phase]) -> None:
-        """Run a worker's tasks of a stretch. Where one of them fails, all others leave at their next barrier."""
+        """Run a worker's tasks of a stretch. If one of them fails, all other workers leave at their next barrier."""
         try:
             for position, tasks in enumerate(phases):
                 if position and not self._barrier.wait(index, self.wait):
@@ -97,11 +97,11 @@ class Workers(ABC):
 
     @property
     def awake(self) -> bool:
-        """Whether every worker is looking for its next task, so that none has to be woken."""
+        """Whether no worker sleeps, so that none has to be woken for the next stretch."""
         return not any(self._asleep)
 
     def wait(self, semaphore: Semaphore) -> None:
-        """Take one unit of a semaphore, as long as those who could release it live."""
+        """Take one unit of a semaphore, while the processes that could release it live."""
         if not self._found(semaphore):
             self._sleep(semaphore)
 
@@ -138,11 +138,11 @@ class Workers(ABC):
     @staticmethod
     @abstractmethod
     def semaphore(value: int = 0) -> Semaphore:
-        """Make a semaphore that all workers share that begin later; OSError where the system refuses."""
+        """Make a semaphore that workers share if they begin later; OSError if the system refuses."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Start the workers; OSError where the system refuses."""
+        """Start the workers; OSError if the system refuses."""
 
     @abstractmethod
     def end(self) -> None:
@@ -150,7 +150,7 @@ class Workers(ABC):
 
     @abstractmethod
     def _error(self) -> BaseException | None:
-        """Return an error that a worker has reported, once."""
+        """Return an error that a worker has reported, and forget it."""
 
     @abstractmethod
     def _report(self, error: BaseException) -> None:
@@ -158,4 +158,4 @@ class Workers(ABC):
 
     @abstractmethod
     def _check(self) -> None:
-        """Raise or end where waiting is in vain, since another worker or the caller is gone."""
+        """Raise an error or end, if waiting is in vain since another worker or the caller is gone."""

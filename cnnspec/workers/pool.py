@@ -1,4 +1,4 @@
-"""The worker pool: a fixed number of workers that run programs; who runs a task never changes its result."""
+"""The worker pool: a fixed number of workers that run programs; a task's result is the same on any worker."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cnnspec.workers.processes import Processes
 from cnnspec.workers.program import Program, is_parallel
 from cnnspec.workers.threads import Threads
 
-MOST_PROGRAMS = 24  # that workers are told of, the latest
-SHORT = 2e-3  # seconds of a run that are too few for the system to move a worker to another processor
+MOST_PROGRAMS = 24  # the number of latest programs that workers are told of
+SHORT = 2e-3  # seconds: in a shorter run the system does not move a worker to another processor
 
 
 class WorkerPool:
     """Run programs on `size` workers, the caller among them; `kind` is Processes or Threads, else the system's best.
 
-    Workers start with the first parallel run. They know the programs that were announced by `learn` until then; for
-    any other program they are replaced. Each worker keeps to its own part of the processors: else the system may wake
-    one on the processor of the worker that wakes it, where both run in turn.
+    Workers start with the first parallel run. They know the programs that `learn` has announced by then; for any other
+    program they are replaced. Each worker keeps to its own part of the processors: otherwise the system may wake it on
+    the processor of the worker that wakes it, where both run in turn.
     """
 
     def __init__(self, size: int, kind: type[Workers] | None = None) -> None:
@@ -33,20 +33,20 @@ class WorkerPool:
         self._kind = kind or (Processes if size > 1 and Processes.supported() else Threads)
         self._processors = _processors(size)
         self._programs: list[Program] = []
-        self._numbers: dict[int, int] = {}  # of the programs, by their identity
-        self._short: list[bool] = []  # whether the last run of each program was
+        self._numbers: dict[int, int] = {}  # the numbers of the programs, by their identity
+        self._short: list[bool] = []  # whether the last run of each program was short
         self._workers: Workers | None = None
         self._owner = os.getpid()
-        self._context = copy_context()  # NumPy's state for steps is entered in a tenth of a microsecond
+        self._context = copy_context()  # entering NumPy's state for steps in it takes a tenth of a microsecond
         self._context.run(set_step_state)
 
     @property
     def forks(self) -> bool:
-        """Whether its workers are processes, among which a barrier takes about a microsecond."""
+        """Whether the workers are processes, for which a barrier takes about a microsecond."""
         return self._kind is Processes
 
     def learn(self, *programs: Program) -> None:
-        """Announce programs that will be run, so that the same workers know all of them."""
+        """Announce programs before they run, so that the same workers know all of them."""
         new = [program for program in programs if self._shares(program) and id(program) not in self._numbers]
         if new:
             self.close()
@@ -72,13 +72,13 @@ class WorkerPool:
             number = self._numbers[id(program)]
         workers, started = self._ready(), time.perf_counter()
         try:
-            if self._short[number] and workers.awake:  # to pin the caller would take as long as a small layer
+            if self._short[number] and workers.awake:  # pinning the caller would take as long as a small layer
                 self._context.run(workers.run, number)
             else:
                 with _pinned(self._processors, 0):
                     self._context.run(workers.run, number)
         finally:
-            if workers.busy:  # the run was interrupted, and the workers may be anywhere
+            if workers.busy:  # the run was interrupted, and workers may be in the midst of it
                 self.close()
         self._short[number] = time.perf_counter() - started < SHORT
 
@@ -92,14 +92,14 @@ class WorkerPool:
             return Threads.semaphore(value)
 
     def wait(self, semaphore: Semaphore) -> None:
-        """Wait within a task for what another worker releases; RunError where that worker was killed."""
+        """Wait within a task for a semaphore that another worker releases; RunError if that worker was killed."""
         if self._workers is None:
             semaphore.acquire()
         else:
             self._workers.wait(semaphore)
 
     def close(self) -> None:
-        """End the workers; a later run starts others."""
+        """End the workers; a later run starts new ones."""
         try:
             if self._workers is not None and self._owner == os.getpid():
                 self._workers.end()
@@ -113,18 +113,18 @@ class WorkerPool:
         return self.size > 1 and is_parallel(program)
 
     def _ready(self) -> Workers:
-        if self._owner != os.getpid():  # this process was forked from the one whose workers those are
+        if self._owner != os.getpid():  # this process was forked from the owner of the workers
             self._workers, self._owner = None, os.getpid()
         return self._workers or self._begin()
 
     def _begin(self) -> Workers:
         try:
             return self._begin_as(self._kind)
-        except (OSError, MemoryError):  # no room for one more process, pipe or semaphore, or for what they share
+        except (OSError, MemoryError):  # no room for one more process, pipe, semaphore or shared array
             return self._begin_as(Threads)
 
     def _begin_as(self, kind: type[Workers]) -> Workers:
-        """Start workers, which find themselves in this pool when they have forked: they wait as it does."""
+        """Start workers of a kind; the pool holds them before they fork, so that `wait` also works in each of them."""
         try:
             self._workers = workers = kind(self.size, tuple(self._programs), partial(_state, self._processors))
             workers.begin()
@@ -142,7 +142,7 @@ def _run_alone(program: Program) -> None:
 
 @contextmanager
 def _state(processors: Sequence[set[int]], index: int) -> Iterator[None]:
-    """Set the state in which a worker works. It must not hold the pool, whose end is the workers' end."""
+    """Set the state in which a worker works. It must not refer to the pool, whose deletion ends the workers."""
     with step_state(), _pinned(processors, index):
         yield
 
@@ -162,7 +162,7 @@ def _pinned(processors: Sequence[set[int]], index: int) -> Iterator[None]:
 
 
 def _processors(count: int) -> list[set[int]]:
-    """Divide the processors that this process may use into equal parts; none where they are too few or unknown."""
+    """Divide the processors of this process into `count` equal parts; empty if they are too few or unknown."""
     if count == 1 or not hasattr(os, "sched_setaffinity"):
         return []
     usable = sorted(os.sched_getaffinity(0))

@@ -28,10 +28,10 @@ class Processes(Workers):
 
     Errors: RunError where one of them was killed.
 
-    They hold none of the caller's files, so that locks and the ends of pipes go when the caller goes.
+    They hold none of the caller's files, so that locks and pipes are closed when the caller ends.
     """
 
-    looks = 5000  # 0.5 ms, five times what it takes to be woken: most waits at a barrier are shorter
+    looks = 5000  # 0.5 ms, five times as long as waking up takes: most waits at a barrier are shorter
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         super().__init__(size, programs, state)
@@ -50,7 +50,7 @@ class Processes(Workers):
 
     @classmethod
     def supported(cls) -> bool:
-        """Return whether this system forks safely: elsewhere than on Linux, matrix products may not survive a fork."""
+        """Return whether this system forks safely: outside of Linux, matrix products may fail after a fork."""
         if sys.platform != "linux" or not hasattr(os, "fork"):
             return False
         try:
@@ -62,7 +62,7 @@ class Processes(Workers):
     def begin(self) -> None:
         """Fork the workers."""
         with warnings.catch_warnings(), _ignored_signals_blocked():
-            # Python and JAX warn of forks beside threads: they are safe for one who takes none of those threads' locks.
+            # Python and JAX warn of forks beside threads; a child that takes none of those threads' locks is safe.
             warnings.simplefilter("ignore")
             for index in range(1, self._size):
                 reader, writer = os.pipe()
@@ -76,11 +76,11 @@ class Processes(Workers):
                     os.close(reader)
 
     def end(self) -> None:
-        """Kill the workers at once: whatever they hold is the caller's too."""
+        """Kill the workers at once: they hold nothing that the caller does not hold too."""
         self._finalize()
 
     def _live(self, index: int, caller_alive: int) -> NoReturn:
-        """Spend the whole life of a forked process: nothing of the caller's may run in it, not even its exit."""
+        """Run a worker in a forked process until it ends; none of the caller's code follows, not even exit handlers."""
         status = 1
         try:
             for number in _ignored():
@@ -106,7 +106,7 @@ class Processes(Workers):
         if not self._failed[0]:
             return None
         self._failed[0] = 0
-        error = pickle.loads(os.read(self._errors, 1 << 16))  # of several reports, the first one
+        error = pickle.loads(os.read(self._errors, 1 << 16))  # the first of several reports
         assert isinstance(error, BaseException)
         return error
 
@@ -129,7 +129,7 @@ class Processes(Workers):
 
 
 def _ignored() -> Iterator[signal.Signals]:
-    """Yield the signals that workers ignore: sent to a whole group of processes, they are the caller's business."""
+    """Yield the signals that workers ignore: a terminal sends them to all processes, and the caller handles them."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             yield getattr(signal, name)
@@ -137,7 +137,7 @@ def _ignored() -> Iterator[signal.Signals]:
 
 @contextmanager
 def _ignored_signals_blocked() -> Iterator[None]:
-    """Let none of those signals reach a worker before it ignores them."""
+    """Block the ignored signals inside of a `with`, so that none reaches a worker before it ignores them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, list(_ignored()))
     try:
         yield
@@ -170,7 +170,7 @@ def _pickled(error: BaseException) -> bytes:
 def _has_ended(pid: int) -> bool:
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # whoever ignores SIGCHLD has its children removed when they end
+    except ChildProcessError:  # a caller that ignores SIGCHLD has its children removed when they end
         return True
 
 

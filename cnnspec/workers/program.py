@@ -1,4 +1,4 @@
-"""What workers run: a program is a sequence of phases, a phase is a sequence of tasks that may run at the same time."""
+"""Programs of workers: a program is a sequence of phases, a phase a sequence of tasks that may run at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stretch:
 
 
 def stretches(program: Program) -> list[Stretch]:
-    """Cut a program where it changes between phases of one task, which are the caller's, and phases of several."""
+    """Cut a program into stretches: phases of one task, which the caller runs, and phases of several tasks."""
     return [Stretch(parallel, tuple(phases)) for parallel, phases in groupby(program, lambda phase: len(phase) > 1)]
 
 

@@ -9,11 +9,11 @@ from cnnspec.workers.pool import WorkerPool
 from cnnspec.workers.program import Phase, Step
 from cnnspec.workers.shared_memory import shared
 
-FRONT, END, FINISHED = range(3)  # the places of the queue's state
+FRONT, END, FINISHED = range(3)  # places in the array `_state`
 
 
 class WorkQueue:
-    """A queue of tasks that whoever is free takes, so that tasks of unequal length cost no waiting at a barrier.
+    """A queue of tasks for whichever worker is free, so that tasks of unequal length cost no waiting at a barrier.
 
     Tasks and countdowns are registered before `phase` is called, as workers know a task only by its number; while the
     program runs, steps put these numbers into the queue, each at most once in a run. The queue lies in shared memory.
@@ -27,13 +27,13 @@ class WorkQueue:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._tasks: list[Step] = []
-        self._counts: list[int] = []  # of the countdowns, at the beginning of a run
+        self._counts: list[int] = []  # the countdowns' values at the beginning of a run
         self._free = pool.semaphore(1)  # 0 while a worker changes the queue
         self._lock = _Lock(pool, self._free)
         self._more = [pool.semaphore() for _ in range(pool.size)]  # released when a worker may find something
         self._state = shared((3,), "int64").data  # the elements of a memoryview are plain numbers, three times as fast
         self._queue = shared((0,), "int64").data
-        self._left = shared((0,), "int64").data  # of each countdown
+        self._left = shared((0,), "int64").data  # the remaining count of each countdown
 
     def add(self, step: Step) -> int:
         """Register a task and return its number."""
@@ -41,7 +41,7 @@ class WorkQueue:
         return len(self._tasks) - 1
 
     def countdown(self, count: int, at_zero: Step) -> Step:
-        """Return a step that counts one down; in each run, the worker that comes to zero runs `at_zero`."""
+        """Return a step that lowers a counter by one; in each run, the worker that reaches zero runs `at_zero`."""
         place = len(self._counts)
         self._counts.append(count)
 
@@ -68,7 +68,7 @@ class WorkQueue:
         ]
 
     def reset(self) -> None:
-        """Begin a run with an empty queue and full countdowns, whatever a run that failed has left."""
+        """Empty the queue and restore the countdowns at the beginning of a run, also after a run that failed."""
         for semaphore in (*self._more, self._free):
             while semaphore.acquire(False):
                 pass
@@ -79,7 +79,7 @@ class WorkQueue:
         self._free.release()
 
     def first(self, *tasks: int) -> None:
-        """Put tasks before all others, in their order."""
+        """Put tasks at the front of the queue, in their order."""
         with self._lock:
             for task in reversed(tasks):
                 self._state[FRONT] -= 1
@@ -87,7 +87,7 @@ class WorkQueue:
         self._call()
 
     def last(self, *tasks: int) -> None:
-        """Put tasks after all others, in their order."""
+        """Put tasks at the end of the queue, in their order."""
         with self._lock:
             for task in tasks:
                 self._queue[self._state[END]] = task
@@ -95,7 +95,7 @@ class WorkQueue:
         self._call()
 
     def finish(self) -> None:
-        """Say that nothing will be put into the queue any more: workers leave it when it is empty."""
+        """Declare that no further task will be put into the queue: workers leave it when it is empty."""
         with self._lock:
             self._state[FINISHED] = True
         self._call()
@@ -118,7 +118,7 @@ class WorkQueue:
     def _finish_if_it_fails(self, task: Step) -> None:
         try:
             task()
-        except KeyboardInterrupt:  # maybe at the lock: the pool ends all workers
+        except KeyboardInterrupt:  # it may hold the lock: the pool ends all workers
             raise
         except BaseException:
             self.finish()
@@ -134,7 +134,7 @@ class WorkQueue:
 
 
 class _Lock:
-    """A lock that is not waited for in vain: a generator for it would take four times as long."""
+    """A lock whose wait ends if its holder was killed; a class, as a generator would take four times as long."""
 
     def __init__(self, pool: WorkerPool, free: Semaphore) -> None:
         self._pool, self._free = pool, free

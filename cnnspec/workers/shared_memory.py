@@ -1,4 +1,4 @@
-"""Memory that several processes write and read."""
+"""Arrays that several processes read and write."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cnnspec.shapes import Shape
 
 
 def shared(shape: Shape, dtype: Any = np.uint8, fill: float = 0) -> Array:
-    """Make an array full of one number that a process and all that it forks afterwards see as the same memory.
+    """Make an array, filled with one number, whose memory this process shares with all processes that it forks later.
 
-    It begins at the start of a page. Where processes do not fork, it is an ordinary array. MemoryError where the system
-    has no room for it.
+    It begins at the start of a page. On systems without fork it is an ordinary array. MemoryError if the system has no
+    room for it.
     """
     count = prod(shape)
     size = max(1, count * np.dtype(dtype).itemsize)

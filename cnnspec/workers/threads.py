@@ -13,7 +13,7 @@ from cnnspec.workers.program import Program
 
 
 class _Semaphore:
-    """A semaphore of one call into C: an interruption in those of `threading` may leave their lock held for ever."""
+    """A semaphore of one call into C: an interruption of one of `threading` may leave its lock held for ever."""
 
     def __init__(self, value: int) -> None:
         self._units: SimpleQueue[None] = SimpleQueue()
@@ -32,9 +32,9 @@ class _Semaphore:
 
 
 class Threads(Workers):
-    """Threads work everywhere, and run at the same time only inside NumPy: Python's lock lets one through at a time."""
+    """Threads work on every system, but run at the same time only inside NumPy: Python's lock admits one at a time."""
 
-    looks = 0  # whoever looks holds Python's lock, which the others need
+    looks = 0  # a thread that looks holds Python's lock, which the others need
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         super().__init__(size, programs, state)
@@ -48,7 +48,7 @@ class Threads(Workers):
         return _Semaphore(value)
 
     def begin(self) -> None:
-        """Start the threads, which end with the process at the latest; ThreadsError where the system refuses."""
+        """Start the threads, which end with the process at the latest; ThreadsError if the system refuses."""
         for index in range(1, self._size):
             thread = threading.Thread(target=self._serve, args=(index,), daemon=True, name=f"cnnspec-{index}")
             try:

@@ -1,1 +1,1 @@
-"""Where every array lies: lives of arrays, one arena that they share, and what all of it comes to."""
+"""Where every array lies: lifetimes of arrays, the one arena that they share, and the memory that a network takes."""

@@ -26,7 +26,7 @@ class Claim:
 
     @property
     def size(self) -> int:
-        """Bytes, rounded up so that the next array starts aligned."""
+        """The bytes of the array, rounded up so that the next array starts aligned."""
         return -(-prod(self.shape) * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT
 
 
@@ -45,7 +45,7 @@ def place(claims: Sequence[Claim]) -> Placement:
     """
     sizes = [claim.size for claim in claims]
     offsets = [0] * len(claims)
-    exact: type = np.int64 if sum(sizes) < 1 << 62 else object  # Python's numbers, for networks beyond all machines
+    exact: type = np.int64 if sum(sizes) < 1 << 62 else object  # Python's integers, where a sum would overflow int64
     placed: Array = np.empty(
         (4, len(claims)), exact
     )  # first moment, last moment, start and end of each, by their starts
@@ -53,7 +53,7 @@ def place(claims: Sequence[Claim]) -> Placement:
         claim, size = claims[index], sizes[index]
         first, last, start, end = placed[:, :count]
         rivals = (first <= claim.last) & (claim.first <= last)
-        ends = np.maximum.accumulate(np.concatenate([[0], end[rivals]]))  # up to where all before each gap reach
+        ends = np.maximum.accumulate(np.concatenate([[0], end[rivals]]))  # the furthest end before each gap
         fits = ends[:-1] + size <= start[rivals]
         offset = offsets[index] = int(ends[fits.argmax() if fits.any() else -1])
         at = int(np.searchsorted(start, offset))
@@ -64,7 +64,7 @@ def place(claims: Sequence[Claim]) -> Placement:
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """Memory that plans take turns in; `user` is the one that ran last and finds there what it left."""
+    """Memory that plans use in turn; `user` is the plan that ran last, whose arrays are still there."""
 
     data: Array
     user: object = None
@@ -77,7 +77,7 @@ class ArenaPool:
         self._block = Block(shared((0,)))
 
     def take(self, size: int) -> Block:
-        """A block of at least so many bytes."""
+        """Return a block of at least `size` bytes."""
         if len(self._block.data) < size:
             # a little more, for the next plan that is larger: the system gives memory when it is first touched
             self._block = Block(shared((size + size // 4,)))

@@ -1,4 +1,4 @@
-"""All arrays of a plan: one arena for what layers compute, and the batch that enters and leaves it."""
+"""All arrays of a plan: one arena for the arrays of the layers, and separate arrays for images, labels and results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cnnspec.workers import shared
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How a batch enters: the type of images in memory, x = image * scale + shift per channel, and the labels."""
+    """How a batch enters: the type of images in memory, x = image * scale + shift per channel, the kind of labels."""
 
     dtype: str = "float32"
     scale: Sequence[float] | None = None
@@ -71,7 +71,7 @@ class Arrays:
         output = graph.output.shape
         shape = target.label_shape(output) if loss is None else loss.label_shape(target, output)
         self.labels_last: Array = shared((*shape, count), target.dtype)
-        self.losses: Array = shared((partition.batch,), dtype)  # of all ranks
+        self.losses: Array = shared((partition.batch,), dtype)  # of the images of all ranks
         self.added: dict[str, Array] = {name: shared((count,), dtype) for name in loss.names} if loss else {}
         self.predictions_last: Array | None = None
         if target.kind == "mask" or (len(output) == 1 and target.kind not in ("values", "input", "several")):
@@ -87,7 +87,7 @@ class Arrays:
 
     @property
     def predictions(self) -> Array | None:
-        """The class of each image or pixel, or whether each label applies, images first, as a view; None of numbers."""
+        """The class of each image or pixel, or whether each label applies, images first; None for other targets."""
         return None if self.predictions_last is None else np.moveaxis(self.predictions_last, -1, 0)
 
     @property
@@ -103,7 +103,7 @@ class Arrays:
         """The arrays of a node in one shard."""
         arrays = self.shards[shard]
         own = ChainMap(arrays, self.common)
-        buffers = {  # a node that is computed by parts has some for each part instead
+        buffers = {  # a node that is computed by parts has some buffers for each part instead
             name: own[key]
             for name in node.layer.scratch(*node.input_shapes, n=self.partition.shards[shard], mode=self.mode)
             if (key := buffer_key(node.name, name)) in own
@@ -133,7 +133,7 @@ class Arrays:
         return Stream(self.seed, node.name, self.partition.first + shard, clock)
 
     def part_operands(self, node: Node, part: Part, index: int, whole: Operands) -> Operands:
-        """The arrays of one part: what is prepared, its rows of what is kept, and scratch of its own."""
+        """The arrays of one part: all prepared arrays, its rows of the kept arrays, and scratch of its own."""
         n, seen = self.partition.shards[0], part.shapes(*node.input_shapes)
         buffers: dict[str, Array] = {}
         for name, buffer in part.layer.scratch(*seen, n=n, mode=self.mode).items():
@@ -145,7 +145,7 @@ class Arrays:
         return part.operands(whole, buffers)
 
     def gradients(self, node: Node, shard: int) -> dict[str, Array]:
-        """Where a node's backward pass writes its parameters' gradients, those that it makes for one shard alone."""
+        """The arrays for a node's parameter gradients of one shard; batch gradients are left out."""
         if self.training is None:
             return {}
         if self.partition.tied.get(node.name, node.name) != node.name:
@@ -154,13 +154,13 @@ class Arrays:
         return {name: a for name, a in found.items() if name not in self.partition.batch_gradients.get(node.name, ())}
 
     def tied_sums(self, node: Node, shard: int) -> Iterator[Step]:
-        """Steps that add to a node's gradients those of the nodes that its parameters are tied to, in their order."""
+        """Steps that add the gradients of tied nodes to those of the node that sums them, in a fixed order."""
         others = [name for name, last in self.partition.tied.items() if last == node.name != name]
         for name, total in self.gradients(node, shard).items():
             yield from (accumulate(total, self.shards[shard][tied_key(other, name)]) for other in others)
 
     def collect(self, shard: int, o: Operands, x: Array, dy: Array) -> list[Step]:
-        """Steps that put a shard's x and dy of a node beside those of the rank's other shards."""
+        """Steps that copy a node's x and dy in one shard into the arrays `x` and `dy` of all shards of the rank."""
         images = self.images_of[shard]
         return [copy(source, target[:, images]) for source, target in ((o.x, x), (o.dy, dy))]
 
@@ -169,7 +169,7 @@ class Arrays:
         return self.common[batch_key(node.name, "x")], self.common[batch_key(node.name, "dy")]
 
     def entering(self, shard: int) -> list[Step]:
-        """Steps that bring images into the plan's type and layout, where n, c, h, w turns into (h, c, w, n)."""
+        """Steps that bring images (n, c, h, w) into the plan's type and layout (h, c, w, n), scaled and shifted."""
         x = self.shards[shard][value_key(INPUT)]
         images = from_public(self.images[self.images_of[shard]])
         scale, shift = (
@@ -184,7 +184,7 @@ class Arrays:
         return steps
 
     def scoring(self, shard: int) -> list[Step]:
-        """Steps that find what the network says of each image, and its loss with, in training, the loss's gradient."""
+        """Steps that write the prediction and the loss of each image and, in training, the gradient of the loss."""
         found: list[Step] = []
         output, images = self.output(shard), self.images_of[shard]
         if self.predictions_last is not None:
@@ -211,7 +211,7 @@ class Arrays:
         return self.labels_last[..., self.images_of[shard]]
 
     def _decision(self, output: Array, decided: Array) -> Step:
-        """The likeliest class; of one output, or of labels that do or do not apply, whether it is above a threshold."""
+        """The step that decides: the likeliest class or, for one output or several labels, those above a threshold."""
         threshold = 0.5 if self.loss is None else self.loss.threshold
         axis = 1 if output.ndim == 4 else 0
         if self.several:

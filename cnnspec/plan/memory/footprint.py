@@ -1,4 +1,4 @@
-"""What a network takes in memory, known before anything is allocated, and the same on every machine.
+"""The memory that a network takes, known before anything is allocated, and the same on every machine.
 
 Which kernels a plan takes, and with them its arena, follows from the machine model of the loaded BLAS. A footprint is
 the largest over all models, so that no plan on any machine takes more.
@@ -25,17 +25,17 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one plan: `arena` is that of the machine model that needs most; the others leave out padding."""
+    """The bytes of one plan: `arena` is the largest over all machine models; the other fields leave out padding."""
 
     arena: int  # activations, their gradients, scratch
     parameters: int
     gradients: int  # one copy a shard
-    slots: int  # the optimizer's, gradients accumulated over several steps, averages and slow weights
-    images: int  # the batch as it lies in memory, a byte a pixel
+    slots: int  # slots of the optimizer, gradients accumulated over several steps, averages and slow weights
+    images: int  # the images of a batch, one byte for each number
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The bytes of the whole plan."""
         return self.arena + self.parameters + self.gradients + self.slots + self.images
 
 
@@ -57,7 +57,7 @@ def arena_bytes(
 
 
 def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footprint:
-    """What training at a batch size takes."""
+    """The memory that training takes at a batch size."""
     parameters = FLOAT * graph.parameter_count
     return Footprint(
         arena=_largest_arena(graph, batch, "train", train.loss),
@@ -69,7 +69,7 @@ def training_footprint(graph: Graph, batch: int, train: TrainSettings) -> Footpr
 
 
 def inference_footprint(graph: Graph, batch: int, train: TrainSettings | None = None) -> Footprint:
-    """What inference at a batch size takes, with the loss where there is one, as labelled images are evaluated."""
+    """The memory that inference takes at a batch size, with the loss that an evaluation needs if `train` is given."""
     return Footprint(
         arena=_largest_arena(graph, batch, "infer", train.loss if train else None),
         parameters=FLOAT * graph.parameter_count,

@@ -1,4 +1,4 @@
-"""Liveness: which arrays a shard needs, from which moment of a step to which other, and where they lie in memory.
+"""Liveness: which arrays a shard needs, from which moment of a step to which moment, and where they lie in memory.
 
 Moments count from 0: the forward pass of node i is moment i, the loss is moment N, the backward pass of node i is
 moment 2N - i. An array lives from the moment that first writes it to the last one that reads it; arrays whose lives do
@@ -22,36 +22,36 @@ from cnnspec.shapes import Shape
 
 LOSS = "loss"  # the reader of the output, among the readers that are nodes
 
-Key = tuple[str, str, str]  # what sort of array, of which node, and which of its arrays of that sort
+Key = tuple[str, str, str]  # the sort of array, the node's name, and the array's name within the node
 
 
 def value_key(name: str) -> Key:
-    """The key of the value that a node makes."""
+    """The key of a node's output."""
     return ("value", name, "")
 
 
 def gradient_key(value: str, reader: str, position: int = 0) -> Key:
-    """The key of the gradient of a value that one of its readers writes, for its input at that position."""
+    """The key of the gradient that node `reader` writes for the value at this position of its inputs."""
     return ("gradient", value, f"{reader}:{position}")
 
 
 def buffer_key(node: str, name: str) -> Key:
-    """The key of a node's own array."""
+    """The key of a scratch array of a node."""
     return ("buffer", node, name)
 
 
 def part_key(node: str, part: int, name: str) -> Key:
-    """The key of an array that one part of a node's rows has for itself."""
+    """The key of a scratch array of one part of a node that is computed by rows."""
     return ("buffer", node, f"{part}/{name}")
 
 
 def batch_key(node: str, name: str) -> Key:
-    """The key of the x or dy of a whole batch, with the images of all shards side by side."""
+    """The key of a node's x or dy for the whole batch, in which the images of all shards lie side by side."""
     return ("batch", node, name)
 
 
 def tied_key(node: str, name: str) -> Key:
-    """The key of the gradient that a node has for a parameter which another node's gradient is added to."""
+    """The key of a node's gradient for a tied parameter, which is later added to another node's gradient."""
     return ("tied", node, name)
 
 
@@ -72,7 +72,7 @@ class Layout:
 def layouts(
     graph: Graph, partition: Partition, mode: Mode, dtype: str, loss: Loss | None, *, reuse: bool = True
 ) -> tuple[Layout, list[Layout]]:
-    """The layout of what all shards have in common, and one for each shard; nothing is allocated.
+    """The layout of the arrays that all shards share, and a layout for each shard; nothing is allocated.
 
     With `reuse` arrays whose lives do not overlap share bytes; without, each has its own.
     """
@@ -84,7 +84,7 @@ def layouts(
 
 
 def _common(graph: Graph, partition: Partition, mode: Mode, dtype: np.dtype[np.generic]) -> Layout:
-    """What depends on parameters alone, and the arrays in which shards put their images side by side."""
+    """The layout of prepared arrays and of the arrays in which x and dy of all shards lie side by side."""
     n = partition.shards[0]
     claims = {
         buffer_key(node.name, name): Claim(buffer.shape, np.dtype(buffer.dtype or dtype), 0, 0)
@@ -106,7 +106,7 @@ def _placed(n: int, claims: Mapping[Key, Claim], placement: Placement) -> Layout
 class _Liveness:
     """The arrays of one shard, collected in the order of the passes.
 
-    A storage is a place in memory that one array lies in, or several, of which each is written when the one before has
+    A storage is a place in memory of one array, or of several in turn: each is written when the array before it has
     been read for the last time.
     """
 
@@ -129,9 +129,9 @@ class _Liveness:
         # Gradients of parameters that wait in the work queue may be computed at any moment up to the end of the step.
         self.backward_end = self.backward | dict.fromkeys(partition.deferred, 2 * self.end)
         self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
-        self.lives: list[tuple[int, int]] = []  # of each storage
-        self.stages: dict[str, Stage] = {}  # of the nodes that are computed by parts
-        self.spans: dict[int, tuple[int, int]] = {}  # from such a node's moment to the first and last of its stage
+        self.lives: list[tuple[int, int]] = []  # the first and last moment of each storage
+        self.stages: dict[str, Stage] = {}  # the stage of each node that is computed by parts
+        self.spans: dict[int, tuple[int, int]] = {}  # each such node's moment to the first and last moment of its stage
         for stage in partition.stages:
             if stage.parts:
                 span = self.forward[stage.nodes[0].name], self.forward[stage.nodes[-1].name]
@@ -157,8 +157,8 @@ class _Liveness:
     def life(self, storage: int) -> tuple[int, int]:
         """The first and last moment of a storage.
 
-        Within a stage one worker may be at the first node while another is at the last: what any of them needs lives
-        throughout.
+        Within a stage one worker may be at the first node while another is at the last one, so an array that any node
+        of the stage needs lives throughout the stage.
         """
         first, last = self.lives[storage] if self.reuse else (-1, 2 * self.end)
         return self.spans.get(first, (first,))[0], self.spans.get(last, (last,))[-1]
@@ -169,19 +169,19 @@ class _Liveness:
         self.lives.append((first, last))
 
     def overlay(self, key: Key, below: Key, last: int) -> None:
-        """Put an array into another's storage; what writes there must be the last that reads the other."""
+        """Put an array into the storage of array `below`; the node that writes it must read `below` last."""
         shape, dtype, storage = self.arrays[below]
         self.arrays[key] = (shape, dtype, storage)
         first, before = self.lives[storage]
         self.lives[storage] = (first, max(before, last))
 
     def values(self) -> None:
-        """The input and every node's output."""
+        """Collect the input and every node's output."""
         self.claim(value_key(INPUT), batch_shape(self.graph.input_shape, self.n), self.dtype, -1, self.last_use(INPUT))
         for moment, node in enumerate(self.graph.nodes):
             layer, last, sources = node.layer, self.last_use(node.name), [value_key(name) for name in node.inputs]
             overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last(moment, sources)
-            if moment in self.spans:  # another worker may still read rows of a value that is older than the stage
+            if moment in self.spans:  # another worker may still read rows of a value from an earlier stage
                 overwrites &= self.lives[self.arrays[sources[0]][2]][0] >= self.spans[moment][0]
             if "x" in layer.passes_on or (overwrites and self.reuse):
                 self.overlay(value_key(node.name), sources[0], last)
@@ -202,12 +202,12 @@ class _Liveness:
         return max(moments)
 
     def is_last(self, moment: int, read: Sequence[Key]) -> bool:
-        """Whether nothing reads the first array after this moment, nor by another name at it."""
+        """Whether the first of these arrays is read for the last time, and shares no storage with the others."""
         storage, *others = (self.arrays[key][2] for key in read)
         return self.lives[storage][1] == moment and storage not in others
 
     def buffers(self) -> None:
-        """The arrays that layers, their parts and the loss ask for."""
+        """Collect the scratch arrays of layers, of their parts and of the loss."""
         for node in self.graph.nodes:
             forward, backward, end = self.forward[node.name], self.backward[node.name], self.backward_end[node.name]
             lives = {
@@ -231,11 +231,11 @@ class _Liveness:
                 self.buffer(buffer_key(LOSS, name), buffer, (self.end, self.end))
 
     def buffer(self, key: Key, buffer: Buffer, life: tuple[int, int]) -> None:
-        """Claim what was asked for."""
+        """Claim a scratch array that lives as long as `life` says."""
         self.claim(key, buffer.shape, np.dtype(buffer.dtype or self.dtype), *life)
 
     def gradients(self) -> None:
-        """The gradient of every value that one is wanted for, by reader, and those of tied parameters."""
+        """Collect the gradients of values, one for each reader of a value, and those of tied parameters."""
         output = self.graph.output
         if output.name in self.partition.wanted:
             self.gradient(output.name, LOSS, self.end)
@@ -252,7 +252,7 @@ class _Liveness:
                     self.claim(tied_key(node.name, name), parameter.shape, self.dtype, *life)
 
     def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
-        """The gradient of one value that one reader writes: where that reader's dy or x lies, or apart."""
+        """Collect the gradient that one reader writes for a value: in the place of that reader's dy or x, or apart."""
         key, last = gradient_key(value, reader, position), self.backward_end[value]
         shape = batch_shape(self.graph.node(value).shape, self.n)
         if reader != LOSS:

@@ -9,7 +9,7 @@ from cnnspec.plan.memory.footprint import FLOAT, training_footprint
 
 
 def require_training_memory(graph: Graph, train: TrainSettings) -> None:
-    """RunError where a training needs more memory than there is, with what to lower."""
+    """Raise RunError if training needs more memory than the machine has; the message says which settings to lower."""
     require_parameter_memory(graph, 2 + train.slots)
     footprint = training_footprint(graph, train.batch_size, train)
     copies = footprint.total - footprint.arena - footprint.images
@@ -18,7 +18,7 @@ def require_training_memory(graph: Graph, train: TrainSettings) -> None:
 
 
 def require_parameter_memory(graph: Graph, copies: int, itemsize: int = FLOAT) -> None:
-    """RunError where the parameters, in as many copies, need more memory than there is."""
+    """Raise RunError if this many copies of the parameters need more memory than the machine has."""
     needed = graph.parameter_count * itemsize * copies
     require_memory(needed, f"a network of {graph.parameter_count:,} parameters", _fewer_parameters(graph))
 

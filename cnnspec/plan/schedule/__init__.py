@@ -1,1 +1,1 @@
-"""Who computes what, and in which order: shards, rows, the dependency graph of tasks, and its binding to workers."""
+"""The order of the work, and its division: shards, rows, the dependency graph of tasks, its binding to workers."""

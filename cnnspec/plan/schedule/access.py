@@ -10,11 +10,11 @@ from cnnspec.kernels.step import Array
 from cnnspec.layers.base import Layer, Operands
 from cnnspec.shapes import Shape
 
-Access = tuple[list[Array], list[Array]]  # what is read, what is written
+Access = tuple[list[Array], list[Array]]  # the arrays that are read, and those that are written
 
 
 class BackwardAccess:
-    """What the three programs of a node's backward pass read and write in one shard."""
+    """The arrays that the three parts of a node's backward pass read and write in one shard."""
 
     def __init__(self, node: Node, o: Operands) -> None:
         scratch = node.layer.scratch(*node.input_shapes, n=o.output.shape[-1], mode="train")
@@ -26,14 +26,14 @@ class BackwardAccess:
         kept, common = by_lifetime.get("kept", []), by_lifetime.get("shared", [])
         read = [*o.output_grads, *retained, *kept, *by_lifetime.get("prepare", [])]
         self.shared = [*read, *o.params.values()], common
-        passes_on = "dy" in node.layer.passes_on  # every dx lies where dy does, and stays as it is
+        passes_on = "dy" in node.layer.passes_on  # every dx lies in the place of dy, which nothing writes to
         gradients = [dx for dx in o.input_grads if dx is not None and not passes_on]
         self.input = [*read, *common, *o.params.values()], [*gradients, *by_lifetime.get("input", [])]
         self.params = [*read, *common], [*o.grads.values(), *by_lifetime.get("params", [])]
 
 
 def forward_access(layer: Layer, o: Operands, *inputs: Shape) -> Access:
-    """What a forward pass reads and writes; running statistics change at an all-reduce alone."""
+    """The arrays that a layer's forward pass reads and writes; running statistics change at an all-reduce alone."""
     reads = [*o.inputs, *o.params.values(), *o.state.values()]
     writes = [] if "x" in layer.passes_on else [o.output]  # a value that is passed on lies where x does
     for name, buffer in layer.scratch(*inputs, n=o.output.shape[-1], mode=o.mode).items():

@@ -1,8 +1,8 @@
 """Gradients of large dense layers that are one product over the images of all shards, by rows of units.
 
-A shard's own product would write as many elements with less arithmetic for each, and all shards' results would then
-have to be added. The product has other bits than that sum, so the batch size alone decides which of them is made: in a
-large batch each shard makes its own gradient, as ranks that share it would have to tell each other all x and dy.
+If each shard makes a product of its own, every product writes a whole gradient with little arithmetic for each element,
+and the gradients of all shards have to be added. The rounding differs between the two ways, so the batch size alone
+decides: in a large batch each shard makes its own gradient, as ranks would have to send each other all x and dy.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cnnspec.plan.schedule.tasks import Task
 
 # Rows of a batch gradient's task: fewer multiply slowly, more leave a worker idle at the end.
 FEWEST_ROWS, MOST_ROWS = 32, 128
-TASKS = 4  # that a batch gradient is divided into at least, where rows are enough
-ALIGNED_ROWS = 16  # so that whatever is updated begins at a cache line
+TASKS = 4  # the fewest tasks of a batch gradient that has enough rows
+ALIGNED_ROWS = 16  # a multiple of this, so that every chunk to update begins at a cache line
 
-Range = tuple[int, int]  # from which to which element of the flat gradient
+Range = tuple[int, int]  # the first element in the flat gradient, and one past the last
 
 
 def row_blocks(rows: int) -> Iterator[slice]:
@@ -34,7 +34,7 @@ def row_blocks(rows: int) -> Iterator[slice]:
 
 
 def ranges_by_rows(arrays: Arrays, node: Node) -> Iterator[tuple[slice, list[Range]]]:
-    """The rows of each task of a node's batch gradient, and what it writes of the flat gradient."""
+    """The rows of each task of a node's batch gradient, and the ranges of the flat gradient that it writes."""
     names = arrays.partition.batch_gradients[node.name]
     starts = {name: start for name, (start, _) in arrays.weights.ranges(node).items()}
     widths = {name: prod(node.params[name].shape[1:]) for name in names}
@@ -46,12 +46,12 @@ def ranges_by_rows(arrays: Arrays, node: Node) -> Iterator[tuple[slice, list[Ran
 
 
 def whole_ranges(arrays: Arrays, node: Node) -> list[Range]:
-    """All ranges of the flat gradient that one task each makes for a node and the whole batch."""
+    """The ranges of the flat gradient that a node's batch gradients fill."""
     return [written for _, ranges in ranges_by_rows(arrays, node) for written in ranges]
 
 
 def row_task(arrays: Arrays, node: Node, rows: slice, after: Sequence[Task], lane: int | None = None) -> Task:
-    """The task that makes some rows of a node's batch gradient, when x and dy of all images are there."""
+    """The task that computes some rows of a node's batch gradient, after x and dy of all images are collected."""
     assert arrays.training is not None
     names = arrays.partition.batch_gradients[node.name]
     x, dy = arrays.collected(node)
@@ -62,7 +62,7 @@ def row_task(arrays: Arrays, node: Node, rows: slice, after: Sequence[Task], lan
     scratch = layer.scratch(*node.input_shapes, n=len(dy[0]), mode="train")
     o = Operands(
         inputs=(x,),
-        output=dy[rows],  # which no backward pass of such a layer reads
+        output=dy[rows],  # a dense layer's backward pass does not read its output
         input_grads=(None,),
         output_grads=(dy[rows],),
         params={name: array[rows] for name, array in params.items()},

@@ -31,10 +31,10 @@ def bind(graph: TaskGraph, pool: WorkerPool) -> Program:
 
 
 def _lanes_by_phase(graph: TaskGraph, pool: WorkerPool) -> list[list[list[Task]]]:
-    """The tasks of each lane in each phase: what waits for another lane, or begins with it, begins a phase."""
+    """The tasks of each lane in each phase; a task that waits for another lane, or for a barrier, begins a phase."""
     phase_of: dict[Task, int] = {}
     found: list[dict[int, list[Task]]] = []
-    reached: dict[int, int] = {}  # the phase that each lane has come to
+    reached: dict[int, int] = {}  # the current phase of each lane
     for task in graph.tasks:
         if task.lane is None:
             continue
@@ -53,12 +53,12 @@ def _lanes_by_phase(graph: TaskGraph, pool: WorkerPool) -> list[list[list[Task]]
 
 
 class _Binder:
-    """What each task does at its end to start those that wait for it."""
+    """Adds to each task the steps at its end that start the tasks waiting for it."""
 
     def __init__(self, graph: TaskGraph, queue: WorkQueue, *, lanes: int) -> None:
         self.queue = queue
         self.order = {task: position for position, task in enumerate(graph.tasks)}
-        self.passed: dict[Task, dict[int, int]] = {}  # how far each lane has come once a queued task is over
+        self.passed: dict[Task, dict[int, int]] = {}  # how far each lane must have come when a queued task ends
         self.before = {task: self.awaited(task) for task in graph.tasks if task.lane is None}
         self.behind: dict[Task, list[Task]] = {task: [] for task in graph.tasks}
         for task, others in self.before.items():
@@ -69,9 +69,9 @@ class _Binder:
         self.starts: dict[tuple[tuple[Task, ...], bool, bool], Step] = {}
 
     def awaited(self, task: Task) -> tuple[Task, ...]:
-        """The fewest tasks whose ends imply that all of `after` are over."""
+        """The fewest tasks whose ends imply that all tasks of `after` are over."""
         queued = [other for other in dict.fromkeys(task.after) if other.lane is None]
-        implied: dict[int, int] = {}  # how far the lanes have come by what queued tasks have waited for
+        implied: dict[int, int] = {}  # how far the lanes have come, as queued tasks have waited for them
         for other in queued:
             for lane, position in self.passed[other].items():
                 implied[lane] = max(implied.get(lane, -1), position)
@@ -90,7 +90,7 @@ class _Binder:
         return (*latest.values(), *needed)
 
     def run(self, task: Task) -> list[Step]:
-        """A task's steps and what comes at its end."""
+        """A task's steps, followed by those that start the tasks waiting for it."""
         steps = list(task.steps)
         waiting = self.behind[task]
         if task.lane is None and not waiting:
@@ -103,9 +103,9 @@ class _Binder:
         return steps
 
     def start(self, key: tuple[tuple[Task, ...], bool, bool], group: list[Task], *, only: bool) -> Iterable[Step]:
-        """What a task does at its end for a group of others that wait for the same tasks.
+        """The steps at a task's end for a group of tasks that wait for the same ones.
 
-        The group is run at once, without the queue, where it is inline, or the `only` task that waits for a queued one.
+        The group runs at once, without the queue, if it is inline or the `only` one to wait for a queued task.
         """
         before, urgent, inline = key
         if len(before) == 1 and (only or inline):

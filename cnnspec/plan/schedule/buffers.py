@@ -17,18 +17,18 @@ from cnnspec.plan.state.parameters import ALIGNMENT
 from cnnspec.plan.state.training import CHUNK
 from cnnspec.ranks.exchange import places
 
-LEAST = 1 << 14  # elements of a buffer: a message of fewer takes hardly less time
-PARTS = 2  # a buffer has at most one of so many parts of all elements, where parameters allow: so there are a few
+LEAST = 1 << 14  # the fewest elements of a buffer: a shorter message takes hardly less time
+PARTS = 2  # a buffer holds at most 1/PARTS of the gradient, unless one parameter is larger
 
-Piece = tuple[slice, slice]  # of the flat gradient, and where it lies in what is traded
+Piece = tuple[slice, slice]  # a slice of the flat gradient, and its place in the array that is traded
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A range of the flat gradient, and the nodes of the backward pass, by their numbers, that its exchange goes with.
+    """A range of the flat gradient, and the nodes of the backward pass, by number, after which its exchange proceeds.
 
-    It is complete in every shard behind node `complete`. What ranks trade is waited for behind node `traded`, halfway
-    to the end of the pass; what they have added up, at the end.
+    It is complete in every shard after node `complete`. After node `traded`, halfway to the end of the pass, each rank
+    waits for the sums of the other ranks; at the end of the pass, for the segments that they have completed.
     """
 
     start: int
@@ -54,8 +54,8 @@ def buffers(arrays: Arrays) -> list[Buffer]:
 def cut(begins: Sequence[tuple[int, int]], length: int, together: Sequence[Range] = ()) -> list[Range]:
     """Cut a flat gradient, from its end on, at some of the places where a parameter begins.
 
-    With each place comes the number of the node behind which the parameter's gradient is complete. No cut is within
-    what is to stay `together`, nor behind what is complete no earlier than all the rest.
+    `begins` holds each such place and the number of the node after which that parameter's gradient is complete. No cut
+    is within a range of `together`, nor does it separate a range that is complete only when the whole gradient is.
     """
     found = []
     start = stop = length
@@ -70,14 +70,14 @@ def cut(begins: Sequence[tuple[int, int]], length: int, together: Sequence[Range
 
 
 def _halfway(passed: Sequence[Node], complete: int) -> int:
-    """The node behind which half of the work is done that is left of the backward pass."""
+    """The number of the node after which half of the backward pass's work that follows node `complete` is done."""
     work = list(accumulate(node.macs for node in passed[complete + 1 :]))
     half = (done for done, sum_ in enumerate(work, complete + 1) if 2 * sum_ >= work[-1])
     return next(half, complete)
 
 
 def segments(buffer: Range, ranks: int, whole: Sequence[Range] = ()) -> list[Range]:
-    """Divide a range of the flat gradient among ranks as evenly as it goes without cutting what is to stay whole."""
+    """Divide a range of the flat gradient among ranks, as evenly as possible without a cut in a range of `whole`."""
     start, stop = buffer
     ends = [start + (stop - start) * i // ranks // ALIGNMENT * ALIGNMENT for i in range(ranks)] + [stop]
     for position, end in enumerate(ends[1:-1], 1):
@@ -88,7 +88,7 @@ def segments(buffer: Range, ranks: int, whole: Sequence[Range] = ()) -> list[Ran
 
 
 def pieces(segment: Range, without: Sequence[Range]) -> Iterator[Range]:
-    """The parts of a segment outside of some ranges, none longer than what a task takes."""
+    """The parts of a segment outside of the ranges `without`, none longer than a chunk."""
     first, stop = segment
     for start, end in [*sorted(part for part in without if first <= part[0] < stop), (stop, stop)]:
         for begin in range(first, start, CHUNK):
@@ -97,6 +97,6 @@ def pieces(segment: Range, without: Sequence[Range]) -> Iterator[Range]:
 
 
 def numbered(found: Sequence[Range]) -> list[Piece]:
-    """Pieces with their places when they lie one behind the other."""
+    """Pair each range with its place in an array in which all of them lie one behind the other."""
     at = places([stop - start for start, stop in found])
     return [(slice(*piece), place) for piece, place in zip(found, at, strict=True)]

@@ -1,8 +1,8 @@
-"""The tasks of a plan's programs: which layer computes what, in which shard or rows, and what each task waits for.
+"""The tasks of a plan's programs: the layer, the shard or rows of each task, and the tasks that it waits for.
 
 One builder makes all of them. Whether a batch is one shard or several, and whether a pass ends with an update, are its
 inputs: a shard is a lane; an all-reduce is a task that all lanes wait for; rows are lanes between two barriers; and
-whatever nobody on the way to the first layer waits for, such as an update, goes into the work queue.
+tasks that the backward pass does not wait for, such as updates, go into the work queue.
 """
 
 from __future__ import annotations
@@ -50,35 +50,35 @@ class Builder:
 
     def _begin(self) -> None:
         self.tasks = TaskGraph()
-        self.awaited: tuple[Task, ...] = ()  # by whatever comes next in a lane: the tasks before a barrier
-        self.last: dict[int, Task] = {}  # of each lane
-        self.advancing: list[Step] = []  # what tasks do at their end for an exchange that is under way
-        self.writers: list[Elements] = []  # of the gradient
-        self.readers: list[Elements] = []  # of the weights, in the backward pass
+        self.awaited: tuple[Task, ...] = ()  # the tasks before a barrier, which the next task of every lane waits for
+        self.last: dict[int, Task] = {}  # the last task of each lane
+        self.advancing: list[Step] = []  # steps that let an exchange under way go on, run at the end of tasks
+        self.writers: list[Elements] = []  # tasks that write elements of the gradient
+        self.readers: list[Elements] = []  # tasks of the backward pass that read elements of the weights
 
     # Programs.
 
     def prepare(self) -> TaskGraph:
-        """What depends on parameters alone, for all nodes."""
+        """The tasks that compute the prepared arrays of all nodes, which depend on parameters alone."""
         self._begin()
         for lane, (name, steps) in enumerate(self.preparing.items()):
             self._prepare_task(name, steps, lane=lane)
         return self.tasks
 
     def infer(self) -> TaskGraph:
-        """A forward pass."""
+        """The tasks of a forward pass."""
         self._begin()
         self._forward()
         return self.tasks
 
     def score(self) -> TaskGraph:
-        """Predictions and losses of labelled images, after a forward pass."""
+        """The tasks that write predictions and losses of labelled images, after a forward pass."""
         self._begin()
         self._score()
         return self.tasks
 
     def train(self, training: Training, gradients: Gradients) -> TaskGraph:
-        """A forward and a backward pass, and what follows from the gradients."""
+        """The tasks of a forward and a backward pass, and of what is done with the gradients."""
         self._begin()
         self._forward()
         scored = self._score()
@@ -89,7 +89,7 @@ class Builder:
         else:
             check, shards = self._backward_and_exchange(self.exchange, training), 1
         updates = Updates(self.arrays, training, self.check, check, self.writers, self.readers, shards)
-        # What these nodes prepare waits for their own update alone, not for that of their neighbours.
+        # Prepared arrays of these nodes wait for the update of their own node alone, not for that of its neighbours.
         apart = [name for name in self.preparing if training.has_large_parameter(name)]
         updated = updates.add_to(self.tasks, gradients, apart)
         for name, steps in self.preparing.items() if gradients == "update" else ():
@@ -114,7 +114,7 @@ class Builder:
                 self._whole(node)
 
     def _stage(self, stage: Stage) -> None:
-        """Nodes between two barriers: by rows in two lanes, or all in the first one."""
+        """Add the tasks of the nodes between two barriers: by rows in two lanes, or whole in the first lane."""
         start = len(self.tasks.tasks)
         for node in stage.nodes:
             if stage.parts:
@@ -157,7 +157,7 @@ class Builder:
         return found
 
     def _check(self, scored: Sequence[Task]) -> Task:
-        lane = 0 if len(scored) == 1 else None  # of several shards, the last that has its losses looks at all
+        lane = 0 if len(scored) == 1 else None  # with several shards, the one that ends last looks at all losses
         return self._add(Task("losses", "check", [self.check.find], lane=lane, after=scored, inline=lane is None))
 
     # The backward pass.
@@ -167,16 +167,16 @@ class Builder:
         return [node for node in reversed(self.graph.nodes) if node.name in self.partition.wanted]
 
     def _backward_and_exchange(self, exchange: GradientExchange, training: Training) -> Task:
-        """The backward pass with the exchange between ranks; the task behind which all losses have been looked at.
+        """Add the backward pass with the exchange between ranks; return the task after which all losses are checked.
 
-        In the end every rank has the gradient of the whole batch.
+        At the end every rank has the gradient of the whole batch.
         """
         stages = deque(exchange.stages())
         for number, node in enumerate(self._passed()):
             self._backward(node, training)
             while stages and stages[0].behind == number:
                 self._exchange_stage(stages.popleft())
-        for stage in stages:  # of a network that nothing is trained in
+        for stage in stages:  # a network without trained parameters has no node to exchange after
             self._exchange_stage(stage)
         made = self.writers
         self.writers = []
@@ -228,7 +228,7 @@ class Builder:
         self.readers += [(start, stop, task) for start, stop in ranges for task in tasks]
 
     def _gradients_in_lanes(self, node: Node, bound: Sequence[Backward], arrays: Sequence[BackwardAccess]) -> None:
-        """The parameters' gradients of each shard, behind the input's."""
+        """Add tasks for the parameter gradients of each shard, in its lane, behind those of the input gradient."""
         apart = self.partition.batch_gradients.get(node.name, ())
         tasks = self._run(node, "params", [b.params for b in bound], [a.params for a in arrays], counts=not apart)
         tied = self.partition.tied.get(node.name)
@@ -242,7 +242,7 @@ class Builder:
                 self._collect(node)
 
     def _collect(self, node: Node) -> None:
-        """Put x and dy of all shards side by side, for the product over all images; ranks first exchange them."""
+        """Add tasks that put x and dy of all shards side by side, for one product over all images."""
         operands = self.operands[node.name]
         x, dy = self.arrays.collected(node) if self.exchange is None else self.exchange.collected(node)
         collected = [
@@ -284,7 +284,7 @@ class Builder:
         )
 
     def _prepared(self, node: Node) -> list[Array]:
-        """The arrays that all shards share: what depends on parameters, or on sums over the batch, alone."""
+        """A node's prepared arrays, which all shards share: they depend on parameters or on sums over the batch."""
         buffers = self.operands[node.name][0].buffers
         scratch = node.layer.scratch(*node.input_shapes, n=self.partition.shards[0], mode=self.arrays.mode)
         return [buffers[of] for of, buffer in scratch.items() if buffer.lifetime == "prepare"]
@@ -298,9 +298,9 @@ class Builder:
         *,
         counts: bool = True,
     ) -> list[Task]:
-        """A node's steps in every shard, cut where all shards add something up; the last task of each.
+        """Add tasks for a node's steps in every shard, cut at each all-reduce; return the last task of each shard.
 
-        The first task of each shard has the shard's portion of the node's work, if `counts` is set.
+        With `counts`, the first task of each shard is credited with the shard's portion of the node's work.
         """
         made: list[Task] = []
         for parts in zip(*(_between_reduces(steps) for steps in of_shards), strict=True):
@@ -356,7 +356,7 @@ class Builder:
 
 
 def _steps(steps: Steps) -> list[Step]:
-    """The steps of a shard that is the only one: its sums are the sums over all."""
+    """The steps of the only shard of a batch: its own sums are the sums over all shards."""
     return [item.after_sum if isinstance(item, Reduce) else item for item in steps]
 
 

@@ -36,14 +36,14 @@ Add = Callable[[Task], Task]  # adds a task to a graph
 
 
 class ExchangeStage(NamedTuple):
-    """A part of the exchange that comes behind a node of the backward pass."""
+    """A part of the exchange that follows a node of the backward pass."""
 
     behind: int  # the number of that node in the pass
-    add_tasks: Callable[[Add, Sequence[Task]], Task]  # behind tasks that have ended; return the one that comes last
+    add_tasks: Callable[[Add, Sequence[Task]], Task]  # adds tasks after the given ones; returns the last one
 
 
 class Parcel:
-    """Arrays of a column for each image, of which every rank tells the others its images' columns in one message."""
+    """Arrays with a column for each image; every rank sends the columns of its images to all others in one message."""
 
     def __init__(self, wholes: Sequence[Array], images: Sequence[slice], exchange: Exchange) -> None:
         counts = [part.stop - part.start for part in images]
@@ -65,18 +65,18 @@ class GradientExchange:
     """The gradient buffers of one plan, and their places in the backward pass."""
 
     def __init__(self, arrays: Arrays, training: Training, sums: AllReduce, find: Step) -> None:
-        """`find` is run when the losses of all ranks are there."""
+        """`find` is the step that checks the losses, run when those of all ranks have arrived."""
         self.buffers = [
             GradientBuffer(arrays, training, sums, buffer, find if number == 0 else None)
             for number, buffer in enumerate(buffers(arrays))
         ]
 
     def collected(self, node: Node) -> tuple[Array, Array]:
-        """Where this rank's shards leave x and dy of a node whose gradient is made at once."""
+        """The arrays that this rank's shards copy x and dy of a node with a batch gradient to."""
         return next(buffer.collected[node.name] for buffer in self.buffers if node.name in buffer.collected)
 
     def stages(self) -> list[ExchangeStage]:
-        """What is to be done behind which node, in the order that all ranks have."""
+        """All stages of the exchange, by the nodes that they follow; the order is the same in every rank."""
         stages = [
             stage
             for buffer in self.buffers
@@ -89,7 +89,7 @@ class GradientExchange:
 
 
 class GradientBuffer:
-    """One buffer of the gradient, what travels with it, and the tasks that exchange both."""
+    """One buffer of the gradient, the arrays that travel with it, and the tasks that exchange both."""
 
     def __init__(
         self, arrays: Arrays, training: Training, sums: AllReduce, cut: Buffer, find: Step | None = None
@@ -110,7 +110,7 @@ class GradientBuffer:
         self._bind(training, [sum(stop - start for start, stop in of_rank) for of_rank in of_ranks])
 
     def _bind(self, training: Training, lengths: Sequence[int]) -> None:
-        """Make the arrays that travel, and the operations by which they do."""
+        """Make the arrays that ranks exchange, and the operations that exchange them."""
         exchange, blocks, dtype = self.sums.exchange, self.sums.blocks, training.weights.values.dtype
         turns = [[of_rank[turn : turn + 1] for of_rank in blocks] for turn in range(max(map(len, blocks)))]
         self.starts = [block.start for turn in turns for found in turn for block in found]
@@ -136,7 +136,7 @@ class GradientBuffer:
             self.collected = {node.name: (next(own), next(own)) for node in self.nodes}
 
     def begin(self, add: Add, ended: Sequence[Task]) -> Task:
-        """Add this rank's shards up, and begin to give every rank its segment."""
+        """Add tasks that sum this rank's gradients, and begin to send every rank the sums of that rank's segment."""
         before = [add(task) for task in self._within_rank(ended)] or ended
         steps: list[Step] = [trade.begin for trade in self.trades]
         reads = [self.given]
@@ -152,7 +152,7 @@ class GradientBuffer:
         )
 
     def add_up(self, add: Add, ended: Sequence[Task]) -> Task:
-        """Wait for what the others gave, complete this rank's segment, and begin to give it to all."""
+        """Add tasks that wait for the other ranks' sums, complete this rank's segment, and begin to send it to all."""
         steps: list[Step] = [trade.end for trade in self.trades]
         writes = [self.taken]
         if self.parcel is not None:
@@ -167,7 +167,7 @@ class GradientBuffer:
         return add(Task("gradient", "exchange", [self.gathering.begin], lane=0, after=after, barrier=True))
 
     def end(self, add: Add, ended: Sequence[Task]) -> Task:
-        """Wait for the segments of the others."""
+        """Add the task that waits for the other ranks' segments."""
         flat = self.gradient[self.cut.start : self.cut.stop]
         return add(Task("gradient", "exchange", [self.gathering.end], lane=0, after=ended, barrier=True, writes=[flat]))
 

@@ -1,4 +1,4 @@
-"""Which kernels a plan would take for its convolutions, what else there was, and which layers would be cut by rows."""
+"""The kernels that a plan chooses for its convolutions, their alternatives, and the layers that it cuts by rows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cnnspec.shapes import text
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One direction of one convolution in a plan."""
+    """The kernel that a plan chooses for one direction of one convolution."""
 
     layer: str
     direction: str  # forward, input or weight
     kernel: str
     microseconds: float  # predicted, for all images of the batch on one thread
-    tile: str  # the largest array that it works in at a time; empty where it reads the map itself
+    tile: str  # the largest scratch array of the kernel; empty if it reads the map itself
     others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices, the lowest first
 
 
 def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
-    """Every convolution of the plan for a batch size, in each direction that somebody wants."""
+    """The choice for every convolution of the plan for a batch size, in each direction that is computed."""
     n, graph = shards_of(batch)[0], optimise(graph, PASSES[mode])
     wanted = differentiated(graph)
     for node in graph.nodes:
@@ -49,7 +49,7 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
 
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:
-    """The stages of a batch that is one shard: how many rows of each layer its parts have; none where one does all."""
+    """The stages of a batch of one shard: how many rows of each layer its parts have; none for an undivided layer."""
     return [
         {
             node.name: tuple(part.rows.stop - part.rows.start for part in stage.parts.get(node.name, ()))

@@ -1,4 +1,4 @@
-"""The check that keeps an update from being made of a loss that is no number."""
+"""The check that keeps the weights from being updated by a loss that is not a finite number."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from cnnspec.workers import shared
 
 
 class LossCheck:
-    """Whether all losses of a step are numbers: where one is not, no task changes the weights."""
+    """Checks that all losses of a step are finite: if one is not, no task changes the weights."""
 
     def __init__(self, losses: Array) -> None:
         self._losses = losses
         self._finite = shared((1,), "bool").data  # its elements are plain numbers, which are read faster
 
     def find(self) -> None:
-        """Look at the losses."""
+        """Check the losses, and store whether all are finite."""
         self._finite[0] = bool(np.isfinite(self._losses).all())
 
     @property
     def finite(self) -> bool:
-        """What was found."""
+        """Whether all losses were finite at the last check."""
         return bool(self._finite[0])
 
     def guarded(self, steps: Sequence[Step]) -> list[Step]:
-        """Steps that do nothing where a loss is no number."""
+        """Return these steps as one, which does nothing if a loss is not finite."""
         return [partial(_if, self._finite, in_turn(steps))]
 
 

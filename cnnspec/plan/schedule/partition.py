@@ -21,9 +21,9 @@ from cnnspec.shapes import Shape, ShapeError, Windows, size
 
 SHARD = 32  # images: smaller shards make more calls of NumPy than they gain in cache hits
 FEWEST_OF_TWO_SHARDS = 32  # images: a smaller batch is one shard
-PARTS = 2  # into which rows are divided
-LEAST_WORK = 5_000  # nanoseconds: a layer that takes less is not worth a barrier and the calls that are made twice
-NANOSECONDS_A_MAC, NANOSECONDS_AN_ELEMENT = 0.0255, 0.2  # of one worker, on any machine: the division must not vary
+PARTS = 2  # the number of parts that rows are divided into
+LEAST_WORK = 5_000  # nanoseconds: dividing a faster layer gains less than a barrier and twice the calls cost
+NANOSECONDS_A_MAC, NANOSECONDS_AN_ELEMENT = 0.0255, 0.2  # of one worker; not measured, as the division must not vary
 
 
 def shards_of(batch: int) -> tuple[int, ...]:
@@ -40,7 +40,7 @@ def ranks_of(shards: int, ranks: int) -> tuple[range, ...]:
 
 
 def images_of_ranks(batch: int, ranks: int) -> tuple[slice, ...]:
-    """The images of a batch that each rank computes: its own ones, or all of them."""
+    """The images of a batch that each rank computes: those of its shards, or all of them."""
     sizes = shards_of(batch)
     ends = [0, *accumulate(sizes)]
     found = tuple(slice(ends[shards.start], ends[shards.stop]) for shards in ranks_of(len(sizes), ranks))
@@ -49,24 +49,24 @@ def images_of_ranks(batch: int, ranks: int) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class Partition:
-    """How one plan's work is divided."""
+    """How the work of one plan is divided."""
 
     batch: int  # images of all shards together
     shards: tuple[int, ...]  # images of each shard that this rank computes
-    images: slice  # which ones of the batch those are
+    images: slice  # the place of these images in the batch
     ranks: tuple[range, ...]  # the shards of each rank; one range of all where ranks divide nothing
     first: int  # the number of this rank's first shard
-    stages: tuple[Stage, ...]  # of a forward pass by rows; none where every node is computed whole
+    stages: tuple[Stage, ...]  # of a forward pass by rows; empty if every node is computed whole
     wanted: frozenset[str]  # the values that gradients are computed for
     deferred: frozenset[str]  # the nodes whose parameters' gradients wait in the work queue
     batch_gradients: Mapping[str, tuple[str, ...]]  # the parameters whose gradient all shards make together, by node
-    tied: Mapping[str, str]  # each node that uses tied parameters, and the one of them whose gradient is made last
+    tied: Mapping[str, str]  # each node with tied parameters to the one of its group whose gradient is made last
 
 
 def divide(
     graph: Graph, batch: int, mode: Mode, choices: Choices = BEST, *, rank: int = 0, ranks: int = 1
 ) -> Partition:
-    """Divide the work of a batch; `graph` is the one that the mode's passes have left."""
+    """Divide the work of a batch; `graph` is the graph after the passes of the mode."""
     sizes = shards_of(batch)
     of_ranks = ranks_of(len(sizes), ranks)
     own = of_ranks[rank if len(of_ranks) > 1 else 0]
@@ -95,7 +95,7 @@ def divide(
 
 
 def differentiated(graph: Graph) -> frozenset[str]:
-    """The values that depend on a trained parameter: those that a gradient is wanted for."""
+    """The names of the nodes whose output depends on a trained parameter: a gradient is computed for these outputs."""
     wanted: set[str] = set()
     for node in graph.nodes:
         if (node.params and node.trainable) or wanted.intersection(node.inputs):
@@ -114,7 +114,7 @@ def _made_at_once(node: Node, batch: int) -> tuple[str, ...]:
 
 
 def _tied(learning: Sequence[Node]) -> dict[str, str]:
-    """The first node of each group in the forward pass is the last one in the backward pass."""
+    """Map each node of tied parameters to its group's first node, whose gradient is made last in the backward pass."""
     groups: dict[str, list[str]] = {}
     for node in learning:
         groups.setdefault(node.share or node.name, []).append(node.name)
@@ -123,10 +123,10 @@ def _tied(learning: Sequence[Node]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of a layer's output, the first axis of an array, and the layer that computes just those.
+    """Some rows of a layer's output (the first axis of its array), and a layer that computes these rows alone.
 
-    That layer reads the rows `reads` of every input and, of what is kept for the backward pass, writes its own rows.
-    With `own_params` its parameters are those rows of the whole layer's; else it has all of them.
+    That layer reads the rows `reads` of every input, and writes its own rows of the arrays kept for the backward pass.
+    With `own_params` it uses its own rows of the whole layer's parameters; otherwise it uses all of them.
     """
 
     rows: slice
@@ -135,7 +135,7 @@ class Part:
     own_params: bool = False
 
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        """The shapes of what it reads of the inputs."""
+        """The shapes of the rows that it reads of each input."""
         return tuple(_with_rows(shape, self.reads.stop - self.reads.start) for shape in inputs)
 
     def operands(self, whole: Operands, buffers: Mapping[str, Array]) -> Operands:
@@ -161,10 +161,10 @@ class Windowed(Protocol):
 
 
 def part_of(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
-    """The part of a layer that computes these rows for n images; None where it cannot be computed by itself.
+    """The part of a layer that computes these rows for n images; None if the rows cannot be computed by themselves.
 
-    It follows from what the layer declares in `row_reads`, and is refused where the part would differ from the whole
-    layer in more than its rows: in what it prepares, in what it keeps, or in its parameters.
+    The part follows from the layer's `row_reads`. It is refused if it differs from the whole layer in more than its
+    rows: in its prepared or kept arrays, or in its parameters.
     """
     if mode == "train" and layer.state(*inputs):  # statistics are taken over all rows
         return None
@@ -197,7 +197,7 @@ def _declared(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> 
 
 
 def _fits(layer: Layer, part: Part, *inputs: Shape, n: int, mode: Mode) -> bool:
-    """Whether a part differs from its layer in nothing but rows."""
+    """Whether a part differs from its layer in the number of rows alone."""
     shapes, count = part.shapes(*inputs), part.rows.stop - part.rows.start
     params, own_params = (
         {name: parameter.shape for name, parameter in found.items()}
@@ -212,7 +212,7 @@ def _fits(layer: Layer, part: Part, *inputs: Shape, n: int, mode: Mode) -> bool:
         _rows(part.layer.infer_shape(*shapes)) == count
         and params == own_params
         and own_kept == {name: replace(buffer, shape=(count, *buffer.shape[1:])) for name, buffer in kept.items()}
-        # A prepared array is handed to the part whole; where all its rows are alike, the part counts fewer of them.
+        # A part gets a whole prepared array; if all rows of that are alike, the part itself asks for fewer of them.
         and {name: buffer.shape[1:] for name, buffer in prepared.items()}
         == {name: buffer.shape[1:] for name, buffer in own_prepared.items()}
     )
@@ -228,13 +228,13 @@ def _with_rows(shape: Shape, rows: int) -> Shape:
 
 @dataclass
 class Stage:
-    """Nodes that are computed between two barriers: each by its parts, one a worker, or all of them by one worker."""
+    """Nodes that are computed between two barriers: each in parts, one for each worker, or all nodes by one worker."""
 
     nodes: list[Node]
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def admits(self, node: Node, parts: Sequence[Part]) -> bool:
-        """Whether no part of a node reads what another worker computes in this stage, so that it needs no barrier."""
+        """Whether no part of a node reads rows that another worker computes in this stage: then it needs no barrier."""
         made = [self.parts[name] for name in node.inputs if name in self.parts]
         return all(
             source.rows.start <= part.reads.start and part.reads.stop <= source.rows.stop
@@ -244,9 +244,9 @@ class Stage:
 
 
 def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
-    """The forward pass of n images that are one shard: which layers are computed by rows, and where barriers stand.
+    """The stages of the forward pass of n images in one shard: the layers computed by rows, and the barriers.
 
-    A layer whose parts can be chosen so that each reads only what the same worker has computed joins the stage before.
+    A layer joins the stage before it if its parts can be chosen so that each reads only rows of the same worker.
     """
     found: list[Stage] = []
     for node in graph.nodes:
@@ -281,6 +281,6 @@ def _divisions(node: Node, n: int, mode: Mode) -> Iterator[tuple[Part, ...]]:
 
 
 def _nanoseconds(node: Node, n: int) -> float:
-    """About how long one worker takes for a node: for its products, and for what it reads and writes."""
+    """The estimated time of one worker for a node: for its products, and for the elements that it reads and writes."""
     moved = sum(size(shape) for shape in (*node.input_shapes, node.shape)) * n + node.parameter_count
     return node.macs * n * NANOSECONDS_A_MAC + moved * NANOSECONDS_AN_ELEMENT

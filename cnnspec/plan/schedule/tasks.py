@@ -1,4 +1,4 @@
-"""The dependency graph of a step: which work there is, on which arrays, and what must be over before it begins."""
+"""The dependency graph of a step: its tasks, the arrays that they use, and the tasks that must end before each."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from cnnspec.kernels.step import Array, Step
 
 @dataclass(eq=False)
 class Task:
-    """Some steps that one worker runs without a break, after all tasks of `after`.
+    """Steps that one worker runs without a break, after all tasks of `after`.
 
-    A task of a lane is run by that lane's worker, in the order of the graph; a task without one waits in the work queue
-    for whoever is free, in front of all others if it is `urgent`. An `inline` task is so short that whoever completes
-    the last task before it runs it at once.
+    A task of a lane is run by that lane's worker, in the order of the graph. A task without a lane waits in the work
+    queue for the next free worker, in front of all others if it is `urgent`. An `inline` task is so short that the
+    worker that completes the last task before it runs it at once.
     """
 
-    name: str  # of the node that it works for, or of what it does for the whole step
+    name: str  # the node's name, or a word for work of the whole step
     kind: str  # enter, forward, loss, input, params, update, prepare, ...
     steps: Sequence[Step]
     after: Sequence[Task] = ()
     lane: int | None = None
     urgent: bool = False
     inline: bool = False
-    barrier: bool = False  # other lanes begin behind the tasks of `after` too, so this one waits to begin with them
+    barrier: bool = False  # the other lanes also wait for the tasks of `after`: all begin a phase together
     reads: Sequence[Array] = ()
     writes: Sequence[Array] = ()
-    portion: float = 0.0  # of the node's work for the whole batch in this direction
+    portion: float = 0.0  # the part of the node's work for the whole batch that this task does, 0 to 1
 
 
 @dataclass
 class TaskGraph:
-    """Tasks in an order that respects what each comes after."""
+    """Tasks, each behind the tasks that it waits for."""
 
     tasks: list[Task] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class TaskGraph:
         return task
 
     def predecessors(self) -> dict[Task, set[Task]]:
-        """What comes directly before each task: its `after`, and the task before it in its lane."""
+        """The tasks directly before each task: those of `after`, and the task before it in its lane."""
         found: dict[Task, set[Task]] = {}
         last: dict[int, Task] = {}
         for task in self.tasks:

@@ -1,7 +1,7 @@
-"""What follows from the gradients of a pass: their sum over shards, clipping, accumulation, the update of the weights.
+"""The tasks that use the gradients of a pass: sum over shards, clipping, accumulation, update of the weights.
 
-Each chunk of the flat arrays is a task, or two where the norm of the whole gradient comes in between. It waits for
-whatever writes its gradient or reads its weights, and for nothing else, so that updates run beside the backward pass.
+Each chunk of the flat arrays is one task, or two if the norm of the whole gradient is needed in between. It waits
+only for the tasks that write its gradient or read its weights, so that updates run beside the backward pass.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cnnspec.plan.schedule.tasks import Task, TaskGraph
 from cnnspec.plan.state import Chunk, Training
 from cnnspec.workers import shared
 
-Gradients = Literal["sum", "accumulate", "update"]  # what a training pass ends with
-Elements = tuple[int, int, Task]  # from where to where in the flat arrays a task reads or writes
+Gradients = Literal["sum", "accumulate", "update"]  # the last thing that a training pass does
+Elements = tuple[int, int, Task]  # a task, after the first element that it touches and one past the last
 
 
 class Updates:
-    """The tasks that a training pass ends with; `checked` is the task that has looked at the losses."""
+    """The tasks at the end of a training pass; `checked` is the task that has checked the losses."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Updates:
         shards: int,
     ) -> None:
         self.arrays, self.training, self.check, self.checked = arrays, training, check, checked
-        self.writers, self.readers = writers, readers  # of the gradient, and of the weights in the backward pass
-        self.shards = shards  # whose gradients are still to be added
+        self.writers, self.readers = writers, readers  # tasks that write the gradient, and that read the weights
+        self.shards = shards  # the number of shards whose gradients are still to be added
 
     def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Elements]:
         """Add a task for each chunk; nodes `apart` have chunks of their own. Return the tasks that come last."""
@@ -72,7 +72,7 @@ class Updates:
     def _clipped(
         self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, made: Sequence[Elements]
     ) -> list[Elements]:
-        """Measure the norm of the whole gradient, then scale and apply every chunk of it."""
+        """Add tasks that measure the norm of the whole gradient, then scale every chunk and update its weights."""
         training = self.training
         factor = shared((), training.weights.values.dtype, 1)
         measuring = self.check.guarded([training.measuring(squares, factor)])
@@ -88,7 +88,7 @@ class Updates:
         ]
 
     def _whole(self, chunk: Chunk) -> bool:
-        """Whether the first shard's gradient is that of all: there is one to add, or it was made for all at once."""
+        """Whether the first gradient is that of all shards: it is the only one, or the chunk is of a batch gradient."""
         weights, graph = self.arrays.weights, self.arrays.graph
         at_once = (
             weights.ranges(graph.node(name))[parameter]

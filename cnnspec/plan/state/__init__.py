@@ -1,4 +1,4 @@
-"""What outlives a plan: parameters and running statistics, gradients, the optimizer's slots, averages, the clock."""
+"""The arrays that outlive a plan: parameters, running statistics, gradients, optimizer slots, averages, the clock."""
 
 from cnnspec.plan.state.all_reduce import AllReduce, tree_sum
 from cnnspec.plan.state.parameters import Weights

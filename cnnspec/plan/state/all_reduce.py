@@ -1,8 +1,7 @@
-"""Sums over shards in one fixed binary tree, so that the result does not depend on who adds.
+"""Sums over shards in one fixed binary tree, so that the result does not depend on the worker or rank that adds.
 
-The leaves of the tree are all shards of a batch. Where ranks divide them, each one adds the nodes of the tree that lie
-within its own shards, the blocks; when all have exchanged their blocks, each one adds those in the order of the same
-tree.
+The leaves of the tree are all shards of a batch. If ranks divide them, each rank computes the largest nodes of the tree
+that lie within its own shards, its blocks; after an exchange, each adds the blocks of all in the order of the tree.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ def tree_sum(arrays: Sequence[Array], starts: Sequence[int] | None = None) -> St
 
 
 def blocks(shards: range, count: int) -> list[range]:
-    """The fewest nodes of the tree over `count` shards that make up some neighbouring ones.
+    """Divide neighbouring shards into the fewest nodes of the tree over `count` shards.
 
-    A node begins at a multiple of the power of two that is its length, but for the last one, which may be shorter.
+    A node's length is a power of two, and it begins at a multiple of it; the last node may be shorter.
     """
     found = []
     start = shards.start
@@ -57,7 +56,7 @@ def blocks(shards: range, count: int) -> list[range]:
 
 @dataclass(frozen=True)
 class AllReduce:
-    """Sums over all shards of a batch, of which every rank has some neighbouring ones."""
+    """Sums over all shards of a batch; every rank has neighbouring shards of it."""
 
     ranks: Sequence[range]  # the shards of each rank
     exchange: Exchange
@@ -78,7 +77,7 @@ class AllReduce:
         return [blocks(shards, self.ranks[-1].stop) for shards in self.ranks]
 
     def within(self, arrays: Sequence[Array]) -> dict[int, list[Array]]:
-        """This rank's arrays, one a shard, by the block that they belong to, which its first shard names."""
+        """Group this rank's arrays, one for each shard, by block; the key is the block's first shard."""
         first = self.own.start
         return {
             block.start: list(arrays[block.start - first : block.stop - first])
@@ -86,7 +85,7 @@ class AllReduce:
         }
 
     def steps(self, arrays: Sequence[Array]) -> list[Step]:
-        """Steps that make the first of this rank's arrays the sum over all shards; one process runs them."""
+        """Steps that leave the sum over all shards in the first of this rank's arrays; one process runs them."""
         if not self.divided:
             return [tree_sum(arrays)] if len(arrays) > 1 else []
         starts = [[block.start for block in of_rank] for of_rank in self.blocks]

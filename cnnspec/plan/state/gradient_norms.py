@@ -1,4 +1,4 @@
-"""How long each layer's gradient was in a step that somebody watched."""
+"""The norm of each layer's gradient in the steps that are watched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnspec.workers import shared
 
 
 class GradientNorms:
-    """The norms of a step's gradients, as the optimizer gets them: summed over shards, and clipped by their norm.
+    """The norms of a step's gradients as the optimizer gets them: summed over shards, and clipped by norm.
 
     Each chunk of the flat gradient has cells of its own, so that workers write without waiting for one another: the
     step's number, and a sum of squares for each parameter in it. Without `watched` nothing is computed.
@@ -40,7 +40,7 @@ class GradientNorms:
         return step
 
     def found(self) -> dict[str, float]:
-        """The norms by layer of the last step that was watched; nothing before the first."""
+        """The norm of each layer's gradient in the last watched step; empty before the first one."""
         last = max((cells[0] for cells in self._cells.values()), default=0.0)
         squares: dict[str, float] = {}
         for key, cells in self._cells.items():

@@ -17,7 +17,7 @@ from cnnspec.workers import shared
 
 ALIGNMENT = 16  # elements: slices of the flat array start at a cache line
 NO_FACTORS = RateFactors()
-LARGE = 1 << 14  # elements: a parameter that is worth an update of its own, as soon as its gradient is there
+LARGE = 1 << 14  # elements: a parameter of this size is updated by itself, as soon as its gradient is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rule:
-    """How some parameters are trained: what is alike for all of a segment."""
+    """The settings of training that all parameters of a segment share."""
 
     weight_decay: float = 0.0
-    rate_factor: float = 1.0  # of the learning rate
-    period: Period = ALWAYS  # in which they are trained
+    rate_factor: float = 1.0  # the learning rate is multiplied by it
+    period: Period = ALWAYS  # the part of the training in which they are trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Segment:
 class Weights:
     """The parameters and running statistics of a network; the only arrays that outlive a plan.
 
-    Parameters lie in the order of their rules, so that the optimizer works on few long segments. Those that no
-    gradient reaches, as they are frozen or the output does not depend on them, come last, outside of every segment.
+    Parameters lie in the order of their rules, so that the optimizer works on few long segments. Parameters without a
+    gradient, which are frozen or have no influence on the output, come last, outside of every segment.
     """
 
     def __init__(
@@ -105,17 +105,17 @@ class Weights:
         for key, state in kept.items():
             self.state[key].fill(state.fill)
         self.version = 0  # changes with every update, so that plans know when prepared arrays are stale
-        self.exposed = False  # whether somebody outside holds the arrays and may write to them at any time
+        self.exposed = False  # whether a caller holds the arrays and may write to them at any time
 
     @property
     def trained(self) -> int:
-        """Elements of the flat array that an optimizer changes: they come first."""
+        """The number of elements that an optimizer changes: they come first in the flat array."""
         return self.segments[-1].stop if self.segments else 0
 
     def initialise(self, seed: int) -> None:
-        """Fill every parameter from the seed and its place in the alphabetical order of all, and nothing else.
+        """Fill every parameter; its values depend on the seed and on its place in the alphabetical order of all.
 
-        So the order of layers and their weight decay change nothing, but an id that sorts elsewhere does.
+        So the order of layers and their weight decay change no initial value, but an id that sorts elsewhere does.
         """
         order = sorted(range(len(self.slots)), key=lambda i: self.slots[i].key)
         for index, position in enumerate(order):
@@ -130,7 +130,7 @@ class Weights:
         return [slot for slot in self.slots if segment.start <= slot.start < segment.stop]
 
     def ranges(self, node: Node) -> dict[str, tuple[int, int]]:
-        """Where the parameters that a node uses begin and end in the flat array, by their names within the node."""
+        """The place of a node's parameters in the flat array, (start, stop) by their names within the node."""
         slots = {name: self._by_key[key] for name, key in node.keys.items()}
         return {name: (slot.start, slot.stop) for name, slot in slots.items()}
 
@@ -159,29 +159,29 @@ class Weights:
         return {slot.key: self._view(flat, slot) for slot in self.slots if slot.stop <= self.trained}
 
     def moving(self, values: Array, statistics: Array) -> dict[str, Array]:
-        """All that training changes, by name, as views of two flat arrays such as `values` and `statistics`."""
+        """All trained parameters and statistics by name, as views of flat arrays such as `values` and `statistics`."""
         return self.trained_in(values) | self.state_in(statistics)
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
-        """Everything that a checkpoint of the network holds, by name."""
+        """The arrays that a checkpoint of the network holds, by name."""
         yield from sorted(self.params.items())
         yield from sorted(self.state.items())
 
     def load(self, arrays: Mapping[str, Array]) -> None:
-        """Take over values by name; KeyError or ValueError where names or shapes differ."""
+        """Copy the values of these arrays, by name; KeyError or ValueError if names or shapes differ."""
         fill(dict(self.arrays()), arrays)
         self.version += 1
 
 
 def _kind(node: Node, name: str) -> str:
-    """Which of the `rate_factors` a parameter has."""
+    """The kind of a parameter, which is the key of its factor in `rate_factors`."""
     if node.layer.normalises:
         return "norm"
     return "bias" if name.endswith("bias") else "weight"
 
 
 def fill(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
-    """Take over values by name; KeyError or ValueError, before anything is changed, where names or shapes differ."""
+    """Copy `arrays` into `own`, by name; KeyError or ValueError, before anything changes, if names or shapes differ."""
     for name, array in own.items():
         if arrays[name].shape != array.shape:
             raise ValueError(f"{name}: expected shape {array.shape}, got {arrays[name].shape}")

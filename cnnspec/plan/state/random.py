@@ -10,7 +10,7 @@ from cnnspec.kernels.step import Array
 
 
 class Stream:
-    """One layer's numbers in one shard: Philox with the step as its counter (Salmon et al. 2011)."""
+    """The random numbers of one layer in one shard: Philox with the step as its counter (Salmon et al. 2011)."""
 
     def __init__(self, seed: int, layer: str, shard: int, clock: Array) -> None:
         self._clock = clock
@@ -20,7 +20,7 @@ class Stream:
         self._counter = self._start["state"]["counter"]
 
     def uniform(self, out: Array) -> None:
-        """Fill with uniform numbers of [0, 1) for the step that the clock shows."""
+        """Fill `out` with uniform numbers of [0, 1) for the current step of the clock."""
         self._counter[:] = (0, 0, int(self._clock), 0)
         self._bits.state = self._start
         self._generator.random(out=out, dtype=out.dtype)

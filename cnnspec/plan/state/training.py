@@ -1,4 +1,4 @@
-"""What training keeps beside the weights, and how gradients change them: sums, clipping, updates, averages."""
+"""The state of training beside the weights, and the steps from gradients to updates: sums, clipping, averages."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from cnnspec.workers import shared
 CHUNK = 1 << 16  # elements that are updated at once: parameters, gradients and slots stay in the second-level cache
 
 
-AVERAGE = "average/"  # what the names of averages begin with in a checkpoint
-UPDATES = "updates/"  # and those of the counts of updates
+AVERAGE = "average/"  # the prefix of the names of averages in a checkpoint
+UPDATES = "updates/"  # the prefix of the counts of updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class Chunk:
     stop: int
     rule: Rule
     optimizer: Optimizer
-    shape: Shape | None = None  # of the parameter, where that is updated as a whole
+    shape: Shape | None = None  # the parameter's, if that is updated as a whole
 
     @property
     def elements(self) -> slice:
-        """Where the chunk lies."""
+        """The place of the chunk in the flat arrays."""
         return slice(self.start, self.stop)
 
 
 @dataclass(frozen=True, slots=True)
 class _Timing:
-    """When and how fast the parameters with one factor of the rate and one period are updated."""
+    """The update's rate and number for all parameters with one factor of the learning rate and one period."""
 
     rate_factor: float
     period: Period
@@ -61,8 +61,8 @@ class Training:
     `accumulated`, the gradients of the steps since the last update, and `average`, the moving average of the weights.
 
     Averaged weights need averaged running statistics: both follow, update by update, as average += share (value -
-    average), with share = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and what the network was
-    in its first steps is forgotten soon. Source: tf.train.ExponentialMovingAverage, whose warm-up is nearly this one.
+    average), with share = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and the weights of the first
+    steps lose their influence soon. Source: tf.train.ExponentialMovingAverage, which warms up nearly in this way.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Training:
         self.weights, self.optimizer, self.lookahead = weights, optimizer, lookahead
         self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
         self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
-        self.swa, self._collected = swa, np.zeros((), np.uint64)  # weights of epochs that the mean is of
+        self.swa, self._collected = swa, np.zeros((), np.uint64)  # how many states of the weights are in the mean
         given = {"accumulated": accumulate > 1, "average": average is not None or swa, "slow": lookahead is not None}
         self._extra = [name for name, is_kept in given.items() if is_kept]
         self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra)}
         self.statistics = np.zeros_like(weights.statistics)
-        self._large = {slot.node.name for slot in weights.slots if slot.stop - slot.start >= LARGE}  # a parameter of it
-        self.clock: Array = shared((), np.int64)  # steps begun
+        self._large = {slot.node.name for slot in weights.slots if slot.stop - slot.start >= LARGE}  # their nodes
+        self.clock: Array = shared((), np.int64)  # the number of steps begun
         self._timings: dict[tuple[float, Period], _Timing] = {}
         rules = [
             (segment.rule, self._of(slot)) for segment in weights.segments for slot in weights.slots_within(segment)
@@ -94,10 +94,10 @@ class Training:
         for key in dict.fromkeys(self._key(rule, optimizer) for rule, optimizer in rules):
             update = Update(rate=shared((), np.float64), number=shared((), np.int64))
             self._timings[key] = _Timing(*key, update, shared((), np.bool_))
-        self._counts: dict[Period, Array] = {  # of updates within each period, those of ALWAYS being `updates`
+        self._counts: dict[Period, Array] = {  # the updates within each period; for ALWAYS they are `updates`
             period: np.zeros((), np.uint64) for _, period in self._timings if period != ALWAYS
         }
-        self._share: Array = shared((), weights.values.dtype, 1)  # of the averages that the running update replaces
+        self._share: Array = shared((), weights.values.dtype, 1)  # the part of the averages that this update replaces
         self._scratch = _Scratch(weights.values.dtype)
         self.norms = GradientNorms(weights, self.clock)
 
@@ -105,27 +105,27 @@ class Training:
         return self.optimizer.for_parameter(slot.shape, weight=slot.node.params[slot.name].decays)
 
     def _key(self, rule: Rule, optimizer: Optimizer) -> tuple[float, Period]:
-        """By what the rate is multiplied for a rule and an optimizer, which may have a rate of its own, and when."""
+        """The factor of the learning rate for a rule and an optimizer, which may have its own rate, and the period."""
         return rule.rate_factor * (optimizer.learning_rate / self.optimizer.learning_rate), rule.period
 
     def _like_weights(self) -> Array:
         return shared(self.weights.values.shape, self.weights.values.dtype)
 
     def grow(self, shards: int) -> None:
-        """Have a gradient for that many shards."""
+        """Add flat gradients until there is one for each of `shards` shards."""
         self.gradients += [self._like_weights() for _ in range(shards - len(self.gradients))]
 
-    # What happens around the tasks of a step.
+    # The beginning and the end of a step.
 
     @property
     def updates(self) -> int:
-        """The updates of the weights that the steps begun so far come to."""
+        """The number of updates of the weights after the steps begun so far."""
         return int(self.clock) // self.accumulate
 
     def begin(self, rate: float, moment: float = 0.0) -> bool:
-        """Begin a step at a learning rate, after so many passes; return whether it ends with an update of the weights.
+        """Begin a step at a learning rate, after `moment` passes; return whether it ends with an update of the weights.
 
-        What is not trained at that moment stays as it is, and counts no update: a period begins as a training does.
+        Parameters outside of their period do not change and count no update: a period begins as a training does.
         """
         self.clock.fill(self.clock.item() + 1)
         due = int(self.clock) % self.accumulate == 0
@@ -140,21 +140,21 @@ class Training:
         return due
 
     def end(self) -> None:
-        """Let the averages of the running statistics follow, once the weights have been updated."""
+        """Update the averages of the running statistics, after the weights have been updated."""
         if self.average is not None:
             _follow(self.statistics, self.weights.statistics, np.empty_like(self.statistics), self._share)
 
-    # What tasks do with some elements.
+    # The steps of tasks, each on one chunk.
 
     def has_large_parameter(self, node: str) -> bool:
         """Whether one of a node's parameters is large enough to be updated in chunks of its own."""
         return node in self._large
 
     def chunks(self, boundaries: Iterable[int] = (), apart: Collection[str] = ()) -> Iterator[Chunk]:
-        """Divide what is trained: large parameters into chunks of their own, small neighbours into one.
+        """Divide the trained parameters: large ones into chunks of their own, small neighbours into common chunks.
 
-        A large parameter is cut at the `boundaries` that lie within it. The parameters of the nodes `apart` have no
-        chunk in common with others, however small they are; nor have those that their optimizer wants as a whole.
+        A large parameter is cut at the `boundaries` that lie within it. The parameters of the nodes `apart` share no
+        chunk with others, however small they are; nor do parameters that their optimizer updates as a whole.
         """
         cuts, optimizer = sorted(boundaries), self.optimizer.for_parameter((1,), weight=False)
         for segment in self.weights.segments:
@@ -179,12 +179,12 @@ class Training:
         return tree_sum([gradient[chunk.elements] for gradient in self.gradients[:shards]])
 
     def accumulating(self, chunk: Chunk) -> Step:
-        """The step that adds the summed gradient to those of the steps before."""
+        """The step that adds a chunk's summed gradient to the gradients of earlier steps."""
         gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
         return lambda: np.add(kept, gradient, out=kept)
 
     def averaging(self, chunk: Chunk) -> Step:
-        """The step that makes of the summed gradient the mean of all steps since the last update."""
+        """The step that replaces a chunk's summed gradient by the mean over all steps since the last update."""
         gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
         factor = 1 / self.accumulate
 
@@ -201,7 +201,7 @@ class Training:
         return lambda: square.fill(np.vdot(gradient, gradient) if active else 0)
 
     def measuring(self, squares: Array, factor: Array) -> Step:
-        """The step that finds what gradients are multiplied by so that their norm is at most the limit."""
+        """The step that writes to `factor` what gradients must be multiplied by for a norm of at most the limit."""
         limit = self.clip.norm or np.inf
 
         def step() -> None:
@@ -211,7 +211,7 @@ class Training:
         return step
 
     def scaling(self, chunk: Chunk, factor: Array) -> Step:
-        """The step that multiplies a chunk of the gradient."""
+        """The step that multiplies a chunk of the gradient by `factor`."""
         gradient = self.gradients[0][chunk.elements]
         return lambda: np.multiply(gradient, factor, out=gradient)
 
@@ -260,7 +260,7 @@ class Training:
     # The averages, and what a checkpoint holds.
 
     def collect(self) -> None:
-        """Take weights and statistics as they are into the mean of stochastic weight averaging."""
+        """Include the current weights and statistics in the mean of stochastic weight averaging."""
         self._collected.fill(self._collected.item() + 1)
         share = np.asarray(1 / self._collected.item(), self.weights.values.dtype)
         for own, average in self._pairs():
@@ -268,12 +268,12 @@ class Training:
 
     @property
     def averaged_states(self) -> int:
-        """How many states of the weights are in the averages; none are there before the first."""
+        """The number of states of the weights in the averages; with 0 there are no averages yet."""
         return self._collected.item() if self.swa else self.updates if self.average is not None else 0
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the moving averages, where there are some, in the place of weights and statistics for a while."""
+        """Replace weights and statistics by their averages, if there are any, inside of a `with`."""
         if not self._has_averages:
             yield
             return
@@ -291,7 +291,7 @@ class Training:
         self.weights.version += 1
 
     def settle(self) -> None:
-        """Make the averages, where they are kept and there is an update, the weights and statistics for good."""
+        """Replace weights and statistics by their averages for good, if any are kept and there has been an update."""
         if self._has_averages:
             for own, average in self._pairs():
                 np.copyto(own, average)
@@ -309,7 +309,7 @@ class Training:
         ]
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that a checkpoint of training holds, by slot and name."""
+        """The arrays that a checkpoint of training holds, by slot and name."""
         kept = {slot.key: (*self._of(slot).slots(), *self._extra) for slot in self.weights.slots}
         slots = {
             f"{slot}/{key}": array
@@ -321,7 +321,7 @@ class Training:
         return slots | self.averages() | counts | ({f"{UPDATES}swa": self._collected} if self.swa else {})
 
     def averages(self) -> dict[str, Array]:
-        """The averages, as `arrays` names them; none where none are kept."""
+        """The averages, as `arrays` names them; empty if none are kept."""
         if "average" not in self.slots:
             return {}
         found = self.weights.moving(self.slots["average"], self.statistics)
@@ -335,9 +335,9 @@ def _follow(average: Array, values: Array, work: Array, share: Array) -> None:
 
 
 def _looking_ahead(settings: Lookahead, update: Step, weights: Array, work: Array, slow: Array, number: Array) -> Step:
-    """An update after which, every so many, weights go back to the slow ones once those have moved towards them.
+    """The step of Lookahead: after every `every` updates, slow weights move towards the weights, and replace them.
 
-    Where they were together last, slow and fast weights are the same, so that is where the slow ones are read.
+    The slow weights are copied from the weights at the first of these updates, when both are equal.
     """
     every, share = settings.every, settings.share
 
@@ -354,7 +354,7 @@ def _looking_ahead(settings: Lookahead, update: Step, weights: Array, work: Arra
 
 
 def _evenly(chunk: Chunk) -> Iterator[Chunk]:
-    """Parts of nearly the same length, so that two workers finish together."""
+    """Divide a chunk into parts of nearly the same length, so that two workers finish together."""
     start, stop = chunk.start, chunk.stop
     if start < stop:
         length = ceil((stop - start) / ceil((stop - start) / CHUNK) / ALIGNMENT) * ALIGNMENT
@@ -363,20 +363,20 @@ def _evenly(chunk: Chunk) -> Iterator[Chunk]:
 
 
 class _Scratch(threading.local):
-    """Temporary arrays of the thread that asks, the same ones for every chunk, so that they stay in its cache."""
+    """Temporary arrays of one thread, the same ones for every chunk, so that they stay in its cache."""
 
     def __init__(self, dtype: np.dtype[np.generic]) -> None:
         self._dtype, self._arrays = dtype, list[Array]()
 
     def arrays(self, count: int, length: int) -> tuple[Array, ...]:
-        """So many arrays of that length; longer than a chunk only for a parameter that is updated as a whole."""
+        """Return `count` arrays of a length, which exceeds a chunk only for a parameter that is updated as a whole."""
         large = [array for array in self._arrays if len(array) >= length]
         self._arrays = large + [np.empty(max(length, CHUNK), self._dtype) for _ in range(count - len(large))]
         return tuple(array[:length] for array in self._arrays[:count])
 
 
 class _BoundByEach:
-    """A step that every thread binds for itself when it first runs it, to its own scratch."""
+    """A step that every thread binds to its own scratch when it first runs the step."""
 
     def __init__(self, bind: Callable[[], Step]) -> None:
         self._bind, self._bound = bind, threading.local()
