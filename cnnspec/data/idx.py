@@ -173,9 +173,10 @@ def _labels_of(path: Path) -> Path:
 
 
 class Characters(Source):
-    """Base of published sets of 28x28 characters whose files a person has: nothing is fetched or verified."""
+    """Base of published sets of 28x28 characters whose files a person has: nothing is fetched."""
 
     chiral = True
+    published: ClassVar[Mapping[str, str]] = {}  # SHA-256 of files, as far as they are known
 
     @property
     def first(self) -> int:
@@ -204,7 +205,12 @@ class Characters(Source):
             )
         places = np.array(numbers, np.int64)
         splits = {split: Images(images.pixels, places[images.labels]) for split, images in found.splits.items()}
-        return replace(found, splits=splits, class_names=self.class_names, strangers=(), notes=())
+        notes = tuple(
+            f"{name}: is not the published file: changed, or packed anew"
+            for name, checksum in found.checksums.items()
+            if self.published.get(name, checksum) != checksum
+        )
+        return replace(found, splits=splits, class_names=self.class_names, strangers=(), notes=notes)
 
 
 @register("emnist")
@@ -244,6 +250,13 @@ class Kmnist(Characters):
 
     Source: Clanuwat et al., "Deep learning for classical Japanese literature" (2018), CC BY-SA 4.0.
     """
+
+    published: ClassVar[Mapping[str, str]] = {
+        "train-images-idx3-ubyte.gz": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        "train-labels-idx1-ubyte.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        "t10k-images-idx3-ubyte.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        "t10k-labels-idx1-ubyte.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+    }
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -116,6 +116,9 @@ def test_hiragana(tmp_path: Path) -> None:
     write(tmp_path, "KMNIST/raw/train-*-idx#-ubyte.gz")
     write(tmp_path, "KMNIST/raw/t10k-*-idx#-ubyte.gz")
     assert named(Kmnist(), tmp_path) == ["お", "き", "す", "つ"]
+    notes = Kmnist().read(tmp_path, False).notes
+    assert len(notes) == 4
+    assert notes[0] == "train-images-idx3-ubyte.gz: is not the published file: changed, or packed anew"
     for split in ("train", "test"):
         np.savez(tmp_path / f"k49-{split}-imgs.npz", PIXELS)
         np.savez(tmp_path / f"k49-{split}-labels.npz", LABELS + np.uint8(44))
