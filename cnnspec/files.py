@@ -35,6 +35,11 @@ def read_bounded(path: str | Path, most: int) -> bytes:
     return content
 
 
+def user_path(name: str) -> Path:
+    """A path in which ~ or ~NAME stands for a home folder; as it is written where there is none."""
+    return Path(os.path.expanduser(name))  # Path.expanduser raises where nobody is called so
+
+
 def reason(error: Exception) -> str:
     """Why a file cannot be read, without its name and the system's number."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

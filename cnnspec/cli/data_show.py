@@ -10,7 +10,7 @@ from typing import Any
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import visible
 from cnnspec.cli.picturing import drawing
-from cnnspec.diagnostics import DataError, printable
+from cnnspec.diagnostics import DataError, loggable
 from cnnspec.graph import build
 from cnnspec.report.dataset import class_counts, pixel_statistics, tiles_of
 from cnnspec.report.sheet import draw_sheet
@@ -62,7 +62,7 @@ def told(row: dict[str, Any]) -> str:
 def _table(classes: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Classes down, splits across."""
     rows = [["class", *classes]]
-    rows += [[printable(name), *(f"{of[name]:,}" for of in classes.values())] for name in classes["train"]]
+    rows += [[loggable(name), *(f"{of[name]:,}" for of in classes.values())] for name in classes["train"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *numbers in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]

@@ -15,7 +15,7 @@ from cnnspec.cli.output import console
 from cnnspec.cli.sparkline import sparkline
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.cli.views import add_views, views_of
-from cnnspec.diagnostics import RunError, printable
+from cnnspec.diagnostics import RunError, loggable
 from cnnspec.kernels.step import Array
 from cnnspec.train.score import Score
 from cnnspec.train.views import mean_score
@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     place = data.places.get(arguments.split)
     figures_of_all = _listed(replace(score, parts={}))
     counted = f"{score.images:,} images" + ("" if views is None else f", {views}")
-    print(f"{arguments.split}{f' ({printable(place)})' if place else ''}: {counted}, {figures_of_all}")
+    print(f"{arguments.split}{f' ({loggable(place)})' if place else ''}: {counted}, {figures_of_all}")
     for name, part in score.parts.items():
         print(f"  {name}: {_listed(part)}")
     if score.confusion is not None:
-        names = list(map(printable, _names(data.class_names, len(score.confusion))))
+        names = list(map(loggable, _names(data.class_names, len(score.confusion))))
         if score.kind == "class":
             for line in _by_class(score.confusion, names):
                 print(line)

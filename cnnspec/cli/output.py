@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cnnspec.diagnostics import printable
+from cnnspec.diagnostics import loggable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def note(message: str) -> None:
 
 def visible(text: str) -> str:
     """A text of one line or more in which control characters are shown escaped."""
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(loggable, text.split("\n")))
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:

@@ -23,7 +23,7 @@ from cnnspec.cli.views import add_views, views_of
 from cnnspec.data.asked import Asked, expanded, read_asked
 from cnnspec.data.decode import tell
 from cnnspec.data.views import Views
-from cnnspec.diagnostics import DataError, RunError, printable
+from cnnspec.diagnostics import DataError, RunError, loggable
 from cnnspec.kernels.step import Array
 from cnnspec.train.answer import answer, answers, class_map, spoken
 from cnnspec.train.views import mean_outputs, require_views
@@ -222,7 +222,7 @@ def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
         if format == "jsonl":
             print(json.dumps({"image": name, **found}), file=file)
         elif format == "table":
-            print(f"{printable(name)}: {printable(spoken(found))}", file=file)
+            print(f"{loggable(name)}: {loggable(spoken(found))}", file=file)
         else:
             parts = {f"{part}.": own for part, own in found.items()} if several else {"": found}
             columns = {f"{part}{key}": value for part, own in parts.items() for key, value in _columns(own).items()}

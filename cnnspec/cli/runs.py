@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cnnspec.cli.output import console, visible
 from cnnspec.cli.sparkline import sparkline
-from cnnspec.diagnostics import RunError, printable
+from cnnspec.diagnostics import RunError, loggable
 from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
@@ -120,7 +120,7 @@ def _curve(rows: list[dict[str, Any]]) -> list[float]:
 def _listing(found: list[dict[str, Any]], width: int) -> Table:
     """A line for each run, by the name of its folder, with what the width has room for of `WORTH`."""
     rows = {
-        "run": [printable(Path(figures["run"]).name) for figures in found],
+        "run": [loggable(Path(figures["run"]).name) for figures in found],
         "epochs": [str(figures["epochs"]) for figures in found],
         "time": [duration_text(figures["seconds"]) for figures in found],
         **{name: [_shown(name, figures["best"].get(name)) for figures in found] for name in FIGURES},
@@ -166,10 +166,10 @@ def _table(found: list[dict[str, Any]]) -> Table:
     table.add_column("weights")
     for figures in found:
         values = [_shown(name, figures["best"].get(name)) for name in shown]
-        why = f": {printable(figures['stopped'])}" if figures["stopped"] else ""
+        why = f": {loggable(figures['stopped'])}" if figures["stopped"] else ""
         state = "" if figures["complete"] else f" (not finished{why})"
         counts = (str(figures["seed"]), str(figures["epochs"]), f"{figures['seconds']:.1f}")
-        table.add_row(f"{printable(figures['run'])}{state}", *counts, *values, figures["weights"] or "")
+        table.add_row(f"{loggable(figures['run'])}{state}", *counts, *values, figures["weights"] or "")
     return table
 
 

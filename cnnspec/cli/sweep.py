@@ -23,7 +23,7 @@ from cnnspec.cli.arguments import add_data, add_spec, count, spec_of
 from cnnspec.cli.output import complain, console, note, visible
 from cnnspec.cli.trained import comparable, computable, folder_of, with_root
 from cnnspec.cli.trainings import Program, run_all, settings
-from cnnspec.diagnostics import RunError, printable
+from cnnspec.diagnostics import RunError, loggable, printable
 from cnnspec.files import replacing
 from cnnspec.graph import build
 from cnnspec.graph.render import render
@@ -342,7 +342,7 @@ def _table(sweep: Sweep, trials: Sequence[Trial]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for row in rows(sweep, trials):
-        values = [printable(written(row["values"][path])) for path in sweep.values]
+        values = [loggable(written(row["values"][path])) for path in sweep.values]
         figure = _figure(row["mean"], row["spread"])
-        table.add_row(str(row["trial"]), *values, f"{row['epochs']:g}", figure, printable(row["error"]))
+        table.add_row(str(row["trial"]), *values, f"{row['epochs']:g}", figure, loggable(row["error"]))
     return table

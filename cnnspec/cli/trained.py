@@ -14,6 +14,7 @@ from cnnspec.api import load as load_model
 from cnnspec.cli.output import note as tell
 from cnnspec.data import Data, root_of
 from cnnspec.diagnostics import RunError
+from cnnspec.files import user_path
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
 from cnnspec.kernels.portable import obstacle, require_level
@@ -116,7 +117,7 @@ def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
 def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
     """The spec with its data, and the weights that it starts from, as seen from a run directory, where it will lie."""
     if spec.train is not None and spec.train.init is not None:
-        path = spec.folder_of("train.init", "from") / Path(spec.train.init.source).expanduser()
+        path = spec.folder_of("train.init", "from") / user_path(spec.train.init.source)
         spec = _with_origin(spec, _seen_from(path.parent.resolve() / path.name, run))
     if spec.data is None:
         return spec

@@ -18,7 +18,7 @@ from cnnspec.api import Model
 from cnnspec.cli.output import console, visible
 from cnnspec.cli.progress import training_bar
 from cnnspec.data import Data
-from cnnspec.diagnostics import printable
+from cnnspec.diagnostics import loggable
 from cnnspec.duration import duration_text
 from cnnspec.memory import bytes_text
 from cnnspec.plan import training_footprint
@@ -158,7 +158,7 @@ def confused(score: Score | None, names: Sequence[str]) -> str:
     true, said = divmod(int(wrong.argmax()), len(wrong))
     name = [names[i] if i < len(names) else str(i) for i in (true, said)]
     total = int(score.confusion[true].sum())
-    return f"{printable(name[0])} taken for {printable(name[1])}, {int(wrong[true, said]):,} of {total:,}"
+    return f"{loggable(name[0])} taken for {loggable(name[1])}, {int(wrong[true, said]):,} of {total:,}"
 
 
 def _boxed(lines: Sequence[str]) -> None:

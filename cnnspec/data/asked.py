@@ -17,6 +17,7 @@ from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.diagnostics import DataError
+from cnnspec.files import user_path
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import size, text
 
@@ -63,7 +64,7 @@ def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: i
 
 
 def _named_by(word: str) -> Iterator[Path | DataError]:
-    path = Path(word).expanduser()
+    path = user_path(word)
     if path.is_dir():
         yield from _in_folder(path)
     elif path.exists():

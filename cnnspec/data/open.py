@@ -21,6 +21,7 @@ from cnnspec.data.split import fold_of, stratified
 from cnnspec.data.store import Store, Watch
 from cnnspec.data.transforms import Resize
 from cnnspec.diagnostics import DataError
+from cnnspec.files import user_path
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.target import CLASS, Target, measured, measured_by_name
@@ -152,7 +153,7 @@ def root_of(settings: DataSettings, base: Path | None) -> Path | None:
     """The folder with the source's files: the spec's `root`, relative to the folder of the spec's file."""
     if settings.root is None:
         return base if settings.source.own_files else None
-    return (base or Path()) / Path(settings.root).expanduser()
+    return (base or Path()) / user_path(settings.root)
 
 
 def _fitted(found: Found, shape: Shape, store: Store) -> Found:

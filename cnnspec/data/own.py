@@ -20,6 +20,7 @@ from cnnspec.data.split import held_out
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Fraction, Schema, TargetKinds
+from cnnspec.files import user_path
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
 from cnnspec.target import KINDS, Kind, Target
@@ -123,7 +124,7 @@ class OwnFiles(Source):
 
     def located(self, root: Path, name: str) -> Path:
         """A file under the root; DataError where there is none."""
-        path = root / Path(name).expanduser()
+        path = root / user_path(name)
         if not path.is_file():
             raise DataError(f"{path}: no such file", "name its folder with --data DIR or data.root")
         return path

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cnnspec.data.classes import ordered
 from cnnspec.diagnostics import DataError
+from cnnspec.files import user_path
 
 SUFFIXES = frozenset(
     {
@@ -59,7 +60,7 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
         unpacked = "unpack it if it is an archive, and " if root.exists() else ""
         cure = f"{unpacked}name the folder with the pictures with --data DIR or data.root"
         raise DataError(f"{root}: {_no_folder(root)}", cure)
-    places = {split: root / Path(name).expanduser() for split, name in named.items() if name is not None}
+    places = {split: root / user_path(name) for split, name in named.items() if name is not None}
     for place in places.values():
         if not place.exists():
             raise DataError(f"{place}: no such folder", HELP)

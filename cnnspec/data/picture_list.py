@@ -8,6 +8,7 @@ from cnnspec.data.classes import ordered
 from cnnspec.data.delimited import rows
 from cnnspec.data.picture_files import Listing
 from cnnspec.diagnostics import DataError
+from cnnspec.files import user_path
 
 FILES = ("file", "filename", "file_name", "path", "filepath", "image", "image_path", "picture", "name", "id")
 LABELS = ("label", "class", "class_name", "category", "target", "y")
@@ -42,7 +43,7 @@ def read_list(path: Path) -> Listing:
         if not name or not label:
             what = "label" if name else "file"
             raise DataError(f"{path}:{number}: the {what} is empty", "fill it in, or remove the line")
-        file = path.parent / Path(name.replace("\\", "/")).expanduser()
+        file = path.parent / user_path(name.replace("\\", "/"))
         if not file.is_file():
             raise DataError(
                 f"{path}:{number}: {file}: no such file", "names of files are relative to the table's folder"

@@ -14,6 +14,7 @@ from cnnspec.data.labelled_pictures import Entry, LabelledPictures
 from cnnspec.data.labels import numbers
 from cnnspec.data.store import Store
 from cnnspec.diagnostics import DataError
+from cnnspec.files import user_path
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.target import Kind
@@ -55,7 +56,7 @@ class ImageTable(LabelledPictures):
             where = f"{place}:{number}"
             if len(values) != len(columns) + 1:
                 raise DataError(f"{where}: expected {len(columns) + 1} columns, got {len(values)}", "correct the line")
-            file = place.parent / Path(values[0].replace("\\", "/")).expanduser()
+            file = place.parent / user_path(values[0].replace("\\", "/"))
             if not file.is_file():
                 raise DataError(f"{where}: {file}: no such file", "names of files are relative to the table's folder")
             found.append((file, (columns, where, values[1:])))

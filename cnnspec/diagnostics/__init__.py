@@ -13,6 +13,7 @@ from cnnspec.diagnostics.record import (
     SpecError,
     StartError,
     ThreadsError,
+    loggable,
     printable,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "SpecError",
     "StartError",
     "ThreadsError",
+    "loggable",
     "printable",
 ]

@@ -68,15 +68,20 @@ class Diagnostic:
 def first_line(diagnostic: Diagnostic) -> str:
     """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
     span = diagnostic.span
-    head = f"{printable(span.file)}:{span.line}:{span.column}"
+    head = f"{loggable(span.file)}:{span.line}:{span.column}"
     return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
 def printable(text: str) -> str:
-    """A text on one line and without control characters: what a file says must not steer terminals and CI logs."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", text) if "::" in text or "##" in text else text
+    """A text on one line and without control characters: what a file says must not steer terminals."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def loggable(text: str) -> str:
+    """A printable text without commands of hosts of code, wherever in a line of their logs it comes to stand."""
+    return COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", printable(text))
 
 
 class SpecError(Exception):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
+from cnnspec.files import user_path
 from cnnspec.graph import Node
 from cnnspec.graph.identifiers import module_names
 from cnnspec.kernels.step import Array
@@ -72,7 +73,7 @@ def transfer(network: Network) -> Transfer | None:
     init = network.spec.train.init if network.spec.train is not None else None
     if init is None:
         return None
-    path = network.spec.folder_of("train.init", "from") / Path(init.source).expanduser()
+    path = network.spec.folder_of("train.init", "from") / user_path(init.source)
     there = _arrays(path, init.source)
     own = {node.name: node for node in network.graph.nodes if (node.params or node.state) and not node.share}
     chosen = _chosen(init, own)

@@ -143,12 +143,13 @@ def test_what_has_no_end_is_refused_before_it_is_read(
         "/dev/zero",
         str(tmp_path / "sparse.png"),
         "x" * 5000,
+        "~nobody-is-called-so/a",
     ]
     assert main(["predict", run, *words]) == 4
     error = capsys.readouterr().err
     assert error.count("it is a pipe or a device, not a file") == 4
     assert "sparse.png: cannot be read as a picture: expected at most" in error
-    assert "6 paths could not be read; all others were" in error
+    assert "7 paths could not be read; all others were" in error
     monkeypatch.setattr("sys.stdin", io.StringIO("x" * 100_000))
     assert main(["predict", run, "-"]) == 4
     assert "expected at most 32,768 letters a line" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from cnnspec.diagnostics.record import Diagnostic, Span, first_line, printable
+from cnnspec.diagnostics.record import Diagnostic, Span, first_line, loggable
 from cnnspec.diagnostics.source import source_lines
 
 WIDEST = 160  # characters of a source line that are shown
@@ -30,7 +30,7 @@ def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
     lines += [f"note: {note}" for note in diagnostic.notes]
     for related in diagnostic.related:
         span = related.span
-        lines.append(f"note: {printable(span.file)}:{span.line}:{span.column}: {related.message}")
+        lines.append(f"note: {loggable(span.file)}:{span.line}:{span.column}: {related.message}")
     if diagnostic.help:
         lines.append(f"{CYAN}help:{RESET} {diagnostic.help}" if colour else f"help: {diagnostic.help}")
     return "\n".join(lines)
