@@ -103,7 +103,15 @@ def trained(text: str, batches: list[int], workers: int = 1) -> Callable[[Exchan
 
 @pytest.mark.parametrize("text", [RESIDUAL, PLAIN], ids=["residual", "plain"])
 @pytest.mark.parametrize(
-    ("ranks", "workers", "late"), [(2, 1, False), (2, 2, True), (3, 1, True), (3, 2, False), (4, 1, True)]
+    ("ranks", "workers", "late"),
+    [
+        (2, 1, False),
+        (2, 2, True),
+        (3, 1, True),
+        (3, 2, False),
+        (4, 1, True),
+        pytest.param(4, 2, False, marks=pytest.mark.slow),
+    ],
 )
 def test_any_number_of_ranks_and_workers_computes_the_same_bits(
     text: str, ranks: int, workers: int, late: bool
