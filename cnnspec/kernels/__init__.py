@@ -1,7 +1,7 @@
 """Functions that bind arithmetic to arrays and return steps: how a layer's formula is computed.
 
-Each file holds one algorithm or one family, and knows arrays but no layers, specs or plans. A module is loaded when
-something of it is first used: checking a spec takes only shapes, and should not wait for the arithmetic to load.
+Each file holds one algorithm or one family of algorithms, and knows arrays but no layers, specs or plans. A module is
+loaded at its first use: checking a spec takes only shapes, and should not wait for the arithmetic to load.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def load() -> None:
-    """Load every module that was named so far: several threads must not meet one that is half loaded."""
+    """Load every module that was named so far, so that no thread finds a module that another one has half loaded."""
     for value in list(globals().values()):
         if isinstance(value, ModuleType) and value.__name__.startswith(f"{__name__}."):
             dir(value)

@@ -1,4 +1,4 @@
-"""One thread for every matrix product of the process, for as long as it takes.
+"""A context in which every matrix product of the process runs on one thread.
 
 Workers share the processors among themselves. A product that started threads of its own would compete with them, and
 would add up in another order, so that bits would depend on the machine.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy  # noqa: F401 - loads the BLAS that is meant
+import numpy  # noqa: F401 - loads the BLAS whose threads are set
 from threadpoolctl import ThreadpoolController
 
 Get = Callable[[], int]
@@ -20,10 +20,10 @@ Set = Callable[[int], object]
 
 @cache
 def _libraries() -> tuple[tuple[Get, Set], ...]:
-    """How to ask and set the threads of every loaded BLAS library; to find them takes a millisecond.
+    """The functions that get and set the number of threads, of every loaded BLAS library; the search takes 1 ms.
 
-    threadpoolctl lets one thread of the process set those of OpenBLAS and ignores all others, in silence. Here whoever
-    enters first sets them, whichever thread that is, by OpenBLAS's own functions.
+    threadpoolctl lets one thread of the process set OpenBLAS's number of threads, and ignores all other threads without
+    a word. Here the first thread that enters sets it, whichever thread that is, by OpenBLAS's own functions.
     """
     return tuple(map(_functions, ThreadpoolController().select(user_api="blas").lib_controllers))
 
@@ -38,7 +38,7 @@ def _functions(library: Any) -> tuple[Get, Set]:
 
 
 class _OneThread:
-    """A context that may be entered by several threads, and again within itself; the last to leave restores."""
+    """A context that several threads may enter, also within itself; the last exit restores the threads of BLAS."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0

@@ -18,16 +18,16 @@ from numpy.lib.stride_tricks import as_strided
 from cnnspec.kernels.machine import current
 from cnnspec.kernels.step import Array, Buffer, Step
 
-DEEP = 128  # terms of a sum: for shorter sums, blocks of a @ b.T gain nothing
+DEEP = 128  # terms of a sum: blocks of a @ b.T with fewer terms gain nothing
 NARROW = 64  # columns of a block: narrower ones lose more than packing costs
-FEWEST_ROWS = 16  # of a block: fewer rows lose more than packing costs
+FEWEST_ROWS = 16  # rows of a block: fewer rows lose more than packing costs
 FEWEST_OF_SIDE = 8  # rows and columns of a block of a @ b.T: fewer lose more than packing costs
-REUSED = 100_000  # elements of a matrix that stay in a second-level cache of 512 KiB from one column to the next
+REUSED = 100_000  # elements of a matrix that stay in a second-level cache of 512 KiB between two columns
 SMALL_PRODUCT = 1 << 14  # elements that are set to zero in less than a microsecond
 
 
 def product(a: Array, b: Array, out: Array) -> Step:
-    """out = a @ b, stacked; a small one by `a.dot`, which begins 0.7 us earlier.
+    """out = a @ b for stacks of matrices; a small product uses `a.dot`, which begins 0.7 us earlier.
 
     `dot` writes zeros to `out` first and copies operands with gaps, so that it loses where products are large.
     """
@@ -38,15 +38,15 @@ def product(a: Array, b: Array, out: Array) -> Step:
 
 
 def block(length: int, fewest: int, each: int) -> int:
-    """The largest part of a side, `fewest` or more and a divisor, whose product is multiplied without packing.
+    """The largest divisor of a side, at least `fewest`, for which the BLAS multiplies a block without packing.
 
-    `each` are the multiply-accumulates of one row or column of it. Where there is no such part, it is the whole side.
+    `each` counts the multiply-accumulates for one row or column of the side. Without such a divisor return `length`.
     """
     return _divisor(length, fewest, current().unpacked // each)
 
 
 def _divisor(length: int, fewest: int, most: int) -> int:
-    """The largest divisor of a side within bounds; the whole side where there is none."""
+    """The largest divisor of `length` within the bounds; `length` itself if there is none."""
     return max((part for part in range(fewest, min(length, most) + 1) if length % part == 0), default=length)
 
 
@@ -67,8 +67,8 @@ def wide_product(matrix: Array, columns: Array, out: Array) -> Step:
 def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
     """out = matrix @ columns for a matrix (m, k) and columns (k, n), n small, in blocks of rows.
 
-    Where the BLAS would pack the matrix for few columns, they are multiplied one at a time: to pack takes longer than
-    to read the matrix so often.
+    If the BLAS would pack the matrix for few columns, columns are multiplied one at a time: packing takes longer than
+    reading the matrix once for each of them.
     """
     if columns.shape[-1] > current().few_columns:
         return tall_product(matrix, columns, out)
@@ -79,7 +79,7 @@ def narrow_product(matrix: Array, columns: Array, out: Array) -> Step:
 
 
 def transposed_scratch(rows: int, length: int, columns: int) -> dict[str, Buffer]:
-    """What `transposed_product` works with: the results of blocks of rows, where a matrix (rows, length) is cut."""
+    """The scratch of `transposed_product`: the results of blocks of rows, if a matrix (rows, length) is cut."""
     parts = rows // _reused_rows(rows, length, columns)
     return {"parts": Buffer((parts, columns, length), "input")} if parts > 1 else {}
 
@@ -100,7 +100,7 @@ def transposed_product(matrix: Array, columns: Array, out: Array, work: Mapping[
 
 
 def _reused_rows(rows: int, length: int, columns: int) -> int:
-    """Rows of a matrix (rows, length) that stay in the cache while they are multiplied with each of some columns."""
+    """How many rows of a matrix (rows, length) stay in the cache while they are multiplied with column after column."""
     return _divisor(rows, FEWEST_ROWS, REUSED // length) if 1 < columns <= current().few_columns else rows
 
 
@@ -114,7 +114,7 @@ def tall_product(matrices: Array, columns: Array, out: Array) -> Step:
 
 
 def gradient_product(left: Array, right: Array, out: Array) -> Step:
-    """out = left @ right.T for stacks of (m, k) and (n, k), in blocks of both sides, as only small outputs are fast."""
+    """out = left @ right.T for stacks of (m, k) and (n, k), in blocks of both sides: only small outputs are fast."""
     (m, depth), n = left.shape[-2:], right.shape[-2]
     height, width = gradient_block(m, n, depth)
     rows, columns = row_blocks(left, height)[..., None, :, :], row_blocks(right, width)[..., None, :, :, :]
@@ -123,7 +123,7 @@ def gradient_product(left: Array, right: Array, out: Array) -> Step:
 
 
 def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
-    """Rows and columns of a block of a @ b.T: the largest fast product of divisors, the squarest of equal ones."""
+    """The rows and columns of a block of a @ b.T: divisors with the largest fast product; if equal, the squarest."""
     most = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
     heights, widths = ([k for k in range(min(FEWEST_OF_SIDE, x), x + 1) if x % k == 0] for x in (rows, columns))
     blocks = [(height, width) for height in heights for width in widths if height * width <= most]

@@ -1,9 +1,9 @@
-"""Expanded columns: what makes the windows of a convolution matrices without a copy.
+"""Expanded columns: copies of a map of which all windows of a convolution are matrices, as views.
 
 For a tile of groups and output rows, the kw column taps of the rows that it reads are copied side by side, padding
 included: E (groups, rows, kw, c, ow*n). Row r of the output then reads kh*kw*c consecutive, uniformly spaced rows of E:
 a matrix that is a view and overlaps its neighbours. A tile stays in the cache until the products have read it: it is
-some of the groups with all rows, and only where one group is too much for that, some of its rows.
+some of the groups with all rows or, if one group is too large for the cache, some rows of one group.
 A 1x1 kernel at stride 1 reads the map itself.
 """
 
@@ -22,13 +22,13 @@ from cnnspec.kernels.taps import along, inside
 from cnnspec.kernels.views import grouped_map, grouped_rows, outside
 from cnnspec.shapes import Shape, Windows
 
-TILE = 1 << 18  # elements of the expanded columns of a tile, 1 MiB, which stay in the cache until they are read
-LOWEST = 4  # output rows of a tile: neighbours read kh - stride rows twice
+TILE = 1 << 18  # elements of a tile's expanded columns: 1 MiB stays in the cache until it is read
+LOWEST = 4  # the fewest output rows of a tile: neighbouring tiles read kh - stride rows twice
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Groups and output rows, the steps that expand what they read, and their windows (groups, rows, K, ow*n)."""
+    """Groups, output rows, the steps that expand the rows they read, and their windows (groups, rows, K, ow*n)."""
 
     groups: slice
     rows: slice
@@ -36,7 +36,7 @@ class Tile:
     windows: Array
 
     def maps(self, each: int) -> slice:
-        """The channels, or the filters, of its groups, so many each."""
+        """The channels, or the filters, of the tile's groups, of which each has `each`."""
         return slice(self.groups.start * each, self.groups.stop * each)
 
 
@@ -46,28 +46,28 @@ def reads_map(windows: Windows) -> bool:
 
 
 def _down(windows: Windows) -> int:
-    """Rows of E from one output row's window to the next one's: with a kernel of one row, E holds no rows between."""
+    """The rows of E between the windows of neighbouring output rows; for a kernel of one row, E omits unread rows."""
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 
 def groups_of_tile(problem: Problem, n: int) -> int:
-    """As many groups as a tile can hold with all their rows."""
+    """How many groups a tile holds with all their rows."""
     most = TILE // (_height(problem.windows, problem.windows.output[0]) * _row(problem, n))
     return max(count for count in range(1, problem.groups + 1) if problem.groups % count == 0 and count <= max(1, most))
 
 
 def _height(windows: Windows, rows: int) -> int:
-    """Rows of E that so many output rows read."""
+    """How many rows of E a number of output rows reads."""
     return (rows - 1) * _down(windows) + windows.extent[0]
 
 
 def _row(problem: Problem, n: int) -> int:
-    """Elements of a row of E of one group."""
+    """How many elements one row of E has for one group."""
     return problem.windows.kernel[1] * problem.channels_of_group * problem.windows.output[1] * n
 
 
 def rows_of_tile(problem: Problem, n: int) -> int:
-    """Output rows of a tile; the tiles of a map are about equally high."""
+    """How many output rows a tile has; all tiles of a map are about equally high."""
     windows, oh = problem.windows, problem.windows.output[0]
     row = groups_of_tile(problem, n) * _row(problem, n)
     most = max(LOWEST, (TILE // row - windows.extent[0]) // _down(windows) + 1)
@@ -75,7 +75,7 @@ def rows_of_tile(problem: Problem, n: int) -> int:
 
 
 def expanded(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
-    """The buffer of a tile's expanded columns, (groups, rows, kw, c, ow, n); none where the map itself is read."""
+    """The buffer of a tile's expanded columns, (groups, rows, kw, c, ow, n); none if the map itself is read."""
     windows = problem.windows
     if reads_map(windows):
         return {}
@@ -85,7 +85,7 @@ def expanded(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
 
 
 def moved(problem: Problem) -> int:
-    """Elements that the expansion copies for one image."""
+    """How many elements the expansion copies for one image."""
     windows = problem.windows
     if reads_map(windows):
         return 0
@@ -114,20 +114,20 @@ def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -
             writeable=False,
         )
         read, start = columns[:, : _height(problem.windows, count)], first * problem.windows.stride[0]
-        cleared = group > 0 and height == oh  # the rows above and below are those of the group before
+        cleared = group > 0 and height == oh  # rows above and below the map are still zero
         fill += _expand(problem.windows, source[groups], read, start - problem.windows.padding[0], cleared=cleared)
         yield Tile(groups, rows, fill, view)
         fill = []
 
 
 def edges(windows: Windows, columns: Array) -> list[Array]:
-    """The places of expanded columns (groups, rows, kw, c, ow, n) that stand for padding left and right, views."""
+    """Views of expanded columns (groups, rows, kw, c, ow, n): the places of padding to the left and right."""
     taps = range(windows.kernel[1])
     return [edge for kx in taps for edge in outside(columns[:, :, kx], slice(*inside(windows, 1, kx)))]
 
 
 def _expand(windows: Windows, source: Array, columns: Array, start: int, *, cleared: bool) -> list[Step]:
-    """Copy every column tap of the rows from `start` on; those above and below the map become zero."""
+    """Copy every column tap of the rows from `start` on; rows above and below the map become zero unless `cleared`."""
     step = windows.stride[0] // _down(windows)
     low = max(0, -(start // step))
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
@@ -142,7 +142,7 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int, *, clea
 
 
 def _all_taps(windows: Windows, source: Array, shape: Shape) -> Array:
-    """Rows (groups, rows, c, w, n) as every column tap reads them, (groups, rows, kw, c, ow, n), a view."""
+    """A view of rows (groups, rows, c, w, n) as all column taps read them, (groups, rows, kw, c, ow, n)."""
     group, row, channel, column, image = source.strides
     strides = (group, row, windows.dilation[1] * column, channel, windows.stride[1] * column, image)
     return as_strided(source, shape, strides, writeable=False)

@@ -1,4 +1,4 @@
-"""What a kernel costs, and which kernel computes which direction of a convolution: a table, and the cheapest of it.
+"""The cost of kernels, and the choice of a kernel for each direction of a convolution: the cheapest in a table.
 
 A new kernel is a file and its lines in the table. All shards of a batch must choose alike, as they read the same
 prepared weights; they differ in size by one image at most, and only a single shard has fewer than 16 of them.
@@ -52,15 +52,15 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
         patches.WEIGHT,
     ),
 }
-# these compute all directions or none, as each reads what another one transforms
+# these compute all directions or none, as each reads arrays that another one transforms
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
-IMAGE = 4  # channels up to which a map is taken for the network's input, whose gradient nobody wants
+IMAGE = 4  # a map of so few channels counts as the network's input, for which no gradient is computed
 SMALLEST_SHARD, SHARD = 16, 32  # images: from 16 on a shard is priced as one of 32, so that all of them choose alike
 
 
 def nanoseconds(kernel: Kernel, problem: Problem, n: int) -> float:
-    """The estimated time of one image among n, on one thread in float32."""
+    """The estimated nanoseconds of a kernel for one image of n, on one thread in float32."""
     return _nanoseconds(kernel, problem, n, current())
 
 
@@ -72,12 +72,12 @@ def candidates(direction: Direction, problem: Problem, n: int) -> list[Kernel]:
 
 
 def cheapest(direction: Direction, problem: Problem, n: int, pinned: str | None = None) -> Kernel:
-    """The cheapest kernel that computes this direction by itself; the pinned one where it supports the problem."""
+    """The cheapest kernel that computes this direction by itself; the pinned one if it supports the problem."""
     return _cheapest(direction, problem, n, pinned, current())
 
 
 def choose(problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None = None) -> Choice:
-    """The cheapest kernel for each direction of a mode; the pinned one where it supports the problem."""
+    """The cheapest kernel for each direction of a mode; the pinned one if it supports the problem."""
     return _choose(problem, n, mode, pinned, current())
 
 
@@ -91,7 +91,7 @@ def _nanoseconds(kernel: Kernel, problem: Problem, n: int, machine: MachineModel
 
 
 def _narrowness(columns: int, machine: MachineModel) -> float:
-    """How many times as long a product of few columns takes as its multiply-accumulates in a wide one."""
+    """By what factor a product of few columns takes longer than as many multiply-accumulates in a wide product."""
     if columns >= FULL:
         return 1
     eights, rest = divmod(columns, 8)

@@ -30,23 +30,23 @@ from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import outside
 from cnnspec.shapes import Windows
 
-HEIGHT = 4  # rows that a band writes: higher bands multiply more zeros, lower ones are read more often
-TILE = 1 << 18  # elements of a tile: with smaller ones, calls cost two workers more than a cache that overflows
+HEIGHT = 4  # rows that a band writes: higher bands multiply more zeros, lower ones read rows more often
+TILE = 1 << 18  # elements of a tile: smaller tiles cost two workers more in calls than they gain in cache hits
 
 
 @dataclass(frozen=True)
 class Bands:
-    """How rows are cut: bands of `height` written rows, each of which reads `depth` rows."""
+    """The division of rows into bands: each band writes `height` rows and reads `depth` rows."""
 
     height: int
     depth: int
-    rows: int  # written in all
-    source: int  # rows of what is read
-    step: int  # from the first row that a band reads to the first of the next
-    before: int  # by how much the first band starts above what is read
+    rows: int  # the rows that all bands write together
+    source: int  # the rows of the array that they read
+    step: int  # the distance between the first rows that neighbouring bands read
+    before: int  # how many rows above that array the first band starts
 
     def __iter__(self) -> Iterator[tuple[slice, slice, slice]]:
-        """The rows that each band writes, those that it reads, and their place among `depth`."""
+        """Yield for each band the rows that it writes, those that it reads, and the place of these among `depth`."""
         for index in range(self.count):
             first = index * self.step - self.before
             low, high = max(first, 0), min(first + self.depth, self.source)
@@ -55,7 +55,7 @@ class Bands:
 
     @cached_property
     def count(self) -> int:
-        """How many bands there are; the last may be lower."""
+        """The number of bands, of which the last may be lower."""
         return -(-self.rows // self.height)
 
 
@@ -67,7 +67,7 @@ def _forward_bands(windows: Windows) -> Bands:
 
 
 def _input_bands(windows: Windows) -> Bands:
-    """dx[r] reads dy[i] where r = i*stride + u*dilation - top: bands start at multiples of the stride."""
+    """The bands of dx: dx[r] reads dy[i] for r = i*stride + u*dilation - top, so they start at multiples of stride."""
     stride, top = windows.stride[0], windows.padding[0]
     strides = max(1, min(HEIGHT // stride, -(-windows.height // stride)))
     height = strides * stride
@@ -77,20 +77,20 @@ def _input_bands(windows: Windows) -> Bands:
 
 
 def _diagonal(matrices: Array, start: tuple[int, int], step: tuple[int, int], count: int) -> Array:
-    """(count, ...) entries of matrices (..., rows, columns) from a start on by equal steps, a view."""
+    """A view (count, ...) of entries of matrices (..., rows, columns): from `start` on, in equal steps."""
     *outer, row, item = matrices.strides
     (down, across), begin = step, matrices[..., start[0] :, start[1] :]
     return as_strided(begin, (count, *matrices.shape[:-2]), (down * row + across * item, *outer))
 
 
 def _forward_diagonals(windows: Windows, matrices: Array) -> list[Array]:
-    """For every row tap u, the entries [i, i*stride + u*dilation]."""
+    """Views of band matrices: for every row tap u, the entries [i, i*stride + u*dilation]."""
     stride, dilation, height = windows.stride[0], windows.dilation[0], matrices.shape[-2]
     return [_diagonal(matrices, (0, u * dilation), (1, stride), height) for u in range(windows.kernel[0])]
 
 
 def _input_diagonals(windows: Windows, matrices: Array) -> list[Array]:
-    """For every row tap u, the entries [i*stride + u*dilation - top, i] with i counted from the first row read."""
+    """Views: for every row tap u, the entries [i*stride + u*dilation - top, i], i counted from the first row read."""
     bands, stride = _input_bands(windows), windows.stride[0]
     found = []
     for u in range(windows.kernel[0]):
@@ -115,13 +115,13 @@ def _fill(weight: Array, matrices: Array, diagonals: list[Array]) -> Step:
 
 
 def _channels_of_tile(problem: Problem, elements: int, most: int) -> int:
-    """As many channels as give tiles of about equal size that hold at most `most` elements, of so many a channel."""
+    """How many channels a tile has, if each has `elements`: tiles are about equal and hold at most `most` elements."""
     tiles = -(-problem.channels * elements // most)
     return -(-problem.channels // min(tiles, problem.channels))
 
 
 def _tiles(problem: Problem, count: int) -> Iterator[tuple[slice, slice]]:
-    """Channels, and the filters that see them."""
+    """Yield the channels of each tile, and the filters that see them."""
     m = problem.filters_of_group
     for first in range(0, problem.channels, count):
         last = min(first + count, problem.channels)
@@ -129,14 +129,14 @@ def _tiles(problem: Problem, count: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _matrix_of(rows: Array, reached: slice, outer: tuple[int, int]) -> Array:
-    """Columns of rows (rows, c*m, w, n) as matrices (c, m, rows, columns*n), a view."""
+    """A view of the columns `reached` of rows (rows, c*m, w, n) as matrices (c, m, rows, columns*n)."""
     part = rows[:, :, reached]
     return part.reshape(part.shape[0], *outer, part.shape[2] * part.shape[3]).transpose(1, 2, 0, 3)
 
 
 @dataclass(frozen=True)
 class _Term:
-    """One column tap of one filter: where it reaches, its matrices (c, m, rows, depth), and the rows that it reads."""
+    """A product of one column tap: the places that it reaches, its matrices (c, m, rows, depth), the rows it reads."""
 
     reach: Reach
     matrices: Array
@@ -144,7 +144,7 @@ class _Term:
 
 
 def _sum_of(terms: list[_Term], targets: list[Array]) -> list[Step]:
-    """The first target (rows, c*m, w, n) = the sum of the terms' products; the others hold one term each.
+    """The first target (rows, c*m, w, n) = the sum of the terms' products; the other targets hold one term each.
 
     Sums run over whole rows without gaps: the other targets are zero where their taps do not reach.
     """
@@ -175,7 +175,7 @@ def _forward_matrices(problem: Problem) -> tuple[int, ...]:
 
 
 def _planes(problem: Problem, n: int, channels: int, lifetime: Lifetime) -> dict[str, Buffer]:
-    """Where the columns of a map are split into phases: nowhere at stride 1."""
+    """The buffer of a map whose columns are split into phases; none at stride 1."""
     windows, bands = problem.windows, _forward_bands(problem.windows)
     if windows.stride[1] == 1:
         return {}
@@ -261,7 +261,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
     for phase in range(min(windows.stride[1], windows.width)):
         width, split = width_of_phase(windows, phase), windows.stride[1] > 1
         reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
-        apart = reached if split else reached[1:]  # without gaps, the first is written to its place
+        apart = reached if split else reached[1:]  # without gaps, the first product is written to its place at once
         others = [next(held)[:, :, :width] for _ in apart]
         edges += [edge for array, (r, _) in zip(others, apart, strict=True) for edge in outside(array, r.write)]
         for rows, read, part in _input_bands(windows):
@@ -326,7 +326,7 @@ def _supports(problem: Problem) -> bool:
 
 
 def _work_of(problem: Problem, bands: Bands, columns: int, added: int) -> Work:
-    """Products of every column tap; `added` are the elements that are summed or copied besides."""
+    """The work of the products of all column taps, and of `added` elements that are summed or copied besides."""
     macs = problem.windows.kernel[1] * problem.filters * bands.height * bands.depth * bands.count * columns
     return Work(bands=macs, moved=added)
 
@@ -344,7 +344,7 @@ def _forward_work(problem: Problem) -> Work:
 
 def _input_work(problem: Problem) -> Work:
     windows = problem.windows
-    firsts = len(_phases(writes(windows)))  # the first tap of a phase has nothing to be added to
+    firsts = len(_phases(writes(windows)))  # the first tap of each phase is not added
     summed = (windows.kernel[1] - firsts) * problem.filters * windows.height * windows.output[1]
     return _work_of(problem, _input_bands(windows), windows.output[1], summed + _split_elements(problem))
 

@@ -9,7 +9,7 @@ where the definition has kh*kw. With real and imaginary parts above each other, 
 
     M = (Wr, -Wi; Wi, Wr):    Y = M^T X,    dX = M dY,    dM = X dY^T,    dWr = dM11 + dM22,    dWi = dM21 - dM12,
 
-so that each direction is one real product a frequency, of spectra as they are transformed.
+so that each direction is one real product for each frequency, of spectra in the layout of the transform.
 The three directions read the same spectra of map, weights and dy: either all of them are computed here or none.
 Error: below that of the direct sum in float32. Source: Mathieu, Henaff, LeCun, "Fast training of convolutional
 networks through FFTs" (2014).
@@ -34,7 +34,7 @@ from cnnspec.kernels.views import part
 
 TILE = 1 << 17  # elements of a map that are transformed at a time: half a MiB stays in the cache between both axes
 PARTS = 2  # real and imaginary: products have twice as many rows, which their price counts as columns
-LARGEST = 1 << 22  # products an image: beyond, the weights' spectra cost more memory than their products save time
+LARGEST = 1 << 22  # products for an image: with more, spectra of weights cost more memory than the saved time is worth
 
 
 def _circle(problem: Problem) -> Circle:
@@ -44,7 +44,7 @@ def _circle(problem: Problem) -> Circle:
 
 
 def _taps(problem: Problem) -> Places:
-    """Where the taps lie on the circle when the window of the first output has its corner in the padding."""
+    """The places of the taps on the circle for the first output, whose window begins in the padding."""
     windows = problem.windows
     (kh, kw), (dh, dw) = windows.kernel, windows.dilation
     return Places([i * dh - windows.padding[0] for i in range(kh)], [j * dw - windows.padding[2] for j in range(kw)])
@@ -56,9 +56,9 @@ def _supports(problem: Problem) -> bool:
 
 
 def _sizes(problem: Problem, n: int) -> tuple[int, int]:
-    """Elements of two work arrays: the channels transformed at a time, columns first, and the same half transformed.
+    """The elements of two work arrays: channels of a tile with columns first, and the same after half the transform.
 
-    Both are as large as the larger one of map and result needs.
+    Both are large enough for map and result.
     """
     windows, columns = problem.windows, _circle(problem).columns
     sides = ((windows.height, windows.width, problem.channels), (*windows.output, problem.filters))
@@ -71,7 +71,7 @@ def _channels_of_tile(each: int, channels: int) -> int:
 
 
 def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield some channels of a map (w, h, c, n), those of its spectrum (frequencies, 2, c*n), and room for a copy."""
+    """Yield the channels of a tile, (w, h, c, n), the same of the spectrum, (frequencies, 2, c*n), and scratch."""
     h, c, w, n = array.shape
     by_channel, count = spectrum.reshape(-1, 2, c, n), _channels_of_tile(h * w * n, c)
     for first in range(0, c, count):
@@ -81,7 +81,7 @@ def _tiles(array: Array, spectrum: Array, turned: Array) -> Iterator[tuple[Array
 
 
 def _analyse(circle: Circle, source: Array, spectrum: Array, turned: Array, middle: Array) -> list[Step]:
-    """The spectrum (frequencies, 2*c, n) of a map (h, c, w, n)."""
+    """Steps that write the spectrum (frequencies, 2*c, n) of a map (h, c, w, n)."""
     h, _, w, _ = source.shape
     steps: list[Step] = []
     for tile, frequencies, place in _tiles(source, spectrum, turned):
@@ -92,7 +92,7 @@ def _analyse(circle: Circle, source: Array, spectrum: Array, turned: Array, midd
 
 
 def _synthesise(circle: Circle, spectrum: Array, target: Array, turned: Array, middle: Array) -> list[Step]:
-    """The map (h, c, w, n) of a spectrum (frequencies, 2*c, n)."""
+    """Steps that write the map (h, c, w, n) of a spectrum (frequencies, 2*c, n)."""
     h, _, w, _ = target.shape
     steps: list[Step] = []
     for tile, frequencies, place in _tiles(target, spectrum, turned):
@@ -119,7 +119,7 @@ def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """M of every frequency, channels by filters."""
+    """Steps that write the matrix M (channels by filters) of every frequency."""
     filters, channels, kh, kw = weight.shape
     taps, spectrum = buffers["taps"], buffers["taps_spectrum"]
     target, source = taps.reshape(kw, kh, channels, filters), weight.transpose(3, 2, 1, 0)
@@ -186,7 +186,7 @@ def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """dM, its left and its right half apart, so that what is added of them lies in long runs."""
+    """Steps for dM: its left and right halves lie apart, so that the parts that are added lie in long runs."""
     filters, channels, kh, kw = dweight.shape
     halves, spectrum, taps = buffers["dmatrices"], buffers["dweight_spectrum"], buffers["dweight"]
     count, n = len(spectrum), dy.shape[-1]
@@ -226,7 +226,7 @@ def _of_result(problem: Problem) -> Work:
 
 def _forward_work(problem: Problem) -> Work:
     products, x, y = _products(problem), _of_map(problem), _of_result(problem)
-    # products as narrow as the batch take a fifth longer; once: the weights' spectra, M made of them, and M read
+    # products as narrow as the batch take a fifth longer; once: spectra of the weights, writing M and reading M
     return Work(products * 6 // 5, x.moved + y.moved, small=x.small + y.small, once=3 * products, columns=PARTS)
 
 
@@ -236,7 +236,7 @@ def _input_work(problem: Problem) -> Work:
 
 def _weight_work(problem: Problem) -> Work:
     products, dy = _products(problem), _of_result(problem)
-    # the spectrum of dy, which the input's gradient reads too; sums are as short as there are images, so reading weighs
+    # the spectrum of dy, which the input's gradient reads too; sums over few images, so reading counts
     read = 2 * _circle(problem).frequencies * (problem.channels + problem.filters)
     return replace(dy, macs=products * 6 // 5, moved=dy.moved + read, once=4 * products, columns=PARTS)
 

@@ -19,7 +19,7 @@ from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.kernels.views import grouped_rows
 from cnnspec.shapes import Windows
 
-PRODUCTS = 1 << 20  # elements of weights' gradients of rows, 4 MiB, that are held until they are added up
+PRODUCTS = 1 << 20  # elements of weight gradients of single rows that are held until they are summed: 4 MiB
 
 
 def correlate(windows: Array, packed: Array, y: Array) -> Step:
@@ -38,7 +38,7 @@ def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _pack(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """(filters, c, kh, kw) into (groups, filters, kh*kw*c), the order of the windows."""
+    """Steps that reorder weights (filters, c, kh, kw) into (groups, filters, kh*kw*c), the order of the windows."""
     filters, c, kh, kw = weight.shape
     target = buffers["packed"].reshape(problem.groups, filters // problem.groups, kh, kw, c)
     source = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw).transpose(0, 1, 3, 4, 2)
@@ -69,7 +69,7 @@ def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _pack_turned(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """(filters, c, kh, kw) into (groups, c, kh*kw*filters), turned by 180 degrees."""
+    """Steps that reorder weights (filters, c, kh, kw) into (groups, c, kh*kw*filters), turned by 180 degrees."""
     filters, c, kh, kw = weight.shape
     target = buffers["packed"].reshape(problem.groups, c, kh, kw, filters // problem.groups)
     grouped = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw)
@@ -109,13 +109,13 @@ def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buff
 
 
 def _rows_of_products(problem: Problem, n: int) -> int:
-    """Output rows whose products are held at a time: those of a tile, fewer where the weights are large."""
+    """How many output rows' products are held at a time: those of a tile, or fewer for large weights."""
     rows = problem.windows.output[0] if reads_map(problem.windows) else rows_of_tile(problem, n)
     return max(1, min(rows, PRODUCTS // (problem.groups * problem.depth * problem.filters_of_group)))
 
 
 def _supports(problem: Problem) -> bool:
-    # else a window's rows are not uniformly spaced
+    # otherwise a window's rows are not uniformly spaced
     return problem.windows.dilation[0] == 1 or problem.windows.kernel[0] == 1
 
 
@@ -127,7 +127,7 @@ def _supports_input(problem: Problem) -> bool:
 
 def _work(problem: Problem) -> Work:
     moved_in_all = moved(problem) + 2 * problem.filters * prod(problem.windows.output)  # results go to memory
-    columns = problem.windows.output[1] if problem.filters_of_group > 1 else FULL  # a single row is not packed for
+    columns = problem.windows.output[1] if problem.filters_of_group > 1 else FULL  # a single row needs no packing
     return Work(product_macs(problem), moved_in_all, columns=columns)
 
 

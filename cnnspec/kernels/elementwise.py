@@ -12,7 +12,7 @@ from cnnspec.kernels.step import Array, Step, in_turn
 
 
 def copy(source: Array, target: Array) -> Step:
-    """target = source. What is contiguous in both goes as one element: for short runs up to six times as fast.
+    """target = source. Axes contiguous in both are copied as one element: for short runs up to six times as fast.
 
     An assignment begins 0.2 us earlier than `copyto`.
     """
@@ -21,7 +21,7 @@ def copy(source: Array, target: Array) -> Step:
 
 
 def runs(source: Array, target: Array) -> tuple[Array, Array]:
-    """Views of two arrays that can be copied as they are, whose elements are what is contiguous in both."""
+    """Views of two arrays for a copy, in which the axes that are contiguous in both form one element."""
     axes = min(_contiguous_axes(source), _contiguous_axes(target))
     length = prod(source.shape[source.ndim - axes :])
     if source.dtype != target.dtype or length < 2:
@@ -32,7 +32,7 @@ def runs(source: Array, target: Array) -> tuple[Array, Array]:
 
 
 def _contiguous_axes(array: Array) -> int:
-    """How many of the last axes lie in memory as one run."""
+    """How many of the last axes lie in memory as one contiguous run."""
     length = array.itemsize
     for count, (size, stride) in enumerate(zip(reversed(array.shape), reversed(array.strides), strict=True)):
         if size != 1 and stride != length:
@@ -42,7 +42,7 @@ def _contiguous_axes(array: Array) -> int:
 
 
 def clear(arrays: Iterable[Array]) -> list[Step]:
-    """Fill all arrays with zeros, in one step; there is none where there is nothing to fill."""
+    """One step that fills all arrays with zeros; no step if no array has elements."""
     filled = [array for array in arrays if array.size]
 
     def step() -> None:
@@ -58,7 +58,7 @@ def accumulate(total: Array, term: Array) -> Step:
 
 
 def larger(a: Array, b: Array, out: Array) -> Step:
-    """out = max(a, b). The output of `maximum` has to be named, which costs a `partial` 0.1 us more than a function."""
+    """out = max(a, b). NumPy's `maximum` takes `out` by name, which costs a `partial` 0.1 us more than a function."""
     maximum, place = np.maximum, (out,)
 
     def step() -> None:
@@ -92,7 +92,7 @@ def sum_over(axis: int, array: Array, out: Array) -> Step:
 
 
 def add_rows(products: Array, total: Array, spare: Array, *, first: bool) -> Step:
-    """total = sum of products (groups, rows, K, filters) over the rows, or total += it with the help of `spare`."""
+    """total = the sum of products (groups, rows, K, filters) over rows; if not `first`, total += it, via `spare`."""
     if first:
         return sum_over(1, products, total)
     return in_turn([sum_over(1, products, spare), accumulate(total, spare)])

@@ -1,4 +1,4 @@
-"""What a convolution kernel is: the functions that bind it to arrays, and the work that its price is computed from."""
+"""The type of a convolution kernel: functions that bind it to arrays, and the work that its price is computed from."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import prod
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 
-FULL = 32  # columns from which on a product takes as long as its multiply-accumulates; with fewer, packing weighs
-PRICED_ROWS = 6  # products of fewer rows take as long as of six: the BLAS computes rows by so many
-ONE_ROW = 2  # a product of a single row takes as long as two rows: it reads the other matrix once and packs nothing
+FULL = 32  # columns: a product of fewer takes longer than its multiply-accumulates, as packing counts
+PRICED_ROWS = 6  # a product of fewer rows takes as long as one of six: the BLAS computes rows by sixes
+ONE_ROW = 2  # rows that a product of one row is priced as: it reads the other matrix once and packs nothing
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel does for one image, by the prices that a machine model has for it.
+    """The work of a kernel for one image, in the units that a machine model has prices for.
 
     `macs` are multiply-accumulates in matrix products, in which one image has `columns` columns; `small` are those in
     products with a matrix as small as a map's rows, `bands` those with band matrices, `band_gradients` those of a band
@@ -37,13 +37,13 @@ class Work:
 
 
 def product_macs(problem: Problem) -> int:
-    """Multiply-accumulates of one image by the definition; few filters in a group count as the rows they take."""
+    """The multiply-accumulates of one image by definition; a group of few filters counts as `PRICED_ROWS`."""
     rows = max(problem.filters_of_group, PRICED_ROWS) if problem.filters_of_group > 1 else ONE_ROW
     return problem.groups * rows * problem.depth * prod(problem.windows.output)
 
 
 def no_gradient_form(problem: Problem, dy: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """For kernels that read dy as it is."""
+    """Return no steps: the `prepare_gradient` of kernels that read dy itself."""
     return []
 
 
@@ -69,10 +69,10 @@ class Kernel:
 
     @property
     def joint(self) -> bool:
-        """Whether its buffers are those of all directions."""
+        """Whether the kernel shares its buffers with all directions of the convolution."""
         return self.prepare_gradient is not no_gradient_form
 
 
 def nothing_to_prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """For kernels that read the weights as they are."""
+    """Return no steps: the `prepare` of kernels that read the weights themselves."""
     return []

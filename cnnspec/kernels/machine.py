@@ -24,21 +24,21 @@ class MachineModel:
     """Prices on one thread in float32, and which products the BLAS multiplies without packing the matrices first."""
 
     name: str
-    mac: float  # ns a multiply-accumulate of a large matrix product
-    moved: float  # ns an element that is copied or added, from memory
+    mac: float  # ns for a multiply-accumulate of a large matrix product
+    moved: float  # ns for an element that is copied or added, from memory
     call: float  # ns for one NumPy call to begin and to end
-    transformed: float  # ns an element of Winograd's transforms, which are products of a depth of 4 to 8
-    small: float  # ns a multiply-accumulate in products with a matrix as small as a map's rows
-    band: float  # ns a multiply-accumulate in products of 4 rows with a band matrix, one for each channel
+    transformed: float  # ns for an element of Winograd's transforms, which are products of a depth of 4 to 8
+    small: float  # ns for a multiply-accumulate in products with a matrix as small as a map's rows
+    band: float  # ns for a multiply-accumulate in products of 4 rows with a band matrix, one for each channel
     band_gradient: float  # the same in the products of a band matrix's gradient, a @ b.T with 4 rows in a
-    begun: float  # columns that a product could have had in the time that it takes to begin
-    rest: float  # the same for every column that is left over when a product takes its columns by eights
+    begun: float  # the start of a product takes as long as so many columns
+    rest: float  # each column beyond a multiple of eight takes as long as so many columns
     unpacked: int  # the largest m*n*k that is multiplied without packing; 0: the BLAS always packs
     unpacked_output: int  # elements of a @ b.T up to which it is as fast as a @ b
-    few_columns: int  # columns up to which a product is fastest made one column at a time: packing costs more
+    few_columns: int  # up to so many columns a product is fastest one column at a time: packing costs more
 
 
-# A server with AVX-512. OpenBLAS has kernels for small products with it, which read the matrices where they lie.
+# A server with AVX-512. For it OpenBLAS has kernels of small products, which read the matrices where they lie.
 AVX512 = MachineModel(
     name="avx512",
     mac=0.021,
@@ -72,20 +72,20 @@ AVX2 = MachineModel(
 )
 MODELS = (AVX512, AVX2)
 
-UNPACKING = {"skylakex", "cooperlake", "sapphirerapids"}  # OpenBLAS's names of the kinds that multiply so
+UNPACKING = {"skylakex", "cooperlake", "sapphirerapids"}  # OpenBLAS's names of the processors with such kernels
 EXTENSIONS = {"X86_V4", "AVX512_SKX"}  # NumPy's names of AVX-512, from version 2.4 on and before
 
 _assumed: ContextVar[MachineModel | None] = ContextVar("assumed machine model", default=None)
 
 
 def current() -> MachineModel:
-    """The model that prices and blocks are taken from: the assumed one, else that of the loaded BLAS."""
+    """The model for prices and block sizes: the assumed one, otherwise that of the loaded BLAS."""
     return _assumed.get() or loaded()
 
 
 @contextmanager
 def assuming(model: MachineModel) -> Iterator[None]:
-    """Choose and cut as on a machine of that model, in this thread, for a while; results are right on any machine."""
+    """Use `model` for choices of kernels and blocks in this thread, inside of a `with`; results are right anywhere."""
     token = _assumed.set(model)
     try:
         yield
@@ -95,7 +95,7 @@ def assuming(model: MachineModel) -> Iterator[None]:
 
 @cache
 def loaded() -> MachineModel:
-    """The model of the loaded OpenBLAS; where NumPy has another BLAS, that of the processor."""
+    """The model of the loaded OpenBLAS; with another BLAS, the model for the processor's instructions."""
     from threadpoolctl import threadpool_info  # late, as checking a spec asks no machine
 
     found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")

@@ -1,11 +1,11 @@
 """Convolution by patches (im2col), for any stride, padding, dilation and groups.
 
 Patches are copied for a tile of output rows at a time, (groups, rows, K, ow*n) with K = c*kh*kw in the order of the
-weights, so that the weights are used as they are and a tile stays in the cache:
+weights, so that the weights need no reordering and a tile stays in the cache:
 y = W P, dW = sum over rows of P dy^T, and dx adds W^T dy tap by tap (col2im).
 
-Where a row has few columns, because images are small and few, a product for each row would mostly be its preparation.
-There y is a single product with the patches of all rows of a tile side by side, (groups, K, rows*ow*n), and a copy.
+If a row has few columns, because images are small and few, most of the time of a product for each row is its start.
+Then y is a single product with the patches of all rows of a tile side by side, (groups, K, rows*ow*n), and a copy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _tile_shape(problem: Problem, n: int) -> Shape:
 
 
 def _tiles(problem: Problem, tile: Array, n: int) -> Iterator[tuple[slice, Array]]:
-    """Output rows, and the part of the tile that holds their patches."""
+    """Yield the output rows of each tile, and the part of the array `tile` that holds their patches."""
     oh, count = problem.windows.output[0], tile.shape[1]
     for first in range(0, oh, count):
         rows = slice(first, min(first + count, oh))
@@ -46,7 +46,7 @@ def _tiles(problem: Problem, tile: Array, n: int) -> Iterator[tuple[slice, Array
 
 
 def _taps(problem: Problem, rows: slice, patches: Array, source: Array) -> Iterator[tuple[Array, Array]]:
-    """For every tap, its part of the patches and the part of the map that it reads: equal shapes, views."""
+    """Yield for every tap its part of the patches and the part of the map that it reads, views of equal shapes."""
     windows, n = problem.windows, source.shape[-1]
     (kh, kw), ow = windows.kernel, windows.output[1]
     by_tap = patches.reshape(*patches.shape[:2], problem.channels_of_group, kh, kw, ow, n)
@@ -62,7 +62,7 @@ def _taps(problem: Problem, rows: slice, patches: Array, source: Array) -> Itera
 
 
 def _joined(problem: Problem, n: int) -> bool:
-    """Whether the rows of a tile are one product."""
+    """Whether one product computes all rows of a tile."""
     return problem.windows.output[1] * n < FULL
 
 
@@ -91,7 +91,7 @@ def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mappi
 def _side_by_side(
     problem: Problem, rows: slice, source: Array, matrix: Array, target: Array, buffers: Mapping[str, Array]
 ) -> list[Step]:
-    """All rows of a tile as one product, (groups, filters, rows*ow*n)."""
+    """Steps that compute all rows of a tile as one product, (groups, filters, rows*ow*n)."""
     groups, count, _, columns = target.shape
     patches, products = (
         part(buffers[name].reshape(-1), (groups, length, count, columns))
@@ -188,7 +188,7 @@ def _calls(problem: Problem) -> int:
 
 def _work(problem: Problem) -> Work:
     moved = _copied(problem) + 2 * problem.filters * prod(problem.windows.output)
-    columns = prod(problem.windows.output)  # all, as rows of few are joined, and those of many have no other price
+    columns = prod(problem.windows.output)  # of all rows: short rows are joined, and long ones are priced alike
     return Work(product_macs(problem), moved, calls=_calls(problem), columns=columns)
 
 
@@ -199,7 +199,7 @@ def _weight_work(problem: Problem) -> Work:
 
 
 def _input_work(problem: Problem) -> Work:
-    # products are written, then read with what they are added to
+    # products are written, then read together with the gradient that they are added to
     moved = 5 * _copied(problem) // 2
     return Work(product_macs(problem), moved, calls=_calls(problem), columns=problem.windows.output[1])
 

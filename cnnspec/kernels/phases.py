@@ -15,7 +15,7 @@ from cnnspec.shapes import Windows
 
 @dataclass(frozen=True)
 class Reach:
-    """A column tap: positions [first, last) of what is written take those from `start` on of what is read.
+    """The reach of a column tap: positions [first, last) of the written array take those of the read one from `start`.
 
     Forward, a phase of the map is read; for the input's gradient, one is written.
     """

@@ -6,8 +6,8 @@ and v columns further right among (kh + 1, kw + 1), zeros elsewhere. With P the 
 
     y = max over u, v of (W_uv, b) P.
 
-One image has rows so short that a product for each of them is mostly the call. A single one takes two thirds of their
-time, though it multiplies more by (kh + 1) / kh, and the maxima are those of whole maps.
+The rows of one image are so short that a product for each row spends its time on the call. A single product takes two
+thirds of that time, though it has (kh + 1) / kh times as many multiplications, and the maxima are taken of whole maps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WINDOW = 2, 2
 
 
 def scratch(problem: Problem) -> dict[str, Buffer]:
-    """What `prepare` and `forward` work with."""
+    """The scratch arrays of `prepare` and `forward`."""
     windows, (rows, columns) = problem.windows, _pooled(problem)
     depth = prod(_taps(problem)) + 1
     found = {
@@ -44,7 +44,7 @@ def scratch(problem: Problem) -> dict[str, Buffer]:
 
 
 def prepare(problem: Problem, weight: Array, bias: Array | float, buffers: Mapping[str, Array]) -> Step:
-    """The filters of the four places, from (filters, c, kh, kw), and their bias."""
+    """The step that writes the filters of the four places, from weights (filters, c, kh, kw), and their bias."""
     places, (kh, kw) = buffers["places"], problem.windows.kernel
     taps = places[..., :-1].reshape(*places.shape[:-1], *_taps(problem))
     targets = [taps[u, v, ..., u : u + kh, v : v + kw] for u, v in pairs(*map(range, WINDOW))]
@@ -59,7 +59,7 @@ def prepare(problem: Problem, weight: Array, bias: Array | float, buffers: Mappi
 
 
 def forward(problem: Problem, x: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """y (rows, filters, columns, 1) of x (h, c, w, 1)."""
+    """Steps that write the pooled map y (rows, filters, columns, 1) of x (h, c, w, 1)."""
     places, patches, products = buffers["places"], buffers["patches"], buffers["products"]
     (left, right), below = products
     source, steps = x[..., 0], list[Step]([partial(patches[-1].fill, 1)])
@@ -83,11 +83,11 @@ def forward(problem: Problem, x: Array, y: Array, buffers: Mapping[str, Array]) 
 
 
 def _taps(problem: Problem) -> Shape:
-    """Of a filter of a place: channels, rows and columns."""
+    """The channels, rows and columns of a filter of one place: (c, kh + 1, kw + 1)."""
     kh, kw = problem.windows.kernel
     return (problem.channels, kh + 1, kw + 1)
 
 
 def _pooled(problem: Problem) -> Shape:
-    """Rows and columns of windows."""
+    """The rows and columns of the pooled map."""
     return tuple(length // size for length, size in zip(problem.windows.output, WINDOW, strict=True))

@@ -16,14 +16,14 @@ from cnnspec.shapes import Windows
 def is_halving(windows: Windows) -> bool:
     """Whether windows are 2x2, side by side, and without padding: `halving_maximum` computes what `maximum` does.
 
-    Some rows of a map may have no padding where the whole map has some, so both write the same marks: `row`
-    (oh, c, w, n) holds each column's winner within its window, `column` (oh, c, ow, n) each window's winning column.
+    A part of the rows may lack padding that the whole map has, and so use the other kernel: both write the same marks.
+    `row` (oh, c, w, n) holds each column's winner in its window, `column` (oh, c, ow, n) each window's winning column.
     """
     return windows.kernel == windows.stride == (2, 2) and not any(windows.padding)
 
 
 def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:
-    """What `maximum` and its gradient work on: `high` is the map's columns by the windows' rows."""
+    """The scratch of `maximum` and its gradient: `high` holds the maxima of columns, by the windows' rows."""
     (oh, ow), w = windows.output, windows.width
     high, small = (oh, channels, w, n), (oh, channels, ow, n)
     position = np.uint8 if max(windows.kernel) <= 256 else np.uint16
@@ -44,10 +44,10 @@ def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
 def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
     """y = the largest of each window: first down the columns, whole rows of x at a time, then along the rows.
 
-    In training `row` says for each column of a row of windows, and `column` for each window, who won: a candidate wins
-    where it is greater than all before it, so the winner is the last to have won, and a maximum over numbers finds it:
-    cheaper than a masked copy. Of equal columns the one whose winner lies higher wins, and else the first: so the first
-    of equals in row-major order.
+    In training `row` marks the winner of each column of a row of windows, and `column` that of each window. A
+    candidate wins where it is greater than all before it, so the final winner is the last to win, and a maximum of the
+    candidates' numbers finds it, cheaper than a masked copy. Of equal columns the one whose winner lies higher wins,
+    then the first: so the first of equals in row-major order.
     """
     high = work["high"]
     if "row" not in work:
@@ -97,7 +97,7 @@ def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> 
 
 
 def _compete(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> Step:
-    """The values alone; columns of one image are compared where they lie."""
+    """The step that computes maxima without marks; columns of a single image are compared without a copy."""
     high = work["high"]
     down = [(x[read], high[write]) for _, read, write in along(windows, 0)]
     line: list[Step] = [partial(high.fill, -np.inf)]
@@ -140,7 +140,7 @@ def maximum_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
 
 
 def _fresh(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, bool]]:
-    """Yield the taps of an axis, each with whether it is the first one to touch its places of the map."""
+    """Yield the taps of an axis, and for each whether no earlier tap touches its places of the map."""
     seen = set[int]()
     for tap, read, write in along(windows, axis):
         phase = read.start % windows.stride[axis]
@@ -149,7 +149,7 @@ def _fresh(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, boo
 
 
 def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> Mapping[str, Buffer]:
-    """What the two halving kernels work on; the columns of one image are compared where they lie."""
+    """The scratch of the two halving kernels; columns of a single image are compared without a copy."""
     (oh, ow), w = windows.output, windows.width
     high, small = (oh, channels, w, n), (oh, channels, ow, n)
     found = {"high": Buffer(high)}
@@ -165,12 +165,12 @@ def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
 def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
     """Maxima of 2x2 windows as a tournament, first down the columns: whole rows of x against whole rows.
 
-    In training `row` is 1 where the lower row won, `column` where the right column did. Of two equal columns that with
-    the upper winner wins, and else the left one: so the first of equals in row-major order.
+    In training `row` is 1 where the lower row won, `column` where the right column did. Of two equal columns the one
+    with the upper winner wins, then the left one: so the first of equals in row-major order.
     """
     upper, lower = (x[row : 2 * windows.output[0] : 2] for row in (0, 1))
     high = work["high"]
-    if "sides" not in work and windows.width == 2 * windows.output[1]:  # even and odd numbers of one line
+    if "sides" not in work and windows.width == 2 * windows.output[1]:  # even and odd elements of one line
         line = high.reshape(-1)
         return [in_turn([larger(upper, lower, high), larger(line[::2], line[1::2], y.reshape(-1))])]
     columns = _columns(windows, high)
@@ -218,7 +218,7 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
 
 
 def _pairs(windows: Windows, high: Array, sides: Array) -> list[tuple[Array, Array]]:
-    """The left and the right columns of all windows among all columns, each with where they lie by themselves."""
+    """Pair views of the left and the right columns of all windows with the arrays that they are copied to."""
     return [runs(part, side) for part, side in zip(_columns(windows, high), sides, strict=True)]
 
 
@@ -228,7 +228,7 @@ def _columns(windows: Windows, high: Array) -> list[Array]:
 
 
 def inverse_counts(windows: Windows, dtype: np.dtype[np.generic], padding: tuple[int, int, int, int]) -> Array:
-    """1 / (elements of each window that lie in the map with this much padding) as (oh, 1, ow, 1)."""
+    """1 / (number of elements of each window in the map, widened by `padding`), as (oh, 1, ow, 1)."""
     down = _counts(windows, 0, windows.height, padding[:2])
     across = _counts(windows, 1, windows.width, padding[2:])
     return (1 / np.outer(down, across)).astype(dtype)[:, None, :, None]

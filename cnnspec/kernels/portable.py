@@ -1,4 +1,4 @@
-"""One level of instructions for all processors: that of AVX2, whose kernels give the same bits wherever they run.
+"""The portable level: all processors compute with the kernels for AVX2, which give the same bits on each of them.
 
 OpenBLAS and NumPy choose among kernels by the processor, and each kernel adds in an order of its own. Both choose when
 they are loaded, and let the environment narrow the choice: a process that has loaded them has to be started anew.
@@ -23,7 +23,7 @@ NEEDED = ({"X86_V3"}, {"AVX2", "FMA3"})
 
 
 def require_level() -> None:
-    """RunError unless this process computes at the portable level: StartError where one of another start would."""
+    """Raise RunError unless this process computes at the portable level; StartError if a restarted one would."""
     if pinned():
         return
     what = obstacle()
@@ -41,7 +41,7 @@ def pinned() -> bool:
 
 
 def obstacle() -> str | None:
-    """What keeps any process here from the portable level; None where nothing does."""
+    """Why no process on this machine can compute at the portable level; None if one can."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"this processor is {platform.machine()}, not x86-64"
     if not _has_level():
@@ -66,5 +66,5 @@ def _has_level() -> bool:
 
 
 def _kernels() -> set[str]:
-    """Which kernels each loaded OpenBLAS has chosen."""
+    """The names of the kernels that the loaded OpenBLAS libraries have chosen."""
     return {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}

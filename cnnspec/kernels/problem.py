@@ -1,4 +1,4 @@
-"""What a convolution is to the kernels that compute it."""
+"""The convolution problem: what a kernel has to know of a convolution."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Problem:
 
     @property
     def channels_of_group(self) -> int:
-        """Input channels that one filter sees."""
+        """The number of input channels that one filter sees."""
         return self.channels // self.groups
 
     @property
     def filters_of_group(self) -> int:
-        """Filters that see the same channels."""
+        """The number of filters that see the same channels."""
         return self.filters // self.groups
 
     @property
     def depth(self) -> int:
-        """Products that are summed for one output: channels of a group times kh*kw."""
+        """The number of products summed for one output: channels of a group times kh*kw."""
         return self.channels_of_group * prod(self.windows.kernel)

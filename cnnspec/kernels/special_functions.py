@@ -64,7 +64,7 @@ def exponential_below(x: Array, out: Array, work: Array) -> None:
 def softplus(x: Array, out: Array, rounded: Array, work: Array) -> None:
     """log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); `out` may be `x`, the others are arrays of their own.
 
-    With u = 1 + e as it is rounded, log(1 + e) = log(u) + (e - (u - 1)) / u, where the last u may be left out.
+    With u the rounded 1 + e, log(1 + e) = log(u) + (e - (u - 1)) / u, where the last u may be left out.
     """
     np.absolute(x, out=work)
     np.negative(work, out=work)
@@ -82,7 +82,7 @@ def softplus(x: Array, out: Array, rounded: Array, work: Array) -> None:
 def normal(x: Array, distribution: Array, density: Array, work: Array) -> None:
     """(1 + erf(x / sqrt(2))) / 2, within two units of rounding, and exp(-x^2/2) / sqrt(2 pi), all in their own arrays.
 
-    Where the density is not wanted, `work` may lie in its place.
+    A caller that does not need the density may pass one array as both `density` and `work`.
     """
     highest, *middle, lowest = _tail_polynomial(x.dtype)
     np.absolute(x, out=density)

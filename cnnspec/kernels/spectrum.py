@@ -5,10 +5,11 @@ On a circle of lh x lw positions a map x has the spectrum
     X[u,v] = sum_{r,s} x[r,s] e^(-i (2 pi u r / lh + 2 pi v s / lw)).
 
 Of each conjugate pair X[u,v], X[-u,-v] one is enough. Columns come first: cosines and sines for the v of one half
-circle. Then rows: every u where v has a partner, and the u of one half circle for v = 0 and v = lw / 2, which are their
-own. The inverse is the transpose of this matrix, with all pairs counted twice, divided by lh*lw.
-Arrays are (columns, rows, q) and (frequencies, 2, q), the two being the real and the imaginary part, q whatever is
-transformed side by side. A circle is short here, so that matrices beat the fast algorithm and its many passes.
+circle. Then rows: every u for a v with a conjugate partner, and the u of one half circle for v = 0 and v = lw / 2,
+which are their own partners. The inverse is the transpose of this matrix, with all pairs counted twice, divided by
+lh*lw. Arrays are (columns, rows, q) and (frequencies, 2, q): the axis of 2 holds real and imaginary parts, and q counts
+the maps that are transformed side by side. A circle is short, so that matrices beat the fast algorithm with its many
+passes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Circle:
 
     @property
     def frequencies(self) -> int:
-        """One of each conjugate pair, and those that are their own."""
+        """The number of frequencies: one of each conjugate pair, and those that are their own conjugates."""
         return sum(count * frequencies for _, count, _, frequencies in self.parts())
 
     def parts(self) -> Iterator[tuple[slice, int, int, int]]:
@@ -57,7 +58,7 @@ class Places:
 
 
 def analysis(circle: Circle, places: Places, source: Array, middle: Array, spectrum: Array) -> list[Step]:
-    """source (columns, rows, q) to spectrum (frequencies, 2, q); middle is (circle.columns, rows, q)."""
+    """Steps from source (columns, rows, q) to spectrum (frequencies, 2, q); middle is (circle.columns, rows, q)."""
     q = source.shape[-1]
     across, _ = _across(circle.columns, places.columns)
     steps = [
@@ -69,7 +70,7 @@ def analysis(circle: Circle, places: Places, source: Array, middle: Array, spect
 
 
 def synthesis(circle: Circle, places: Places, spectrum: Array, middle: Array, target: Array) -> list[Step]:
-    """spectrum (frequencies, 2, q) to target (columns, rows, q); middle is (circle.columns, rows, q)."""
+    """Steps from spectrum (frequencies, 2, q) to target (columns, rows, q); middle is (circle.columns, rows, q)."""
     q = target.shape[-1]
     steps = []
     for part, source, (down, pairs) in _parts(circle, places, middle, spectrum):
@@ -83,7 +84,7 @@ def synthesis(circle: Circle, places: Places, spectrum: Array, middle: Array, ta
 def _parts(
     circle: Circle, places: Places, middle: Array, spectrum: Array
 ) -> Iterator[tuple[Array, Array, tuple[Array, Array]]]:
-    """For each kind of v: its part of the middle (v, rows of it, q), of the spectrum, and the matrix between them."""
+    """Yield for each kind of v its part of middle, (v, rows of it, q), of the spectrum, and the matrix between both."""
     rows, q, start = middle.shape[1], middle.shape[2], 0
     for part, count, components, each in circle.parts():
         stop = start + count * each
@@ -93,9 +94,9 @@ def _parts(
 
 
 def _across(length: int, places: Sequence[int], *, both: bool = False) -> tuple[Array, Array]:
-    """Of a real signal: cos, -sin for each frequency of half a circle, sines of 0 and length / 2 only if `both`.
+    """The transform of a real signal: cos, -sin for each frequency of half a circle, but no sines of 0 and length / 2.
 
-    The second array says for how many frequencies of the whole circle each row stands.
+    With `both` there are these sines too. The second array says how many frequencies of the circle each row stands for.
     """
     rows, pairs = [], []
     for frequency in range(length // 2 + 1):
@@ -108,7 +109,7 @@ def _across(length: int, places: Sequence[int], *, both: bool = False) -> tuple[
 
 
 def _down(length: int, places: Sequence[int]) -> tuple[Array, Array]:
-    """Of a complex signal every frequency: e^-ia (p + iq) = (p cos a + q sin a) + i (q cos a - p sin a)."""
+    """The transform of a complex signal by e^-ia (p + iq) = (p cos a + q sin a) + i (q cos a - p sin a)."""
     angles = 2 * pi * np.outer(np.arange(length), places) / length
     cos, sin = np.cos(angles), np.sin(angles)
     matrix = np.stack([np.concatenate([cos, sin], 1), np.concatenate([-sin, cos], 1)], 1)

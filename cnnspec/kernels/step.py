@@ -1,4 +1,4 @@
-"""What a kernel hands to the plan.
+"""Steps and buffers: what a kernel returns to the plan, and what it asks of it.
 
 A kernel is called once, when the plan is made, with arrays that keep their place for the plan's whole life. It
 prepares every view that it needs and returns a step: a function without arguments that reads and writes those
@@ -22,11 +22,11 @@ from cnnspec.shapes import Shape
 Array = NDArray[Any]
 Step = Callable[[], object]
 
-ITERATOR = 1024  # elements: what NumPy's iterators set aside for each of three or more strided operands
+ITERATOR = 1024  # elements of the buffer that NumPy's iterators allocate for each of three or more strided operands
 
 
 def set_step_state() -> None:
-    """Set the state of NumPy in which steps run, in whatever thread: overflow shows in the loss, iterators stay small.
+    """Set NumPy's state for steps in this thread: no warnings, as overflow shows in the loss, and small iterators.
 
     The default of 8,192 elements is allocated and freed at every strided call, which doubles the time of small ones.
     """
@@ -36,26 +36,26 @@ def set_step_state() -> None:
 
 @contextmanager
 def step_state() -> Iterator[None]:
-    """Run the body of a `with` in that state, and restore the caller's."""
+    """Run the body of a `with` in the state of `set_step_state`, and restore the caller's state."""
     with np.errstate():  # restores the size of the iterators' buffers too
         set_step_state()
         yield
 
 
 def in_turn(steps: Sequence[Step]) -> Step:
-    """One step that runs all of them; steps that were joined before are run without a call in between."""
+    """Join steps in one step that runs them in order; a step that is itself joined is taken apart, to save a call."""
     single = [one for step in steps for one in (step.steps if isinstance(step, InTurn) else (step,))]
     return single[0] if len(single) == 1 else InTurn(tuple(single))
 
 
 @dataclass(frozen=True)
 class InTurn:
-    """Several steps as one, which runs them in their order."""
+    """A step that runs several steps in order."""
 
     steps: tuple[Step, ...]
 
     def __call__(self) -> None:
-        """Run all steps in their order."""
+        """Run all steps in order."""
         for step in self.steps:
             step()
 
@@ -65,9 +65,9 @@ Lifetime = Literal["prepare", "forward", "kept", "shared", "input", "params"]
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array that a layer, a kernel or a loss asks the plan for.
+    """The request of a layer, a kernel or a loss for an array.
 
-    The lifetime says when it holds something, and which steps may write it:
+    The lifetime says when the array holds values, and which steps may write it:
 
     - `prepare`: throughout, one array for all shards, written once a step by `Layer.prepare` or by a `Reduce`;
     - `forward`: during the forward pass;
@@ -76,7 +76,7 @@ class Buffer:
     - `input`, `params`: used by those steps of the backward pass, and by `shared` before them, but not by the other
       steps, which may run at the same time.
 
-    A shape holds the batch axis where it has one: it is the whole shape of the array. dtype None is the plan's.
+    The shape is that of the whole array, with the batch axis if there is one. dtype None is the plan's type.
     """
 
     shape: Shape

@@ -47,13 +47,13 @@ def _phases(windows: Windows, axis: int) -> list[Phase]:
 
 
 def _reached(windows: Windows) -> tuple[list[Phase], list[Phase]]:
-    """The phases of rows and of columns that taps reach; what lies in no such pair has no gradient."""
+    """The phases of rows and of columns that taps reach; an element outside of all these has gradient 0."""
     rows, columns = ([phase for phase in _phases(windows, axis) if phase.count] for axis in (0, 1))
     return (rows, columns) if rows and columns else ([], [])
 
 
 def _over(problem: Problem, columns: Phase) -> Problem:
-    """The correlation of dy whose windows hold those of all phases of rows."""
+    """The correlation of dy whose windows cover the windows of all phases of rows, for one phase of columns."""
     windows, (rows, _) = problem.windows, _reached(problem.windows)
     (oh, ow), length, width = windows.output, max(phase.length for phase in rows), columns.length
     low = min(phase.low for phase in rows)
@@ -64,7 +64,7 @@ def _over(problem: Problem, columns: Phase) -> Problem:
 
 
 def _products(problem: Problem, columns: Phase, n: int) -> Shape:
-    """Where the products of a tile lie before they are merged into dx: (rows, c, columns of the phase, n)."""
+    """The shape of a tile's products before they are merged into dx: (rows, c, columns of the phase, n)."""
     over = _over(problem, columns)
     channels = groups_of_tile(over, n) * problem.channels_of_group
     most = max(LOWEST, TILE // (channels * columns.length * n))
@@ -76,7 +76,7 @@ def _packed(rows: Phase, columns: Phase) -> str:
 
 
 def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
-    """The packed weights of every phase; phases of columns use the other buffers in turn, so the largest one counts."""
+    """The packed weights of every phase, and buffers that all phases of columns use in turn, as large as any needs."""
     found, sizes = dict[str, Buffer](), {"columns": 0, "products": 0}
     reached_rows, reached_columns = _reached(problem.windows)
     for columns in reached_columns:
@@ -93,7 +93,7 @@ def _scratch(problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-    """(filters, c, kh, kw) into (groups, c, taps*filters) for every phase, the last tap first."""
+    """Steps that reorder weights (filters, c, kh, kw) into (groups, c, taps*filters) by phase, last tap first."""
     filters, c, kh, kw = weight.shape
     grouped = weight.reshape(problem.groups, filters // problem.groups, c, kh, kw)
     steps: list[Step] = []
@@ -131,7 +131,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
 
 
 def _clear_rest(dx: Array, sh: int, sw: int, rows: list[Phase], columns: list[Phase]) -> list[Step]:
-    """Write zero where no tap reaches."""
+    """Steps that write zeros to the elements of dx that no tap reaches."""
     h, _, w, _ = dx.shape
     rest = [dx[a::sh] for a in range(min(sh, h)) if a not in {phase.first for phase in rows}]
     for b in set(range(min(sw, w))) - {phase.first for phase in columns}:
@@ -146,7 +146,7 @@ def _supports(problem: Problem) -> bool:
 
 
 def _work(problem: Problem) -> Work:
-    """Elements of the expanded columns and of dx; products are copied once more where columns have a stride."""
+    """The work: elements of the expanded columns and of dx; a stride of columns costs one more copy of products."""
     windows, (rows, columns) = problem.windows, _reached(problem.windows)
     copied = sum(moved(_over(problem, phase)) for phase in columns)
     reached = problem.channels * sum(phase.length for phase in rows) * sum(phase.length for phase in columns)

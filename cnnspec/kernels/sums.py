@@ -22,18 +22,18 @@ def rows_of(array: Array) -> Array:
 
 @cache
 def ones(length: int, dtype: str) -> Array:
-    """A vector of ones, one for all who read it."""
+    """A read-only vector of ones, shared by all callers."""
     vector = np.ones(length, dtype)
     vector.flags.writeable = False
     return vector
 
 
-SMALL_MAP = 1 << 14  # elements of a map up to which a second one of its shape costs less than to repeat a row of it
+SMALL_MAP = 1 << 14  # elements: up to this size, a second map of its shape costs less than repeating a row of it
 
 
 @cache
 def zeros(length: int, dtype: str) -> Array:
-    """A vector of zeros, one for all who read it: a maximum with an array takes a third of one with a scalar."""
+    """A read-only vector of zeros, shared by all: a maximum with an array takes a third of one with a scalar."""
     vector = np.zeros(length, dtype)
     vector.flags.writeable = False
     return vector
@@ -68,21 +68,21 @@ def image_sum(array: Array, out: Array, partial: Array) -> Step:
     return step
 
 
-CLOSE = 0.01  # of the sum of squares: where the variance is less, what is left of the difference is too inexact
+CLOSE = 0.01  # part of the sum of squares: a smaller variance is too inexact as a difference
 
 
 def channel_moments(array: Array, totals: Array, partial: Array, work: Array, centred: Array) -> Step:
     """Write the sum and the sum of squares of every channel to `totals`, (2, c) in float64.
 
-    One reading: rows are summed in the array's own type, `partial` (2, h, c), and the rows' sums in float64. A mean of
-    ten deviations or more leaves too little of sum(x^2) - sum(x)^2 / n, so squares are then summed about the mean:
+    The array is read once: rows are summed in its own type, `partial` (2, h, c), and the rows' sums in float64. If the
+    mean is ten deviations or more, sum(x^2) - sum(x)^2 / n loses its digits, so squares are then summed about the mean:
     sum(x^2) = sum((x - k)^2) + k (2 sum(x) - n k), exact in float64. `work` is scratch like totals, and `centred` is
     scratch for one row of the map, (c, w*n).
     """
     rows = rows_of(array)
     by_row = list(zip(rows, partial[1], strict=True))
     vector, count = ones(rows.shape[-1], str(array.dtype)), rows.shape[0] * rows.shape[-1]
-    (total, squares), mean = totals, partial[0, 0]  # of the array's type, free once rows are summed
+    (total, squares), mean = totals, partial[0, 0]  # in the array's type; it is free after the rows are summed
 
     def step() -> None:
         np.matmul(rows, vector, out=partial[0])

@@ -12,15 +12,15 @@ Region = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Tap:
-    """One position inside the windows: `read[o]` of the map (h, c, w, n) falls on `write[o]` of the outputs."""
+    """One position inside the windows: element `read[o]` of the map (h, c, w, n) belongs to output `write[o]`."""
 
-    position: int  # row-major in the window
+    position: int  # the number of the position in the window, row-major
     read: Region
     write: Region
 
 
 def taps(windows: Windows) -> list[Tap]:
-    """Every position of the windows in row-major order; what falls on padding is left out of both regions."""
+    """Every position of the windows in row-major order; elements in the padding are left out of both regions."""
     every, columns = slice(None), list(along(windows, 1))
     return [
         Tap(i * windows.kernel[1] + j, (down, every, across), (upper, every, left))
@@ -30,7 +30,7 @@ def taps(windows: Windows) -> list[Tap]:
 
 
 def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
-    """Every tap of one axis that reaches the map: its number, what it reads there, and the outputs that it falls on."""
+    """Yield every tap of one axis that reaches the map: its number, the places it reads, and their outputs."""
     stride, length, outputs = windows.stride[axis], (windows.height, windows.width)[axis], windows.output[axis]
     for tap in range(windows.kernel[axis]):
         # Outputs o with 0 <= o * stride + offset < length.
@@ -42,7 +42,7 @@ def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def overlap(windows: Windows) -> bool:
-    """Whether some element of the map lies in two windows."""
+    """Whether an element of the map may lie in two windows."""
     return any(extent > stride for extent, stride in zip(windows.extent, windows.stride, strict=True))
 
 

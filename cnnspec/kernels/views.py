@@ -1,4 +1,4 @@
-"""Views of arrays that several kernels take."""
+"""Views of arrays that several kernels use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnspec.shapes import Shape
 
 
 def part(array: Array, shape: Shape) -> Array:
-    """The beginning of a flat array, in a shape."""
+    """The beginning of a flat array as an array of this shape, a view."""
     return array[: prod(shape)].reshape(shape)
 
 
@@ -26,5 +26,5 @@ def grouped_map(array: Array, groups: int) -> Array:
 
 
 def outside(array: Array, reached: slice) -> list[Array]:
-    """The columns (..., w, n) that a tap does not reach, views."""
+    """The columns of an array (..., w, n) to the left and right of those that a tap reaches, views."""
     return [array[..., : reached.start, :], array[..., reached.stop :, :]]

@@ -32,16 +32,16 @@ from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import part
 
-TOGETHER = 1 << 17  # elements of expanded columns, half a MiB, up to which tiles are computed together
-SHALLOW = 10  # column taps times channels: products of fewer take as long as of so many
-CALLS = 4  # of NumPy for tiles computed together: a transform, the columns, the product, the transform back
+TOGETHER = 1 << 17  # elements of expanded columns of the tiles that are computed together, at most: half a MiB
+SHALLOW = 10  # column taps times channels: a product of fewer takes as long
+CALLS = 4  # calls of NumPy for tiles computed together: a transform, the columns, the product, the transform back
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Neighbouring tiles of one height: their output rows, the input rows in the map, and their place in a tile.
+    """Neighbouring tiles that are computed together: output rows, input rows in the map, place of these in a tile.
 
-    Neighbours read some rows twice. If there are several, all their rows lie in the map.
+    Neighbouring tiles overlap in their input rows. If there are several, all their input rows lie in the map.
     """
 
     count: int
@@ -52,23 +52,23 @@ class Tile:
 
 @dataclass(frozen=True)
 class Filtering:
-    """F(m,r) at finite points and infinity, by Toom and Cook; few and small fractions keep rounding small."""
+    """F(m,r) at finite points and infinity, by Toom and Cook; points that are small fractions keep rounding small."""
 
-    taps: int  # r, rows of a filter
+    taps: int  # r, the rows of a filter
     points: tuple[float, ...]
 
     @property
     def positions(self) -> int:
-        """m + r - 1: products that one tile takes, and the input rows that it reads."""
+        """m + r - 1: the number of products of one tile, and of the input rows that it reads."""
         return len(self.points) + 1
 
     @property
     def rows(self) -> int:
-        """m: output rows of a tile."""
+        """m: the number of output rows of a tile."""
         return self.positions - self.taps + 1
 
     def _evaluation(self, coefficients: int) -> Array:
-        """Polynomials of so many coefficients to their values at all points, infinity last."""
+        """The matrix that maps a polynomial's coefficients to its values at all points, infinity last."""
         finite = np.vander(self.points, coefficients, increasing=True)
         return np.vstack([finite, np.eye(1, coefficients, coefficients - 1)])
 
@@ -88,11 +88,11 @@ class Filtering:
         return self._evaluation(self.rows)
 
     def count(self, problem: Problem) -> int:
-        """Tiles of a map."""
+        """The number of tiles of a map."""
         return -(-problem.windows.output[0] // self.rows)
 
     def tiles(self, problem: Problem, most: int = 1) -> Iterator[Tile]:
-        """All tiles, from the top; up to `most` neighbours at once where they lie in the map."""
+        """Yield all tiles from the top; up to `most` neighbours together if all of their rows lie in the map."""
         windows, first = problem.windows, 0
         height = windows.output[0]
         while first < height:
@@ -108,7 +108,7 @@ class Filtering:
     # forward and the input's gradient
 
     def together(self, problem: Problem, n: int) -> int:
-        """Tiles that are computed at once: more than one where a call takes as long as its work."""
+        """How many tiles are computed together: more than one if tiles are so small that calls would dominate."""
         columns = self.positions * problem.windows.kernel[1] * problem.channels * problem.windows.output[1] * n
         return max(1, min(problem.windows.output[0] // self.rows, TOGETHER // columns))
 
@@ -139,7 +139,7 @@ class Filtering:
         }
 
     def prepare(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """G g of (filters, c, taps, kw), as (positions, filters, kw*c)."""
+        """Steps that transform filters g (filters, c, taps, kw) into G g, as (positions, filters, kw*c)."""
         taps, transformed = buffers["taps"], buffers["transformed"]
         matrix = self.of_filter.astype(weight.dtype)
         return [
@@ -148,10 +148,10 @@ class Filtering:
         ]
 
     def expand(self, problem: Problem, x: Array, rows: Array, columns: Array, tile: Tile) -> list[Step]:
-        """B^T d of tiles, and their columns (count, points, kw, c, ow, n), one tap beside the other.
+        """Steps that write B^T d of tiles, and expand their columns, (count, points, kw, c, ow, n), tap by tap.
 
-        All taps are one copy: a tap is the same rows from another column on. It reads its neighbour channel's columns
-        where the padding should be, which become zero.
+        All taps are one copy: a tap reads the same rows from another column on. Where padding should be, it reads
+        columns of the neighbouring channel, which are set to zero.
         """
         rows, windows, n, size = rows[: tile.count], problem.windows, x.shape[-1], x[0].size
         start, item = windows.padding[2] * n, rows.itemsize
@@ -169,12 +169,12 @@ class Filtering:
         ]
 
     def _stack(self, rows: Array, count: int) -> Array:
-        """Rows of that many tiles, which may overlap, as (count, rows of a tile, elements), a view."""
+        """A view of the rows of `count` tiles, which may overlap, as (count, rows of a tile, elements)."""
         height, (row, item) = len(rows) - (count - 1) * self.rows, (rows.strides[0], rows.itemsize)
         return as_strided(rows, (count, height, rows[0].size), (self.rows * row, row, item))
 
     def forward(self, problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """y = A^T [U E], some tiles at a time."""
+        """Steps that compute y = A^T [U E], some tiles at a time."""
         transformed, products, columns = buffers["transformed"], buffers["products"], buffers["columns"]
         most, p, filters, length = products.shape
         depth = transformed.shape[-1]
@@ -197,13 +197,13 @@ class Filtering:
         return self.scratch(gradient_problem(problem), n, "input")
 
     def prepare_turned(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
-        """What `prepare` makes of the filters turned by 180 degrees, channels and filters exchanged."""
+        """The steps of `prepare` for filters turned by 180 degrees, channels and filters exchanged."""
         return self.prepare(gradient_problem(problem), weight[..., ::-1, ::-1].swapaxes(0, 1), buffers)
 
     def input_gradient(
         self, problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """dx is the same correlation of dy with the turned filters."""
+        """Steps that compute dx, which is the same correlation, of dy with the turned filters."""
         return self.forward(gradient_problem(problem), dy, weight, dx, buffers)
 
     # the input's gradient where the map shrinks
@@ -222,19 +222,19 @@ class Filtering:
     def transposed(
         self, problem: Problem, dy: Array, weight: Array, dx: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """dx = B R with R the sum over column taps of U^T (A dy), each at its columns.
+        """Steps that compute dx = B R, with R the sum over column taps of U^T (A dy), each at its columns.
 
-        Tile i reaches `positions` rows of dx, at most two tiles' height. So dx is made in blocks of a tile's height, by
-        one product with what lies above each other in R: the first rows of tile i, and the last ones of tile i - 1.
+        Tile i reaches `positions` rows of dx, at most the height of two tiles. So dx is computed in blocks of a tile's
+        height, each by one product with two parts of R: the first rows of tile i and the last rows of tile i - 1.
 
-        A tap's products have zeros behind their columns, up to the width of the padded map. So each tap's rows, read
-        from an earlier place on than those of the tap before, hold at one place what belongs to one column, and zeros
-        where nothing does: one reduction adds all taps.
+        A tap's products have zeros behind their columns, up to the width of the padded map. The rows of each tap are
+        read from an earlier place on than those of the tap before it. So equal places belong to equal columns, with
+        zeros for columns that a tap does not reach, and one reduction adds all taps.
         """
         gradients, products, rows = (buffers[name] for name in ("gradients", "products", "rows"))
         p, (oh, ow), m, windows = self.positions, problem.windows.output, self.rows, problem.windows
         turned, transform = buffers["transformed"].swapaxes(1, 2), self.of_output.astype(dy.dtype)
-        back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: what a block takes of each half of R
+        back = np.zeros((2, m, 2, p), dx.dtype)  # for even and odd tiles: the factors of both halves of R in a block
         back[0, :, 0] = back[1, :, 1] = self.of_input.T[:m]
         back[0, : p - m, 1] = back[1, : p - m, 0] = self.of_input.T[m:]
         width = block(gradients.shape[-1], NARROW, prod(turned.shape[1:]))
@@ -277,7 +277,7 @@ class Filtering:
         }
 
     def _columns_beside(self, problem: Problem, tile: Tile, n: int, buffers: Mapping[str, Array]) -> Array:
-        """The columns of tiles, beside each other."""
+        """A view of the expanded columns of tiles, side by side."""
         shape = (self.positions, problem.windows.kernel[1], problem.channels, tile.count, problem.windows.output[1], n)
         return part(buffers["columns"].reshape(-1), shape)
 
@@ -288,7 +288,7 @@ class Filtering:
     def weight_gradient(
         self, problem: Problem, x: Array, dy: Array, dweight: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """dg = G^T sum over tiles of E (A dy)^T; what tiles have that are computed together lies in one row."""
+        """Steps that compute dg = G^T sum over tiles of E (A dy)^T; tiles that are computed together lie in one row."""
         total, partial, taps = (buffers[name] for name in ("total", "partial", "taps"))
         filters, channels, _, kw = dweight.shape
         p, depth, _ = total.shape
@@ -312,7 +312,7 @@ class Filtering:
     def _transform_gradient(
         self, rows: Array, tile: Tile, gradients: Array, buffers: Mapping[str, Array]
     ) -> list[Step]:
-        """A dy of tiles, beside each other."""
+        """Steps that write A dy of tiles, side by side."""
         transform, flat = self.of_output.astype(rows.dtype), gradients.reshape(self.positions, -1)
         if tile.count == 1:
             return [product(transform[:, : len(rows)], _flat(rows), flat)]
@@ -321,16 +321,16 @@ class Filtering:
         apart = rows.reshape(tile.count, self.rows, filters, ow, n).transpose(1, 2, 0, 3, 4)
         return [copy(apart, beside), product(transform, beside.reshape(self.rows, -1), flat)]
 
-    # what it can do
+    # supported problems
 
     def supports(self, problem: Problem) -> bool:
-        """Whether filters have so many rows; more padding would make rows of outputs that no row of the map reaches."""
+        """Whether filters have r rows, and the padding is small enough for every output row to reach the map."""
         windows = problem.windows
         plain = problem.groups == 1 and windows.stride == (1, 1) and windows.dilation[0] == 1
         return plain and windows.kernel[0] == self.taps and max(windows.padding[:2]) < self.taps
 
     def supports_input(self, problem: Problem) -> bool:
-        """`supports`, where the map does not shrink: else there were products for more rows and columns than dy has.
+        """`supports`, if the map does not shrink: otherwise there were products for more rows and columns than dy has.
 
         Negative padding would crop dy.
         """
@@ -339,13 +339,13 @@ class Filtering:
         return self.supports(problem) and not shrinks and min(gradient_problem(problem).windows.padding) >= 0
 
     def supports_transposed(self, problem: Problem) -> bool:
-        """`supports`, where `supports_input` does not."""
+        """`supports`, if `supports_input` is false."""
         return self.supports(problem) and not self.supports_input(problem)
 
     # prices
 
     def work(self, problem: Problem) -> Work:
-        """Products, what is transformed, expanded and transformed back, and the weights' transform."""
+        """The work of the products, the transforms of map and result, the expansion, and the weights' transform."""
         windows, p = problem.windows, self.positions
         tiles, ow = self.count(problem), windows.output[1]
         weights, depth = problem.filters * problem.channels * windows.kernel[1], problem.channels * windows.kernel[1]
@@ -356,16 +356,16 @@ class Filtering:
         return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls, columns=ow)
 
     def work_of_weight(self, problem: Problem) -> Work:
-        """The same products, and one sum of weights for every tile."""
+        """The work of the weights' gradient: as many products, and one sum of weight gradients for every tile."""
         weights = problem.filters * problem.channels * problem.windows.kernel[1]
         return replace(self.work(problem), once=2 * self.count(problem) * self.positions * weights)
 
     def work_of_input(self, problem: Problem) -> Work:
-        """The same as forward, of dy."""
+        """The work of the input's gradient: that of a forward pass over dy."""
         return self.work(gradient_problem(problem))
 
     def work_of_transposed(self, problem: Problem) -> Work:
-        """The products of forward; what they make is added where forward copies it."""
+        """The work of `transposed`: that of `forward`, and the addition of the products at their columns."""
         tiles, windows = self.count(problem), problem.windows
         work, depth = self.work(problem), problem.channels * windows.kernel[1]
         added = tiles * self.positions * depth * windows.output[1]
@@ -373,7 +373,7 @@ class Filtering:
 
 
 def _flat(rows: Array) -> Array:
-    """Rows (k, ...) as (k, elements), a view, however far apart they are."""
+    """A view of rows (k, ...) as (k, elements), whatever the distance between rows."""
     return as_strided(rows, (len(rows), rows[0].size), (rows.strides[0], rows.itemsize))
 
 

@@ -1,4 +1,4 @@
-"""Layer types, one file a family."""
+"""Layer types, one file for each family."""
 
 from cnnspec.layers import (
     activation,

@@ -18,7 +18,7 @@ from cnnspec.shapes import Shape
 
 
 class Activation(Layer):
-    """Base of activations whose slope is a function of y, so that y may take x's place and dx that of dy.
+    """Base of activations whose slope is a function of y, so that y may lie in the place of x, and dx in that of dy.
 
     A subclass names the arrays of x's shape that its two steps use.
     """
@@ -42,7 +42,7 @@ class Activation(Layer):
         return found
 
     def backward(self, o: Operands) -> Backward:
-        """Return the one step that computes dx, or none where nobody wants dx."""
+        """Return the step that computes dx; no step if dx is not needed."""
         return Backward() if o.dx is None else Backward([self.derivative(o)])
 
     def derivative(self, o: Operands) -> Step:
@@ -85,9 +85,9 @@ class LeakyRelu(Activation):
     backward_scratch = ("factor",)
 
     def forward(self, o: Operands) -> Steps:
-        """Bind y = max(x, slope x), or the smaller of the two where the slope is above 1."""
+        """Bind y = max(x, slope x), or min(x, slope x) for a slope above 1."""
         x, y, sloped, slope = o.x, o.y, o.buffers["sloped"], self.negative_slope
-        if slope == 0:  # 0 times infinity is no number
+        if slope == 0:  # 0 times infinity is not a number
             return [partial(np.clip, x, 0, np.inf, out=y)]
         choose = np.maximum if slope <= 1 else np.minimum
         return [partial(np.multiply, x, slope, sloped), partial(choose, x, sloped, out=y)]
@@ -115,7 +115,7 @@ class Clipped(Activation):
     top: ClassVar[float]
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the scaling, the shift and the clipping, the first two where they change anything."""
+        """Bind scaling, shift and clipping, without a scaling by 1 or a shift by 0."""
         x, y, top = o.x, o.y, self.top
         line: list[Step] = []
         if self.scale != 1:
@@ -259,7 +259,7 @@ class Selu(ExponentialLinear):
     """y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (exp(x) - 1). Source: Klambauer et al. (2017)."""
 
     def constants(self) -> tuple[float, float]:
-        """Return the two numbers that keep a mean of 0 and a variance of 1."""
+        """Return scale and alpha, chosen so that a mean of 0 and a variance of 1 persist from layer to layer."""
         return 1.0507009873554805, 1.6732632423543772
 
 

@@ -1,4 +1,4 @@
-"""The contract of a layer: what it declares, what it is given, and what it returns to the plan.
+"""The contract of a layer: the facts that it declares, the arrays that it gets, the steps that it returns.
 
 A layer is a frozen dataclass without state. When a plan is made, the layer says which arrays it needs and
 binds its arithmetic to them: `forward` and `backward` are called once per shard and return lists of
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 Mode = Literal["train", "infer"]
 
-# How a row of y, which is what the first axis of an array counts, depends on the inputs: on the same row of each of
-# them; on the rows that its windows cover, which the layer's `windows(shape)` tells; or on all features, with its own
-# row of every parameter, of which there are as many as the layer's `units`.
+# How a row of y (an element of the first axis of its array) depends on the inputs. "elementwise": on the same row of
+# each input. "windows": on the rows that its windows cover, as the layer's `windows(shape)` says. "units": on all
+# features, and on its own row of every parameter, of which there are as many as the layer's `units`.
 RowReads = Literal["elementwise", "windows", "units"]
 
 
 class Initializer(Protocol):
-    """Fills a fresh parameter; `fans` are the connections into and out of one unit."""
+    """The initial values of a parameter; `fans` are the numbers of connections into and out of one unit."""
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values into `array`."""
 
     def check(self, shape: Shape) -> None:
-        """ShapeError where no parameter of that shape can start so."""
+        """Raise ShapeError if the initializer cannot fill a parameter of that shape."""
 
 
 InitializerField = Annotated[Any, Registered("initializer")]
@@ -44,11 +44,11 @@ InitializerField = Annotated[Any, Registered("initializer")]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned array: its shape, how it starts, and whether weight decay applies to it."""
+    """A learned array: its shape, its initializer, and whether weight decay applies to it."""
 
     shape: Shape
     initializer: Initializer
-    fans: tuple[int, int] = (1, 1)  # in, out
+    fans: tuple[int, int] = (1, 1)  # connections into and out of one unit
     decays: bool = False
 
 
@@ -64,15 +64,15 @@ class RandomStream(Protocol):
     """Random numbers that are determined by the seed, the step, the layer and the shard."""
 
     def uniform(self, out: Array) -> None:
-        """Fill with uniform numbers of [0, 1)."""
+        """Fill `out` with uniform random numbers of [0, 1)."""
 
 
 @dataclass(frozen=True)
 class Reduce:
     """A sum over all shards, for which each of them waits: the first shard's `array` becomes the sum of all arrays.
 
-    The first shard's `after_sum` runs once, when the sum is complete. What the other shards need of it, that step
-    writes to `prepare` buffers, which all shards share.
+    The first shard's `after_sum` runs once, when the sum is complete. It writes the results that other shards need to
+    `prepare` buffers, which all shards share.
     """
 
     array: Array
@@ -86,8 +86,9 @@ Steps = Sequence[Step | Reduce]
 class Backward:
     """The steps of a backward pass: `shared` runs first, then `input` and `params`, perhaps at the same time.
 
-    `input` writes the inputs' gradients, `params` the parameters'; neither writes what the other one reads or writes,
-    so what both need is made by `shared`. The lifetime of each buffer (`kernels.step`) says whose it is.
+    `input` writes the inputs' gradients, `params` the parameters'; neither writes an array that the other one reads or
+    writes, so `shared` computes the arrays that both need. The lifetime of each buffer (`kernels.step`) says which of
+    them may write it.
     """
 
     input: Steps = ()
@@ -97,14 +98,14 @@ class Backward:
 
 @dataclass(frozen=True, kw_only=True)
 class Operands:
-    """The arrays of one layer in one shard. Gradients are written, never added to; None where nobody wants them."""
+    """The arrays of one layer in one shard. Gradients are overwritten, never added to; None if they are not needed."""
 
     inputs: tuple[Array, ...]
     output: Array
     input_grads: tuple[Array | None, ...] = ()
     output_grads: tuple[Array, ...] = ()  # one for each reader: several only for `Fork`
     params: Mapping[str, Array] = field(default_factory=dict)
-    grads: Mapping[str, Array] = field(default_factory=dict)  # what this shard contributes
+    grads: Mapping[str, Array] = field(default_factory=dict)  # of this shard alone
     state: Mapping[str, Array] = field(default_factory=dict)
     buffers: Mapping[str, Array] = field(default_factory=dict)
     mode: Mode = "train"
@@ -124,7 +125,7 @@ class Operands:
 
     @property
     def dx(self) -> Array | None:
-        """The gradient of the input of a layer that has one; None where nobody wants it."""
+        """The gradient of the input of a layer that has one; None if it is not needed."""
         return self.input_grads[0]
 
     @property
@@ -140,8 +141,8 @@ class Layer(Declaration, Facts):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs; None: any number
     retains: ClassVar[frozenset[str]] = frozenset()  # which of "x" and "y" backward reads
     in_place: ClassVar[bool] = False  # y may lie in x's place
-    gradient_place: ClassVar[Literal["x", "dy"] | None] = None  # whose place dx may take
-    passes_on: ClassVar[frozenset[str]] = frozenset()  # of "x" and "dy": y is it, or every dx
+    gradient_place: ClassVar[Literal["x", "dy"] | None] = None  # the array in whose place dx may lie
+    passes_on: ClassVar[frozenset[str]] = frozenset()  # "x": y is x itself; "dy": every dx is dy itself
     train_only: ClassVar[bool] = False  # the identity at inference
     increasing: ClassVar[bool] = False  # elementwise and non-decreasing: commutes with a maximum
     scales: ClassVar[str | None] = None  # the parameter whose first axis are the channels of y, if scaling it scales y
@@ -171,11 +172,11 @@ class Layer(Declaration, Facts):
         return None
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the further arrays that the steps of a shard of `n` images use."""
+        """Return the scratch arrays that the steps of a shard of `n` images use, by name."""
         return {}
 
     def prepare(self, o: Operands) -> Steps:
-        """Bind what depends on parameters and running statistics only; it runs once a step for all shards."""
+        """Bind the computation of arrays that depend on parameters and statistics alone, once for all shards."""
         return []
 
     def forward(self, o: Operands) -> Steps:
@@ -183,7 +184,7 @@ class Layer(Declaration, Facts):
         raise NotImplementedError
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx and the parameters' gradients, those that `o.grads` has a place for, to their arrays."""
+        """Bind the computation of dx, and of the parameter gradients that `o.grads` has an array for."""
         raise NotImplementedError
 
 
@@ -194,7 +195,7 @@ def within(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
 
 
 def batch_shape(shape: Shape, n: int) -> Shape:
-    """A public shape as a plan holds it: (c, h, w) becomes (h, c, w, n), (features,) becomes (features, n)."""
+    """The shape of an array in a plan for a public shape: (h, c, w, n) for (c, h, w), (features, n) for (features,)."""
     if len(shape) == 3:
         c, h, w = shape
         return (h, c, w, n)
@@ -208,10 +209,10 @@ def map_shape(array: Array) -> Shape:
 
 
 def to_public(array: Array) -> Array:
-    """A plan's (h, c, w, n) or (features, n) as the caller's n, c, h, w or n, features (a view)."""
+    """A view of a plan's array (h, c, w, n) or (features, n) in the public order, (n, c, h, w) or (n, features)."""
     return array.transpose(3, 1, 0, 2) if array.ndim == 4 else np.moveaxis(array, -1, 0)
 
 
 def from_public(array: Array) -> Array:
-    """The caller's n, c, h, w or n, features as a plan's (h, c, w, n) or (features, n) (a view)."""
+    """A view of an array (n, c, h, w) or (n, features) in a plan's order, (h, c, w, n) or (features, n)."""
     return array.transpose(2, 1, 3, 0) if array.ndim == 4 else np.moveaxis(array, 0, -1)

@@ -12,14 +12,14 @@ from cnnspec.shapes import Shape, size
 
 
 def bias_scratch(kind: str, shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
-    """Return a whole map for the bias where a single image is small: adding it is one call, not one for each row."""
+    """Return a buffer that repeats the bias over a whole map if a single image is small: its addition is one call."""
     filters, height, width = shape
     spread = mode == "infer" and n == 1 and kind == "channel" and size(shape) <= sums.SMALL_MAP
     return {"bias": Buffer((height, filters, width, n), "prepare")} if spread else {}
 
 
 def prepare_bias(o: Operands) -> list[Step]:
-    """Bind the copy of the bias to that map, where there is one."""
+    """Bind the copy of the bias to the map of `bias_scratch`, if there is one."""
     if "bias" not in o.buffers:
         return []
     spread = o.buffers["bias"]
@@ -27,12 +27,12 @@ def prepare_bias(o: Operands) -> list[Step]:
 
 
 def add_bias(o: Operands) -> list[Step]:
-    """Bind y += bias, where there is a bias: it is (filters,) or, untied, (filters, oh, ow)."""
+    """Bind y += bias, if there is a bias: it is (filters,) or, untied, (filters, oh, ow)."""
     if "bias" not in o.params:
         return []
     given, target = o.params["bias"], o.y
     if "bias" in o.buffers:
-        spread = o.buffers["bias"][: len(o.y)]  # all rows are alike, and a part has fewer
+        spread = o.buffers["bias"][: len(o.y)]  # all rows are equal, and a part of the map has fewer
     elif given.ndim == 1:
         target, spread = sums.rows_of(o.y), given[:, None]
     else:
@@ -41,7 +41,7 @@ def add_bias(o: Operands) -> list[Step]:
 
 
 def bias_gradient(dy: Array, dbias: Array, rows: Array | None) -> Step:
-    """Bind dbias = the sum of dy over what a bias is added to; `rows` is scratch (oh, filters), None if untied."""
+    """Bind dbias = the sum of dy over elements with the same bias; `rows` is scratch (oh, filters), None if untied."""
     if rows is not None:
         return sums.channel_sum(dy, dbias, rows)
     source = dy.transpose(1, 0, 2, 3)  # (filters, oh, ow, n)

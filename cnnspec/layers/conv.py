@@ -1,4 +1,4 @@
-"""Convolution in two dimensions, whose kernel is chosen by its price."""
+"""Convolution in two dimensions; its kernel is the one with the lowest estimated cost."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Conv2d(Layer):
         return prod(self.infer_shape(*inputs)) * inputs[0][0] // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return what the chosen kernels ask for, by kernel and direction, and the bias gradient's partial sums."""
+        """Return the buffers of the chosen kernels, by kernel and direction, and the bias gradient's partial sums."""
         problem = self.convolution(inputs[0])
         chosen = cost.choose(problem, n, mode, self.kernel)
         found = {
@@ -129,7 +129,7 @@ class Conv2d(Layer):
         return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx where somebody wants it, dweight, and dbias, which is a sum of dy."""
+        """Bind dx if it is needed, dweight, and dbias, which is a sum of dy."""
         kernel, problem, buffers = self._choice(o)["weight"], self._problem_of(o.x), self._buffers("weight", o)
         shared = kernel.prepare_gradient(problem, o.dy, buffers)
         params = [self._bind("weight", o, o.x, o.dy, o.grads["weight"])]
@@ -139,7 +139,7 @@ class Conv2d(Layer):
         return Backward(dx, params, shared=[in_turn(shared)])
 
     def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
-        """Bind one direction as a single step: the number of tiles depends on n, but all shards need as many steps."""
+        """Bind one direction as a single step: tiles depend on n, but all shards must have the same number of steps."""
         kernel = self._choice(o)[direction]
         return in_turn(kernel.bind(self._problem_of(o.x), a, b, out, self._buffers(direction, o)))
 

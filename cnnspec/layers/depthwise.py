@@ -1,4 +1,4 @@
-"""Convolutions that keep channels apart: depthwise, and depthwise followed by a 1x1 convolution over channels."""
+"""Convolutions of each channel by itself: depthwise, and depthwise followed by a 1x1 convolution over channels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DepthwiseConv2d(Layer):
     row_reads = "windows"
 
     def grouped(self, channels: int) -> Conv2d:
-        """Return the same layer as a conv2d with a group for each channel, which does all the work."""
+        """Return the equivalent conv2d with a group for each channel, which does all the work."""
         return Conv2d(
             filters=channels * self.multiplier,
             kernel_size=self.kernel_size,
@@ -91,7 +91,7 @@ class DepthwiseConv2d(Layer):
         return self.grouped(inputs[0][0]).scratch(*inputs, n=n, mode=mode)
 
     def prepare(self, o: Operands) -> Steps:
-        """Bind what the grouped convolution prepares."""
+        """Bind the preparation of the grouped convolution."""
         return self.grouped(o.x.shape[1]).prepare(o)
 
     def forward(self, o: Operands) -> Steps:
@@ -127,7 +127,7 @@ class SeparableConv2d(Layer):
     scales = "pointwise"
 
     def parts(self, channels: int) -> tuple[Conv2d, Conv2d]:
-        """Return the depthwise convolution of so many channels, and the 1x1 convolution behind it."""
+        """Return the depthwise convolution of `channels` channels, and the 1x1 convolution behind it."""
         depthwise = DepthwiseConv2d(
             kernel_size=self.kernel_size,
             multiplier=self.multiplier,
@@ -181,12 +181,12 @@ class SeparableConv2d(Layer):
         return found
 
     def prepare(self, o: Operands) -> Steps:
-        """Bind what both convolutions prepare."""
+        """Bind the preparation of both convolutions."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.prepare(first), *pointwise.prepare(second)]
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the depthwise convolution, and the 1x1 convolution of what it makes."""
+        """Bind the depthwise convolution, and the 1x1 convolution of its output."""
         (depthwise, first), (pointwise, second) = self._bound(o)
         return [*depthwise.forward(first), *pointwise.forward(second)]
 
@@ -220,6 +220,6 @@ class SeparableConv2d(Layer):
 
 
 def _renamed(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    """The arrays of one of the two convolutions, under that one's own names; the bias belongs to the second."""
+    """The arrays of one of the two convolutions, by the names of conv2d; the bias belongs to the second."""
     names = {part: "weight", "bias": "bias"} if part == "pointwise" else {part: "weight"}
     return {names[name]: array for name, array in arrays.items() if name in names}

@@ -20,7 +20,7 @@ ONE = 20  # above it tanh(log(1 + exp(x))) is 1 in float64
 
 
 class Gated(Layer):
-    """Base of y = x P(x): forward computes P once and keeps the slope, so that backward reads neither x nor y."""
+    """Base of y = x P(x): forward computes P and keeps the slope of y, so that backward reads neither x nor y."""
 
     in_place = True
     gradient_place = "dy"
@@ -28,7 +28,7 @@ class Gated(Layer):
 
     @abstractmethod
     def curve(self, x: Array, factor: Array, work: Array, slope: Array | None) -> None:
-        """Write P(x) to `factor`, and P(x) + x P'(x) to `slope` where one is given; `work` is scratch."""
+        """Write P(x) to `factor`, and P(x) + x P'(x) to `slope` unless it is None; `work` is scratch."""
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return two scratch arrays of x's shape, and in training the slope, which is kept for backward."""
@@ -146,6 +146,6 @@ class Mish(Gated):
             np.divide(slope, work, out=slope)
             np.divide(slope, work, out=slope)
             np.multiply(slope, 4, out=slope)
-            np.clip(x, -np.inf, ONE, out=work)  # where e was clipped P' is not 0, and would not outweigh x
+            np.clip(x, -np.inf, ONE, out=work)  # where e is clipped, P' is not 0: times a large x it would count
             np.multiply(slope, work, out=slope)
             np.add(slope, factor, out=slope)

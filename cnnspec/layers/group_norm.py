@@ -26,7 +26,7 @@ class ImageNorm(Layer):
     in_place: ClassVar[bool] = True
 
     def count(self, channels: int) -> int:
-        """Return the number of groups of so many channels."""
+        """Return the number of groups for `channels` channels."""
         raise NotImplementedError
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
@@ -136,7 +136,7 @@ class ImageNorm(Layer):
 
     @staticmethod
     def _maps(*arrays: Array) -> list[Array]:
-        """The arrays as maps: a vector is a map of one pixel."""
+        """View the arrays as maps: a vector becomes a map of one pixel."""
         return [array if array.ndim == 4 else array[None, :, None] for array in arrays]
 
 
@@ -155,7 +155,7 @@ class GroupNorm(ImageNorm):
         return inputs[0]
 
     def count(self, channels: int) -> int:
-        """Return the declared number."""
+        """Return the number that the spec declares."""
         return self.groups
 
 

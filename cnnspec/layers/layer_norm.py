@@ -1,4 +1,4 @@
-"""Normalisation of each pixel over its channels: with and without the mean, and the choice of the whole map instead."""
+"""Normalisation of each pixel over its channels, with or without the mean, or of the whole map over all its numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LayerNorm(ImageNorm):
         return rank == 3 and self.over == "channels"
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the arrays of the one way or the other."""
+        """Return the arrays for the axis that `over` names."""
         if not self._by_pixel(len(inputs[0])):
             return super().scratch(*inputs, n=n, mode=mode)
         return _scratch(inputs[0], n, mode)
@@ -82,7 +82,7 @@ class RmsNorm(Layer):
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the normalised input and the inverse roots, which are kept, and what the gradients need."""
+        """Return the normalised input and the inverse roots, both kept for backward, and scratch of the gradients."""
         return _scratch(inputs[0], n, mode)
 
     def forward(self, o: Operands) -> Steps:
@@ -95,7 +95,7 @@ class RmsNorm(Layer):
 
 
 def _scratch(shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
-    """The normalised input and the inverse deviations, which backward reads, and what each pass uses besides."""
+    """The normalised input and the inverse deviations, which backward reads, and the scratch of each pass."""
     c, h, w = shape if len(shape) == 3 else (shape[0], 1, 1)
     each, pixels = Buffer(batch_shape(shape, n), "kept"), (h, 1, w * n)
     found = {"normalised": each, "inverse": Buffer(pixels, "kept"), "mean": Buffer(pixels)}

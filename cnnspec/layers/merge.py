@@ -1,4 +1,4 @@
-"""Layers with several inputs, and the fork that lets one value have several readers."""
+"""Layers with several inputs, and the fork of a value with several readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnspec.shapes import Shape, ShapeError, size, text
 class Repeating(Layer):
     """Base of merges whose inputs are repeated along axes of length 1; a vector (c,) acts as a map (c, 1, 1).
 
-    So a map meets a vector, a 1x1 map or a map of one channel, in any order.
+    So a map can be merged with a vector, a 1x1 map or a map of one channel, in any order.
     """
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
@@ -89,7 +89,7 @@ class Add(Repeating):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx_i = dy, summed over repeated axes: copies are left out where dx_i lies in the place of dy."""
+        """Bind dx_i = dy, summed over repeated axes; no copy is needed if dx_i lies in the place of dy."""
         return Backward(input=[_summed(o.dy, _as_map(dx, o.y)) for dx in o.input_grads if dx is not None])
 
 
@@ -123,7 +123,7 @@ class Extreme(Repeating):
     chosen: ClassVar[np.ufunc]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return, for the gradients, where an input is the one chosen, which places are open, and dy there."""
+        """Return masks of the places where an input is chosen and where none is chosen yet, and the product with dy."""
         shape = batch_shape(self.infer_shape(*inputs), n)
         masks = {name: Buffer(shape, "input", bool) for name in ("equal", "open")}
         return {**masks, "product": Buffer(shape, "input")} if mode == "train" else {}
@@ -135,7 +135,7 @@ class Extreme(Repeating):
         return steps + [partial(self.chosen, o.y, other, out=(o.y,)) for other in others]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx_i = dy where y is x_i and none before it, summed over repeated axes."""
+        """Bind dx_i = dy where y equals x_i and no earlier input, summed over repeated axes."""
         y, dy, equal, still, product = o.y, o.dy, *(o.buffers[name] for name in ("equal", "open", "product"))
         steps: list[Step] = [partial(still.fill, True)]
         for x, dx in zip((_as_map(x, y) for x in o.inputs), o.input_grads, strict=True):
@@ -270,7 +270,7 @@ class Fork(Layer):
     type_name: ClassVar[str] = "fork"
 
     def forward(self, o: Operands) -> Steps:
-        """Bind a copy, which is left out where y lies in the place of x."""
+        """Bind a copy, which is left out if y lies in the place of x."""
         return [copy(o.x, o.y)]
 
     def backward(self, o: Operands) -> Backward:

@@ -1,4 +1,4 @@
-"""Normal noise in training: added to what arrives, or with a mean and a variance that the network itself gives."""
+"""Normal noise in training: added to the input, or with a mean and a variance that the network itself computes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cnnspec.shapes import Shape, ShapeError, text
 
 
 class Noisy(Layer):
-    """Base of layers that draw z, a number of the standard normal distribution for each of x, in every step anew."""
+    """Base of layers that draw z in every step: for each number of x one of the standard normal distribution."""
 
     train_only: ClassVar[bool] = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return two uniform numbers for each of x and the normal one, which is kept; nothing at inference."""
+        """Return two uniform numbers for each number of x, and the normal one, which is kept; nothing at inference."""
         shape = batch_shape(inputs[0], n)
         return {} if mode == "infer" else {"uniform": Buffer((2, *shape)), "noise": Buffer(shape, "kept")}
 
@@ -112,7 +112,7 @@ class Reparameterize(Noisy):
         return [_drawn(o), step]
 
     def backward(self, o: Operands) -> Backward:
-        """With what was added, exp(v / 2) z, kept: dm = dy and dv = dy exp(v / 2) z / 2."""
+        """Bind dm = dy and dv = dy e / 2, where e = exp(v / 2) z, the added noise, was kept by forward."""
         dmean, dlog = o.input_grads
         noise, dy = o.buffers["noise"], o.dy
         steps: list[Step] = [] if dmean is None else [copy(dy, dmean)]

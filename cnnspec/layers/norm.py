@@ -25,14 +25,14 @@ from cnnspec.layers.base import (
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
-FEW = 4  # rows: so few are not worth a row of coefficients
+FEW = 4  # rows: a map of at most so many gains nothing from coefficients repeated along a row
 
 
 @register("batch_norm")
 class BatchNorm(Layer):
     """Normalises every channel over the batch: y = weight (x - mean) / sqrt(variance + epsilon) + bias.
 
-    Training takes mean and (biased) variance of the whole batch, whatever its shards, from sums that after in float64,
+    Training takes mean and (biased) variance of the whole batch, whatever its shards, from sums in float64,
     and keeps running = momentum * running + (1 - momentum) * batch, the variance there with Bessel's correction.
     Inference takes the running statistics. Any shape; a vector's features are its channels. In float32 a mean of m
     deviations costs y and dx about m times the last digit, the variance nothing.
@@ -101,7 +101,7 @@ class BatchNorm(Layer):
         return [lambda: coefficients(mean, variance)]
 
     def _coefficients(self, o: Operands) -> Callable[[Array, Array], None]:
-        """Return what writes scale and shift, which all shards share, for a mean and a variance."""
+        """Return a function that writes scale and shift, which all shards share, for a mean and a variance."""
         inverse, work = o.buffers["statistics"][1], o.buffers["work"]
         weight, bias, epsilon = o.params["weight"], o.params["bias"], self.epsilon
         scale, shift = o.buffers["coefficients"]
@@ -208,5 +208,5 @@ def _affine(x: Array, y: Array, coefficients: Array, repeated: Array) -> Step:
 
 
 def _count(o: Operands) -> int:
-    """How many numbers one channel has in the whole batch."""
+    """The count of numbers that one channel has in the whole batch."""
     return o.batch * (o.x.shape[0] * o.x.shape[2] if o.x.ndim == 4 else 1)

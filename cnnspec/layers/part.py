@@ -1,4 +1,4 @@
-"""One of several inputs of a network."""
+"""The layer that takes one of several inputs of a network out of a plan's only input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(Selection):
 
     @property
     def stop(self) -> int:
-        """The element behind the last one."""
+        """One past the last element."""
         return self.start + size(self.shape)
 
     def infer_shape(self, *inputs: Shape) -> Shape:

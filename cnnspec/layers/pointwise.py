@@ -1,4 +1,4 @@
-"""Functions of one number at a time that are no activations of networks, and the affine map of each channel."""
+"""Functions of one number at a time other than the usual activations, and the affine map of each channel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pointwise(Layer):
     row_reads: ClassVar[RowReads | None] = "elementwise"
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the slopes, while dx is computed."""
+        """Return an array for the slopes, which lives while dx is computed."""
         return {"slope": Buffer(batch_shape(inputs[0], n), "input")} if mode == "train" else {}
 
 
@@ -93,7 +93,7 @@ class Clip(Activation):
 
     @property
     def non_negative(self) -> bool:  # type: ignore[override]
-        """No number of y is below 0 where `min` is not."""
+        """Whether no number of y is below 0, which is so if `min` is not."""
         return self.min is not None and self.min >= 0
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -116,7 +116,7 @@ class Clip(Activation):
     def derivative(self, o: Operands) -> Step:
         """dx = dy where min < y < max."""
         y, dy, dx, inside, below = o.y, o.dy, o.dx, o.buffers["inside"], o.buffers["below"]
-        low, high = (np.asarray(bound, y.dtype) for bound in self._bounds)  # as y has them
+        low, high = (np.asarray(bound, y.dtype) for bound in self._bounds)  # in y's type
 
         def step() -> None:
             np.greater(y, low, out=inside)
@@ -142,16 +142,16 @@ Coefficients = Annotated[
 
 @dataclass(frozen=True)
 class Given:
-    """Starts a parameter at the values of a spec."""
+    """The initializer that writes the values given in a spec."""
 
     values: tuple[float, ...]
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Write one value for each channel, or the only one to all."""
+        """Write one value for each channel, or a single value to all channels."""
         array[...] = self.values
 
     def check(self, shape: Shape) -> None:
-        """No shape is refused: the layer has counted the values."""
+        """Accept every shape: the layer has already counted the values."""
 
 
 @register("scale_shift")
@@ -170,7 +170,7 @@ class ScaleShift(Layer):
 
     @property
     def retains(self) -> frozenset[str]:  # type: ignore[override]
-        """The gradient of a learned scale reads x."""
+        """Backward reads x for the gradient of a learned scale."""
         return frozenset({"x"}) if self.learned and self.scale is not None else frozenset()
 
     @property
@@ -194,14 +194,14 @@ class ScaleShift(Layer):
         return {name: Parameter(inputs[0][:1], Given(numbers)) for name, numbers in self._given.items()}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the product of x and dy, and the sums of a row, while the gradients of parameters are computed."""
+        """Return arrays for the product of x and dy and the sums of rows, of which the parameter gradients are made."""
         if mode == "infer" or not self.learned:
             return {}
         rows = Buffer((inputs[0][1] if len(inputs[0]) == 3 else 1, inputs[0][0]), "params")
         return {"partial": rows, **({"product": Buffer(batch_shape(inputs[0], n), "params")} if self.retains else {})}
 
     def _coefficient(self, o: Operands, name: str) -> Array | None:
-        """A column (c, 1) of a parameter or of the fixed numbers; None where the spec says none."""
+        """The scale or shift as a column (c, 1), a parameter or fixed numbers; None if the spec says `none`."""
         if name not in self._given:
             return None
         channels = o.y.shape[1] if o.y.ndim == 4 else o.y.shape[0]
@@ -209,7 +209,7 @@ class ScaleShift(Layer):
         return o.params.get(name, fixed)[:, None]
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the product and the sum, those that there are."""
+        """Bind the product with scale and the sum with shift, without those that are `none`."""
         x, y = sums.rows_of(o.x), sums.rows_of(o.y)
         scale, shift = self._coefficient(o, "scale"), self._coefficient(o, "shift")
         steps: list[Step] = []

@@ -31,11 +31,11 @@ class Pool2d(Layer):
 
     @property
     def row_reads(self) -> RowReads | None:  # type: ignore[override]
-        """How rows depend on windows; None where a last one may hang over the end, which a part takes for padding."""
+        """The declaration "windows"; None with `ceil_mode`: a part would take the overhang of a window for padding."""
         return None if self.ceil_mode else "windows"
 
     def windows(self, shape: Shape) -> Windows:
-        """Return how the windows lie; ShapeError where none fits, or where one could lie in the padding only."""
+        """Return how the windows lie; ShapeError if none fits, or if one could lie in the padding alone."""
         laid = self._laid(shape, ceil=False)
         top, bottom, left, right = laid.padding
         kh, kw = laid.kernel
@@ -73,7 +73,7 @@ class MaxPool2d(Pool2d):
     selects_maximum: ClassVar[bool] = True
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the arrays of the kernel, among them who won in each window, which is kept for backward."""
+        """Return the arrays of the kernel, and in training the marks of the windows' winners, kept for backward."""
         laid = self.windows(inputs[0])
         kind = pooling.halving_scratch if pooling.is_halving(laid) else pooling.maximum_scratch
         return kind(laid, inputs[0][0], n, train=mode == "train")
@@ -102,7 +102,7 @@ class AvgPool2d(Pool2d):
     count_include_pad: Annotated[bool, "divide by the whole window, not only by its elements in the map"] = False
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return each output's contribution to dx."""
+        """Return an array for the contribution of each output to dx."""
         return {"share": Buffer(batch_shape(self.infer_shape(*inputs), n), "input")} if mode == "train" else {}
 
     def forward(self, o: Operands) -> Steps:
@@ -120,7 +120,7 @@ class AvgPool2d(Pool2d):
         return Backward(input=[partial(np.multiply, dy, inverse, share), *pooling.spread(laid, share, o.dx)])
 
     def _counted(self, x: Array) -> tuple[int, int, int, int]:
-        """The padding that counts: none, or all but what ceil_mode adds."""
+        """The padding that counts as elements of a window: none, or all of it without the part that ceil_mode adds."""
         return self._laid(map_shape(x), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
 
 
@@ -136,7 +136,7 @@ class LpPool2d(Pool2d):
     retains: ClassVar[frozenset[str]] = frozenset({"x", "y"})
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return magnitudes, the largest of each window and powers; in training also what backward multiplies."""
+        """Return magnitudes, the largest of each window and powers; in training also the factors of the gradient."""
         x, y = batch_shape(inputs[0], n), batch_shape(self.infer_shape(*inputs), n)
         forward = {"magnitudes": Buffer(x), "largest": Buffer(y), "powers": Buffer(y)}
         backward = {name: Buffer(y, "input") for name in ("share", "ratio", "scale")}
@@ -147,7 +147,7 @@ class LpPool2d(Pool2d):
         laid, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
         inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
         magnitudes, largest, powers = (o.buffers[name] for name in ("magnitudes", "largest", "powers"))
-        smallest = np.finfo(y.dtype).tiny  # of a window of zeros
+        smallest = np.finfo(y.dtype).tiny  # instead of 0, in a window of zeros
         passes = [
             (magnitudes[tap.read], *(array[tap.write] for array in (largest, powers, y))) for tap in taps.taps(laid)
         ]
@@ -225,7 +225,7 @@ class GlobalAvgPool2d(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx = dy / (h w), everywhere in its channel."""
+        """Bind dx = dy / (h w) for every pixel of the channel."""
         if o.dx is None:
             return Backward()
         dx, dy = o.dx, o.dy.reshape(1, o.dy.shape[0], 1, o.dy.shape[1])
@@ -245,7 +245,7 @@ class GlobalMaxPool2d(Layer):
         return expect_map(inputs[0], self.type_name)[:1]
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the maxima over rows; in training also each channel's pixels side by side, and the winners' places."""
+        """Return the maxima over rows; in training also each channel's pixels in one row, and the places of winners."""
         c, h, w = inputs[0]
         found = {"columns": Buffer((c, w, n))}
         if mode == "train":
@@ -254,7 +254,7 @@ class GlobalMaxPool2d(Layer):
         return found
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the maximum over rows, which are long contiguous runs, and that over columns."""
+        """Bind the maximum over rows, which are long contiguous runs, and the maximum of these over columns."""
         x, y, columns = o.x, o.y, o.buffers["columns"]
 
         def step() -> None:
@@ -271,7 +271,7 @@ class GlobalMaxPool2d(Layer):
         pixels, row, column = (o.buffers[name] for name in ("pixels", "row", "column"))
         c, n, _, width = pixels.shape
         flat, place = pixels.reshape(c, n, -1), row.reshape(-1)
-        start = np.arange(c)[:, None] * (width * n) + np.arange(n)  # of (channel, image) in a row of (c, w, n)
+        start = np.arange(c)[:, None] * (width * n) + np.arange(n)  # place of (channel, image) in a row of (c, w, n)
 
         def step() -> None:
             np.copyto(pixels, x)
@@ -319,7 +319,7 @@ class ChannelMax(Layer):
         return (1, *expect_map(inputs[0], self.type_name)[1:])
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return, for the gradient, where a channel is the largest, and where none before it was."""
+        """Return masks for the gradient: the places where a channel is the largest, and where none before it was."""
         shape = batch_shape(self.infer_shape(*inputs), n)
         return {name: Buffer(shape, "input", bool) for name in ("equal", "open")} if mode == "train" else {}
 

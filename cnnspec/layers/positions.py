@@ -1,4 +1,4 @@
-"""Where a pixel is, as something that a network learns."""
+"""Learned embeddings of positions."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Prelu(Layer):
         return {"weight": Parameter((inputs[0][0],), self.weight_init)}
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return where the part below 0 goes, and in training the products of both gradients and their sums by row."""
+        """Return an array for the part below 0, and in training for the products of both gradients and sums of rows."""
         shape = batch_shape(inputs[0], n)
         rows = (inputs[0][1] if len(inputs[0]) == 3 else 1, inputs[0][0])
         backward = {"below": Buffer(shape, "input")}

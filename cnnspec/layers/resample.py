@@ -1,4 +1,4 @@
-"""Layers that resample a map: each output row is a weighted sum of input rows, each column of columns."""
+"""Layers that resample a map: each output row is a weighted sum of input rows, each output column of input columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnspec.shapes import Shape, expect_map
 
 
 class Resampling(Layer):
-    """Base: a subclass gives the size of the output, and the weights along one axis."""
+    """Base of layers that resample; a subclass gives the size of the output and the weights along an axis."""
 
     @abstractmethod
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -25,7 +25,7 @@ class Resampling(Layer):
 
     @abstractmethod
     def weights(self, outputs: int, inputs: int) -> Array:
-        """Return how much each output takes of each input along one axis, (outputs, inputs)."""
+        """Return the weight of each input in each output along one axis, (outputs, inputs)."""
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return (c, oh, ow)."""
@@ -33,19 +33,19 @@ class Resampling(Layer):
         return (channels, *self.size(height, width))
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the map whose rows are resampled already, and in training its gradient."""
+        """Return the map between both products, with resampled rows, and in training its gradient."""
         channels, _, width = inputs[0]
         shape = (self.infer_shape(*inputs)[1], channels, width, n)
         found = {"middle": Buffer(shape)}
         return found | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else found
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the resampling of rows, and of the columns of what it gives."""
+        """Bind the resampling of rows, and of the columns of the result."""
         down, across = self._matrices(o.x, o.y)
         return separable.separable(down, across, o.x, o.buffers["middle"], o.y)
 
     def backward(self, o: Operands) -> Backward:
-        """Bind the same with transposed weights, columns first."""
+        """Bind the same products with transposed weights, columns first."""
         if o.dx is None:
             return Backward()
         down, across = self._matrices(o.dx, o.dy)

@@ -1,4 +1,4 @@
-"""Layers that move elements without changing them: every output is one of the inputs."""
+"""Layers that move elements without changing them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Rearrangement(Layer):
 
 
 def _channels_first(features: Array, like: Shape) -> Array:
-    # (c*h*w, n) seen with the axes of a map, (h, c, w, n)
+    # a view of (c*h*w, n) with the axes of a map, (h, c, w, n)
     if len(like) == 2:
         return features
     h, c, w, n = like
@@ -51,7 +51,7 @@ class Flatten(Rearrangement):
         return (size(inputs[0]),)
 
     def views(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Return the map as it is, and the vector seen with the axes of a map."""
+        """Return the map itself, and a view of the vector with the axes of a map."""
         return x, _channels_first(y, x.shape)
 
 
@@ -73,12 +73,12 @@ class Reshape(Layer):
         return self.shape
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the elements in public order, which differs from that of both layouts."""
+        """Return an array for the elements in public order, which differs from the order of both arrays."""
         shape = (size(inputs[0]), n)
         return {"features": Buffer(shape), "gradient": Buffer(shape, "input")}
 
     def forward(self, o: Operands) -> Steps:
-        """Bind a copy into public order, and one out of it."""
+        """Bind a copy into public order, and a copy from there to y."""
         features = o.buffers["features"]
         return [copy(o.x, _channels_first(features, o.x.shape)), copy(_channels_first(features, o.y.shape), o.y)]
 

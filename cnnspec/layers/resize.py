@@ -44,7 +44,7 @@ Between = Annotated[
 
 
 def _inner(array: Array, margins: tuple[int, int, int, int]) -> tuple[Array, list[Array]]:
-    """The part of a map within margins, and the four margins."""
+    """Views of a map with margins: the part inside, and the four margins."""
     top, bottom, left, right = margins
     h, _, w, _ = array.shape
     rows = array[top : h - bottom]
@@ -70,7 +70,7 @@ class ZeroPad2d(Layer):
         return (sum(self.channels) + channels, top + height + bottom, left + width + right)
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the copy of the map, and zeros around it: the array holds other values between two steps."""
+        """Bind the copy of the map and zeros around it, in each step: other arrays may share the memory of y."""
         inside, margins = self._inside(o.y)
         return [copy(o.x, inside), *clear(margins)]
 
@@ -115,7 +115,7 @@ class Pad2d(Layer):
         return (channels, top + height + bottom, left + width + right)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return the gradient that margins are added within."""
+        """Return an array for the gradient of y, in which margins are added to the pixels that they repeat."""
         shape = batch_shape(self.infer_shape(*inputs), n)
         return {"folded": Buffer(shape, "input")} if mode == "train" else {}
 
@@ -127,7 +127,7 @@ class Pad2d(Layer):
         return [copy(o.x, inside), *columns, *rows]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind the sums of rows into those that they repeat, dx = the inside, and the sums of columns into it."""
+        """Bind the addition of margin rows to the rows they repeat, dx = the inside, and the same for columns in dx."""
         if o.dx is None:
             return Backward()
         folded, dx = o.buffers["folded"], o.dx
@@ -139,18 +139,18 @@ class Pad2d(Layer):
         return Backward(steps)
 
     def _columns(self, array: Array, width: int) -> list[tuple[Array, int]]:
-        """The columns of the margins beside a map within margins, and the column of the map that each repeats."""
+        """Pairs: a view of a column in the left or right margin, and the number of the map's column that it repeats."""
         top, bottom, left, right = self.padding
         body = array[top : len(array) - bottom]
         return [(body[:, :, left + place], source) for place, source in self._sources(left, width, right)]
 
     def _rows(self, height: int) -> list[tuple[int, int]]:
-        """The rows of the margins, and the row within margins that each repeats."""
+        """Pairs of row numbers in the map with margins: a row of a margin, and the row that it repeats."""
         top, bottom, _, _ = self.padding
         return [(top + place, top + source) for place, source in self._sources(top, height, bottom)]
 
     def _sources(self, before: int, length: int, after: int) -> list[tuple[int, int]]:
-        """The places of the margins along an axis, counted from the map's first, and the place that each repeats."""
+        """Pairs of places along an axis, counted from the map's first: a place in a margin, and the one it repeats."""
         last = length - 1
         source: Callable[[int], int] = {
             "reflect": lambda place: -place if place < 0 else 2 * last - place,

@@ -79,7 +79,7 @@ class LocalResponseNorm(Layer):
         return Backward([step])
 
     def _reach(self) -> tuple[int, int]:
-        """How many channels lie before and behind the middle of a window."""
+        """The numbers of channels before and behind the middle of a window."""
         return (self.size - 1) // 2, self.size // 2
 
     @staticmethod

@@ -58,7 +58,7 @@ class Range(Declaration):
     of: Annotated[PositiveInt | None, "into how many parts the axis is cut"] = None  # type: ignore[assignment]
 
     def within(self, length: int, field: str) -> slice:
-        """Return the range as a slice of an axis; ShapeError where it leads out of it or parts would be unequal."""
+        """Return the range as a slice of an axis; ShapeError if it exceeds the axis, or parts would be unequal."""
         if self.part is not None or self.of is not None:
             return self._part(length, field)
         stop = length if self.stop is None else self.stop
@@ -85,7 +85,7 @@ class Range(Declaration):
 
 
 class Selection(Layer):
-    """Copies a part of its input."""
+    """Base of layers that copy a part of their input."""
 
     def forward(self, o: Operands) -> Steps:
         """Bind the copy of the selected part."""

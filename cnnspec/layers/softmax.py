@@ -23,7 +23,7 @@ class Softmax(Layer):
     gradient_place = "dy"
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return one number for each position; in training also one for each input."""
+        """Return an array of one number for each position; in training also one of x's shape."""
         shape = batch_shape(inputs[0], n)
         row = batch_shape((1, *inputs[0][1:]), n)
         found = {"row": Buffer(row)}
@@ -32,7 +32,7 @@ class Softmax(Layer):
         return found
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the exponentials over their sum; the largest is taken off x first, so that nothing overflows."""
+        """Bind the exponentials over their sum; the largest x is subtracted first, so that nothing overflows."""
         x, y, row = o.x, o.y, o.buffers["row"]
         axis = 1 if x.ndim == 4 else 0
 

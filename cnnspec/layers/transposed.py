@@ -1,4 +1,4 @@
-"""Transposed convolution: what a convolution does to gradients, as a layer."""
+"""Transposed convolution: the input's gradient of a convolution, as a layer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cnnspec.layers.bias import add_bias, bias_gradient
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, ShapeError, Windows, expect_map
 
-# the convolution's direction that does the work of each of this layer's
+# the direction of the convolution that computes each direction of this layer
 ROLES: Mapping[str, cost.Direction] = {"forward": "input", "input": "forward", "weight": "weight"}
-# in which steps of this layer each of its directions is computed
+# the lifetime of scratch in each direction of this layer
 LIFETIMES: Mapping[str, Lifetime] = {"forward": "forward", "input": "input", "weight": "params"}
 
 
@@ -117,7 +117,7 @@ class ConvTranspose2d(Layer):
         return prod(inputs[0]) * self.filters // self.groups * prod(self.kernel_size)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return what the convolution's kernels ask for, by this layer's directions, and the bias gradient's sums."""
+        """Return the buffers of the convolution's kernels, by this layer's directions, and the bias gradient's sums."""
         problem = self._problem(inputs[0])
         found = {}
         for direction, kernel in self._kernels(problem, n, mode).items():
@@ -137,12 +137,12 @@ class ConvTranspose2d(Layer):
         return steps
 
     def forward(self, o: Operands) -> Steps:
-        """Bind the convolution's gradient of its input, and the addition of the bias."""
+        """Bind the input's gradient of the convolution, and the addition of the bias."""
         product = self._bind("forward", o, o.x, o.params["weight"], o.y)
         return [product, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind dx, the convolution of dy; dweight, which is that of the convolution; and dbias, a sum of dy."""
+        """Bind dx, the convolution of dy; dweight, the weights' gradient of the convolution; and dbias, a sum of dy."""
         params = [self._bind("weight", o, o.dy, o.x, o.grads["weight"])]
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers["bias_rows"]))

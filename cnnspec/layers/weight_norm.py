@@ -1,4 +1,4 @@
-"""Weights as a direction and a length for each unit."""
+"""Weight normalisation: each unit's weights are learned as a direction and a length."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class WeightNorm(Layer):
 
     @property
     def activation(self) -> Any:
-        """What is applied to the result of the layer."""
+        """The activation of the wrapped layer."""
         return self.layer.activation
 
     def but(self, **changes: Any) -> WeightNorm:
-        """Return the same with some fields of the layer changed."""
+        """Return a copy in which some fields of the wrapped layer are changed."""
         return WeightNorm(layer=changes["layer"] if "layer" in changes else self.layer.but(**changes))
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -80,7 +80,7 @@ class WeightNorm(Layer):
         return found
 
     def prepare(self, o: Operands) -> Steps:
-        """w = g v / |v|, where |v| is not 0, and what the layer prepares of it."""
+        """Bind w = g v / |v|, 0 where |v| is 0, and what the wrapped layer prepares from w."""
         weight, inverse = _rows(o.buffers["normed.weight"]), o.buffers["normed.inverse"]
         direction, length = _rows(o.params["direction"]), o.params["length"]
 
@@ -118,7 +118,7 @@ class WeightNorm(Layer):
         return replace(inner, params=[*inner.params, divide])
 
     def _bound(self, o: Operands) -> Operands:
-        """The operands of the layer itself."""
+        """The operands of the wrapped layer: its weight is w."""
         grads = {name: array for name, array in o.grads.items() if name not in ("direction", "length")}
         if "direction" in o.grads:
             grads["weight"] = o.buffers["normed.gradient"]
@@ -126,24 +126,24 @@ class WeightNorm(Layer):
 
 
 def _rows(array: Array) -> Array:
-    """All numbers of a filter or unit in one row (a view)."""
+    """A view with all numbers of a filter or unit in one row."""
     return array.reshape(len(array), -1)
 
 
 @dataclass(frozen=True)
 class _Lengths:
-    """Starts lengths as those of weights that an initializer makes.
+    """The initializer of lengths: those of weights that the layer's own initializer draws.
 
-    They are of a draw of their own: length and direction of normal numbers do not depend on one another.
+    These weights are drawn separately: length and direction of normal numbers do not depend on one another.
     """
 
     weight: Parameter
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Write the length of each row of such weights."""
+        """Draw weights, and write the length of each row of them."""
         drawn = np.empty(self.weight.shape, array.dtype)
         self.weight.initializer.fill(drawn, fans, random)
         array[...] = np.sqrt(np.square(_rows(drawn), dtype=np.float64).sum(1))
 
     def check(self, shape: Shape) -> None:
-        """Nothing: the direction has the same initializer, which is asked."""
+        """Accept every shape: the direction has the same initializer, which checks it."""

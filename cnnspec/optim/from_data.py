@@ -30,7 +30,7 @@ class FromData(Initializer):
     epsilon: Annotated[PositiveNumber, "added to the eigenvalues, so that noise is not blown up"] = 5e-4
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Write orthogonal filters, until there are images."""
+        """Write orthogonal filters, which remain if there are no images to learn from."""
         Orthogonal().fill(array, fans, random)
 
     def check(self, shape: Shape) -> None:

@@ -14,17 +14,17 @@ from cnnspec.shapes import Shape, ShapeError, text
 
 
 class Initializer(Declaration):
-    """Base of all initializers, which say what a parameter is before training."""
+    """Base of all initializers, which fill a parameter before training."""
 
     kind: ClassVar[str] = "initializer"
-    from_images: ClassVar[bool] = False  # whether the training images decide, which only a first convolution sees
+    from_images: ClassVar[bool] = False  # whether it learns from the training images, which a first convolution reads
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
         """Write the initial values to a parameter; `fans` counts the connections into and out of one unit."""
         raise NotImplementedError
 
     def check(self, shape: Shape) -> None:
-        """ShapeError where no parameter of that shape can start so."""
+        """Raise ShapeError if the initializer cannot fill a parameter of that shape."""
 
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
@@ -39,7 +39,7 @@ class Scaled(Initializer):
     mode: Annotated[Mode, "which connections of a unit are counted"] = "fan_in"
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Draw in float64, so that a network starts with the same values in float32, but for their rounding."""
+        """Draw in float64, so that a network in float32 starts with the same values, rounded."""
         fan = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": (fans[0] + fans[1]) / 2}[self.mode]
         variance = self.gain / fan
         if self.distribution == "normal":
@@ -97,7 +97,7 @@ class TruncatedNormal(Normal):
     """
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Draw z until all numbers lie between -2 and 2, and write mean + std z."""
+        """Draw z, anew where it is not between -2 and 2, and write mean + std z."""
         z = random.standard_normal(array.shape)
         while (outside := abs(z) > 2).any():
             z[outside] = random.standard_normal(int(outside.sum()))
@@ -135,7 +135,7 @@ class Dirac(Initializer):
     rest: Annotated[Any, Registered("initializer"), "how the filters start that no channel is left for"] = "zeros"
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Write the rest first, so that what it draws does not depend on how many filters it is for."""
+        """Fill all filters as `rest` says, then overwrite some: so `rest` draws the same numbers for any channels."""
         self.rest.fill(array, fans, random)
         filters, channels, *kernel = array.shape
         centre, group = tuple(length // 2 for length in kernel), filters // self.groups

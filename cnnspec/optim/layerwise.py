@@ -1,4 +1,4 @@
-"""Optimizers that look at each parameter as a whole: at its length, or at the matrix that it is."""
+"""Optimizers that update each parameter as a whole, by its length or as a matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnspec.optim.optimizers import Adam, Optimizer, Update, follow
 from cnnspec.registry import register
 from cnnspec.shapes import Shape
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the polynomial a s + b s^3 + c s^5, which pulls 0 < s <= 1 towards 1
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the polynomial a s + b s^3 + c s^5, which moves 0 < s <= 1 towards 1
 
 
 @register("lamb")
@@ -24,7 +24,7 @@ class Lamb(Adam):
     at one rate. Source: You et al., "Large batch optimization for deep learning" (2019).
     """
 
-    adaptive: ClassVar[bool] = False  # a parameter moves by a share of its own length
+    adaptive: ClassVar[bool] = False  # a parameter moves by a fraction of its own length
     decoupled: ClassVar[bool] = True
     whole: ClassVar[bool] = True
 
@@ -79,7 +79,7 @@ class Muon(Optimizer):
     rest: Annotated[Any, Registered("optimizer"), "updates biases, normalisation and what else is no matrix"] = "adamw"
 
     def for_parameter(self, shape: Shape, *, weight: bool) -> Optimizer:
-        """The rest for biases, and for all that has one axis."""
+        """The optimizer `rest` for biases, and for all other parameters of one axis."""
         if weight and len(shape) > 1:
             return self
         rest: Optimizer = self.rest.for_parameter(shape, weight=weight)
@@ -90,7 +90,7 @@ class Muon(Optimizer):
         return ("momentum",)
 
     def every_slot(self) -> tuple[str, ...]:
-        """Those of the rest too."""
+        """The slots of this optimizer and of `rest`."""
         return tuple(dict.fromkeys((*self.slots(), *self.rest.every_slot())))
 
     def direction(

@@ -16,10 +16,10 @@ from cnnspec.shapes import Shape
 
 @dataclass(frozen=True)
 class Update:
-    """What differs from one update of the weights to the next, as zero-dimensional arrays that steps read."""
+    """The numbers that change from update to update, as zero-dimensional arrays that steps read."""
 
     rate: Array  # the learning rate
-    number: Array  # how many updates there are with this one: 1 at the first
+    number: Array  # the number of this update, from 1 on
 
 
 class Optimizer(Declaration):
@@ -31,29 +31,29 @@ class Optimizer(Declaration):
 
     kind: ClassVar[str] = "optimizer"
     adaptive: ClassVar[bool] = False  # whether a weight moves by about the rate, whatever the size of its gradient
-    decoupled: ClassVar[bool] = False  # whether weight decay leaves the gradient as it is
-    whole: ClassVar[bool] = False  # whether it is given each parameter in its shape, not parts of a flat array
-    scratch: ClassVar[int] = 1  # temporary arrays that an update is given, at least 1
+    decoupled: ClassVar[bool] = False  # whether weight decay is kept out of the gradient
+    whole: ClassVar[bool] = False  # whether it gets each parameter in its shape, not parts of a flat array
+    scratch: ClassVar[int] = 1  # how many temporary arrays an update needs, at least 1
 
     learning_rate: Annotated[PositiveNumber, "length of a step"] = 0.01
     weight_decay: Annotated[NonNegativeNumber, "how strongly weights shrink towards 0; a layer may set its own"] = 0.0
 
     def for_parameter(self, shape: Shape, *, weight: bool) -> Optimizer:
-        """The optimizer of a parameter of that shape, which is a weight or a bias: this one, unless it leaves it."""
+        """The optimizer for a weight or bias of that shape: this one, unless it delegates the parameter to another."""
         return self
 
     def slots(self) -> tuple[str, ...]:
-        """The names of the arrays that it keeps from update to update, 0 at first, each as long as the weights."""
+        """The names of the arrays that it keeps between updates, each as long as the weights and 0 at first."""
         return ()
 
     def every_slot(self) -> tuple[str, ...]:
-        """The same with those of the optimizers that it leaves some parameters to."""
+        """The names of all slots, those of optimizers that it delegates parameters to included."""
         return self.slots()
 
     def direction(
         self, gradient: Array, slots: Mapping[str, Array], scratch: tuple[Array, ...], number: Array
     ) -> tuple[Step, Array]:
-        """Bind the computation of d, and name the array that holds it then: the gradient, a slot or scratch.
+        """Bind the computation of d; return the step, and the array that holds d then: the gradient, a slot or scratch.
 
         The step may overwrite the gradient and scratch. It reads `number`, the update's number, when it runs.
         """
@@ -68,9 +68,9 @@ class Optimizer(Declaration):
         update: Update,
         weight_decay: float,
     ) -> Step:
-        """Bind one update of a chunk of the weights; all arrays are of one type, flat and as long.
+        """Bind one update of a chunk of the weights; all arrays are flat, of one type and one length.
 
-        Where the optimizer is `whole` they have the shape of one parameter. The step overwrites the gradient and
+        If the optimizer is `whole` they have the shape of one parameter. The step overwrites the gradient and
         scratch. It reads `update` when it runs.
         """
         compute, direction = self.direction(gradient, slots, scratch, update.number)
@@ -102,7 +102,7 @@ class Sgd(Optimizer):
     nesterov: Annotated[bool, "look ahead along the momentum"] = False
 
     def slots(self) -> tuple[str, ...]:
-        """The velocity v, where there is momentum."""
+        """The velocity v, if there is momentum."""
         return ("velocity",) if self.momentum else ()
 
     def direction(

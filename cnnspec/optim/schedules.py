@@ -1,4 +1,4 @@
-"""Schedules: how the learning rate changes during training, as a factor on the optimizer's own."""
+"""Schedules: the change of the learning rate during training, as a factor of the optimizer's own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cnnspec.registry import register
 
 
 class Falls:
-    """By what further factor the metrics of the epochs so far lower the rate: by none."""
+    """The factor by which the metrics of the epochs so far lower the rate; here none does, and it is 1."""
 
     factor = 1.0
 
     def see(self, row: Mapping[str, Any]) -> None:
-        """Take note of the metrics of one more epoch."""
+        """Record the metrics of one more epoch."""
 
 
 class Schedule(Declaration):
@@ -31,16 +31,16 @@ class Schedule(Declaration):
     warmup: Annotated[NonNegativeNumber, "epochs over which the rate rises to its full height"] = 0.0
 
     def factor(self, epoch: float, epochs: float) -> float:
-        """The factor at a step that comes after `epoch` passes, a number with fractions from 0 on, out of `epochs`."""
+        """The factor at a step after `epoch` passes (from 0 on, with fractions) out of `epochs`."""
         rise = min(1.0, (epoch + 1e-3) / self.warmup) if self.warmup else 1.0
         return rise * self.shape(epoch, epochs)
 
     def shape(self, epoch: float, epochs: float) -> float:
-        """The factor at a step as it is without warm-up, for the same arguments."""
+        """The factor at a step without warm-up, for the arguments of `factor`."""
         raise NotImplementedError
 
     def falls(self) -> Falls:
-        """What watches the metrics of a training that begins, and lowers the rate by them."""
+        """Return the object that lowers the rate by the metrics of one training."""
         return Falls()
 
 
@@ -155,11 +155,11 @@ class Plateau(Schedule):
     threshold: Annotated[NonNegativeNumber, "by what fraction of the best a value must be better to count"] = 1e-4
 
     def shape(self, epoch: float, epochs: float) -> float:
-        """The factor is 1 at every step: `falls` has the others."""
+        """The factor is 1 at every step: `falls` lowers the rate."""
         return 1.0
 
     def falls(self) -> Falls:
-        """What watches the metric."""
+        """Return the object that watches the metric."""
         return PlateauFalls(self)
 
 
@@ -172,7 +172,7 @@ class PlateauFalls(Falls):
         self.best: float | None = None
 
     def see(self, row: Mapping[str, Any]) -> None:
-        """Compare with the best so far; an epoch without the metric counts for nothing."""
+        """Compare the metric with the best so far; an epoch without the metric is ignored."""
         value, lower = row.get(self.plateau.metric), self.plateau.metric.endswith(LOWER)
         if value is None:
             return

@@ -93,7 +93,7 @@ class EarlyStopping(Declaration):
     minimum_change: Annotated[NonNegativeNumber, "by how much a value must be better to count"] = 0.0
 
     def watch(self) -> Stopping:
-        """What watches the metric of a training that begins."""
+        """Return the object that watches the metric of one training."""
         return Stopping(self)
 
 
@@ -105,7 +105,7 @@ class Stopping:
         self.best: float | None = None
 
     def see(self, row: Mapping[str, Any]) -> None:
-        """Take note of the metrics of one more epoch."""
+        """Record the metrics of one more epoch."""
         value, falls = row.get(self.settings.metric), self.settings.metric.endswith(LOWER)
         if value is None:
             self.is_known = False
@@ -118,7 +118,7 @@ class Stopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether the training ends here; never where an epoch lacked the metric."""
+        """Whether the training ends after this epoch; never if an epoch lacked the metric."""
         return self.is_known and self.waited >= self.settings.patience
 
 
@@ -142,7 +142,7 @@ class Init(Declaration):
 
     @property
     def source(self) -> str:
-        """The path that `from` says."""
+        """The path that the key `from` names."""
         return str(vars(self)["from"])
 
 
@@ -177,11 +177,11 @@ class TrainSettings(Declaration):
             object.__setattr__(self, "loss", Losses(terms=self.losses))
 
     def steps(self, images: int) -> int:
-        """The steps of the whole training on so many images."""
+        """The number of steps of the whole training on `images` images."""
         return max(1, round(self.epochs * ceil(images / self.batch_size)))
 
     @property
     def slots(self) -> int:
-        """Arrays as long as the weights that are kept from update to update, beside the gradients."""
+        """The number of arrays as long as the weights that are kept between updates, beside the gradients."""
         extra = (self.accumulate > 1) + (self.ema is not None or self.swa is not None) + (self.lookahead is not None)
         return len(self.optimizer.every_slot()) + extra

@@ -1,10 +1,10 @@
-"""The figures that early stopping and the plateau schedule may watch: those that are computed in every epoch."""
+"""The figures that early stopping and the plateau schedule may watch, which every epoch has."""
 
 from typing import Annotated, Literal, get_args
 
 from cnnspec.fields import FIGURE_PATTERN, Schema
 
-LOWER = (".loss", ".mae", ".rmse")  # the ends of those that fall as a network learns
+LOWER = (".loss", ".mae", ".rmse")  # the endings of figures that fall as a network learns
 
 OfAll = Literal[
     "validation.loss",
@@ -21,7 +21,7 @@ OfAll = Literal[
     "train.loss",
     "train.accuracy",
 ]
-# Beside those of the whole network there are those of each of several losses.
+# Beside the figures of the whole network there are those of each of several losses.
 Watched = Annotated[
     str, Schema({"anyOf": [{"enum": list(get_args(OfAll))}, {"type": "string", "pattern": FIGURE_PATTERN}]})
 ]

@@ -1,4 +1,4 @@
-"""What a loss is, and what losses have in common: which targets they fit, and how targets become numbers."""
+"""The base of losses: the targets that a loss fits, and how targets become numbers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Loss(Declaration):
     """Base of all losses. The loss of a batch is the mean over its images."""
 
     kind: ClassVar[str] = "loss"
-    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = None  # what it makes probabilities of the outputs with
-    targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares"})  # what it can compare outputs with
+    applies: ClassVar[Literal["softmax", "sigmoid"] | None] = None  # the function that turns outputs into probabilities
+    targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares"})  # the targets that it can compare outputs with
     one_output: ClassVar[bool] = False  # whether one output can serve two classes
-    reads: ClassVar[int] = 1  # values of the network, such as a mean and a variance
-    names: ClassVar[tuple[str, ...]] = ()  # of the losses that it adds up, if it does; a buffer of each takes its own
+    reads: ClassVar[int] = 1  # how many values of the network it reads, such as a mean and a variance
+    names: ClassVar[tuple[str, ...]] = ()  # of the losses that a sum consists of; each has a buffer for its own values
 
     @property
     def reads_input(self) -> bool:
@@ -45,11 +45,11 @@ class Loss(Declaration):
         return not self.reads_input and "none" not in self.targets
 
     def learned(self, target: Target) -> Target:
-        """What outputs are compared with, where the data have that target."""
+        """The target that outputs are compared with, for the data's target."""
         return target if self.reads_labels else Target("input")
 
     def answer(self, prediction: Array) -> Array:
-        """The part of the outputs that decides about an image's class: all of them."""
+        """The part of the prediction that decides about an image's class; by default all of it."""
         return prediction
 
     def label_shape(self, target: Target, output: Shape) -> Shape:
@@ -58,11 +58,11 @@ class Loss(Declaration):
 
     @property
     def threshold(self) -> float:
-        """The output above which a yes is likelier than a no."""
+        """The output above which "yes" is likelier than "no"."""
         return 0.0 if self.applies == "sigmoid" else 0.5
 
     def check(self, output: Shape, target: Target, given: Shape) -> None:
-        """ShapeError where the network's output does not fit the data's target; `given` is the input's shape."""
+        """Raise ShapeError if the network's output does not fit the data's target; `given` is the input's shape."""
         if target.kind not in self.targets:
             raise ShapeError(
                 f"{self.type_name} cannot learn {KINDS[target.kind]}, which is the data's target",
@@ -87,11 +87,11 @@ class Loss(Declaration):
             )
 
     def fitted(self, target: Target, outputs: int) -> Self:
-        """The same loss, with numbers for all that depends on the names or counts of a network's classes."""
+        """This loss with numbers in the place of all settings that depend on the names or counts of classes."""
         return self
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The temporary arrays that `bind` is given for n images, by name."""
+        """The scratch arrays that `bind` needs for n images, by name."""
         return {}
 
     def bind(
@@ -103,24 +103,24 @@ class Loss(Declaration):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """Bind the loss of every image, losses (n,), and the gradient of the mean over `batch` images.
+        """Bind the computation of every image's loss, losses (n,), and of the gradient of the mean over `batch` images.
 
-        The gradient is by the prediction (features, n), or (h, c, w, n) where the network ends in a map; None at
-        inference. `target` holds the number of a class for each image (n,) or pixel (h, w, n), or a number for every
-        output, of the prediction's shape: values, the portion that belongs to each class, or the network's input.
+        The gradient has the shape of the prediction, (features, n), or (h, c, w, n) if the network ends in a map; it is
+        None at inference. `target` holds the number of a class for each image (n,) or pixel (h, w, n), or a number for
+        every output, in the prediction's shape: values, the portion of each class, or the network's input.
         """
         raise NotImplementedError
 
     def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
-        """The mean loss of images with these labels (n,) for outputs that fit them as well as any can."""
+        """The lowest mean loss that any outputs can have on images with these labels (n,)."""
         return 0.0
 
     def unlearned(self, labels: Array, classes: int) -> float | None:
-        """The mean loss where the network finds all classes equally likely, as it should at first; None if unknown."""
+        """The mean loss of a network that finds all classes equally likely, as it should at first; None if unknown."""
         return None
 
     def probabilities(self, output: Array) -> Array:
-        """Probabilities from one image's outputs (classes, ...): by what `applies` says, or else cut to 0..1."""
+        """The probabilities of one image's outputs (classes, ...): by the function of `applies`, or clipped to 0..1."""
         if self.applies == "softmax":
             grown = np.exp(output - output.max(axis=0))
             return np.asarray(grown / grown.sum(axis=0))
@@ -138,19 +138,19 @@ def _check_map(name: str, output: Shape, given: Shape) -> None:
 
 
 def batch_shape(output: Shape, n: int) -> Shape:
-    """The shape of n outputs: (h, c, w, n) for a map of (c, h, w), (features, n) for a vector."""
+    """The shape of n outputs in a plan: (h, c, w, n) for a map (c, h, w), (features, n) for a vector."""
     return (output[1], output[0], output[2], n) if len(output) == 3 else (*output, n)
 
 
 def counted_pixels(target: Array) -> Array | None:
-    """Which pixels of masks (h, w, n) are of a class; None where all are."""
+    """The mask of the pixels (h, w, n) that have a class; None if all of them have one."""
     return target != VOID if target.size and target.max() == VOID else None
 
 
 def class_portions(prediction: Array, target: Array, wanted: Array) -> Step:
-    """Write to `wanted` what portion of each image or pixel belongs to each class.
+    """The step that writes to `wanted` the portion of each image or pixel that belongs to each class.
 
-    One output stands for the second of two classes.
+    A single output stands for the second of two classes.
     """
     if target.ndim == prediction.ndim:
         return lambda: np.copyto(wanted, target)

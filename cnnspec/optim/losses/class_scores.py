@@ -18,13 +18,13 @@ from cnnspec.target import Kind
 
 
 class ClassScores(Weighted):
-    """Base of losses on one score for each class, of an image or of every pixel, by way of the softmax."""
+    """Base of losses on the softmax of one score for each class, of an image or of every pixel."""
 
     applies: ClassVar[Literal["softmax", "sigmoid"] | None] = "softmax"
     targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares", "mask"})
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """Shifted logits, their softmax, the target, and some numbers for each image or pixel."""
+        """Return arrays for the shifted logits, their softmax, the target, and numbers for each image or pixel."""
         of_map = len(output) == 3
         row = (*output[1:], n) if of_map else (n,)
         names = ("row", "counts", "each") if of_map else ("row", "counts")

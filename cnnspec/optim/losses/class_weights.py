@@ -1,4 +1,4 @@
-"""How much each class counts in a loss: a list, a mapping from names, or `balanced`."""
+"""Class weights of losses: a list, a mapping from names, or `balanced`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnspec.target import KINDS, VOID, Target
 
 
 class NamedWeights(Named[float]):
-    """Weights by the names of classes; those without one count 1."""
+    """Weights by the names of classes; a class without one has weight 1."""
 
 
 def _class_weights(value: Any) -> Any:
@@ -62,12 +62,12 @@ class Weighted(Loss):
     ] = None
 
     def check(self, output: Shape, target: Target, given: Shape) -> None:
-        """ShapeError where the output does not fit, or weights do not: in number, by name, or as there is no class."""
+        """Raise ShapeError if the output or the weights do not fit: in number, by name, or as there are no classes."""
         super().check(output, target, given)
         self.check_weights(output, target)
 
     def check_weights(self, output: Shape, target: Target) -> None:
-        """ShapeError where weights do not fit the target."""
+        """Raise ShapeError if the weights do not fit the target."""
         if self.class_weights is None:
             return
         if target.kind in ("values", "input"):
@@ -94,9 +94,9 @@ class Weighted(Loss):
                     )
 
     def fitted(self, target: Target, outputs: int) -> Self:
-        """Weights by name, or balanced, become a list of numbers, one for each class; 1 where nothing is known.
+        """Replace weights by name or balanced ones by a list of numbers, one for each class; 1 if nothing is known.
 
-        Of any number of classes an image the list has the weights of all no, and behind them those of all yes.
+        For images with any number of classes the list has the weights of "no" for all classes, then those of "yes".
         """
         count, several = self._count(target, outputs), target.kind == "classes"
         if self.class_weights is None or (several and len(self.class_weights) == 2 * count):
@@ -115,11 +115,11 @@ class Weighted(Loss):
         return self.but(class_weights=tuple(never + found if several else found))
 
     def _count(self, target: Target, outputs: int) -> int:
-        """How many classes there are: one output may serve two."""
+        """The number of classes: one output may serve two."""
         return 2 if self.one_output and outputs == 1 and target.kind in ("class", "mask") else outputs
 
     def mean_weight(self, labels: Array) -> float:
-        """How often these labels (n, ...) count in the mean; known once the weights are numbers."""
+        """The mean weight of these labels (n, ...); 1 as long as the weights are not numbers."""
         if not isinstance(self.class_weights, tuple):
             return 1.0
         weights = np.array(self.class_weights)

@@ -40,17 +40,17 @@ class Term(Declaration):
 
 
 def evaluated(terms: Mapping[str, Term]) -> dict[str, Term]:
-    """The losses that are there outside of training too."""
+    """The losses that an evaluation computes too."""
     return {name: term for name, term in terms.items() if not term.training_only}
 
 
 def answering(terms: Mapping[str, Term]) -> dict[str, Term]:
-    """The losses whose layers are outputs of the network: they have a target, also outside of training."""
+    """The losses whose layers are outputs of the network: they have a target, and are not for training only."""
     return {name: term for name, term in evaluated(terms).items() if "none" not in term.loss.targets}
 
 
 def target_of(name: str, term: Term, target: Target) -> Target:
-    """What a loss compares its layer with, of the data's target."""
+    """The target that a loss compares its layer with: a part of the data's target, the input, or none."""
     if not term.loss.reads_labels:
         return Target("input" if term.loss.reads_input else "none")
     return target.parts.get(term.target or name, target)
@@ -58,21 +58,21 @@ def target_of(name: str, term: Term, target: Target) -> Target:
 
 @dataclass(frozen=True)
 class Part:
-    """One loss of the sum, and which rows of the joined vector it is about."""
+    """One loss of the sum, and the rows of the joined vector that it reads."""
 
     loss: Loss
     weight: float
-    shape: Shape  # of what it reads; of several values that of all of them side by side
+    shape: Shape  # of the value that it reads; of several values side by side, a vector's
     target: Target
     rows: slice
-    compared: slice  # rows of the input, where that is the target
+    compared: slice  # rows of the input, if that is the target
 
     def of(self, joined: Array) -> Array:
-        """What it reads, of a joined array (rows, n) of values or of their gradients."""
+        """The loss's own rows of a joined array (rows, n) of values or of gradients, in the shape of its value."""
         return joined[self.rows].reshape(batch_shape(self.shape, joined.shape[-1]))
 
     def outputs(self, joined: Array) -> Array:
-        """What it reads, images first, of outputs (n, rows)."""
+        """The loss's own values in outputs (n, rows), images first."""
         found = np.moveaxis(self.of(joined.T), -1, 0)
         return found.transpose(0, 2, 1, 3) if found.ndim == 4 else found
 
@@ -80,55 +80,55 @@ class Part:
 class Losses(Loss):
     """L = sum_i w_i L_i over losses by name. `shapes`, of what each reads in its place, are known once there is a plan.
 
-    The main one, whose layer is the network's output where it has to have one, is the first that learns labels also
-    outside of training, or else the first that has a target.
+    The main loss is the first that learns labels and is not for training only, otherwise the first that has a target.
+    Its layer is the network's output wherever a single one is needed.
     """
 
     type_name = "losses"
     terms: Annotated[Named[Term], "by name"]
-    shapes: Annotated[Any, Schema({})] = None  # of the values that each one in the plan reads
+    shapes: Annotated[Any, Schema({})] = None  # of the values that each loss in the plan reads
     outputs: Annotated[Any, Schema({})] = (
-        None  # the length of the first axis of what each one reads, in the plan or not
+        None  # the length of the first axis of the value that each loss reads, in the plan or not
     )
     target: Annotated[Any, Schema({})] = CLASS
 
     @property
     def main(self) -> str:
-        """The name of the main one."""
+        """The name of the main loss."""
         found = answering(self.terms) or self.terms
         return next((name for name, term in found.items() if term.loss.reads_labels), next(iter(found)))
 
     @property
     def applies(self) -> Literal["softmax", "sigmoid"] | None:  # type: ignore[override]
-        """As the main one."""
+        """The function that turns outputs of the main loss into probabilities."""
         found: Literal["softmax", "sigmoid"] | None = self.terms[self.main].loss.applies
         return found
 
     @property
     def one_output(self) -> bool:  # type: ignore[override]
-        """As the main one."""
+        """Whether one output of the main loss can serve two classes."""
         return bool(self.terms[self.main].loss.one_output)
 
     @property
     def reads_labels(self) -> bool:
-        """Whether any of them does."""
+        """Whether any of the losses reads labels."""
         return any(term.loss.reads_labels for term in self.terms.values())
 
     @property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The names of those in the plan."""
+        """The names of the losses in the plan."""
         return tuple(self.shapes or ())
 
     def fitted(self, target: Target, outputs: int) -> Self:
-        """The same for the data's target."""
+        """These losses with the data's target."""
         return self.but(target=target)
 
     def placed(self, shapes: Mapping[str, tuple[Shape, ...]], outputs: Mapping[str, int]) -> Self:
-        """Those of a plan, each with the shapes of the values that it reads, which lie behind one another."""
+        """These losses in a plan, with the shapes of the values that they read, in the joined vector's order."""
         return self.but(shapes=dict(shapes), outputs=dict(outputs))
 
     def parts(self) -> dict[str, Part]:
-        """Those in the plan, by name."""
+        """The losses in the plan by name, each with its rows of the joined vector."""
         found: dict[str, Part] = {}
         start = 0
         for name, shapes in self.shapes.items():
@@ -143,17 +143,17 @@ class Losses(Loss):
         return found
 
     def outputs_by_target(self) -> dict[str, int]:
-        """How many outputs there are for each of several targets."""
+        """The number of outputs for each of several targets, by name."""
         terms = reversed(self.terms.items())
         return {term.target or name: self.outputs[name] for name, term in terms if term.loss.reads_labels}
 
     def widths(self) -> dict[str, int]:
-        """How many numbers the labels of each of several targets are, in their order."""
+        """How many numbers a label of each of several targets consists of, in the order of the targets."""
         lengths, parts = self.outputs_by_target(), self.target.parts
         return {name: 1 if part.kind == "class" else lengths[name] for name, part in parts.items() if name in lengths}
 
     def columns(self) -> dict[str, slice]:
-        """Where the labels of each loss lie in those of several targets."""
+        """The place of the labels of each loss in the joined labels of several targets."""
         found: dict[str, slice] = {}
         stop = 0
         for name, width in self.widths().items():
@@ -162,17 +162,17 @@ class Losses(Loss):
         return {name: found[of] for name, term in self.terms.items() if (of := term.target or name) in found}
 
     def label_shape(self, target: Target, output: Shape) -> Shape:
-        """That of the main one's labels, or one number behind another for several targets."""
+        """The shape of an image's label for the main loss; for several targets a vector of all their labels."""
         if target.kind == "several":
             return (sum(self.widths().values()),)
         return target.label_shape(self.parts()[self.main].shape)
 
     def answer(self, prediction: Array) -> Array:
-        """The part that the main one reads."""
+        """The part of the prediction that the main loss reads."""
         return self.parts()[self.main].of(prediction)
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """Those of each, by its name."""
+        """The scratch arrays of each loss, by its name and theirs."""
         return {
             f"{name}/{key}": buffer
             for name, part in self.parts().items()
@@ -188,7 +188,7 @@ class Losses(Loss):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """Each on its rows; the buffer of its name takes its own losses (n,), before they are weighted."""
+        """Bind each loss to its rows; the buffer of a loss's name receives its values (n,) without the weight."""
         columns = self.columns() if self.target.kind == "several" else {}
         bound: list[tuple[float, Step, Array, Array | None]] = []
         for name, part in self.parts().items():
@@ -214,7 +214,7 @@ class Losses(Loss):
         return weighted
 
     def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
-        """The weighted sum of theirs, of labels (n, ...)."""
+        """The weighted sum of the lowest values of all losses, for labels (n, ...)."""
         columns = self.columns() if self.target.kind == "several" else {}
         found = 0.0
         for name, part in self.parts().items():
@@ -224,6 +224,6 @@ class Losses(Loss):
         return found
 
     def probabilities(self, output: Array) -> Array:
-        """As the main one."""
+        """The probabilities by the main loss."""
         found: Array = self.terms[self.main].loss.probabilities(output)
         return found

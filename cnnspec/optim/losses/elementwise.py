@@ -35,7 +35,7 @@ class Elementwise(Weighted):
         return self.target == "input"
 
     def check(self, output: Shape, target: Target, given: Shape) -> None:
-        """ShapeError where the output has another shape than the target."""
+        """Raise ShapeError if the output has another shape than the target."""
         if not self.reads_input:
             super().check(output, target, given)
             return
@@ -47,7 +47,7 @@ class Elementwise(Weighted):
         self.check_weights(output, Target("input"))
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The loss of every output, its derivative, whether its class is the image's, and how often it counts."""
+        """Return arrays for every output's loss, its derivative, its target as a number, and how often it counts."""
         shape = batch_shape(output, n)
         hits = {} if self.reads_input else {"hits": Buffer(shape, dtype=bool)}
         counts = {} if self.class_weights is None else {"counts": Buffer(shape)}
@@ -62,7 +62,7 @@ class Elementwise(Weighted):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """Compare every output with its target, take each image's mean, and scale the derivatives to the gradient."""
+        """Bind the comparison of outputs with targets, the mean for each image, and the scaling of derivatives."""
         loss, derivative = buffers["loss"], buffers["derivative"]
         count = prediction.size // prediction.shape[-1]
         axes = tuple(range(prediction.ndim - 1))
@@ -95,11 +95,11 @@ class Elementwise(Weighted):
         return step
 
     def _weights(self, prediction: Array, wanted: Array, counts: Array) -> Step:
-        """Write to `counts` how often each output counts."""
+        """The step that writes to `counts` the weight of each output."""
         weights = np.array(self.class_weights, prediction.dtype)
         axis = 1 if prediction.ndim == 4 else 0
         outputs, column = prediction.shape[axis], (-1, *(1,) * (prediction.ndim - 1 - axis))
-        if len(weights) == 2 * outputs:  # of each no, and of each yes
+        if len(weights) == 2 * outputs:  # those of "no", then those of "yes"
             never, found = (part.reshape(column) for part in weights.reshape(2, -1))
 
             def by_answer() -> None:
@@ -178,7 +178,7 @@ class BinaryCrossEntropy(Elementwise):
         return log(2) * self.mean_weight(labels)
 
     def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
-        """The entropy of the images' pixels, where these are the target; a grey one is neither a yes nor a no."""
+        """The entropy of the images' pixels if these are the target, as a grey pixel is neither "yes" nor "no"."""
         if not self.reads_input or images is None:
             return 0.0
         portions = np.clip(images.astype(np.float64), 1e-9, 1 - 1e-9)
@@ -195,7 +195,7 @@ class BinaryCrossEntropy(Elementwise):
         np.log1p(derivative, out=derivative)
         np.add(loss, derivative, out=loss)
         np.negative(prediction, out=derivative)
-        np.exp(derivative, out=derivative)  # infinite for a large -z, of which s is 0
+        np.exp(derivative, out=derivative)  # infinite for a large -z, for which s is 0
         np.add(derivative, 1, out=derivative)
         np.divide(1, derivative, out=derivative)
         np.subtract(derivative, target, out=derivative)

@@ -1,4 +1,4 @@
-"""Losses on values inside of a network, which are compared with nothing."""
+"""Losses on values inside of a network, without a target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.target import Kind
 
 
 class Inner(Loss):
-    """Base of those."""
+    """Base of losses without a target."""
 
     targets: ClassVar[frozenset[Kind]] = frozenset({"none"})
 
@@ -31,7 +31,7 @@ class KlDivergence(Inner):
     reads: ClassVar[int] = 2
 
     def scratch(self, output: Shape, n: int) -> Mapping[str, Buffer]:
-        """The terms of the sum."""
+        """Return an array for the terms of the sum."""
         return {"terms": Buffer(batch_shape((output[0] // 2,), n))}
 
     def bind(
@@ -43,7 +43,7 @@ class KlDivergence(Inner):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """The prediction holds all means, and behind them all logarithms of variances."""
+        """Bind the loss of a prediction that holds all means, and behind them all logarithms of variances."""
         mean, log_variance = np.split(prediction, 2)
         dmean, dlog = (None, None) if gradient is None else np.split(gradient, 2)
         terms = buffers["terms"]
@@ -76,7 +76,7 @@ class MeanOutput(Inner):
         buffers: Mapping[str, Array],
         batch: int,
     ) -> Step:
-        """One sum for each image."""
+        """Bind the sum over each image's outputs, and its constant gradient."""
         count = prediction.size // prediction.shape[-1]
         axes = tuple(range(prediction.ndim - 1))
 
