@@ -54,7 +54,7 @@ CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where help is."""
+    """An argument parser that reports a usage error in one line, with the command that shows the help."""
 
     def error(self, message: str) -> NoReturn:
         complain(message, f"see {self.prog} --help")
@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def reported(call: Callable[[], int], *, program: bool = False) -> int:
-    """Return what a call returns; an error of it is printed, and becomes the exit code of its kind.
+    """Return what a call returns; if it raises an error, print that, and return the exit code for its kind.
 
-    In a program of its own StartError is raised, and the program starts anew.
+    If `program` is set, StartError is raised instead, so that the program can start again.
     """
     try:
         return call()
@@ -144,7 +144,7 @@ def coloured_output() -> bool:
 
 
 def _out_of_memory(what: str) -> int:
-    """Say how much there is; what is large is forecast before, so that this is where others took memory meanwhile."""
+    """Report that memory ran out, with the amount that is free; large needs are checked before they arise."""
     available = available_bytes()
     there = "" if available is None else f"; {bytes_text(available)} is there"
     what = f": {what[:1].lower()}{what[1:]}" if what else ""
@@ -153,7 +153,7 @@ def _out_of_memory(what: str) -> int:
 
 
 def _confess(error: Exception) -> int:
-    """Say what went wrong and where, in one line; the whole trace goes to a file, for whoever mends it."""
+    """Report an internal error and its place in one line, and write the whole traceback to a file."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
             traceback.print_exc(file=log)

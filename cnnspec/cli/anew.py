@@ -1,4 +1,4 @@
-"""Starting this program again, where libraries that it has loaded need another environment."""
+"""Restarts this program with other environment variables, which libraries that are loaded already cannot take up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cnnspec.spec.load import STDIN
 
 
 def start_anew(environment: Mapping[str, str]) -> int:
-    """Start the same command with further variables, in place of this process; on Windows, wait for it and end alike.
+    """Run the same command with further variables in place of this process; on Windows, wait for it to end.
 
-    A spec that was read from standard input is there again.
+    A spec that was read from standard input is supplied to the new process again.
     """
     if STDIN in GIVEN:
         with TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""The trainings of a sweep on the workers of a Dask cluster, each a program of its own there."""
+"""Runs the trainings of a sweep on the workers of a Dask cluster, each as a program of its own there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LOOKS = 50  # how often a training is looked after between two questions whether
 def run_on_dask(
     programs: Sequence[Program], jobs: int, scheduler: str | None, done: Callable[[Task, Outcome], None]
 ) -> None:
-    """Run programs on a cluster, or on a local one of `jobs` workers, and tell how each ended.
+    """Run programs on a cluster, or on a local one of `jobs` workers, and report how each ended to `done`.
 
-    Where a worker is lost, another one goes on behind the last checkpoint of what it trained. Where this is
-    interrupted, the programs end at a checkpoint. RunError where there is no scheduler at that address.
+    If a worker is lost, another one continues from the last checkpoint. If this process is interrupted, the programs
+    end at a checkpoint. RunError if there is no scheduler at that address.
     """
     here = Path.cwd()
     with _client(jobs, scheduler) as client:
@@ -61,7 +61,7 @@ def _outcome(future: Future) -> Outcome:
 
 
 def places_of(scheduler: str) -> int:
-    """How many trainings a cluster runs at a time: one on each thread of its workers."""
+    """Return the number of trainings that a cluster runs at a time: one on each thread of its workers."""
     with _client(0, scheduler) as client:
         places: int = sum(client.nthreads().values())
     if not places:
@@ -70,7 +70,7 @@ def places_of(scheduler: str) -> int:
 
 
 def train(program: Program, here: Path, over: str) -> Outcome:
-    """Run one program on this worker, in a folder that all workers see; it ends with the sweep."""
+    """Run one program on this worker, in a folder that all workers see; stop it if the sweep ends."""
     ended = Event(over)
     while True:
         running = started(program, here)

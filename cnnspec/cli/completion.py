@@ -16,7 +16,7 @@ compinit; fish: cnnspec completion fish > ~/.config/fish/completions/cnnspec.fis
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a verb: its names, what it does, and the values that it takes, where they are few."""
+    """An option of a verb: its names, its help, and its values if there are only a few."""
 
     names: tuple[str, ...]
     help: str
@@ -99,7 +99,7 @@ def _fish(verbs: Mapping[str, Sequence[Option]]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text in single quotes, as fish reads them."""
+    """Return a text in single quotes, in fish's syntax."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

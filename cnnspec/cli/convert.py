@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """Lengths above 0 with commas between them."""
+    """Parse lengths above 0 with commas between them."""
     found = tuple(int(part) for part in text.split(","))
     if not found or min(found) < 1:
         raise ValueError(text)
@@ -102,7 +102,7 @@ def _model(converted: Converted, threads: int | None) -> Model:
 
 
 def _proven(converted: Converted, model: Model) -> bool:
-    """Whether the spec gives what the file gives, which is printed; true where no program here runs the file."""
+    """Print how far the outputs of spec and file differ; return whether they agree, or True if nothing ran the file."""
     proof = prove(converted, model.outputs)
     if isinstance(proof, str):
         note(f"nothing was compared: {proof}; `cnnspec explain guide/convert` says how to")

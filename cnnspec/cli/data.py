@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def address(text: str) -> str:
-    """Parse the address of a folder on a server, or of one on this machine."""
+    """Parse the address of a folder, on a server or on this machine."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -58,7 +58,7 @@ def address(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, fetch, verify or show; 4 where a source could not be had or is damaged."""
+    """List, fetch, verify or show data; return 4 if a source is not available or damaged."""
     with using(load_all(arguments.plugins)):
         return _act(arguments)
 
@@ -95,7 +95,7 @@ def _is_spec(name: str) -> bool:
 
 
 def _present(root: Path | None) -> list[str]:
-    """The published data sets whose files are here."""
+    """Return the names of the published data sets whose files are on this machine."""
     found = []
     for name, cls in registry.table("source").items():
         if issubclass(cls, Published) and cls.remotes:
@@ -169,7 +169,7 @@ def _published(name: str) -> Published:
 
 
 def _line(row: Row) -> str:
-    """A row as text: the source, its state, and what belongs to that."""
+    """Return a row as text: the source, its state, and the details of that state."""
     text = f"{row['source']:<14} {row['state']:<10}"
     if "message" in row:
         return f"{row['source']}: error: {row['message']}" + (f"\nhelp: {row['help']}" if row["help"] else "")

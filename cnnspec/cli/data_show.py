@@ -1,4 +1,4 @@
-"""`data show SPEC`: a contact sheet of a spec's images, and what they are: classes, counts, pixels."""
+"""`data show SPEC`: a contact sheet of a spec's images, and their statistics: classes, counts, pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnspec.target import KINDS
 
 
 def show(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Draw some training images of a spec, as its network gets them, and return what they are."""
+    """Draw some training images as the network gets them, and return the data's statistics."""
     spec = load(name, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins)
     if spec.data is None:
         raise DataError(f"{name} has no data section", "add data: {source: digits}")
@@ -46,7 +46,7 @@ def show(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def told(row: dict[str, Any]) -> str:
-    """What `show` returned, as text."""
+    """Return the statistics that `show` found as text."""
     lines = [f"{row['source']}: {KINDS[row['target']]}; {row['summary']}"]
     if row["picture"] is None:
         lines.append("there are no images to show: the inputs are rows of numbers")
@@ -60,7 +60,7 @@ def told(row: dict[str, Any]) -> str:
 
 
 def _table(classes: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """Classes down, splits across."""
+    """Yield the lines of a table of counts: a row for each class, a column for each split."""
     rows = [["class", *classes]]
     rows += [[loggable(name), *(f"{of[name]:,}" for of in classes.values())] for name in classes["train"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -50,7 +50,7 @@ def _row(change: Change) -> tuple[str, str, str, str, str]:
 
 
 def said(spec: Spec, graph: Graph) -> dict[str, Any]:
-    """Return the resolved spec, without the name that a file's name gives it."""
+    """Return the resolved spec, without a name that is only that of its file."""
     tree = resolved(spec, graph)
     return tree if "name" in spec.place.values else {key: value for key, value in tree.items() if key != "name"}
 
@@ -61,12 +61,12 @@ def _settings_row(path: str, old: str | None, new: str | None) -> tuple[str, str
 
 
 def figures(spec: Spec, graph: Graph) -> dict[str, int]:
-    """Return what a network costs: parameters, MACs, and bytes of memory in training, or else in inference."""
+    """Return the cost of a network: parameters, MACs, and bytes of memory in training, or else in inference."""
     return {"parameters": graph.parameter_count, "MACs": graph.macs, "memory": _memory(spec, graph)}
 
 
 def _memory(spec: Spec, graph: Graph) -> int:
-    """Bytes of training at the spec's batch size, or of inference where nothing is trained."""
+    """Return the bytes of training at the spec's batch size, or of inference if the spec has no train section."""
     if spec.train is None:
         return inference_footprint(graph, 1).total
     return training_footprint(graph, spec.train.batch_size, spec.train).total

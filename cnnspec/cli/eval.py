@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _by_class(confusion: Array, names: Sequence[str]) -> Iterator[str]:
-    """How much of each class is told rightly, as a line of blocks, and which class is told worst."""
+    """Yield a line with the recall of each class as a block, and the class with the lowest recall."""
     there = confusion.sum(axis=1)
     recall = {names[i]: float(confusion[i, i] / there[i]) for i in range(len(names)) if there[i]}
     if len(recall) > 1:
@@ -86,7 +86,7 @@ def _listed(score: Score) -> str:
 
 
 def _names(classes: Sequence[str], outputs: int) -> list[str]:
-    """A name for every output: that of its class, or its number where the network has more outputs than classes."""
+    """Return a name for every output: that of its class, or its number if there are more outputs than classes."""
     return [*classes, *map(str, range(len(classes), outputs))]
 
 
@@ -95,7 +95,7 @@ def _shown(name: str, value: float) -> str:
 
 
 def confusion_table(confusion: Array, names: Sequence[str], width: int) -> Table:
-    """True classes down, predicted ones across, by their numbers where names are too long for the width."""
+    """Return a table of true classes down and predicted ones across, by number if names exceed the width."""
     cells = [[str(count) if count else "." for count in row] for row in confusion.tolist()]
     widest = [max(map(len, [name, *column])) for name, column in zip(names, zip(*cells, strict=True), strict=True)]
     headings = list(names)

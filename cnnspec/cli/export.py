@@ -1,4 +1,4 @@
-"""`export RUN --format FORMAT`: a trained network for other programs, run there again before it is kept."""
+"""`export RUN --format FORMAT`: writes a trained network for another program, and tests it there before it is kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files, run them on test images where that can be done, and keep them if they agree; 4 if not."""
+    """Write the files, run them on test images if possible, and keep them if the outputs agree; return 4 if not."""
     if arguments.format in METRICS:
         return _metrics(arguments)
     for option in ("raw", "opset"):
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tuple[Path, str]:
-    """The folder and the name, without suffix, of what is written."""
+    """Return the folder of the files and their common name without suffix."""
     run = arguments.run.resolve()
     inside = run.suffix == ".npz" and own_spec(run) is None  # a checkpoint of a run
     stem = run.parent.name if inside else run.stem if run.suffix == ".npz" else run.name
@@ -129,7 +129,7 @@ def _spec_text(run: Path) -> str:
 
 
 def _proven(model: Model, folder: Path, name: str, options: Options, arguments: argparse.Namespace) -> bool:
-    """Whether what was written gives what the network gives, which is printed; true where it cannot be run here."""
+    """Print how far the outputs of export and network differ; return whether they agree, or True if nothing runs it."""
     format = FORMATS[arguments.format]
     runner = format.runner(folder, name, options)
     if runner is None:
@@ -153,7 +153,7 @@ def _normalised(model: Model, images: Array) -> Array:
 
 
 def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array | None]:
-    """Test images before `preprocess`, and their classes; random ones without classes where there are none here."""
+    """Return test images before `preprocess` with their classes, or random images without classes if there are none."""
     random = np.random.default_rng(0)
     if model.pipeline is None or model.spec.data is None:
         return random.standard_normal((16, *model.graph.input_shape)).astype(np.float32), None
@@ -170,7 +170,7 @@ def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array |
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
-    """Write the metrics of every epoch; to standard output where the file is -."""
+    """Write the metrics of every epoch to a file, or to standard output if its name is -."""
     rows = Run.existing(arguments.run.parent if arguments.run.suffix == ".npz" else arguments.run).history()
     text = json.dumps({"epochs": rows}, indent=2) + "\n" if arguments.format == "json" else _table(rows)
     if arguments.output == "-":
@@ -191,7 +191,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
-    """A column for each figure that any epoch has."""
+    """Return the rows as CSV, with a column for each figure that any epoch has."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

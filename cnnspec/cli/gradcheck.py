@@ -1,4 +1,4 @@
-"""`gradcheck SPEC`: are the gradients of this very network right?"""
+"""`gradcheck SPEC`: compares the gradients of this network with numerical ones."""
 
 from __future__ import annotations
 

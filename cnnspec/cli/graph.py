@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw the network and print the picture, or write it to a file; 2 where the file's ending says no format."""
+    """Draw the network and print the picture, or write it to a file; return 2 if the file's suffix is no format."""
     output = arguments.output
     kind = arguments.format or ("text" if output is None else ENDINGS.get(output.suffix.lower()))
     if kind is None:

@@ -1,4 +1,4 @@
-"""What to write instead of an argument that a verb does not take."""
+"""Suggests what to write instead of an argument that a verb does not take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = {"device", "gpu", "gpus", "cuda", "accelerator"}
 
 
 def instead(extra: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    """Return the cure for arguments that a verb's parser did not take: its own nearest flag, or the key of a spec."""
+    """Return the cure for arguments that a verb's parser refused: its own nearest flag, or the key of a spec."""
     flag, equals, given = extra[0].partition("=")
     if not flag.startswith("--"):
         return f"see {parser.prog} --help"

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write a spec to a file; one that exists is not overwritten."""
+    """Write a spec to a file; an existing file is not overwritten."""
     if arguments.from_data is not None:
         if arguments.name is not None:
             complain("a spec is of a template or of data, got both", "leave NAME out")
@@ -133,7 +133,7 @@ def _names(found: Survey) -> str:
 
 
 def _relative(root: Path, folder: Path) -> str:
-    """The folder of the pictures as the spec names it: from its own folder."""
+    """Return the path of the pictures relative to the spec's folder."""
     try:
         path = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
     except ValueError:  # on another drive of Windows
@@ -142,6 +142,6 @@ def _relative(root: Path, folder: Path) -> str:
 
 
 def _name(root: Path) -> str:
-    """A name for the spec: that of the folder, in letters that a spec's name may have."""
+    """Return a name for the spec: that of the folder, in characters that a spec's name may have."""
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in root.resolve().name)
     return name.strip("-") or "pictures"

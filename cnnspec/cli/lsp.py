@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until the editor goes; whatever else is printed goes to standard error."""
+    """Serve until the editor disconnects; all other output goes to standard error."""
     try:
         from cnnspec.lsp.analysis import Trust  # an extra
         from cnnspec.lsp.server import serve  # an extra

@@ -14,9 +14,9 @@ from cnnspec.spec.load import STDIN
 def named_specs(
     paths: Sequence[str], exclude: Sequence[str] = (), *, everywhere: bool = False
 ) -> tuple[list[str], list[str], int]:
-    """Return the specs that paths name, the paths that name none, and how many YAML files in folders are no specs.
+    """Return the specs that paths name, the paths that name none, and the number of YAML files that are no specs.
 
-    What `exclude` or a project's settings leave out is left out of folders, and of files too if `everywhere`.
+    Files in folders are left out if they match `exclude` or a project's settings; with `everywhere`, named files too.
     """
     files: dict[str, None] = {}
     missing: list[str] = []
@@ -45,6 +45,6 @@ def named_specs(
 
 
 def nothing_at(missing: Sequence[str], foreign: int) -> tuple[str, str]:
-    """Return what is wrong with paths that name no spec, and the cure."""
+    """Return an error message for paths that name no spec, and the cure."""
     others = f"; {foreign:,} YAML file{'s do' if foreign > 1 else ' does'} not say cnnspec:" if foreign else ""
     return f"no spec at {', '.join(missing)}", f"name a YAML file or a folder with some{others}"

@@ -1,4 +1,4 @@
-"""The data of a spec, opened from where the arguments say."""
+"""Opens the data of a spec, from the folder that the arguments name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def opened(
     classes: Sequence[str] = (),
     pipeline: Pipeline | None = None,
 ) -> Data:
-    """The spec's data, from where `add_data`'s arguments say; what was left out of it goes to standard error.
+    """Open the spec's data as `add_data`'s arguments say; notes on it go to standard error.
 
     `classes` are those that the network was trained with, and `pipeline` knows its images, if it was trained.
     """

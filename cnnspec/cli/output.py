@@ -1,4 +1,4 @@
-"""What verbs print: on streams that may be closed or know few letters, and with nothing in it that steers terminals."""
+"""The output of verbs: streams may be closed or have a limited encoding, and control characters are escaped."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def complain(message: str, help: str | None = None) -> None:
 
 
 def note(message: str) -> None:
-    """Print what is worth knowing to standard error."""
+    """Print a note to standard error."""
     print(f"cnnspec: note: {visible(message)}", file=sys.stderr)
 
 
 def visible(text: str) -> str:
-    """A text of one line or more in which control characters are shown escaped."""
+    """Return a text, of one line or more, with control characters escaped."""
     return "\n".join(map(loggable, text.split("\n")))
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console for tables, which takes names as they are: brackets are no markup, and colons no emoji."""
+    """Return a console for tables that prints names unchanged: brackets are no markup, and colons no emoji."""
     from rich.console import Console  # which verbs without tables do not load
 
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 class Stream(io.FileIO):
-    """A file descriptor that output is written to until that fails; from there on output goes nowhere.
+    """A file descriptor for output; after the first write that fails, all further output is discarded.
 
-    Whoever reads the output may leave at any time: that ends neither a training nor a verdict.
+    The reader of the output may leave at any time: that must not end a training or change an exit code.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -53,7 +53,7 @@ class Stream(io.FileIO):
         self.lost: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write, wait where the other side is slow, or keep the first error."""
+        """Write data, waiting for a slow reader; keep the first error, and discard all data after it."""
         while self.lost is None:
             try:
                 written = super().write(data)
@@ -68,9 +68,9 @@ class Stream(io.FileIO):
 
 @contextmanager
 def lasting_streams() -> Iterator[Stream]:
-    """Standard output and error that stay usable where nobody reads them; yields that of standard output.
+    """Replace standard output and error by streams that survive the end of their reader; yield the output stream.
 
-    Letters that their encoding lacks are written as escapes. Standard streams that were closed lead nowhere.
+    Characters that the encoding lacks are written as escapes. Output to closed standard streams is discarded.
     """
     for descriptor in range(3):
         try:
@@ -96,7 +96,7 @@ def lasting_streams() -> Iterator[Stream]:
 
 
 def status_of(stream: Stream, status: int, failed: int) -> int:
-    """The exit status of a program, where its output may have been cut off; other faults than that go before."""
+    """Return the exit status of a program whose output may have been cut off; a status other than 0 stays."""
     if stream.lost is None:
         return status
     if isinstance(stream.lost, BrokenPipeError):

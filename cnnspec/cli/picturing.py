@@ -1,4 +1,4 @@
-"""`predict --explain` and `--show`: pictures of what was asked, beside the answers."""
+"""`predict --explain` and `--show`: pictures of the images that were asked about, beside the answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_picturing(parser: argparse.ArgumentParser) -> None:
 
 
 class Picturing:
-    """Draws about one image after another, and a contact sheet at the end."""
+    """Draws a picture that explains each answer, and a contact sheet at the end."""
 
     def __init__(self, arguments: argparse.Namespace, model: Model) -> None:
         self.explains: bool = arguments.explain
@@ -51,7 +51,7 @@ class Picturing:
         self.images, self.drawn = 0, dict[Path, str]()
 
     def add(self, name: str, image: Array, output: Any) -> None:
-        """Draw about an image, which is prepared, and its output, or its outputs by name."""
+        """Draw for a prepared image and its output, or its outputs by name."""
         self.images += 1
         words = self._words(output) if self.explains or self._has_room else ""
         if self.sheet is not None and self._has_room:
@@ -66,7 +66,7 @@ class Picturing:
                 draw_attribution(image, words, found, path)
 
     def close(self) -> None:
-        """Draw the contact sheet, and say what was drawn."""
+        """Draw the contact sheet, and print what was drawn."""
         if self.drawn:
             first = next(iter(self.drawn))
             where = str(first) if len(self.drawn) == 1 else f"{len(self.drawn):,} pictures such as {first}"
@@ -89,7 +89,7 @@ class Picturing:
         return spoken(answer(self.model, output, self.names, 1))
 
     def _path(self, name: str) -> Path:
-        """Where the picture about an image goes, which no other image has: `x.npy[3]` becomes x-3."""
+        """Return a unique path for the picture of an image: `x.npy[3]` becomes x-3."""
         file, _, index = name.removesuffix("]").rpartition("[") if name.endswith("]") else (name, "", "")
         stem = "-".join(filter(None, (Path(file).stem, index)))
         folder = Path(file).parent if self.folder is None else self.folder
@@ -103,7 +103,7 @@ class Picturing:
 
 @contextmanager
 def drawing(path: Path) -> Iterator[None]:
-    """Tell what keeps a picture from being drawn, with the cure."""
+    """Turn an error in drawing a picture into one with the cure."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""`predict RUN PATHS`: what a trained network says of pictures and arrays."""
+"""`predict RUN PATHS`: the answers of a trained network for pictures and arrays."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say what the network makes of every image; 4 where one cannot be read, when all others are done."""
+    """Print or write the answer for every image; return 4 if one could not be read, after all others are done."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     if model.pipeline is None:
         raise RunError(f"{arguments.run}: its spec has no data section", "add one, which says how images enter")
@@ -137,7 +137,7 @@ def _seen(found: Iterable[Asked], advance: Callable[[], None]) -> Iterator[Asked
 
 
 def _batches(found: Iterable[Asked], model: Model) -> Iterator[Asked]:
-    """Images of several files together, as many as the network computes at once; errors at their place."""
+    """Join images of several files to batches as large as the network computes at once; errors keep their place."""
     waiting: list[Asked] = []
     images = 0
 
@@ -164,7 +164,7 @@ def _batches(found: Iterable[Asked], model: Model) -> Iterator[Asked]:
 
 @contextmanager
 def _progress(total: int, arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
-    """What counts files on a terminal, where the answers go elsewhere."""
+    """Show a progress bar of files on a terminal, unless the answers go there; yield the function that advances it."""
     screen = console(stderr=True)
     if not screen.is_terminal or (arguments.output is None and sys.stdout.isatty()):
         yield lambda: None
@@ -178,7 +178,7 @@ def _progress(total: int, arguments: argparse.Namespace) -> Iterator[Callable[[]
 
 @contextmanager
 def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
-    """What takes the name and the output of one image after another."""
+    """Yield the function that takes the name and output of each image, and finish the file at the end."""
     if arguments.output is None or arguments.explain:
         yield _text(sys.stdout, arguments.format or "table", arguments.top, model)
         return
@@ -212,7 +212,7 @@ def _for_pictures(path: Path, written: str) -> bool:
 
 
 def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
-    """One line an image."""
+    """Return a function that writes one line for each image."""
     names = model.pipeline.classes if model.pipeline else ()
     table: list[Any] = []  # the writer of rows, made when the columns are known
 
@@ -236,7 +236,7 @@ def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
 
 
 def _columns(found: dict[str, Any]) -> dict[str, Any]:
-    """An answer as the columns of a row."""
+    """Return an answer as a row of a table, by column name."""
     if "classes" in found:
         row: dict[str, Any] = {}
         for number, item in enumerate(found["classes"], 1):
@@ -253,7 +253,7 @@ def _columns(found: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Folder:
-    """Writes a picture for each output, named after its image."""
+    """Writes a picture of each output into a folder, named after its image."""
 
     def __init__(self, folder: Path, model: Model) -> None:
         self.folder, self.model, self.taken = folder, model, set[str]()
@@ -270,7 +270,7 @@ class _Folder:
 
 
 class _Picture:
-    """Writes the one output into a file."""
+    """Writes the picture of a single output to a file."""
 
     def __init__(self, path: Path, model: Model) -> None:
         self.path, self.model, self.written = path, model, False
@@ -294,7 +294,7 @@ def _save(path: Path, output: Array, model: Model) -> None:
 
 
 def _colour(number: int) -> tuple[int, int, int]:
-    """Black for class 0; else by the bits of the number, as in the Pascal VOC data set."""
+    """Return black for class 0, else the colour of the class number in the Pascal VOC palette."""
     red = green = blue = 0
     for bit in range(8):
         red |= (number & 1) << (7 - bit)
@@ -305,7 +305,7 @@ def _colour(number: int) -> tuple[int, int, int]:
 
 
 def _pixels(output: Array, model: Model) -> Array:
-    """An output as bytes (h, w) or (h, w, 3): the number of a class, or pixels as before the normalisation."""
+    """Return an output as bytes (h, w) of class numbers, or (h, w) or (h, w, 3) of pixels without normalisation."""
     if model.learned.kind == "mask":
         return class_map(model, output)
     if output.ndim != 3 or len(output) not in (1, 3) or model.pixels is None:

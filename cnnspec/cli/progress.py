@@ -1,4 +1,4 @@
-"""Bars on a terminal: over a training, and over the reading of its images."""
+"""Progress bars on a terminal: for training, and for reading images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.train.fit import Watcher
 
 @contextmanager
 def training_bar(console: Console, epochs: float) -> Iterator[Watcher]:
-    """What shows each step: the epoch, its figures so far, and the time that is left of all epochs."""
+    """Show epoch, figures and time left; yield the function to call after each step."""
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
         BarColumn(bar_width=24),
@@ -38,7 +38,7 @@ def training_bar(console: Console, epochs: float) -> Iterator[Watcher]:
 
 @contextmanager
 def reading_bar(console: Console) -> Iterator[Watch]:
-    """What shows how many images are read of each split, from the first one on."""
+    """Show how many images of each split were read; yield the function to call after each image."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}

@@ -18,7 +18,7 @@ from cnnspec.spec import Spec
 
 
 def run_race(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, arguments: argparse.Namespace) -> int:
-    """Race and print; RunError where the framework is missing or cannot run this network."""
+    """Run the race and print its result; RunError if the framework is missing or cannot run this network."""
     found = against(arguments.against, spec, graph, batch, mode, threads=threads, seconds=arguments.seconds, say=_say)
     if arguments.json:
         print(json.dumps(_figures(found, batch, mode, threads), indent=2))

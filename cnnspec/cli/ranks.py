@@ -1,4 +1,4 @@
-"""Training by several ranks, which an MPI launcher has started: the first one writes and speaks for all of them."""
+"""Training by several ranks, which an MPI launcher has started: the first one writes files and output for all."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ GRACE = 2.0  # seconds in which the first rank may say what went wrong on all of
 def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) -> int:
     """Run a call on every rank that a launcher has started, and return its exit code.
 
-    `before` is what the call begins with; it may say that this process has to be started anew, which is too late when
-    the ranks have joined. What else it says, it will say again.
+    `before` is the beginning of the call, run without output in advance: it may raise StartError, which would be too
+    late once the ranks have joined. Its other errors arise again in the call.
 
-    An error on any rank ends all of them. Where it is the same on all, as of a wrong spec, the first one says it; an
-    error of one rank alone is said with the rank and its host.
+    An error on any rank ends all of them. If all ranks have the same error, such as a wrong spec, the first one prints
+    it; an error of a single rank is printed with the rank and its host.
     """
     rank, size = launched()
     if size == 1:
@@ -56,7 +56,7 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) 
 
 
 class _Rank:
-    """One of several ranks; its `stderr` is the real one, which all but the first use for an error of their own."""
+    """One of several ranks; all but the first print nothing, but use `stderr` for an error that is theirs alone."""
 
     def __init__(self, number: int, stderr: TextIO) -> None:
         self.number, self.stderr = number, stderr
@@ -101,7 +101,7 @@ class _Rank:
 
 
 def check_batch(exchange: Exchange, batch: int) -> None:
-    """RunError where a batch has fewer shards than there are ranks."""
+    """Raise RunError if a batch has fewer shards than there are ranks."""
     shards, ranks = len(shards_of(batch)), exchange.size
     if shards < ranks:
         enough = batch
@@ -114,7 +114,7 @@ def check_batch(exchange: Exchange, batch: int) -> None:
 
 
 def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, arguments: argparse.Namespace) -> None:
-    """RunError where ranks would not compute the same: with another spec, other data, versions or arguments."""
+    """Raise RunError if ranks have different specs, data, versions or arguments, and would compute different things."""
     libc = " ".join(platform.libc_ver())
     facts: dict[str, Any] = {
         "the spec": comparable(spec, graph),
@@ -146,9 +146,9 @@ def _difference(first: object, second: object) -> str:
 
 
 def share_processors(exchange: Exchange, threads: int | None) -> int | None:
-    """Give each rank of a machine its part of the processors, unless the launcher did; return how many workers it has.
+    """Divide the processors of a machine among its ranks, unless the launcher did; return a rank's workers.
 
-    They are as many as were asked for, or one for each of its processors.
+    Their number is the requested one, or one for each of the rank's processors.
     """
     if exchange.size == 1:
         return threads

@@ -18,7 +18,7 @@ SPLITS = ("validation.", "test.")  # whose figures are summed up
 
 
 def variants(spec: Spec, arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The arguments of each training: its fold and its seed, and a name that says them."""
+    """Yield the arguments of each training: its fold, its seed, and a name that contains both."""
     if arguments.resume is not None or str(arguments.spec) == "-":
         raise RunError("--folds and --seeds begin trainings of a spec file", "resume each run by itself")
     folds, seeds = arguments.folds or 1, arguments.seeds or 1
@@ -39,7 +39,7 @@ def variants(spec: Spec, arguments: argparse.Namespace) -> Iterator[argparse.Nam
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over the runs of every figure that all of them have."""
+    """Return the mean and standard deviation of every figure that all runs have."""
     found = {}
     for name in rows[0]:
         values = [row.get(name) for row in rows]
@@ -50,7 +50,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def told(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> str:
-    """The end of several trainings: their runs, and the mean and spread of their figures."""
+    """Return the final output of several trainings: their runs, and the mean and deviation of their figures."""
     found = summary(rows)
     if as_json:
         return json.dumps({"runs": [str(path) for path in paths], "figures": found})

@@ -1,4 +1,4 @@
-"""`report RUN...`: one HTML file about a run, or about what differs between several."""
+"""`report RUN...`: one HTML file about a run, or about the differences between several."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page and say where it is."""
+    """Write the page and print its path."""
     runs = [Run.existing(path) for path in arguments.runs]
     output = arguments.output or (runs[0].path / PAGE if len(runs) == 1 else Path(PAGE))
     try:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def leaves_report(model: Model, steps: int) -> bool:
-    """Whether a training of so many steps leaves a report without being asked.
+    """Tell whether a training of `steps` steps is long enough to leave a report without being asked.
 
     From `WORTH` multiply-accumulates on, which take some seconds, so that it is the same on every machine.
     """
@@ -63,14 +63,14 @@ def leaves_report(model: Model, steps: int) -> bool:
 
 
 def line_on_report(run: Run, *, follows: bool) -> str:
-    """Say where the report will be, or how to get one."""
+    """Return a line that says where the report will be, or how to get one."""
     if not _has_extra():
         return f"{PAGE} and loss.png need an extra: python -m pip install 'cnnspec[report]'"
     return f"report, which is written last: {run.path / PAGE}" if follows else _asked(run)
 
 
 def report_after_training(run: Run, model: Model, data: Data) -> None:
-    """Write the report, once all that came of a training is told and kept. What fails here fails no training."""
+    """Write the report after all results are stored; an error in it does not fail the training."""
     try:
         with model.averaged():
             page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz", _times(model))
@@ -102,7 +102,7 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
 
 
 def _times(model: Model) -> Times:
-    """Measure the layers for a moment, on random images, where a step is short enough for that."""
+    """Measure the layers briefly, on random images, if a step is short enough for that."""
     settings, work = model.spec.train, 3 * max(model.graph.macs, 1)  # forward, and two gradients
     if settings is None or work > MOST_TIMED:
         return Times("A step takes too long to measure the layers here: cnnspec bench SPEC does.", {})
@@ -119,7 +119,7 @@ def _times(model: Model) -> Times:
 
 
 def _named(runs: list[Run]) -> list[Told]:
-    """Runs by the name of their folder, or by their path where several have the same."""
+    """Return runs with the name of their folder, or with their path if two folders have the same name."""
     names = [run.path.resolve().name for run in runs]
     unique = len(set(names)) == len(names)
     return [_told(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]

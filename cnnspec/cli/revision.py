@@ -16,9 +16,9 @@ MOST_BYTES = 1 << 20  # of a file in the repository that is read
 
 
 def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
-    """Return the spec as it was, with what it extends as that was: its folder at the revision, in a temporary place.
+    """Return a spec as it was at a revision, with the files that it extends, from a temporary copy of its folder.
 
-    Raises RunError where git does not know the revision or has no such file there, SpecError for a wrong spec.
+    Raises RunError if git does not know the revision or has no such file there, SpecError for a wrong spec.
     """
     if revision.startswith("-"):  # git would take it for one of its options
         raise RunError(f"'{revision}' is no revision: it begins with a dash", "name a commit, a branch or a tag")
@@ -39,7 +39,7 @@ def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
 
 
 def _extract(command: list[str], folder: str) -> str:
-    """Unpack the archive that a command writes, but for what is too large for a spec; what the command complains of."""
+    """Unpack the archive that a command writes, without files too large for a spec; return its error output."""
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except FileNotFoundError as error:

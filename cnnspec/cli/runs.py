@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the runs in a folder, or compare those that are named."""
+    """List the runs in a folder, or compare those named."""
     if arguments.action == "list":
         if not arguments.folder.is_dir():
             raise RunError(f"no folder {arguments.folder}", "name the one that --out of `cnnspec train` had")
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """What one line tells: the best value of each figure, and where the training ended."""
+    """Return the summary of a run: the best value of each figure, and how the training ended."""
     about, rows = run.about(), run.history()
     best = {
         name: (min if name.endswith("loss") else max)(values)
@@ -109,7 +109,7 @@ def _figures(run: Run) -> dict[str, Any]:
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[float]:
-    """The loss of each epoch: of validation, where nothing validates of training."""
+    """Return the loss of each epoch: of validation if there is one, else of training."""
     for name in ("validation.loss", "train.loss"):
         values = [row[name] for row in rows if row.get(name) is not None and math.isfinite(row[name])]
         if values:
@@ -118,7 +118,7 @@ def _curve(rows: list[dict[str, Any]]) -> list[float]:
 
 
 def _listing(found: list[dict[str, Any]], width: int) -> Table:
-    """A line for each run, by the name of its folder, with what the width has room for of `WORTH`."""
+    """Return a table with a line for each run, and as many columns, in the order of `WORTH`, as the width allows."""
     rows = {
         "run": [loggable(Path(figures["run"]).name) for figures in found],
         "epochs": [str(figures["epochs"]) for figures in found],
@@ -149,7 +149,7 @@ def _listing(found: list[dict[str, Any]], width: int) -> Table:
 
 
 def _unfinished(found: list[dict[str, Any]]) -> Iterator[str]:
-    """Which runs have not come to their end, and why."""
+    """Yield a line for each run that has not finished, with the reason."""
     for figures in found:
         if not figures["complete"]:
             why = f": {figures['stopped']}" if figures["stopped"] else ""
@@ -157,7 +157,7 @@ def _unfinished(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
-    """Runs as lines; figures that no run has are left out."""
+    """Return a table with a line for each run, without columns that no run has a value for."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     shown = [name for name in FIGURES if any(name in figures["best"] for figures in found)]
     table.add_column("run", overflow="fold")

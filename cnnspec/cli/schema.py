@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it, with what plugins register."""
+    """Print the schema, including the types that plugins register."""
     with using(load_all(arguments.plugins)):
         print(schema_text(), end="")
     return 0

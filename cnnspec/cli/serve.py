@@ -35,7 +35,7 @@ def port(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Say where the page is, and answer until Ctrl-C."""
+    """Print the address of the page, and answer requests until Ctrl-C."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     if model.pipeline is None:
         raise RunError(f"{arguments.run}: its spec has no data section", "train a spec that has one")

@@ -1,4 +1,4 @@
-"""What accounts for a count of parameters that a spec does not meet: the layers that differ from the last run of it."""
+"""Explains a missed count of parameters by the layers that differ from the last run of the same spec."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LAYERS = 6  # that a note lists
 
 
 def with_last_run(found: Sequence[Diagnostic], spec: Spec) -> list[Diagnostic]:
-    """The findings, that of a missed `expect.params` with the layers that had other counts in the last run."""
+    """Return the findings; a missed `expect.params` gets a note on the layers that changed since the last run."""
     return [
         replace(finding, notes=(*finding.notes, *_compared(spec))) if finding.path == "expect.params" else finding
         for finding in found
@@ -25,7 +25,7 @@ def with_last_run(found: Sequence[Diagnostic], spec: Spec) -> list[Diagnostic]:
 
 
 def _compared(spec: Spec) -> tuple[str, ...]:
-    """A sentence on what differs from the last run of the same name; none where there is no run, or no difference."""
+    """Return a sentence on the layers that differ from the last run of the same name; empty if there is none."""
     run = _last_run(spec.name)
     if run is None:
         return ()
@@ -51,7 +51,7 @@ def _line(change: Change) -> str:
 
 
 def _last_run(name: str) -> Path | None:
-    """The run of that name that began last, of which the directories are NAME, NAME-2, NAME-3 and so on."""
+    """Return the newest run of that name: the directory with the highest number of NAME, NAME-2, NAME-3 and so on."""
     number = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
     found = {
         path: int(match[1] or 1)

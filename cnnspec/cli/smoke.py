@@ -1,4 +1,4 @@
-"""`smoke SPEC`: can this network learn at all? A few seconds on made-up data."""
+"""`smoke SPEC`: tests on synthetic data, in a few seconds, whether a network can learn at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prove and print; RunError says what failed, in which layer, and what to try."""
+    """Test the network and print the result; RunError says what failed, in which layer, and what to try."""
     spec = spec_of(arguments)
     graph = checked(spec)
     if spec.train is None:

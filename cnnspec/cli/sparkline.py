@@ -9,9 +9,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], most: int, low: float | None = None, high: float | None = None) -> str:
-    """At most so many blocks of eight heights, from the least value to the greatest, or from `low` to `high`.
+    """Return up to `most` blocks of eight heights, scaled from the lowest to the highest value, or `low` to `high`.
 
-    Of more values some are shown, evenly chosen. Nothing where the output's encoding has no blocks.
+    Of more values an even selection is shown. The text is empty if the output's encoding has no blocks.
     """
     try:
         BLOCKS.encode(sys.stdout.encoding or "ascii")

@@ -1,4 +1,4 @@
-"""What `test` asks of one spec, one stage after the other: is it right, can it learn, does it meet its gates."""
+"""The stages of `test` for one spec: validate it, smoke-test it, train it until its requirements can be checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 30.0  # seconds that a training which is told to end may take for its
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one spec: how it ended, why, and how many seconds it took."""
+    """One stage of one spec: its outcome, the reason, and its duration in seconds."""
 
     name: str
     outcome: Outcome
@@ -39,7 +39,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds the stages: seconds for the smoke test and for all trainings together, and steps of each."""
+    """The limits of the stages: seconds for the smoke test, the end of all trainings, and the steps of each."""
 
     smoke_seconds: float
     deadline: float
@@ -49,7 +49,7 @@ class Limits:
 
 
 def stages(spec: Spec, words: Sequence[str], limits: Limits) -> Iterator[tuple[Stage, Graph | None]]:
-    """Validate, smoke-test and train a spec, and yield each stage with the network once there is one.
+    """Validate, smoke-test and train a spec; yield each stage, with the network once there is one.
 
     `words` are the arguments that read the spec again, for the programs that run the later stages.
     """
@@ -78,7 +78,7 @@ def _smoke(words: Sequence[str], limits: Limits) -> Stage:
 
 
 def _train(spec: Spec, words: Sequence[str], limits: Limits) -> Stage:
-    """Train until the spec's schedule, the steps or the time end; gates hold for a training that came to its end."""
+    """Train until the schedule, the steps or the time end; requirements only count if the training was complete."""
     if not spec.require:
         return Stage("gates", "skipped", "the spec requires nothing")
     absent = _absent(spec, limits.data)
@@ -98,7 +98,7 @@ def _train(spec: Spec, words: Sequence[str], limits: Limits) -> Stage:
 
 
 def _run(command: Sequence[str], seconds: float) -> tuple[str, str, int, bool]:
-    """Run a program; after so many seconds it is told to end. What it printed, its exit code, whether it was told."""
+    """Run a program, interrupt it after `seconds`; return output, errors, exit code, and whether it was interrupted."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             return *process.communicate(timeout=seconds), process.returncode, False
@@ -116,7 +116,7 @@ def _run(command: Sequence[str], seconds: float) -> tuple[str, str, int, bool]:
 
 
 def _outcome(spec: Spec, end: tuple[str, str, int, bool], max_steps: int | None, seconds: float) -> Stage:
-    """How the gates of a training ended, from what the program printed, its exit code, and whether it was told to."""
+    """Return the stage of a training, from its output, its errors, its exit code, and whether it was interrupted."""
     output, errors, status, told = end
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     last = rows[-1] if rows else {}
@@ -135,14 +135,14 @@ def _outcome(spec: Spec, end: tuple[str, str, int, bool], max_steps: int | None,
 
 
 def _figures(spec: Spec, results: dict[str, Any]) -> Iterator[str]:
-    """The figures that the gates of a spec are about, as far as a training has them."""
+    """Yield the figures that the spec requires, as far as a training has them."""
     for metric in dict.fromkeys(required.metric for required in spec.require):
         if results.get(metric) is not None:
             yield f"{metric} {results[metric]:.4g}"
 
 
 def _absent(spec: Spec, folder: Path | None) -> str | None:
-    """Say that a published data set is not on this machine, or None."""
+    """Return a message if a published data set is not on this machine, else None."""
     if spec.data is None or not isinstance(spec.data.source, Published):
         return None
     try:
@@ -153,6 +153,6 @@ def _absent(spec: Spec, folder: Path | None) -> str | None:
 
 
 def last_words(errors: str) -> str:
-    """What a program that failed complained of, with its cure."""
+    """Return the last error of a program that failed, with its cure."""
     lines = [line.removeprefix("cnnspec: error: ") for line in errors.splitlines() if "cnnspec: note:" not in line]
     return "\n".join(lines[-2:])

@@ -71,14 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_stages(stages: list[dict[str, tuple[int, ...]]], batch: int) -> None:
-    """Print a line for what runs between two barriers."""
+    """Print a line for each stage, which is the work between two barriers."""
     print(f"\nforward at batch {batch}, a line between barriers, rows of the first worker + rows of the second:")
     for stage in stages:
         print("  " + ", ".join(f"{name} {' + '.join(map(str, rows))}".rstrip() for name, rows in stage.items()))
 
 
 def _print_passes(graph: Graph, mode: Mode) -> None:
-    """What each pass of a mode leaves: every node with its type and what it reads."""
+    """Print the graph after each pass of a mode: every node with its type and inputs."""
     for name, transform in PASSES[mode].items():
         before, graph = graph, transform(graph)
         print(f"\nafter {name} ({mode}){': nothing changes' if graph == before else ''}")
@@ -88,7 +88,7 @@ def _print_passes(graph: Graph, mode: Mode) -> None:
 
 
 def _kernels(chosen: list[Chosen], batch: int) -> Table:
-    """The convolutions' kernels with their predicted times, and the runners-up."""
+    """Return a table of the convolutions' kernels with their predicted times, and the runners-up."""
     table = Table(title=f"kernels at batch {batch}, on one thread", box=None, header_style="bold", pad_edge=False)
     for heading in ("layer", "direction", "kernel", "us", "tile", "instead of"):
         table.add_column(heading, justify="right" if heading == "us" else "left", no_wrap=heading == "layer")

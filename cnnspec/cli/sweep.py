@@ -1,4 +1,4 @@
-"""`sweep SPEC`: many trainings with other values each, the table of them, and the best one, which is tested once."""
+"""`sweep SPEC`: trains a spec with many values, prints a table of the results, and tests the best once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run what is left of a sweep; 4 where no trial could be trained, or the best misses what the spec requires."""
+    """Run the rest of a sweep; return 4 if no trial could be trained, or the best misses what the spec requires."""
     if str(arguments.spec) == "-":
         complain("a sweep reads its spec many times: name a file, not standard input")
         return USAGE
@@ -135,7 +135,7 @@ def _signals() -> Iterator[None]:
 
 
 class _SweepVerb:
-    """A sweep in progress: its trainings, what it says of them, and the files that it leaves."""
+    """A sweep in progress: its trainings, its output, and its files."""
 
     def __init__(self, arguments: argparse.Namespace, spec: Spec, sweep: Sweep, folder: Path) -> None:
         assert spec.train is not None
@@ -178,7 +178,7 @@ class _SweepVerb:
         return FAILED if any(outcome.error for outcome in tested.values()) else CLEAN
 
     def train(self, trials: Sequence[Trial], epochs: int | None) -> dict[Task, Outcome]:
-        """The outcomes of some trials with every seed, of which those that are in the journal are not trained again."""
+        """Train some trials with every seed, except those already in the journal, and return all outcomes."""
         if _about(spec_of(self.arguments), self.sweep) != self.about:
             raise RunError(f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep")
         self.points |= {trial.number: trial.point for trial in trials}
@@ -198,7 +198,7 @@ class _SweepVerb:
             run_on_dask(programs, self.jobs, self.arguments.scheduler, self.done)
 
     def where(self) -> str:
-        """Where trainings run, if not as programs of this one."""
+        """Return a phrase that names the Dask cluster on which trainings run; empty without one."""
         if self.arguments.scheduler is not None:
             return f" on the Dask cluster at {self.arguments.scheduler}"
         return " on a Dask cluster of this machine" if self.arguments.executor == "dask" else ""
@@ -220,7 +220,7 @@ class _SweepVerb:
         return [*found, "--download"] if self.arguments.download else found
 
     def done(self, task: Task, outcome: Outcome) -> None:
-        """Keep an outcome, and tell it."""
+        """Store an outcome in the journal, and print it."""
         metric = self.sweep.metric
         if not outcome.error and metric not in outcome.figures:
             outcome = replace(outcome, error=f"{metric} is no number after the last epoch")
@@ -233,7 +233,7 @@ class _SweepVerb:
         self.say(f"{what}{seed}: {said}{cut}; {self.left()}")
 
     def left(self) -> str:
-        """How long the rest will take, by the seconds of an epoch so far."""
+        """Return an estimate of the time left, by the mean duration of an epoch so far."""
         reached: dict[tuple[int, int], float] = {}
         for task, outcome in self.journal.outcomes.items():
             key = (task.trial, task.seed)
@@ -244,7 +244,7 @@ class _SweepVerb:
         return f"about {rest / 60:.0f} min left" if rest >= 90 else f"about {rest:.0f} s left"
 
     def test(self, best: Trial) -> dict[Task, Outcome]:
-        """Write the spec of the best trial, and train and test it with every seed."""
+        """Write the spec of the best trial, then train and test it with every seed."""
         changes = [f"{path}={json.dumps(value)}" for path, value in best.point.items()]
         given = argparse.Namespace(**vars(self.arguments))
         given.overrides = [*self.arguments.overrides, *changes, "sweep=null"]
@@ -268,7 +268,7 @@ class _SweepVerb:
         return {task: self.journal.outcomes[task] for task in tasks}
 
     def origin(self, best: Trial) -> str:
-        """The comment above the best spec: where it is from, and what it came to."""
+        """Return the comment above the best spec: the sweep it comes from, and its result."""
         lines = [
             f"The best of the sweep of {self.arguments.spec}: trial {best.number} of {self.sweep.count}, by "
             f"{self.sweep.method},",
@@ -292,7 +292,7 @@ class _SweepVerb:
             print(visible(text), file=sys.stderr, flush=True)
 
     def tell(self, trials: Sequence[Trial], best: Trial, tested: Mapping[Task, Outcome]) -> None:
-        """Print what came of it."""
+        """Print the results of the sweep."""
         metric, shares = self.sweep.metric, importance(self.sweep, trials)
         figures = _together(tested)
         for task, outcome in tested.items():
@@ -314,13 +314,13 @@ class _SweepVerb:
 
 
 def _about(spec: Spec, sweep: Sweep) -> dict[str, Any]:
-    """What has to be the same for a sweep to go on: the spec but for its sweep, and the sweep."""
+    """Return what must be unchanged for a sweep to continue: the spec without its sweep, and the sweep."""
     assert spec.train is not None
     return {"spec": comparable(spec, build(spec)), "epochs": spec.train.epochs, "sweep": repr(spec.sweep or sweep)}
 
 
 def _together(tested: Mapping[Task, Outcome]) -> dict[str, dict[str, float]]:
-    """The figures of the best trial: each a mean over the seeds, with its spread where there are several."""
+    """Return the figures of the best trial: the mean over the seeds, and the spread if there are several."""
     trial = Trial(BEST_TRIAL, {}, [[replace(outcome, error="") for outcome in tested.values()]])
     found = {}
     for name in dict.fromkeys(name for outcome in tested.values() for name in outcome.figures):

@@ -1,4 +1,4 @@
-"""`test [PATHS]`: every spec is validated, smoke-tested and held to its own gates, within a time budget."""
+"""`test [PATHS]`: validates every spec, smoke-tests it and trains it to its requirements, within a time budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cnnspec.spec import Spec, load
 
 @dataclass(frozen=True)
 class Tested:
-    """A spec with its stages, its figures at the revision that it is compared with, and those that it has."""
+    """A spec with its stages, and its figures before, at the revision it is compared with, and after."""
 
     file: str
     stages: tuple[Stage, ...]
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Test everything; 1 where a spec is wrong, 4 where one cannot learn or misses its gates."""
+    """Test everything; return 1 if a spec is wrong, 4 if one cannot learn or misses its requirements."""
     try:
         files, missing, foreign = named_specs(arguments.paths)
     except SettingsError as error:
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tested(file: str, limits: Limits, arguments: argparse.Namespace) -> Tested | None:
-    """Test one spec; None for one that is as it was at the revision."""
+    """Test one spec; return None if it has not changed since the revision."""
     before = after = None
     try:
         spec = read_spec(file, arguments)
@@ -118,7 +118,7 @@ def _tested(file: str, limits: Limits, arguments: argparse.Namespace) -> Tested 
 
 
 def _at(revision: str, file: str, arguments: argparse.Namespace) -> Spec | None:
-    """The spec at a revision; None where it was not there, or was wrong."""
+    """Return the spec at a revision; None if it did not exist or was wrong."""
     read = partial(load, overrides=arguments.overrides, plugins=arguments.plugins, allow_plugins=True)
     try:
         return spec_at(revision, Path(file), read)
@@ -135,7 +135,7 @@ def _differs(old: Spec, new: Spec) -> bool:
 
 
 def _words(file: str, arguments: argparse.Namespace) -> list[str]:
-    """The arguments with which other verbs read the same spec."""
+    """Return the arguments with which other verbs read the same spec."""
     words = [file]
     for setting in arguments.overrides:
         words += ["--set", setting]
@@ -168,7 +168,7 @@ def _write(path: Path | None, text: partial[str]) -> None:
 
 
 def _junit(found: Sequence[Tested]) -> str:
-    """A suite a spec, a case a stage."""
+    """Return JUnit XML with a suite for each spec and a case for each stage."""
     suites = Element("testsuites")
     for tested in found:
         outcomes = [stage.outcome for stage in tested.stages]
@@ -190,7 +190,7 @@ def _junit(found: Sequence[Tested]) -> str:
 
 
 def _markdown(found: Sequence[Tested], revision: str | None) -> str:
-    """A table with a row a spec: its figures, with what they were at the revision, and how its stages ended."""
+    """Return a table with a row for each spec: its figures, those at the revision, and the outcome of its stages."""
     if not found:
         return f"No spec differs from `{revision}`.\n" if revision else "No specs.\n"
     lines = ["| spec | parameters | MACs | training memory | smoke | gates |", "|---|---:|---:|---:|---|---|"]
@@ -235,5 +235,5 @@ def _end(stage: Stage | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that cannot end a cell of a table, nor begin code or a link."""
+    """Return a text escaped for a cell of a Markdown table: it cannot end the cell, nor begin code or a link."""
     return printable(text).replace("|", "\\|").replace("`", "'")

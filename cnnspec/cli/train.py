@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; 0, 4 where a requirement of `require` is not met, 130 or 143 where a signal ended it."""
+    """Train; return 0, 4 if a requirement of `require` is not met, 130 or 143 if a signal ended the training."""
     if arguments.resume is not None and arguments.out is not None:
         complain("--resume goes on in the run's own directory: --out says another", "leave one of the two out")
         return USAGE
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[int, Path]:
-    """One training: its exit code and its run directory, which is made by the first rank."""
+    """Train once; return the exit code and the run directory, which the first rank makes."""
     spec = _spec(arguments)
     if spec.data is None or spec.train is None:
         missing = "data" if spec.data is None else "train"
@@ -190,15 +190,15 @@ def _follow(model: Model, data: Data, arguments: argparse.Namespace) -> int:
 
 
 def _warn(spec: Spec, graph: Graph) -> None:
-    """Print what `validate` warns of, on standard error."""
+    """Print the warnings that `validate` would print, on standard error."""
     for found in unsilenced([*spec.warnings, *lint(spec, graph)], spec.path):
         print(visible(first_line(found) + (f"\nhelp: {found.help}" if found.help else "")), file=sys.stderr)
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:
-    """The spec to train, which for a resumed run is its own, but for more epochs.
+    """Return the spec to train; for a resumed run it is the run's own, perhaps with more epochs.
 
-    StartError where it is portable and this process does not compute so.
+    StartError if it is portable, and this process does not compute at the portable level.
     """
     if arguments.resume is None:
         if arguments.spec is None:
@@ -226,7 +226,7 @@ def _spec(arguments: argparse.Namespace) -> Spec:
 
 
 def _note_rate(before: TrainSettings, after: TrainSettings) -> None:
-    """Say what more epochs do to the learning rate under a schedule that looks at how many there are."""
+    """Print how more epochs change the learning rate, if the schedule depends on the number of epochs."""
     old, new = before.epochs, after.epochs
     following = after.schedule.factor(old, new)
     if abs(following - after.schedule.factor(old, old)) > 1e-12:
@@ -305,7 +305,7 @@ class _TrainVerb:
         return FAILED if failures else CLEAN
 
     def stopped(self, why: str) -> None:
-        """Record why the training ended before its last epoch, where the disk takes it."""
+        """Record why the training ended before its last epoch, if the disk can be written."""
         self.about["stopped"] = why
         self.about.pop("results", None)
         with suppress(RunError):
@@ -313,7 +313,7 @@ class _TrainVerb:
 
     @contextmanager
     def events(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:
-        """What writes TensorBoard's events, with the rows so far in them, where that was asked for."""
+        """Yield a function that writes TensorBoard events, with the rows so far written; None if none are wanted."""
         if not self.arguments.tensorboard:
             yield None
             return
@@ -325,7 +325,7 @@ class _TrainVerb:
     def loop(
         self, position: Position, show: Watcher | None, log: Callable[[dict[str, Any]], None] | None
     ) -> Epoch | None:
-        """Train all epochs that are left and return the last one, or None where none is."""
+        """Train the remaining epochs and return the last one; None if none remains."""
 
         def watch(progress: Moment) -> None:
             self.session.watch(progress)
@@ -357,7 +357,7 @@ class _TrainVerb:
         return epoch
 
     def draw(self) -> None:
-        """Draw the curves so far."""
+        """Draw the curves of the epochs so far."""
         if self.arguments.no_curves:
             return
         # The picture needs the report extra; without it the figures are in metrics.csv all the same.
@@ -369,7 +369,7 @@ class _TrainVerb:
 
 
 def _note_part(about: dict[str, Any], position: Position) -> None:
-    """Record where a training goes on with other versions than before, and tell it."""
+    """Record and print that a training continues with other versions than before."""
     here, before = versions(), latest(about)
     if before == here:
         return

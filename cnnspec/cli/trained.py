@@ -1,4 +1,4 @@
-"""How verbs open what `train` left, and how they know that it belongs together."""
+"""Opens runs and weights for verbs, and checks that a run's files belong together."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from cnnspec.train.run import ABOUT, SPEC
 
 
 def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
-    """The trained network of a run directory, of one checkpoint file in it, or of weights that say what they are of.
+    """Return the trained network of a run directory, of a checkpoint in it, or of weights that contain their spec.
 
-    RunError where there is none.
+    RunError if there is none.
     """
     if own_spec(path) is not None:
         return _saved(path, threads)
@@ -49,7 +49,7 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
 
 
 def own_spec(path: Path) -> str | None:
-    """The spec in a file that `convert` or `Model.save` wrote; None for runs and their checkpoints."""
+    """Return the spec in a file that `convert` or `Model.save` wrote; None for runs and their checkpoints."""
     if path.suffix != ".npz" or not path.is_file():
         return None
     said = read_checkpoint(path).progress.get("network")
@@ -57,7 +57,7 @@ def own_spec(path: Path) -> str | None:
 
 
 def _saved(path: Path, threads: int | None) -> Model:
-    """The network of such a file: by the spec of the same name beside it, which may have data, or by that in it."""
+    """Return the network of such a file, by the spec in it or that of the same name beside it, which may name data."""
     beside = path.with_suffix(".yaml")
     if not beside.is_file():
         return load_model(path, threads=threads)
@@ -68,9 +68,9 @@ def _saved(path: Path, threads: int | None) -> Model:
 
 
 def computable(spec: Spec) -> Spec:
-    """The spec, where this process can train it: a portable one is computed at the portable level alone.
+    """Return the spec if this process can train it: a portable one needs the portable level.
 
-    StartError where the process has to be started anew for that, RunError where this machine has not that level.
+    StartError if the process has to be restarted for that, RunError if this machine does not have the level.
     """
     if spec.portable:
         require_level()
@@ -78,9 +78,9 @@ def computable(spec: Spec) -> Spec:
 
 
 def load_spec(directory: Path) -> Spec:
-    """The spec of a run, with the plugins that the run has kept; RunError where one of them was changed.
+    """Return the spec of a run, with the plugins stored in the run; RunError if a stored plugin was changed.
 
-    A plugin whose original has changed since is told on standard error.
+    A note on standard error tells of a plugin whose original has changed since.
     """
     for note in check_kept(directory, _about(directory)):
         tell(note)
@@ -88,13 +88,13 @@ def load_spec(directory: Path) -> Spec:
 
 
 def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
-    """What a run's checkpoints were made from: the SHA-256 of the resolved spec but for its epochs, and the data's."""
+    """Return what a run's checkpoints depend on: the SHA-256 of the spec without its epochs, and of the data."""
     text = comparable(spec, graph)
     return {"spec": hashlib.sha256(text.encode()).hexdigest(), "data": dict(data.checksums)}
 
 
 def comparable(spec: Spec, graph: Graph) -> str:
-    """The resolved spec, but for its epochs, with the checksums of its plugins instead of their names."""
+    """Return the resolved spec, without its epochs, and with checksums of its plugins instead of their names."""
     named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
     data = spec.data and spec.data.but(root=None)  # where the data lies does not matter: its checksums say what it is
     spec = dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data)
@@ -102,12 +102,12 @@ def comparable(spec: Spec, graph: Graph) -> str:
 
 
 def with_epochs(spec: Spec, epochs: float) -> Spec:
-    """The spec with another number of epochs, which is all that a training that goes on may change."""
+    """Return the spec with another number of epochs, the only change allowed in a resumed training."""
     return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
 
 
 def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
-    """The folder with the data's files: that of --data, or of the spec; None where the source needs none."""
+    """Return the folder of the data's files: that of --data, or of the spec; None if the source needs none."""
     folder: Path | None = arguments.data
     if folder is None and spec.data is not None:
         folder = root_of(spec.data, spec.base)
@@ -115,7 +115,7 @@ def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
 
 
 def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
-    """The spec with its data, and the weights that it starts from, as seen from a run directory, where it will lie."""
+    """Return the spec with the paths of its data and initial weights relative to a run directory."""
     if spec.train is not None and spec.train.init is not None:
         path = spec.folder_of("train.init", "from") / user_path(spec.train.init.source)
         spec = _with_origin(spec, _seen_from(path.parent.resolve() / path.name, run))
@@ -125,7 +125,7 @@ def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
 
 
 def _with_origin(spec: Spec, path: str) -> Spec:
-    """The spec with another path of the weights that it starts from, if it starts from some."""
+    """Return the spec with another path of its initial weights, if it has any."""
     if spec.train is None or spec.train.init is None:
         return spec
     return dataclasses.replace(spec, train=spec.train.but(init=spec.train.init.but(**{"from": path})))
@@ -139,9 +139,9 @@ def _seen_from(folder: Path, run: Path) -> str:
 
 
 def data_folder(path: Path) -> Path | None:
-    """The folder with the data of a run: where it lies as seen from the run, else where it was when the run began.
+    """Return the folder of a run's data: where its relative path leads, else where the absolute one leads.
 
-    None where the source needs none.
+    None if the source needs none.
     """
     directory = path.parent if path.suffix == ".npz" else path
     about = _about(path)
@@ -152,18 +152,18 @@ def data_folder(path: Path) -> Path | None:
 
 
 def folders(folder: Path | None, run: Path) -> dict[str, str | None]:
-    """What run.json says of the folder with the data: the whole path, and that from the run directory."""
+    """Return the entries of run.json for the data's folder: its whole path, and that relative to the run directory."""
     if folder is None:
         return {"folder": None, "folder_from_run": None}
     return {"folder": str(folder), "folder_from_run": _seen_from(folder, run)}
 
 
 def trained_classes(path: Path) -> tuple[str, ...]:
-    """The names of the classes that a run was trained on, as its run.json has them; none where it has not."""
+    """Return the names of the classes that a run was trained on, from its run.json; empty if it has none."""
     return tuple(map(str, _about(path).get("classes", ())))
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What run.json of a run directory, or beside a checkpoint, says; nothing where there is none."""
+    """Return the content of run.json in a run directory, or beside a checkpoint; empty if there is none."""
     directory = path.parent if path.suffix == ".npz" else path
     return read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}

@@ -1,4 +1,4 @@
-"""What a training prints: what is trained, a line an epoch or a bar, and what came of it."""
+"""The output of a training: what is trained, a line for each epoch or a bar, and the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONG = 60.0  # seconds that are left, from which on it is worth telling
 
 
 class TrainingOutput:
-    """Prints about one training: for people, as JSON, or nothing, as the arguments say."""
+    """Prints the progress of one training, for people, as JSON, or not at all, as the arguments say."""
 
     def __init__(self, arguments: argparse.Namespace, spec: Spec) -> None:
         self.json, self.quiet, self.max_steps = arguments.json, arguments.quiet, arguments.max_steps
@@ -49,7 +49,7 @@ class TrainingOutput:
             self.console.print(text, markup=False, soft_wrap=True)
 
     def header(self, model: Model, data: Data, path: Path, step: int) -> None:
-        """Say what is trained, on what, what it takes, where it goes, and what the lines of epochs mean."""
+        """Print the network, the data, the memory, the run directory, and the meaning of the epochs' lines."""
         assert self.spec.train is not None
         footprint = training_footprint(model.graph, self.spec.train.batch_size, self.spec.train)
         parts = [
@@ -72,7 +72,7 @@ class TrainingOutput:
 
     @contextmanager
     def progress(self, epochs: float) -> Iterator[Watcher | None]:
-        """A bar over one epoch at a time on a terminal; elsewhere a line on the time that is left, if that is long."""
+        """Show a bar over the steps on a terminal; elsewhere print the time left, if that is long."""
         if self.bar:
             with training_bar(self.console, epochs) as watch:
                 yield watch
@@ -120,7 +120,7 @@ class TrainingOutput:
         confusion: str,
         report: str,
     ) -> None:
-        """Print what came of it, where it lies, and what can be done next; `require`'s failures as errors."""
+        """Print results, paths and next steps; requirements that were not met are printed as errors."""
         if self.json:
             print(json.dumps({"run": str(path), "results": results, "unmet": failures}), flush=True)
         elif not self.quiet:
@@ -137,7 +137,7 @@ class TrainingOutput:
 
 
 def wrapped(parts: Sequence[str], separator: str, indent: int = 2) -> Iterator[str]:
-    """Join parts to lines of at most `WIDTH` columns, broken between parts alone."""
+    """Join parts to lines of at most `WIDTH` columns, and break lines only between parts."""
     line = ""
     for part in parts:
         if line.strip() and len(line) + len(separator) + len(part) > WIDTH:
@@ -149,7 +149,7 @@ def wrapped(parts: Sequence[str], separator: str, indent: int = 2) -> Iterator[s
 
 
 def confused(score: Score | None, names: Sequence[str]) -> str:
-    """The classes that were taken for one another most often, in words; empty where there are none."""
+    """Return the classes that were mistaken for one another most often, in words; empty if there are none."""
     if score is None or score.confusion is None or score.kind != "class":
         return ""
     wrong = score.confusion * (1 - np.eye(len(score.confusion), dtype=np.int64))
@@ -162,7 +162,7 @@ def confused(score: Score | None, names: Sequence[str]) -> str:
 
 
 def _boxed(lines: Sequence[str]) -> None:
-    """Print lines in a box on a terminal, as they are elsewhere."""
+    """Print lines, in a box on a terminal."""
     screen = console()
     if screen.is_terminal:
         from rich import box  # which pipes do not need
@@ -175,7 +175,7 @@ def _boxed(lines: Sequence[str]) -> None:
 
 
 def _figures(score: Score) -> str:
-    """A split's loss, those of its parts, and the figure of its target."""
+    """Return a split's loss, the losses of its parts, and its main figure."""
     found = [f"{score.loss:.4f}"]
     if len(score.parts) > 1:
         found.append(f"({', '.join(f'{part} {own.loss:.4f}' for part, own in score.parts.items())})")
@@ -186,7 +186,7 @@ def _figures(score: Score) -> str:
 
 
 def _figures_named(model: Model) -> str:
-    """What the numbers of each split are."""
+    """Return the names of each split's figures."""
     named = {
         "class": "loss and accuracy",
         "shares": "loss and accuracy",
@@ -199,7 +199,7 @@ def _figures_named(model: Model) -> str:
 
 
 def _best(model: Model, data: Data) -> str:
-    """By which figure one epoch is better than another."""
+    """Return the figure by which epochs are compared."""
     if data.validation is None:
         return "lowest training loss, as nothing validates"
     if model.learned.kind == "mask":
@@ -209,7 +209,7 @@ def _best(model: Model, data: Data) -> str:
 
 
 def _fitted(spec: Spec, model: Model) -> Iterator[str]:
-    """What the training images decided."""
+    """Yield the values that the training images determined."""
     target, asked = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
     if isinstance(asked, (str, Mapping)):
         weights = getattr(model.loss, "class_weights", ())
@@ -227,7 +227,7 @@ def _fitted(spec: Spec, model: Model) -> Iterator[str]:
 
 
 def _workers(model: Model) -> str:
-    """Who computes: threads, and of several ranks the library by which they exchange."""
+    """Return the number of threads, and of several ranks the library by which they exchange data."""
     exchange = model.exchange
     if exchange.size == 1:
         return f"{model.threads} thread{'s' * (model.threads > 1)}"
@@ -236,7 +236,7 @@ def _workers(model: Model) -> str:
 
 
 def _result(results: Mapping[str, Any]) -> str:
-    """The figure that says most of the test images, or of the others where those were left alone."""
+    """Return the main figure of the test images, or of other images if those were not tested."""
     split = next(name for name in ("test", "validation", "train") if results.get(f"{name}.loss") is not None)
     for name, form in (("mean_iou", ".2%"), ("mean_average_precision", ".2%"), ("accuracy", ".2%"), ("mae", ".4g")):
         value = results.get(f"{split}.{name}")

@@ -1,4 +1,4 @@
-"""The trainings of a sweep as programs of their own, several at a time."""
+"""Runs the trainings of a sweep as separate programs, several at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTEMPTS = 2  # a training that a signal ended, such as for want of memory, is t
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How a task is trained: the arguments of `train` for a new run, those for one that goes on, and its directory."""
+    """How a task is trained: the arguments of `train` for a new run and for a resumed one, and the run directory."""
 
     task: Task
     words: Sequence[str]
@@ -38,7 +38,7 @@ class Program:
     attempt: int = 1
 
     def command(self) -> list[str]:
-        """The command line; a run that has a checkpoint goes on from there."""
+        """Return the command line; a run that has a checkpoint is resumed."""
         begun = all((self.folder / name).is_file() for name in (SPEC, ABOUT, LAST))
         words = ["--resume", str(self.folder), *self.further] if begun else self.words
         return [sys.executable, "-m", "cnnspec.cli.trial", *words]
@@ -46,7 +46,7 @@ class Program:
 
 @dataclass(slots=True)
 class Running:
-    """A program that runs."""
+    """A running program."""
 
     program: Program
     process: subprocess.Popen[bytes]
@@ -55,7 +55,7 @@ class Running:
 
 
 def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcome], None]) -> None:
-    """Run programs, `jobs` at a time, and tell how each ended; where this is interrupted, they end at a checkpoint."""
+    """Run programs, `jobs` at a time, and report how each ended to `done`; an interruption ends all at a checkpoint."""
     waiting, running = deque(programs), list[Running]()
     try:
         while waiting or running:
@@ -74,7 +74,7 @@ def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcom
 
 
 def started(program: Program, here: Path | None = None) -> Running:
-    """Start a program, in the folder that its words are relative to, once none else trains in its own."""
+    """Start a program, in the folder that its arguments are relative to, once no other process trains in its run."""
     folder = program.folder
     if folder.exists():
         with locked(folder, wait=True):  # a training whose sweep was killed a moment ago still ends
@@ -96,7 +96,7 @@ def started(program: Program, here: Path | None = None) -> Running:
 
 
 def outcome_of(one: Running) -> Outcome | None:
-    """How a program that is over ended; None where a signal ended it, and it is to be tried again."""
+    """Return how a program ended; None if a signal ended it, and it has to be tried again."""
     seconds, status = time.monotonic() - one.started, one.process.returncode
     one.errors.seek(0)
     said = one.errors.read().decode("utf-8", "replace")
@@ -125,7 +125,7 @@ def _is_figure(name: str, value: object) -> bool:
 
 
 def ending(running: Sequence[Running]) -> None:
-    """End programs at their next step, and at once where that takes too long or is interrupted again."""
+    """End programs at their next step, or at once if that takes too long or is interrupted again."""
     try:
         for one in running:
             one.process.send_signal(signal.SIGTERM)
@@ -148,5 +148,5 @@ def _close(one: Running) -> None:
 
 
 def settings(values: Mapping[str, str]) -> list[str]:
-    """The words that put values at their paths."""
+    """Return the arguments that set values at their paths."""
     return [word for path, value in values.items() for word in ("--set", f"{path}={value}")]

@@ -1,4 +1,4 @@
-"""A training that a sweep starts as a program: it ends at once when the sweep does, however that ended."""
+"""The program of a single training in a sweep, which ends as soon as the sweep does, for whatever reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABANDONED = 137  # what a killed program ends with
 
 
 def _end_with_the_sweep() -> None:
-    """Wait for the end of standard input, whose other side the sweep holds open as long as it lives."""
+    """End this process when standard input closes, whose other end the sweep keeps open."""
     while os.read(0, 1):
         pass
     os._exit(ABANDONED)

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything; 1 where anything is wrong, 2 where a path, a code or a setting leads nowhere."""
+    """Check everything; return 1 if anything is wrong, 2 if a path, a code or a setting does not exist."""
     for key in ("select", "ignore"):
         for code in sorted(_codes(getattr(arguments, key))):
             fault = fault_of(code, key)
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _checked(
     files: Sequence[str], arguments: argparse.Namespace, settings: Mapping[str, Settings]
 ) -> dict[str, list[Diagnostic]]:
-    """What is to be said of each file, found by as many processes as were asked for."""
+    """Return the findings for each file, found by as many processes as requested."""
     if arguments.jobs == 1 or len(files) == 1 or STDIN in files:
         return {file: _findings(file, arguments, settings[file]) for file in files}
     from concurrent.futures import ProcessPoolExecutor  # which one process does not need
@@ -111,7 +111,7 @@ def _checked(
 
 
 def _findings(file: str, arguments: argparse.Namespace, settings: Settings) -> list[Diagnostic]:
-    """What is to be said of a file: all errors, and the warnings that are selected and not ignored."""
+    """Return the findings for a file: all errors, and the warnings that are selected and not ignored."""
     settings = replace(
         settings,
         select=frozenset(_codes(arguments.select)) or settings.select,
@@ -142,7 +142,7 @@ def _write_baseline(path: Path, found: Sequence[Diagnostic]) -> int:
 def _without_known(
     found: list[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
 ) -> list[Diagnostic]:
-    """The findings that a baseline does not hold; how many it holds, and how many of its are healed, is told."""
+    """Return the findings that are not in a baseline, and print how many are, and how many of it are healed."""
     new, healed = unknown_findings(found, known, path, files)
     if len(new) < len(found):
         note(f"{len(found) - len(new):,} known in {path}")
@@ -159,7 +159,7 @@ def check_file(
     plugins: Sequence[Path] = (),
     allow_plugins: bool = False,
 ) -> list[Diagnostic]:
-    """Everything that is wrong with a file or a given text, silenced or not, sorted by place."""
+    """Return all findings in a file or a given text, silenced or not, sorted by place."""
     trust: dict[str, Any] = {"allow_outside": allow_outside, "plugins": plugins, "allow_plugins": allow_plugins}
     try:
         if file in GIVEN:
@@ -180,7 +180,7 @@ def check_file(
 
 
 def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, settings: Mapping[str, Settings]) -> None:
-    """Apply what can be fixed, and leave what is left to a person; or show it as a diff, and leave all."""
+    """Apply all fixes, and keep the other findings; with --diff, only print the changes."""
     total = changed = 0
     for file, own in found.items():
         if not any(d.fix for d in own):
@@ -204,7 +204,7 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, set
 
 
 def _read(file: str) -> str:
-    """The text of a file that was checked, letter by letter."""
+    """Return the exact text of a file that was checked."""
     return GIVEN[file] if file in GIVEN else Path(file).read_bytes().decode("utf-8-sig")
 
 

@@ -1,4 +1,4 @@
-"""`verify RUN`: train the same again, and compare bit by bit."""
+"""`verify RUN`: repeats a training, and compares it bit by bit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay and compare; RunError at the first difference, with the versions that differ.
+    """Repeat and compare; RunError at the first difference, with the versions that differ.
 
     The checkpoints must belong to the spec and the data, and hold the weights that were written.
     """
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _same_log(run: Run, rows: list[dict[str, Any]]) -> None:
-    """RunError where metrics.jsonl says otherwise of the epochs behind the checkpoint."""
+    """Raise RunError if metrics.jsonl differs from the checkpoint's record of the epochs."""
     for row, logged in zip_longest(rows, map(timeless, run.history()[: len(rows)])):
         if row != logged:
             raise RunError(
@@ -117,11 +117,11 @@ def _same_log(run: Run, rows: list[dict[str, Any]]) -> None:
 
 
 class _Stop(Exception):  # noqa: N818
-    """Raised inside the loop once all steps to compare are done, or one differs."""
+    """Raised inside the loop when all steps to compare are done, or one differs."""
 
 
 class _Replay:
-    """A training that is done again, up to `most` steps, and compared with what the first one left."""
+    """Repeats a training for up to `most` steps, and compares it with the record of the first one."""
 
     def __init__(self, model: Model, trace: Mapping[str, str], most: int) -> None:
         self.model, self.trace, self.most = model, trace, most
@@ -131,7 +131,7 @@ class _Replay:
         self.show: Watcher | None = None
 
     def difference(self, data: Any, rows: list[dict[str, Any]]) -> str | None:
-        """The first thing that differs; None where nothing does."""
+        """Return the first difference; None if there is none."""
         try:
             for epoch in fit(self.model, data, watch=self.watch, max_steps=self.most):
                 row = rows[epoch.epoch - 1] if epoch.epoch <= len(rows) else None
@@ -168,7 +168,7 @@ class _Replay:
 
 
 def _knows_the_end(train: TrainSettings) -> bool:
-    """Whether the learning rate within an epoch depends on how many there are."""
+    """Tell whether the learning rate depends on the total number of epochs."""
     of, epochs = train.schedule.factor, train.epochs
     return any(abs(of(share * epochs, epochs) - of(share * epochs, epochs + 1)) > 1e-12 for share in (0.1, 0.5, 0.9))
 

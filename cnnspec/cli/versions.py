@@ -13,7 +13,7 @@ import cnnspec
 
 
 def versions() -> dict[str, str]:
-    """cnnspec, Python, NumPy and the instructions that it uses, its BLAS with the kernel that runs, the platform."""
+    """Return the versions of cnnspec, Python, NumPy and its instruction sets, its BLAS and its kernel, the platform."""
     blas = [
         f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".rstrip()
         for library in threadpool_info()
@@ -30,20 +30,20 @@ def versions() -> dict[str, str]:
 
 
 def _instructions() -> list[str]:
-    """The sets of instructions that NumPy was built for or found here; which ones they are changes sums' last bits."""
+    """Return the instruction sets that NumPy was built for or found here; they change the last bits of sums."""
     found = np.show_config(mode="dicts")
     known = found.get("SIMD Extensions", {}) if isinstance(found, dict) else {}
     return [*known.get("baseline", ()), *known.get("found", ())]
 
 
 def latest(about: Mapping[str, Any]) -> dict[str, str]:
-    """The versions that the last part of a run was trained with, as its run.json says."""
+    """Return the versions in run.json with which the last part of a run was trained."""
     parts = about.get("parts") or [about]
     return dict(parts[-1].get("versions", {}))
 
 
 def differences(before: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """One line for each version that was another one."""
+    """Return one line for each version that differs."""
     return [
         f"{name} was {before.get(name) or 'not known'}, is {here[name]}"
         for name in here

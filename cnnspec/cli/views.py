@@ -1,4 +1,4 @@
-"""`--tta`: the views of each image that `eval` and `predict` average the answers of."""
+"""`--tta`: test-time augmentation for `eval` and `predict`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_views(parser: argparse.ArgumentParser) -> None:
 
 
 def views_of(model: Model, arguments: argparse.Namespace) -> Views | None:
-    """What the command line asks for, or else the spec; None where each image is looked at as it is."""
+    """Return the views from the command line, or else from the spec; None if there is only the image itself."""
     views: Views | None = arguments.tta
     if views is None and model.spec.data is not None:
         views = model.spec.data.tta

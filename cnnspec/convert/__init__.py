@@ -1,1 +1,1 @@
-"""Files of other programs as specs with weights: `onnx_file` reads, `network` translates, `writing` writes YAML."""
+"""Converts files of other programs to specs with weights: a reader and translator a format, one writer of YAML."""

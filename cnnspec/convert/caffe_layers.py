@@ -1,4 +1,4 @@
-"""Caffe's layers: each as one or more layers of a spec, and its arrays."""
+"""Translates Caffe's layers: each becomes one or more layers of a spec, with its arrays."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ NEAREST = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One layer: its message, what it reads, its arrays if the file has some, and how many values it makes.
+    """One layer of the file: its message, the values it reads, its arrays if there are weights, its number of outputs.
 
-    `alone` says whether nobody else reads its first input.
+    `alone` says that no other layer reads its first input.
     """
 
     made: Network
@@ -47,24 +47,24 @@ class Use:
     alone: bool
 
     def one(self) -> Value:
-        """The only value that it reads."""
+        """Return the only value that the layer reads; Unsaid if it reads several."""
         refuse_unless(len(self.inputs) == 1, f"it reads {len(self.inputs)} values, not one")
         return self.inputs[0]
 
     def map(self) -> Value:
-        """What it reads, as a map: a vector is one pixel."""
+        """Return the only value that the layer reads as a map; a vector becomes a map of one pixel."""
         value = self.one()
         return value if len(value.shape) == 3 else self.made.shaped(self.operator, value, (*value.shape, 1, 1))
 
     def add(
         self, type: str, values: Sequence[Value], fields: Mapping[str, Any] | None = None, **arrays: Array | None
     ) -> Value:
-        """Add a layer that the file's layer is named after."""
+        """Add a layer to the network under the name of the file's layer."""
         given = {name: array for name, array in arrays.items() if array is not None}
         return self.made.add(self.operator, type, values, fields, given)
 
     def take(self, *shapes: Shape) -> list[Array | None]:
-        """The arrays in their order and shapes; Unsaid where the file has others."""
+        """Return the layer's arrays in the given shapes; Unsaid if the file has other numbers or sizes of arrays."""
         if self.arrays is None:
             return [None] * len(shapes)
         refuse_unless(
@@ -77,7 +77,7 @@ class Use:
 
 
 def _axes(message: Any, name: str, default: int) -> list[int]:
-    """Rows and columns of a setting that is given once, or for each."""
+    """Return the values for rows and columns of a setting that is given once or for each axis."""
     if message.HasField(f"{name}_h") or message.HasField(f"{name}_w"):
         return [getattr(message, f"{name}_h"), getattr(message, f"{name}_w")]
     found = list(getattr(message, "kernel_size" if name == "kernel" else name)) or [default]
@@ -90,7 +90,7 @@ def _short(lengths: Sequence[int]) -> Any:
 
 
 def _short_number(value: float) -> float:
-    """A number of float32 as the shortest one that means it."""
+    """Return the shortest decimal number that float32 rounds to the same value."""
     return float(str(np.float32(value)))
 
 
@@ -143,7 +143,7 @@ def _dense(use: Use) -> list[Value]:
 
 
 def _pool(use: Use) -> list[Value]:
-    """Caffe rounds the number of windows up, and counts padding in means."""
+    """Translate pooling; Caffe rounds the number of windows up, and its means include the padding."""
     value, settings = use.map(), use.message.pooling_param
     refuse_unless(settings.pool in (MAX, AVERAGE), "it draws an element of each window", "pool: MAX or AVE")
     refuse_unless(use.outputs == 1, "it also gives the places of the maxima")
@@ -168,7 +168,7 @@ def _pool(use: Use) -> list[Value]:
 
 
 def _batch_norm(use: Use) -> list[Value]:
-    """Mean and variance are sums, and the third array says of how many."""
+    """Translate batch normalisation; the file holds sums of means and variances, and as third array their number."""
     value, settings = use.one(), use.message.batch_norm_param
     channels = value.shape[0]
     mean, variance, count = use.take((channels,), (channels,), (1,))
@@ -182,7 +182,7 @@ def _batch_norm(use: Use) -> list[Value]:
 
 
 def _scale(use: Use) -> list[Value]:
-    """The weight and bias of the batch normalisation before it; else a scale and shift of each channel."""
+    """Translate a scale layer: the weight and bias of the batch normalisation before it, or else a layer of its own."""
     settings = use.message.scale_param
     if len(use.inputs) == 2:
         return _by_another(use)

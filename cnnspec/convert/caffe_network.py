@@ -1,4 +1,4 @@
-"""A network of Caffe as a spec with weights: `.prototxt`, and `.caffemodel` beside it or in another place."""
+"""Converts a network of Caffe to a spec: `.prototxt`, with weights in `.caffemodel` beside it or in another place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TEST = 1  # the number of the phase
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer at inference; the name of a value that is written in place has a number for each time."""
+    """A layer at inference; a value that layers overwrite in place gets a numbered name for each time it is written."""
 
     message: Any
     name: str
@@ -55,7 +55,7 @@ class Layer:
 def convert(
     path: Path, weights: Path | None = None, *, until: str | None = None, input_shape: Shape | None = None
 ) -> Converted:
-    """Convert a .prototxt; ConversionError with everything that cannot be said, OSError where there is no file.
+    """Convert a .prototxt; ConversionError with everything that a spec cannot express, OSError if there is no file.
 
     The weights are those of the .caffemodel that is named, or has the same name in the same folder; without one, the
     spec has none. `until` is the layer, or the value, that the network ends with.
@@ -85,7 +85,7 @@ def _unrun(images: Array) -> str:
 
 
 def _parsed(path: Path) -> Any:
-    """The network as it is written; layers of types that are not read keep their names alone."""
+    """Parse the text of the network; layers of unsupported types keep only their names."""
     content = read_bounded(path, MOST_TEXT)
     kind = net_parameter()
     text_format: Any = importlib.import_module("google.protobuf.text_format")
@@ -105,7 +105,7 @@ def _parsed(path: Path) -> Any:
 
 
 def _blobs(path: Path) -> dict[str, list[Array]]:
-    """The arrays of each layer by its name, from files of both versions."""
+    """Return the arrays of each layer by its name, from files of either version."""
     content = read_bounded(path, MOST_WEIGHTS)
     try:
         net = net_parameter().FromString(content)
@@ -148,7 +148,7 @@ def _layers(net: Any, path: Path) -> list[Layer]:
 
 
 def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
-    """The name of the input and its lengths, the number of images first."""
+    """Return the name of the input and its shape, with the number of images first."""
     if net.input:
         names = [f"{name}:0" for name in net.input]
         axes = list(net.input_shape[0].dim) if net.input_shape else list(net.input_dim)[:4]
@@ -168,7 +168,7 @@ def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
 
 
 def _until(layers: Sequence[Layer], until: str | None) -> tuple[str, list[Layer]]:
-    """The value that the network ends with, and the layers up to it."""
+    """Return the value with which the network ends, and the layers up to it."""
     if until is not None:
         for place in reversed(range(len(layers))):
             layer = layers[place]
@@ -191,7 +191,7 @@ def _until(layers: Sequence[Layer], until: str | None) -> tuple[str, list[Layer]
 def _translated(
     layers: Sequence[Layer], entry: str, output: str, lengths: Lengths, blobs: Mapping[str, Sequence[Array]] | None
 ) -> tuple[Network, list[Refusal]]:
-    """The layers, and all that no layer of a spec stands for."""
+    """Return the translated layers, and those that cannot be expressed in a spec."""
     origins = {layer.name: np.empty(0) for layer in layers}
     made = Network(Simplified(entry, [], origins, {entry: lengths}, output, lengths[0], 0))
     readers = Counter(name for layer in layers for name in layer.inputs)

@@ -1,4 +1,4 @@
-"""The part of Caffe's protobuf messages that is read: fields by number, type and default, as facts of the format."""
+"""The part of Caffe's protobuf messages that is read: number, type and default of each field."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ MESSAGES: dict[str, Fields] = {
 
 @cache
 def net_parameter() -> Any:
-    """The class of a whole network; RunError where protobuf is not installed."""
+    """Return the message class of a whole network; RunError if protobuf is not installed."""
     try:
         descriptors: Any = importlib.import_module("google.protobuf.descriptor_pb2")
         pools: Any = importlib.import_module("google.protobuf.descriptor_pool")

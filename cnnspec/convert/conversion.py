@@ -1,4 +1,4 @@
-"""Which files of other programs are read, and by what."""
+"""Selects the converter for a file by its suffix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cnnspec.shapes import Shape
 def convert(
     path: Path, *, weights: Path | None = None, until: str | None = None, input_shape: Shape | None = None
 ) -> Converted:
-    """Convert a file; ConversionError with everything that cannot be said, OSError where there is no file.
+    """Convert a file; ConversionError with everything that a spec cannot express, OSError if there is no file.
 
-    `weights` are in another file where the format has two; `until` names the node or value that the network ends with,
-    `input_shape` the lengths of one image (c, h, w) where the file leaves them open.
+    `weights` is a second file where the format has two; `until` names the node or value that the network ends with,
+    `input_shape` is the shape of one image (c, h, w) where the file leaves it open.
     """
     if path.suffix == ".cfg":
         return darknet.convert(path, weights, until=until, input_shape=input_shape)

@@ -1,4 +1,4 @@
-"""A file of another program as a spec with weights: what every format ends in."""
+"""The result of a conversion, in one form for every format: a spec's text and its weights."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Run = Callable[[Array], tuple[str, Array] | str]  # images to the program that r
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A spec's text, its arrays by the names of its parameters and running statistics, and how the file is run.
+    """A spec's text, its arrays by the names of parameters and running statistics, and a function that runs the file.
 
-    `lengths` are those of what the file takes, the number of images first; `weighted` says whether weights are there.
+    `lengths` is the shape that the file takes, with the number of images first; `weighted` says whether it has weights.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Converted:
 
 
 def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:
-    """Write the spec of a translated file of some name; ConversionError where it would be none."""
+    """Write the spec of a translated file of some name; ConversionError if it would not be a valid spec."""
     layout, spec_name = Layout(made), name_of(name)
     flat, folded = plain(layout), structured(layout)
     graph, parts = _built(spec_name, layout, flat, header), flat
@@ -58,7 +58,7 @@ def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], 
 
 
 def refused(refusals: Sequence[Refusal]) -> ConversionError:
-    """The error that names everything in a file that no layer stands for."""
+    """Return the error that names everything in a file that a spec cannot express."""
     shown = [refusal.text() for refusal in refusals[:MOST_REASONS]]
     if len(refusals) > MOST_REASONS:
         shown.append(f"and {len(refusals) - MOST_REASONS} more")
@@ -76,7 +76,7 @@ def _built(name: str, layout: Layout, parts: Structure, header: list[str]) -> Gr
 
 
 def whole_lengths(lengths: Sequence[int | None], given: Shape | None) -> Lengths:
-    """The lengths of the input, the number of images first; those that a file leaves open are given."""
+    """Return the input's shape, with the number of images first; `given` fills the axes that a file leaves open."""
     if not lengths:
         raise ConversionError(["its input has no axes"], "name a file that takes images or vectors")
     inner: Sequence[int | None] = lengths[1:]

@@ -1,4 +1,4 @@
-"""A network of Darknet as a spec with weights: `.cfg`, and `.weights` beside it or in another place."""
+"""Converts a network of Darknet to a spec: `.cfg`, with weights in `.weights` beside it or in another place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNRUN = "no program here runs Darknet's files"
 def convert(
     path: Path, weights: Path | None = None, *, until: str | None = None, input_shape: Shape | None = None
 ) -> Converted:
-    """Convert a .cfg; ConversionError with everything that cannot be said, OSError where there is no file.
+    """Convert a .cfg; ConversionError with everything that a spec cannot express, OSError if there is no file.
 
     The weights are those of the .weights that is named, or has the same name in the same folder; without one, the spec
     has none. `until` is a layer as messages name it, such as convolutional_3, or its number as Darknet counts.
@@ -85,7 +85,7 @@ def _name(number: int, section: Section) -> str:
 
 
 def _translated(sections: list[Section], lengths: Lengths, weights: Weights | None) -> tuple[Network, list[Refusal]]:
-    """The layers, and all sections that no layer stands for."""
+    """Return the translated layers, and the sections that cannot be expressed in a spec."""
     names = [_name(number, section) for number, section in enumerate(sections)]
     origins = {f"weights of {name}": np.empty(0) for name in names}
     source = Simplified("input", [], origins, {"input": lengths}, names[-1], lengths[0], 0)

@@ -1,4 +1,4 @@
-"""Darknet's two files: sections of options in `.cfg`, and one row of numbers in `.weights`."""
+"""Reads Darknet's two files: sections of options in `.cfg`, and a sequence of numbers in `.weights`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRUE = ("1", "true", "yes")
 
 @dataclass(slots=True)
 class Section:
-    """One section of a .cfg, with its place and what was read of it."""
+    """One section of a .cfg, with its line and a record of the options that were read."""
 
     type: str
     line: int
@@ -28,19 +28,19 @@ class Section:
     read: set[str] = field(default_factory=set)
 
     def text(self, name: str, default: str = "") -> str:
-        """An option as it is written."""
+        """Return an option as a text."""
         self.read.add(name)
         return self.options.get(name, default)
 
     def integer(self, name: str, default: int) -> int:
-        """An option that is a whole number; Unsaid where it is none."""
+        """Return an option as a whole number; Unsaid if it is not one."""
         try:
             return int(self.text(name, str(default)))
         except ValueError:
             raise Unsaid(f"{name}={self.options[name]} is no whole number") from None
 
     def number(self, name: str, default: float) -> float:
-        """An option that is a number; Unsaid where it is none."""
+        """Return an option as a number; Unsaid if it is not one."""
         try:
             found = float(self.text(name, repr(default)))
         except ValueError:
@@ -50,23 +50,23 @@ class Section:
         return found
 
     def integers(self, name: str) -> list[int]:
-        """An option that lists whole numbers; Unsaid where something else is among them."""
+        """Return an option as a list of whole numbers; Unsaid if it is not one."""
         try:
             return [int(part) for part in self.text(name).split(",") if part]
         except ValueError:
             raise Unsaid(f"{name}={self.options[name]} is no list of whole numbers") from None
 
     def ignore(self, *names: str) -> None:
-        """Pass over options that change nothing at inference."""
+        """Mark options as read that change nothing at inference."""
         self.read.update(names)
 
     def unread(self) -> list[str]:
-        """What else it asks for; an option of 0 asks for nothing."""
+        """Return the names of options that were not read, except those with the value 0."""
         return [f"{name}={value}" for name, value in self.options.items() if name not in self.read and value != "0"]
 
 
 def read_sections(path: Path) -> list[Section]:
-    """Read a .cfg; ConversionError with all lines that are no part of one, OSError where there is no file."""
+    """Read a .cfg; ConversionError with all lines that are not valid, OSError if there is no file."""
     content = read_bounded(path, MOST_TEXT)
     found: list[Section] = []
     wrong = []
@@ -92,7 +92,7 @@ def read_sections(path: Path) -> list[Section]:
 
 
 class Weights:
-    """The numbers of a .weights file, which layers take one after the other."""
+    """The numbers of a .weights file, which layers take one after another."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,7 +112,7 @@ class Weights:
         self.taken = 0
 
     def take(self, *shape: int) -> Array:
-        """The next numbers in a shape; ConversionError where the file ends before."""
+        """Return the next numbers as an array of the given shape; ConversionError if the file is too short."""
         count, place = prod(shape), self.taken
         if place + count > len(self.numbers):
             raise ConversionError(
@@ -126,7 +126,7 @@ class Weights:
         return self.numbers[place : place + count].reshape(shape)
 
     def expect_end(self) -> None:
-        """ConversionError where numbers are left over."""
+        """Raise ConversionError if numbers are left over."""
         if self.taken < len(self.numbers):
             raise ConversionError(
                 [

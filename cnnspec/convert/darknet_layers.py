@@ -1,4 +1,4 @@
-"""Darknet's layers: each section as one or more layers of a spec, and the numbers of its weights."""
+"""Translates Darknet's layers: each section becomes one or more layers of a spec, with the numbers of its weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ACTIVATIONS: Mapping[str, list[dict[str, Any]]] = {
 
 
 class Translation:
-    """The layers made so far, where in the file that is, and the weights."""
+    """The layers translated so far, the number of the current section, and the weights."""
 
     def __init__(self, made: Network, names: list[str], weights: Weights | None) -> None:
         self.made = made
@@ -50,11 +50,11 @@ class Translation:
         self.number = 0  # of the section that is translated
 
     def above(self) -> Value:
-        """What the section above makes, or the input."""
+        """Return the output of the section above, or the input."""
         return self.at(self.number - 1) if self.number else self.made.values["input"]
 
     def at(self, number: int) -> Value:
-        """What a section makes; a negative number counts upwards."""
+        """Return the output of a section by its number; a negative number counts upwards from the current one."""
         place = number + self.number if number < 0 else number
         refuse_unless(0 <= place < self.number, f"there is no layer {number} above it")
         if self.names[place] not in self.made.values:
@@ -69,11 +69,11 @@ class Translation:
         fields: Mapping[str, Any] | None = None,
         arrays: Mapping[str, Array] | None = None,
     ) -> Value:
-        """Add a layer without a name of its own, as Darknet has none."""
+        """Add a layer with a generated name, because Darknet's layers have none."""
         return self.made.add(operator, type, values, fields, arrays, nameless=True)
 
     def activated(self, operator: Operator, section: Section, value: Value, default: str) -> Value:
-        """The value behind the section's activation."""
+        """Apply the section's activation to a value."""
         name = section.text("activation", default)
         refuse_unless(name in ACTIVATIONS, f"no layer computes activation={name}", ", ".join(ACTIVATIONS))
         for item in ACTIVATIONS[name]:
@@ -81,13 +81,13 @@ class Translation:
         return value
 
     def normalised(self, operator: Operator, value: Value, bias: Array | None, rest: list[Array]) -> Value:
-        """The value behind a batch normalisation of a bias, a weight, a mean and a variance."""
+        """Apply a batch normalisation with a bias, a weight, a mean and a variance to a value."""
         names = ("weight", "running_mean", "running_variance")
         arrays = {} if bias is None else {"bias": bias, **dict(zip(names, rest, strict=True))}
         return self.add(operator, "batch_norm", [value], {"epsilon": EPSILON}, arrays)
 
     def map(self, operator: Operator) -> Value:
-        """What the section above makes, as a map."""
+        """Return the output of the section above as a map."""
         value = self.above()
         return value if len(value.shape) == 3 else self.made.shaped(operator, value, (*value.shape, 1, 1))
 
@@ -162,7 +162,7 @@ def _connected(work: Translation, operator: Operator, section: Section) -> Value
 
 
 def _max_pool(work: Translation, operator: Operator, section: Section) -> Value:
-    """Darknet pads by size - 1 in all, the smaller half before the map, and as much behind as the windows reach."""
+    """Translate max pooling; Darknet pads by size - 1 in all, half in front, and behind as far as windows reach."""
     value = work.map(operator)
     stride, strides = _steps(section)
     size = _bounded(section, "size", strides[0])
@@ -232,7 +232,7 @@ def _upsample(work: Translation, operator: Operator, section: Section) -> Value:
 
 
 def _reorg(work: Translation, operator: Operator, section: Section) -> Value:
-    """Darknet takes the map for one of stride² fewer channels and more pixels, and each phase of that as channels."""
+    """Translate reorg: the map is read with stride² fewer channels and more pixels, whose phases become channels."""
     value, stride = work.map(operator), _bounded(section, "stride", 1)
     for name in ("reverse", "flatten", "extra"):
         refuse_unless(not section.integer(name, 0), f"nothing here does {name}")
@@ -255,7 +255,7 @@ def _reorg(work: Translation, operator: Operator, section: Section) -> Value:
 
 
 def _crop(work: Translation, operator: Operator, section: Section) -> Value:
-    """The middle of the map, and pixels of 0 to 1 as numbers of -1 to 1."""
+    """Translate crop: cut out the middle of the map, and rescale pixels from 0..1 to -1..1."""
     value = work.map(operator)
     height, width = _bounded(section, "crop_height", 1), _bounded(section, "crop_width", 1)
     section.ignore("flip", "angle", "saturation", "exposure", "shift")
@@ -269,7 +269,7 @@ def _crop(work: Translation, operator: Operator, section: Section) -> Value:
 
 
 def _response_norm(work: Translation, operator: Operator, section: Section) -> Value:
-    """Darknet takes the sum of the squares where a spec has alpha / size times it."""
+    """Translate response normalisation; Darknet multiplies the sum of squares by alpha, a spec by alpha / size."""
     size = _bounded(section, "size", 5)
     fields = {
         "size": size,

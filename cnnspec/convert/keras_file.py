@@ -1,4 +1,4 @@
-"""Keras's files: the layers of a `.keras`, `.json` or `.h5` file as they are written, and arrays by layer."""
+"""Reads Keras's `.keras`, `.json` and `.h5` files: the layers as they are written, and each layer's arrays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DAMAGED = (*MALFORMED, EOFError, NotImplementedError, OSError, RecursionError, R
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One use of a layer: which values it reads, as layer and number of the use, and what else it is given."""
+    """One call of a layer: its inputs, each as a layer and the number of that layer's call, and the other arguments."""
 
     inputs: tuple[tuple[str, int], ...]
     others: tuple[Any, ...]
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class KerasLayer:
-    """One layer or operation of a model: its class, its settings and its uses."""
+    """One layer or operation of a model: its class, its settings and its calls."""
 
     name: str
     kind: str
@@ -49,7 +49,7 @@ class KerasLayer:
 
 @dataclass(frozen=True, slots=True)
 class KerasFile:
-    """What a file says: layers in an order in which they can run, the output, and arrays by the names of layers.
+    """The content of a file: layers in an order in which they can run, the output, and arrays by layer.
 
     `names_code` says whether it names code that Keras would run, beside its own.
     """
@@ -62,9 +62,9 @@ class KerasFile:
 
 
 def read(path: Path) -> KerasFile:
-    """Read a file; ConversionError where it is damaged or no model, OSError where there is none.
+    """Read a file; ConversionError if it is damaged or holds no model, OSError if there is no file.
 
-    Nothing in it is run: a layer of somebody's own is a class name and settings.
+    No code in it is run: a custom layer is only a class name and settings.
     """
     content = read_bounded(path, MOST_BYTES)
     try:
@@ -108,7 +108,7 @@ def _archive(content: bytes) -> KerasFile:
 
 
 def _by_class(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """By a layer's name, that of its arrays in files that do not say it: its class, and which of that class it is."""
+    """Return the name of each layer's arrays in files that store them by class and number, such as conv2d_1."""
     counts: Counter[str] = Counter()
     found = {}
     for entry in entries:
@@ -145,7 +145,7 @@ def _text(value: Any) -> str:
 
 
 def _group(parent: Any, name: str) -> Any:
-    """A member that lies in the file itself: links lead to other files."""
+    """Return a member of the same file; links, which may lead to other files, are refused."""
     place = parent
     for part in name.split("/"):
         if type(place.get(part, getlink=True)).__name__ != "HardLink":
@@ -155,7 +155,7 @@ def _group(parent: Any, name: str) -> Any:
 
 
 def _array(group: Any, name: str) -> Array:
-    """An array whose numbers are all in the file."""
+    """Return an array whose numbers are all in the file itself."""
     found = _group(group, name)
     if found.external or found.is_virtual or found.id.get_storage_size() < found.size * found.dtype.itemsize:
         raise ValueError(f"the numbers of {name} are not in the file, or compressed")
@@ -218,7 +218,7 @@ def _ends(ends: Any) -> list[tuple[str, int]]:
 
 
 def _call(node: Any) -> Call:
-    """One use: Keras 3 says what a layer is called with, older versions list names and numbers of uses."""
+    """Return one call: Keras 3 writes the arguments, older versions write names and numbers of calls."""
     if not isinstance(node, Mapping):
         return Call(tuple((str(name), int(use)) for name, use, *_ in node), ())
     inputs: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""Keras's layers: each as one or more layers of a spec, with its arrays turned to channels first."""
+"""Translates Keras's layers: each becomes one or more layers of a spec, with its arrays in the order channels first."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _convolution(use: Use) -> Tensor:
 
 
 def _by_channel(array: Array | None) -> Array | None:
-    """From (rows, columns, channels, multiplier) to a filter for each channel and multiple of it."""
+    """Return depthwise weights (rows, columns, channels, multiplier) as one filter for each channel and multiple."""
     if array is None:
         return None
     kh, kw, channels, multiplier = array.shape
@@ -87,7 +87,7 @@ def _separable(use: Use) -> Tensor:
 
 
 def _transposed(use: Use) -> Tensor:
-    """Keras makes `stride` rows for each row of the input, or with padding: valid all that any window reaches."""
+    """Translate a transposed convolution, which has `stride` rows for each input row, or all that windows reach."""
     value, arrays = use.map(), use.take("weight", *_biased(use))
     fields = _kernel(use)
     refuse_unless("dilation" not in fields, "its windows have gaps: dilation_rate", "dilation_rate=1")
@@ -111,7 +111,7 @@ def _transposed(use: Use) -> Tensor:
 
 
 def _dense(use: Use) -> Tensor:
-    """On a map a convolution of 1x1; behind a flattened map the weights are turned instead of the map."""
+    """Translate a dense layer: on a map it is a 1x1 convolution; after a flattened map the weights are reordered."""
     tensor, arrays, units = use.inputs[0], use.take("weight", *_biased(use)), int(use.number("units", 1))
     weight = arrays["weight"]
     if len(tensor.value.shape) == 3:
@@ -132,7 +132,7 @@ def _last_axis(use: Use, value: Value) -> None:
 
 
 def _scaling(use: Use, value: Value, *states: str) -> dict[str, Array | None]:
-    """The weight and bias of a normalisation, which Keras may leave out, and its states."""
+    """Return weight and bias of a normalisation, ones and zeros where Keras leaves them out, and its statistics."""
     has = {"weight": use.config.get("scale", True), "bias": use.config.get("center", True)}
     found = use.take(*(name for name, given in has.items() if given), *states)
     channels = value.shape[0]
@@ -174,7 +174,7 @@ def _unchanged(use: Use) -> Tensor:
 
 
 def _pointwise(type: str, **fields: str) -> Translator:
-    """A function of one number at a time, with settings that a spec calls otherwise."""
+    """Return a translator for an elementwise function; `fields` maps a spec's names of settings to Keras's."""
 
     return lambda use: use.pointwise(
         type, {own: use.number(theirs, 0.0) for own, theirs in fields.items() if theirs in use.config}
@@ -182,7 +182,7 @@ def _pointwise(type: str, **fields: str) -> Translator:
 
 
 def _relu(use: Use) -> Tensor:
-    """ReLU with a slope below 0, or a bound above."""
+    """Translate ReLU, which may have a slope for negative numbers or an upper bound."""
     slope = use.number("negative_slope", 0.0) if use.config.get("negative_slope") is not None else 0.0
     bound, threshold = use.config.get("max_value"), use.config.get("threshold") or 0
     refuse_unless(threshold == 0, f"threshold is {str(threshold)[:60]}", "threshold=0")

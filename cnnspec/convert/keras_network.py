@@ -1,4 +1,4 @@
-"""A model of Keras as a spec with weights: maps (n, h, w, c) become (n, c, h, w), and the weights are turned so."""
+"""Converts a model of Keras to a spec: maps (n, h, w, c) become (n, c, h, w), and weights are transposed to match."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTPUT = "output"
 
 
 def convert(path: Path, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
-    """Convert a .keras, .h5 or .json file; ConversionError with everything that cannot be said.
+    """Convert a .keras, .h5 or .json file; ConversionError with everything that a spec cannot express.
 
     `until` is the layer that the network ends with; OSError where there is no file.
     """
@@ -45,7 +45,7 @@ def _code(images: Array) -> str:
 
 
 def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
-    """The input's lengths, channels first."""
+    """Return the shape of the input, with the number of images and the channels first."""
     entries = [layer for layer in file.layers if layer.kind == "InputLayer"]
     if len(entries) != 1:
         names = ", ".join(layer.name for layer in entries) or "none"
@@ -63,7 +63,7 @@ def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
 
 
 def _translated(file: KerasFile, lengths: Lengths, output: tuple[str, int]) -> tuple[Network, list[Refusal]]:
-    """The layers that the output needs, and all that no layer stands for."""
+    """Return the translated layers that the output needs, and those that cannot be expressed in a spec."""
     needed = _needed(file, output)
     origins = {layer.name: np.empty(0) for layer in file.layers}
     made = Network(Simplified("input", [], origins, {"input": lengths}, OUTPUT, lengths[0], 0))
@@ -110,7 +110,7 @@ def _output(file: KerasFile, until: str | None) -> tuple[str, int]:
 
 
 def _needed(file: KerasFile, output: tuple[str, int]) -> list[tuple[KerasLayer, int]]:
-    """The uses of layers that the output needs, each behind what it reads."""
+    """Return the layers and call numbers that the output needs, each after its inputs."""
     layers = {layer.name: layer for layer in file.layers}
     found: dict[tuple[str, int], None] = {}
     open_uses: set[tuple[str, int]] = set()

@@ -1,4 +1,4 @@
-"""One use of a layer of Keras while it is translated: what it reads, its settings and its arrays."""
+"""One call of a Keras layer during translation: its inputs, settings and arrays."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTIVATIONS: Mapping[str, list[dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value; `flattened` is the shape of the map that it is the vector of, whose numbers Keras has channels last."""
+    """A value; if it is a flattened map, `flattened` is the map's shape, and Keras orders its numbers channels last."""
 
     value: Value
     flattened: Shape | None = None
@@ -47,7 +47,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One use of a layer: its settings, what it reads, what else it is given, its arrays if the file has some."""
+    """One call of a layer: its settings, its inputs, its other arguments, and its arrays if the file has some."""
 
     made: Network
     operator: Operator
@@ -57,7 +57,7 @@ class Use:
     arrays: Sequence[Array] | None
 
     def here(self, position: int = 0) -> Value:
-        """What it reads, with its numbers in Keras's order where it is a vector."""
+        """Return an input; the numbers of a flattened map are brought into Keras's order."""
         tensor = self.inputs[position]
         value = tensor.value
         if tensor.flattened is None:
@@ -69,7 +69,7 @@ class Use:
         return self.made.shaped(self.operator, self.made.permuted(self.operator, value, LAST), tensor.value.shape)
 
     def map(self) -> Value:
-        """What it reads, where that is a map; Unsaid for a vector."""
+        """Return the input as a map; Unsaid for a vector."""
         value = self.here()
         refuse_unless(len(value.shape) == 3, f"it reads {len(value.shape)} axes, not a map")
         refuse_unless(self.config.get("data_format") != "channels_first", "its channels are first", "channels_last")
@@ -78,26 +78,26 @@ class Use:
     def add(
         self, type: str, values: Sequence[Value], fields: Mapping[str, Any] | None = None, **arrays: Array | None
     ) -> Tensor:
-        """Add a layer that the model's layer is named after."""
+        """Add a layer to the network under the name of the model's layer."""
         given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
         named = bool(given) or type in ("dense", "conv2d", "batch_norm")
         return Tensor(self.made.add(self.operator, type, values, fields, given, nameless=not named))
 
     def pointwise(self, type: str, fields: Mapping[str, Any] | None = None) -> Tensor:
-        """Add a function of one number at a time, for which the order of the numbers does not matter."""
+        """Add an elementwise layer, for which the order of the numbers does not matter."""
         refuse_unless(not self.others and len(self.inputs) == 1, "it is given more than one value")
         tensor = self.inputs[0]
         return Tensor(self.add(type, [tensor.value], fields).value, tensor.flattened)
 
     def take(self, *names: str) -> dict[str, Array | None]:
-        """The arrays in the file's order, by names; Unsaid where it has another number."""
+        """Return the arrays, in the file's order, by the given names; Unsaid if their number differs."""
         if self.arrays is None:
             return dict.fromkeys(names)
         refuse_unless(len(self.arrays) == len(names), f"it has {len(self.arrays)} arrays, expected {', '.join(names)}")
         return dict(zip(names, self.arrays, strict=True))
 
     def number(self, name: str, default: float) -> float:
-        """A setting that is a number; Unsaid where it is none."""
+        """Return a setting as a number; Unsaid if it is not one."""
         found = self.config.get(name, default)
         found = found.get("value") if isinstance(found, Mapping) else found  # an array of one number
         if isinstance(found, bool) or not isinstance(found, int | float) or not np.isfinite(found):
@@ -105,7 +105,7 @@ class Use:
         return float(found)
 
     def pair(self, name: str, default: Any = 1) -> Any:
-        """A setting of one or two whole numbers, as a spec says it."""
+        """Return a setting of one or two whole numbers in the form that a spec uses."""
         found = self.config.get(name, default)
         found = [found, found] if isinstance(found, int) else found
         if not isinstance(found, list) or len(found) != 2 or not all(type(length) is int for length in found):
@@ -113,7 +113,7 @@ class Use:
         return found[0] if found[0] == found[1] else found
 
     def sides(self, name: str) -> list[int]:
-        """A setting of rows above and below, columns left and right."""
+        """Return a setting as numbers of rows above and below, columns left and right."""
         found = self.config.get(name, 0)
         found = [found, found] if isinstance(found, int) else found
         pairs = [[side, side] if isinstance(side, int) else side for side in found]
@@ -121,7 +121,7 @@ class Use:
         return [int(length) for pair in pairs for length in pair]
 
     def activated(self, tensor: Tensor) -> Tensor:
-        """The value behind the activation that the layer has in it."""
+        """Apply the layer's own activation to a value."""
         name = self.config.get("activation") or "linear"
         name = name.get("config", name.get("class_name")) if isinstance(name, Mapping) else name
         refuse_unless(isinstance(name, str) and name in ACTIVATIONS, f"no layer computes activation {str(name)[:60]}")

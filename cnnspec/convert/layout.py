@@ -1,4 +1,4 @@
-"""The layers of a converted network as they will be written: each activation in the layer that it follows."""
+"""Arranges the layers of a converted network for writing; an activation becomes a field of the layer before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOSTS = ("conv2d", "dense")  # layers that have a field `activation`
 
 
 class Layout:
-    """The layers that the output needs, with activations in their hosts."""
+    """The layers that the output needs, with activations merged into the layers before them."""
 
     def __init__(self, made: Network) -> None:
         self.input = made.input_shape
@@ -38,11 +38,11 @@ class Layout:
         self.owners = self._owners()
 
     def sources(self, draft: Draft) -> list[str]:
-        """The keys of the layers, as they are written, that a layer reads."""
+        """Return the keys of the written layers that a layer reads."""
         return [self.place[source] for source in draft.sources]
 
     def _owners(self) -> dict[str, str]:
-        """By the key of a layer, that of the first one that has its parameters from the same constants of the file."""
+        """Map the key of a layer to that of the first layer with the same parameters in the file, if there is one."""
         first: dict[Any, Draft] = {}
         found = {}
         for draft in self.written:
@@ -53,7 +53,7 @@ class Layout:
         return found
 
     def item(self, draft: Draft) -> dict[str, Any]:
-        """A layer as YAML has it, but for its name and what it reads."""
+        """Return a layer as a YAML mapping, without its name and inputs."""
         found: dict[str, Any] = {"type": draft.type, **draft.fields}
         activation = self.activations.get(draft.key)
         if activation is not None:
@@ -62,12 +62,12 @@ class Layout:
         return found
 
     def notes(self, draft: Draft) -> list[str]:
-        """What is said of a layer in a comment."""
+        """Return the comments on a layer."""
         activation = self.activations.get(draft.key)
         return [*draft.notes, *(activation.notes if activation else ())]
 
     def named(self, drafts: Sequence[Draft]) -> set[str]:
-        """The keys of those that have an id: the file names them, and they have parameters or are read from below."""
+        """Return the keys of layers that get an id: those with a name in the file, and parameters or a reader below."""
         above, found = INPUT, {draft.key for draft in drafts if draft.arrays}
         for draft in drafts:
             if self.sources(draft) != [above]:
@@ -93,7 +93,7 @@ def _same_parameters(owner: Draft, draft: Draft) -> bool:
 
 
 def is_activation(draft: Draft) -> bool:
-    """Whether a layer is a function of one number at a time that people write behind another layer."""
+    """Tell whether a layer is an elementwise function that is usually written as another layer's activation."""
     kind: type[Layer] = find("layer", draft.type)
     return not draft.arrays and kind.arity == (1, 1) and (kind.increasing or draft.type in ACTIVATIONS)
 

@@ -1,6 +1,6 @@
-"""The network while it is translated: layers with their arrays, and for each value of the file the layer that makes it.
+"""The network during translation: layers with their arrays, and for each value of the file the layer that computes it.
 
-A value's elements lie in the same order in the file and in the layer's output, whatever lengths the file gives them:
+A value's elements lie in the same order in the file and in the layer's output, whatever shape the file gives them:
 reshaping costs nothing until an operator needs another shape than the layer has.
 """
 
@@ -32,7 +32,7 @@ LONGEST_NAME = 60
 
 @dataclass(slots=True)
 class Draft:
-    """A layer of the spec that is made: fields as YAML has them, arrays by the layer's own names for them."""
+    """A layer of the spec to be written: its fields as in YAML, and its arrays by the layer's own names."""
 
     key: str
     type: str
@@ -47,7 +47,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of the file: which layer makes it, in which shape, and its lengths in the file, the batch first."""
+    """A value of the file: the layer that computes it, its shape there, and its shape in the file, the batch first."""
 
     layer: str
     shape: Shape
@@ -56,7 +56,7 @@ class Value:
 
     @property
     def canonical(self) -> Shape:
-        """The shape of a map or vector that the file's lengths stand for: (n, c, l) is a map of one row."""
+        """The shape of a map or vector for the file's shape: (n, c, l) is a map of one row."""
         axes = self.lengths[1:]
         if len(axes) < 2:
             return axes or (1,)
@@ -64,7 +64,7 @@ class Value:
 
 
 class Network:
-    """Layers in the order in which they are added."""
+    """The translated layers, in the order in which they were added."""
 
     def __init__(self, source: Simplified) -> None:
         self.source = source
@@ -78,7 +78,7 @@ class Network:
         self.values = {source.entry: Value(INPUT, self.input_shape, lengths, False)}
 
     def constant(self, operator: Operator, position: int) -> Array | None:
-        """A constant that the operator reads; None where it reads none there. Unsaid where it is computed."""
+        """Return a constant input of the operator; None if it has no such input, Unsaid if the input is computed."""
         name = operator.inputs[position] if position < len(operator.inputs) else ""
         if not name:
             return None
@@ -87,18 +87,18 @@ class Network:
         return self.source.constants[name]
 
     def is_constant(self, operator: Operator, position: int) -> bool:
-        """Whether the operator reads a constant there."""
+        """Tell whether an input of the operator is a constant."""
         return position < len(operator.inputs) and operator.inputs[position] in self.source.constants
 
     def setting(self, operator: Operator, name: str, position: int, default: Any = None) -> Any:
-        """What older opsets say in an attribute and newer ones in a constant input, as numbers."""
+        """Return a setting that older opsets keep in an attribute and newer ones in a constant input."""
         if operator.attributes.get(name) is not None:
             return operator.attributes[name]
         found = self.constant(operator, position)
         return default if found is None else found.tolist()
 
     def read(self, operator: Operator, position: int = 0) -> Value:
-        """The value that the operator reads there; Unsaid where it is a constant or unknown."""
+        """Return an input of the operator; Unsaid if it is a constant or unknown."""
         name = operator.inputs[position] if position < len(operator.inputs) else ""
         if name not in self.values:
             if name in self.source.constants:
@@ -107,7 +107,7 @@ class Network:
         return self.values[name]
 
     def lengths(self, operator: Operator) -> Lengths:
-        """The lengths of what the operator writes; Unsaid where they are not known."""
+        """Return the shape of the operator's output; Unsaid if it is not known."""
         if operator.output not in self.source.lengths:
             raise Unsaid("the shape of its output is not known")
         return self.source.lengths[operator.output]
@@ -152,7 +152,7 @@ class Network:
         return Value(key, shape, lengths, True)
 
     def write(self, operator: Operator, value: Value, lengths: Lengths | None = None, position: int = 0) -> None:
-        """Say which value an output of the operator is; Unsaid where it mixes images or has another size."""
+        """Record the value of an output of the operator; Unsaid if it mixes images or has another size."""
         name = operator.outputs[position]
         lengths = lengths or self.source.lengths.get(name)
         if lengths is None:
@@ -163,7 +163,7 @@ class Network:
         self.values[name] = Value(value.layer, value.shape, lengths, value.alone and self.readers[name] == 1)
 
     def shaped(self, operator: Operator, value: Value, shape: Shape) -> Value:
-        """The value in another shape of as many elements: by a `flatten` or `reshape` where it has not that shape."""
+        """Return the value in another shape with as many elements, by a `flatten` or `reshape` if necessary."""
         if value.shape == shape:
             return value
         kind = "flatten" if len(shape) == 1 else "reshape"
@@ -172,18 +172,18 @@ class Network:
         return Value(made.layer, shape, value.lengths, value.alone)
 
     def canonical(self, operator: Operator, value: Value) -> Value:
-        """The value in the shape that the file's lengths stand for."""
+        """Return the value in the shape of a map or vector that corresponds to its shape in the file."""
         return self.shaped(operator, value, value.canonical)
 
     def map(self, operator: Operator, position: int = 0) -> Value:
-        """What the operator reads, as a map; Unsaid where it has no or too many spatial axes."""
+        """Return an input of the operator as a map; Unsaid if it has no or too many spatial axes."""
         value = self.read(operator, position)
         if len(value.lengths) not in (3, 4):
             raise Unsaid(f"it works on {len(value.lengths) - 2} spatial axes, maps have two", "maps of two axes")
         return self.canonical(operator, value)
 
     def permuted(self, operator: Operator, value: Value, order: Sequence[int]) -> Value:
-        """A map with its axes in another order; two permutations that undo each other are none."""
+        """Return a map with its axes in another order; a permutation merges with the one before it."""
         draft = self.drafts.get(value.layer)
         if draft is not None and draft.type == "permute":
             order = [draft.fields["order"][axis] for axis in order]
@@ -196,12 +196,12 @@ class Network:
         return Value(made.layer, made.shape, value.lengths, value.alone)
 
     def changeable(self, value: Value, *types: str) -> Draft | None:
-        """The layer that makes a value, if it is of one of some types and nobody else reads it."""
+        """Return the layer that computes a value, if it has one of the types and no other reader; else None."""
         draft = self.drafts.get(value.layer)
         return draft if draft is not None and value.alone and draft.type in types else None
 
     def _key(self, operator: Operator | None, type: str) -> tuple[str, bool]:
-        """A key of its own for a layer, and whether the file's names gave it."""
+        """Return a unique key for a layer, and whether it comes from a name in the file."""
         names = () if operator is None else (operator.name, operator.output)
         found = next(filter(None, (_cleaned(name, operator.type) for name in names if operator)), "")
         kind, _, number = found.rpartition("_")
@@ -216,7 +216,7 @@ class Network:
 
 
 def _cleaned(name: str, operator: str) -> str:
-    """A name of a file as an id: a path without repetitions, and nothing where it only counts operators."""
+    """Return a name of the file as an id: path parts without repetitions; empty if it only numbers operators."""
     parts = [part for part in name.split("/") if part]
     if parts and re.fullmatch(rf"(?i){re.escape(operator)}(_\d+)*", parts[-1]):
         parts.pop()

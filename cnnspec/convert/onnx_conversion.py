@@ -1,4 +1,4 @@
-"""An ONNX file as a spec with weights."""
+"""Converts an ONNX file to a spec with weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cnnspec.shapes import Shape
 
 
 def convert(path: Path, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
-    """Convert an ONNX file; ConversionError with everything that cannot be said, OSError where there is no file."""
+    """Convert an ONNX file; ConversionError with everything that a spec cannot express, OSError if there is no file."""
     return converted(read(path), path.name, until=until, input_shape=input_shape)
 
 
 def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
-    """Convert what was read of a file of some name; the whole of an own one is the spec that it was written from."""
+    """Convert the content of an ONNX file; a complete file that `export` wrote becomes its original spec."""
     exported = own(file, name) if until is None and input_shape is None else None
     if exported is not None:
         return exported

@@ -1,4 +1,4 @@
-"""An ONNX file as operators and constants: read within bounds, without a word about what they mean."""
+"""Reads an ONNX file as operators and constants, within size limits, without interpreting the operators."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def package() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One node of a file: what it reads and writes by name, and its attributes as Python values and arrays."""
+    """One node of a file: its inputs and outputs by name, and its attributes as Python values and arrays."""
 
     type: str
     name: str
@@ -56,7 +56,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The input of a network: a length is None where the file leaves it open."""
+    """The input of a network; a length is None if the file leaves it open."""
 
     name: str
     lengths: tuple[int | None, ...]
@@ -65,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """What a file says: operators in an order in which they can run, constants by name, what enters and leaves."""
+    """The content of a file: operators in an order in which they can run, constants by name, input and outputs."""
 
     model: Any  # onnx.ModelProto, with all arrays in it
     operators: tuple[Operator, ...]
@@ -77,7 +77,7 @@ class OnnxFile:
 
 
 def read(path: Path) -> OnnxFile:
-    """Read a file; ConversionError where it is damaged or is no network with one input, OSError where it is not there.
+    """Read a file; ConversionError if it is damaged or is no network with one input, OSError if there is no file.
 
     Arrays in other files are read from the file's own folder alone; links that lead out of it are refused.
     """
@@ -94,7 +94,7 @@ def read(path: Path) -> OnnxFile:
 
 
 def parse(model: Any, path: Path) -> OnnxFile:
-    """Take a model apart; ConversionError with all reasons for which it is no network that can be converted."""
+    """Return the content of a model; ConversionError with every reason why it cannot be converted."""
     graph = model.graph
     if not graph.node:
         raise ConversionError([f"{path} has no operators"], "name an .onnx file with a network in it")
@@ -169,7 +169,7 @@ def _attribute(attribute: Any, path: Path) -> Any:
 
 
 def array_of(tensor: Any, path: Path) -> Array:
-    """An array of a file; ConversionError where it holds another number of elements than its shape says."""
+    """Return an array of the file; ConversionError if the number of its elements does not match its shape."""
     helper, kinds = package().helper, package().TensorProto
     lengths = [int(length) for length in tensor.dims]
     try:
@@ -193,7 +193,7 @@ def array_of(tensor: Any, path: Path) -> Array:
 
 
 def _external(tensor: Any, dtype: np.dtype[Any], lengths: list[int], count: int, path: Path) -> Array:
-    """An array in another file of the folder: neither `..` nor a link leads out of it."""
+    """Return an array from another file in the same folder; paths and links that lead out of the folder are refused."""
     said = {item.key: item.value for item in tensor.external_data}
     folder = path.parent.resolve()
     place = (folder / said.get("location", "")).resolve()

@@ -1,4 +1,4 @@
-"""From a simplified file to layers: groups of operators and single ones, in the file's order."""
+"""Translates simplified operators to layers: groups of operators first, then single ones, in the file's order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEAREST = {  # for operators without a translation, the layers that come closest
 
 
 def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
-    """Return the layers, and all operators that no layer stands for; behind these the file's shapes are believed."""
+    """Return the translated layers, and the operators that no layer expresses, whose outputs keep the file's shapes."""
     groups = matches(source)
     needed = _needed(source, groups)
     made, refusals, behind = Network(source), list[Refusal](), list[Refusal]()
@@ -62,9 +62,9 @@ def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
 
 
 def _shape_output(made: Network, source: Simplified) -> None:
-    """Give the output the shape that the file says; a vector stays one where the file has a map of one pixel.
+    """Reshape the output to the file's shape, but keep a vector where the file has a map of one pixel.
 
-    A network that gives its input unchanged is a layer that changes nothing.
+    A network that returns its input unchanged becomes a single layer `reshape`.
     """
     value, output = made.values[source.output], Operator("Reshape", "", (), ("",))
     if value.layer == INPUT:
@@ -75,7 +75,7 @@ def _shape_output(made: Network, source: Simplified) -> None:
 
 
 def _needed(source: Simplified, groups: dict[str, Match]) -> set[str]:
-    """The names of values that are read, if each group reads only what enters it."""
+    """Return the names of the values that are read, if the inside of a group of operators does not count."""
     needed = {source.output}
     for operator in reversed(source.operators):
         if needed.intersection(operator.outputs):
@@ -85,7 +85,7 @@ def _needed(source: Simplified, groups: dict[str, Match]) -> set[str]:
 
 
 def _believe(made: Network, operator: Operator) -> None:
-    """Let what follows a refused operator be looked at too, as far as the shape of its outputs is known."""
+    """Record the file's shapes for the outputs of a refused operator, so that later operators are checked too."""
     for name in operator.outputs:
         lengths = made.source.lengths.get(name)
         if name and lengths and lengths[0] == made.source.batch:

@@ -1,4 +1,4 @@
-"""An ONNX file run on images: by onnxruntime where it is installed, else by the reference of the onnx package."""
+"""Runs an ONNX file on images: with onnxruntime if it is installed, else with the onnx package's reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_FAILURE = 200  # characters of what a program says that cannot run a file
 
 
 def run_file(file: OnnxFile, output: str, images: Array) -> tuple[str, Array] | str:
-    """What ran the file, and its output of some name for images; the reason where nothing here runs it."""
+    """Return the name of the program that ran the file, and an output for images; or the reason why none did."""
     model, entry = file.model, file.entry
     feed = {entry.name: images.astype(entry.dtype)}
     reason = "no program ran it"

@@ -1,4 +1,4 @@
-"""An ONNX file that `export` wrote: the spec in its metadata, where the file still computes what that says."""
+"""Reads back an ONNX file that `export` wrote: the spec is in its metadata, and must match what the file computes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RANKS = range(1, 6)  # of a parameter in another shape, which stands behind its 
 
 
 def own(file: OnnxFile, name: str) -> Converted | None:
-    """The spec that a file was exported from, to the byte, with the file's weights.
+    """Return the spec from which a file was exported, byte for byte, with the file's weights.
 
-    None where the file has none, lacks weights of it, or does not give the outputs that the spec gives with them. What
-    prepares images in the file is left out: the spec says it.
+    None if the file has no spec, lacks weights, or computes other outputs than the spec does with them. The operators
+    that prepare images are left out, because the spec says how images are prepared.
     """
     said = {item.key: item.value for item in file.model.metadata_props}
     if file.model.producer_name != PRODUCER or not said.get("spec"):
@@ -58,7 +58,7 @@ def own(file: OnnxFile, name: str) -> Converted | None:
 
 
 def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | None:
-    """All arrays of the network by their own names; None where one is not there."""
+    """Return all arrays of the network by their names; None if one is missing."""
     found = {}
     for node in graph.nodes:
         if node.share:
@@ -75,7 +75,7 @@ def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | 
 
 
 def _candidates(key: str, constants: Mapping[str, Array]) -> Iterator[Array]:
-    """An array as it is, turned for a product of matrices, or in another shape."""
+    """Yield the stored forms of an array: unchanged, transposed for a matrix product, or in another shape."""
     if key in constants:
         yield constants[key]
     if f"{key}.turned" in constants:
@@ -84,7 +84,7 @@ def _candidates(key: str, constants: Mapping[str, Array]) -> Iterator[Array]:
 
 
 def _network_of(file: OnnxFile, output: str, shape: Shape) -> OnnxFile:
-    """The file without what prepares images and what gives values their units; ValueError where it has no such part."""
+    """Return the file without the preparation of images and the scaling of outputs; ValueError if it cannot be cut."""
     onnx: Any = package()
     model = type(file.model)()
     model.CopyFrom(file.model)

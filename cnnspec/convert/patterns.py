@@ -1,7 +1,7 @@
-"""Groups of operators that are one layer: each as an expression that is written as the operators are nested.
+"""Recognises groups of operators that form one layer; each pattern is an expression, nested like the operators.
 
-X in an expression is any value, the same wherever it stands; a number is a constant that is all of it; another name is
-any constant. The operands of Add and Mul may be exchanged.
+X in an expression is any value, the same wherever it occurs; a number is a constant in which all elements equal it;
+another name is any constant. The operands of Add and Mul may be exchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Writer = Callable[[Network, Operator, Found], None]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A group of operators that is found in a file: it ends in `operator` and reads the values named."""
+    """A group of operators found in a file: its last operator, and the values that it reads by name."""
 
     operator: Operator
     write: Writer
@@ -40,12 +40,12 @@ class Match:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the values that are read."""
+        """The names of the values that the group reads."""
         return tuple(value for value in self.found.values() if isinstance(value, str))
 
 
 def matches(source: Simplified) -> dict[str, Match]:
-    """Return the groups by the name of the value that each makes, for a file whose operators are simplified."""
+    """Return the groups in a simplified file, by the name of the value that each computes."""
     producers = {name: operator for operator in source.operators for name in operator.outputs if name}
     found = {}
     for operator in source.operators:
@@ -123,7 +123,7 @@ def _hard_swish(made: Network, operator: Operator, found: Found) -> None:
 
 
 def _normalised(type: str) -> Writer:
-    """(x - mean) / sqrt(mean of squares + epsilon) over some axes, or the same without the mean."""
+    """Return a writer for (x - mean) / sqrt(mean of squares + epsilon) over some axes, or the same without the mean."""
 
     def write(made: Network, operator: Operator, found: Found) -> None:
         value, mean = _value(made, found), found["ReduceMean"]
@@ -144,7 +144,7 @@ def _normalised(type: str) -> Writer:
 
 
 def _response_norm(made: Network, operator: Operator, found: Found) -> None:
-    """x / (k + alpha mean of squares over a window of channels) ^ beta."""
+    """Write x / (k + alpha mean of squares over a window of channels) ^ beta."""
     pool = found["AveragePool"].attributes
     size = int((pool.get("kernel_shape") or [0])[0])
     fields = {"size": size, **{name: number(float(np.ravel(found[name])[0])) for name in ("alpha", "beta", "k")}}
@@ -152,7 +152,7 @@ def _response_norm(made: Network, operator: Operator, found: Found) -> None:
 
 
 def _adaptive(made: Network, operator: Operator, found: Found) -> None:
-    """Rows and columns as products with matrices whose lines are means of bins."""
+    """Write adaptive average pooling: products with two matrices whose rows average over bins."""
     value, left, right = _value(made, found), found["rows"], found["columns"].T
     if len(value.lengths) != 4:
         raise Unsaid("it multiplies constants with vectors", "adaptive_avg_pool2d")
@@ -168,7 +168,7 @@ def _adaptive(made: Network, operator: Operator, found: Found) -> None:
 
 
 def _mean_power(made: Network, operator: Operator, found: Found) -> None:
-    """(mean of |x|^p)^(1/p) over windows."""
+    """Write (mean of |x|^p)^(1/p) over windows."""
     value, pool = _value(made, found), found["AveragePool"]
     power, root = (float(np.ravel(found[name])[0]) for name in ("p", "root"))
     if abs(power * root - 1) > 1e-5:

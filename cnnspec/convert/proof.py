@@ -1,4 +1,4 @@
-"""A converted network against the file that it is from, on the same random images."""
+"""Compares a converted network with the original file, on the same random images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4  # of the largest output, or of 1: sums in another order differ
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How far the outputs of the file and of the spec are from each other, and what ran the file."""
+    """The difference between the outputs of the file and the spec, and the program that ran the file."""
 
     program: str
     images: int
@@ -24,11 +24,11 @@ class Proof:
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is one of rounding."""
+        """Whether the difference is no larger than rounding explains."""
         return self.difference <= TOLERANCE * self.scale
 
     def text(self) -> str:
-        """The figures as a line."""
+        """Return the figures as one line."""
         return (
             f"{self.images} random images in {self.program} and here: "
             f"largest difference {self.difference:.2g}, outputs up to {self.scale:.3g}"
@@ -36,7 +36,7 @@ class Proof:
 
 
 def prove(converted: Converted, outputs: Callable[[Array], Array], seed: int = 0) -> Proof | str:
-    """Run the file and the network on random images; the reason where no program here runs the file."""
+    """Run the file and the network on random images, and compare; return the reason if no program can run the file."""
     lengths, dtype = converted.lengths, converted.dtype
     random = np.random.default_rng(seed)
     images: Array = (
@@ -52,7 +52,7 @@ def prove(converted: Converted, outputs: Callable[[Array], Array], seed: int = 0
 
 
 def compared(program: str, images: int, expected: Array, got: Array) -> Proof:
-    """The difference between two outputs for the same images; infinite where one is no number and the other is."""
+    """Return the difference between two outputs for the same images; infinite if only one of them is not a number."""
     expected, got = np.asarray(expected, np.float64).reshape(-1), np.asarray(got, np.float64).reshape(-1)
     if expected.shape != got.shape or not np.array_equal(np.isfinite(expected), np.isfinite(got)):
         return Proof(program, images, float("inf"), 1.0)

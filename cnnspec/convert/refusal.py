@@ -1,4 +1,4 @@
-"""What cannot be said in a spec: where it stands, why, and what is nearest."""
+"""A part of a file that a spec cannot express: its place, the reason, and the nearest alternative."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeE
 
 
 class Unsaid(Exception):  # noqa: N818  (no error: the file is sound)
-    """Raised where an operator means what no layer does; `nearest` is what comes closest to it."""
+    """Raised for an operator that no layer can express; `nearest` is the closest alternative."""
 
     def __init__(self, reason: str, nearest: str = "") -> None:
         super().__init__(reason)
@@ -17,12 +17,12 @@ class Unsaid(Exception):  # noqa: N818  (no error: the file is sound)
 
 
 class Unknown(Unsaid):
-    """Raised where an operator reads what another one makes that is refused itself."""
+    """Raised for an operator that reads the output of a refused one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One operator of a file that no layer stands for."""
+    """One operator of a file that no layer can express."""
 
     node: str
     operator: str
@@ -30,13 +30,13 @@ class Refusal:
     nearest: str
 
     def text(self) -> str:
-        """The refusal as one line."""
+        """Return the refusal as one line."""
         nearest = f"; nearest: {self.nearest}" if self.nearest else ""
         return f"{self.node} ({self.operator}): {self.reason}{nearest}"
 
 
 class ConversionError(Exception):
-    """A file that is no network which a spec can say: all reasons, and what to do about them."""
+    """A file that cannot be converted: all reasons, and the cure."""
 
     def __init__(self, reasons: list[str], help: str) -> None:
         super().__init__("\n".join(reasons))

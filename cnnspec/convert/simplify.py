@@ -1,4 +1,4 @@
-"""A file's operators without what does not depend on the input: constants folded, identities and casts left out."""
+"""Removes from a file what does not depend on the input: constants are folded, identities and casts are left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOLDABLE = frozenset(
 
 @dataclass(slots=True)
 class Simplified:
-    """What is left of a file: operators that depend on the input, constants, the lengths of every value."""
+    """A simplified file: the operators that depend on the input, the constants, and the shape of every value."""
 
     entry: str
     operators: list[Operator]
@@ -42,7 +42,7 @@ class Simplified:
 
 
 def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simplified:
-    """Fold constants and leave out identities, for an input of the given lengths, the batch among them.
+    """Fold constants and leave out identities, for an input of the given shape, the batch included.
 
     `until` is the node, or the value, that the network ends with. ConversionError where there is none of that name.
     """
@@ -104,7 +104,7 @@ def _needed(operators: list[Operator], output: str) -> list[Operator]:
 
 
 class _Work:
-    """Constants and lengths while the operators are gone through in their order."""
+    """The constants and shapes known while the operators are visited in order."""
 
     def __init__(self, file: OnnxFile, entry: Lengths) -> None:
         self.opset = file.opset
@@ -114,7 +114,7 @@ class _Work:
         self.changes: Counter[str] = Counter()
 
     def fold(self, operator: Operator) -> bool:
-        """Whether the outputs are constants, which are computed then; what is malformed stays as it is."""
+        """Compute the outputs of an operator on constants, and return whether it was one; malformed ones are kept."""
         try:
             return operator.type in FOLDABLE and not operator.domain and self._folded(operator)
         except MALFORMED:
@@ -158,7 +158,7 @@ class _Work:
         return True
 
     def _size(self, operator: Operator, inputs: list[Array]) -> int:
-        """How many elements a result has at most."""
+        """Return an upper bound for the number of elements of a result."""
         if operator.type in ("Expand", "Tile"):
             factors = np.ravel(inputs[1]).astype(object)
             return abs(int(np.prod(factors))) * max(inputs[0].size, 1)
@@ -196,7 +196,7 @@ class _Work:
             return None
 
     def is_identity(self, operator: Operator) -> bool:
-        """Whether the output is the input at inference, so that the operator can be left out."""
+        """Tell whether an operator returns its input unchanged at inference, so that it can be left out."""
         if operator.domain or not operator.inputs or operator.inputs[0] not in self.lengths:
             return False
         if operator.type == "Dropout" or (operator.type == "Identity"):
@@ -211,7 +211,7 @@ class _Work:
         return False
 
     def infer(self, operator: Operator) -> None:
-        """Find the lengths of what an operator writes; none are known where onnx cannot tell."""
+        """Find the shapes of an operator's outputs; they stay unknown if onnx cannot infer them."""
         onnx = package()
         try:  # which may find anything in a damaged file
             schema = onnx.defs.get_schema(operator.type, self.opset, operator.domain)
@@ -245,7 +245,7 @@ class _Work:
 
 
 def node_of(operator: Operator) -> Any:
-    """The operator as the onnx package has it."""
+    """Return the operator as a node of the onnx package."""
     onnx = package()
     attributes: Mapping[str, Any] = {
         name: onnx.numpy_helper.from_array(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value

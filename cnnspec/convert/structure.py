@@ -1,4 +1,4 @@
-"""What repeats in a network as blocks: parts with a single entry and exit that have equal layers and connections."""
+"""Turns repetitions in a network into blocks: parts with one entry and one exit, and equal layers and connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTERS = "bcdefghijklmnopqrstuvwxyz"
 
 @dataclass(slots=True)
 class Part:
-    """Layers from one that all that stands before goes through to the next such one; `entry` is what they read."""
+    """Consecutive layers between two values through which all of the network passes; `entry` is the first value."""
 
     entry: str
     drafts: list[Draft]
@@ -32,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A network's text: the lines of `blocks` and of `layers`, and all arrays by the names of layers and their own."""
+    """The text of a network: the lines of `blocks` and `layers`, and all arrays by the names of layers and arrays."""
 
     blocks: list[str]
     layers: list[str]
@@ -40,12 +40,12 @@ class Structure:
 
 
 def plain(layout: Layout) -> Structure:
-    """The network as one list of layers."""
+    """Return the network as one list of layers."""
     return _structure(layout, [], [Part(INPUT, layout.written)])
 
 
 def structured(layout: Layout) -> Structure:
-    """The network with a block for each kind of part that occurs twice or more."""
+    """Return the network with a block for every kind of part that occurs at least twice."""
     parts = _parts(layout)
     kinds: dict[Any, list[Part]] = {}
     for part in parts:
@@ -60,7 +60,7 @@ def structured(layout: Layout) -> Structure:
 
 
 def _parts(layout: Layout) -> list[Part]:
-    """All layers, divided wherever one value alone leads on; an activation belongs to the part before it."""
+    """Divide the layers wherever a single value leads on; an activation belongs to the part before it."""
     place = {draft.key: number for number, draft in enumerate(layout.written)}
     last = dict.fromkeys(range(-1, len(layout.written)), -1)  # by number, the last layer that reads it
     for number, draft in enumerate(layout.written):
@@ -81,7 +81,7 @@ def _parts(layout: Layout) -> list[Part]:
 
 
 def _signature(layout: Layout, part: Part) -> tuple[Any, ...]:
-    """What has to be equal in two parts of one block: types, activations, connections, and fields with keys in them."""
+    """Return the features that parts of one block have in common: types, activations, connections, mapping fields."""
     place = {part.entry: -1, **{draft.key: number for number, draft in enumerate(part.drafts)}}
     return tuple(
         (
@@ -95,7 +95,7 @@ def _signature(layout: Layout, part: Part) -> tuple[Any, ...]:
 
 
 def _block(layout: Layout, alike: Sequence[Part], taken: Counter[str]) -> list[str]:
-    """The lines of a block, whose name and values each of the parts is given."""
+    """Return the lines of a block, and set the block's name and parameters in each of the parts."""
     merge = next((draft.type for draft in reversed(alike[0].drafts) if len(draft.sources) > 1), "layer")
     taken[merge] += 1
     name = f"{merge}_block" if taken[merge] == 1 else f"{merge}_block_{LETTERS[(taken[merge] - 2) % len(LETTERS)]}"
@@ -120,14 +120,14 @@ def _block(layout: Layout, alike: Sequence[Part], taken: Counter[str]) -> list[s
 
 
 class _Parameters:
-    """Fields that differ between the uses of a block: equal ones share a parameter, multiples are expressions."""
+    """The fields that differ between uses of a block; equal fields share a parameter, multiples become expressions."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.values: dict[str, list[Any]] = {}
 
     def said(self, key: str, values: list[Any]) -> Any:
-        """The field's value in the block, for its values in all uses."""
+        """Return what the block says of a field that has these values in its uses: a value, or an expression."""
         if all(value == values[0] for value in values):
             return values[0]
         for name, known in self.values.items():
@@ -145,7 +145,7 @@ class _Parameters:
         return f"${name}"
 
     def defaults(self) -> dict[str, Any]:
-        """What a use need not say: the value of most uses, if they are more than half."""
+        """Return the default of each parameter: the value in more than half of the uses, if there is one."""
         return {name: self._usual(values) for name, values in self.values.items()}
 
     def _usual(self, values: list[Any]) -> Any:
@@ -154,13 +154,13 @@ class _Parameters:
         return usual if 2 * count > self.count else "required"
 
     def given(self, number: int) -> dict[str, Any]:
-        """What a use says of the parameters."""
+        """Return the parameters that a use sets, because they differ from the defaults."""
         usual = self.defaults()
         return {name: values[number] for name, values in self.values.items() if values[number] != usual[name]}
 
 
 def _complete(layout: Layout, draft: Draft) -> dict[str, Any]:
-    """A layer's type and fields in the order of its declaration, with the defaults of those that could differ."""
+    """Return a layer's type and fields in declared order, with the defaults of fields that may differ between uses."""
     item = layout.item(draft)
     found = {"type": draft.type}
     for option in options(find("layer", draft.type)):
@@ -175,7 +175,7 @@ WRITTEN = ("stride", "padding", "dilation", "groups", "bias", "multiplier")
 
 
 def _default(type: str, key: str) -> Any:
-    """A field's default as YAML has it."""
+    """Return a field's default in the form that YAML has."""
     for option in options(find("layer", type)):
         if option.name == key:
             value = option.default
@@ -194,7 +194,7 @@ def _local_names(part: Part) -> dict[str, str]:
 
 
 def _uses(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """Parts of one block with equal values, one behind the other; any other part by itself."""
+    """Yield runs of consecutive parts that use one block with equal values; any other part by itself."""
     run: list[Part] = []
     for part in parts:
         if run and part.block and (part.block, part.given) == (run[0].block, run[0].given):

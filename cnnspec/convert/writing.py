@@ -1,4 +1,4 @@
-"""The text of a spec, as a person would write it: comments, chains as lists, one line for each layer."""
+"""Writes the text of a spec as a person would: comments, chains as lists, one line for each layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 110  # of a comment's line
 def layer_line(
     item: Mapping[str, Any], sources: Sequence[str], above: str, called: Mapping[str, str], notes: Sequence[str]
 ) -> str:
-    """A layer as an item of a list; `called` names what it reads, `above` is the key of the layer above it."""
+    """Return a layer as a line of a list; `called` maps inputs to names, `above` is the key of the layer above."""
     found = dict(item)
     if list(sources) != [above]:
         names = [called[source] for source in sources]
@@ -32,7 +32,7 @@ def spec_text(
     header: Sequence[str],
     expect: Mapping[str, Any],
 ) -> str:
-    """The spec, with comments in front of it and what it is expected to have behind it."""
+    """Return the text of a spec: header comments, input, blocks, layers and `expect`."""
     lines = [f"# {line}" for text in header for line in _wrapped(text)]
     lines += ["cnnspec: 1", f"name: {flow(name)}", f"input: {flow(list(input_shape))}", ""]
     lines += ["blocks:", *blocks, ""] if blocks else []

@@ -42,7 +42,7 @@ def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _refuse(path: Path, name: str) -> None:
-    """DataError where a member's name is absolute or climbs."""
+    """Raise DataError for a member whose name is absolute or leads out of the folder of the archive."""
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
         raise DataError(f"{path}: refused, the path '{name}' leads out of the archive", HELP)

@@ -21,17 +21,17 @@ class ImagesError(DataError, ValueError):
 
 
 def refused(message: str, help: str) -> ImagesError:
-    """An error that shows its cure in a traceback too."""
+    """Return an ImagesError whose cure also appears in a traceback, as a note."""
     error = ImagesError(message, help)
     error.add_note(f"help: {help}")
     return error
 
 
 def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
-    """Bytes of numbers from 0 to 255 in whatever type, or from 0 to 1 where the training images were so (`none`).
+    """Return pixels of any numeric type as bytes: values from 0 to 255, or from 0 to 1 where `scale` is `none`.
 
-    Numbers are rounded. ImagesError with the cure for all others: where pixels are 0 to 255, those from 0 to 1 would be
-    black, and to scale them would be a guess.
+    Values are rounded. ImagesError, with a cure, for all others: where pixels are 0 to 255, values from 0 to 1 would be
+    black, and scaling them would be a guess.
     """
     if array.dtype == np.uint8 and (scale == "1/255" or array.max(initial=0) > 1):
         return array
@@ -60,10 +60,10 @@ def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
 
 
 def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array, tuple[str, ...]]:
-    """Images (n, c, h, w) with the channels of `shape`, of one or more pictures, and what was converted.
+    """Return one image or several as (n, c, h, w) with the channels of `shape`, and the keys of the conversions done.
 
-    Taken are (h, w), (n, h, w), (h, w, c), (n, h, w, c), (c, h, w), (n, c, h, w) and rows of all pixels (n, c h w).
-    What fits in two ways is decided by `layout` where there are four axes, and refused where there are three.
+    Accepted: (h, w), (n, h, w), (h, w, c), (n, h, w, c), (c, h, w), (n, c, h, w), and rows of all pixels (n, c h w).
+    An array that fits in two ways is read by `layout` if it has four axes, and refused if it has three.
     """
     c, h, w = shape
     if array.ndim not in (2, 3, 4):
@@ -82,7 +82,7 @@ def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array
 
 
 def _of_three_axes(array: Array, c: int, w: int, what: str) -> Array:
-    """One picture in colour, or several in grey."""
+    """Return an array of three axes as (n, c, h, w): one picture with channels, or several grey pictures."""
     a, _, b = array.shape
     last, first = b in _possible(c), c > 1 and a == c
     if (last and b == w) or (first and (last or c == 3)):
@@ -94,7 +94,7 @@ def _of_three_axes(array: Array, c: int, w: int, what: str) -> Array:
 
 
 def _channels_last(array: Array, shape: Shape, layout: str) -> bool:
-    """Whether (n, ?, ?, ?) is (n, h, w, c): told by the whole shape, the channels, or the layout of the data."""
+    """Tell whether a batch has the axes (n, h, w, c): by the whole shape, the channels, or the layout of the data."""
     (c, h, w), found = shape, array.shape[1:]
     for first, last in (
         (found == (c, h, w), found == (h, w, c)),
@@ -109,12 +109,12 @@ def _channels_last(array: Array, shape: Shape, layout: str) -> bool:
 
 
 def _possible(c: int) -> tuple[int, ...]:
-    """How many channels an image may have to become one of `c`."""
+    """Return the numbers of channels from which an image with `c` channels can be made."""
     return (1, 3) if c in (1, 3) else (c,)
 
 
 def _in_channels(images: Array, c: int, what: str) -> tuple[Array, tuple[str, ...]]:
-    """Grey used for all three channels, or colour made grey, where the network wants that."""
+    """Return images with `c` channels: grey is copied to three channels, or colour is reduced to grey."""
     got = images.shape[1]
     if got == c:
         return images, ()

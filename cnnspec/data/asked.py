@@ -1,4 +1,4 @@
-"""What a trained network is asked about: files, folders, patterns and tables, as prepared images with names."""
+"""The images that a trained network is asked about: files, folders, patterns and tables become prepared images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = 4096  # of a table that are read at a time
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Prepared images (n, c, h, w) with their names, and what was converted; or the error of a file."""
+    """Prepared images (n, c, h, w), their names and the conversions done; or the error of an unreadable file."""
 
     names: Sequence[str] = ()
     images: Array | None = None
@@ -38,9 +38,9 @@ class Asked:
 
 
 def expanded(words: Iterable[str]) -> Iterator[Path | DataError]:
-    """Files that words name: themselves, the pictures and arrays in a folder at any depth, what a pattern matches.
+    """Yield the files that words name: the file itself, pictures and arrays below a folder, the matches of a pattern.
 
-    An error comes in the place of what is not there.
+    For a word that names nothing, an error takes the place of the file.
     """
     for word in words:
         try:
@@ -83,7 +83,7 @@ def _named_by(word: str) -> Iterator[Path | DataError]:
 
 
 def _file(path: Path) -> Path | DataError:
-    """The file; an error in its place where it could have no end."""
+    """Return the path of a regular file; DataError as a value for a pipe or device, which might never end."""
     if path.is_file():
         return path
     return DataError(f"{path}: it is a pipe or a device, not a file", "save what comes from there as a file")
@@ -108,7 +108,7 @@ def _is_other(path: Path, pipeline: Pipeline) -> bool:
 
 
 def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
-    """The image of a picture's file; None for other files."""
+    """Return the image of a picture file; None for a file that is no picture."""
     if _is_other(path, pipeline):
         return None
     try:
@@ -138,12 +138,12 @@ def _named(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
 
 
 def _numbered(path: Path, start: int, images: Array, conversions: tuple[str, ...]) -> Asked:
-    """Images of a table, the first of which is in row `start`."""
+    """Return images of a table with their names, such as FILE[12]; the first image is that of row `start`."""
     return Asked([f"{path}[{start + row}]" for row in range(len(images))], images, conversions)
 
 
 def _by_name(path: Path, pipeline: Pipeline) -> dict[str, Array]:
-    """The arrays of several inputs in an archive; other arrays, such as labels, are left."""
+    """Return the arrays in an archive that are named like the network's inputs, without others such as labels."""
     inputs = pipeline.inputs
     if path.suffix.lower() != ".npz":
         raise DataError(f"{path}: the network has several inputs, {inputs}", "give .npz archives with these arrays")
@@ -169,7 +169,7 @@ def _array(path: Path) -> Array:
 
 
 def _rows(path: Path, pipeline: Pipeline) -> Iterator[Asked]:
-    """The images of a Parquet file, which may have a column of labels."""
+    """Yield the images of a Parquet file, which may also have a column of labels."""
     shape = pipeline.shape or pipeline.input
     for start, columns in batches_of(path, size(shape)):
         if len(columns) in (2, size(shape) + 1):
@@ -185,7 +185,7 @@ def _rows(path: Path, pipeline: Pipeline) -> Iterator[Asked]:
 
 
 def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
-    """A line an image, all its pixels with or without a label; or a table whose first column names files."""
+    """Yield the images of a text table: each line holds all pixels of one, with or without a label, or names a file."""
     lines = rows(path)
     head = list(islice(lines, 2))
     pixel = 0 if pipeline.label == "last" else -1  # labels may be text
@@ -206,7 +206,7 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
 
 
 def _pixels(path: Path, line: int, values: list[str], delimiter: str, pipeline: Pipeline) -> Array:
-    """The image (c, h, w) of one line, without its label."""
+    """Return the image (c, h, w) of one line of a table, without its label."""
     shape = pipeline.shape or pipeline.input
     expected, start = size(shape), 1
     if len(values) == expected + 1:

@@ -28,7 +28,7 @@ class Augmentation(Declaration):
 
     @property
     def alternating(self) -> float | None:
-        """The share of images that `apply_to` changes in the first epoch, by turns with all others; None: at random."""
+        """The share of images that `apply_to` changes in even epochs, the rest in odd ones; None for random choice."""
         return None
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
@@ -36,15 +36,15 @@ class Augmentation(Declaration):
         raise NotImplementedError
 
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
-        """Change the images, and with them the numbers (outputs, n) that the network is to say of them."""
+        """Mix the images (n, c, h, w), and the target values (outputs, n) of the loss in the same shares."""
         self.apply(pixels, random)
 
     def apply_to(self, pixels: Array, chosen: Array) -> None:
-        """Change the chosen images (n,) of booleans, for one that is alternating."""
+        """Change the images that `chosen`, booleans (n,), selects, for augmentations that alternate by epoch."""
         raise NotImplementedError
 
     def move_maps(self, maps: Array, random: np.random.Generator) -> None:
-        """Move maps of classes (n, h, w) as `apply` moves images by the same generator; what comes in is class 0."""
+        """Move class maps (n, h, w) as `apply` moves images with the same generator; new pixels are of class 0."""
         if self.moves:
             self.apply(maps[:, None], random)
 
@@ -65,15 +65,15 @@ class Flip(Augmentation):
 
     @property
     def alternating(self) -> float | None:
-        """The probability, where images are mirrored by turns."""
+        """The probability, if mirrored images alternate between epochs; None if they are drawn at random."""
         return self.probability if self.order == "alternating" else None
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Mirror some."""
+        """Mirror each image with the given probability."""
         self.apply_to(pixels, random.random(len(pixels)) < self.probability)
 
     def apply_to(self, pixels: Array, chosen: Array) -> None:
-        """Mirror those that are chosen."""
+        """Mirror the chosen images."""
         places = np.flatnonzero(chosen)
         pixels[places] = pixels[places, :, :, ::-1]
 
@@ -91,12 +91,12 @@ class Crop(Augmentation):
     mode: Annotated[Literal["zero", "edge", "reflect"], "what the border is filled with"] = "zero"
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Pad, and cut a window from each."""
+        """Pad each image, and cut a window of its size from a random place."""
         cut(pixels, self.padding, PAD_MODES[self.mode], random)
 
 
 def cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> None:
-    """Cut a window from each image, bordered by `reach` pixels on all sides."""
+    """Pad each image by `reach` pixels on all sides, and replace it by a window of its size from a random place."""
     n, c, h, w = pixels.shape
     if mode == "constant":
         # np.pad does the same and takes longer than all the rest.
@@ -117,7 +117,7 @@ class Brightness(Augmentation):
     amount: Annotated[UnitInterval, "largest change, where 1 is from black to white"] = 0.2
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Add in a wider type, then cut to 0..255."""
+        """Add a random number to each image in a wider integer type, then clip to 0..255."""
         reach = 255 * self.amount
         change = np.rint(random.uniform(-reach, reach, (len(pixels), 1, 1, 1))).astype(np.int16)
         np.copyto(pixels, np.clip(pixels + change, 0, 255), casting="unsafe")
@@ -131,7 +131,7 @@ class Contrast(Augmentation):
     amount: Annotated[UnitInterval, "largest change of the factor"] = 0.2
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """mean + factor (x - mean), rounded and cut to 0..255."""
+        """Replace each pixel x by mean + factor (x - mean), rounded and clipped to 0..255."""
         n, _, h, w = pixels.shape
         factor = random.uniform(1 - self.amount, 1 + self.amount, (n, 1, 1, 1)).astype(np.float32)
         mean = pixels.sum(axis=(2, 3), keepdims=True, dtype=np.int64) / np.float32(h * w)
@@ -155,14 +155,14 @@ class Cutout(Augmentation):
     probability: Annotated[UnitInterval, "share of images that lose a square"] = 1.0
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """One square an image."""
+        """Fill one random square in every image."""
         n, _, h, w = pixels.shape
         sizes = np.where(random.random(n) < self.probability, self.size, 0)
         np.copyto(pixels, self.value, where=boxes(h, w, sizes, sizes, random)[:, None])
 
 
 def boxes(h: int, w: int, heights: Array, widths: Array, random: np.random.Generator) -> Array:
-    """(n, h, w): where a box of each image's height and width lies, its centre anywhere in the image."""
+    """Return masks (n, h, w), true in a box of each image's given height and width, centred at a random pixel."""
     n = len(heights)
     tops = random.integers(0, h, (n, 1)) - heights[:, None] // 2
     lefts = random.integers(0, w, (n, 1)) - widths[:, None] // 2

@@ -1,4 +1,4 @@
-"""Batches of an epoch, assembled and augmented on a thread while those before are computed with."""
+"""Batches of an epoch, assembled and augmented on a thread while the network computes with those before."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Memory = tuple[Array, Array]  # for a whole portion's images and labels
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (n, c, h, w), their labels (n, ...), and what the loss compares outputs with.
+    """Images (n, c, h, w), their labels (n, ...), and the targets that the loss compares with the network's outputs.
 
-    `targets` are the labels, or, where images were mixed, what portion of each belongs to each class, or mixed numbers.
-    Of a batch that ranks divide, these are the ones of this rank; `count` counts the images of all.
+    `targets` are the labels; where images were mixed, they are the share of every class or mixed numbers, (outputs, n).
+    If ranks divide a batch, these are the images of this rank, and `count` is the number of images of all ranks.
     """
 
     images: Array
@@ -41,10 +41,10 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batches:
-    """A split's batches: pure functions of the seed, the epoch and their number, whoever makes them and when.
+    """The batches of a split: each depends only on the seed, the epoch and its number, not on who makes it or when.
 
-    Small ones are made several at once, a portion of about PORTION bytes: a thread that makes one beside two that
-    compute finds neither cache nor lock as it left them, and takes up to three times as long as on its own.
+    Small ones are made several at once, in portions of about PORTION bytes: a thread that makes single batches beside
+    two threads that compute keeps losing the cache and the lock, and takes up to three times as long.
     """
 
     dataset: Dataset
@@ -55,10 +55,10 @@ class Batches:
 
     @contextmanager
     def epoch(self, number: int, first: int = 0) -> Iterator[Iterator[Batch]]:
-        """Batches of one epoch, counted from 0, from the `first` on; each is good until the next one is asked for.
+        """Yield the batches of an epoch, from the batch `first` on; each is valid until the next is requested.
 
-        A thread makes the next ones meanwhile. It ends with the context, also where that is left by an error; an
-        error of its own is raised where the batch would have come.
+        Epochs count from 0. A thread makes the next batches meanwhile. It ends with the context, also where that is
+        left by an error; an error of its own is raised where the batch would have come.
         """
         empty: SimpleQueue[Memory | None] = SimpleQueue()
         filled: SimpleQueue[tuple[Memory, list[Batch]] | BaseException | None] = SimpleQueue()
@@ -96,7 +96,7 @@ class Batches:
 
     @property
     def portion(self) -> int:
-        """Batches that are made at once."""
+        """The number of batches that are made at once."""
         return max(1, PORTION // (self.order.batch_size * math.prod(self.dataset.pixels.shape[1:])))
 
     def _memories(self) -> list[Memory]:
@@ -106,7 +106,7 @@ class Batches:
         return list(zip(images, labels, strict=True))
 
     def _made(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
-        """The portion of that number.
+        """Return the batches of portion `number` of an epoch, written to `memory`.
 
         An augmentation that draws random numbers does so for the whole portion, so that a rank makes all images of it.
         """
@@ -146,12 +146,12 @@ class Batches:
 
 @lru_cache(maxsize=4)
 def _first_turn(seed: int, position: int, count: int, share: float) -> Array:
-    """Which of so many images an augmentation that alternates changes in the first epoch."""
+    """Return booleans (count,): the images that an alternating augmentation changes in even epochs."""
     return np.asarray(np.random.default_rng([seed, 2, 0, position]).random(count) < share)
 
 
 def portions(labels: Array, outputs: int) -> Array:
-    """(outputs, n) in float32: 1 at each class, of which one output has the second; or the numbers (n, outputs)."""
+    """Return target values (outputs, n) in float32: labels (n, outputs) transposed, or classes as one-hot columns."""
     if labels.ndim == 2:
         return np.ascontiguousarray(labels.T, np.float32)
     classes = np.arange(outputs) if outputs > 1 else np.ones(1, np.int64)

@@ -46,7 +46,7 @@ class CifarSource(Published):
     address = "https://www.cs.toronto.edu/~kriz/"
 
     def locate(self, root: Path | None) -> list[Path]:
-        """The unpacked files of one folder, or the archive. Of several training files the first is enough."""
+        """Return the unpacked files of one folder, or the archive; the first of several training files is enough."""
         archive = self.remotes[0].name
         for folder in self.places(root):
             for form in (str, _python):
@@ -77,7 +77,7 @@ class CifarSource(Published):
         return self._found(contents, places, {})
 
     def _of_python(self, contents: Mapping[str, bytes], places: Mapping[str, Path]) -> Found:
-        """The Python files, whose checksums are not known, as the binary ones."""
+        """Read files in the Python format by way of the binary one; their checksums are not known."""
         read = {f"{name}.bin": records(content, self.python_labels, places[name]) for name, content in contents.items()}
         found = self._found(read, {f"{name}.bin": path for name, path in places.items()}, {}, published=False)
         note = f"{self.type_name}: read from Python's files, whose form is checked but whose checksums are not known"
@@ -119,7 +119,7 @@ class CifarSource(Published):
         return Found(splits, checksums, self.names, tuple(notes))
 
     def _records(self, content: bytes, path: Path, name: str, got: str, wanted: str) -> tuple[Array, Array]:
-        """Pixels and labels of one file, whose checksum is `got`, and `wanted` where it is whole."""
+        """Return pixels and labels of one file; `got` is its checksum, `wanted` that of the complete published file."""
         length = self.label_bytes + PIXELS
         if not content or len(content) % length:
             raise DataError(
@@ -139,7 +139,7 @@ class CifarSource(Published):
 
 
 def _python(name: str) -> str:
-    """The name of a file in the Python format."""
+    """Return the name that a file of the binary format has in the Python format."""
     return name.replace("-binary.", "-python.").removesuffix(".bin")
 
 

@@ -1,4 +1,4 @@
-"""CIFAR's Python files as its binary records, read without running what a pickle may ask for."""
+"""Converts CIFAR's Python files to the records of its binary files, without running code that a pickle may call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIXELS = 3 * 32 * 32
 
 
 def records(content: bytes, labels: Sequence[str], path: Path) -> bytes:
-    """Records of the label bytes and 3,072 pixels an image; DataError where the file is anything but such a dictionary.
+    """Return the file's images as records of label bytes and 3,072 pixels; DataError if it holds anything else.
 
     Pickles can call any function. This reader knows the four names that an array of bytes needs, each of them a
     stand-in here that only keeps what it is given.
@@ -36,13 +36,13 @@ def records(content: bytes, labels: Sequence[str], path: Path) -> bytes:
 
 
 class _Bytes:
-    """Stands in for an array."""
+    """Takes the place of the NumPy array in the pickle, and keeps its state."""
 
     def __setstate__(self, state: Any) -> None:
         _, self.shape, self.kind, self.by_columns, self.content = state
 
     def table(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The array (n, 3072)."""
+        """Return the bytes as an array (n, 3072)."""
         if not (isinstance(self.kind, _Kind) and self.kind.name in ("u1", b"u1") and self.shape[1:] == (PIXELS,)):
             raise ValueError(f"expected bytes (n, {PIXELS})")
         order: Any = "F" if self.by_columns else "C"
@@ -50,7 +50,7 @@ class _Bytes:
 
 
 class _Kind:
-    """Stands in for the type of an array's values."""
+    """Takes the place of NumPy's dtype in the pickle."""
 
     def __init__(self, name: object, *_: object) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""Labels as people save them, as names of classes and positions among them."""
+"""Class labels in the forms in which people save them, as class names and each image's position among them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def is_number(label: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The name of each image's class: names[positions[i]]; `complete` where there is no class beside the names."""
+    """The class of image i is names[positions[i]]; `complete` if the data cannot have classes beside these names."""
 
     positions: Array
     names: tuple[str, ...]
     complete: bool = False
 
     def among(self, classes: Sequence[str]) -> Array:
-        """Positions among other classes; -1 where a class is none of them."""
+        """Return each image's class as its position in `classes`; -1 for a class that is not among them."""
         places = {name: place for place, name in enumerate(classes)}
         return np.array([places.get(name, -1) for name in self.names], np.int64)[self.positions]
 
 
 def read_labels(array: Array, images: int, what: str) -> Labels:
-    """Labels (n,), (n, 1) or one-hot (n, k): whole numbers of any type, true and false, or text.
+    """Read labels (n,), (n, 1) or one-hot (n, k): whole numbers of any type, booleans, or text.
 
-    DataError with the first image whose label is none.
+    DataError names the first image whose label is not a valid one.
     """
     if array.ndim == 2 and (array.shape[1] == 1 or array.shape == (1, images)):
         array = array.reshape(-1)
@@ -99,7 +99,7 @@ def _text(array: Array, what: str) -> Labels:
 
 
 def _whole(name: str) -> str | None:
-    """A whole number as it is usually written, such as 3 of 3.0 and 03; None for any other text."""
+    """Return a whole number as it is usually written, such as 3 for 3.0 and 03; None for any other text."""
     try:
         number = float(name)
     except ValueError:
@@ -108,7 +108,7 @@ def _whole(name: str) -> str | None:
 
 
 def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: str) -> tuple[tuple[str, ...], str]:
-    """The names of the classes in the order of the outputs, and a note where they are not simply numbered from 0."""
+    """Return the class names in the order of the outputs, and a note if they are not simply the numbers from 0."""
     if isinstance(declared, int):
         return numbered(declared), ""
     if declared is not None:

@@ -1,4 +1,4 @@
-"""Classes are names: their order, and the labels of one data set in the order that a network was trained with."""
+"""Classes are matched by name: their order, and labels of one data set in the order that a network was trained with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = 5  # classes that a message names before it counts the others
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of classes in the order of their labels: as numbers where all are whole numbers, else alphabetically."""
+    """Return class names in the order of their labels: numerically if all are whole numbers, else alphabetically."""
     found = set(names)
     try:
         return tuple(sorted(found, key=lambda name: (int(name), name)))
@@ -24,7 +24,7 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
-    """The same images with labels by the names of a network's classes, in their order, if it has any.
+    """Return the images with labels renumbered to a network's classes `trained`, or to the source's own if it has none.
 
     Images of other classes are left out; that, and each class without an image in a split, is noted. DataError where
     a split has no image of any class.
@@ -54,7 +54,7 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
 
 
 def _same(found: Found, trained: Sequence[str]) -> Found:
-    """The same; DataError where columns or the numbers of pixels would mean something else."""
+    """Return `found` unchanged; DataError if its columns or class numbers mean something else to the network."""
     if trained and tuple(trained) != found.class_names:
         raise DataError(
             f"data: expected {_listed(trained)}, which the network was trained on, got {_listed(found.class_names)}",

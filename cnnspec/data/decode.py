@@ -1,4 +1,4 @@
-"""Picture files as a person sees them: decoded, turned, laid on a background, brought to bytes of grey or RGB."""
+"""Picture files as a person sees them: decoded, turned upright, laid on a background, converted to grey or RGB."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CONVERSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PictureRules:
-    """How picture files become bytes; without `mode` grey and colour stay what they are, without `size` sizes do."""
+    """How picture files become bytes: without `mode`, grey and colour stay as they are; without `size`, so do sizes."""
 
     mode: Mode | None = None
     size: tuple[int, int] | None = None  # height, width
@@ -64,7 +64,7 @@ class PictureRules:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture as bytes (c, h, w), and what was converted, by keys of `CONVERSIONS`."""
+    """A picture as bytes (c, h, w), and the keys in `CONVERSIONS` of what was converted."""
 
     pixels: Array
     conversions: tuple[str, ...]
@@ -103,12 +103,12 @@ def read_picture(
 
 
 def picture_bytes(path: Path) -> bytes:
-    """What is in a picture file; OSError, before a byte is read, for a pipe, a device, or more than any picture has."""
+    """Return the content of a picture file; OSError, before a byte is read, for a pipe, a device or a huge file."""
     return read_bounded(path, MOST_BYTES)
 
 
 def tell(conversions: Iterable[str], rules: PictureRules) -> Iterator[str]:
-    """One sentence for each kind of conversion, with the number of its pictures."""
+    """Yield one sentence for each kind of conversion, with the number of pictures that were converted so."""
     background = "white" if rules.background == WHITE else f"the background {list(rules.background)}"
     size = "" if rules.size is None else "x".join(map(str, rules.size))
     counted = Counter(conversions)
@@ -162,7 +162,7 @@ def _orientation(picture: Picture) -> int:
 
 
 def _seen(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, list[str]]:
-    """The picture in L or RGB, and what was converted."""
+    """Return the picture in Pillow's mode L or RGB, and the keys of the conversions done."""
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
         return _from_numbers(picture, background)
@@ -187,7 +187,7 @@ def _palette_has_alpha(picture: Picture) -> bool:
 
 
 def _laid(picture: Picture, alpha: Picture, background: tuple[int, int, int], *, grey: bool) -> Picture:
-    """(alpha picture + (255 - alpha) background) / 255, rounded."""
+    """Lay a picture with transparency on a background: (alpha picture + (255 - alpha) background) / 255, rounded."""
     from PIL import Image
 
     ground = Image.new("RGB", picture.size, background)
@@ -196,7 +196,7 @@ def _laid(picture: Picture, alpha: Picture, background: tuple[int, int, int], *,
 
 
 def _from_numbers(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, list[str]]:
-    """Grey of 16 bits, or of numbers from 0 to 1, as bytes."""
+    """Return a grey picture of 16 bits, or of numbers from 0 to 1, as bytes, and the keys of the conversions done."""
     from PIL import Image
 
     values = np.asarray(picture)
@@ -224,7 +224,7 @@ _caught: warnings.catch_warnings[None]
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Ignore warnings while any thread is in here: filters are the process's, so the last one out puts them back."""
+    """Ignore warnings while any thread is in this context: filters are global, so the last one out restores them."""
     global _inside, _caught
     with _lock:
         if _inside == 0:

@@ -21,7 +21,7 @@ DELIMITERS = "\t;,"  # the first of these that a table's first line has: a comma
 
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
-    """A file's text, gzipped or not, UTF-8 or with a byte order mark; DataError where it cannot be read."""
+    """Open a text file, gzipped or not, in UTF-8 with or without a byte order mark; DataError if it cannot be read."""
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
             content = io.BufferedReader(file)
@@ -35,7 +35,7 @@ def opened(path: Path) -> Iterator[TextIO]:
 
 
 def lines_of(file: TextIO, path: Path) -> Iterator[str]:
-    """The lines of a table; DataError for one that is longer than any image."""
+    """Yield the lines of a table; DataError for a line that is longer than any image."""
     number = 0
     while line := file.readline(MOST_LINE + 1):
         number += 1
@@ -47,7 +47,7 @@ def lines_of(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def delimiter_of(path: Path) -> str:
-    """What stands between the values of a table."""
+    """Return the character that separates the values of a table."""
     with opened(path) as file:
         return _delimiter(file, path)
 
@@ -68,7 +68,7 @@ def as_number(value: str, delimiter: str) -> float | None:
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line that is not empty, from 1, and its values without the spaces around them."""
+    """Yield the number, from 1, of each line that is not empty, and its values without surrounding spaces."""
     with opened(path) as file:
         delimiter = _delimiter(file, path)
         file.seek(0)

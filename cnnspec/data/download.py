@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, are checked, and land in one piece, whoever else fetches the same."""
+"""Downloads that resume where they stopped, are verified, and become visible only when complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Watch = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in a
 
 
 def download(address: str, target: Path, sha256: str, watch: Watch | None = None) -> None:
-    """Fetch a file unless it is there and whole; DataError where it cannot be had or is not what was expected.
+    """Fetch a file unless a complete one is there; DataError if it cannot be fetched or has another checksum.
 
     What arrives is kept in a hidden file beside the target until it is complete and its checksum is right. A lock
     lets one process fetch while the others wait and then find the file. OSError where the folder cannot be written.
@@ -43,7 +43,7 @@ def download(address: str, target: Path, sha256: str, watch: Watch | None = None
 
 
 def file_checksum(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     import hashlib
 
     with path.open("rb") as file:
@@ -51,7 +51,7 @@ def file_checksum(path: Path) -> str:
 
 
 def _receive(address: str, part: Path, watch: Watch | None) -> None:
-    """Complete the part, in several attempts."""
+    """Download the rest of a partial file, in several attempts."""
     from http.client import HTTPException  # takes as long to import as all of data, and is rarely needed
     from urllib.error import HTTPError, URLError
 
@@ -78,7 +78,7 @@ def _unreachable(address: str, why: str) -> DataError:
 
 
 class _CutOffError(Exception):
-    """The server stopped sending before the end."""
+    """The server closed the connection before the end of the file."""
 
 
 def _append(address: str, part: Path, watch: Watch | None) -> None:

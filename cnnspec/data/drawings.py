@@ -1,4 +1,4 @@
-"""Drawings that are made up: discs and boxes on noise, with what there is to know of them."""
+"""Synthetic drawings: discs and boxes on noise, with their classes, positions and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VALUES = ("x", "y", "size")
 
 
 class Drawn(NamedTuple):
-    """Pixels (n, c, h, w), the class of each pixel (n, h, w), and of the last shape what VALUES names (n, 3)."""
+    """Pixels (n, c, h, w), the class of each pixel (n, h, w), and the VALUES of the last shape in each image (n, 3)."""
 
     pixels: Array
     maps: Array
@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
 
 
 def drawings(shape: tuple[int, int, int], count: int, classes: int, noise: float, random: np.random.Generator) -> Drawn:
-    """`count` images (c, h, w) with one shape each, or one of every class but the first where `classes` are given.
+    """Draw `count` images (c, h, w), each with one shape, or with one of every class but 0 if `classes` is not 0.
 
     Shapes of odd classes are discs, of even ones boxes; the higher the class, the brighter. A later one covers those
     before it.

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder a class."""
+"""A source of pictures in folders, one folder for each class."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ImageFolder(PictureSource):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the spec says."""
+        """The class names that the spec gives; empty if it gives none."""
         return self.classes or ()
 
     def of_any_classes(self) -> Self:
-        """Without the spec's `classes`; a folder may lack pictures."""
+        """Return the source without the spec's `classes`; a folder may then be empty."""
         return self.but(classes=())
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
@@ -67,7 +67,7 @@ class ImageFolder(PictureSource):
         return Found(read, checksums, names, tuple(notes), strangers, shown)
 
     def _classes(self, listing: Listing) -> tuple[str, ...]:
-        """The classes to learn: those of the spec, or all that there are."""
+        """Return the classes to learn: those of the spec, or else one for each folder."""
         if not listing.pictures:
             raise DataError(f"{listing.place}: expected one folder for each class, got none", HELP)
         for name in self.classes or ():
@@ -78,7 +78,7 @@ class ImageFolder(PictureSource):
         return self.classes or tuple(listing.pictures)
 
     def _images(self, listing: Listing, names: Sequence[str], store: Store) -> tuple[Images, str, tuple[str, ...]]:
-        """The pictures of one split by class and name, their checksum, and what is to be told of them."""
+        """Return the images of one split, ordered by class and file name, their checksum, and notes for the user."""
         files = [(path, label) for label, name in enumerate(names) for path in listing.pictures.get(name, ())]
         if not files:
             raise DataError(f"{listing.place}: expected pictures in the classes' folders, got none", HELP)
@@ -88,7 +88,7 @@ class ImageFolder(PictureSource):
 
 
 def _check_classes(listing: Listing, images: Images, names: Sequence[str]) -> None:
-    """DataError where a class has no picture to learn from."""
+    """Raise DataError if a class has no training picture."""
     counts = np.bincount(images.labels, minlength=len(names))
     for name, count in zip(names, counts.tolist(), strict=False):
         if not count:

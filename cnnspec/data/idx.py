@@ -1,4 +1,4 @@
-"""Data sets in the IDX format of MNIST, under any of the names that people keep them by."""
+"""Data sets in MNIST's IDX format, under any of the file names in common use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HIRAGANA = "あいうえおかきくけこさしすせそたちつてとなに�
 
 
 def spellings(folder: Path, name: str) -> Iterator[Path]:
-    """Where a file may lie: gzipped or not, a point for the hyphen before idx, in raw/ or in a folder of its name."""
+    """Yield the paths that a file may have: with or without .gz, .idx for -idx, in raw/ or in a folder of its name."""
     for place in (folder, folder / "raw"):
         for spelling in (name, name.replace("-idx", ".idx")):
             yield from (
@@ -54,7 +54,7 @@ def spellings(folder: Path, name: str) -> Iterator[Path]:
 
 
 def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, tuple[str, ...]]:
-    """The array of an IDX file, gzipped or not, and a note where it is kept; DataError where it is damaged.
+    """Return the array of an IDX file, and a note if it is kept in the store; DataError if the file is damaged.
 
     A large one is mapped in its place, or unpacked into the store, where `key` names it. No more is read than the
     header says, and nothing where that is more than there is memory.
@@ -91,7 +91,7 @@ def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, t
 
 
 def _header(path: Path, file: BufferedIOBase) -> tuple[np.dtype[Any], Shape]:
-    """Type and shape of the array."""
+    """Read the type and the shape of the array from the start of the file."""
     start = _part(path, file, 4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES or not start[3]:
         raise DataError(f"{path}: expected an IDX file, which begins with two zeros and a type", WHOLE)
@@ -125,7 +125,7 @@ class Idx(OwnFiles):
     folders: ClassVar[tuple[str, ...]] = ()  # under the root, in which the files may lie
 
     def located(self, root: Path, name: str) -> Path:
-        """A file under any of its usual names."""
+        """Return the path of a file under any of its usual names."""
         for folder in (root, *(root / folder for folder in self.folders)):
             for path in spellings(folder, name):
                 if path.is_file():
@@ -135,7 +135,7 @@ class Idx(OwnFiles):
         )
 
     def places(self, root: Path) -> dict[str, Path]:
-        """The test images have t10k or test in the place of train."""
+        """Return the file of each split; test images may be named with t10k or test in the place of train."""
         found = super().places(root)
         train = found["train"]
         for word in ("t10k", "test"):
@@ -146,7 +146,7 @@ class Idx(OwnFiles):
         return found
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """The images, and the labels beside them."""
+        """Read the images of a file, and the labels in the file beside it."""
         other = _labels_of(path)
         key = key_of("idx", *stamps([path]))
         pixels, notes = read_idx(path, store, key)
@@ -158,7 +158,7 @@ class Idx(OwnFiles):
         return Arrays(pixels, labels, str(path), str(other), notes, key)
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
-        """Those of images and labels."""
+        """Return the SHA-256 of each file of images and labels, by file name."""
         paths = [*places.values(), *map(_labels_of, places.values())]
         return {path.name: file_checksum(path) for path in paths}
 
@@ -173,14 +173,14 @@ def _labels_of(path: Path) -> Path:
 
 
 class Characters(Source):
-    """Base of published sets of 28x28 characters whose files a person has: nothing is fetched."""
+    """Base of published sets of 28x28 characters, which are read from the user's own files: nothing is fetched."""
 
     chiral = True
     published: ClassVar[Mapping[str, str]] = {}  # SHA-256 of files, as far as they are known
 
     @property
     def first(self) -> int:
-        """The label of the first class."""
+        """The label that stands for the first class."""
         return 0
 
     @property
@@ -190,11 +190,11 @@ class Characters(Source):
 
     @property
     def files(self) -> OwnFiles:
-        """The source of the files, with numbers as classes."""
+        """Return the source that reads the files, in which classes are only numbers."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Read the files, and name the classes."""
+        """Read the files, and replace class numbers by names."""
         found = self.files.read(root, download, store)
         numbers = [int(name) - self.first for name in (*found.class_names, *found.strangers)]
         wrong = next((number for number in numbers if not 0 <= number < len(self.class_names)), None)
@@ -226,17 +226,17 @@ class Emnist(Characters):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Digits, capitals, and the small letters that differ from them."""
+        """Digits, capital letters, and those small letters that look different from capitals."""
         return tuple(EMNIST[self.part])
 
     @property
     def first(self) -> int:
-        """Letters are numbered from 1."""
+        """1 for the split of letters, whose labels start there, else 0."""
         return int(self.part == "letters")
 
     @property
     def files(self) -> OwnFiles:
-        """Its images lie on their sides in the files."""
+        """Return the source that reads the files, in which images are transposed."""
         return _Emnist(train=f"emnist-{self.part}-train-images-idx3-ubyte", transpose=True)
 
 
@@ -260,12 +260,12 @@ class Kmnist(Characters):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Ten hiragana."""
+        """The ten hiragana."""
         return tuple("おきすつなはまやれを")
 
     @property
     def files(self) -> OwnFiles:
-        """Four files with the names of MNIST's."""
+        """Return the source that reads four IDX files with MNIST's names."""
         return _Kmnist()
 
 
@@ -282,10 +282,10 @@ class Kuzushiji49(Characters):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """All hiragana and the mark of repetition."""
+        """All hiragana and the iteration mark."""
         return tuple(HIRAGANA)
 
     @property
     def files(self) -> OwnFiles:
-        """Four archives of one array each."""
+        """Return the source that reads four .npz archives of one array each."""
         return Npy(train="k49-train-imgs.npz")

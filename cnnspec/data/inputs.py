@@ -1,4 +1,4 @@
-"""Several inputs of a network: arrays by name, checked, and laid behind one another as the one vector that it reads."""
+"""A network with several inputs: named arrays are checked and concatenated to the one vector that the network reads."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Inputs:
     pixels: frozenset[str] | None = None
 
     def __bool__(self) -> bool:
-        """Whether there are several: a spec with one input alone gives it no name."""
+        """Whether the network has several inputs: a single input has no name."""
         return bool(self.shapes)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} (n, {', '.join(map(str, shape))})" for name, shape in self.shapes.items())
 
     def seen(self, arrays: Mapping[str, Array]) -> Self:
-        """With what the arrays to train on tell, unless that is known."""
+        """Return inputs in which the training arrays decide which are pixels, unless that is known."""
         if self.pixels is not None or not self.shapes:
             return self
         pictures = [name for name, shape in self.shapes.items() if len(shape) == 3]
@@ -41,7 +41,7 @@ class Inputs:
         return replace(self, pixels=found)
 
     def joined(self, arrays: object, what: str = "inputs") -> Array:
-        """The arrays (n, ...) of all inputs as (n, elements), in the order of the spec.
+        """Concatenate the arrays (n, ...) of all inputs, in the order of the spec, to (n, elements).
 
         DataError, a ValueError too, where names, shapes, lengths or values are not as they must be.
         """
@@ -77,11 +77,11 @@ class Inputs:
         return joined
 
     def record(self) -> list[str] | None:
-        """The inputs that are pixels, as JSON can hold them; None where that is not known."""
+        """Return the names of the inputs that are pixels, for JSON; None if they are not known yet."""
         return None if self.pixels is None else sorted(self.pixels)
 
     def restored(self, pixels: Sequence[str] | None) -> Self:
-        """With what `record` gave."""
+        """Return inputs with the names of pixel inputs that `record` returned."""
         return replace(self, pixels=None if pixels is None else frozenset(pixels))
 
     @property
@@ -89,7 +89,7 @@ class Inputs:
         return f"give {{{', '.join(f'{name!r}: array' for name in self.shapes)}}}"
 
     def _part(self, name: str, array: Array, what: str) -> Array:
-        """One input's array (n, ...), pixels as bytes."""
+        """Check the array (n, ...) of one input; pixels are returned as bytes."""
         shape = self.shapes[name]
         if array.dtype.kind not in "biuf":
             raise refused(f"{what}: expected numbers, got {array.dtype}", "give an array of numbers")
@@ -106,7 +106,7 @@ class Inputs:
 
 
 def _short(shape: Shape) -> Shape:
-    """The shape without an axis of length 1 that people leave out: (h, w) of one channel, nothing of one number."""
+    """Return a shape without a leading axis of length 1, which people omit: (h, w) for one channel, () for a number."""
     return shape[1:] if shape[0] == 1 else shape
 
 

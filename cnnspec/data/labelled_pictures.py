@@ -1,4 +1,4 @@
-"""Picture files with labels that are more than one class: what their sources have in common."""
+"""The base of picture sources whose labels are more than one class for each image."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Entry = tuple[Path, Any]  # a picture, and its label as the source found it
 
 
 class LabelledPictures(PictureSource):
-    """Base of those: each split has a place under the root; without one for testing a share is held out."""
+    """Base of these sources: each split is a path under the root; without a test path, a share is held out."""
 
     train: Annotated[str, "place of the training pictures, under the root"]
     validation: Annotated[str | None, "the same for validation"] = None
     test: Annotated[str | None, "the same for testing; without it a share of the others is held out"] = None
 
     def entries(self, place: Path) -> list[Entry]:
-        """The pictures of one split with their labels."""
+        """Return the picture files of one split, each with its label."""
         raise NotImplementedError
 
     def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
-        """The names of classes or values, and the labels of each split; large ones lie in the store."""
+        """Return the names of classes or values, and the labels of each split; large ones lie in the store."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Read all pictures."""
+        """Read the pictures and labels of all splits."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         places = {split: (root or Path()) / Path(name) for split, name in named.items() if name is not None}
         entries: dict[str, list[Entry]] = {}

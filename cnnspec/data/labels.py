@@ -1,4 +1,4 @@
-"""Labels as arrays of numbers: which kind of target they are, checked and in the type that training wants."""
+"""Labels as arrays of numbers: the kind of target that they are, checks, and the type that training needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLACK = 1e-3  # by which probabilities may miss a sum of 1
 
 
 def kind_of(labels: Array, declared: Kind | None) -> Kind:
-    """What a source declares, or else values where a number is not whole: no class has such a number."""
+    """Return the declared kind of target; without one, `values` if a label is not a whole number, else `class`."""
     if declared is not None:
         return declared
     fractions = labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels != np.rint(labels)).any()
@@ -21,9 +21,9 @@ def kind_of(labels: Array, declared: Kind | None) -> Kind:
 
 
 def numbers(labels: Array, kind: Kind, what: str, ignore: int | None = None) -> Array:
-    """Labels (n, k) or (n,) of several numbers an image, or maps (n, h, w); DataError names the first that is wrong.
+    """Check labels (n, k) or (n,) of numbers, or class maps (n, h, w); DataError names the first that is wrong.
 
-    Pixels of maps with the number `ignore` are of no class.
+    Pixels of maps with the number `ignore` belong to no class.
     """
     cure = f"the target is {KINDS[kind]}; data.source.target can be another"
     if labels.dtype.kind not in "biuf":
@@ -72,7 +72,7 @@ def _maps(labels: Array, what: str, cure: str, ignore: int | None) -> Array:
 
 
 def names_of(labels: list[Array], kind: Kind, count: int | None) -> tuple[str, ...]:
-    """Names for classes or values that have none."""
+    """Return generated names for classes or values that have none: their numbers, or `value`."""
     if kind == "values":
         width = labels[0].shape[1]
         return ("value",) if width == 1 else tuple(map(str, range(width)))

@@ -1,4 +1,4 @@
-"""Augmentations that mix pairs of images, and their labels in the same shares."""
+"""Augmentations that mix pairs of images, and their labels in the same proportions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PARTS = 256  # shares are whole numbers of these, so that pixels are mixed in 16
 
 
 class Mixture(Augmentation):
-    """Base of those; the partner of every image is one that is made with it, of its batch or of one near."""
+    """Base of these augmentations; each image is mixed with another one that is made at the same time."""
 
     mixes_labels = True
     alpha: Annotated[PositiveNumber, "shares are drawn from Beta(alpha, alpha)"]
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Mix images alone."""
+        """Mix images without labels."""
         self.mix(pixels, np.zeros((1, len(pixels)), np.float32), random)
 
 
@@ -35,7 +35,7 @@ class Mixup(Mixture):
     alpha: Annotated[PositiveNumber, "shares are drawn from Beta(alpha, alpha)"] = 0.2
 
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
-        """A share for every image."""
+        """Mix each image with its partner, in a random share of its own."""
         n = len(pixels)
         partner = random.permutation(n)
         parts = np.rint(PARTS * random.beta(self.alpha, self.alpha, n)).astype(np.uint16)
@@ -58,7 +58,7 @@ class Cutmix(Mixture):
     alpha: Annotated[PositiveNumber, "shares are drawn from Beta(alpha, alpha)"] = 1.0
 
     def mix(self, pixels: Array, targets: Array, random: np.random.Generator) -> None:
-        """A box for every image, of sqrt(1 - s) of its height and width, before the image's edges cut it."""
+        """Paste a box from each image's partner, of sqrt(1 - s) of its height and width before edges clip it."""
         n, _, h, w = pixels.shape
         partner = random.permutation(n)
         side = np.sqrt(1 - random.beta(self.alpha, self.alpha, n))

@@ -33,11 +33,11 @@ class IdxSource(Published):
     sizes: ClassVar[dict[str, int]] = {"train": 60000, "test": 10000}
 
     def locate(self, root: Path | None) -> list[Path]:
-        """The four files, in the order of their names above."""
+        """Return the paths of the four files, in the order in which the class names them."""
         return [self._find(name, root) for names in NAMES.values() for name in names]
 
     def open(self, paths: list[Path]) -> Found:
-        """Check and read the four files."""
+        """Read the four files and check them."""
         splits, checksums, waiting = {}, {}, iter(paths)
         for split, (images, labels) in NAMES.items():
             shape = (self.sizes[split], *self.shape)
@@ -57,7 +57,7 @@ class IdxSource(Published):
 
 
 def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[Array, str]:
-    """The file's array and its checksum."""
+    """Return the array of an IDX file and the file's checksum; DataError if either is not as expected."""
     import hashlib
 
     # The cheap checks come first: they say more than a checksum that differs.
@@ -81,7 +81,7 @@ def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[
 
 
 def _content(path: Path, most: int) -> tuple[Array, int]:
-    """The first bytes of a file, unpacked straight to their place, and how many there are in all."""
+    """Return the first `most` bytes of a file, decompressed straight into an array, and the file's whole length."""
     import gzip
     import zlib
 

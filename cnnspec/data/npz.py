@@ -43,11 +43,11 @@ class ArrayFiles(OwnFiles):
 
     @property
     def image_shape(self) -> Shape | None:
-        """What the spec says."""
+        """The shape that the spec declares, if any."""
         return self.shape
 
     def arranged(self, pixels: Array, what: str) -> tuple[Array, tuple[str, ...]]:
-        """Images (n, c, h, w), and a note where channels were found to be last."""
+        """Return images as (n, c, h, w), and a note if channels were found to be last."""
         notes: tuple[str, ...] = ()
         if pixels.ndim == 2 and self.shape is not None and pixels.shape[1] == size(self.shape):
             pixels = pixels.reshape(-1, *self.shape)
@@ -80,7 +80,7 @@ def _shape_cure(pixels: Array) -> str:
 
 
 def _layout(found: Shape, declared: Shape | None, what: str) -> str:
-    """The order of axes that shape, channels or equal sides leave no doubt of."""
+    """Return `nchw` or `nhwc` if the declared shape, the channels or equal sides decide; DataError if they do not."""
     a, b, c = found
     turned = (c, a, b)
     for first, last in (
@@ -110,7 +110,7 @@ class Npz(ArrayFiles):
     train: Annotated[str, "archive with the training images, under the root"] = "train.npz"
 
     def places(self, root: Path) -> dict[str, Path]:
-        """As for other files; an archive of all splits is the place of each."""
+        """Return the file of each split; an archive that holds all splits is the file of each."""
         found = super().places(root)
         with opened(found["train"]) as archive:
             names = archive.files
@@ -120,12 +120,12 @@ class Npz(ArrayFiles):
         return found
 
     def has_labels(self, path: Path) -> bool:
-        """Whether an archive holds more than one array."""
+        """Tell whether an archive holds more than one array."""
         with opened(path) as archive:
             return len(archive.files) > 1
 
     def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
-        """An array for each input, by its name, in the archive of each split, or of all."""
+        """Read one array for each input, found by the input's name in the archive of each split or in a common one."""
         places = OwnFiles.places(self, root or Path())
         with opened(places["train"]) as archive:
             for split in ("validation", "test"):
@@ -135,7 +135,7 @@ class Npz(ArrayFiles):
         return self.assembled(places, arrays, [], inputs=inputs)
 
     def _arrays_of(self, path: Path, split: str, inputs: tuple[str, ...]) -> Arrays:
-        """The arrays of all inputs, and the labels."""
+        """Read the arrays of all inputs and the labels of one split."""
         with opened(path) as archive:
             names = {word: _of_split(archive.files, split, word) or _exactly(archive.files, word) for word in inputs}
             wanted = tuple(self.targets) or LABELS
@@ -156,11 +156,11 @@ class Npz(ArrayFiles):
 
     @property
     def _words(self) -> tuple[str, ...]:
-        """What the labels may be called; of several targets the first."""
+        """The names that the array of labels may have: the first target's, if targets have names."""
         return tuple(self.targets)[:1] or LABELS
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """Two arrays of an archive, or more where several targets have names."""
+        """Read images and labels of one split from an archive, with the labels of each target if targets have names."""
         named: dict[str, Array] = {}
         with opened(path) as archive:
             names = _keys(path, archive.files, split, self._words)
@@ -177,7 +177,7 @@ class Npz(ArrayFiles):
 
 @contextmanager
 def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """An archive, as long as it is read; DataError where it is none."""
+    """Open an archive; DataError if the file is not one."""
     try:
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             yield archive
@@ -188,7 +188,7 @@ def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
 
 
 def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tuple[str, str] | None:
-    """The names of a split's two arrays, whatever their case; `words` is what the labels may be called."""
+    """Return the names of a split's images and labels, in any case; `words` are the names that the labels may have."""
     lower = {name.lower(): name for name in present}
     for word, image, label in product(WORDS[split], IMAGES, words):
         for form in ("{0}_{1}", "{1}_{0}", "{0}{1}"):
@@ -199,7 +199,7 @@ def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tupl
 
 
 def _of_split(present: list[str], split: str, word: str) -> str | None:
-    """The array of that name with the word of a split before or behind it, whatever its case."""
+    """Return the name of an array that is `word` with the name of the split before or behind it, in any case."""
     lower = {name.lower(): name for name in present}
     forms = (form.format(word.lower(), of) for of in WORDS[split] for form in ("{0}_{1}", "{1}_{0}"))
     return next((lower[form] for form in forms if form in lower), None)
@@ -242,7 +242,7 @@ def _few(present: list[str]) -> str:
 
 
 def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
-    """An array of an archive, unpacked only where there is memory for as much as the archive says; no pickles."""
+    """Return an array of an archive; an error if it would not fit into memory, or holds pickled objects."""
     assert archive.zip is not None  # it is open
     size = max(entry.file_size for entry in archive.zip.infolist() if entry.filename in (name, f"{name}.npy"))
     require_memory(size, f"{path}: {name}", "give an archive of fewer or smaller images", DataError)
@@ -255,7 +255,7 @@ def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
 
 
 def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Store, key: str) -> Array:
-    """An array of an archive; a large one is put into the store, a block of rows at a time, and mapped."""
+    """Return an array of an archive; a large one is written to the store in blocks of rows, and mapped from there."""
     found = store.find(key)
     if found is not None:
         return found[0].array
@@ -293,14 +293,14 @@ class Npy(ArrayFiles):
     labels: Annotated[str | None, "array of their labels; the same name with y for x or labels for images"] = None
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """The array, and the one with its labels."""
+        """Read the array of images, and the array with its labels."""
         other = self._labels_of(path, split)
         what = str(path)
         pixels, notes = self.arranged(_load(path, store), what)
         return Arrays(pixels, _load(other), what, str(other), notes, key_of("npy", *stamps([path])))
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
-        """Those of images and of labels."""
+        """Return the SHA-256 of each file of images and labels, by file name."""
         paths = [*places.values(), *(self._labels_of(path, split) for split, path in places.items())]
         return {path.name: file_checksum(path) for path in paths}
 
@@ -320,7 +320,7 @@ class Npy(ArrayFiles):
 
 
 def _load(path: Path, store: Store = MEMORY) -> Array:
-    """The array of a file, mapped if it is large."""
+    """Return the array of a .npy or .npz file, memory-mapped if it is large."""
     if path.suffix == ".npz":
         with opened(path) as archive:
             if len(archive.files) != 1:

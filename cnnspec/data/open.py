@@ -1,4 +1,4 @@
-"""From the `data` section to images that are ready to be trained on."""
+"""From the `data` section to images that training can use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cnnspec.target import CLASS, Target, measured, measured_by_name
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One split: pixels (n, c, h, w) as bytes behind the geometric transforms, labels (n, ...)."""
+    """One split: pixels (n, c, h, w) as bytes after the geometric transforms, and labels (n, ...)."""
 
     pixels: Pixels
     labels: Pixels
@@ -38,14 +38,14 @@ class Dataset:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[tuple[Array, Any]]:
-        """Each image (c, h, w) with its label."""
+        """Yield each image (c, h, w) with its label."""
         for index in range(len(self)):
             yield self.pixels[index], self.labels[index]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """All splits of a source, cut by the seed, stratified, without overlap, and the pipeline they came through."""
+    """The splits of a source, stratified by the seed and without overlap, and the pipeline that made their images."""
 
     train: Dataset
     validation: Dataset | None
@@ -59,12 +59,12 @@ class Data:
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The splits that there are, by name."""
+        """The splits that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     def summary(self) -> str:
-        """The number of images in each split, where they are from, and the number of classes."""
+        """Return a line with the number of images in each split, where they are from, and the number of classes."""
         counts = [f"{len(self.train):,} training images{self._from('train')}"]
         counts += [f"{len(split):,} {name}{self._from(name)}" for name, split in self.splits.items() if name != "train"]
         if self.target.parts:
@@ -157,7 +157,7 @@ def root_of(settings: DataSettings, base: Path | None) -> Path | None:
 
 
 def _fitted(found: Found, shape: Shape, store: Store) -> Found:
-    """With the images resized to the height and width of `shape`, and a note where that changed them."""
+    """Return `found` with images resized to the height and width of `shape`, and a note for each split that changed."""
     splits, notes = dict(found.splits), list(found.notes)
     for split, images in found.splits.items():
         height, width = images.pixels.shape[2:]

@@ -23,7 +23,7 @@ class Order:
     classes: Array | None = None
 
     def epoch(self, number: int) -> Iterator[Array]:
-        """Indices of one batch after another; the last one has what is left."""
+        """Yield the image indices of one batch after another; the last batch may be smaller."""
         random = np.random.default_rng([self.seed, 1, number])
         order = random.permutation(self.count) if self.classes is None else _balanced(self.classes, random)
         for start in range(0, self.count, self.batch_size):
@@ -31,9 +31,9 @@ class Order:
 
 
 def _balanced(classes: Array, random: np.random.Generator) -> Array:
-    """As many indices as there are images, in an order that mixes the classes.
+    """Return as many indices as there are images, in random order, with each class drawn equally often.
 
-    All images of a class come before one of them comes again; classes differ by one index at most.
+    No image is repeated before all of its class were drawn; the counts of two classes differ by at most one.
     """
     present = random.permutation(np.unique(classes))
     drawn = []

@@ -1,4 +1,4 @@
-"""A person's own arrays: what sources have in common whose shape, scale and classes the files tell."""
+"""The base of sources that read a user's own arrays, whose shape, scale and classes are found in the files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Classes = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """Images (n, c, h, w) and labels of one split as a file has them, and how messages name them."""
+    """Images (n, c, h, w) and labels of one split as its file holds them, and the names that messages give to them."""
 
     pixels: Array
     labels: Array
@@ -59,7 +59,7 @@ _Labelled = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, Array], list[st
 
 
 class OwnFiles(Source):
-    """Base of sources with files for training, validation and testing, or a share that is held out for testing.
+    """Base of sources with files for training, validation and testing; without a test file, a share is held out.
 
     Labels are whole numbers, also from 1 or -1 and 1, true and false, or text; (n,), (n, 1) or one-hot.
     """
@@ -85,32 +85,32 @@ class OwnFiles(Source):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the spec says."""
+        """The class names that the spec declares; empty if it declares none."""
         if self.target == "values" or isinstance(self.target, Mapping):
             return ()
         return numbered(self.classes) if isinstance(self.classes, int) else self.classes or ()
 
     @property
     def target_kind(self) -> Kind | None:
-        """What the spec says."""
+        """The kind of target that the spec declares; None if it declares none."""
         return "several" if isinstance(self.target, Mapping) else cast(Kind | None, self.target)
 
     @property
     def targets(self) -> Mapping[str, Target]:
-        """What the spec says."""
+        """The named targets that the spec declares; empty if it declares a single one."""
         named = self.target if isinstance(self.target, Mapping) else {}
         return {name: Target(cast(Kind, kind)) for name, kind in named.items()}
 
     def of_any_classes(self) -> Self:
-        """Without the spec's `classes`, where these are only a number."""
+        """Return the source without the spec's `classes`, if these are only a number."""
         return self if isinstance(self.classes, tuple) else self.but(classes=None)
 
     def of_scale(self, scale: Scale) -> Self:
-        """With that scale in the place of what the files would tell."""
+        """Return the source with this scale, if the spec leaves the scale to the files."""
         return self.but(scale=scale) if self.scale == "auto" else self
 
     def places(self, root: Path) -> dict[str, Path]:
-        """The file of each split: as the spec says, or found beside that of the training images."""
+        """Return the file of each split: as the spec names it, or by its usual name beside the training file."""
         train = self.located(root, self.train)
         found = {"train": train}
         for split, name in (("validation", self.validation), ("test", self.test)):
@@ -123,22 +123,22 @@ class OwnFiles(Source):
         return found
 
     def located(self, root: Path, name: str) -> Path:
-        """A file under the root; DataError where there is none."""
+        """Return the path of a file under the root; DataError if there is none."""
         path = root / user_path(name)
         if not path.is_file():
             raise DataError(f"{path}: no such file", "name its folder with --data DIR or data.root")
         return path
 
     def has_labels(self, path: Path) -> bool:
-        """Whether a file that the spec does not name can be one to validate or test with."""
+        """Tell whether a file that the spec does not name has labels, so that it can validate or test."""
         return True
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """The images, which may lie in the store, and labels of one file; DataError where something is not right."""
+        """Read the images, which may lie in the store, and the labels of one file; DataError if they are not valid."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Read the files of all splits, or one, and cut it."""
+        """Read the file of each split; if there is no test file, a share of the training images is held out."""
         places, notes = self.places(root or Path()), list[str]()
         for split in ("validation", "test"):
             if split in places and getattr(self, split) is None and not self.has_labels(places[split]):
@@ -154,7 +154,7 @@ class OwnFiles(Source):
         store: Store = MEMORY,
         inputs: Inputs = ONE,
     ) -> Found:
-        """The splits of what the files have: labels as numbers, and images as bytes, or the numbers of all inputs."""
+        """Build the splits from arrays: labels as numbers; images as bytes, or all inputs as joined numbers."""
         inputs = inputs.seen(arrays["train"].inputs)
         for split, found in arrays.items() if not self.targets else ():
             _check_counts(places[split], found)
@@ -190,7 +190,7 @@ class OwnFiles(Source):
     def _by_name(
         self, places: Mapping[str, Path], arrays: Mapping[str, Arrays]
     ) -> tuple[dict[str, Target], dict[str, Array], list[str]]:
-        """Several targets, each read as if it were the one."""
+        """Read the labels of several named targets, each as if it were the only one."""
         if self.classes is not None:
             raise DataError("data.source.classes: several targets have classes of their own", "leave classes out")
         if not arrays["train"].named:
@@ -216,7 +216,7 @@ class OwnFiles(Source):
         return targets, {split: side_by_side(parts) for split, parts in found.items()}, notes
 
     def _classes(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
-        """One class an image, by its name."""
+        """Read labels that are one class for each image, by class name."""
         labels = {
             split: read_labels(found.labels, len(found.pixels), found.labels_what) for split, found in arrays.items()
         }
@@ -232,7 +232,7 @@ class OwnFiles(Source):
         return names, strangers, positions, [note] if note else []
 
     def _numbers(self, places: Mapping[str, Path], arrays: Mapping[str, Arrays], kind: Kind) -> _Labelled:
-        """Labels that are not one class an image."""
+        """Read labels of any kind other than one class for each image."""
         ignore: int | None = getattr(self, "ignore", None)  # tables have none
         if ignore is not None and kind != "mask":
             raise DataError(f"data.source.ignore: is of masks, the target is {KINDS[kind]}", "leave ignore out")
@@ -264,11 +264,11 @@ class OwnFiles(Source):
         return names, (), labels, ["labels are numbers to predict (target: values)"] if self.target is None else []
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
-        """The SHA-256 of each file by its name."""
+        """Return the SHA-256 of each file, by file name."""
         return {path.name: file_checksum(path) for path in places.values()}
 
     def _check(self, path: Path, labels: Labels, positions: Array, classes: int) -> None:
-        """DataError where a label is none of the classes that the spec declares."""
+        """Raise DataError if a label is not among the classes that the spec declares."""
         if self.classes is None or (positions >= 0).all():
             return
         image = int(np.flatnonzero(positions < 0)[0])
@@ -287,7 +287,7 @@ class OwnFiles(Source):
 
 
 def _check_counts(path: Path, arrays: Arrays) -> None:
-    """DataError where a file has no image, or another number of labels."""
+    """Raise DataError if a file has no image, or not one label for each image."""
     images, shape = len(arrays.pixels), arrays.labels.shape
     if images == 0:
         raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
@@ -299,12 +299,12 @@ def _check_counts(path: Path, arrays: Arrays) -> None:
 
 
 def _renamed(name: str, split: str) -> str:
-    """A file's name with the word of another split for that of the training images."""
+    """Return a file name in which the word `train` is replaced by the name of another split."""
     return name.replace("train", split).replace("Train", split.title()).replace("TRAIN", split.upper())
 
 
 def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
-    """Numbered labels with the declared names, the lowest label being the first name."""
+    """Return numbered labels with the declared names: label i has name i."""
     if not isinstance(declared, tuple) or not all(map(is_number, labels.names)):
         return labels
     if set(labels.names) <= set(declared):
@@ -315,7 +315,7 @@ def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
 
 
 def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
-    """Train and test, of a share of the images; the only image of a class stays in train."""
+    """Hold out a share of the images for testing; the only image of a class stays in the training split."""
     total = len(images.labels)
     count = int(np.rint(share * total))
     if not 0 < count < total:
@@ -333,7 +333,7 @@ def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
 
 
 def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
-    """DataError where images do not have the shape that the spec declares."""
+    """Raise DataError if images do not have the shape that the spec declares."""
     if declared is not None and shape != declared:
         raise DataError(
             f"{what}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",

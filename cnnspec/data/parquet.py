@@ -34,11 +34,11 @@ class Parquet(Table):
     train: Annotated[str, "file with the training images, under the root"] = "train.parquet"
 
     def has_labels(self, path: Path) -> bool:
-        """Whether there is another column beside those with pixels."""
+        """Tell whether the file has a column beside those with pixels."""
         return len(names_of(path)) not in (1, size(self.shape))
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """The table, a label and pixels a row."""
+        """Read the images and labels of a table, one image in each row."""
         self.check_targets()
         names = names_of(path)
         self.check_names(str(path), names)
@@ -53,7 +53,7 @@ class Parquet(Table):
         return Arrays(in_one(pixels), labels, str(path), where, tuple(notes), key, named)
 
     def _read(self, path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
-        """Read some rows at a time, in the type that the pixels have."""
+        """Read the table in batches of rows, and keep the numeric type of the pixels."""
         count, batches = int(_opened(path).metadata.num_rows), self._batches(path)
         first = next(batches, None)
         if first is None:
@@ -72,7 +72,7 @@ class Parquet(Table):
         return store.make(key, (count, *self.shape), first[0].dtype, what, write)
 
     def _batches(self, path: Path) -> Iterator[tuple[Array, list[Array]]]:
-        """Images (n, c, h, w) of some rows, and their columns of labels."""
+        """Yield images (n, c, h, w) of some rows at a time, with their columns of labels."""
         for start, columns in batches_of(path, size(self.shape)):
             labelled = columns[self.label_columns]
             pixels = pixels_of(path, [column for column in columns if column not in labelled], start)
@@ -82,12 +82,12 @@ class Parquet(Table):
 
 
 def names_of(path: Path) -> list[str]:
-    """The names of the columns."""
+    """Return the names of the columns."""
     return list(_opened(path).schema_arrow.names)
 
 
 def batches_of(path: Path, width: int) -> Iterator[tuple[int, list[Column]]]:
-    """The columns of some rows at a time, where a row has about `width` values, behind the number of the first row."""
+    """Yield the number of the first row and the columns of some rows at a time; a row has about `width` values."""
     file, start = _opened(path), 0
     try:
         # Threads would read many columns ahead, and each holds a page of its own.
@@ -101,7 +101,7 @@ def batches_of(path: Path, width: int) -> Iterator[tuple[int, list[Column]]]:
 
 
 def _opened(path: Path) -> Any:
-    """A pyarrow file, of which columns are read page by page; DataError where it is none, or pyarrow is not there."""
+    """Open a file with pyarrow, page by page; DataError if it is not a Parquet file, or pyarrow is not installed."""
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -117,7 +117,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def pixels_of(path: Path, columns: Sequence[Column], start: int = 0) -> Array:
-    """The pixels (n, k) of columns of numbers, or of one column of lists; DataError names what is no pixel.
+    """Return pixels (n, k) from columns of numbers or one column of lists; DataError names a value that is no pixel.
 
     `start` is the number of the first row.
     """

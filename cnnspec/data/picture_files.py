@@ -1,4 +1,4 @@
-"""Which picture files there are, of which class and split, in folders as people keep them."""
+"""Finds picture files, and the class and split of each, in the usual arrangements of folders."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HELP = "put pictures into DIR/train/CLASS/ and name DIR with --data DIR or data.
 
 @dataclass(slots=True)
 class Listing:
-    """The pictures of one split by class, each in a fixed order, and files beside them that are none."""
+    """The pictures of one split by class, in a fixed order, and the files beside them that are no pictures."""
 
     place: Path
     pictures: dict[str, list[Path]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
 
 
 def list_folder(folder: Path, beside: list[Path]) -> Listing:
-    """The pictures in the folders of the classes, at any depth, by class; `beside` are folders that are no class."""
+    """List the pictures below each class's folder, by class; the folders in `beside` are not classes."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}", HELP)
     listing = Listing(folder)
@@ -106,7 +106,7 @@ def _no_folder(path: Path) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What a folder holds but for hidden and system files, by name."""
+    """Return the entries of a folder without hidden and system files, sorted by name."""
     try:
         return sorted(path for path in folder.iterdir() if not _hidden(path.name))
     except OSError as error:
@@ -126,7 +126,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _has_classes(folder: Path, beside: list[Path] | None = None) -> bool:
-    """Whether a folder within it, but for those `beside`, holds a picture."""
+    """Tell whether any subfolder, except those in `beside`, holds a picture."""
     return any(
         file.suffix.lower() in SUFFIXES
         for path in _folders(folder)
@@ -136,7 +136,7 @@ def _has_classes(folder: Path, beside: list[Path] | None = None) -> bool:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """All files at any depth but hidden and system ones, by name; links are followed, each folder once."""
+    """Yield the files at any depth, without hidden and system files, by name; links are followed, each folder once."""
 
     def stop(error: OSError) -> None:
         raise _unreadable(error) from error

@@ -16,12 +16,12 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz")
 
 
 def is_list(path: Path) -> bool:
-    """Whether a file is a list of pictures by its name."""
+    """Tell by its name whether a file is a list of pictures."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read_list(path: Path) -> Listing:
-    """The pictures that a table of `file` and `label` names, relative to the table's folder.
+    """Read the pictures that a table of `file` and `label` names, with paths relative to the table's folder.
 
     The first line may name the columns; without names the first column is the file and the second one the label.
     """
@@ -56,7 +56,7 @@ def read_list(path: Path) -> Listing:
 
 
 def _columns(values: list[str]) -> tuple[int, int] | None:
-    """Where the file and the label stand, if the values are names of columns."""
+    """Return the positions of the file and label columns if the values are column names, else None."""
     lower = [value.lower() for value in values]
     found = [next((lower.index(name) for name in names if name in lower), None) for names in (FILES, LABELS)]
     return None if found[0] is None or found[1] is None else (found[0], found[1])

@@ -1,4 +1,4 @@
-"""Pictures with a mask each: the class of every pixel, paired by the names of the files."""
+"""A source of pictures with masks, which hold the class of every pixel; both are paired by file name."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class ImageMasks(LabelledPictures):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Numbers, where the spec says how many."""
+        """The numbers of the classes, if the spec says how many there are."""
         return numbered(self.classes) if self.classes else ()
 
     @property
     def target_kind(self) -> Kind:
-        """A class for each pixel."""
+        """`mask`: a class for each pixel."""
         return "mask"
 
     def entries(self, place: Path) -> list[Entry]:
-        """Each picture with the path of its mask."""
+        """Return each picture with the path of its mask."""
         pictures, masks = (
             {path.relative_to(place / name).with_suffix("").as_posix(): path for path in _pictures(place / name)}
             for name in (self.images, self.masks)
@@ -73,7 +73,7 @@ class ImageMasks(LabelledPictures):
         return [(path, masks[name]) for name, path in pictures.items()]
 
     def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
-        """All masks; of one size. Large ones lie in the store."""
+        """Read all masks, which must have one size; large ones lie in the store."""
         read = {split: self._maps([mask for _, mask in entries], store) for split, entries in found.items()}
         present = {value for _, record in read.values() for value in record["present"]} - {self.ignore}
         meaning = _Meaning(self.ignore, present <= BLACK_AND_WHITE and 255 in present)
@@ -154,7 +154,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def read_mask(path: Path) -> Array:
-    """The class of each pixel (h, w) of a picture file, of a palette its indices; DataError where that is unclear."""
+    """Return the class (h, w) of each pixel of a mask file, from its grey or palette values; DataError if unclear."""
     try:
         from PIL import Image
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Pictures that a table names, with several labels or values each."""
+"""A source of pictures that a table names, with several labels or values for each."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class ImageTable(LabelledPictures):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the spec says."""
+        """The class names that the spec declares; empty if it declares none."""
         return self.classes or ()
 
     @property
     def target_kind(self) -> Kind:
-        """What the spec says."""
+        """The kind of target that the spec declares."""
         return self.target
 
     def entries(self, place: Path) -> list[Entry]:
-        """Each picture with its row: the names of the columns, the place, and the texts in them."""
+        """Return each picture with its row: the column names, the file and line for messages, and the texts."""
         lines = list(rows(place))
         if not lines or len(lines[0][1]) < 2:
             raise DataError(f"{place}: expected columns of files and labels", "name them in the first line: file,label")
@@ -63,7 +63,7 @@ class ImageTable(LabelledPictures):
         return found
 
     def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Array]]:
-        """The columns as numbers, or the labels of one column as 0 and 1 for each."""
+        """Return the columns as numbers, or one column of lists of labels as 0 or 1 for each label."""
         columns: tuple[str, ...] = found["train"][0][1][0]
         for entries in found.values():
             for _, (other, where, _) in entries[:1]:

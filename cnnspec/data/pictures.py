@@ -1,4 +1,4 @@
-"""Sources of picture files: what they have in common, and how many files become one array."""
+"""The base of sources of picture files, and the decoding of many files into one array."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Content = tuple[bytes, Decoded | DataError]  # the SHA-256 of a file, empty if 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pixels (n, c, h, w) of the files that could be read, which of all files these are, and what is to be told.
+    """Pixels (n, c, h, w) of the files that could be read, the indices of those files, and notes for the user.
 
     `digest` is the SHA-256 of the names and contents of all files.
     """
@@ -45,7 +45,7 @@ class Pictures:
     notes: tuple[str, ...]
 
     def checksum(self, labels: Pixels) -> str:
-        """The SHA-256 of the files and the labels of those that were read."""
+        """Return the SHA-256 of the files' digest and the labels of those that were read."""
         import hashlib
 
         digest = hashlib.sha256(self.digest)
@@ -65,18 +65,18 @@ class PictureSource(Source):
 
     @property
     def image_shape(self) -> Shape | None:
-        """Known where size and mode are."""
+        """The shape of an image if the spec declares size and mode, else None."""
         if self.size is None or self.mode is None:
             return None
         return (1 if self.mode == "grey" else 3, *self.size)
 
     @property
     def picture_rules(self) -> PictureRules:
-        """What the spec says."""
+        """How the spec says that picture files become bytes."""
         return PictureRules(self.mode, self.size, self.background)
 
     def pictures(self, place: Path, paths: Sequence[Path], store: Store) -> Pictures:
-        """The pixels of files, in their order, decoded on all cores or found in the store.
+        """Return the pixels of files, in the given order, decoded on all cores or found in the store.
 
         `place` is the folder or table that they are from. DataError at the first that cannot be read, or differs.
         """
@@ -113,7 +113,7 @@ class PictureSource(Source):
     def _write(
         self, place: Path, files: Iterable[tuple[Path, _Content]], first: tuple[Path, Shape], out: Writing
     ) -> None:
-        """Add all pictures; `first` is the one that others must be like."""
+        """Write the decoded pictures; DataError for one whose shape differs from that of `first`."""
         import hashlib
 
         root = place if place.is_dir() else place.parent
@@ -131,18 +131,18 @@ class PictureSource(Source):
         out.record |= {"skipped": skipped, "conversions": dict(conversions), "digest": digest.hexdigest()}
 
     def _refuse(self, content: bytes, error: DataError) -> None:
-        """Raise the error of a file, unless it was opened and the spec says that such a file is left out."""
+        """Raise the error of a file, unless the file was opened and the spec says to skip such files."""
         if self.on_error == "stop" or not content:
             raise error
 
     def with_test(self, read: dict[str, Images], places: Mapping[str, Path], shown: dict[str, str]) -> None:
-        """Hold a share of the training pictures out where there are none for testing."""
+        """Hold out a share of the training pictures if there are none for testing."""
         if "test" not in read:
             read |= split_off(read["train"], self.held_out, places["train"])
             shown["test"] = f"held out of {shown['train']}"
 
     def _decoded(self, path: Path) -> _Content:
-        """What is in a file; on any thread."""
+        """Read and decode one file, on any thread; return its content, and the picture or its error."""
         import hashlib
 
         try:
@@ -157,18 +157,18 @@ class PictureSource(Source):
 
 
 def left_out(place: Path, what: str, paths: Sequence[Path]) -> Iterator[str]:
-    """A note that names some of the files that are not among the pictures, if there are any."""
+    """Yield a note that names some of the files that were not read as pictures, if there are any."""
     if paths:
         yield f"{place}: {what} files, {len(paths)} in all: {few(paths)}"
 
 
 def few(paths: Sequence[Path]) -> str:
-    """Some of the files by name."""
+    """Return the names of the first few files."""
     return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
 
 
 def in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:
-    """Each item with what is made of it on another thread; only a few are made before they are asked for."""
+    """Yield each item with its result from a thread pool, in order; only a few results are computed ahead."""
     from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
 
     cores = os.cpu_count() or 1
@@ -186,7 +186,7 @@ def in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator
 
 
 def decoder() -> str:
-    """The version of the library that decodes pictures."""
+    """Return the version of Pillow, which decodes pictures; empty if it is not installed."""
     try:
         from PIL import __version__
     except ImportError:
@@ -195,7 +195,7 @@ def decoder() -> str:
 
 
 def _different(place: Path, one: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
-    """What to say where pictures differ in size, or some are grey and others in colour."""
+    """Return the error for two pictures that differ in size, or of which one is grey and one in colour."""
     if one[1][0] != other[1][0]:
         what, cure = "mode", "mode: rgb or mode: grey"
         kinds = ["grey" if shape[0] == 1 else "rgb" for _, shape in (one, other)]

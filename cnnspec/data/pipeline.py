@@ -1,7 +1,7 @@
-"""The one way from a picture or an array to the network's input, for training, evaluation and prediction alike.
+"""Turns a picture or an array into the network's input, in one way for training, evaluation and prediction.
 
 decode - orient - to the declared mode and depth - fit to the size of the training images - `preprocess` - normalise.
-`decode.py` does the first three for picture files, `arrays.py` for arrays; here are the rest and what a run remembers.
+`decode.py` does the first three for picture files, `arrays.py` for arrays; the rest is here, and what a run stores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Layout = Literal["nchw", "nhwc"]
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """How images become the input of a network: what the spec says, and what training found.
+    """How images become the input of a network: the rules of the spec, and those found in the training images.
 
     `shape` is that of the images of the source, before `preprocess`; None where only the files tell and none was read.
     """
@@ -44,7 +44,7 @@ class Pipeline:
 
     @classmethod
     def of(cls, settings: DataSettings, input: Shape, inputs: Inputs = ONE) -> Self:
-        """What is known before any file is read."""
+        """Return the pipeline of a spec, as far as it is known before any file is read."""
         source = settings.source
         layout: Layout = getattr(source, "layout", None) or "nchw"
         label: Literal["first", "last"] = getattr(source, "label", "first")
@@ -53,22 +53,22 @@ class Pipeline:
         return cls(input, shape, settings.preprocess, rules, layout, label, names, inputs=inputs)
 
     def found(self, shape: Shape, classes: Sequence[str], scale: Scale = "1/255", inputs: Inputs = ONE) -> Self:
-        """With what the training images have told."""
+        """Return the pipeline with the shape, classes and scale that the training images have."""
         return replace(self, shape=shape, classes=tuple(classes), scale=scale, inputs=inputs)
 
     def seen(self, arrays: Mapping[str, Array]) -> Self:
-        """With what the arrays of several inputs to train on have told."""
+        """Return the pipeline with the types of several inputs, taken from the training arrays."""
         return replace(self, inputs=self.inputs.seen(arrays))
 
     def record(self) -> dict[str, Any]:
-        """What a run keeps of it beside the spec, for `restored`."""
+        """Return what a run stores of the pipeline beside the spec; `restored` reads it."""
         kept: dict[str, Any] = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
         if self.inputs:
             kept["pixels"] = self.inputs.record()
         return {"pipeline": kept, "classes": self.classes}
 
     def restored(self, record: object, where: str | Path) -> Self:
-        """With what a run has kept; RunError where that is missing or damaged."""
+        """Return the pipeline with the record that a run stored; RunError if that is missing or damaged."""
         match record:
             case {
                 "pipeline": {"pixels": None | [*_] as pixels},
@@ -94,17 +94,17 @@ class Pipeline:
 
     @property
     def affine(self) -> tuple[Array, Array]:
-        """Scale and shift by which a byte of each channel becomes a number: x = byte scale + shift."""
+        """Scale and shift (c,) by which a byte of each channel becomes a number: x = byte scale + shift."""
         return affine(self.preprocess, self.input[0])
 
     def prepared(self, pixels: Array) -> Array:
-        """Images of the network's input shape, as bytes, of the source's images (n, c, h, w)."""
+        """Apply `preprocess` to the source's images (n, c, h, w); the bytes have the network's input shape."""
         for transform in self.preprocess:
             pixels = transform.apply(pixels)
         return pixels
 
     def prepared_maps(self, maps: Array) -> Array:
-        """Maps of classes (n, h, w), one for each image, that fit the prepared images."""
+        """Apply `preprocess` to class maps (n, h, w), so that they fit the prepared images."""
         for transform in self.preprocess:
             maps = transform.move_maps(maps)
         return maps
@@ -112,7 +112,7 @@ class Pipeline:
     def picture(
         self, path: Path, content: bytes | None = None, most_pixels: int = MOST_PIXELS
     ) -> tuple[Array, tuple[str, ...]]:
-        """A picture file as prepared bytes (1, c, h, w), and what was converted, but for what the spec declares.
+        """Return a picture file as prepared bytes (1, c, h, w), and the conversions that the spec does not declare.
 
         With `content`, the file's bytes, nothing is read, and the path only names it in messages.
         """
@@ -125,14 +125,14 @@ class Pipeline:
         return self.prepared(decoded.pixels[None]), tuple(key for key in decoded.conversions if key not in declared)
 
     def rules_of(self, shape: Shape) -> PictureRules:
-        """How picture files become images of a shape."""
+        """Return the rules by which picture files become images of a shape."""
         if len(shape) != 3:
             return self.rules
         mode: Mode | None = "grey" if shape[0] == 1 else "rgb" if shape[0] == 3 else None
         return replace(self.rules, mode=mode, size=(shape[1], shape[2]))
 
     def array(self, array: Array, what: str) -> tuple[Array, tuple[str, ...]]:
-        """An array of one image or several, in any layout that is certain, as prepared bytes, and what was converted.
+        """Return one image or several, in any unambiguous layout, as prepared bytes, and the conversions done.
 
         DataError where that is not certain, or values are no pixels.
         """
@@ -143,11 +143,10 @@ class Pipeline:
         return self.prepared(resize(pixels, (shape[1], shape[2]))), conversions
 
     def images(self, array: Array | Mapping[str, Array]) -> Array:
-        """Prepared bytes of images as the source has them, or of images that are prepared already.
+        """Return prepared bytes for images that have the source's shape, or that are prepared already.
 
-        Of several inputs they are the numbers of all behind one another, of arrays by name.
-        Which of both they are is told by their shape; DataError, a ValueError too, where it is neither, or where values
-        are no pixels.
+        Their shape tells which they are; DataError, a ValueError too, if it is neither, or if values are no pixels.
+        For a network with several inputs, named arrays are joined to one array (n, elements).
         """
         if self.inputs:
             return self.inputs.joined(array)
@@ -170,7 +169,7 @@ class Pipeline:
         return shape == self.shape if self.shape is not None else self._behind(shape) == self.input
 
     def _behind(self, shape: Shape) -> Shape | None:
-        """The shape behind `preprocess`; None where it does not fit."""
+        """Return the shape of an image after `preprocess`; None if the shape does not fit."""
         try:
             for transform in self.preprocess:
                 shape = transform.infer_shape(shape)

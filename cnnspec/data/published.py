@@ -1,4 +1,4 @@
-"""Data sets that are published: shape, classes and counts are known, and files can be fetched and verified."""
+"""The base of published data sets: shape, classes and counts are known, and files can be fetched and verified."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Remote(NamedTuple):
 
 
 class Published(Source):
-    """Base of those."""
+    """Base of published data sets."""
 
     own_files = False
     shape: ClassVar[Shape]
@@ -37,29 +37,29 @@ class Published(Source):
 
     @property
     def image_shape(self) -> Shape:
-        """The shape of its images."""
+        """The shape of an image."""
         return self.shape
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes by label."""
+        """The class names, in the order of their labels."""
         return self.names
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Images in train and test."""
+        """The numbers of training and test images."""
         return self.sizes
 
     def locate(self, root: Path | None) -> list[Path]:
-        """The files that `read` would read; DataError where one is missing."""
+        """Return the paths of the files that `read` needs; DataError if one is missing."""
         return []
 
     def open(self, paths: list[Path]) -> Found:
-        """Read and check the files that were located."""
+        """Read and check the located files."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Locate, fetch where that is allowed, read and check."""
+        """Locate the files, download missing ones if that is allowed, then read and check them."""
         try:
             paths = self.locate(root)
         except DataError:
@@ -70,7 +70,7 @@ class Published(Source):
         return self.open(paths)
 
     def fetch(self, root: Path | None, address: str | None = None, watch: Watch | None = None) -> list[Path]:
-        """Download what is not there yet, to a folder under the root or the cache, from the publisher or a mirror."""
+        """Download missing files from the publisher or a mirror, to a folder under the root or the cache."""
         folder = (root or cache_folder()) / self.folders[0]
         base = (address or self.address).rstrip("/")
         try:
@@ -84,7 +84,7 @@ class Published(Source):
         return [folder / remote.name for remote in self.remotes]
 
     def places(self, root: Path | None) -> Iterator[Path]:
-        """The folders in which its files may lie, in the order in which they are looked at."""
+        """Yield the folders that are searched for the files, in order."""
         if root is not None:
             yield root
         for base in (root, cache_folder()):
@@ -92,7 +92,7 @@ class Published(Source):
                 yield from (base / folder for folder in self.folders)
 
     def missing(self, what: str, root: Path | None) -> DataError:
-        """The error that says what was looked for, and where."""
+        """Return the error that says what was looked for, and in which folders."""
         looked = ", ".join(map(str, self.places(root)))
         return DataError(
             f"{self.type_name}: no {what} in {looked}",
@@ -101,5 +101,5 @@ class Published(Source):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/cnnspec, or ~/.cache/cnnspec."""
+    """Return the folder of downloads: $XDG_CACHE_HOME/cnnspec, or ~/.cache/cnnspec."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnspec"

@@ -1,4 +1,4 @@
-"""Resampling: every output pixel is read from a place between the source's pixels."""
+"""Resampling: every output pixel is interpolated at a position between the source's pixels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SLAB = 1 << 16  # pixels that are worked on at once: with all that is made of th
 
 
 class SampleGrid:
-    """Where the pixels of n images (h, w) come from: source = matrix target + offset + displacement.
+    """Source positions of every pixel of n images (h, w): source = matrix target + offset + displacement.
 
-    In pixels, rows first, source and target as distances from the image's centre.
+    Positions are in pixels, rows first, as distances from the image's centre.
     """
 
     def __init__(self, n: int, h: int, w: int) -> None:
@@ -30,18 +30,18 @@ class SampleGrid:
         self.displacements: list[tuple[Array, Array]] = []
 
     def transform(self, matrix: Array, offset: Array | float = 0.0) -> None:
-        """Let `matrix` (n, 2, 2) and `offset` (n, 2) come behind all that is there already."""
+        """Compose with a map: each target becomes `matrix` (n, 2, 2) times target plus `offset` (n, 2)."""
         self.offset = self.offset + (self.matrix @ np.broadcast_to(offset, self.offset.shape)[:, :, None])[:, :, 0]
         self.matrix = self.matrix @ matrix
 
     def displace(self, down: Array, across: Array) -> None:
-        """Add the sum over k of down (2, n, k, h) times across (k, w), pixels that the matrix does not turn."""
+        """Add a displacement in pixels that the matrix does not turn: sum over k of down (2, n, k, h) across (k, w)."""
         self.displacements.append((down, across))
 
     def factors(self) -> tuple[Array, Array]:
-        """(2, n, k, h) and (k, w), whose product over k is where pixels come from; the linear part is one of k = 2.
+        """Return (2, n, k, h) and (k, w), whose product over k is the source position; k = 2 for an affine map.
 
-        Counted in units of 1 / FINE of a pixel from the first one of a border of one pixel.
+        Positions count in units of 1 / FINE of a pixel, from the first pixel of a border that is one pixel wide.
         """
         n, h, w = self.shape
         rows, columns = (np.arange(length) - (length - 1) / 2 for length in (h, w))
@@ -60,9 +60,9 @@ class SampleGrid:
 
 
 def resample(pixels: Array, places: SampleGrid) -> None:
-    """Read every pixel (n, c, h, w) from its place, bilinearly, black outside; in place.
+    """Interpolate every pixel (n, c, h, w) bilinearly at its source position, in place; outside is black.
 
-    SampleGrid are rounded to 1 / FINE of a pixel.
+    Positions are rounded to 1 / FINE of a pixel.
     """
     n, _, h, w = pixels.shape
     down, across = places.factors()
@@ -74,7 +74,7 @@ def resample(pixels: Array, places: SampleGrid) -> None:
 
 
 def resample_maps(maps: Array, places: SampleGrid) -> None:
-    """Give every pixel of maps (n, h, w) the value at its place, of the nearest pixel, 0 outside; in place."""
+    """Replace every value of maps (n, h, w) by that of the pixel nearest to its source position; outside is 0."""
     _, h, w = maps.shape
     down, across = places.factors()
     bordered = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
@@ -85,10 +85,10 @@ def resample_maps(maps: Array, places: SampleGrid) -> None:
 
 
 def interpolate(pixels: Array, fine: Array) -> None:
-    """Read pixels (n, c, h, w) at rows and columns `fine` (2, n, h, w), counted as `SampleGrid.factors` does.
+    """Interpolate pixels (n, c, h, w) at rows and columns `fine` (2, n, h, w), in the units of `SampleGrid.factors`.
 
-    Both arrays are overwritten, the first with the result. All arithmetic is that of whole numbers, two of 16 bits in
-    each of 32: the upper and the lower row. What is needed no more gives its memory to what comes next.
+    Both arrays are overwritten, the first with the result. Arithmetic is in integers: each of 32 bits holds two of 16,
+    for the upper and the lower row. Buffers that are not needed any more are used again.
     """
     n, c, h, w = pixels.shape
     # Behind a border of one pixel in front and two at the end no place that is cut to it needs a check.
@@ -129,7 +129,7 @@ def interpolate(pixels: Array, fine: Array) -> None:
 
 
 def _quads(pixels: Array, height: int, width: int) -> Array:
-    """(c, n height width): each pixel, the next one, and the two below, a byte each."""
+    """Return (c, n height width) of uint32: each pixel, the next one, and the two below, one byte each."""
     n, c, _, _ = pixels.shape
     size = n * height * width
     bordered = kept("place", (c, n, height, width), np.uint16)
@@ -149,9 +149,9 @@ _memory = threading.local()
 
 
 def kept(name: str, shape: tuple[int, ...], dtype: type) -> Array:
-    """An array in memory that a thread keeps from one call to the next, with whatever is in it.
+    """Return an array with undefined contents in a buffer that the thread reuses from call to call.
 
-    Memory that is given back to the system each time comes anew page by page, which takes longer than all the
+    Memory that is returned to the system each time has to be mapped again page by page, which takes longer than all the
     arithmetic here.
     """
     memory: dict[str, Array] = _memory.__dict__

@@ -1,9 +1,9 @@
-"""The one resampling of pictures: antialiased bilinear, as Pillow's `Image.Resampling.BILINEAR`.
+"""Resizes pictures by antialiased bilinear interpolation, as Pillow's `Image.Resampling.BILINEAR` does.
 
 Each output pixel is a weighted mean of the source pixels under a triangle around its centre. The triangle reaches one
 pixel to each side where pictures grow, and one output pixel where they shrink, so that no source pixel is left out.
-Columns come first, rows second; each pass rounds to bytes. Pillow resizes what it has decoded, NumPy what comes as an
-array, to the same bits: each pass by itself, because versions of Pillow differ in the order in which they do both.
+Columns come first, rows second; each pass rounds to bytes. Pillow resizes pictures that it has decoded, NumPy resizes
+arrays, to the same bits: each pass by itself, because versions of Pillow differ in the order in which they do both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK = 1 << 22  # source pixels that are resized at a time, to keep their copy 
 
 
 def resize(pixels: Array, size: tuple[int, int]) -> Array:
-    """Bytes (n, c, *size) of bytes (n, c, h, w)."""
+    """Return images (n, c, h, w) of bytes resized to (n, c, *size)."""
     n, c, h, w = pixels.shape
     if (h, w) == size:
         return pixels
@@ -39,7 +39,7 @@ def resize(pixels: Array, size: tuple[int, int]) -> Array:
 
 
 def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture of Pillow's in grey or RGB, brought to height and width `size`, to the bits of `resize`."""
+    """Return a picture of Pillow's, in grey or RGB, resized to height and width `size`, to the bits of `resize`."""
     from PIL.Image import Resampling
 
     height, width = size
@@ -48,17 +48,17 @@ def resize_picture(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def _rounded(sums: Array) -> Array:
-    """Bytes of sums of bytes times weights; float64 holds those exactly, in whatever order they were added."""
+    """Round weighted sums of bytes to bytes; float64 holds the sums exactly, whatever the order of addition."""
     sums += 1 << (FRACTION_BITS - 1)
     sums *= 2.0**-FRACTION_BITS
     return sums.astype(np.uint8)  # which cuts off
 
 
 def resampling(shape: Shape, target: Shape) -> tuple[Array, Array]:
-    """How much each row (h', h) and each column (w', w) counts for one of images (c, h', w') made of (c, h, w).
+    """Return the weights of source rows (h', h) and source columns (w', w) that resize (c, h, w) to (c, h', w').
 
-    In float64, which holds these numbers, and their sums over bytes, exactly; `resize` is the product with the columns'
-    weights, rounded, and that of the rows' with it, rounded.
+    float64 holds these numbers, and their sums over bytes, exactly; `resize` multiplies by the columns' weights,
+    rounds, multiplies by the rows' weights, and rounds again.
     """
     down, across = (_weights(shape[axis], target[axis]) * 2.0**-FRACTION_BITS for axis in (1, 2))
     return down, across
@@ -66,9 +66,9 @@ def resampling(shape: Shape, target: Shape) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=64)
 def _weights(source: int, target: int) -> Array:
-    """(target, source): how much each source pixel counts for each target pixel, in units of 2^-FRACTION_BITS.
+    """Return (target, source): the weight of each source pixel for each target pixel, in units of 2^-FRACTION_BITS.
 
-    Pictures mostly have the same few sizes, so that the arrays, which nobody may write to, are kept.
+    Pictures mostly have the same few sizes, so the arrays are cached and read-only.
     """
     scale = source / target
     reach = max(scale, 1.0)

@@ -1,4 +1,4 @@
-"""Images that lie in memory or in a file, of which some are taken by their numbers."""
+"""Images in memory or in a file, of which some are selected by index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cnnspec.kernels.step import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileRows:
-    """Rows of an array in a file, by their numbers: read when they are asked for, never all at once.
+    """Selected rows of an array in a file, by index: they are read on request, never all at once.
 
-    The file is mapped, so that the system keeps in its cache what there is room for. `key` names what is in it.
+    The file is memory-mapped, so that the system caches as much of it as fits. `key` identifies the content.
     """
 
     array: Array
@@ -25,17 +25,17 @@ class FileRows:
 
     @classmethod
     def all(cls, array: Array, key: str) -> Self:
-        """All rows of an array."""
+        """Select all rows of an array."""
         return cls(array, np.arange(len(array)), key)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, ...), as an array has it."""
+        """The shape (n, ...) of the selected rows."""
         return (len(self.numbers), *self.array.shape[1:])
 
     @property
     def ndim(self) -> int:
-        """How many axes there are."""
+        """The number of axes."""
         return self.array.ndim
 
     @property
@@ -47,11 +47,11 @@ class FileRows:
         return len(self.numbers)
 
     def __getitem__(self, rows: Any) -> Array:
-        """The chosen rows, in memory."""
+        """Return the chosen rows as an array in memory."""
         return np.asarray(self.array[self.numbers[rows]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """All rows, in memory."""
+        """Return all selected rows as an array in memory."""
         return np.asarray(self[:], dtype)
 
 
@@ -59,7 +59,7 @@ Pixels = Array | FileRows
 
 
 def blocks(array: Array, count: int) -> Iterator[Array]:
-    """The rows of an array, so many at a time; of one in a file what was read is left to the system's cache."""
+    """Yield the rows of an array, `count` at a time; pages of a mapped file are given back once they are read."""
     mapped, given_back = getattr(array, "_mmap", None), getattr(mmap, "MADV_DONTNEED", None)
     for start in range(0, len(array), count):
         yield array[start : start + count]
@@ -68,17 +68,17 @@ def blocks(array: Array, count: int) -> Iterator[Array]:
 
 
 def in_one(pixels: Pixels) -> Array:
-    """All rows in their order, still in their file if they lie there."""
+    """Return all rows in their order as one array, which is mapped if they lie in a file."""
     return pixels.array if isinstance(pixels, FileRows) else pixels
 
 
 def chosen(pixels: Pixels, rows: Array) -> Pixels:
-    """Some of the images: a copy of those in memory, the numbers of those in a file."""
+    """Return the images with these indices: a copy for images in memory, a selection for those in a file."""
     return replace(pixels, numbers=pixels.numbers[rows]) if isinstance(pixels, FileRows) else pixels[rows]
 
 
 def take(pixels: Pixels, rows: Array, out: Array) -> None:
-    """Copy images to `out`; their numbers are known to be good."""
+    """Copy the images with these indices to `out`; the indices must be valid."""
     array, numbers = (pixels.array, pixels.numbers[rows]) if isinstance(pixels, FileRows) else (pixels, rows)
     # mode="clip" spares the copy that NumPy makes to be able to raise.
     np.take(array, numbers, axis=0, out=out, mode="clip")

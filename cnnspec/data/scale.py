@@ -1,4 +1,4 @@
-"""Numbers of any type as the bytes of pixels, by what their range is."""
+"""Converts numbers of any type to bytes of pixels, by their range."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NEAR = 1e-3  # of a byte: what rounding in float32 leaves of x / 255
 def as_bytes(
     pixels: Array, scale: Scale | Literal["auto"], what: str, store: Store = MEMORY, key: str = ""
 ) -> tuple[Pixels, Scale, tuple[str, ...]]:
-    """Bytes of images (n, ...), the scale that they had, and what a person should know of the conversion.
+    """Return images (n, ...) as bytes, the scale that their values had, and notes for the user on the conversion.
 
-    With `1/255` values are 0 to 255, with `none` they are 0 to 1, but for whole numbers above 1; `auto` decides by type
-    and range, and its answer for the training images is the one for all others. DataError for other ranges. `key`
-    names the array, so that its bytes are found again in the store.
+    With `1/255` values are 0 to 255; with `none` they are 0 to 1, except whole numbers above 1; `auto` decides by type
+    and range, and its answer for the training images holds for all others. DataError for other ranges. `key` identifies
+    the array, so that its bytes are found again in the store.
     """
     if pixels.dtype == np.uint8 and scale != "none":
         return pixels, "1/255", ()

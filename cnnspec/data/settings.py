@@ -52,7 +52,7 @@ class DataSettings(Declaration):
     tta: Annotated[Views | None, "views of each image whose answers eval and predict average"] = None
 
     def image_shape(self) -> Shape | None:
-        """The shape of an image after the transforms, without reading a file; ShapeError where one does not fit.
+        """The shape of an image after the transforms, known without reading a file; ShapeError if one does not fit.
 
         None where only the files tell the shape.
         """
@@ -60,23 +60,23 @@ class DataSettings(Declaration):
         return None if shape is None else self.transformed(shape)
 
     def transformed(self, shape: Shape) -> Shape:
-        """The shape that the transforms make of an image's; ShapeError where one does not fit."""
+        """Return the shape of an image after the transforms; ShapeError if one does not fit."""
         for transform in self.preprocess:
             shape = transform.infer_shape(shape)
         return shape
 
     @property
     def target(self) -> Target:
-        """What its labels are, as far as that is known before a file is read."""
+        """The kind of target, its classes and parts, as far as the spec and the source tell before a file is read."""
         return Target(self.source.target_kind or "class", self.class_names, parts=self.source.targets)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, by label; none where only the files tell them."""
+        """The class names, in the order of their labels; empty if they are only found in the files."""
         names: tuple[str, ...] = self.source.class_names
         return names
 
     @property
     def class_count(self) -> int | None:
-        """How many classes the source has; None where only the files tell."""
+        """The number of classes of the source; None if it is only found in the files."""
         return len(self.class_names) or None

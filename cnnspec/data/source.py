@@ -1,4 +1,4 @@
-"""What a data source is: where images and labels come from, and what is known of them before a file is read."""
+"""The base of data sources: where images and labels come from, and what is known of them before a file is read."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from cnnspec.target import Kind, Target
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Pixels (n, c, h, w) as bytes, and labels (n, ...) as their target says: classes (n,) are int64."""
+    """Pixels (n, c, h, w) as bytes, and labels (n, ...) whose form depends on the target: classes (n,) are int64."""
 
     pixels: Pixels
     labels: Pixels  # in a file only where they are maps
 
     def chosen(self, rows: Array) -> Images:
-        """Some of them, by their numbers."""
+        """Return the images with these indices."""
         return Images(chosen(self.pixels, rows), chosen(self.labels, rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source read: its splits train, test and perhaps validation, and the SHA-256 of each file.
+    """What a source has read: its train, test and perhaps validation split, and the SHA-256 of each file.
 
     Labels are positions in `class_names`, the classes of the training images, and behind them in `strangers`, the
     classes that only the other splits have; values have their names there. `notes` say what was left out or converted,
@@ -64,56 +64,56 @@ class Source(Declaration):
 
     @property
     def image_shape(self) -> Shape | None:
-        """The shape of its images, or None where only the files tell."""
+        """The shape of an image; None if it is only found in the files."""
         return None
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes by label, or none where only the files tell."""
+        """The class names, in the order of their labels; empty if they are only found in the files."""
         return ()
 
     @property
     def picture_rules(self) -> PictureRules:
-        """How picture files become its images: what a trained network is asked about is read alike."""
+        """How picture files become images; pictures that a trained network is asked about follow the same rules."""
         return PictureRules()
 
     @property
     def target_kind(self) -> Kind | None:
-        """What its labels are, or None where only the files tell."""
+        """The kind of target that the labels are; None if it is only found in the files."""
         return "class"
 
     @property
     def targets(self) -> Mapping[str, Target]:
-        """Where its labels are of several targets, these by name, as far as they are known before a file is read."""
+        """The targets by name, if there are several, as far as they are known before a file is read."""
         return {}
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many images its splits have, as far as that is known before a file is read."""
+        """The number of images in each split, as far as it is known before a file is read."""
         return {}
 
     def of_any_classes(self) -> Self:
-        """The same source without its own say on which classes there are, for a network that knows its classes."""
+        """Return the source without the classes that the spec declares, for a network that knows its own."""
         return self
 
     def of_scale(self, scale: Scale) -> Self:
-        """The same source for a network whose training images had that scale."""
+        """Return the source with a fixed scale, for a network whose training images had it."""
         return self
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Read and check its files; DataError where something is not right.
+        """Read and check the files; DataError if something is missing, damaged or does not fit.
 
         `download` allows to fetch files that are missing; large pixels may be put into `store`.
         """
         raise NotImplementedError
 
     def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
-        """The same for a network with several inputs: numbers (n, elements), as `Inputs.joined` gives them."""
+        """Read the data of a network with several inputs: numbers (n, elements), as `Inputs.joined` returns them."""
         raise DataError(f"data.source: {self.type_name} gives one input, not several by name", "use npz or synthetic")
 
 
 def check_labels(labels: Array, classes: int, file: str | Path) -> None:
-    """DataError where a label names no class."""
+    """Raise DataError if a label is not the number of a class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         first = wrong[0]
@@ -124,15 +124,15 @@ def check_labels(labels: Array, classes: int, file: str | Path) -> None:
 
 
 def side_by_side(labels: Sequence[Array]) -> Array:
-    """Labels of several targets (n,) or (n, k) behind one another, as numbers (n, k) in all."""
+    """Concatenate the labels (n,) or (n, k) of several targets along the second axis, in float32."""
     return np.concatenate([np.reshape(part, (len(part), -1)) for part in labels], axis=1).astype(np.float32)
 
 
 def flat_names(targets: Mapping[str, Target]) -> tuple[str, ...]:
-    """The names of all classes and values of several targets, each behind that of its target."""
+    """Return the names TARGET.NAME of all classes and values of several targets, in order."""
     return tuple(f"{target}.{name}" for target, part in targets.items() for name in part.names)
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """The names of classes that have only numbers."""
+    """Return the names of classes that have none: their numbers, counted from 0."""
     return tuple(map(str, range(classes)))

@@ -1,4 +1,4 @@
-"""Cutting a set of labelled images into parts by a seed, every class in its share."""
+"""Divides a set of labelled images by a seed, with every class in proportion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPLIT_SEED = 0  # of the split into train and test, which must not depend on a s
 
 
 def stratified(labels: Pixels, count: int, seed: int, *, leave: int = 0) -> Array:
-    """Sorted indices of `count` images, the classes in the proportions of the whole.
+    """Return the sorted indices of `count` images, in which classes have the proportions of the whole set.
 
     Each class gets the whole part of its share; what is missing goes to the largest remainders. At least `leave` images
     of every class are not chosen, which may make it fewer than `count`. Images whose labels are numbers or maps are all
@@ -37,7 +37,7 @@ def stratified(labels: Pixels, count: int, seed: int, *, leave: int = 0) -> Arra
 
 
 def fold_of(labels: Pixels, folds: int, fold: int, seed: int) -> Array:
-    """Sorted indices of the images of one fold, from 1: each class is shuffled and dealt out to all folds in turn."""
+    """Return the sorted indices of one fold, counted from 1; each class is shuffled and dealt to all folds in turn."""
     classes = _classes(labels)
     random = np.random.default_rng([seed, 3, len(labels)])
     order = np.concatenate([random.permutation(np.flatnonzero(classes == label)) for label in np.unique(classes)])
@@ -50,7 +50,7 @@ def _classes(labels: Pixels) -> Array:
 
 
 def held_out(images: Images, count: int) -> dict[str, Images]:
-    """Train and test, of `count` images, from a set that comes in one piece; always the same.
+    """Divide a set into a test split of `count` images and a training split of the rest, always in the same way.
 
     The only image of a class stays with the training images.
     """

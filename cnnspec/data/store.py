@@ -1,9 +1,9 @@
-"""Where the pixels of a data set are put: into memory, or into files that the next start finds again.
+"""Keeps the pixels of a data set in memory, or in files that the next run finds again.
 
-A file set is a folder of `pixels`, the plain numbers, `record.json`, what else is to be known of them, and
-`arrays.npz`, what of that is arrays, such as labels. It is written under another name and renamed when it is whole, so
-that an interrupted one is never found. Its name is a hash of what it was made of: paths, sizes and times of the files,
-and how they are read. Pixels are checked by their number and by a checksum over the start of each image.
+A file set is a folder with `pixels`, the plain numbers, `record.json`, which describes them, and `arrays.npz`, further
+arrays such as labels. It is written under another name and renamed when it is complete, so that an interrupted one is
+never found. Its name is a hash of its origin: paths, sizes and times of the files, and how they are read. Pixels are
+checked by their number and by a checksum over the start of each image.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Watch = Callable[[str, int, int], None]  # what is read, how many images of it a
 
 @dataclass(slots=True)
 class Writing:
-    """Images in the making, one or several at a time, and a record of them: texts, numbers, lists and arrays."""
+    """Takes images, one or several at a time, and a record of them: texts, numbers, lists and arrays."""
 
     count: int
     watch: Watch | None
@@ -55,7 +55,7 @@ class Writing:
     checksum: int = 0
 
     def add(self, images: Array) -> None:
-        """The next images (n, ...)."""
+        """Append images (n, ...)."""
         if self.memory is not None:
             self.memory[self.done : self.done + len(images)] = images
         if self.file is not None:
@@ -69,18 +69,18 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder of file sets, or none. `always` puts small data sets into files too."""
+    """A folder of file sets, or no folder; with `always`, small data sets are put into files too."""
 
     folder: Path | None = None
     always: bool = False
     watch: Watch | None = None
 
     def large(self, size: int) -> bool:
-        """Whether so many bytes are to lie in files."""
+        """Tell whether this many bytes should be kept in files."""
         return self.folder is not None and (size >= LEAST or self.always)
 
     def wants(self, size: int) -> bool:
-        """Whether so many bytes are written into files: where the disk has room for them."""
+        """Tell whether this many bytes are written to files: they are large enough, and the disk has room."""
         if self.folder is None or not self.large(size):
             return False
         try:
@@ -98,7 +98,7 @@ class Store:
         return free - size >= SPARE and os.access(self.folder, os.W_OK)
 
     def find(self, key: str) -> tuple[FileRows, dict[str, Any]] | None:
-        """The file set of that name with its record, if it is there and whole; one that is damaged is removed."""
+        """Return the file set of a key with its record, if a complete one exists; a damaged one is removed."""
         if self.folder is None or not (self.folder / key).is_dir():
             return None
         place = self.folder / key
@@ -138,7 +138,7 @@ class Store:
         write: Callable[[Writing], None],
         copies: int = 1,
     ) -> tuple[Pixels, dict[str, Any]]:
-        """Up to shape[0] images that `write` adds, and its record, in files or in memory.
+        """Collect up to shape[0] images that `write` adds, in files or in memory, and return them with their record.
 
         RunError where they need more memory than there is; `copies` of them will be there at once.
         """
@@ -175,9 +175,9 @@ class Store:
         return found
 
     def through(self, pixels: Pixels, change: Callable[[Array], Array], code: Iterable[object], what: str) -> Pixels:
-        """What a function makes of the images; of those in files a block at a time, which goes into files again.
+        """Apply a function to images; those in files are processed block by block, and the result goes to files too.
 
-        `code` are the objects that the function calls: with their fields and the files of their classes they name it.
+        `code` are the objects that the function calls: their fields and the files of their classes are part of the key.
         """
         if not isinstance(pixels, FileRows):
             return change(pixels)
@@ -198,21 +198,21 @@ class Store:
         return replace(made, numbers=pixels.numbers) if isinstance(made, FileRows) else made[pixels.numbers]
 
     def mapped(self, pixels: Array, key: str, what: str) -> Pixels:
-        """Images of an array, which is mapped or in memory, in one piece there."""
+        """Return the images of an array, memory-mapped or in memory, as one contiguous set in this store."""
         if not isinstance(pixels, np.memmap):
             return np.ascontiguousarray(pixels)
         rows = FileRows.all(pixels, key_of(key, pixels.shape, pixels.strides))
         return rows if pixels.flags.c_contiguous else self.through(rows, np.ascontiguousarray, (), what)
 
     def told(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
-        """A note where the pixels lie, if that is in files."""
+        """Yield a note that says where the pixels are, if they are in files."""
         if isinstance(pixels, FileRows):
             what = "are kept in" if new else "are those in"
             size = bytes_text(pixels.array.nbytes)
             yield f"{place}: decoded images {what} {self.folder} ({size}; data.cache: false keeps them in memory)"
 
     def _make_room(self, size: int) -> None:
-        """Remove what was not used for longest where the folder would hold too much, and unfinished file sets."""
+        """Remove the least recently used file sets if the folder would grow too large, and unfinished ones."""
         assert self.folder is not None
         sets = []
         for place in self.folder.iterdir():
@@ -234,7 +234,7 @@ MEMORY = Store()
 
 
 def key_of(*parts: object) -> str:
-    """A name for what is made of the parts: their text is hashed."""
+    """Return a hash of the texts of all parts, as the name of what is made of them."""
     import hashlib
 
     digest = hashlib.sha256()
@@ -244,7 +244,7 @@ def key_of(*parts: object) -> str:
 
 
 def stamps(paths: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
-    """What tells that files are as they were: path, size, and the times when content and file were changed."""
+    """Yield path, size and times of change of each file, by which a changed file is recognised."""
     for path in paths:
         try:
             found = path.stat()
@@ -255,7 +255,7 @@ def stamps(paths: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _file(made: object) -> Path:
-    """The file that says what an object does; a name that is new each time where there is none, as in a notebook."""
+    """Return the file that defines an object's class; a new name each time if there is none, as in a notebook."""
     import inspect
 
     try:
@@ -266,7 +266,7 @@ def _file(made: object) -> Path:
 
 @contextmanager
 def _fresh(folder: Path, key: str) -> Iterator[Path]:
-    """A new folder that gets its name when it is whole, and is removed if it never is."""
+    """Make a folder under another name, which is renamed to `key` when it is complete, and removed if it never is."""
     place = folder / f".{key}.{os.getpid()}.{time.monotonic_ns()}"
     place.mkdir()
     try:
@@ -278,7 +278,7 @@ def _fresh(folder: Path, key: str) -> Iterator[Path]:
 
 
 def _checksum(images: Array, start: int) -> int:
-    """A checksum over the start of each image, continued from that of those before."""
+    """Return a checksum over the start of each image, continued from `start`, that of the images before."""
     rows = images.reshape(len(images), -1)
     return zlib.crc32(np.ascontiguousarray(rows[:, :CHECKED]).data, start)
 

@@ -1,4 +1,4 @@
-"""What a folder of pictures is like: its classes, how many pictures each has, their sizes, and whether all are grey."""
+"""Examines a folder of pictures: its classes, the number of pictures of each, their sizes, and whether all are grey."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # that a small network is given
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The classes of a folder with the number of their pictures, the splits that it has, and a size and mode for all.
+    """The number of pictures of each class in a folder, its splits, and a size and mode that suit all pictures.
 
     `sizes` are the least and the largest height and width among the pictures that were looked at; `broken` is how many
     of them could not be read.
@@ -34,7 +34,7 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Look at a folder of pictures, as `image_folder` reads it; DataError where it has no classes or no pictures."""
+    """Examine a folder of pictures as `image_folder` reads it; DataError if it has no classes or no pictures."""
     if not root.is_dir():
         raise _no_folder(root)
     places = split_places(root, {"train": None, "validation": None, "test": None}, trained=False)
@@ -85,6 +85,6 @@ def _no_folder(path: Path) -> DataError:
 
 
 def _spread(files: Sequence[Path]) -> list[Path]:
-    """Some of the files, from every part of the list."""
+    """Return some of the files, evenly spread over the list."""
     step = max(1, len(files) // LOOKED_AT)
     return list(files[::step])

@@ -1,4 +1,4 @@
-"""Images that are made up: for trying a spec where there is no data."""
+"""Synthetic images, for trying a spec without data."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Synthetic(Source):
 
     @property
     def image_shape(self) -> Shape:
-        """What the spec says."""
+        """The shape that the spec declares."""
         return self.shape
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Numbers, or the names of the values."""
+        """The numbers of the classes, or the names of the values."""
         return flat_names(self.targets) if isinstance(self.target, Mapping) else self._names(self.target)
 
     def _names(self, target: str) -> tuple[str, ...]:
@@ -56,23 +56,23 @@ class Synthetic(Source):
 
     @property
     def target_kind(self) -> Kind:
-        """What the spec says."""
+        """The kind of target that the spec declares."""
         return "several" if isinstance(self.target, Mapping) else cast(Kind, self.target)
 
     @property
     def targets(self) -> Mapping[str, Target]:
-        """What the spec says."""
+        """The named targets that the spec declares; empty if it declares a single one."""
         if not isinstance(self.target, Mapping):
             return {}
         return {name: Target(cast(Kind, kind), self._names(kind)) for name, kind in self.target.items()}
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What the spec says."""
+        """The number of images in each split, as the spec declares it."""
         return {"train": self.train, "test": self.test}
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
-        """Classes come in turn, so that each has as many images as any other, or one less."""
+        """Make the images; classes come in turn, so that their counts differ by at most one."""
         if isinstance(self.target, Mapping):
             return self._over_one_another(self.target)
         patterns = self._patterns(self.shape, [self.seed, 0])
@@ -80,7 +80,7 @@ class Synthetic(Source):
         return Found(splits, {}, self.class_names, kind=self.target_kind)
 
     def read_inputs(self, inputs: Inputs, root: Path | None) -> Found:
-        """Pictures of bytes, and vectors of numbers from 0 to 1: each shows one digit of the class's number.
+        """Make pictures of bytes and vectors of numbers from 0 to 1; each shows one digit of the class's number.
 
         With k inputs the digits are those to the smallest base whose k-th power is at least the number of classes.
         """
@@ -104,14 +104,14 @@ class Synthetic(Source):
         return Found(splits, {}, self.class_names, inputs=inputs)
 
     def _patterns(self, shape: Shape, seed: list[int]) -> Array:
-        """A soft random pattern (c, h, w) of bytes for each class."""
+        """Return a smooth random pattern (c, h, w) of bytes for each class."""
         c, h, w = shape
         coarse = np.random.default_rng(seed).integers(0, 256, (self.classes, c, COARSE, COARSE))
         down, across = _interpolation(h), _interpolation(w).T
         return np.asarray(np.rint(down @ coarse.astype(np.float32) @ across), np.uint8)
 
     def _over_one_another(self, targets: Mapping[str, str]) -> Found:
-        """The mean of an image for each target, all from seeds of their own."""
+        """Return images that are the mean of one image for each target, each target with a seed of its own."""
         single = [
             self.but(target=kind, seed=self.seed + i).read(None, False) for i, kind in enumerate(targets.values())
         ]
@@ -136,7 +136,7 @@ class Synthetic(Source):
         return Images(self._noisy(patterns, labels, random), labels.astype(np.int64))
 
     def _noisy(self, patterns: Array, labels: Array, random: np.random.Generator) -> Array:
-        """The pattern of each label under noise, as bytes (n, c, h, w)."""
+        """Return the pattern of each label mixed with noise, as bytes (n, c, h, w)."""
         count = len(labels)
         pixels = random.integers(0, 256, (count, *patterns.shape[1:]), dtype=np.uint8)
         share = round(256 * self.noise)
@@ -147,7 +147,7 @@ class Synthetic(Source):
         return pixels
 
     def _several(self, patterns: Array, count: int, random: np.random.Generator) -> Images:
-        """Each image shows the mean of some patterns, as its labels say."""
+        """Return images that are the weighted mean of several patterns; the labels say which, or in which shares."""
         if self.target == "classes":
             labels = (random.random((count, self.classes)) < 0.5).astype(np.float64)
             weights = labels / np.maximum(labels.sum(axis=1, keepdims=True), 1)
@@ -164,7 +164,7 @@ class Synthetic(Source):
 
 
 def _interpolation(length: int) -> Array:
-    """(length, COARSE): linear interpolation between the centres of the coarse pixels."""
+    """Return the matrix (length, COARSE) that interpolates linearly between the centres of coarse pixels."""
     centres = np.clip((np.arange(length) + 0.5) * (COARSE / length) - 0.5, 0, COARSE - 1)
     weights: Array = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(COARSE))).astype(np.float32)
     return weights

@@ -1,4 +1,4 @@
-"""Images in tables of text."""
+"""Sources of images in text tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHUNK = 1 << 22  # characters of a table that are read at a time
 
 
 class Table(OwnFiles):
-    """Base of sources of tables: a row an image, a column a pixel, and labels before or behind them."""
+    """Base of sources of tables: each row is an image, each column a pixel or a label; labels come first or last."""
 
     shape: Annotated[ImageShape, "channels, height, width"]
     label: Annotated[Literal["first", "last"], "where the label stands"] = "first"
@@ -34,33 +34,33 @@ class Table(OwnFiles):
 
     @property
     def image_shape(self) -> Shape:
-        """What the spec says."""
+        """The shape that the spec declares."""
         return self.shape
 
     @property
     def label_count(self) -> int:
-        """How many columns of labels there are; each of several targets has one."""
+        """The number of columns with labels; each of several targets has one."""
         return len(self.targets) or self.labels
 
     @property
     def label_columns(self) -> slice:
-        """The columns with labels."""
+        """The slice of a row that holds the labels."""
         return slice(0, self.label_count) if self.label == "first" else slice(-self.label_count, None)
 
     def check_targets(self) -> None:
-        """DataError where one of several targets needs more than a column."""
+        """Raise DataError if one of several targets needs more than one column."""
         for name, part in self.targets.items():
             if part.kind not in ("class", "values"):
                 raise DataError(f"data.source.target: {name} has one column", "make it class or values, or use npz")
 
     def wrong_count(self, where: str, found: int) -> DataError:
-        """What to say of a row with too few or too many values."""
+        """Return the error for a row with too few or too many values."""
         what = "a label" if self.label_count == 1 else f"{self.label_count} labels"
         expected = f"{self.label_count + size(self.shape)} values, {what} and {text(self.shape)} pixels"
         return DataError(f"{where}: expected {expected}, got {found}", "correct data.source.shape or the line")
 
     def check_names(self, where: str, names: Sequence[str]) -> None:
-        """DataError where the names of the columns say that the label stands elsewhere, or that rows are numbered."""
+        """Raise DataError if the column names show that the label is in another column, or that rows are numbered."""
         lower = [name.lower() for name in names]
         named = [place for place, name in enumerate(lower) if name in LABELS]
         place = len(names) - 1 if self.label == "last" else 0
@@ -89,11 +89,11 @@ class Csv(Table):
     header: Annotated[bool | None, "whether the first line names the columns; seen by its values"] = None
 
     def has_labels(self, path: Path) -> bool:
-        """Whether a line has more than the pixels."""
+        """Tell whether a line has more values than pixels."""
         return len(next(rows(path), (0, []))[1]) != size(self.shape)
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
-        """The table, a label and pixels a line."""
+        """Read the images and labels of a table, one image in each line."""
         self.check_targets()
         form = self._form(path)
         key = key_of("csv", *stamps([path]), form, self.shape, self.label, self.label_count, self.target_kind)
@@ -104,7 +104,7 @@ class Csv(Table):
         return Arrays(in_one(pixels), labels, str(path), str(path), tuple(notes), key, named)
 
     def _read(self, path: Path, form: _Form, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
-        """Read some lines at a time: as bytes, or as numbers where not all pixels are whole, or none is above 1."""
+        """Read the lines in chunks: as bytes, or as floats if a pixel is no whole number or none exceeds 1."""
         count = sum(1 for _ in form.lines(path))
         what, why = f"{path}: reading {count:,} images", ""
         for dtype in (np.uint8, np.float64):
@@ -116,7 +116,7 @@ class Csv(Table):
         raise self._fault(path, form, why)
 
     def _write(self, path: Path, form: _Form, dtype: type, out: Writing) -> None:
-        """Add all images, and their labels to the record; ValueError where pixels are not of that type."""
+        """Write all images, and their labels to the record; ValueError if the pixels are not of that type."""
         fields = [("labels", f"U{LONGEST + 1}", (self.label_count,)), ("pixels", dtype, (size(self.shape),))]
         kind = np.dtype(fields[::-1] if self.label == "last" else fields)
         texts, highest = [], 0.0
@@ -136,7 +136,7 @@ class Csv(Table):
             raise ValueError("not all labels are numbers")
 
     def _form(self, path: Path) -> _Form:
-        """Delimiter and first line with an image; DataError where `header` or `label` says what is not so."""
+        """Find the delimiter and the first line with an image; DataError if `header` or `label` says otherwise."""
         number, values = next(rows(path), (0, []))
         if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
@@ -158,7 +158,7 @@ class Csv(Table):
         return _Form(form.delimiter, number + 1)
 
     def _fault(self, path: Path, form: _Form, why: str) -> DataError:
-        """The first line that is not as it must be, found by reading once more."""
+        """Read the table again, and return the error of the first line that is wrong."""
         expected = self.label_count + size(self.shape)
         places = range(self.label_count) if self.label == "first" else range(expected - self.label_count, expected)
         numeric = self.target_kind not in (None, "class", "several")
@@ -182,7 +182,7 @@ class Csv(Table):
 
 
 def _plain(labels: Array) -> Array:
-    """Labels as numbers, where all of them are."""
+    """Return labels as numbers if all of them are numbers, else as texts."""
     try:
         return labels.astype(np.float64)
     except ValueError:
@@ -191,20 +191,20 @@ def _plain(labels: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a table is written: what stands between values, and the number of the first line with an image."""
+    """The format of a table: its delimiter, and the number of the first line with an image."""
 
     delimiter: str
     first: int
 
     def lines(self, path: Path) -> Iterator[str]:
-        """The lines with images, decimal commas as points."""
+        """Yield the lines with images; decimal commas are replaced by points."""
         with opened(path) as file:
             for number, line in enumerate(lines_of(file, path), 1):
                 if number >= self.first and line.strip():
                     yield line if self.delimiter == "," else line.replace(",", ".")
 
     def chunks(self, path: Path) -> Iterator[list[str]]:
-        """These lines, some at a time; a line break in quotes ends none."""
+        """Yield the lines in chunks; a line break within quotes ends none."""
         chunk, length, quotes = list[str](), 0, 0
         for line in self.lines(path):
             chunk.append(line)
@@ -218,7 +218,7 @@ class _Form:
 
 
 def _names_columns(values: list[str], form: _Form) -> bool:
-    """Whether the values for pixels are names, or numbers in a row as programs name columns."""
+    """Tell whether the values in the columns of pixels are names, or consecutive numbers that serve as names."""
     numbers = [as_number(value, form.delimiter) for value in values]
     if 2 * numbers.count(None) > len(values):
         return True

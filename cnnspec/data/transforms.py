@@ -1,7 +1,7 @@
-"""Transforms: what happens to every image before the first layer.
+"""Transforms: changes to every image before the first layer.
 
 Geometric ones work on bytes, once, when the data is opened. The others say how a byte becomes a number, and are folded
-into one multiplication and one addition where a batch enters. Without any, pixels enter as 0..1.
+into one multiplication and one addition, applied when a batch enters the network. Without any, pixels enter as 0..1.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Transform(Declaration):
     kind: ClassVar[str] = "transform"
 
     def infer_shape(self, shape: Shape) -> Shape:
-        """The image's shape behind it; ShapeError where it does not fit."""
+        """Return the shape of an image after the transform; ShapeError if it does not fit."""
         return shape
 
     def apply(self, pixels: Array) -> Array:
-        """The bytes (n, c, h, w) behind it."""
+        """Return the images (n, c, h, w) of bytes after the transform."""
         return pixels
 
     def move_maps(self, maps: Array) -> Array:
-        """Maps of classes (n, h, w) that belong to the images, behind it."""
+        """Return class maps (n, h, w), changed as the transform changes their images."""
         return maps
 
     def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """How x = byte * scale + shift, each (c,), changes."""
+        """Return scale and shift (c,) of x = byte * scale + shift after the transform."""
         return scale, shift
 
 
@@ -47,15 +47,15 @@ class Resize(Transform):
     size: Annotated[Pair, "height and width"]
 
     def infer_shape(self, shape: Shape) -> Shape:
-        """(c, height, width)."""
+        """Return (c, height, width)."""
         return (shape[0], *self.size)
 
     def apply(self, pixels: Array) -> Array:
-        """The resized bytes, or the same ones where they have the size."""
+        """Return the resized images, or the same ones if they have the size already."""
         return resize(pixels, self.size)
 
     def move_maps(self, maps: Array) -> Array:
-        """The class of the pixel that is nearest to each place."""
+        """Return maps in which every pixel has the class of the source pixel nearest to its position."""
         (_, h, w), (height, width) = maps.shape, self.size
         rows, columns = ((np.arange(to) * 2 + 1) * of // (2 * to) for of, to in ((h, height), (w, width)))
         return maps[:, rows[:, None], columns]
@@ -69,7 +69,7 @@ class Pad(Transform):
     value: Annotated[Byte, "byte in the border"] = 0
 
     def sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows above and below, columns to the left and to the right; ShapeError for a padding with a name."""
+        """Return rows above and below, and columns left and right; ShapeError for a padding given by name."""
         match self.padding:
             case int(n):
                 return (n, n), (n, n)
@@ -82,16 +82,16 @@ class Pad(Transform):
         )
 
     def infer_shape(self, shape: Shape) -> Shape:
-        """(c, h + top + bottom, w + left + right)."""
+        """Return (c, h + top + bottom, w + left + right)."""
         vertical, horizontal = self.sides()
         return (shape[0], shape[1] + sum(vertical), shape[2] + sum(horizontal))
 
     def apply(self, pixels: Array) -> Array:
-        """A copy with the border."""
+        """Return a copy with the border."""
         return np.pad(pixels, ((0, 0), (0, 0), *self.sides()), constant_values=self.value)
 
     def move_maps(self, maps: Array) -> Array:
-        """A border of class 0."""
+        """Return maps with a border of class 0."""
         return np.pad(maps, ((0, 0), *self.sides()))
 
 
@@ -103,7 +103,7 @@ class Scale(Transform):
     maximum: Annotated[Number, "what 255 becomes"] = 1.0
 
     def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """x (maximum - minimum) + minimum on x in 0..1."""
+        """Compose with x (maximum - minimum) + minimum, for x in 0..1."""
         width = self.maximum - self.minimum
         return scale * width, shift * width + self.minimum
 
@@ -116,7 +116,7 @@ class Normalize(Transform):
     std: Annotated[PerChannel, "one number, or one a channel"]
 
     def infer_shape(self, shape: Shape) -> Shape:
-        """The same shape; ShapeError where the numbers and the channels do not agree."""
+        """Return the same shape; ShapeError if the number of means or deviations is not the number of channels."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, shape[0]):
                 counts = "1 number" if shape[0] == 1 else f"1 or {shape[0]} numbers"
@@ -129,13 +129,13 @@ class Normalize(Transform):
         return shape
 
     def rescale(self, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """(x - mean) / std."""
+        """Compose with (x - mean) / std."""
         mean, std = np.array(self.mean), np.array(self.std)
         return scale / std, (shift - mean) / std
 
 
 def affine(transforms: Sequence[Transform], channels: int) -> tuple[Array, Array]:
-    """Scale and shift (c,) in float32 by which a byte becomes a number."""
+    """Return the scale and shift (c,) in float32 by which a byte becomes a number."""
     scale, shift = np.full(channels, 1 / 255), np.zeros(channels)
     for transform in transforms:
         scale, shift = transform.rescale(scale, shift)

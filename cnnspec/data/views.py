@@ -1,4 +1,4 @@
-"""Several views of one image, whose answers are averaged at test time."""
+"""Test-time augmentation: several views of one image, whose outputs are averaged."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Views(Declaration):
 
     @property
     def count(self) -> int:
-        """The views of one image."""
+        """The number of views of one image."""
         return (1 + self.flip) * (5 if self.shifts else 1)
 
     def __str__(self) -> str:
-        """`10 views: flip, shifts by 1`."""
+        """Return a text such as `10 views: flip, shifts by 1`."""
         parts = ["flip"] * self.flip + [f"shifts by {self.shifts}"] * bool(self.shifts)
         return f"{self.count} views: {', '.join(parts) or 'the image alone'}"
 
     def shown(self, images: Array) -> Iterator[Array]:
-        """The images (n, c, h, w), as they are and in every other view; what comes in at a side repeats the edge."""
+        """Yield every view of the images (n, c, h, w), the original first; shifted views repeat the edge."""
         n = self.shifts
         moves = [(0, 0), *([(-n, 0), (n, 0), (0, -n), (0, n)] if n else [])]
         height, width = images.shape[2:]

@@ -1,4 +1,4 @@
-"""Augmentations that move pixels to places between pixels."""
+"""Augmentations that move pixels to positions between pixels."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from cnnspec.registry import register
 
 
 class Warp(Augmentation):
-    """Base of those; they say where pixels come from, and those that follow one another are resampled once.
+    """Base of warps, which compute source positions; consecutive warps are resampled only once.
 
-    That is faster, blurs less, and what one moves out of the image another one may move back.
+    That is faster, blurs less, and pixels that one warp moves out of the image another one may move back.
     """
 
     moves = True
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """Change the places that the pixels come from."""
+        """Change the source positions of the pixels."""
         raise NotImplementedError
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """Read every pixel from its place."""
+        """Resample the images at the source positions."""
         n, _, h, w = pixels.shape
         self.move(places := SampleGrid(n, h, w), random)
         resample(pixels, places)
 
     def move_maps(self, maps: Array, random: np.random.Generator) -> None:
-        """Give every pixel the class of the one that is nearest to its place."""
+        """Give every pixel the class of the pixel nearest to its source position."""
         self.move(places := SampleGrid(*maps.shape), random)
         resample_maps(maps, places)
 
 
 class WarpChain(Warp):
-    """Warps that follow one another, as one."""
+    """Several consecutive warps as a single one."""
 
     parts: Annotated[tuple[Warp, ...], "in their order"]
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """All in their order."""
+        """Apply the position changes of all parts, in order."""
         for part in self.parts:
             part.move(places, random)
 
 
 def joined(augmentations: Sequence[Augmentation]) -> Iterator[Augmentation]:
-    """The same with all runs of two warps or more as one each."""
+    """Yield the augmentations, with every run of two or more warps replaced by one WarpChain."""
     for _, found in groupby(augmentations, lambda part: isinstance(part, Warp)):
         parts = list(found)
         warps = tuple(part for part in parts if isinstance(part, Warp))
@@ -67,16 +67,16 @@ class Shift(Warp):
     pixels: Annotated[PositiveInt, "largest distance"] = 2
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """source = target + whole pixels."""
+        """Add a random whole number of rows and columns to each image's positions."""
         moves = random.integers(-self.pixels, self.pixels + 1, (places.shape[0], 2))
         places.transform(np.eye(2), moves)
 
     def apply(self, pixels: Array, random: np.random.Generator) -> None:
-        """On its own it needs no resampling: pad, and cut a window from each."""
+        """Pad each image and cut out a window: a shift by whole pixels needs no resampling."""
         cut(pixels, self.pixels, "constant", random)
 
     def move_maps(self, maps: Array, random: np.random.Generator) -> None:
-        """As it moves images."""
+        """Shift maps in the same way as images."""
         self.apply(maps[:, None], random)
 
 
@@ -87,7 +87,7 @@ class Rotate(Warp):
     degrees: Annotated[Angle, "largest angle"] = 10.0
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """source = R target."""
+        """Rotate the positions: source = R target, with a random angle for each image."""
         angle = np.deg2rad(random.uniform(-self.degrees, self.degrees, places.shape[0]))
         cosine, sine = np.cos(angle), np.sin(angle)
         places.transform(np.stack((cosine, -sine, sine, cosine), axis=1).reshape(-1, 2, 2))
@@ -100,7 +100,7 @@ class RandomScale(Warp):
     amount: Annotated[Fraction, "largest change of the factor"] = 0.1
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """source = target / factor."""
+        """Scale the positions: source = target / factor, with a random factor for each image."""
         factor = random.uniform(1 - self.amount, 1 + self.amount, (places.shape[0], 1, 1))
         places.transform(np.eye(2) / factor)
 
@@ -118,7 +118,7 @@ class Elastic(Warp):
     sigma: Annotated[Pixels, "standard deviation of the Gaussian, in pixels"] = 4.0
 
     def move(self, places: SampleGrid, random: np.random.Generator) -> None:
-        """source = target + alpha G u."""
+        """Add a smooth random field to the positions: source = target + alpha G u."""
         n, h, w = places.shape
         down, across = gaussian(h, self.sigma), gaussian(w, self.sigma)
         cells, size = len(down), (2, n, len(across), len(down))
@@ -130,7 +130,7 @@ class Elastic(Warp):
 
 @lru_cache(maxsize=8)
 def gaussian(length: int, sigma: float, cell: int | None = None) -> Array:
-    """(cells, length): a Gaussian along one axis about the centre of each cell, nothing beyond the ends.
+    """Return (cells, length): a Gaussian along one axis about the centre of each cell, zero beyond the ends.
 
     The sum of `cell` independent numbers spreads as one number times sqrt(cell). Cells of up to sigma pixels change the
     covariance of two pixels by less than 2 exp(-pi^2) of the variance, which is what a sum over them aliases.

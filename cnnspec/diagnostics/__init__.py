@@ -1,4 +1,4 @@
-"""Findings with their places: the record, the errors that carry it, the catalogue and the formats."""
+"""Findings with their places: the record, the exceptions that carry it, the catalogue of codes, the output formats."""
 
 from cnnspec.diagnostics.record import (
     DataError,

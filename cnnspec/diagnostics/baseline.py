@@ -1,4 +1,4 @@
-"""A file of findings that are known, so that only new ones fail, and healed ones are told."""
+"""A file of known findings, so that only new ones fail, and findings that are gone are reported."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Finding = tuple[str, str, str]  # the file, relative to the baseline's folder; t
 
 
 def write_baseline(path: Path, found: Sequence[Diagnostic]) -> None:
-    """Write a baseline with a count for each finding; OSError leaves the file as it was.
+    """Write a baseline with a count for each finding; OSError leaves the file unchanged.
 
-    Lines are left out, so that a finding stays known when lines above it come or go.
+    Line numbers are left out, so that a finding stays known when lines above it are added or removed.
     """
     counts = sorted(Counter(_key(finding, path) for finding in found).items())
     findings = [
@@ -32,7 +32,7 @@ def write_baseline(path: Path, found: Sequence[Diagnostic]) -> None:
 
 
 def read_baseline(path: Path) -> Counter[Finding]:
-    """The known findings, each with how often it is known; SettingsError for a file that is no baseline."""
+    """Return the known findings, each with its count; SettingsError for a file that is no baseline."""
     try:
         said: Any = json.loads(read_bounded(path, MOST_BYTES).decode(errors="surrogateescape"))
         if said["cnnspec-baseline"] != VERSION:
@@ -49,9 +49,9 @@ def read_baseline(path: Path) -> Counter[Finding]:
 def unknown_findings(
     found: Sequence[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
 ) -> tuple[list[Diagnostic], int]:
-    """The findings that a baseline does not hold, and how many of those that it holds are healed.
+    """Return the findings that are not in a baseline, and the number of its entries that were not found again.
 
-    Of files that were not checked nothing is healed.
+    Entries for files that were not checked do not count.
     """
     left = Counter(known)
     new: list[Diagnostic] = []

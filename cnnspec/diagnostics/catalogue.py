@@ -1,4 +1,4 @@
-"""Every code that a diagnostic can have: what it says, why, and a bad and a good file, which the tests run."""
+"""Every code of a diagnostic: its meaning, its reason, and a bad and a good file, which the tests run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnspec.diagnostics.record import Severity
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One kind of finding; `bad` is a file that has it and nothing else wrong, `good` the file mended."""
+    """One kind of finding; `bad` is a file with this finding only, `good` the corrected file."""
 
     severity: Severity
     title: str

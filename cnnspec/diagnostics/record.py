@@ -1,4 +1,4 @@
-"""What every stage reports: one record for every finding, with its place and its cure."""
+"""The record of a finding, which every stage uses: its message, its place and its cure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """Another place that has to do with a finding, such as the first of two equal keys."""
+    """Another place that is relevant to a finding, such as the first of two equal keys."""
 
     message: str
     span: Span
@@ -37,7 +37,7 @@ class Related:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A replacement of one stretch of the file that is safe to apply unseen."""
+    """A replacement of one stretch of the file that is safe to apply without review."""
 
     span: Span
     replacement: str
@@ -66,14 +66,14 @@ class Diagnostic:
 
 
 def first_line(diagnostic: Diagnostic) -> str:
-    """`specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, which stands alone."""
+    """Return `specs/lenet.yaml:11:47: error[shape-mismatch]: ...`, a line that is complete by itself."""
     span = diagnostic.span
     head = f"{loggable(span.file)}:{span.line}:{span.column}"
     return f"{head}: {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
 
 
 def printable(text: str) -> str:
-    """A text on one line and without control characters: what a file says must not steer terminals."""
+    """Return a text on one line without control characters, so that a file cannot control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -85,7 +85,7 @@ def loggable(text: str) -> str:
 
 
 class SpecError(Exception):
-    """The spec is wrong; carries every finding of the stage that stopped, sorted by place, and prints them."""
+    """The spec is wrong; holds every finding of the stage that stopped, sorted by place, and prints them."""
 
     def __init__(self, diagnostics: list[Diagnostic] | tuple[Diagnostic, ...]) -> None:
         self.diagnostics = tuple(sorted(diagnostics, key=lambda d: d.span))
@@ -97,7 +97,7 @@ class SpecError(Exception):
 
 
 class DataError(Exception):
-    """Data that is missing, damaged or does not fit; one line and, in `help`, the cure."""
+    """Data that is missing, damaged or does not fit; the message is one line, and `help` is the cure."""
 
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
@@ -105,7 +105,7 @@ class DataError(Exception):
 
 
 class RunError(Exception):
-    """A run that could not go on or did not reach what `require` names; one line and, in `help`, the cure."""
+    """A run that could not continue or missed what `require` names; the message is one line, and `help` is the cure."""
 
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class ThreadsError(RunError):
 
 
 class StartError(RunError):
-    """A process that was started in the wrong environment: another one, started with these variables, can do it."""
+    """The process was started in the wrong environment; a new one, started with these variables, can do the task."""
 
     def __init__(self, message: str, environment: Mapping[str, str]) -> None:
         said = " ".join(f"{name}='{value}'" for name, value in environment.items())
@@ -126,7 +126,7 @@ class StartError(RunError):
 
 
 class PluginError(Exception):
-    """A file or package of one's own layers and the like that cannot be used; one line and, in `help`, the cure."""
+    """A plugin file or package that cannot be used; the message is one line, and `help` is the cure."""
 
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)
@@ -134,7 +134,7 @@ class PluginError(Exception):
 
 
 class SettingsError(Exception):
-    """A project's settings for checking specs that cannot be used; one line and, in `help`, the cure."""
+    """A project's settings that cannot be used; the message is one line, and `help` is the cure."""
 
     def __init__(self, message: str, help: str | None = None) -> None:
         super().__init__(message)

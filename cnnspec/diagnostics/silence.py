@@ -1,4 +1,4 @@
-"""Comments that silence warnings; one that silences nothing, or names an error, is told.
+"""Comments that silence warnings; a comment that silences nothing, or names an error, is itself a warning.
 
 `# cnnspec: ignore[code, code]` silences warnings that begin on its line, `# cnnspec: ignore-file[code]` those of the
 whole file.
@@ -20,9 +20,9 @@ WHOLE_FILE = 0  # stands for the line of what holds for a whole file
 
 
 def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
-    """The findings that no comment silences, and a warning for each code in a comment that silenced nothing.
+    """Return the findings that no comment silences, and a warning for each code in a comment that silenced nothing.
 
-    Errors are never silenced: what they stop from being checked may be wrong too.
+    Errors are never silenced: an error prevents later checks, whose findings would be missed.
     """
     silenced: dict[str, dict[int, set[str]]] = {}
     kept: list[Diagnostic] = []
@@ -43,7 +43,7 @@ def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
 
 
 def _silenced(file: str) -> dict[int, set[str]]:
-    """The codes that comments of a file silence, for each line."""
+    """Return the codes that comments of a file silence, by line."""
     codes: dict[int, set[str]] = {}
     for number, code, _ in _comments(file):
         codes.setdefault(number, set()).add(code)
@@ -51,7 +51,7 @@ def _silenced(file: str) -> dict[int, set[str]]:
 
 
 def _idle(file: str, used: set[tuple[int, str]]) -> Iterator[Diagnostic]:
-    """A warning for every code in every such comment that silenced nothing; `path` is the code."""
+    """Yield a warning for every code in a comment that silenced nothing; the warning's `path` is the code."""
     for number, code, span in _comments(file):
         if (number, code) in used:
             continue
@@ -67,7 +67,7 @@ def _is_error(code: str) -> bool:
 
 
 def _comments(file: str) -> Iterator[tuple[int, str, Span]]:
-    """The line that each code of each such comment is for, the code, and its place."""
+    """Yield the line that each code in a comment applies to, the code, and its place."""
     for number, line in enumerate(source_lines(file), 1):
         if "cnnspec" not in line:
             continue

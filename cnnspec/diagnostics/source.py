@@ -1,4 +1,4 @@
-"""The lines of what was read, for excerpts and for the comments that silence a finding."""
+"""The lines of files that were read, for excerpts and for comments that silence findings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, b
 
 
 def lines_and_breaks(text: str) -> list[str]:
-    """Each line of a text followed by what ends it: line i, counted from 1, is element 2 * (i - 1)."""
+    """Return each line of a text followed by its line break: line i, from 1, is element 2 * (i - 1)."""
     return re.split(f"({LINE_BREAK.pattern})", text)
 
 
 def given_text(file: str) -> str | None:
-    """The text that stands for a file, under this name or the absolute one; None where the file itself is read."""
+    """Return the text given in place of a file, by this name or the absolute one; None if the file itself is read."""
     return GIVEN.get(file) if file in GIVEN else GIVEN.get(os.path.abspath(file))
 
 
 def source_lines(file: str) -> list[str]:
-    """The lines of a file or of a given text; none where there is neither."""
+    """Return the lines of a file or of a given text; empty if there is neither."""
     text = given_text(file)
     if text is not None:
         return LINE_BREAK.split(text)
@@ -45,14 +45,14 @@ def repository_of(path: str | Path) -> Path | None:
 
 
 def from_root(file: str) -> str:
-    """A path as code hosts know it: from the root of the repository where the program runs, or from where it runs."""
+    """Return a path as code hosts know it: relative to the root of the current repository, or to the current folder."""
     root = repository_of(Path.cwd()) or Path.cwd()
     return Path(os.path.relpath(file, root)).as_posix() if Path(file).absolute().is_relative_to(root) else file
 
 
 @contextmanager
 def given(name: str, text: str) -> Iterator[None]:
-    """Let a text stand for the file of that name."""
+    """Use a text in place of the file of that name."""
     before = GIVEN.get(name)
     GIVEN[name] = text
     try:
@@ -66,5 +66,5 @@ def given(name: str, text: str) -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def _lines(file: str, modified: int, size: int) -> list[str]:
-    """Kept while the file stays as it is: one with a thousand findings is read once."""
+    """Return the lines of a file, cached while the file is unchanged: one with a thousand findings is read once."""
     return LINE_BREAK.split(read_bounded(file, MOST_BYTES).decode("utf-8-sig", errors="replace"))

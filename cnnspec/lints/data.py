@@ -1,4 +1,4 @@
-"""Preprocessing and augmentation that spoil the images they are for."""
+"""Preprocessing and augmentation that harm the images to which they are applied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnspec.spec.model import Spec
 
 
 def scales(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of means and deviations of bytes where pixels are 0..1."""
+    """Warn of a mean or deviation in 0..255 where pixels are in 0..1."""
     for i, transform in enumerate(spec.data.preprocess if spec.data else ()):
         if transform.type_name == "scale":
             return
@@ -23,7 +23,7 @@ def scales(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def augmentations(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of mirrored digits, and of changes that leave little of an image."""
+    """Warn of mirrored digits, and of augmentations that leave little of an image."""
     if spec.data is None:
         return
     place, shape = spec.sections.get("data", spec.place), spec.data.image_shape()

@@ -1,4 +1,4 @@
-"""Normalization that something else undoes, misleads or keeps from what it should do."""
+"""Normalization that another layer undoes, or whose statistics are misled or forgotten too fast."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dropout_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def reversed_momentum(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of running statistics that keep less than they forget, as PyTorch's `momentum=0.1` would make them."""
+    """Warn of running statistics that forget more than they keep, because PyTorch's `momentum=0.1` was meant."""
     for node in graph.nodes:
         momentum = getattr(node.layer, "momentum", None) if node.layer.batch_statistics else None
         if momentum is not None and 0 < momentum < HALF:

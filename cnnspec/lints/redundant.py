@@ -1,4 +1,4 @@
-"""Layers and ids without which the network would be the same."""
+"""Layers and ids that make no difference to the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dead_layers(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def linear_chains(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of two dense layers with nothing between them: they are one, unless the first is a bottleneck."""
+    """Warn of two dense layers without a layer between them, which equal one, unless the first is a bottleneck."""
     reads = readers(graph)
     for node in graph.nodes:
         chain = [node, *reads[node.name]]
@@ -56,7 +56,7 @@ def no_effect(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of ids that nothing refers to, but for the last layer's, which names the output."""
+    """Warn of ids that nothing refers to, except that of the last layer, which names the output."""
     entries = list(every(spec.layers))
     read = {name for entry in entries for name in entry.inputs or ()}
     read |= {entry.share for entry in entries if isinstance(entry, LayerEntry) and entry.share}

@@ -1,4 +1,4 @@
-"""What stands between the network's scores and its loss."""
+"""Layers between the network's scores and its loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a spec without training needs no losses
 
 
 def scored(spec: Spec, graph: Graph) -> Iterator[tuple[Node, Loss]]:
-    """Every layer that a loss reads, with the loss."""
+    """Yield every layer that a loss reads, with the loss."""
     if spec.train is not None and spec.train.losses is None:
         yield graph.output, spec.train.loss
     elif spec.train is not None and spec.train.losses is not None:
@@ -31,7 +31,7 @@ def softmax_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def activation_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of scores that pass an activation before a loss that has one of its own."""
+    """Warn of scores that pass an activation before a loss that applies its own."""
     for node, loss in scored(spec, graph):
         if loss.applies and node.layer.increasing:
             message = f"{loss.type_name} expects scores of any size"
@@ -39,7 +39,7 @@ def activation_before_loss(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def single_class(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of a softmax over one output, which is 1 whatever the network does."""
+    """Warn of a softmax over one output, which is always 1."""
     for node, loss in scored(spec, graph):
         if loss.applies == "softmax" and node.shape == (1,):
             message, help = "a softmax over one output is always 1", _of_one(spec)

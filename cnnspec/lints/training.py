@@ -1,4 +1,4 @@
-"""Figures of the train section that do not fit together."""
+"""Settings of the train section that do not fit together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HIGHEST_RATE = 0.1
 
 
 def learning_rate(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of a rate that suits sgd, on an optimizer that divides the gradient by its size."""
+    """Warn of a learning rate for sgd with an optimizer that divides the gradient by its size."""
     if spec.train is None:
         return
     optimizer = spec.train.optimizer
@@ -24,7 +24,7 @@ def learning_rate(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def batch_size(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of a batch too small for its statistics, or larger than the data."""
+    """Warn of a batch too small for its statistics, or larger than the data set."""
     if spec.train is None:
         return
     place, batch = spec.sections.get("train", spec.place), spec.train.batch_size
@@ -42,7 +42,7 @@ def batch_size(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def duration(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of what would happen only after the last epoch: the end of a warm-up, an early stop, a fall of the rate."""
+    """Warn of events that come only after the last epoch: the end of a warm-up, an early stop, a drop of the rate."""
     if spec.train is None:
         return
     place = spec.sections.get("train", spec.place)

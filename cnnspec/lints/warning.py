@@ -1,4 +1,4 @@
-"""The two kinds of warning, about a place and about a layer, and who reads a value."""
+"""Makes warnings about a place and about a layer, and finds the layers that read a value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnspec.spec.place import Place
 
 
 def readers(graph: Graph) -> Mapping[str, list[Node]]:
-    """Return the readers of every value, a node once for each time that it reads it, in one pass over the graph."""
+    """Return the nodes that read each value, a node once for each of its inputs that is the value."""
     found: defaultdict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         for name in node.inputs:
@@ -25,7 +25,7 @@ def warning(code: str, message: str, span: Span, place: Place, help: str, path: 
 
 
 def at(node: Node, code: str, message: str, help: str, key: str | None = None) -> Iterator[Diagnostic]:
-    """Yield a warning about a layer, at `key` where the spec has that key; nothing where no file gave the layer."""
+    """Yield a warning about a layer, at the place of `key` if the spec has it; nothing for a layer from no file."""
     if node.place is not None:
         text = f"{node.layer.type_name} '{node.name}': {message}"
         yield warning(code, text, node.place.of(key), node.place, help)

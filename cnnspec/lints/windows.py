@@ -1,4 +1,4 @@
-"""Windows that do not lie over their map as their author may think."""
+"""Windows that cover their map in another way than their author may think."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnspec.spec.model import Spec
 
 
 def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of rows or columns at the map's end, and not of its padding, that no window reaches."""
+    """Warn of rows or columns at the end of the map itself, without its padding, that no window reaches."""
     for node in graph.nodes:
         laid = windows_over(node)
         # Windows smaller than their stride leave places out on purpose.
@@ -51,6 +51,6 @@ def even_kernels(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def windows_over(node: Node) -> Windows | None:
-    """Return how a layer's windows lie over its input; None for a layer without windows."""
+    """Return the windows of a layer over its input; None for a layer without windows."""
     laid = getattr(node.layer, "windows", None)
     return laid(node.input_shapes[0]) if callable(laid) else None

@@ -1,4 +1,4 @@
-"""A local page to try a trained network, and the same answers for programs, over HTTP."""
+"""A local web page to try a trained network, with an HTTP interface that gives programs the same answers."""
 
 from cnnspec.serve.server import Server
 from cnnspec.serve.service import Service

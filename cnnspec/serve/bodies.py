@@ -1,4 +1,4 @@
-"""The body of a request as images: JSON, a .npy file or a picture file, told apart by how it begins."""
+"""Reads images from the body of a request: JSON, a .npy file or a picture file, recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FORMS = 'send {"images": [...]}, {"test_image": 0}, a .npy file or a picture fil
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Images (n, c, h, w) as the pipeline has prepared them, and what it converted, by keys of `CONVERSIONS`."""
+    """Prepared images (n, c, h, w), and the keys in `CONVERSIONS` of what was converted."""
 
     images: Array
     conversions: tuple[str, ...] = ()
 
 
 def asked(body: bytes, pipeline: Pipeline, test: Dataset | None) -> Asked:
-    """Return the images that a request asks about; RequestError with status 400 or 413 says what is wrong with them."""
+    """Return the images in a request's body; RequestError with status 400 or 413 says what is wrong with them."""
     if not body:
         raise RequestError(400, "expected a body, got none", FORMS)
     try:
@@ -58,7 +58,7 @@ def _of_array(array: Array, pipeline: Pipeline) -> Asked:
 
 
 def _npy(body: bytes) -> Array:
-    """The array of a .npy file, whose size is checked before there is memory for it; pickled objects are refused."""
+    """Return the array of a .npy file; its size is checked before memory is allocated, pickled objects are refused."""
     file = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(file)

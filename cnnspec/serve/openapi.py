@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the server: which requests there are for this very network."""
+"""The OpenAPI 3.1 document of the server, with the requests that this network answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARRAY: dict[str, Any] = {
 
 
 def openapi(service: Service) -> dict[str, Any]:
-    """Return the document, as JSON holds it."""
+    """Return the document as a JSON value."""
     image = "x".join(map(str, service.pipeline.shape or service.pipeline.input))
     images = f"Images of {image} with pixels 0 to 255; others are brought to that as `cnnspec predict` does."
     layer = _parameter("layer", "a layer's name", {"type": "string"})

@@ -1,10 +1,10 @@
-"""What is wrong with a request: an HTTP status, a sentence, and its cure."""
+"""An error in a request: an HTTP status, a message, and the cure."""
 
 from __future__ import annotations
 
 
 class RequestError(Exception):
-    """A request that is not answered; it becomes a JSON object with `error` and, where there is one, `help`."""
+    """A request that is refused; the answer is a JSON object with `error` and perhaps `help`."""
 
     def __init__(self, status: int, message: str, help: str | None = None) -> None:
         super().__init__(message)

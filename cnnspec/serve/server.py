@@ -1,4 +1,4 @@
-"""The HTTP side: a thread a connection, limits on what a request may take, and errors as JSON.
+"""The HTTP server: a thread for each connection, limits on the size of a request, and errors as JSON.
 
 The standard library's server, with Nagle's algorithm off and output buffered, answers some thousand requests a second
 on one core, which is more than the networks do; frameworks would add dependencies and no speed.
@@ -48,10 +48,10 @@ Content = tuple[bytes, str]  # and its type
 
 
 class Server(ThreadingHTTPServer):
-    """Answers requests about one network until `shutdown`; `log` takes a line where the server itself fails.
+    """Answers requests about one network until `shutdown`; `log` takes a line when the server itself fails.
 
-    On a loopback address only requests that name such a host are answered: a page of another site that had its own name
-    point here would else read the answers. OSError where the address is not to be had.
+    On a loopback address only requests whose Host header is a loopback name are answered: otherwise a page of another
+    site whose domain name points to this machine could read the answers. OSError if the address cannot be used.
     """
 
     daemon_threads = True
@@ -88,17 +88,17 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
     def server_bind(self) -> None:
-        """Bind without asking for the host's name, which may take long."""
+        """Bind without looking up the host's name, which may take long."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.host, self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own, or say at once that there are too many."""
+        """Answer a connection in a thread of its own, or refuse it if there are too many."""
         if not self._free.acquire(blocking=False):
             body = _refused("too many connections at once", "ask again later")[0]
             head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
@@ -111,14 +111,14 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Give the place back when the connection ends."""
+        """Answer a connection, and free its place when it ends."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Take it that the client has left: all that a request itself does wrong is answered."""
+        """Ignore the error, because the client has left: errors of requests themselves are answered elsewhere."""
 
 
 class _HeadSizeError(Exception):
@@ -126,7 +126,7 @@ class _HeadSizeError(Exception):
 
 
 class _Received(io.RawIOBase):
-    """What a socket receives, until a moment that a request sets, and until its head is too large."""
+    """The bytes from a socket, up to a deadline that each request sets, and up to a size limit of its head."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection, self.until, self.bytes, self.most = connection, 0.0, 0, math.inf
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(self.received, 1 << 13)
 
     def handle_one_request(self) -> None:
-        """Read the head of a request and answer it; a head that stays away ends the connection without a word."""
+        """Read the head of a request and answer it; a head that does not arrive ends the connection silently."""
         received = self.received
         received.bytes, received.most, received.until = 0, MOST_HEAD, time.monotonic() + self.server.patience
         self.requestline, self.request_version, self.command = "", "HTTP/1.1", ""
@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def handle_expect_100(self) -> bool:
-        """Ask for the body only where it may be as long as announced; else the answer comes without it."""
+        """Ask for the body only if its announced length is allowed; else answer at once."""
         length = self.headers.get("Content-Length", "0")
         if length.isdigit() and len(length) <= 15 and int(length) <= MOST_BODY:
             super().handle_expect_100()
@@ -252,12 +252,12 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what the standard library refuses, as JSON too."""
+        """Answer requests that the standard library refuses, also in JSON."""
         status = STATUSES.get(int(code), int(code))
         self._refuse(RequestError(status, message or HTTPStatus(status).phrase.lower()))
 
     def _refuse(self, refusal: RequestError) -> None:
-        """Answer, end the connection, and read for a moment what still comes, else the answer might not arrive."""
+        """Answer, end the connection, and read on for a moment, because the answer might not arrive otherwise."""
         self.close_connection = True
         self._respond(refusal.status, *_refused(str(refusal), refusal.help))
         self.connection.settimeout(self.server.patience)
@@ -286,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of requests: they are the client's."""
+        """Log nothing: requests are private to the client."""
 
 
 def _fixed(content: Content, query: Query, body: bytes) -> Content:
@@ -294,7 +294,7 @@ def _fixed(content: Content, query: Query, body: bytes) -> Content:
 
 
 def _json(value: Any) -> Content:
-    """A value as JSON; numbers that are not finite, which JSON lacks, become null."""
+    """Return a value as JSON; numbers that are not finite, which JSON lacks, become null."""
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:
@@ -315,7 +315,7 @@ def _refused(message: str, help: str | None) -> Content:
 
 
 def _host(header: str) -> str:
-    """The host of a Host header, without its port."""
+    """Return the host of a Host header, without its port."""
     return header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""What a trained network answers to requests, as plain values that JSON holds; one request is computed at a time."""
+"""The answers of a trained network to requests, as values for JSON; one request is computed at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Query = Mapping[str, str]
 
 
 class Service:
-    """The answers of one network; RunError where its spec says nothing of how images enter it, or has several inputs.
+    """The answers of one network; RunError if its spec does not say how images enter it, or if it has several inputs.
 
     `data` gives the test images to pick from; without it, all else works.
     """
@@ -55,7 +55,7 @@ class Service:
         self._lock = threading.Lock()
 
     def health(self) -> dict[str, Any]:
-        """That it is ready, and which network answers."""
+        """Return that the server is ready, and which network it serves."""
         return {"status": "ok", "name": self.name, "weights": self._fingerprint}
 
     @cached_property
@@ -63,7 +63,7 @@ class Service:
         return self.model.fingerprint()
 
     def predict(self, query: Query, body: bytes) -> dict[str, Any]:
-        """An answer for each image, as `cnnspec predict --json` gives it, and what was converted, a sentence each."""
+        """Return an answer for each image, like `cnnspec predict --json`, and a sentence on each conversion."""
         top = number(query, "top", 3, 1, 100_000)
         found = asked(body, self.pipeline, self.test)
         model, batch, until = self.model, self.model.inference_batch, time.monotonic() + 2 * SECONDS
@@ -82,7 +82,7 @@ class Service:
         return {"answers": said, "notes": self._notes(found.conversions)}
 
     def activations(self, query: Query, body: bytes) -> dict[str, Any]:
-        """The values of one layer, or of all, for one image, and the network's input as the first layer reads it."""
+        """Return the values of one layer or all for one image, and the network's input after normalisation."""
         layer = query.get("layer")
         wanted = [self._node(layer)] if layer is not None else list(self.model.graph.nodes)
         found = asked(body, self.pipeline, self.test)
@@ -106,7 +106,7 @@ class Service:
         return {"input": encoded(entering), "layers": told, "notes": self._notes(found.conversions)}
 
     def weights(self, query: Query) -> dict[str, Any]:
-        """A layer's parameters by name, as it computes with them."""
+        """Return a layer's parameters by name, in the form in which it computes with them."""
         if "layer" not in query:
             raise RequestError(400, "expected ?layer=NAME", "GET /spec lists the layers")
         node = self._node(query["layer"])
@@ -119,7 +119,7 @@ class Service:
         return {"name": node.name, "weights": {name: encoded(array) for name, array in arrays.items()}}
 
     def spec(self) -> dict[str, Any]:
-        """What the network is: its spec, but for where its data lies, its layers, and what it takes and says."""
+        """Return the network's spec, without the location of its data, its layers, its inputs and its outputs."""
         model, graph = self.model, self.model.graph
         return {
             "name": self.name,
@@ -138,7 +138,7 @@ class Service:
         }
 
     def test_images(self, query: Query) -> dict[str, Any]:
-        """Some test images as pictures (data URIs), with their number and label, to pick one from."""
+        """Return some test images as pictures (data URIs), each with its number and label."""
         count = 0 if self.test is None else len(self.test)
         start = number(query, "start", 0, 0, max(count - 1, 0))
         shown = []
@@ -164,7 +164,7 @@ class Service:
 
     @cached_property
     def _dark(self) -> bool:
-        """Whether images have mostly dark pixels, as white digits on black have."""
+        """Whether images consist mostly of dark pixels, like white digits on black."""
         if self.test is None:
             return True
         return float(self.test.pixels[np.arange(min(len(self.test), 64))].mean()) < 128
@@ -180,7 +180,7 @@ class Service:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """Plans have one set of arrays: one request computes, and others wait."""
+        """Let one request compute while others wait, because a plan has a single set of arrays."""
         if not self._lock.acquire(timeout=SECONDS):
             raise RequestError(503, "other requests take too long", "ask again later")
         try:
@@ -190,12 +190,12 @@ class Service:
 
 
 def encoded(array: Array) -> dict[str, Any]:
-    """An array as its shape and its numbers: float32, little-endian, the last axis fastest, in base64."""
+    """Return an array as its shape and its numbers in base64: float32, little-endian, the last axis fastest."""
     return {"shape": list(array.shape), "float32": b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()}
 
 
 def number(query: Query, key: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query; RequestError where it is none, or out of its range."""
+    """Return a whole number of the query; RequestError if it is none, or out of range."""
     text = query.get(key, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 15 or not low <= int(text) <= high:
         raise RequestError(400, f"{key}: expected a whole number from {low} to {high:,}, got '{text[:40]}'")
@@ -203,7 +203,7 @@ def number(query: Query, key: str, default: int, low: int, high: int) -> int:
 
 
 def _described(node: Node) -> dict[str, Any]:
-    """A layer for the page: of a convolution also how its windows lie."""
+    """Return a layer as the page shows it; for a convolution, with its windows."""
     told: dict[str, Any] = {
         "name": node.name,
         "type": node.layer.type_name,

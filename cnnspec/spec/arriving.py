@@ -1,4 +1,4 @@
-"""What arrives at a layer: shapes are followed while the layers are read, so that an expression can ask for them."""
+"""Follows shapes while layers are read, so that an expression can use the shape that arrives at its layer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ AXES = {"in": "channels", "in_height": "height", "in_width": "width"}
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A shape that nobody knows: what is wrong with the layer that makes it, or None where that is told elsewhere."""
+    """Stands for a shape that cannot be computed, with the error of its layer, or none if that was reported already."""
 
     what: str = ""
     error: ShapeError | None = None
     place: Place | None = None
 
     def told(self, findings: Findings) -> Wrong:
-        """Report the layer at its place; the exception to raise where the shape is needed."""
+        """Report the layer's error at its place, and return the exception to raise where the shape is needed."""
         if self.error is None or self.place is None:
             return Wrong("the layer above is wrong itself")
         where = Where(self.place.path, self.place.uses)
@@ -37,7 +37,7 @@ Arriving = Callable[[], Sequence[Arrival]]  # reads the references in `from` whe
 
 
 def shape_after(layer: Layer, inputs: Sequence[Arrival], name: str, place: Place) -> Arrival:
-    """The shape that a layer makes of its inputs."""
+    """Return the shape that a layer makes of its inputs."""
     shapes = []
     for shape in inputs:
         if isinstance(shape, Unknown):
@@ -54,7 +54,7 @@ def shape_after(layer: Layer, inputs: Sequence[Arrival], name: str, place: Place
 
 
 def length(name: str, arriving: Arriving, findings: Findings) -> int:
-    """The value of `in`, `in_height` or `in_width`; ExpressionError where it has none, Wrong where that was told."""
+    """Return the value of `in`, `in_height` or `in_width`; ExpressionError if it has none, Wrong for a wrong layer."""
     lengths = set()
     for shape in arriving():
         if isinstance(shape, Unknown):

@@ -1,4 +1,4 @@
-"""The blocks that a spec can use: its own and those that are shipped, and what one use gives their parameters."""
+"""The blocks that a spec can use, its own and shipped ones, and the parameters that each use gives them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ REQUIRED = "required"  # in the place of a default
 
 @cache
 def shipped() -> Mapping:
-    """The blocks of every spec; one that a spec defines under the same name goes before."""
+    """Return the blocks that every spec can use; a spec can replace one by a block of the same name."""
     tree = read(SHIPPED.read_text(encoding="utf-8"), str(SHIPPED))
     assert isinstance(tree, Mapping)
     return tree
 
 
 def source(name: str) -> str:
-    """A shipped block as its file says it, with the comment above it."""
+    """Return the YAML of a shipped block, with the comment above it."""
     parts = SHIPPED.read_text(encoding="utf-8").split("\n\n")
     return next(part for part in parts if f"\n{name}:" in part).strip()
 
@@ -43,7 +43,7 @@ def _declared(block: Tree) -> Mapping:
 
 
 class Blocks:
-    """Blocks by name, and which of them were used."""
+    """The blocks of a spec by name, with a record of which blocks, inputs and parameters are used."""
 
     def __init__(self, findings: Findings, own: Mapping | None, variables: Scope) -> None:
         self.findings, self.variables = findings, variables
@@ -53,16 +53,16 @@ class Blocks:
         self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a block of that name."""
+        """Tell whether there is a block of that name."""
         return name in self.own or name in shipped().values
 
     @property
     def known(self) -> list[str]:
-        """The names of all blocks."""
+        """Return the names of all blocks."""
         return [*self.own, *shipped().values]
 
     def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
-        """The block that an item uses, with its `layers`."""
+        """Return the definition of the block that an item uses."""
         given = item.values["use"]
         called = plain(given)
         if not isinstance(called, str):
@@ -88,7 +88,7 @@ class Blocks:
         return block
 
     def ports(self, block: Mapping, called: str) -> dict[str, Span]:
-        """The names that a block gives to what it reads, each with its place; none where it reads one value."""
+        """Return the names of a block's inputs, each with its place; none for a block that reads one value."""
         given, where = block.get("inputs"), Where(f"blocks.{called}.inputs")
         if given is None:
             return {}
@@ -103,12 +103,12 @@ class Blocks:
         return found
 
     def note_reads(self, called: str, ports: Container[str], prefix: str, entries: Iterable[Entry]) -> None:
-        """Note which inputs of a block the layers of an instance read."""
+        """Record which inputs of a block are read by the layers of an instance."""
         read = {name.removeprefix(prefix) for entry in entries for name in entry.inputs or ()}
         self.inputs_read.setdefault(called, set()).update(name for name in read if name in ports)
 
     def idle_inputs(self) -> Iterator[tuple[str, str, Span]]:
-        """Block, name and place of every input, but for the first, which nothing in its block reads."""
+        """Yield block, name and place of every input, except the first, that nothing in its block reads."""
         for called, names in self.inputs_read.items():
             block = self.own.get(called)
             given = block.get("inputs") if isinstance(block, Mapping) else None
@@ -117,7 +117,7 @@ class Blocks:
                     yield called, str(plain(word)), word.span
 
     def idle_parameters(self) -> Iterator[tuple[str, str, Span]]:
-        """Block, name and place of every parameter that its block, which is used, makes no use of."""
+        """Yield block, name and place of every parameter that is not used within its block."""
         for called, names in self.names_used.items():
             for name, span in _declared(self.own[called]).keys.items() if called in self.own else ():
                 if name not in names:
@@ -126,11 +126,11 @@ class Blocks:
     def parameters(
         self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where, misspelt: set[str]
     ) -> Scope:
-        """The scope inside one repetition: the spec's variables, `index` and the parameters.
+        """Return the scope inside one repetition: the spec's variables, `index` and the parameters.
 
-        What `with`, `first` and `last` give is read in the scope of the use, of which nothing else is
-        known inside. A default is read inside, where the parameters above it are known. `index` counts the repetitions
-        of the nearest `repeat` around: a use without one has that of the block around it.
+        Values under `with`, `first` and `last` are evaluated in the scope of the use; its other names are not known
+        inside. A default is evaluated inside, where the parameters above it are known. `index` counts the repetitions
+        of the nearest enclosing `repeat`: a use without `repeat` has the index of the block around it.
         """
         if "repeat" in item.values or "index" not in scope.values:
             scope = scope.inside({"index": index})
@@ -163,7 +163,7 @@ class Blocks:
     def given(
         self, item: Mapping, block: Mapping, scope: Scope, index: int, count: int, where: Where
     ) -> dict[str, Tree]:
-        """What `with`, and in the first and last repetition `first` and `last`, give the parameters."""
+        """Return the parameters that `with` gives, and `first` or `last` in the first or last repetition."""
         called, known = plain(item.values["use"]), _declared(block).values
         related = (Related(f"the parameters of block '{called}'", (block.get("params") or block).span),)
         values: dict[str, Tree] = {}

@@ -1,4 +1,4 @@
-"""Whether values fit the declared fields: schema fragments decide, our own words say what was expected."""
+"""Checks values against JSON Schema fragments, and says in words what was expected."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _validator(fragment: str) -> Any:
 
 
 def fits(fragment: Json, value: Any) -> bool:
-    """Whether a plain value satisfies a schema fragment."""
+    """Tell whether a plain value satisfies a schema fragment."""
     return bool(_validator(json.dumps(fragment)).is_valid(value))
 
 
 def expected(fragment: Json) -> str:
-    """A fragment in words: `an integer of at least 1`, `one of valid, same`, `a number or a list of 2 numbers`."""
+    """Return a schema fragment in words: `an integer of at least 1`, `one of valid, same`, `a list of 2 numbers`."""
     if "anyOf" in fragment:
         return " or ".join(dict.fromkeys(expected(part) for part in fragment["anyOf"]))
     if "enum" in fragment:
@@ -79,7 +79,7 @@ def expected(fragment: Json) -> str:
 
 
 def got(value: Any) -> str:
-    """A value as a person would name it."""
+    """Return a value as a person would name it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
     if isinstance(value, dict):

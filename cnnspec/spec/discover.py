@@ -15,7 +15,7 @@ EXTENDS = re.compile(rb"^extends[ ]*:[ ]*[\"']?[^\s\"'#]+\.ya?ml\b", re.MULTILIN
 
 
 def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple[str, bool]]:
-    """Every YAML file below a folder that is not hidden or excluded, sorted, and whether it is a spec."""
+    """Yield the YAML files below a folder that are not hidden or excluded, sorted, and whether each is a spec."""
     for where, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if _is_shown(name) and not excluded(Path(where, name)))
         for name in sorted(files):
@@ -25,7 +25,7 @@ def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple
 
 
 def is_spec(path: Path) -> bool:
-    """Whether a file has the top-level key `cnnspec`, or, where that was forgotten, `layers` and `input` or `inputs`.
+    """Tell whether a file has the top-level key `cnnspec`, or, if that was forgotten, `layers` and `input` or `inputs`.
 
     A file that extends another YAML file is one too: the key may be in that. One that cannot be read counts as a spec,
     so that it is reported.
@@ -40,7 +40,7 @@ def is_spec(path: Path) -> bool:
 
 
 def says_so(content: bytes) -> bool:
-    """Whether the start of a file has the top-level keys of a spec."""
+    """Tell whether the start of a file has the top-level keys of a spec."""
     keys = {match[1] for match in TOP_LEVEL_KEY.finditer(content)}
     forgotten = b"layers" in keys and bool(keys & {b"input", b"inputs"})
     return b"cnnspec" in keys or forgotten or EXTENDS.search(content) is not None

@@ -1,4 +1,4 @@
-"""What holds for all entries of a list at once: when and how fast they are trained, and what they are tied to."""
+"""Settings that apply to all entries of a list: the period and rate of training, and tied parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Res
 
 
 def every(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """All entries, each before those that are in it."""
+    """Yield all entries, each before the entries inside it."""
     for entry in entries:
         yield entry
         match entry:
@@ -22,7 +22,7 @@ def every(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def trained(entry: Entry, period: Period, factor: float) -> Entry:
-    """The same trained within a period, at a factor of the rate, on top of what is said inside of it."""
+    """Return the entry with a training period and a factor of the learning rate applied to all layers in it."""
 
     def all_of(entries: Iterable[Entry]) -> tuple[Entry, ...]:
         return tuple(trained(inner, period, factor) for inner in entries)
@@ -41,7 +41,7 @@ def trained(entry: Entry, period: Period, factor: float) -> Entry:
 
 
 def tied(entry: Entry, prefix: str, owner: str) -> Entry:
-    """The same with the parameters of what has the same name under another prefix; and so all that is in it."""
+    """Return the entry with every layer in it tied to the layer of the same name under the prefix `owner`."""
     name = owner + entry.name.removeprefix(prefix)
     match entry:
         case LayerEntry(share=None):

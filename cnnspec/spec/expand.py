@@ -1,4 +1,4 @@
-"""The names that a value may use, and filling them in: every value keeps the place where it was written."""
+"""Variables in values: which names an expression may use, and their replacement, which keeps every value's place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESERVED = ("index", *AXES, "true", "false")  # names of no variable and no para
 
 @dataclass
 class Scope:
-    """Values by name, which of them were used, and what arrives at the layer that the values are for."""
+    """The values of names, a record of the names used, and the shapes that arrive at the layer."""
 
     values: abc.Mapping[str, Any]
     used: set[str] = field(default_factory=set)
@@ -27,20 +27,20 @@ class Scope:
     arriving: Arriving | None = None
 
     def apart(self, names: abc.Mapping[str, Any], used: set[str], arriving: Arriving | None) -> Scope:
-        """A scope in which further names are known and which notes elsewhere what is used, as inside a block."""
+        """Return a scope with further names that records uses in another set, such as the scope inside a block."""
         return Scope({**self.values, **names}, used, self.places, arriving)
 
     def inside(self, names: abc.Mapping[str, Any], places: abc.Mapping[str, Span] | None = None) -> Scope:
-        """A scope in which further names are known."""
+        """Return a scope with further names."""
         return Scope({**self.values, **names}, self.used, {**self.places, **(places or {})}, self.arriving)
 
     def at(self, arriving: Arriving | None) -> Scope:
-        """The same names at another layer."""
+        """Return a scope with the same names for another layer."""
         return Scope(self.values, self.used, self.places, arriving)
 
 
 class _Watched(abc.Mapping[str, Any]):
-    """The names of a scope and of what arrives; notes what is read."""
+    """The names of a scope and of the arriving shapes as a mapping that records which names are read."""
 
     def __init__(self, scope: Scope, findings: Findings) -> None:
         self.scope, self.findings = scope, findings
@@ -65,7 +65,7 @@ class _Watched(abc.Mapping[str, Any]):
 
 
 def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tuple[str, ...] = ()) -> Tree:
-    """The tree with every `$name` and `${...}` replaced by its value; the values of `skip` keys stay as they are."""
+    """Return the tree with every `$name` and `${...}` replaced by its value, except under the keys `skip`."""
     if not tree.varies:
         return tree
     match tree:
@@ -102,7 +102,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
 
 
 def size(value: Any) -> int:
-    """How many lists, mappings and scalars a value holds, at most one more than are allowed."""
+    """Return the number of lists, mappings and scalars in a value; counting stops one above the allowed number."""
     count, rest = 0, [value]
     while rest and count <= MOST_VALUES:
         item = rest.pop()
@@ -113,7 +113,7 @@ def size(value: Any) -> int:
 
 
 def unreserved(name: str, span: Span, findings: Findings, where: Where, what: str) -> None:
-    """Wrong for a name that means something else in every expression, or that none can read."""
+    """Raise Wrong for a name that has another meaning in expressions, or that no expression can read."""
     if name in RESERVED:
         message = f"'{name}' can be no {what}: it means something else in every expression"
         raise findings.error("invalid-value", message, span, where.down(name), help="choose another name")
@@ -125,7 +125,7 @@ def unreserved(name: str, span: Span, findings: Findings, where: Where, what: st
 
 
 def variables(tree: Tree | None, findings: Findings) -> Scope:
-    """The scope that `vars` makes; a variable may use those above it."""
+    """Return the scope of the `vars` section; a variable may use those above it."""
     scope = Scope({})
     where = Where("vars")
     if tree is None:

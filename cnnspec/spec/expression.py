@@ -1,4 +1,4 @@
-"""`$name` and `${width * 2}`: arithmetic over a whitelist of the expression tree."""
+"""Evaluates `$name` and `${width * 2}`: arithmetic, restricted to a whitelist of Python's syntax nodes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max}
 
 
 class ExpressionError(Exception):
-    """What is wrong with an expression; `unknown` is the name that nothing has, instead of one of the `known`."""
+    """An error in an expression; `unknown` is a name without a value, `known` are the names that could be meant."""
 
     def __init__(
         self, message: str, help: str | None = None, *, unknown: str | None = None, known: Iterable[str] = ()
@@ -48,7 +48,7 @@ class ExpressionError(Exception):
 
 
 def substitute(text: str, names: Mapping[str, Any]) -> Any:
-    """A text's value: that of the expression if it is nothing else, else the text with all expressions filled in."""
+    """Return the value of a text that is one expression, or else the text with all expressions in it replaced."""
     whole = NAME.fullmatch(text) or EXPRESSION.fullmatch(text)
     if whole:
         return evaluate(whole[1], names)
@@ -56,7 +56,7 @@ def substitute(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def _replaced(pattern: re.Pattern[str], text: str, names: Mapping[str, Any]) -> str:
-    """The text with what a pattern finds computed; ExpressionError once it grows too long."""
+    """Replace every match of a pattern by the value of its expression; ExpressionError if the text grows too long."""
     parts, end, length = [], 0, len(text)
     for match in pattern.finditer(text):
         value = str(evaluate(match[1], names))
@@ -69,7 +69,7 @@ def _replaced(pattern: re.Pattern[str], text: str, names: Mapping[str, Any]) -> 
 
 
 def evaluate(source: str, names: Mapping[str, Any]) -> Any:
-    """The value of an expression; ExpressionError where it has none."""
+    """Return the value of an expression; ExpressionError if it has none."""
     if len(source) > LONGEST:
         raise ExpressionError(f"an expression has more than {LONGEST:,} characters", "compute parts of it under vars")
     try:

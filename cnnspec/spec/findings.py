@@ -1,4 +1,4 @@
-"""The list of what is wrong with a spec, so that one run reports all of it."""
+"""The list of a spec's errors and warnings, so that one run reports all of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MOST_COMPARED = 2_000_000  # pairs of letters, in the search for names that were
 
 
 class Wrong(Exception):  # noqa: N818 - control flow within this package: the finding is already recorded
-    """A value that was reported and can't be used."""
+    """Raised for a value that was reported as an error and can't be used."""
 
 
 class Findings:
-    """A list of diagnostics, and the few forms in which they arise."""
+    """A list of diagnostics, and the methods that add to it."""
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
@@ -37,7 +37,7 @@ class Findings:
         related: tuple[Related, ...] = (),
         fix: Fix | None = None,
     ) -> Wrong:
-        """Record an error; raise what comes back where the value is needed. SpecError once there are too many."""
+        """Record an error, and return the exception to raise where the value is needed; SpecError after too many."""
         if (code, message, span) not in self._told:
             self._told.add((code, message, span))
             self.diagnostics.append(
@@ -54,7 +54,7 @@ class Findings:
         self.diagnostics.append(Diagnostic(code, "warning", message, span, where.path, help, (), where.uses))
 
     def spend(self, values: int, span: Span, where: Where) -> None:
-        """Count values that were filled in; SpecError once there are too many."""
+        """Add to the number of values filled in; SpecError once there are too many."""
         self._spent += values
         if self._spent > MOST_VALUES:
             message = f"expected at most {MOST_VALUES:,} values with all variables and parameters filled in"
@@ -62,14 +62,14 @@ class Findings:
             raise SpecError(self.diagnostics)
 
     def meant(self, word: str, names: Sequence[str], what: str) -> tuple[str | None, str]:
-        """The name that was clearly meant, and a help line; only that one once the search has taken much work."""
+        """Return the name that was clearly meant, if any, and a line of help; a long search only lists the names."""
         self._compared += len(word) * sum(map(len, names))
         if self._compared > MOST_COMPARED:
             return None, listing(names, what)
         return clearest(word, names), did_you_mean(word, names, what)
 
     def drop(self, code: str) -> None:
-        """Forget findings that follow from another one."""
+        """Remove the findings with a code, because they follow from another finding."""
         self.diagnostics = [found for found in self.diagnostics if found.code != code]
 
     def unknown(
@@ -83,7 +83,7 @@ class Findings:
         related: tuple[Related, ...] = (),
         place: str = "",
     ) -> Wrong:
-        """A name that nothing has, with what says the same here, or the nearest names; `place` is that of `advice`."""
+        """Report an unknown name, with its equivalent here or the nearest names; `place` is that of `advice`."""
         told = advice(place, word)
         if told is not None:
             return self.error(code, f"unknown {what} '{word}'", span, where, help=told, related=related)

@@ -1,4 +1,4 @@
-"""The grammar of names: one for specs, layers and blocks, and one for what expressions can read."""
+"""Which names are valid: one rule for specs, layers and blocks, another for names that expressions can read."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _OTHERS = re.compile("[^A-Za-z0-9_]+")
 
 
 def is_name(text: str, longest: int = LONGEST) -> bool:
-    """Whether a spec, a layer or a block can be called so: it is safe in paths, archives, pictures and terminals."""
+    """Tell whether a text can name a spec, a layer or a block: it is safe in paths, archives and terminals."""
     return len(text) <= longest and _NAME.fullmatch(text) is not None
 
 
 def is_variable(text: str) -> bool:
-    """Whether a variable or a parameter can be called so, and `$text` and `${text}` read it."""
+    """Tell whether a text can name a variable or a parameter, so that `$text` and `${text}` read it."""
     return len(text) <= LONGEST and _VARIABLE.fullmatch(text) is not None and not keyword.iskeyword(text)
 
 
 def name_of(file: str) -> str:
-    """A name for a spec that gives none, from that of its file: other characters become dashes."""
+    """Return a name for a spec without one, made of its file's name with other characters replaced by dashes."""
     stem = PurePath(file).stem
     return stem if is_name(stem) else _OTHERS.sub("-", stem)[:LONGEST].strip("-") or "spec"

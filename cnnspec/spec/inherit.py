@@ -11,7 +11,7 @@ from cnnspec.spec.tree import Mapping, Scalar, Tree
 
 
 def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, ...] = ()) -> Tree:
-    """The tree on top of the one that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
+    """Merge a tree onto the tree that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
 
     A base lies in the repository of the spec, or, where there is none, in its folder or below, unless `outside`
     allows any place.
@@ -47,7 +47,7 @@ def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, .
 
 
 def merge(base: Tree, own: Tree) -> Tree:
-    """What `own` says on top of `base`."""
+    """Return `own` merged onto `base`."""
     if not isinstance(base, Mapping) or not isinstance(own, Mapping):
         return own
     merged = base

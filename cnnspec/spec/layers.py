@@ -1,4 +1,4 @@
-"""From the `layers` list to entries: types, names, references, blocks and their repetitions."""
+"""Turns the `layers` list into entries: types, names, references, blocks and their repetitions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MOST_DEPTH = 50  # lists of layers within one another, with blocks expanded
 
 
 class LayersBuilder(References):
-    """Builds the entries of a spec; what is wrong goes into the findings."""
+    """Builds the entries of a spec, and adds errors to the findings."""
 
     def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
         super().__init__(findings)
@@ -53,7 +53,7 @@ class LayersBuilder(References):
     def entries(
         self, tree: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...] = ()
     ) -> tuple[Entry, ...]:
-        """Make the entries of one list of layers; those that are wrong are reported and left out."""
+        """Build the entries of one list of layers; wrong ones are reported and left out."""
         if not isinstance(tree, Items):
             self.findings.error("invalid-value", f"expected a list of layers, got {got(plain(tree))}", tree.span, where)
             return ()
@@ -77,12 +77,12 @@ class LayersBuilder(References):
         return tuple(made)
 
     def too_large(self, message: str, span: Span, where: Where) -> NoReturn:
-        """End the reading of a spec that asks for too much: what comes behind would take as long."""
+        """Stop reading a spec that asks for too much, because the rest would take as long."""
         self.findings.error("too-large", message, span, where)
         raise SpecError(self.findings.diagnostics)
 
     def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
-        """The entries that one item makes: none, one, or one for each repetition."""
+        """Build the entries of one item: none, one, or one for each repetition."""
         if item.varies:
             given, here = item, scope.at(lambda: self.arriving(given, scope, names, where))
             item = filled(given, here, self.findings, where, skip=UNFILLED)
@@ -104,7 +104,7 @@ class LayersBuilder(References):
         return [self.layer(item, names, where)]
 
     def spelt_out(self, item: Tree) -> Tree:
-        """The use of a block that is written by its bare name as a mapping; anything else as it is."""
+        """Return the use of a block that is written as a bare name as a mapping; other items as they are."""
         if isinstance(item, Scalar) and item.value in self.blocks and item.value not in registry.table("layer"):
             return Mapping({"use": item.span}, {"use": item}, item.span)
         return item
@@ -112,7 +112,7 @@ class LayersBuilder(References):
     def nested(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> list[Entry] | None:
-        """The entries of a block, a residual or branches; None for a layer."""
+        """Build the entries of a block, a residual or branches; None for an item that is a layer."""
         if "use" in item.values:
             return list(self.use(item, scope, names, where, chain))
         if "layers" in item.values and "type" not in item.values:
@@ -128,7 +128,7 @@ class LayersBuilder(References):
         return None
 
     def period(self, item: Mapping, where: Where) -> Period:
-        """When training changes what an item makes: `trainable` is true, false, or says from and until which epoch."""
+        """Return when an item's parameters are trained: `trainable` is true, false, or gives bounds in epochs."""
         given = item.get("trainable")
         if given is None:
             return ALWAYS
@@ -148,7 +148,7 @@ class LayersBuilder(References):
         return period
 
     def rate_factor(self, item: Mapping, where: Where) -> float:
-        """By what the learning rate is multiplied for what an item makes."""
+        """Return the factor of the learning rate for an item's parameters."""
         given = item.get("rate_factor")
         if given is None:
             return 1.0
@@ -159,7 +159,7 @@ class LayersBuilder(References):
         return float(self.typing.value(PositiveNumber, given, where))
 
     def layer(self, item: Tree, names: LayerNames, where: Where) -> LayerEntry:
-        """Make the entry of one layer; Wrong where it cannot be used."""
+        """Build the entry of one layer; Wrong if it cannot be used."""
         self.layers += 1
         if self.layers > MOST_LAYERS:
             self.too_large(f"expected at most {MOST_LAYERS:,} layers", item.span, where)
@@ -204,7 +204,7 @@ class LayersBuilder(References):
         )
 
     def unknown_type(self, kind: Scalar, item: Mapping, where: Where) -> Wrong:
-        """Report a type that no layer has; it may be the name of a block."""
+        """Report a type that no layer has; if it is the name of a block, the help says so."""
         if kind.value in self.blocks:
             word, span = kind.value, item.keys["type"]
             fix = Fix(span, "use", f"replace type by use: {word}") if span != kind.span else None
@@ -214,7 +214,7 @@ class LayersBuilder(References):
         return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where, place="layer")
 
     def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:
-        """The full name of the layer whose parameters this one uses."""
+        """Return the full name of the layer whose parameters this one uses; None if it has its own."""
         given = item.get("share")
         if given is None:
             return None
@@ -232,7 +232,7 @@ class LayersBuilder(References):
     def residual(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ResidualEntry:
-        """Make the entry of a residual: its body and its shortcut."""
+        """Build the entry of a residual: its body and its shortcut."""
         keys = ("type", "id", "from", "body", "shortcut", *TRAINING)
         meant = self.typing.known_keys(item, keys, where, "key of residual", "layer key")
         inputs = self.single(item, names, where)
@@ -251,7 +251,7 @@ class LayersBuilder(References):
     def parallel(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> ParallelEntry:
-        """Make the entry of parallel branches and of how they merge."""
+        """Build the entry of parallel branches and of their merge."""
         keys = ("type", "id", "from", "branches", "merge", *TRAINING)
         meant = self.typing.known_keys(item, keys, where, "key of parallel", "layer key")
         inputs = self.single(item, names, where)
@@ -272,7 +272,7 @@ class LayersBuilder(References):
         return ParallelEntry(name, tuple(made), merge, place, inputs, named)
 
     def split(self, item: Mapping, names: LayerNames, where: Where) -> BlockEntry:
-        """Make a block of slices, one for each part of the channels, called `ID.1`, `ID.2` and so on."""
+        """Build a block of slices called `ID.1`, `ID.2` and so on, one for each part of the channels."""
         inputs = self.single(item, names, where)
         (arrived,) = self.shapes_of(inputs, names)
         parts = channels_of_parts(item, arrived, self.findings, where)
@@ -289,7 +289,7 @@ class LayersBuilder(References):
         return BlockEntry(name, tuple(body), place, inputs, named, outputs=(("1", first),))
 
     def choice(self, item: Mapping, key: str, allowed: tuple[str, ...], default: str, where: Where) -> str:
-        """Read a key whose value is one of a few words, or its default."""
+        """Return the value of a key that allows a few words, or its default."""
         given = item.get(key)
         if given is None:
             return default
@@ -301,7 +301,7 @@ class LayersBuilder(References):
         return str(value)
 
     def required(self, item: Mapping, key: str, where: Where, misspelt: set[str]) -> Tree:
-        """The value of a key that must be there."""
+        """Return the value of a required key."""
         given = item.get(key)
         if given is None:
             if key in misspelt:
@@ -312,7 +312,7 @@ class LayersBuilder(References):
     def use(
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> Iterator[Entry]:
-        """One entry for each repetition of a block."""
+        """Yield one entry for each repetition of a block."""
         meant = self.typing.known_keys(item, USE, where, "key beside use", "layer key")
         block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
@@ -373,7 +373,7 @@ class LayersBuilder(References):
     def sources(
         self, item: Mapping, ports: abc.Mapping[str, Span], names: LayerNames, where: Where
     ) -> tuple[str, ...] | None:
-        """The full names of what a block reads, one for each of its inputs; None for the one above."""
+        """Return the full names that a block's inputs read, in order; None if it reads the entry above."""
         given, where = item.get("from"), where.down("from")
         wanted = f"from: [{', '.join(ports)}], a layer for each, or from: {{{next(iter(ports), '')}: ...}}"
         if len(ports) > 1 and given is None:
@@ -400,7 +400,7 @@ class LayersBuilder(References):
         return found
 
     def outputs(self, block: Mapping, inner: LayerNames, where: Where) -> tuple[tuple[str, str], ...]:
-        """The names and values of the outputs that a block declares."""
+        """Return the name and the layer of each output that a block declares."""
         given = block.get("outputs")
         if given is None:
             return ()
@@ -419,7 +419,7 @@ class LayersBuilder(References):
         return tuple(found)
 
     def owner(self, item: Mapping, called: str, names: LayerNames, where: Where) -> str | None:
-        """The use of the same block whose parameters this one has; None where it has its own."""
+        """Return the use of the same block whose parameters this one shares; None if it has its own."""
         given, where = item.get("share"), where.down("share")
         if given is None or plain(given) is False:
             return None
@@ -443,11 +443,11 @@ class LayersBuilder(References):
         return name
 
     def counterpart(self, owner: str, index: int | None) -> str:
-        """The instance that a repetition is tied to: that of the same number, or the last one."""
+        """Return the instance to which a repetition is tied: the one of the same number, or else the last one."""
         same = f"{owner}.{index + 1}" if index is not None else owner
         return self.instances.get(same, self.instances[owner])[1]
 
     @staticmethod
     def ties_repetitions(item: Mapping) -> bool:
-        """Whether all repetitions have the parameters of the first."""
+        """Tell whether all repetitions share the parameters of the first."""
         return plain(item.values.get("share", Scalar(False, item.span))) is True

@@ -1,4 +1,4 @@
-"""The canonical layout of a spec: two spaces a level, one after commas and colons, comments where they were."""
+"""The canonical layout of a spec: two spaces a level, one after commas and colons, comments left in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLANK = re.compile(r"[ \t]*")
 
 
 def formatted(text: str, file: str) -> str:
-    """A text in canonical layout, with the same values in the same order; SpecError where it cannot be read.
+    """Return a text in canonical layout, with the same values in the same order; SpecError if it cannot be read.
 
     Indentation is two spaces a level, lists under a key included. Within brackets there is one space behind commas
     and colons, and none inside the brackets. At least two spaces stand in front of a comment. One blank line at most
@@ -34,7 +34,7 @@ def formatted(text: str, file: str) -> str:
 
 
 def _indented(lines: list[str], tree: Tree) -> list[str]:
-    """The lines, moved to the depth of what begins in them; what goes on moves with the line where it began."""
+    """Indent every line by its depth; a continuation line moves together with the line where its value began."""
     wanted = dict(_depths(tree, 0, lines))
     made, shift = [], 0
     for number, line in enumerate(lines, 1):
@@ -52,7 +52,7 @@ def _indented(lines: list[str], tree: Tree) -> list[str]:
 
 
 def _of_comment(number: int, before: int, lines: list[str], wanted: dict[int, int]) -> int:
-    """The depth of a comment in a line of its own: that of the line below or above that was as deep."""
+    """Return the indentation of a comment line: that of the nearest line below or above that had the same depth."""
     below = next((other for other in range(number + 1, len(lines) + 1) if other in wanted), None)
     above = next((other for other in range(number - 1, 0, -1) if other in wanted), None)
     for other in (below, above):
@@ -62,7 +62,7 @@ def _of_comment(number: int, before: int, lines: list[str], wanted: dict[int, in
 
 
 def _depths(tree: Tree, depth: int, lines: list[str]) -> Iterator[tuple[int, int]]:
-    """Each line in which a key or an item of a block begins, and its depth; what stands in brackets has none."""
+    """Yield each line where a block key or item begins, and its indentation; lines within brackets are left out."""
     span = tree.span
     if _character(lines, span.line, span.column) in "{[":
         return
@@ -93,7 +93,7 @@ def _depth(line: str) -> int:
 
 
 def _spaced(lines: list[str]) -> Iterator[str]:
-    """The lines with one space behind commas and colons in brackets, none inside them, and two before comments."""
+    """Yield lines with one space after commas and colons in brackets, none inside brackets, two before comments."""
     depth, quote, scalar = 0, "", None
     for line in lines:
         start = _depth(line)
@@ -147,14 +147,14 @@ def _spaced(lines: list[str]) -> Iterator[str]:
 
 
 def _skipped(line: str, at: int) -> int:
-    """The last of the blanks that follow a place."""
+    """Return the position of the last blank after a position."""
     while line[at + 1 : at + 2] in (" ", "\t"):
         at += 1
     return at
 
 
 def _without_blanks(lines: Iterator[str]) -> list[str]:
-    """The lines without blank ones at both ends, and one where several were."""
+    """Return the lines without blank ones at both ends, and with single blank lines in between."""
     made: list[str] = []
     for line in lines:
         if line or (made and made[-1]):

@@ -1,4 +1,4 @@
-"""From a file to a typed Spec."""
+"""Reads a file into a typed Spec."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def load(
     plugins: abc.Sequence[str | Path] = (),
     allow_plugins: bool = False,
 ) -> Spec:
-    """Read and check a file, or standard input for "-"; SpecError with all that is wrong, OSError if unreadable.
+    """Read and check a file, or standard input for "-"; SpecError with all errors, OSError if it is unreadable.
 
     `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`. `plugins` are files
     that register layers and the like; those that the spec names itself run only if they are among them, or if
@@ -117,7 +117,7 @@ def loads(
 
 
 def typed(tree: Tree, name: str, *, plugins: abc.Sequence[str | Path] = (), allow_plugins: bool = False) -> Spec:
-    """The spec that a tree says, with what it extends and all changes in it; arguments and errors as of `loads`."""
+    """Return the spec of a tree, after `extends` and all overrides; arguments and errors are those of `loads`."""
     given = load_all(plugins)
     findings = Findings()
     if not isinstance(tree, Mapping):
@@ -141,7 +141,7 @@ class _SpecLoader:
         self.losses: tuple[str, ...] = ()  # the names of several
 
     def spec(self, reader: Plugins) -> Spec | None:
-        """The spec; None where something is wrong with it."""
+        """Build the spec; None if it has an error."""
         plugins = self.part("plugins", reader.all, default=reader.given)
         with using(plugins or ()):
             found = self.parts()
@@ -150,7 +150,7 @@ class _SpecLoader:
         return found and replace(found, plugins=plugins)
 
     def parts(self) -> Spec | None:
-        """All but the plugins."""
+        """Build the spec without its plugins, which are registered already; None if it has an error."""
         self.version()
         inputs = self.part("inputs", self.inputs, default={})
         shape = self.part("input", self.input, default=... if inputs == {} else None)
@@ -188,7 +188,7 @@ class _SpecLoader:
         )
 
     def part(self, key: str, build: Any, default: Any = ...) -> Any:
-        """One top-level key, with names filled in; the default, or None, where it is missing, null or wrong."""
+        """Build one top-level key with variables filled in; the default if it is missing or null, None if wrong."""
         tree = self.tree.get(key)
         if tree is None or plain(tree) is None:
             if default is ...:
@@ -204,7 +204,7 @@ class _SpecLoader:
             return None
 
     def note(self, tree: Tree, where: Where) -> None:
-        """Keep the places of a section and of the sections in it."""
+        """Record the places of a section and of the sections in it."""
         if isinstance(tree, Mapping):
             self.places[where.path] = place_of(tree, where)
             for key, value in tree.values.items():
@@ -242,7 +242,7 @@ class _SpecLoader:
         return value
 
     def inputs(self, tree: Tree, where: Where) -> abc.Mapping[str, Shape]:
-        """Several inputs: their shapes by name."""
+        """Return the shapes of several inputs by name."""
         mapping = self.mapping(tree, where)
         if "input" in self.tree.values:
             message, help = "expected input or inputs, got both", "write input as one of inputs, with a name"
@@ -314,7 +314,7 @@ class _SpecLoader:
         return settings
 
     def sweep(self) -> Sweep | None:
-        """The sweep section; variables in the values that it tries are filled in where these are put."""
+        """Build the sweep section; variables in its values are filled in when each value is put in place."""
         from cnnspec.spec.sweep import read_sweep  # all losses, which a spec without a sweep does not need
 
         tree = self.tree.get("sweep")
@@ -327,7 +327,7 @@ class _SpecLoader:
             return None
 
     def variants(self) -> tuple[Variant, ...]:
-        """The spec with each choice and each bound of its sweep; what is wrong with one is reported at that."""
+        """Build the spec with each choice and each bound of its sweep; errors of a variant name its value."""
         from cnnspec.spec.sweep import changed_trees  # as above
 
         found = []
@@ -344,7 +344,7 @@ class _SpecLoader:
         return tuple(found)
 
     def unused(self) -> None:
-        """Warn of names that nothing uses; not of a spec with errors, in which the use may be the error."""
+        """Warn of unused names, unless the spec has errors, which may hide the use."""
         variables = self.scope.used.union(*self.blocks.names_used.values())
         for section, what, used in (("vars", "variable", variables), ("blocks", "block", self.blocks.used)):
             tree = self.tree.get(section)

@@ -1,4 +1,4 @@
-"""Safe fixes: replacements of single stretches of the text, comments and layout untouched."""
+"""Safe fixes: each replaces a single stretch of text, and leaves comments and layout untouched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnspec.diagnostics.source import lines_and_breaks
 
 
 def mend(text: str, file: str, diagnostics: Iterable[Diagnostic]) -> tuple[str, int]:
-    """The text with every fix for this file applied, the last one first, and how many there were."""
+    """Return the text with every fix for this file applied, the last one first, and the number of fixes."""
     fixes = {d.fix for d in diagnostics if d.fix is not None and d.fix.span.file == file and _on_one_line(d.fix)}
     lines = lines_and_breaks(text)
     for fix in sorted(fixes, key=lambda fix: fix.span, reverse=True):

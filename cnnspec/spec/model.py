@@ -1,4 +1,4 @@
-"""The typed spec: what a file says after expansion, with the place of everything in it."""
+"""The typed spec: the content of a file after expansion, with the place of every value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a file is read without what it does not name
 
 @dataclass(frozen=True, slots=True)
 class LayerEntry:
-    """One layer; `inputs` are names of layers or `input`, None where it reads the one above."""
+    """One layer; `inputs` are names of layers or `input`, None if it reads the entry above."""
 
     name: str
     layer: Layer
@@ -65,7 +65,7 @@ class ParallelEntry:
 
 @dataclass(frozen=True, slots=True)
 class BlockEntry:
-    """One instance of a block: its layers in a scope of their own, what they read, and the values that they make."""
+    """One instance of a block: its layers in a scope of their own, its inputs and its outputs."""
 
     name: str
     body: tuple[Entry, ...]
@@ -82,7 +82,7 @@ Entry = LayerEntry | ResidualEntry | ParallelEntry | BlockEntry
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What `expect` says of one figure: an exact value or a range; sizes in bytes."""
+    """A limit in `expect` on one figure: an exact value or a range; sizes are in bytes."""
 
     exact: int | tuple[int, ...] | None = None
     minimum: int | None = None
@@ -91,7 +91,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What `require` says of one metric, such as test.accuracy >= 0.98."""
+    """A limit in `require` on one metric, such as test.accuracy >= 0.98."""
 
     metric: str
     comparison: str
@@ -100,7 +100,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The spec with one value that its sweep tries."""
+    """The spec with one of the values that its sweep tries."""
 
     path: str
     value: Any
@@ -108,7 +108,7 @@ class Variant:
 
 
 def with_value(path: str, value: Any, found: Diagnostic) -> Diagnostic:
-    """A finding about a variant, which says the value that it comes with."""
+    """Return the finding of a variant, with the path and value of the sweep put before its message."""
     return replace(found, message=f"with {path}: {value}: {found.message}")
 
 
@@ -136,14 +136,14 @@ class Spec:
 
     @property
     def base(self) -> Path:
-        """The folder that relative paths of the `data` section start from: that of the file where it was written.
+        """The folder to which the paths of the data are relative: that of the file where `data.root` was written.
 
         It is the working directory for a spec that is in no file.
         """
         return self.folder_of("data", "root")
 
     def folder_of(self, section: str, key: str) -> Path:
-        """The folder of the file where a section's key was written; that of the spec where it is a default."""
+        """Return the folder of the file where a section's key was written; the spec's own folder for a default."""
         place = self.sections.get(section)
         files = [self.path] if place is None else [place.of(key).file, self.path]
         found = next((path for path in map(Path, files) if path.is_file()), None)

@@ -1,4 +1,4 @@
-"""The names that layers have, and what a reference to one means where it stands."""
+"""The names of layers, and the resolution of references to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABOVE = ""  # among what an entry reads: whatever stands above it, which may hav
 
 @dataclass
 class LayerNames:
-    """The names that layers of one scope have, under a prefix, and the shapes that arrive in it and at its end."""
+    """The names of layers in one scope under a prefix, the shape that enters it and the shape after the last layer."""
 
     arrived: Arrival
     prefix: str = ""
@@ -25,11 +25,11 @@ class LayerNames:
     above: Arrival = field(init=False)  # what the last entry so far makes
 
     def __post_init__(self) -> None:
-        """What arrives is what stands above the first entry."""
+        """Start with the entering shape as the shape above the first layer."""
         self.above = self.arrived
 
     def generated(self, kind: str) -> str:
-        """The next free name of a kind."""
+        """Return the next free name for a type of layer, such as conv2d_2."""
         self.counts[kind] += 1
         while f"{kind}_{self.counts[kind]}" in self.ids:
             self.counts[kind] += 1
@@ -38,7 +38,7 @@ class LayerNames:
         return local
 
     def resolve(self, word: str) -> str | None:
-        """The full name that a reference means here, looked up inside out; None for an unknown one."""
+        """Return the full name that a reference means, searched from this scope outwards; None if it is unknown."""
         if word == INPUT:
             return INPUT
         head = word.partition(".")[0]
@@ -47,11 +47,11 @@ class LayerNames:
         return self.outer.resolve(word) if self.outer else None
 
     def find_below(self, word: str) -> Span | None:
-        """Where an id of this scope or of those around it is given that no layer above has."""
+        """Return the place of an id that is only given below, in this scope or one around it; else None."""
         if word in self.below and word not in self.ids:
             return self.below[word]
         return self.outer.find_below(word) if self.outer else None
 
     def known(self) -> list[str]:
-        """Every name that a reference could mean here."""
+        """Return all names that a reference could mean in this scope."""
         return [INPUT, *self.ids, *(self.outer.known() if self.outer else [])]

@@ -1,4 +1,4 @@
-"""`--set train.epochs=5`: changes from the command line, typed by the same reader."""
+"""`--set train.epochs=5`: changes from the command line, whose values are read like those of a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOP = ("seed", "portable", "name", "train", "data", "expect", "require", "sweep"
 
 
 class NoPathError(Exception):
-    """A path leads nowhere: at which step, what would help, and for a wrong first step the path that was meant."""
+    """A path leads nowhere: the message names the step; `meant` is the path that a wrong first step stands for."""
 
     def __init__(self, message: str, help: str = "", meant: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class NoPathError(Exception):
 
 
 def override(tree: Tree, settings: Sequence[str]) -> Tree:
-    """The tree with every PATH=VALUE in place; SpecError for a path that leads nowhere."""
+    """Return the tree with every PATH=VALUE set; SpecError for a path that leads nowhere."""
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
@@ -45,12 +45,12 @@ def override(tree: Tree, settings: Sequence[str]) -> Tree:
 
 
 def put(tree: Tree, path: str, value: Tree) -> Tree:
-    """The tree with a value at a path such as `layers[0].filters`; NoPathError where that leads nowhere."""
+    """Return the tree with a value set at a path such as `layers[0].filters`; NoPathError if it leads nowhere."""
     return _put(tree, steps_of(path), value, ())
 
 
 def steps_of(path: str) -> list[str]:
-    """The keys and numbers that a path is made of."""
+    """Return the keys and numbers of which a path consists."""
     return _BRACKETS.sub(r".\1", path).split(".")
 
 
@@ -85,7 +85,7 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, done: tuple[str, ...]) ->
 
 
 def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:
-    """The value below further keys, where the file says nothing; what has a default of some type keeps that type."""
+    """Wrap a value in mappings for the rest of its path; a setting with a default type keeps that type."""
     for position in range(len(rest), 0, -1):
         key, above = rest[position - 1], (*path, *rest[: position - 1])
         keys, values = {key: value.span}, {key: value}
@@ -97,7 +97,7 @@ def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:
 
 
 def _default_type(path: tuple[str, ...]) -> str | None:
-    """The type of a training setting where a spec does not say it, such as sgd for train.optimizer."""
+    """Return the default type of a training setting, such as sgd for train.optimizer; None if it has none."""
     if len(path) != 2 or path[0] != "train":
         return None
     from cnnspec.optim.settings import TrainSettings  # all optimizers, which most changes do not need
@@ -107,7 +107,7 @@ def _default_type(path: tuple[str, ...]) -> str | None:
 
 
 def _ids(tree: Items) -> list[str | None]:
-    """The ids of layers, and those that are generated for the others, as far as no condition decides on the numbers."""
+    """Return the given or generated id of every layer; None where a condition above decides on the number in it."""
     taken = {_id(item) for item in tree.items}
     counts: Counter[str] = Counter()
     found: list[str | None] = []

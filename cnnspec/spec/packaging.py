@@ -1,4 +1,4 @@
-"""Writes the JSON Schema of specs into the package when it is built, and takes the zoo into a wheel."""
+"""Writes the JSON Schema of specs into the package when it is built, and adds the zoo to a wheel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BuildPy(build_py):  # type: ignore[misc]
     """setuptools' `build_py`, with the schema file written beside this module before the package's files are listed."""
 
     def run(self) -> None:
-        """Write the file, then copy the package, or for an editable installation leave it where it is."""
+        """Write the schema file, then copy the package, or leave it in place for an editable installation."""
         here = Path(__file__).resolve()
         sys.path.insert(0, str(here.parents[2]))  # setuptools loads this file by its path
         from cnnspec.spec.schema import schema_text  # found once the path is set

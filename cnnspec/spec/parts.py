@@ -1,4 +1,4 @@
-"""The parts that `split` makes of a map: which channels each of them has."""
+"""The parts of a map that `split` makes, with the channels of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_PARTS = 1000
 
 
 def channels_of_parts(item: Mapping, arrived: Arrival, findings: Findings, where: Where) -> list[dict[str, int]]:
-    """The channels of each part, as `slice` says them; Wrong where what is asked for does not fit the map."""
+    """Return the channels of each part in the form of `slice`; Wrong if the requested parts do not fit the map."""
     typing = Typing(findings)
     meant = typing.known_keys(item, KEYS, where, "key of split", "layer key")
     given = [key for key in ("parts", "sizes") if key in item.values]
@@ -45,7 +45,7 @@ def channels_of_parts(item: Mapping, arrived: Arrival, findings: Findings, where
 
 
 def _misfit(key: str, count: int, sizes: Sequence[int] | None, channels: int | None) -> tuple[str, str] | None:
-    """What is wrong with the parts that are asked for, and its cure; None where they fit so many channels."""
+    """Return the error and cure for parts that do not fit the number of channels; None if they fit."""
     if not 2 <= count <= MOST_PARTS:
         help = "one part of the channels is {type: slice, channels: {start: 0, stop: 16}}"
         return f"{key}: expected from 2 to {MOST_PARTS:,} parts, got {count}", help

@@ -1,4 +1,4 @@
-"""Where a spec says what a single word means, such as `lr`: the path that `--set` takes."""
+"""Finds the path of a setting, as `--set` takes it, for a single word such as `lr`."""
 
 from __future__ import annotations
 

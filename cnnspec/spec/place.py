@@ -1,4 +1,4 @@
-"""Where something was written, for stages that do not see the file."""
+"""Where a value was written, for stages that do not see the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOWHERE: Mapping[str, Span] = {}
 
 
 class Place(NamedTuple):
-    """Where a mapping was written: its own span, those of its keys and values, and where its block was used."""
+    """Where a mapping was written: its span, the spans of its keys and values, and where its block was used."""
 
     span: Span
     keys: Mapping[str, Span] = NOWHERE
@@ -20,5 +20,5 @@ class Place(NamedTuple):
     uses: tuple[Related, ...] = ()
 
     def of(self, key: str | None) -> Span:
-        """The span of a key's value, or of the whole mapping where it does not have that key."""
+        """Return the span of a key's value, or that of the whole mapping if it lacks the key."""
         return self.values.get(key, self.span) if key else self.span

@@ -1,4 +1,4 @@
-"""The `plugins` of a spec: files that register what it names."""
+"""The `plugins` of a spec: Python files that register layers and other types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODE = "plugin"
 
 
 class Plugins:
-    """Runs what a spec names, if that is trusted; what is wrong goes into the findings.
+    """Runs the plugins that a spec names, if they are trusted; errors go into the findings.
 
     `given` are the plugins that whoever reads the spec has named too; the others run only if `trusted`. A plugin lies
     in the folder of the spec's `file` or below, wherever links lead.
@@ -29,7 +29,7 @@ class Plugins:
         self.given = tuple(replace(plugin, name=relative(plugin.path, self.root)) for plugin in given)
 
     def all(self, tree: Tree, where: Where) -> tuple[Plugin, ...]:
-        """Those that are given, and those of the list; Wrong where one cannot be used."""
+        """Return the given plugins and those of the spec's list; Wrong if one cannot be used."""
         if not isinstance(tree, Items):
             message = f"plugins: expected a list of files, got {got(plain(tree))}"
             raise self.findings.error(CODE, message, tree.span, where, help="write plugins: [layers.py]")
@@ -44,7 +44,7 @@ class Plugins:
         return tuple(found)
 
     def one(self, before: Sequence[Plugin], item: Tree, where: Where) -> tuple[Plugin, ...]:
-        """Those before and one more."""
+        """Return the plugins `before` and the one that an item of the list names."""
         name = plain(item)
         if not isinstance(item, Scalar) or not isinstance(name, str):
             message = f"plugins: expected a file, got {got(name)}"

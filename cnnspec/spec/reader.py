@@ -1,4 +1,4 @@
-"""From text to the positioned tree: YAML 1.2 core scalars and merge keys, strict, within limits on what is asked."""
+"""Reads text into the positioned tree: YAML 1.2 core scalars and merge keys, strictly, and within limits of size."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _WORDS: dict[str, Any] = {
 
 
 def scalar(text: str) -> Any:
-    """The value of an unquoted scalar, by the core schema of YAML 1.2 (section 10.3.2); infinity beyond all counts."""
+    """Return the value of an unquoted scalar by YAML 1.2's core schema (section 10.3.2); infinity for huge integers."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -69,7 +69,7 @@ def scalar(text: str) -> Any:
 
 
 def read_text(path: str | Path, file: str) -> str:
-    """The text of a file, or the one given for it; SpecError if it is no UTF-8 or too large, OSError if unreadable."""
+    """Return the text of a file or the one given in its place; SpecError if it is not UTF-8 or too large, OSError."""
     text = given_text(file)
     if text is not None:
         return text
@@ -82,7 +82,7 @@ def read_text(path: str | Path, file: str) -> str:
 
 
 def decode(content: bytes, file: str) -> str:
-    """The text of a file; SpecError where it is not UTF-8 or too large."""
+    """Return a file's content as text; SpecError if it is not UTF-8 or too large."""
     if len(content) > MOST_BYTES:
         raise _failure(
             "too-large", f"expected at most {MOST_BYTES:,} bytes, got {len(content):,}", Span(file, 1, 1, 1, 1)
@@ -99,7 +99,7 @@ def decode(content: bytes, file: str) -> str:
 
 
 def read(text: str, file: str) -> Tree:
-    """The tree of one document; SpecError for anything that is not well-formed."""
+    """Return the tree of a single document; SpecError for text that is not well-formed."""
     reader = _Reader(file)
     separator = _SEPARATOR.search(text)
     if separator:
@@ -121,7 +121,7 @@ def read(text: str, file: str) -> Tree:
 
 
 def _events(parser: yaml.SafeLoader) -> Iterator[Any]:
-    """What the parser finds; it takes numbers of escapes and directives as they are, until Python refuses them."""
+    """Yield the parser's events; a number in an escape or directive that Python cannot convert is a YAML error."""
     try:
         while parser.check_event():
             yield parser.get_event()  # type: ignore[no-untyped-call]
@@ -131,7 +131,7 @@ def _events(parser: yaml.SafeLoader) -> Iterator[Any]:
 
 
 def _unreadable(error: yaml.MarkedYAMLError, file: str) -> SpecError:
-    """What the parser stumbled on, in our own words, at the place that is to be mended."""
+    """Return the parser's error in this package's words, at the place that has to be corrected."""
     problem = error.problem or error.context or "cannot be read"
     begun, met = (
         Span(file, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2) if mark else None
@@ -159,7 +159,7 @@ def _failure(
 
 
 def _merged(tree: Mapping) -> Mapping:
-    """The mapping with what its `<<` names: keys of its own go first, then those of the mappings in their order."""
+    """Return the mapping merged with those under `<<`; its own keys win, then those of earlier mappings."""
     given = tree.values[MERGE]
     own = tree.without(MERGE)
     for base in given.items if isinstance(given, Items) else (given,):
@@ -279,7 +279,7 @@ class _Reader:
         raise AssertionError("the parser closes every mapping")
 
     def closed(self, start: Any, end: Any, children: list[Tree]) -> Span:
-        """From its first character to its last; a block collection ends with its last child."""
+        """Return the span of a collection from first to last character; a block collection ends with its last child."""
         if end.end_mark.index > end.start_mark.index or not children:
             return self.span(start.start_mark, end.end_mark)
         last = children[-1].span

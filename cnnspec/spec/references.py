@@ -1,4 +1,4 @@
-"""What layers are called, and what they read: ids, references to layers above, and the shapes that these make."""
+"""The names of layers and their inputs: ids, references to layers above, and the shapes of those."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 
 
 class References:
-    """The names of all layers so far, and the shapes of what they make; what is wrong goes into the findings."""
+    """The names of all layers so far, and the shapes of their outputs; errors go into the findings."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
@@ -23,7 +23,7 @@ class References:
         self.shapes: dict[str, Arrival] = {}  # by full name
 
     def claim_anyway(self, item: Tree, names: LayerNames) -> None:
-        """A layer that is wrong still has its name, so that references to it are not wrong too."""
+        """Register the id of a wrong layer with an unknown shape, so that references to it are not errors too."""
         given = item.get("id") if isinstance(item, Mapping) else None
         if isinstance(given, Scalar) and isinstance(given.value, str):
             names.ids.setdefault(given.value, given.span)
@@ -31,7 +31,7 @@ class References:
             self.shapes[names.prefix + given.value] = Unknown()
 
     def arriving(self, item: Tree, scope: Scope, names: LayerNames, where: Where) -> Sequence[Arrival]:
-        """The shapes that an item reads."""
+        """Return the shapes of the values that an item reads."""
         given = item.get("from") if isinstance(item, Mapping) else None
         if given is None:
             return [names.above]
@@ -41,18 +41,18 @@ class References:
         return self.shapes_of(self.references(filled(given, scope.at(None), self.findings, where), names, where), names)
 
     def shapes_of(self, inputs: tuple[str, ...] | None, names: LayerNames) -> list[Arrival]:
-        """The shapes of what an entry reads; None stands for what is above."""
+        """Return the shapes of an entry's inputs; None stands for the entry above."""
         if inputs is None:
             return [names.above]
         known = {INPUT: names.arrived, ABOVE: names.above}
         return [known.get(name) or self.shapes.get(name, Unknown()) for name in inputs]
 
     def made(self, name: str, shape: Arrival, names: LayerNames) -> None:
-        """Note the shape of what an entry makes."""
+        """Record the shape of an entry's output."""
         self.shapes[name] = names.above = shape
 
     def name(self, item: Mapping, kind: str, names: LayerNames, where: Where) -> tuple[str, bool]:
-        """The full name, and whether the file gave it."""
+        """Return the full name of an item, and whether the file gave it."""
         given = item.get("id")
         if given is None:
             full = names.prefix + names.generated(kind)
@@ -78,12 +78,12 @@ class References:
         return names.prefix + local, True
 
     def inputs(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
-        """The full names in `from`; None where a layer reads the one above."""
+        """Return the full names in `from`; None if a layer reads the entry above."""
         given = item.get("from")
         return None if given is None else self.references(given, names, where.down("from"))
 
     def single(self, item: Mapping, names: LayerNames, where: Where) -> tuple[str, ...] | None:
-        """The full name in the `from` of what reads one value: a residual, branches, a block."""
+        """Return the full name in the `from` of an item that reads one value: a residual, branches, a block."""
         given = item.get("from")
         if isinstance(given, Items) and len(given.items) > 1:
             raise self.findings.error(
@@ -96,7 +96,7 @@ class References:
         return self.inputs(item, names, where)
 
     def references(self, given: Tree, names: LayerNames, where: Where) -> tuple[str, ...]:
-        """The full names of layers above."""
+        """Return the full names of the layers above that a value refers to."""
         key = where.path.rpartition(".")[2]
         words = given.items if isinstance(given, Items) else (given,)
         if not words:
@@ -126,10 +126,10 @@ class References:
         return tuple(found)
 
     def within(self, prefix: str) -> list[str]:
-        """Every name so far that can be written behind a prefix, of layers inside of blocks too."""
+        """Return every name so far under a prefix, without the prefix, also of layers inside blocks."""
         return sorted(name.removeprefix(prefix) for name in self.full_names if name.startswith(prefix))
 
     def known(self, name: str, shape: Arrival) -> None:
-        """Make a full name known that is no layer's."""
+        """Register a full name that belongs to no layer, and its shape."""
         self.full_names.add(name)
         self.shapes[name] = shape

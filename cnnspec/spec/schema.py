@@ -61,12 +61,12 @@ COMMON: Json = {
 
 
 def schema_text() -> str:
-    """The whole schema as the text of a file."""
+    """Return the whole schema as the text of a file."""
     return json.dumps(schema(), indent=1) + "\n"
 
 
 def schema() -> Json:
-    """The whole schema as a JSON value."""
+    """Return the whole schema as a JSON value."""
     definitions: Json = {kind: _kind(kind) for kind in registry.PACKAGES if kind != "layer"}
     definitions["layer"] = _layer()
     definitions["layers"] = {"type": "array", "items": {"$ref": "#/definitions/layer"}}
@@ -114,7 +114,7 @@ def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
 
 
 def _told(name: str, part: Json) -> Json:
-    """The part of a key with what it means, where nothing says that yet."""
+    """Return the schema of a key with a description, if it has none and one is known."""
     if "description" in part or name not in texts.KEYS:
         return part
     bare: Json = {"allOf": [part]} if "$ref" in part else part
@@ -122,7 +122,7 @@ def _told(name: str, part: Json) -> Json:
 
 
 def _or_variable(part: Json) -> Json:
-    """The same with a variable in the place of every scalar, however deep."""
+    """Return the schema with a variable allowed in place of every scalar, at any depth."""
     if "$ref" in part:
         return part
     if "anyOf" in part:
@@ -175,7 +175,7 @@ def _choice(kind: str) -> list[Json]:
 
 
 def _kind(kind: str) -> Json:
-    """A bare name, or a mapping with a type."""
+    """Return the schema of a registered kind: a bare name, or a mapping with a type."""
     names = list(registry.table(kind))
     mapping: Json = {
         "properties": {"type": _told("type", {"enum": names})},
@@ -191,7 +191,7 @@ def _kind(kind: str) -> Json:
 
 
 def _layer() -> Json:
-    """A bare name of a type or a block, the use of a block, a mapping with a type, or a list of layers in one."""
+    """Return the schema of a layer: a bare type or block, the use of a block, a mapping, or a list of layers."""
     names = list(registry.table("layer"))
     nesting: Json = {
         "id": {},
@@ -278,7 +278,7 @@ def _block() -> Json:
 
 
 def _require() -> Json:
-    """Comparisons by figure; a spec with several losses names those of each in its own words."""
+    """Return the schema of `require`: comparisons by figure; several losses add figures with their own names."""
     comparison: Json = {"type": "string", "pattern": "^(>=|<=|==|>|<)"}
     names = {"anyOf": [{"enum": list(METRICS)}, {"pattern": NAMED_FIGURE}, ANNOTATION]}
     properties = {name: {**comparison, "description": texts.metric(name)} for name in METRICS}

@@ -1,4 +1,4 @@
-"""Values that are written as elsewhere: Python's tuples and quotients, 20.0 for 20, words of other frameworks."""
+"""Values in the notation of other languages: Python's tuples and quotients, 20.0 for 20, words of other frameworks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _QUOTIENT = re.compile(r"[\d.]+\s*[-+*/]+\s*[\d.]+")
 
 
 def opens_parentheses(given: Any) -> bool:
-    """Whether a value is the beginning of a tuple, which YAML cuts at its commas."""
+    """Tell whether a value is the beginning of a tuple, which YAML divides at its commas."""
     return isinstance(given, str) and _OPEN.fullmatch(given) is not None
 
 
 def respelt(key: str, given: Any) -> str | None:
-    """A value as the language says it: `20` for 20.0, `[3, 3]` for (3, 3), and what other frameworks write."""
+    """Return a value in the spec's notation: `20` for 20.0, `[3, 3]` for (3, 3), or for another framework's word."""
     numbers = given if isinstance(given, list) else [given]
     if any(_is_whole(number) for number in numbers) and all(isinstance(number, (int, float)) for number in numbers):
         whole = [int(number) if _is_whole(number) else number for number in numbers]
@@ -38,7 +38,7 @@ def respelt(key: str, given: Any) -> str | None:
 
 
 def meaning(text: str) -> Any:
-    """The value of a text, expressions computed; the text where that fails."""
+    """Return the value of a text with its expressions computed; the text itself if that fails."""
     given = plain(read(text, "value"))
     try:
         return substitute(given, {}) if isinstance(given, str) else given

@@ -1,4 +1,4 @@
-"""Did you mean: the names that are nearest to a misspelt one, or mean the same elsewhere."""
+"""Suggestions for a misspelt name: the nearest names, or the one with the same meaning in another framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NAMES = 60  # that a help line lists
 
 @lru_cache(maxsize=4096)  # a mistake is often made more than once
 def distance(a: str, b: str) -> int:
-    """Edits between two words: insertions, deletions, replacements and swaps of neighbours (Damerau 1964)."""
+    """Return the edits between two words: insertions, deletions, replacements, swaps of neighbours (Damerau 1964)."""
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -27,7 +27,7 @@ def distance(a: str, b: str) -> int:
 
 
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The nearest names, best first; those that are near enough to be meant."""
+    """Return the names that are near enough to be meant, best first."""
     names = list(names)
     if len(word) > LONGEST:
         return []
@@ -43,7 +43,7 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 
 def clearest(word: str, names: Iterable[str]) -> str | None:
-    """The one name that is nearer than all others, and near enough to be put in unseen."""
+    """Return the one name that is nearer than all others, and near enough to be used without asking; else None."""
     listed = list(names)
     near = nearest(word, listed, 2)
     if not near:
@@ -55,18 +55,18 @@ def clearest(word: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
-    """A help line: the nearest names, or all where none is near."""
+    """Return a line of help with the nearest names, or with all names if none is near."""
     listed = list(names)
     near = nearest(word, listed)
     return f"did you mean {' or '.join(near)}?" if near else listing(listed, what)
 
 
 def listing(listed: Sequence[str], what: str) -> str:
-    """A help line: the names that there are."""
+    """Return a line of help with all names."""
     shown = ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
     return f"{what}: {shown}" if listed else f"there are no {what}"
 
 
 def plural(noun: str) -> str:
-    """Several of a noun: layers, losses."""
+    """Return the plural of a noun: layers, losses."""
     return f"{noun}es" if noun.endswith("s") else f"{noun}s"

@@ -26,7 +26,7 @@ BOUNDS = ("from", "to", "scale", "integer")
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A value that is one of some."""
+    """A value that is chosen from a list."""
 
     values: tuple[Any, ...]
 
@@ -113,24 +113,24 @@ class Sweep(Declaration):
 
     @property
     def count(self) -> int:
-        """Points that are tried."""
+        """The number of points that are tried."""
         if self.method == "grid":
             return prod(len(domain.values) for domain in self.values.values() if isinstance(domain, Choices))
         return self.trials or 20
 
     @property
     def size(self) -> int:
-        """Points of a generation."""
+        """The number of points in a generation."""
         return self.generation or (5 if self.method == "tpe" else self.count)
 
     @property
     def falls(self) -> bool:
-        """Whether a lower figure is the better one."""
+        """Whether a lower value of the figure is better."""
         return self.metric.endswith(LOWER)
 
 
 def read_sweep(typing: Typing, tree: Tree, where: Where) -> Sweep:
-    """The section of a tree; Wrong where something in it was reported."""
+    """Build the sweep section of a tree; Wrong if an error in it was reported."""
     findings, given = typing.findings, tree.get("values") if isinstance(tree, Mapping) else None
     right = True
     if isinstance(tree, Mapping) and isinstance(given, Mapping):
@@ -161,7 +161,7 @@ def _check_grid(findings: Findings, sweep: Sweep, tree: Mapping, given: Mapping,
 
 
 def _right_values(typing: Typing, values: Mapping, where: Where) -> bool:
-    """Report what is wrong with each value that varies, but for what it makes of the spec."""
+    """Report errors in the values that vary; what they mean for the rest of the spec is checked elsewhere."""
     if not [path for path in values.values if not path.startswith("x-")]:
         typing.findings.error(
             "invalid-value",
@@ -225,7 +225,7 @@ def _right_value(typing: Typing, path: str, tree: Tree, values: Mapping, where: 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The tree of a spec in which one value of its sweep is put in place."""
+    """The tree of a spec with one value of its sweep put in place."""
 
     path: str
     value: Any
@@ -233,7 +233,7 @@ class Changed:
 
 
 def changed_trees(findings: Findings, tree: Mapping) -> Iterator[Changed]:
-    """Every choice and every bound in its place; what leads nowhere is reported."""
+    """Yield the tree with each choice and each bound put in place; a path that leads nowhere is reported."""
     section = tree.get("sweep")
     values = section.get("values") if isinstance(section, Mapping) else None
     base, where, count = tree.without("sweep"), Where("sweep").down("values"), 0

@@ -1,4 +1,4 @@
-"""What keys mean that no class declares, in a line each, for the schema and the editors that show it."""
+"""Descriptions of keys that no class declares, in a line each, for the schema and the editors that show it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ _FIGURES = {
 
 
 def metric(name: str) -> str:
-    """What a metric such as test.accuracy means."""
+    """Return the meaning of a metric such as test.accuracy."""
     split, _, figure = name.partition(".")
     return f"{_FIGURES.get(figure, figure.replace('_', ' '))}, of the {split} images"

@@ -1,4 +1,4 @@
-"""The positioned tree: what a YAML file says, every value with the place where it was written."""
+"""The positioned tree: the content of a YAML file, every value with the place where it was written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnspec.spec.place import Place
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number, a text, true, false or null; `plain` where it was written without quotes."""
+    """A number, a text, true, false or null; `plain` if it was written without quotes."""
 
     value: Any
     span: Span
@@ -20,7 +20,7 @@ class Scalar:
 
     @property
     def varies(self) -> bool:
-        """Whether there may be a variable in it."""
+        """Whether it may contain a variable."""
         return isinstance(self.value, str) and "$" in self.value
 
 
@@ -33,7 +33,7 @@ class Items:
     varies: bool = field(init=False, repr=False, compare=False)  # whether there may be a variable in it
 
     def __post_init__(self) -> None:
-        """Look at all items."""
+        """Set `varies`: whether any item may contain a variable."""
         object.__setattr__(self, "varies", any(item.varies for item in self.items))
 
 
@@ -47,11 +47,11 @@ class Mapping:
     varies: bool = field(init=False, repr=False, compare=False)  # whether there may be a variable in it
 
     def __post_init__(self) -> None:
-        """Look at all values."""
+        """Set `varies`: whether any value may contain a variable."""
         object.__setattr__(self, "varies", any(value.varies for value in self.values.values()))
 
     def get(self, key: str) -> Tree | None:
-        """Return the value of a key, or None where the mapping does not have it."""
+        """Return the value of a key, or None if the mapping lacks the key."""
         return self.values.get(key)
 
     def with_value(self, key: str, value: Tree) -> Mapping:
@@ -74,7 +74,7 @@ Tree = Scalar | Items | Mapping
 
 
 class Where(NamedTuple):
-    """The path of a value in the spec, and the uses of blocks that led to it."""
+    """The path of a value in the spec, and the uses of blocks around it."""
 
     path: str = ""
     uses: tuple[Related, ...] = ()
@@ -85,7 +85,7 @@ class Where(NamedTuple):
         return Where(self.path + step, self.uses)
 
     def used(self, message: str, span: Span) -> Where:
-        """Return the same path inside a block that was used at a place."""
+        """Return the same path, inside a block that is used at another place."""
         return Where(self.path, (*self.uses, Related(message, span)))
 
 

@@ -1,4 +1,4 @@
-"""From checked values to objects of the registered classes."""
+"""Builds objects of the registered classes from checked values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _created: dict[Hashable, Any] = {}  # by what was written: a network has few dif
 
 
 class Typing:
-    """Builds typed values; everything that does not fit is reported, at the key or at the value."""
+    """Builds typed values; errors are reported at the key or at the value."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
 
     def value(self, annotation: Any, tree: Tree, where: Where) -> Any:
-        """The Python value for a field's annotation; Wrong where it does not fit."""
+        """Return the Python value for a field's annotation; Wrong if it does not fit."""
         origin = get_origin(annotation)
         if origin is Annotated:
             base, *metadata = get_args(annotation)
@@ -56,7 +56,7 @@ class Typing:
         return self.fitting(annotation, tree, where)
 
     def items(self, annotation: Any, tree: Items, where: Where) -> tuple[Any, ...]:
-        """The values of a list; Wrong after the last where any did not fit."""
+        """Return the values of a list; Wrong, after all were checked, if any does not fit."""
         values, bad = [], False
         for position, item in enumerate(tree.items):
             try:
@@ -68,7 +68,7 @@ class Typing:
         return tuple(values)
 
     def named(self, annotation: Any, tree: Tree, where: Where) -> Named[Any]:
-        """The values of a mapping from names that the user chose; Wrong after the last where any did not fit."""
+        """Return the values of a mapping with names of the user's choice; Wrong, after the last, if one is wrong."""
         key = where.path.rpartition(".")[2]
         if not isinstance(tree, Mapping) or not tree.values:
             message = f"{key}: expected a mapping of names, got {got(plain(tree))}"
@@ -89,7 +89,7 @@ class Typing:
         return values
 
     def fitting(self, annotation: Any, tree: Tree, where: Where) -> Any:
-        """A value that a schema fragment decides on."""
+        """Return a value that satisfies the schema fragment of its annotation; else report it and raise Wrong."""
         value = plain(tree)
         if not _fits(annotation, value):
             fitting = fragment(annotation)
@@ -104,7 +104,7 @@ class Typing:
 
     @staticmethod
     def cure(key: str, tree: Tree, right: Callable[[Any], bool]) -> tuple[str | None, Fix | None]:
-        """What to write instead of a value that is not right, as help and as a fix; None where nobody knows."""
+        """Return the corrected value as a line of help and as a fix; None for each that is not known."""
         given = plain(tree)
         if isinstance(tree, Scalar) and not tree.plain and right(scalar(given)):
             return "remove the quotes", Fix(tree.span, given, f"remove the quotes around {given}")
@@ -115,7 +115,7 @@ class Typing:
         return f"write {text}", fix
 
     def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:
-        """An object of a class whose keys are a mapping of their own."""
+        """Build an object of a class whose keys form a section of their own."""
         if not isinstance(tree, Mapping):
             name = where.path.rpartition(".")[2]
             raise self.findings.error(
@@ -124,7 +124,7 @@ class Typing:
         return self.create(cls, tree, where)
 
     def registered(self, kind: str, tree: Tree, where: Where) -> Any:
-        """An object of a registered kind: a bare name, or a mapping with `type`."""
+        """Build an object of a registered kind from a bare name, or a mapping with `type`."""
         if isinstance(tree, Mapping):
             given = tree.get("type")
             if given is None:
@@ -147,7 +147,7 @@ class Typing:
         return self.create(cls, body, where)
 
     def unknown_type(self, kind: str, given: Scalar, where: Where) -> Wrong:
-        """Report a type that nothing of a kind has; for some keys a word means that nothing is written at all."""
+        """Report a type that a kind lacks; some words of other frameworks mean that the key is left out here."""
         key, known = where.path.rpartition(".")[2], registry.table(kind)
         text = value(key, given.value)
         if text is None:
@@ -157,7 +157,7 @@ class Typing:
         return self.findings.error("unknown-type", message, given.span, where, help=help, fix=fix)
 
     def without_type(self, kind: str, tree: Mapping, where: Where, names: tuple[str, ...], help: str) -> Wrong:
-        """Something that does not say what it is: by a misspelt key, by its name as a key, or at all."""
+        """Report a mapping without `type`: its key is misspelt, the type's name is used as a key, or it is missing."""
         table = registry.table(kind)
         for key, span in tree.keys.items():
             if key in table:
@@ -168,7 +168,7 @@ class Typing:
         return self.findings.error("missing-key", f"{kind} without a type", tree.span, where, help=help)
 
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
-        """An object from its keys; `common` ones are allowed beside them and read elsewhere."""
+        """Build an object from its keys; `common` keys are also allowed, and read elsewhere."""
         if cls not in _declared:
             _declared[cls] = {option.name: option for option in options(cls)}
         declared = _declared[cls]
@@ -213,7 +213,7 @@ class Typing:
         return made
 
     def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str, place: str = "") -> set[str]:
-        """Report every key that is none of these and no annotation of the user's own; the keys that were meant."""
+        """Report every key that is not in `names`, except x- annotations; return the names that were probably meant."""
         meant: set[str] = set()
         rest = self.parentheses(tree, where)
         for key, span in tree.keys.items():
@@ -223,7 +223,7 @@ class Typing:
         return meant
 
     def parentheses(self, tree: Mapping, where: Where) -> set[str]:
-        """Report each `key: (3, 3)`, which YAML reads as a text and as further keys in braces; those further keys."""
+        """Report each `key: (3, 3)`, which YAML reads as a text and further keys; return those further keys."""
         rest: set[str] = set()
         open_key, pieces = "", []
         for key, span in tree.keys.items():
@@ -248,7 +248,7 @@ class Typing:
 
 
 def _given(tree: Tree) -> tuple[Related, ...]:
-    """The places where the names are given a value that were filled in here, or in what a list holds."""
+    """Return the places that gave the names in this value, or in the items of this list, their values."""
     if isinstance(tree, Items):
         return tuple(place for item in tree.items for place in _given(item))
     return tree.given if isinstance(tree, Scalar) else ()
@@ -257,7 +257,7 @@ def _given(tree: Tree) -> tuple[Related, ...]:
 def _written(
     cls: type[Any], tree: Mapping, declared: abc.Mapping[str, Option], common: Collection[str]
 ) -> Hashable | None:
-    """What decides on an object, where that is scalars under known keys alone; None for all else."""
+    """Return a key by which equal objects are reused; None unless all values are scalars under known keys."""
     written: list[Any] = [cls]
     for key, given in tree.values.items():
         if key in declared:

@@ -1,4 +1,4 @@
-"""The words of Keras, PyTorch, Ultralytics, Darknet, Caffe and Ludwig, and what says the same here.
+"""The words of Keras, PyTorch, Ultralytics, Darknet, Caffe and Ludwig, and their equivalents in specs.
 
 One table serves the messages of `validate`, the fixes of `--fix`, the pages of `explain` and the descriptions in the
 schema. Words are compared without case, underscores, dashes and the names of modules: `nn.Conv2d` is `CONV2D`.
@@ -463,7 +463,7 @@ VALUES: dict[str, dict[str, str]] = {
 
 @lru_cache(maxsize=4096)
 def folded(word: str) -> str:
-    """A word as it is compared: without module, case, underscores and dashes."""
+    """Return a word in the form used for comparison: without module, case, underscores and dashes."""
     return _RULE.sub("", _MODULE.sub("", word)).lower()
 
 
@@ -479,7 +479,7 @@ def _meanings() -> Mapping[str, tuple[str, ...]]:
 
 
 def meant(word: str, names: Collection[str]) -> str | None:
-    """The one of these names that a word of another framework, or another spelling, stands for."""
+    """Return the one of these names that is the equivalent, or another spelling, of a word; None if there is none."""
     key = folded(word)
     known = next((own for own in _meanings().get(key, ()) if own in names), None)
     return known or next((own for own in names if folded(own) == key), None)
@@ -491,12 +491,12 @@ def _advice() -> Mapping[str, Mapping[str, str]]:
 
 
 def advice(place: str, word: str) -> str | None:
-    """What to write instead of a word that has no counterpart in a place."""
+    """Return what to write instead of a word that has no direct equivalent in a place."""
     return _advice().get(place, {}).get(folded(word))
 
 
 def value(key: str, written: object) -> str | None:
-    """The text that says here what a value of another framework says there."""
+    """Return the text that a spec uses for a value of another framework; None if none is known."""
     if isinstance(written, bool):
         written = str(written).lower()
     if not isinstance(written, str):
@@ -509,6 +509,6 @@ def value(key: str, written: object) -> str | None:
 
 
 def elsewhere(own: str, tables: Iterable[str]) -> tuple[str, ...]:
-    """What a type is called in other frameworks; `tables` are the kinds of types to look at, or `key`."""
+    """Return the names of a type in other frameworks; `tables` are the kinds of types to look at, or `key`."""
     words = [table.get(own, "") for name in tables for table in (KEYS if name == "key" else TYPES.get(name, {}),)]
     return tuple(word for line in words for word in line.split())

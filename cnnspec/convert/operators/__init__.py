@@ -1,4 +1,4 @@
-"""What operators of ONNX are in a spec: one function an operator, one file a subject."""
+"""Translators of ONNX operators to layers: one function for each operator, one file for each subject."""
 
 from collections.abc import Mapping
 

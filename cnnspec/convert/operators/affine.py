@@ -1,4 +1,4 @@
-"""Additions and multiplications with constants: biases, scales and shifts of what stands before them, or layers."""
+"""Additions and multiplications with constants: they become biases, scales or shifts of the layer before, or layers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LINEAR = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 
 
 def number(value: float) -> float | int:
-    """A number as a person writes it: without the noise of float32, and whole where it is."""
+    """Return a number as a person writes it: without the rounding noise of float32, and as an integer if whole."""
     short = float(np.format_float_positional(np.float32(value))) if np.isfinite(value) else float(value)
     return int(short) if short == int(short) and abs(short) < 1e6 else short
 
 
 def scaled(made: Network, operator: Operator, value: Value, scale: float = 1.0, shift: float = 0.0) -> Value:
-    """scale x + shift for two fixed numbers."""
+    """Add a layer that computes scale x + shift with two fixed numbers."""
     fields: dict[str, Any] = {"scale": number(scale), "shift": number(shift), "learned": False}
     if scale == 1:
         fields["scale"] = "none"
@@ -37,9 +37,9 @@ def scaled(made: Network, operator: Operator, value: Value, scale: float = 1.0, 
 
 
 def channel_numbers(made: Network, operator: Operator, value: Value, constant: Array) -> tuple[Value, Array | None]:
-    """A constant as one number for each channel of the value, or one for all; None where pixels have their own.
+    """Return a constant as one number for each channel or one for all; None if pixels of a channel differ.
 
-    The value is returned in the shape whose channels they are.
+    The value is also returned, in the shape whose channels the numbers belong to.
     """
     refuse_unless(constant.dtype.kind == "f", f"its constant is of type {constant.dtype}")
     if constant.size == 1:
@@ -55,7 +55,7 @@ def channel_numbers(made: Network, operator: Operator, value: Value, constant: A
 
 
 def for_one_image(value: Value, constant: Array) -> Array:
-    """The constant with the lengths of one image; Unsaid where images have their own or the output is larger."""
+    """Return the constant in the shape of one image; Unsaid if images differ or the output is larger."""
     rank = len(value.lengths)
     refuse_unless(constant.ndim <= rank, "its constant has more axes than the value", "as many axes")
     lengths = (1,) * (rank - constant.ndim) + constant.shape
@@ -70,7 +70,7 @@ def for_one_image(value: Value, constant: Array) -> Array:
 
 
 def _combine(type: str, made: Network, operator: Operator) -> None:
-    """Add, Sub, Mul or Div: of two values, or of a value and a constant, which is an affine map of each channel."""
+    """Translate Add, Sub, Mul or Div: of two values, or of a value and a constant as an affine map of each channel."""
     constants = [made.is_constant(operator, position) for position in (0, 1)]
     if not any(constants):
         _of_values(type, made, operator)
@@ -102,7 +102,7 @@ def _combine(type: str, made: Network, operator: Operator) -> None:
 
 
 def _aligned(operator: Operator, made: Network, constant: Array, value: Value) -> Array:
-    """Before opset 7 an attribute says at which axis of the value the constant's first one lies."""
+    """Return the constant with the axes that opsets before 7 add at its end, as the attribute `axis` says."""
     if made.source.opset >= 7 or not operator.attributes.get("broadcast"):
         return constant
     axis = operator.attributes.get("axis")
@@ -123,7 +123,7 @@ def _for_every_pixel(type: str, made: Network, operator: Operator, value: Value,
 
 
 def _affine(made: Network, operator: Operator, value: Value, scale: Array, shift: Array) -> Value:
-    """scale x + shift for each channel, in the layer before it if that can take it in."""
+    """Compute scale x + shift for each channel, within the layer before if that is possible."""
     channels = value.shape[0]
     draft = made.changeable(value, *NORMS, *LINEAR, "scale_shift")
     if draft is not None and _taken_in(draft, operator, channels, scale, shift):
@@ -147,7 +147,7 @@ def _affine(made: Network, operator: Operator, value: Value, scale: Array, shift
 
 
 def _taken_in(draft: Draft, operator: Operator, channels: int, scale: Array, shift: Array) -> bool:
-    """Whether the layer that makes the value could be changed to make the scaled and shifted value itself."""
+    """Change the layer that computes the value so that it also scales and shifts; return whether that was possible."""
     scales, shifts = bool((scale != 1).any()), bool((shift != 0).any())
     whole_scale, whole_shift = (np.broadcast_to(numbers, (channels,)) for numbers in (scale, shift))
     if draft.type in LINEAR:
@@ -205,7 +205,7 @@ def _negated(made: Network, operator: Operator) -> None:
 
 
 def _bound(type: str, made: Network, operator: Operator) -> None:
-    """Max or Min: of values, or with a single number, which is a bound."""
+    """Translate Max or Min: of several values, or of a value and a single number as a bound."""
     numbers = [i for i in range(len(operator.inputs)) if made.is_constant(operator, i)]
     if not numbers:
         merged("maximum" if type == "max" else "minimum", made, operator)

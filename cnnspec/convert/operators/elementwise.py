@@ -1,4 +1,4 @@
-"""Activations and other functions of one number at a time."""
+"""Translates activations and other elementwise functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _plain(type: str, made: Network, operator: Operator, **fields: Any) -> None:
 
 
 def _with(type: str, attribute: str, default: float, field: str, made: Network, operator: Operator) -> None:
-    """An activation with one attribute, which is a field of the layer."""
+    """Translate an activation with one attribute, which becomes a field of the layer."""
     value = float(operator.attributes.get(attribute, default))
     usual = {"leaky_relu": 0.01, "elu": 1.0}[type]
     fields = {} if np.float32(value) == np.float32(usual) else {field: number(value)}
@@ -30,7 +30,7 @@ def _with(type: str, attribute: str, default: float, field: str, made: Network, 
 
 
 def _selu(made: Network, operator: Operator) -> None:
-    """gamma elu(x), elu with alpha; selu where both are its own."""
+    """Translate gamma elu(x): `selu` if gamma and alpha are the standard ones, else a scaled `elu`."""
     given = {name: float(operator.attributes.get(name, usual)) for name, usual in SELU.items()}
     if all(abs(given[name] - usual) < 1e-4 for name, usual in SELU.items()):
         _plain("selu", made, operator)
@@ -40,7 +40,7 @@ def _selu(made: Network, operator: Operator) -> None:
 
 
 def _celu(made: Network, operator: Operator) -> None:
-    """alpha elu(x / alpha)."""
+    """Translate alpha elu(x / alpha)."""
     alpha, value = float(operator.attributes.get("alpha", 1.0)), made.read(operator)
     refuse_unless(alpha > 0, f"its alpha is {alpha:g}", "an alpha above 0")
     value = made.add(operator, "elu", [scaled(made, operator, value, 1 / alpha)])

@@ -1,4 +1,4 @@
-"""Operators of several values: sums, products, extremes, concatenation."""
+"""Translates operators of several values: sums, products, extremes, concatenation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnspec.convert.refusal import Unsaid
 
 
 def merged(type: str, made: Network, operator: Operator) -> None:
-    """A layer that reads all inputs of the operator; axes of length 1 are repeated."""
+    """Add a layer that reads all inputs of the operator; axes of length 1 are repeated."""
     values = [made.read(operator, position) for position in range(len(operator.inputs))]
     if len(values) == 1:
         made.write(operator, values[0])
@@ -28,14 +28,14 @@ def merged(type: str, made: Network, operator: Operator) -> None:
 
 
 def _as_operand(made: Network, operator: Operator, value: Value) -> Value:
-    """In the shape that the file says; a vector stays one beside maps, where it is a map of one pixel."""
+    """Return the value in the file's shape; a vector that the file has as a map of one pixel stays a vector."""
     if len(value.shape) == 1 and prod(value.lengths[2:]) == 1:
         return value
     return made.canonical(operator, value)
 
 
 def along(made: Network, operator: Operator, values: Sequence[Value], axis: int) -> Value:
-    """Values one behind the other along an axis of the file's, which is that of the channels, or made so meanwhile."""
+    """Concatenate values along an axis of the file; the axis is exchanged with the channels for that if necessary."""
     first = values[0]
     before, after = prod(first.lengths[1:axis]), prod(first.lengths[axis + 1 :])
     if axis == 1:

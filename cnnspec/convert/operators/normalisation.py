@@ -1,4 +1,4 @@
-"""Normalisation and softmax."""
+"""Translates normalisation and softmax."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.kernels.step import Array
 
 
 def epsilon(value: float) -> dict[str, float]:
-    """The field that says an epsilon other than the default; the last digits of float32 are no difference."""
+    """Return the field for an epsilon other than the default, without the rounding noise of float32."""
     return {} if abs(value - 1e-5) < 1e-11 else {"epsilon": float(f"{value:.6g}")}
 
 
@@ -47,7 +47,7 @@ def _batch_norm(made: Network, operator: Operator) -> None:
 
 
 def _instance_norm(made: Network, operator: Operator) -> None:
-    """Instances of grouped channels are group normalisation: one number for each channel follows as a product."""
+    """Translate instance normalisation; applied to groups of channels, it is a layer or group normalisation."""
     weight, bias = _parameters(made, operator, 2)
     value, fields = made.read(operator), epsilon(float(operator.attributes.get("epsilon", 1e-5)))
     groups, channels = value.lengths[1], value.shape[0]

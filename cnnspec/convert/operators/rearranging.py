@@ -1,4 +1,4 @@
-"""Operators that move elements without changing them, cut some off, or add margins."""
+"""Translates operators that move elements without changing them, cut some off, or add margins."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 def _same_elements(made: Network, operator: Operator) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze: other lengths for the same elements."""
+    """Translate Reshape, Flatten, Squeeze and Unsqueeze, which give the same elements another shape."""
     value = made.read(operator)
     refuse_unless(prod(made.lengths(operator)) == prod(value.lengths), "it has another number of elements")
     made.write(operator, value)
 
 
 def _expand(made: Network, operator: Operator) -> None:
-    """Axes of length 1 are repeated; others may stand in front of them."""
+    """Translate Expand, which repeats axes of length 1, and may add axes in front."""
     value, lengths = made.read(operator), made.lengths(operator)
     before = (1,) * (len(lengths) - len(value.lengths)) + value.lengths
     repeated = prod(lengths) != prod(before)
@@ -46,7 +46,7 @@ def _tile(made: Network, operator: Operator) -> None:
 
 
 def _repeated(made: Network, operator: Operator, value: Value, repeats: list[int]) -> Value:
-    """Copies one behind the other along each axis; rows and columns of one pixel are enlarged."""
+    """Return the value repeated along each axis; rows and columns of one pixel become an upsampling."""
     refuse_unless(min(repeats) > 0, f"it repeats {repeats} times")
     refuse_unless(repeats[0] == 1, "it repeats the images", "an axis of one image")
     if len(repeats) == 4 and max(repeats[2:]) > 1:
@@ -109,7 +109,7 @@ def _permuted(made: Network, operator: Operator, value: Value, axes: Sequence[in
 
 
 def _depth_first(made: Network, operator: Operator, value: Value, factor: int) -> Value:
-    """DepthToSpace as TensorFlow has it: the pixels of a block are the outer part of the channels."""
+    """Translate DepthToSpace in TensorFlow's order: the position in the block is the outer part of the channels."""
     if value.shape[0] > factor * factor:
         value = made.add(operator, "channel_shuffle", [value], {"groups": factor * factor})
     return made.add(operator, "pixel_shuffle", [value], {"factor": factor})
@@ -125,7 +125,7 @@ def _depth_to_space(made: Network, operator: Operator) -> None:
 
 
 def _space_to_depth(made: Network, operator: Operator) -> None:
-    """Every pixel of a block by itself, one behind the other along the channels."""
+    """Translate SpaceToDepth: slice out each position of a block, and concatenate the slices as channels."""
     value, factor = made.map(operator), int(operator.attributes.get("blocksize", 0))
     _, height, width = value.shape
     refuse_unless(1 < factor <= 8 and height % factor == width % factor == 0, f"its blocksize is {factor}", "2 to 8")
@@ -221,7 +221,7 @@ def _slice(made: Network, operator: Operator) -> None:
 
 
 def _cut(made: Network, operator: Operator, value: Value, chosen: Mapping[int, range]) -> Value:
-    """The positions of some axes that lie at equal distances, one behind the other."""
+    """Return a slice of evenly spaced positions along each of the chosen axes."""
     changed = {axis: places for axis, places in chosen.items() if places != range(value.lengths[axis])}
     refuse_unless(0 not in changed, "it selects among the images", "an axis of one image")
     if not changed:
@@ -242,7 +242,7 @@ def _cut(made: Network, operator: Operator, value: Value, chosen: Mapping[int, r
 
 
 def picked(made: Network, operator: Operator, value: Value, axis: int, places: Sequence[int]) -> Value:
-    """Return positions of an axis in any order: stretches at equal distances, one behind the other."""
+    """Return positions along an axis in any order, as a concatenation of evenly spaced slices."""
     stretches: list[range] = []
     for place in places:
         last = stretches[-1] if stretches else range(0)
@@ -281,7 +281,7 @@ def _split(made: Network, operator: Operator) -> None:
 
 
 def _gather(made: Network, operator: Operator) -> None:
-    """Positions of an axis, in any order."""
+    """Translate Gather: positions along one axis, in any order."""
     value, places = made.read(operator), made.constant(operator, 1)
     assert places is not None
     axis = axis_of(int(operator.attributes.get("axis", 0)), value)
@@ -290,7 +290,7 @@ def _gather(made: Network, operator: Operator) -> None:
 
 
 def _resize(made: Network, operator: Operator) -> None:
-    """Resize and Upsample by whole numbers."""
+    """Translate Resize and Upsample by whole factors."""
     value, lengths, attributes = made.map(operator), made.lengths(operator), operator.attributes
     rank = len(value.lengths)
     mode = str(attributes.get("mode", "nearest"))

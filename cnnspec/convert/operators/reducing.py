@@ -1,4 +1,4 @@
-"""Means, sums and extremes over axes."""
+"""Translates means, sums and extremes over axes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _reduced(kind: str, made: Network, operator: Operator, value: Value, axes: l
 
 
 def _magnitudes(made: Network, operator: Operator) -> None:
-    """ReduceL1: the sum of magnitudes."""
+    """Translate ReduceL1, the sum of absolute values."""
     name = operator.inputs[0]
     value = made.read(operator)
     made.values[name] = made.add(operator, "abs", [value])

@@ -1,4 +1,4 @@
-"""What a translation of an operator is, and what several of them need."""
+"""The type of an operator's translator, and functions that several of them use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Translator = Callable[[Network, Operator], None]
 
 
 def axis_of(axis: int, value: Value) -> int:
-    """An axis counted from the first, the batch; Unsaid for that of the batch, and for one that is not there."""
+    """Return an axis as a number from 0; Unsaid for axis 0, which is the batch, and for an axis that does not exist."""
     rank = len(value.lengths)
     found = axis + rank if axis < 0 else axis
     if not 0 < found < rank:
@@ -22,9 +22,9 @@ def axis_of(axis: int, value: Value) -> int:
 
 
 def brought_first(made: Network, operator: Operator, value: Value, first: int, last: int) -> tuple[Value, bool]:
-    """A value whose axes `first` to `last` are its channels; and whether axes were exchanged for that.
+    """Return a value whose channels are the axes `first` to `last`, and whether axes were exchanged for that.
 
-    The other axes are the columns of a map, or there are none.
+    The other axes become the columns of a map, if there are any.
     """
     axes = value.lengths
     before, middle, after = prod(axes[1:first]), prod(axes[first : last + 1]), prod(axes[last + 1 :])
@@ -39,19 +39,19 @@ def brought_first(made: Network, operator: Operator, value: Value, first: int, l
 
 
 def put_back(made: Network, operator: Operator, value: Value, like: Value, first: int) -> Value:
-    """Undo the exchange of `brought_first` for what a layer made of its value."""
+    """Undo the exchange of `brought_first` on the output of a layer."""
     last_of_map = len(like.lengths) == 4 and first == 3
     return made.permuted(operator, value, (1, 2, 0) if last_of_map else (1, 0, 2))
 
 
 def refuse_unless(holds: bool, reason: str, nearest: str = "") -> None:
-    """Unsaid with a reason unless something holds."""
+    """Raise Unsaid with a reason unless something holds."""
     if not holds:
         raise Unsaid(reason, nearest)
 
 
 def pair(values: Sequence[int] | None, rank: int, default: int, rows: int = 1) -> list[int]:
-    """Two lengths, of rows and columns, where a file gives one or two; on one axis that of rows is `rows`."""
+    """Return lengths for rows and columns from one or two lengths; with only one axis, `rows` is used for rows."""
     found = list(values or [default] * rank)
     refuse_unless(len(found) == rank, f"expected {rank} lengths, got {found}")
     return found if rank == 2 else [rows, *found]

@@ -1,4 +1,4 @@
-"""Convolutions, dense layers and pooling."""
+"""Translates convolutions, dense layers and pooling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
 
 def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = False) -> dict[str, Any]:
-    """Kernel, stride, padding and dilation as a spec says them, without what is the default."""
+    """Return kernel, stride, padding and dilation as fields of a layer, without defaults."""
     rank = len(value.lengths) - 2
     attributes = operator.attributes
     stride = pair(attributes.get("strides"), rank, 1)
@@ -141,7 +141,7 @@ def _transposed(made: Network, operator: Operator) -> None:
 
 
 def _dense(made: Network, operator: Operator) -> None:
-    """Gemm: alpha x W + beta C, W by its rows where transB says so; a C that is no bias is added."""
+    """Translate Gemm, alpha x W + beta C, with W transposed if transB is set; a C that is no bias is added."""
     attributes = operator.attributes
     if len(operator.inputs) > 2 and not made.is_constant(operator, 2) and attributes.get("beta", 1.0) == 1:
         product = replace(operator, inputs=operator.inputs[:2])
@@ -167,7 +167,7 @@ def _dense(made: Network, operator: Operator) -> None:
 
 
 def _product(made: Network, operator: Operator) -> None:
-    """MatMul with a constant matrix: a dense layer, or on several rows a convolution of 1x1 over them."""
+    """Translate MatMul with a constant matrix: a dense layer, or a 1x1 convolution if there are several rows."""
     refuse_unless(
         not made.is_constant(operator, 0), "its first factor is a constant", "a constant as the second factor"
     )
@@ -209,9 +209,9 @@ def _pool(type: str, made: Network, operator: Operator) -> None:
 def _maximum_of_taps(
     made: Network, operator: Operator, value: Value, kernel: list[int], fields: Mapping[str, Any]
 ) -> Value:
-    """Windows with gaps: along each axis the maximum of as many slices as a window has taps.
+    """Translate dilated max pooling: along each axis the maximum of one slice for each tap of the window.
 
-    Instead of a tap in the padding another one of the same window is taken, which leaves the maximum as it is.
+    A tap in the padding is replaced by another tap of the same window, which leaves the maximum as it is.
     """
     stride, dilation = (_both(fields.get(name, usual)) for name, usual in (("stride", kernel), ("dilation", 1)))
     given = fields.get("padding", "valid")
@@ -266,7 +266,7 @@ def _global_lp(made: Network, operator: Operator) -> None:
 
 
 def _lp(made: Network, operator: Operator, value: Value, fields: dict[str, Any], kernel: list[int]) -> None:
-    """The sum of powers is the mean of them times the window's size."""
+    """Translate LpPool: its sum of powers is the mean of powers times the number of elements in a window."""
     p = float(operator.attributes.get("p", 2))
     refuse_unless(not operator.attributes.get("ceil_mode"), "its last window hangs over the end: ceil_mode")
     mean = made.add(operator, "lp_pool2d", [value], {**fields, "p": int(p) if p == int(p) else p})

@@ -1,4 +1,4 @@
-"""How findings are printed: one file a format, all with one signature; only the one that is asked for is loaded."""
+"""Output formats of findings: one module each, all with one signature, loaded when it is requested."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ FORMATS = {  # where each one is
 
 
 def formatted(name: str, found: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """Findings, and the names of all files that were checked, as one text."""
+    """Return findings as one text in a format; `files` are the names of all files that were checked."""
     module = importlib.import_module(f"{__name__}.{FORMATS[name]}")
     return str(getattr(module, name)(found, files))

@@ -9,7 +9,7 @@ from cnnspec.diagnostics.source import from_root
 
 
 def github(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """`::error file=...,line=...::message` for each finding."""
+    """Return a line `::error file=...,line=...::message` for each finding."""
     return "\n".join(_command(diagnostic) for diagnostic in diagnostics)
 
 

@@ -14,7 +14,7 @@ SEVERITIES = {"error": "major", "warning": "minor"}
 
 
 def gitlab(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """A list of issues, each with a fingerprint that survives moved lines."""
+    """Return a JSON list of issues, each with a fingerprint that stays the same when lines move."""
     seen: dict[str, int] = {}
     return dumps([_issue(diagnostic, seen) for diagnostic in diagnostics], indent=2)
 

@@ -1,4 +1,4 @@
-"""JSON, as one list or one object a line, for programs."""
+"""JSON for programs: one list, or one object on each line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cnnspec.diagnostics.record import Diagnostic
 
 
 def json(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """One object with the checked files and all findings."""
+    """Return one object with the checked files and all findings."""
     return dumps({"files": list(files), "diagnostics": [_record(d) for d in diagnostics]}, indent=2)
 
 
 def jsonl(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """One object a finding, one finding a line."""
+    """Return one object for each finding, each on its own line."""
     return "\n".join(dumps(_record(diagnostic)) for diagnostic in diagnostics)
 
 

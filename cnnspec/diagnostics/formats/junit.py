@@ -1,4 +1,4 @@
-"""JUnit XML: a test case for each file, failed where it has errors."""
+"""JUnit XML: a test case for each file, which fails if the file has errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnspec.diagnostics.record import Diagnostic, first_line, printable
 
 
 def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """One suite; warnings go into a passing case's output. A file that others extend is a case where it is wrong."""
+    """Return one suite; warnings are the output of a passing case. A file that others extend has a case if it fails."""
     further = dict.fromkeys(diagnostic.span.file for diagnostic in diagnostics if diagnostic.span.file not in files)
     files = [*files, *further]
     suites = Element("testsuites")

@@ -18,7 +18,7 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema
 
 
 def sarif(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """One run, with a rule for every code that was found."""
+    """Return one run, with a rule for every code that was found."""
     codes = sorted({diagnostic.code for diagnostic in diagnostics})
     run = {
         "tool": {"driver": {"name": "cnnspec", "version": __version__, "rules": [_rule(code) for code in codes]}},

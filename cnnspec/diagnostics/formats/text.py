@@ -1,4 +1,4 @@
-"""Diagnostics as text for people: the first line stands alone, then the source line, notes and the cure."""
+"""Diagnostics as text for people: a first line that is complete by itself, the source line, notes and the cure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ RED, YELLOW, BOLD, CYAN, RESET = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[36m", 
 
 
 def concise(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """A line a finding, and a summary."""
+    """Return a line for each finding, and a summary."""
     return "\n".join([*(first_line(diagnostic) for diagnostic in diagnostics), summary(diagnostics, files)])
 
 
 def full(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """Each finding with its source line, and a summary."""
+    """Return each finding with its source line, and a summary."""
     return "\n\n".join([*(explained(diagnostic) for diagnostic in diagnostics), summary(diagnostics, files)])
 
 
 def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
-    """The first line, the source line with a caret under the place, notes, related places, help."""
+    """Return the first line, the source line with a caret under the place, notes, related places and help."""
     lines = [_coloured(first_line(diagnostic), diagnostic) if colour else first_line(diagnostic)]
     lines += _excerpt(diagnostic.span)
     lines += [f"note: {note}" for note in diagnostic.notes]
@@ -37,14 +37,14 @@ def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
 
 
 def summary(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
-    """`2 errors, 1 warning in 3 files`."""
+    """Return a summary such as `2 errors, 1 warning in 3 files`."""
     counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in ("error", "warning")]
     found = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
     return f"{found or 'no problems'} in {len(files)} file{'' if len(files) == 1 else 's'}"
 
 
 def _excerpt(span: Span) -> list[str]:
-    """The source line, or the part of it around the place, and carets under the place."""
+    """Return the source line, or the part of it around the place, and a line of carets under the place."""
     lines = source_lines(span.file)
     if not 0 < span.line <= len(lines):
         return []
@@ -66,7 +66,7 @@ def _excerpt(span: Span) -> list[str]:
 
 
 def _cells(character: str) -> int:
-    """How many columns of a terminal a character takes."""
+    """Return the number of terminal columns that a character takes."""
     if character.isascii():
         return 1
     if unicodedata.combining(character) or unicodedata.category(character) == "Mn":
