@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
             for path in paths:
                 _move(Path(made) / path.name, path, arguments.overwrite)
     except OSError as error:
-        raise RunError(f"cannot write {error.filename or folder}: {error.strerror}", "name another with -o") from error
+        raise RunError(f"cannot write {paths[0]}: {error.strerror}", "name another with -o") from error
     for path in paths:
         print(visible(f"wrote {path}, {path.stat().st_size:,} bytes"))
     return CLEAN
@@ -185,7 +185,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
             written.write_text(text, encoding="utf-8", newline="")
             _move(written, path, arguments.overwrite)
     except OSError as error:
-        raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another with -o") from error
+        raise RunError(f"cannot write {path}: {error.strerror}", "name another with -o") from error
     print(visible(f"wrote {path}, {len(rows):,} epochs"))
     return CLEAN
 

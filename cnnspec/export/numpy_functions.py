@@ -84,8 +84,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None) -> Array:
 def max_pool2d(x: Array, kernel: Ints, stride: Ints, padding: Ints = (0, 0, 0, 0)) -> Array:
     """The largest element of each window."""
     elements = windows(x, kernel, stride, padding, (1, 1), -np.inf)
-    taps = [elements[:, :, u, v] for u in range(kernel[0]) for v in range(kernel[1])]
-    return functools.reduce(np.maximum, taps)
+    return functools.reduce(np.maximum, (elements[:, :, u, v] for u in range(kernel[0]) for v in range(kernel[1])))
 
 
 def avg_pool2d(
@@ -311,8 +310,7 @@ def upsample2d_bilinear(x: Array, scale: Ints) -> Array:
 
 def resize(images: Array, down: Array, across: Array) -> Array:
     """Bytes of another size: `down` and `across` say how much each pixel of a row and a column counts for a new one."""
-    columns = np.floor(images @ across.T + 0.5)
-    return np.floor(down @ columns + 0.5).astype(np.uint8)
+    return np.floor(down @ np.floor(images @ across.T + 0.5) + 0.5).astype(np.uint8)
 
 
 def pad(images: Array, padding: Ints, value: int = 0) -> Array:
@@ -332,8 +330,7 @@ def read_picture(path: str, mode: str, size: Ints, background: Ints) -> Array:
         picture = Image.new("RGB", picture.size, tuple(background))
         picture.paste(opaque.convert("RGB"), mask=opaque.getchannel("A"))
         picture = picture.convert("L") if grey else picture
-    picture = picture.convert(mode)
     # Columns first, rows second, each rounded to bytes: versions of Pillow differ in the order of both.
-    picture = picture.resize((size[1], picture.height), Image.Resampling.BILINEAR)
+    picture = picture.convert(mode).resize((size[1], picture.height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]

@@ -58,9 +58,12 @@ def answer(output: Array) -> str:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(f"usage: python {{sys.argv[0]}} PICTURE_OR_NPY ...")
-    for path in sys.argv[1:]:
-        for output in network(prepare(read(path))):
-            print(f"{{path}}: {{answer(output)}}")
+    try:
+        for path in sys.argv[1:]:
+            for output in network(prepare(read(path))):
+                print(f"{{path}}: {{answer(output)}}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot read {{path}}: {{error}}")
 '''
 NO_PIPELINE = '''\
 def prepare(images: Array) -> Array:

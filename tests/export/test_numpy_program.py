@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -227,6 +228,16 @@ def test_a_wrong_array_is_one_line(lenet: Model, tmp_path: Path) -> None:
     assert answered.returncode == 1
     assert answered.stderr == "wrong.npy: expected bytes (uint8) (n, 1, 8, 8), got uint8 (3, 9, 9)\n"
     assert run(tmp_path).stderr == "usage: python net.py PICTURE_OR_NPY ...\n"
+
+
+@pytest.mark.parametrize("name", ["none.npy", "none.png", "damaged.npy", "damaged.png"])
+def test_a_file_that_cannot_be_read_is_one_line(name: str, lenet: Model, tmp_path: Path, monkeypatch: Any) -> None:
+    written(lenet, tmp_path)
+    for damaged in ("damaged.npy", "damaged.png"):
+        (tmp_path / damaged).write_bytes(b"nothing")
+    monkeypatch.setattr(sys, "argv", ["net.py", str(tmp_path / name)])
+    with pytest.raises(SystemExit, match=f"cannot read .*{name}: "):
+        runpy.run_path(str(tmp_path / "net.py"), run_name="__main__")
 
 
 ANSWERS = {
