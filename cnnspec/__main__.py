@@ -6,9 +6,9 @@ import sys
 
 
 def main() -> int:
-    """Load the command line and run it; what is loaded stays, so looking for garbage in it is left out.
+    """Load the command line and run it; loaded modules stay in use, so garbage collection does not scan them.
 
-    An interruption meanwhile ends the program as any other program's: there is nothing to put in order.
+    An interruption while loading ends the program as any other program's: there is nothing to clean up.
     """
     interrupted = signal.getsignal(signal.SIGINT)
     if interrupted is signal.default_int_handler:

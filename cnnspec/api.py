@@ -282,7 +282,7 @@ def _unpickled(
     pipeline: Any,
     target: Target,
 ) -> Model:
-    """Make a model anew from what `Model.__reduce__` has kept."""
+    """Rebuild a model from the values that `Model.__reduce__` returned."""
     model = Model(spec, graph, threads=threads)
     model.adopt(target)
     model.pipeline = pipeline
@@ -295,7 +295,7 @@ def _unpickled(
 
 
 def _plain(value: object) -> Any:
-    """A value of NumPy's, or a path, as JSON has it."""
+    """Return a NumPy value or a path in the form that JSON has."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Path):

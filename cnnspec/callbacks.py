@@ -1,4 +1,4 @@
-"""What may watch `Model.fit`: it is told of steps and epochs, can end the training, and never changes its bits."""
+"""Callbacks of `Model.fit`: they are told of steps and epochs and can end the training, but never change its bits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class StopTraining(Exception):  # noqa: N818
 
 
 class Callback:
-    """Base of what watches a training: override what you need."""
+    """Base of callbacks; override the methods that you need."""
 
     def on_step(self, progress: Progress) -> None:
-        """Take note of a step: `progress` has the position, the step's loss, and means over the epoch so far."""
+        """Called after a step: `progress` has the position, the step's loss, and means over the epoch so far."""
 
     def on_epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Take note of an epoch: `metrics` is its row of the history, such as `validation.accuracy`."""
+        """Called after an epoch: `metrics` is its row of the history, such as `validation.accuracy`."""
 
     def on_end(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Take note of the end, however it came: `history` has a row for each epoch."""
+        """Called at the end, whatever its reason: `history` has a row for each epoch."""
 
 
 class History(Callback):
@@ -37,23 +37,23 @@ class History(Callback):
         self.epochs: list[Mapping[str, Any]] = []
 
     def on_step(self, progress: Progress) -> None:
-        """Keep the loss."""
+        """Store the loss."""
         self.losses.append(progress.step_loss)
 
     def on_epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Keep the row."""
+        """Store the row."""
         self.epochs.append(metrics)
 
 
 class ProgressLine(Callback):
-    """Writes a line that changes with the steps, and one that stays for each epoch, in terminals and notebooks."""
+    """Writes a line that is updated with the steps, and one that stays for each epoch, in terminals and notebooks."""
 
     def __init__(self, epochs: float, stream: TextIO | None = None) -> None:
         self.epochs, self.stream = math.ceil(epochs), stream or sys.stderr
         self.width = 0
 
     def on_step(self, progress: Progress) -> None:
-        """Show the step, the mean loss and the accuracy so far, and the speed, about a hundred times an epoch."""
+        """Update the step, the mean loss and accuracy so far, and the speed, about a hundred times an epoch."""
         position, steps = progress.position, progress.steps
         if position.done % max(1, steps // 100) and position.done != steps:
             return
@@ -64,7 +64,7 @@ class ProgressLine(Callback):
         )
 
     def on_epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Leave the figures of the epoch."""
+        """Write the figures of the epoch on a line that stays."""
         shown = [f"epoch {metrics['epoch']}/{self.epochs}"]
         for name in ("train.loss", "train.accuracy", "validation.loss", "validation.accuracy", "test.accuracy"):
             value = metrics.get(name)
@@ -75,7 +75,7 @@ class ProgressLine(Callback):
         self.width = 0
 
     def on_end(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """End a line that was begun."""
+        """End an unfinished line."""
         if self.width:
             self.stream.write("\n")
             self.width = 0
@@ -87,5 +87,5 @@ class ProgressLine(Callback):
 
 
 def watched() -> bool:
-    """Whether somebody looks at standard error: it is a terminal, or the output of a notebook's cell."""
+    """Tell whether a person sees standard error: it is a terminal, or the output of a notebook's cell."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules

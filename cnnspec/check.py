@@ -1,4 +1,4 @@
-"""All that must be right before a spec becomes a network; `validate` and `compile` ask the same questions."""
+"""All checks of a spec before it becomes a network; `validate` and `compile` run the same ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEMORY = {"train_memory", "infer_memory"}
 
 
 def checked(spec: Spec) -> Graph:
-    """The graph of a spec that is right in itself, fits its data and loss and keeps its budgets; else SpecError."""
+    """Return the graph of a spec that is valid, fits its data and loss and keeps its budgets; SpecError otherwise."""
     graph = build(spec)
     found = misfits(spec, graph)
     if found:
@@ -23,7 +23,7 @@ def checked(spec: Spec) -> Graph:
 
 
 def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
-    """What does not fit a graph: its data, its loss, its budgets."""
+    """Return errors where the data, the loss or the budgets of a spec do not fit its graph."""
     found = check(spec, graph)
     fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in found}
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
@@ -32,7 +32,7 @@ def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
 
 def _misfits_of(variant: Variant) -> list[Diagnostic]:
-    """What does not fit where a value of the sweep is put in; budgets hold for the spec itself alone."""
+    """Return the errors of a spec with a value of its sweep put in; budgets hold only for the spec itself."""
     spec = replace(variant.spec, expect={})
     try:
         return misfits(spec, build(spec))
@@ -41,12 +41,12 @@ def _misfits_of(variant: Variant) -> list[Diagnostic]:
 
 
 def figures(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
-    """All that `expect` may name: what is counted, and the memory that it names."""
+    """Return all figures that `expect` may name: the counts, and those amounts of memory that it does name."""
     return {**counted(graph), **(memory(spec, graph) if MEMORY & spec.expect.keys() else {})}
 
 
 def memory(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
-    """The bytes that training and inference at the spec's batch size would take, as far as `expect` names them."""
+    """Return the bytes that training and inference need at the spec's batch size, if `expect` names them."""
     from cnnspec.plan import inference_footprint, training_footprint  # the engine, which no other check loads
 
     figures: dict[str, int | tuple[int, ...]] = {}

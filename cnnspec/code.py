@@ -1,4 +1,4 @@
-"""The code that computes a layer, a loss, an optimizer or anything else that is registered, as its source has it."""
+"""The source code of a layer, a loss, an optimizer or any other registered type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example on the page of each type and section: where a spec says it, and how."""
+"""The example on the page of each type and section: how a spec writes it, and where."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SHOWN = {  # where the shortest way to write it would fit no network, or say not
 
 
 def example(kind: str, title: str, cls: type[Declaration]) -> str:
-    """A type or section as a spec says it: a bare name, or what is required with values that fit."""
+    """Return a type or section as a spec writes it: a bare name, or its required fields with valid values."""
     shown = SHOWN.get(f"{kind}.{title}")
     if shown is not None:
         return shown

@@ -1,7 +1,7 @@
-"""Field types that are Python types, JSON Schema fragments, converters and documentation at once.
+"""Field types that serve as Python types, JSON Schema fragments, converters and documentation at once.
 
 A registered class declares a field once, `filters: Annotated[PositiveInt, "output channels"]`; the schema, the
-default, the conversion from what YAML gives and the help text all follow from that line.
+default, the conversion of YAML's values and the help text all follow from that line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: typing hashes the parts of a union
 class Schema:
-    """The JSON Schema fragment of an annotated type, and how a value that fits it becomes the Python value."""
+    """The JSON Schema fragment of an annotated type, and the function that converts a valid value to Python's."""
 
     fragment: Mapping[str, Any]
     convert: Callable[[Any], Any] = lambda value: value
@@ -44,7 +44,7 @@ class Schema:
 class Registered:
     """Marks a field whose value is an object of a registered kind: a bare name or a mapping with `type`.
 
-    `example` is what such a field may hold, where not every object of the kind will do.
+    `example` is a valid value of the field, where not every object of the kind is allowed.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Registered:
 
 
 class Named(dict[str, T], Generic[T]):
-    """Values by names that are the user's own, never changed; hashable as the values of a declaration are."""
+    """An immutable mapping with names of the user's choice; hashable, as all values of a declaration are."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self.items()))
@@ -66,14 +66,14 @@ BYTES_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 
 
 def parse_count(value: int | str) -> int:
-    """2_500_000 from `2.5M` or from the number itself."""
+    """Return 2_500_000 for `2.5M`; a number is returned unchanged."""
     if isinstance(value, int):
         return value
     return round(float(value[:-1]) * _MULTIPLES[value[-1]])
 
 
 def parse_bytes(value: int | str) -> int:
-    """67_108_864 from `64 MiB` or from the number of bytes itself."""
+    """Return 67_108_864 for `64 MiB`; a number of bytes is returned unchanged."""
     if isinstance(value, int):
         return value
     match = re.fullmatch(r"([0-9.]+) ?([A-Za-z]+)", value)
@@ -165,7 +165,7 @@ _NAMES = [kind.__name__ for kind in _PLAIN if kind is not types.NoneType]
 
 
 def fragment(annotation: Any) -> Json:
-    """The JSON Schema of a field's annotation; registered kinds become `$ref`s into `#/definitions/KIND`."""
+    """Return the JSON Schema of a field's annotation; registered kinds become `$ref`s into `#/definitions/KIND`."""
     origin = get_origin(annotation)
     if origin is Annotated:
         base, *metadata = get_args(annotation)
@@ -192,7 +192,7 @@ def fragment(annotation: Any) -> Json:
 
 
 def convert(annotation: Any, value: Any) -> Any:
-    """The Python value of what a spec says; a value that is converted already passes through."""
+    """Convert a spec's value to the Python value of an annotation; a converted value is returned unchanged."""
     origin = get_origin(annotation)
     if origin is Annotated:
         base, *metadata = get_args(annotation)
@@ -218,7 +218,7 @@ def convert(annotation: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """One declared field of a registered class, as schema, documentation and completion read it."""
+    """One declared field of a registered class, for schema, documentation and completion."""
 
     name: str
     annotation: Any
@@ -251,11 +251,11 @@ class Declaration:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Create from the values that a spec would give, such as `kernel_size=3` for a pair."""
+        """Create an object from values as a spec writes them, such as `kernel_size=3` for a pair."""
         return cls(**values)
 
     def but(self, **changes: Any) -> Self:
-        """The same with some values changed."""
+        """Return a copy with some values changed."""
         return type(self)(**{**vars(self), **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -275,7 +275,7 @@ _options: dict[type[Any], tuple[Option, ...]] = {}
 
 
 def options(cls: type[Declaration]) -> tuple[Option, ...]:
-    """The declared fields of a registered class, its bases' first."""
+    """Return the declared fields of a registered class, those of its bases first."""
     if cls not in _options:
         _options[cls] = tuple(_read_options(cls))
     return _options[cls]
@@ -293,7 +293,7 @@ def _read_options(cls: type[Declaration]) -> Iterator[Option]:
 
 
 def create(kind: str, value: Any) -> Any:
-    """An object of a registered kind from a bare name or from a mapping with `type`."""
+    """Create an object of a registered kind from a bare name or from a mapping with `type`."""
     if isinstance(value, str):
         return registry.find(kind, value)()
     if isinstance(value, Mapping):
@@ -303,7 +303,7 @@ def create(kind: str, value: Any) -> Any:
 
 
 def schema_of(cls: type[Any]) -> Json:
-    """The JSON Schema of a registered class's own keys (its `type` is added by whoever composes)."""
+    """Return the JSON Schema of a registered class's own keys; the caller adds its `type`."""
     properties: Json = {}
     for option in options(cls):
         properties[option.name] = dict(option.schema)

@@ -1,4 +1,4 @@
-"""Files that are read with a bound, and written whole or not at all."""
+"""Files that are read within a size limit, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import BinaryIO
 
 
 def read_bounded(path: str | Path, most: int) -> bytes:
-    """The content of a file of at most `most` bytes; OSError, before a byte is read, for a longer one.
+    """Return the content of a file of at most `most` bytes; OSError, before a byte is read, for a longer one.
 
-    Pipes and devices are refused: they have no end, or none that comes without somebody else. So is a file that
-    somebody writes to meanwhile.
+    Pipes and devices are refused, because they might never end, and so is a file that changes while it is read.
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -41,13 +40,13 @@ def user_path(name: str) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be read, without its name and the system's number."""
+    """Return why a file cannot be read, without its name and the system's error number."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of another one once it is whole; OSError leaves that as it was."""
+    """Open a file that takes the place of another one when it is complete; after an OSError the old one stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

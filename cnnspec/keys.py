@@ -1,4 +1,4 @@
-"""Every key that a spec can have: where it may stand, and what it means there. Read off the schema."""
+"""Every key that a spec can have, with its places and meanings, taken from the schema."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Meanings = Mapping[str, Sequence[str]]  # descriptions of a key, and the places 
 
 
 def keys() -> Mapping[str, Meanings]:
-    """What every key means and where it may stand: `conv2d`, `train.clip`, `a layer` for what every layer has."""
+    """Return the meanings and places of every key: `conv2d`, `train.clip`, `a layer` for keys of all layers."""
     return _keys(frozenset(cls for kind in registry.PACKAGES for cls in registry.table(kind).values()))
 
 
 @lru_cache(maxsize=4)
 def _keys(registered: frozenset[type]) -> Mapping[str, Meanings]:
-    """The same while these classes are what there is."""
+    """Return the keys for a set of registered classes, so that the result can be cached."""
     whole = schema()
     found: dict[str, dict[str, list[str]]] = {}
     for place, part in _parts(whole):
@@ -35,7 +35,7 @@ def _keys(registered: frozenset[type]) -> Mapping[str, Meanings]:
 
 
 def key_page(key: str) -> str | None:
-    """What a key means, a line for each meaning with the places that have it; None where no spec has such a key."""
+    """Return a page on a key, with a line for each meaning and its places; None if no spec has the key."""
     meanings = keys().get(key)
     if meanings is None:
         return None
@@ -45,7 +45,7 @@ def key_page(key: str) -> str | None:
 
 
 def _parts(whole: Json) -> Iterator[tuple[str, Json]]:
-    """The spec itself and each definition of the schema, by the name of what has its keys."""
+    """Yield the spec's schema and each definition in it, with the name of the thing whose keys it declares."""
     yield "", {"properties": whole["properties"]}
     yield "a layer", {"properties": COMMON}
     for name, part in whole["definitions"].items():
@@ -56,7 +56,7 @@ def _parts(whole: Json) -> Iterator[tuple[str, Json]]:
 
 
 def _walk(part: Json, place: str) -> Iterator[tuple[str, str, str]]:
-    """All keys below a part of the schema but for what it refers to: key, place and description."""
+    """Yield key, place and description of all keys in a part of the schema, without the definitions it refers to."""
     for key, inner in part.get("properties", {}).items():
         yield key, place or "the spec", inner.get("description", "").partition(" (elsewhere: ")[0]
         yield from _walk(inner, key if place in ("", "a layer") else f"{place}.{key}")

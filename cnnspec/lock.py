@@ -1,4 +1,4 @@
-"""A lock between processes, which ends with the process that holds it at the latest."""
+"""A lock between processes, which the system releases at the latest when its holder ends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ RETRY = 0.1  # seconds from one try to the next, where the system has no call th
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a folder, or of a file, which is made if it is missing.
+    """Hold the lock of a folder, or of a file, which is created if it is missing.
 
-    Where another process holds it, wait for it, or raise BlockingIOError.
+    If another process holds it, wait for it, or raise BlockingIOError.
     """
     file = _open(path)
     try:

@@ -1,4 +1,4 @@
-"""How much memory there is, to say so before more is asked for."""
+"""The memory that is available, checked before large amounts are requested."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ CGROUPS = (  # limit and use of the control group that a container runs in, of b
 
 
 def available_bytes() -> int | None:
-    """What this process can still have: of the machine, its container and its own limits the least; None if unknown."""
+    """Return the least of the bytes that machine, container and limits leave this process; None if unknown."""
     return min(_bounds(), default=None)
 
 
 def require_memory(needed: int, what: str, help: str, error: type[DataError | RunError] = RunError) -> None:
-    """An error that says how much is needed and how much is there, where `needed` bytes are more than that."""
+    """Raise an error with the needed and the available amount if `needed` bytes exceed the available memory."""
     available = available_bytes()
     if available is not None and needed > available:
         raise error(f"{what} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
 
 
 def bytes_text(count: int) -> str:
-    """Write a number of bytes with its unit: `1.5 MiB` for 1572864."""
+    """Return a number of bytes with its unit: `1.5 MiB` for 1572864."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -46,7 +46,7 @@ def _bounds() -> Iterator[int]:
 
 
 def _system_bytes() -> int | None:
-    """What can be had without swapping; where the system does not say, all of its memory."""
+    """Return the memory that is available without swapping; all of the machine's memory if that is not known."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -59,7 +59,7 @@ def _system_bytes() -> int | None:
 
 
 def _process_bounds() -> Iterator[int]:
-    """What the limit of the address space (`ulimit -v`) leaves."""
+    """Yield what the limit of the address space (`ulimit -v`) leaves, if there is one."""
     try:
         import resource  # which Windows lacks
     except ImportError:

@@ -1,4 +1,4 @@
-"""Pages on findings, on anything that a spec can name, and of the guide: `explain` prints them, editors show them."""
+"""Pages on findings, on everything that a spec can name, and of the guide: `explain` prints them, editors show them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ Example: - {id: halves, type: split, parts: 2}
 
 
 def page(topic: str) -> str | None:
-    """All that there is to say of a topic: a code, a type, a key, a section or page of the guide, a foreign word."""
+    """Return the page on a topic: a code, a type, a key, a section or page of the guide, another framework's word."""
     types, guide = _declared(), sections()
     found = [guide[topic]] if topic in guide else []
     found += [_kind_page(topic)] if topic in registry.PACKAGES else []
@@ -120,14 +120,14 @@ def page(topic: str) -> str | None:
 
 
 def topics() -> list[str]:
-    """Everything that has a page."""
+    """Return everything that has a page."""
     pages = [name.removeprefix("guide/") for name in guide_pages()]
     own = [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *pages, *keys()]
     return list(dict.fromkeys(own))
 
 
 def contents() -> str:
-    """The list of all topics, by what they are."""
+    """Return the list of all topics, grouped by kind."""
     figures = [key for key in keys() if "." in key]
     groups = {
         "The language": sections(),
@@ -144,7 +144,7 @@ def contents() -> str:
 
 
 def guide_contents() -> str:
-    """The list of the guide's pages, in the order in which one reads them."""
+    """Return the list of the guide's pages, in reading order."""
     titles = {name: page.partition("\n")[0].removeprefix("# ") for name, page in guide_pages().items()}
     lines = ["The guide", ""]
     for group, names in GUIDE.items():
@@ -154,7 +154,7 @@ def guide_contents() -> str:
 
 @cache
 def sections() -> dict[str, str]:
-    """The sections of the guide to the language by the words in their headings; a word may be in several."""
+    """Return the sections of the language guide by the words in their headings; a word may be in several."""
     text = files("cnnspec").joinpath("guide", "language.md").read_text(encoding="utf-8")
     found: dict[str, list[str]] = {}
     for section in text.split("\n## ")[1:]:
@@ -166,25 +166,25 @@ def sections() -> dict[str, str]:
 
 @cache
 def guide_pages() -> dict[str, str]:
-    """The pages of the guide by their names, such as guide/architecture."""
+    """Return the pages of the guide by their names, such as guide/architecture."""
     pages = (page for page in files("cnnspec").joinpath("guide").iterdir() if page.name.endswith(".md"))
     return {f"guide/{page.name.removesuffix('.md')}": page.read_text(encoding="utf-8").strip() for page in pages}
 
 
 def _filled(names: Iterable[str]) -> str:
-    """Names in indented lines; a name is never broken at its dashes."""
+    """Return names in indented lines that are not broken at dashes."""
     text = ", ".join(names)
     return textwrap.fill(text, 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _kind_page(kind: str) -> str:
-    """Everything of a kind, a line each."""
+    """Return a page with a line for every type of a kind."""
     lines = [f"{name}: {(inspect.getdoc(cls) or '').splitlines()[0]}" for name, cls in registry.table(kind).items()]
     return "\n".join([f"The {plural(kind)} that there are:", "", *(f"  {line}" for line in lines)])
 
 
 def _page(topic: str) -> str:
-    """All that is registered under a name, and the section of that name."""
+    """Return the pages on all types registered under a name, and on the section of that name."""
     kinds = [kind for kind in registry.PACKAGES if topic in registry.table(kind)]
     pages = [_type_page(kind, topic, registry.table(kind)[topic]) for kind in kinds]
     pages += [_type_page("section", topic, SECTIONS[topic])] if topic in SECTIONS else []
@@ -192,7 +192,7 @@ def _page(topic: str) -> str:
 
 
 def _word(topic: str, types: Collection[str]) -> str:
-    """What a key is, and what a word of another framework is here; empty where nothing is known of it."""
+    """Return a page on a key, or on the equivalent of another framework's word; empty if the word is not known."""
     known = keys()
     own, key = meant(topic, types), topic if topic in known else meant(topic, known)
     if own is not None and key is None:
@@ -205,7 +205,7 @@ def _word(topic: str, types: Collection[str]) -> str:
 
 
 def _declared() -> dict[str, type[Declaration]]:
-    """Everything that has keys of its own; of types with one name the last kind's."""
+    """Return every class that has keys, by name; of types with one name, that of the last kind."""
     return {name: cls for kind in registry.PACKAGES for name, cls in registry.table(kind).items()} | SECTIONS
 
 
@@ -243,7 +243,7 @@ def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
 
 
 def _written(default: object) -> str | None:
-    """A default as a spec would say it."""
+    """Return a default value as a spec would write it; None for no default."""
     match default:
         case None:
             return None

@@ -1,8 +1,8 @@
-"""Files that register layers, losses, optimizers, sources and the like of one's own.
+"""Plugins: Python files of the user's that register layers, losses, optimizers, sources and other types.
 
 A plugin is one Python file. It is run once for its content, under a module name of its own, and its classes are known
-to the spec that names it alone: two specs may each have a layer `swoosh`. What a run was trained with is kept in the
-run's directory, file by file with its checksum, so that the run needs neither the file nor a flag later on.
+only to the spec that names it: two specs may each have a layer `swoosh`. A run's directory stores the plugins that its
+training used, file by file with checksums, so that the run needs neither the original file nor a flag later on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = ", ".join(registry.PACKAGES)
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A file that was run: its name as the spec says it, its content, and the classes that it registers."""
+    """A file that was run: its name as the spec writes it, its content, and the classes that it registers."""
 
     name: str
     path: Path
@@ -50,7 +50,7 @@ _numbers = count(1)
 
 
 def load(path: Path, name: str | None = None) -> Plugin:
-    """Run a file, unless this process has; PluginError where it cannot be read or run, or registers nothing."""
+    """Run a file, unless this process has run it; PluginError if it cannot be read or run, or registers nothing."""
     name = name or str(path)
     try:
         source = path.read_bytes()
@@ -63,12 +63,12 @@ def load(path: Path, name: str | None = None) -> Plugin:
 
 
 def load_all(paths: Iterable[str | Path]) -> tuple[Plugin, ...]:
-    """Run files; PluginError where one cannot be, or where two of them register the same name."""
+    """Run files; PluginError if one fails, or if two of them register the same name."""
     return combined(load(Path(path)) for path in paths)
 
 
 def combined(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
-    """Each plugin once; PluginError where one registers what another or the library has."""
+    """Return each plugin once; PluginError if one registers a name that another one or the library has."""
     kept: dict[bytes, Plugin] = {}
     for plugin in plugins:
         if plugin.source in kept:
@@ -86,13 +86,13 @@ def combined(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
 
 @contextmanager
 def using(plugins: Iterable[Plugin]) -> Iterator[None]:
-    """Let specs name what these plugins register, meanwhile."""
+    """Let specs name the types that these plugins register, within this context."""
     with registry.using({key: cls for plugin in plugins for key, cls in plugin.classes.items()}):
         yield
 
 
 def keep(plugins: Sequence[Plugin], directory: Path) -> tuple[Plugin, ...]:
-    """Write the plugins into a run's directory; the same plugins by the names that they have there."""
+    """Copy the plugins into a run's directory, and return them under their names there."""
     kept: dict[str, Plugin] = {}
     for plugin in plugins:
         name, number = f"{FOLDER}/{plugin.path.name}", 1
@@ -107,7 +107,7 @@ def keep(plugins: Sequence[Plugin], directory: Path) -> tuple[Plugin, ...]:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """A path as a spec in that folder says it."""
+    """Return a path as a spec in that folder would write it."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive of Windows
@@ -115,7 +115,7 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def recorded(plugins: Sequence[Plugin], kept: Sequence[Plugin]) -> list[dict[str, str]]:
-    """What run.json says of the plugins: where they were, relative to the spec, and what the run has of them."""
+    """Return the plugins' entries in run.json: their paths relative to the spec, and their copies with checksums."""
     return [
         {"path": plugin.name, "file": copy.name, "sha256": plugin.sha256}
         for plugin, copy in zip(plugins, kept, strict=True)
@@ -123,9 +123,9 @@ def recorded(plugins: Sequence[Plugin], kept: Sequence[Plugin]) -> list[dict[str
 
 
 def check_kept(directory: Path, about: Mapping[str, Any]) -> list[str]:
-    """Compare a run's plugins with what run.json says; RunError where the run's own copy is not what it was.
+    """Compare a run's plugins with run.json; RunError if the run's copy of one was changed.
 
-    Gives a line for every plugin whose original has changed since: the run goes on with its copy.
+    Returns a line for every plugin whose original has changed: the run uses its copy.
     """
     notes = []
     spec, records = Path(str(about.get("spec", ""))), about.get("plugins", [])
@@ -152,14 +152,14 @@ def _is_record(record: object) -> bool:
 
 
 def blamed(error: BaseException) -> str | None:
-    """The file and line of a plugin in which an exception arose; None where it did not arise in one."""
+    """Return the file and line of a plugin in which an exception arose; None if it arose elsewhere."""
     files = {str(plugin.path) for plugin in _loaded.values()}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
 
 
 class _Loader(SourceFileLoader):
-    """Runs a text that was read before, so that what runs is what its checksum is of; leaves no compiled file."""
+    """Runs source that was read already, so that the code matches its checksum; writes no compiled file."""
 
     def __init__(self, name: str, path: Path, source: bytes) -> None:
         super().__init__(name, str(path))
@@ -195,7 +195,7 @@ def _run(path: Path, source: bytes, name: str) -> registry.Classes:
 
 
 def _failure(error: BaseException, path: Path, name: str) -> PluginError:
-    """What went wrong while a file ran, and in which of its lines."""
+    """Return the error of a file that failed to run, with the line."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line, what, help = (lines[-1] if lines else None), str(error), "mend the file"
     if isinstance(error, SyntaxError) and error.filename == str(path):
@@ -213,7 +213,7 @@ def _line_of(cls: type[Any]) -> int:
 
 
 def checksum(content: bytes) -> str:
-    """The SHA-256 in hexadecimal."""
+    """Return the SHA-256 in hexadecimal digits."""
     from hashlib import sha256  # slow to import
 
     return sha256(content).hexdigest()

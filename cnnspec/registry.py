@@ -39,7 +39,7 @@ _used: ContextVar[Classes] = ContextVar("used", default={})  # noqa: B039 - neve
 
 
 def register(name: str) -> Callable[[C], C]:
-    """Enter a class under the name that specs use; its `kind` says in which table."""
+    """Register a class under the name that specs use, in the table of its `kind`."""
 
     def enter(cls: C) -> C:
         kind = getattr(cls, "kind", None)
@@ -62,25 +62,25 @@ def register(name: str) -> Callable[[C], C]:
 
 
 def _is_again(cls: type[Any], before: type[Any]) -> bool:
-    """Whether a class is another version of one: a cell of a notebook was run again."""
+    """Tell whether a class is a new version of another one, because a cell of a notebook was run again."""
     return cls.__module__ == before.__module__ == "__main__" and cls.__qualname__ == before.__qualname__
 
 
 def table(kind: str) -> Mapping[str, type[Any]]:
-    """Every class of a kind by its name: the library's, those of installed packages, those in use from files."""
+    """Return every class of a kind by name: the library's, those of installed packages and of plugins in use."""
     others = {**_installed(), **_used.get()}
     return {**own(kind), **{name: cls for (of, name), cls in others.items() if of == kind}}
 
 
 def own(kind: str) -> Mapping[str, type[Any]]:
-    """The library's classes of a kind, and those that the running program has registered itself."""
+    """Return the library's classes of a kind, and those that the running program has registered itself."""
     if PACKAGES[kind] not in sys.modules:
         importlib.import_module(PACKAGES[kind])
     return _own[kind]
 
 
 def find(kind: str, name: str) -> type[Any]:
-    """The class of that kind and name; KeyError where there is none."""
+    """Return the class of that kind and name; KeyError if there is none."""
     if (kind, name) in _used.get():
         return _used.get()[kind, name]
     # Installed packages are looked through only for a name that is not the library's, as most are not.
@@ -90,7 +90,7 @@ def find(kind: str, name: str) -> type[Any]:
 
 @contextmanager
 def collecting(module: str) -> Iterator[Classes]:
-    """Gather the classes of a module, or of a package, that are registered meanwhile, apart from the table."""
+    """Collect the classes that a module or package registers in this context, instead of adding them to the table."""
     found: Classes = {}
     token = _collected.set((module, found))
     try:
@@ -101,7 +101,7 @@ def collecting(module: str) -> Iterator[Classes]:
 
 @contextmanager
 def using(classes: Mapping[tuple[str, str], type[Any]]) -> Iterator[None]:
-    """Let specs name these classes too, meanwhile and in this thread."""
+    """Let specs name these classes too, within this context and thread."""
     token = _used.set({**_used.get(), **classes})
     try:
         yield
@@ -111,7 +111,7 @@ def using(classes: Mapping[tuple[str, str], type[Any]]) -> Iterator[None]:
 
 @cache
 def _installed() -> Classes:
-    """The classes of installed packages; PluginError where one cannot be loaded or takes a name that is taken."""
+    """Return the classes of installed packages; PluginError if one cannot be loaded or uses a name that is taken."""
     from importlib.metadata import entry_points  # takes as long to import as all else here
 
     found: Classes = {}

@@ -1,4 +1,4 @@
-"""What a project's `pyproject.toml` or `cnnspec.toml` says about checking its specs."""
+"""A project's settings for checking specs, from `pyproject.toml` or `cnnspec.toml`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_EXTENDED = 10  # settings files that extend each other
 
 @dataclass(frozen=True)
 class Settings:
-    """What a project says about checking its specs: paths to leave out, warnings to report and to leave out.
+    """A project's settings for checking specs: paths to exclude, warnings to select and to ignore.
 
     `exclude` holds patterns for paths below `folder`, each with the folder that it is relative to. `select` is empty
     where every warning is reported.
@@ -33,7 +33,7 @@ class Settings:
     ignore: frozenset[str] = frozenset()
 
     def tells(self, finding: Diagnostic) -> bool:
-        """Whether a finding is reported: every error, and the warnings that are selected and not ignored."""
+        """Tell whether a finding is reported: every error, and the warnings that are selected and not ignored."""
         selected = not self.select or finding.code in self.select
         return finding.severity == "error" or (selected and finding.code not in self.ignore)
 
@@ -53,17 +53,18 @@ class Settings:
 
 
 def settings_of(path: Path) -> Settings:
-    """The settings for a file or folder: of the nearest `cnnspec.toml`, or `pyproject.toml` with `[tool.cnnspec]`.
+    """Return the settings for a file or folder: those of the nearest settings file above it.
 
-    Raises SettingsError where the settings file cannot be read, is no TOML, or says what nothing reads.
+    That is a `cnnspec.toml`, or a `pyproject.toml` with `[tool.cnnspec]`. SettingsError if it cannot be read, is not
+    valid TOML, or has an unknown key.
     """
     return _nearest(path.absolute() if path.is_dir() else path.absolute().parent)
 
 
 def fault_of(code: str, key: str) -> tuple[str, str] | None:
-    """What is wrong with a code that `select` or `ignore` names, and the cure; None for a code that will do.
+    """Return the error and cure for a code that `select` or `ignore` cannot name; None for a valid code.
 
-    Errors cannot be ignored: one stops what is checked after it, and would leave the spec unchecked in silence.
+    Errors cannot be ignored: an error stops the checks after it, and would leave the spec silently unchecked.
     """
     if code not in CATALOGUE:
         return f"unknown code '{code}'", did_you_mean(code, CATALOGUE, "codes")
@@ -84,7 +85,7 @@ def _nearest(folder: Path) -> Settings:
 
 
 def _section(file: Path) -> Mapping[str, Any] | None:
-    """The mapping that a settings file has for cnnspec; None where a `pyproject.toml` has none."""
+    """Return the table for cnnspec in a settings file; None if a `pyproject.toml` has none."""
     import tomllib  # most specs lie below no settings file
 
     try:
@@ -105,7 +106,7 @@ def _section(file: Path) -> Mapping[str, Any] | None:
 
 
 def _read(file: Path, said: Mapping[str, Any], chain: tuple[Path, ...]) -> Settings:
-    """The settings that a section says, on top of those that it extends: lists are added, `select` replaces."""
+    """Return the settings of a table on top of those that it extends: lists are added, `select` is replaced."""
     for key in said:
         if key not in KEYS:
             raise SettingsError(f"{file}: unknown key '{key}'", did_you_mean(key, KEYS, "keys"))

@@ -1,4 +1,4 @@
-"""Shape arithmetic: how windows slide over a map, and the error that says where they do not fit.
+"""Shape arithmetic: windows over a map, and the error for windows and shapes that do not fit.
 
 Shapes leave the batch axis out: `(c, h, w)` for maps, `(features,)` for vectors.
 """
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 class ShapeError(Exception):
-    """Shapes that do not fit: expected before got, the field that is to blame, and the cure."""
+    """Shapes that do not fit: the message says what was expected and found, with the field at fault and the cure."""
 
     def __init__(self, message: str, *, field: str | None = None, help: str | None = None) -> None:
         super().__init__(message)
@@ -22,12 +22,12 @@ class ShapeError(Exception):
 
 
 def text(shape: Shape) -> str:
-    """`1x28x28` for (1, 28, 28)."""
+    """Return a shape as text: `1x28x28` for (1, 28, 28)."""
     return "x".join(map(str, shape))
 
 
 def size(shape: Shape) -> int:
-    """The number of elements of one image's map."""
+    """Return the number of elements of a shape."""
     product = 1
     for length in shape:
         product *= length
@@ -35,7 +35,7 @@ def size(shape: Shape) -> int:
 
 
 def expect_map(shape: Shape, what: str) -> tuple[int, int, int]:
-    """The three axes c, h, w of a map; ShapeError for a vector."""
+    """Return the three axes c, h, w of a map; ShapeError for a vector."""
     if len(shape) != 3:
         raise ShapeError(
             f"expected a map of channels x height x width, got a vector of {text(shape)} features",
@@ -46,7 +46,7 @@ def expect_map(shape: Shape, what: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Windows:
-    """How windows lie over one h x w map: everything that a convolution or a pooling needs to know.
+    """The windows over one h x w map: everything that a convolution or a pooling needs to know.
 
     Output length along an axis: floor((in + pad - dilation*(k - 1) - 1) / stride) + 1.
     """
@@ -60,25 +60,25 @@ class Windows:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """The rows and columns that one dilated window spans."""
+        """The rows and columns from the first to the last element of a dilated window."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
     @property
     def output(self) -> tuple[int, int]:
-        """oh, ow: how many windows fit down and across."""
+        """The numbers of windows (oh, ow) that fit down and across."""
         top, bottom, left, right = self.padding
         (eh, ew), (sh, sw) = self.extent, self.stride
         return (self.height + top + bottom - eh) // sh + 1, (self.width + left + right - ew) // sw + 1
 
     @property
     def padded(self) -> tuple[int, int]:
-        """The rows and columns of the map with its padding."""
+        """The rows and columns of the map including its padding."""
         top, bottom, left, right = self.padding
         return self.height + top + bottom, self.width + left + right
 
     def part(self, rows: slice) -> tuple[slice, Windows]:
-        """The rows of the map that these rows of the output read, and how their windows lie over those alone."""
+        """Return the rows of the map that some rows of the output read, and the windows over those rows alone."""
         top, _, left, right = self.padding
         first = rows.start * self.stride[0] - top
         end = (rows.stop - 1) * self.stride[0] - top + self.extent[0]
@@ -110,7 +110,7 @@ MARGINS = ("reflect", "replicate", "circular")
 
 
 def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
-    """The padding with what a last, partly covered window needs; it starts inside the map or its first padding."""
+    """Return the padding with room for a last, partly covered window that starts in the map or in the first padding."""
     before, after = pads
     count = -(-(length + before + after - extent) // stride) + 1
     if (count - 1) * stride >= length + before:
@@ -129,7 +129,7 @@ def windows(
     dilation: tuple[int, int] = (1, 1),
     ceil: bool = False,
 ) -> Windows:
-    """Lay windows over a (c, h, w) map; ShapeError where not even one fits.
+    """Return the windows over a (c, h, w) map; ShapeError if not even one fits.
 
     With `ceil` the output length is rounded up: a last window may hang over the end, as more padding.
     """

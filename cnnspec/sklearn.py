@@ -1,4 +1,4 @@
-"""A spec as a classifier of scikit-learn's kind, for its pipelines, searches and cross-validation (extra `sklearn`)."""
+"""A network as a classifier with scikit-learn's interface, for its pipelines, searches and cross-validation."""
 
 from __future__ import annotations
 

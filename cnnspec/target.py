@@ -1,4 +1,4 @@
-"""What the outputs of a network are compared with."""
+"""The targets that a loss compares with the outputs of a network."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ class Target:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
-        """What `record` gave."""
+        """Return the target that `record` returned."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
         parts = {name: cls.of(part) for name, part in found.get("parts", {}).items()}
         return cls(**{**values, "parts": parts})
 
     def record(self) -> dict[str, Any]:
-        """All that is known, as JSON can hold it."""
+        """Return all fields of the target, for JSON."""
         return asdict(self)
 
     @property
     def width(self) -> int:
-        """How many numbers an image's labels are, once the names are known."""
+        """The number of values in an image's labels, which is known when the names are."""
         return 1 if self.kind == "class" else len(self.names)
 
     def label_shape(self, output: Shape) -> Shape:
-        """The shape of one image's labels for a network with that output."""
+        """Return the shape of one image's labels for a network with that output."""
         if self.kind == "mask":
             return output[1:]
         return output if self.kind in DENSE else ()
@@ -85,11 +85,11 @@ class Target:
         return "float32" if self.kind in DENSE or self.kind == "several" else "int64"
 
     def scaled(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Labels (n, ...) as the loss compares them with outputs."""
+        """Return labels (n, ...) in the form that the loss compares with outputs."""
         return (labels - np.array(self.mean)) / np.array(self.deviation) if self.mean else labels
 
     def unscaled(self, output: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Outputs (n, ...) in the units of the data."""
+        """Return outputs (n, ...) in the units of the data."""
         if not self.mean:
             return output
         return np.asarray(output * np.array(self.deviation) + np.array(self.mean)).astype(output.dtype)
@@ -99,7 +99,7 @@ CLASS = Target()
 
 
 def measured(kind: Kind, names: tuple[str, ...], labels: Any) -> Target:
-    """The target of training images with these labels: how often each class comes, or how values are spread."""
+    """Return the target with statistics of training labels: counts of classes, or mean and deviation of values."""
     if kind == "values":
         mean, deviation = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
         deviation = np.where(deviation > 0, deviation, 1.0)  # a value that is always the same
@@ -121,7 +121,7 @@ def measured(kind: Kind, names: tuple[str, ...], labels: Any) -> Target:
 
 
 def measured_by_name(targets: Mapping[str, Target], labels: np.ndarray[Any, Any]) -> Target:
-    """The target of training images with labels (n, k) of several targets behind one another, whose names are known."""
+    """Return the target with statistics of the labels (n, k) of several named targets, joined along the second axis."""
     parts: dict[str, Target] = {}
     mean: list[float] = []
     deviation: list[float] = []

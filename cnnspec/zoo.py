@@ -1,4 +1,4 @@
-"""The specs of known networks that come with cnnspec: in the package, or beside it in a checkout."""
+"""The specs of known networks that come with cnnspec, within the package or beside it in a checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).parents[1] / "specs"
 
 
 def zoo() -> dict[str, Path]:
-    """Return the files by the names that `init` takes, sorted; none where neither place has any."""
+    """Return the files by the names that `init` takes, sorted; empty if neither place has any."""
     folder = PACKAGED if PACKAGED.is_dir() else CHECKOUT
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 

@@ -1,1 +1,1 @@
-"""A trained model for other programs."""
+"""Exports a trained model for use by other programs."""

@@ -1,4 +1,4 @@
-"""What was exported against the network that it was made from, on the same images."""
+"""Compares an export with the network that it was made from, on the same images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERANCE = 1e-4  # of the largest output, or of 1: sums in another order differ
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two outputs for the same images are from each other; accuracies, here and there, where there are any."""
+    """The difference between two outputs for the same images, and their accuracies if the classes are known."""
 
     images: int
     difference: float  # the largest one between two numbers
@@ -24,11 +24,11 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is one of rounding."""
+        """Whether the difference is no larger than rounding explains."""
         return self.difference <= TOLERANCE * self.scale
 
     def text(self) -> str:
-        """The figures as a line."""
+        """Return the figures as one line."""
         parts = [f"largest difference {self.difference:.2g}, outputs up to {self.scale:.3g}"]
         if self.equal_classes is not None:
             parts.append(f"the same class for {self.equal_classes:,} of {self.images:,}")

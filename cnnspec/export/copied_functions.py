@@ -1,4 +1,4 @@
-"""The source of functions, with that of all functions that they call, to be copied into a program for others."""
+"""Collects the source of functions, and of all functions that they call, for a generated program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ FOLDER = Path(__file__).parent
 
 
 def copied(names: Collection[str], *files: str) -> list[str]:
-    """Return the source of these functions and of those that they call, in their order.
+    """Return the source of these functions and of those that they call, in the order of the files.
 
-    The files stand beside this one; where two have a function of the same name, it is that of the last.
+    The files lie beside this one; if two define a function of the same name, the last one is used.
     """
     functions: dict[str, str] = {}
     for file in files:
@@ -34,5 +34,5 @@ def _functions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _names(source: str) -> list[str]:
-    """The names that code reads."""
+    """Return the names that a piece of source code reads."""
     return [node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]

@@ -1,4 +1,4 @@
-"""The padding that an average counts, and what counts it."""
+"""The part of the padding that an average counts, and how to count a window's elements in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Sides = tuple[int, int, int, int]
 
 
 def counted_padding(node: Node) -> Sides:
-    """Rows above and below, columns left and right that an `avg_pool2d` counts: all but what `ceil_mode` adds."""
+    """Return the padding that an `avg_pool2d` counts, top, bottom, left, right: all but what `ceil_mode` adds."""
     layer = node.layer
     assert isinstance(layer, AvgPool2d)
     if not layer.count_include_pad:
@@ -19,9 +19,9 @@ def counted_padding(node: Node) -> Sides:
 
 
 def counting(shape: Shape, padding: Sides, counted: Sides) -> tuple[tuple[int, int], Sides]:
-    """Return rows and columns of ones whose windows count the elements of a map and its counted padding, and a margin.
+    """Return the size of an array of ones, and a margin of zeros, whose window means give each window's counted share.
 
-    The margin is the padding that is not counted: zeros around the ones.
+    The ones stand for the map and its counted padding, the margin for padding that is not counted.
     """
     (_, rows, columns), (top, bottom, left, right) = shape, counted
     beyond = (padding[0] - top, padding[1] - bottom, padding[2] - left, padding[3] - right)

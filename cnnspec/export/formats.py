@@ -1,4 +1,4 @@
-"""What a trained network can be written as: for each format the files, and how they are run again."""
+"""The formats of export: how to write the files of each, and how to run them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[[Array], Array]  # images before `preprocess`, as bytes, or witho
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person may ask of a format."""
+    """The options of an export."""
 
     raw: bool = False  # without the preprocessing
     opset: int | None = None  # of ONNX; the lowest that serves unless given
@@ -34,9 +34,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Files that are named alike, one for each suffix: `write` makes them in a folder, `runner` runs them there.
+    """One file for each suffix, with a common name: `write` writes them to a folder, `runner` returns how to run them.
 
-    The runner is None where it cannot be run, for which `unrun` is the reason; `options` are those that it takes.
+    The runner is None if the files cannot be run here, and `unrun` is the reason; `options` are those that the format
+    takes.
     """
 
     suffixes: tuple[str, ...]
@@ -131,7 +132,7 @@ def _write_keras(network: Network, folder: Path, name: str, options: Options) ->
 
 
 def _run_keras(folder: Path, name: str, options: Options) -> Run | None:
-    """By any backend: with none of its own choice it takes the first that is there."""
+    """Return a function that runs the files in Keras; if no backend is configured, the first installed one is used."""
     backend = next((name for name in BACKENDS if importlib.util.find_spec(name) is not None), None)
     if backend is None or importlib.util.find_spec("keras") is None:
         return None
@@ -168,7 +169,7 @@ def _save_tensors(network: Network, arrays: Mapping[str, Array], path: Path, opt
 
 
 def imported(path: Path) -> Any:
-    """A Python file as a module."""
+    """Import a Python file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RunError(f"{path} is no Python file", "name one that ends in .py")

@@ -1,4 +1,4 @@
-"""A trained network as a function for JAX: its source, for people to read and to go on with, and its weights."""
+"""A trained network as a function for JAX: readable source code, and its weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def network(x: Array, W: Mapping[str, Array] = W) -> Array:
 
 
 def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Array]]:
-    """Return the source of NAME.py and the arrays of NAME.npz; RunError with all that it has no words for."""
+    """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph = remove_dead_nodes(remove_train_only(graph.answering))
     lines, used = network_lines(graph, "JAX source")
@@ -70,7 +70,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
 
 def _in_jax(text: str) -> str:
-    """JAX has NumPy's functions by NumPy's names."""
+    """Replace NumPy's functions in an expression by JAX's, which have the same names."""
     return re.sub(r"\bnp\.", "jnp.", text)
 
 

@@ -1,4 +1,4 @@
-"""Every layer in Keras: the layer object or operation that computes it from maps (n, h, w, c), and its arrays there."""
+"""The counterpart of every layer in Keras, which computes on maps (n, h, w, c), and its arrays there."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _batch_norm(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _normalised(groups_of: Callable[[Any, int], int] | None) -> Writer:
-    """Over groups of channels; without a number of them, over the channels of each place."""
+    """Return a writer for normalisation over groups of channels, or, without groups, over each pixel's channels."""
 
     def write(node: Node, inputs: Sequence[str]) -> Written:
         layer: Any = node.layer
@@ -144,13 +144,13 @@ def _choose(function: str) -> Writer:
 
 
 def _as_maps(node: Node, inputs: Sequence[str]) -> list[str]:
-    """Vectors as maps of one pixel, beside maps."""
+    """Return the inputs with vectors as maps of one pixel, where the output is a map."""
     shapes = zip(inputs, node.input_shapes, strict=True)
     return [f"layers.Reshape((1, 1, {shape[0]}))({x})" if len(shape) < len(node.shape) else x for x, shape in shapes]
 
 
 def _channels_first(x: str, shape: Sequence[int]) -> str:
-    """A map whose numbers lie in the order in which they lie here."""
+    """Return an expression for a map whose numbers are reordered channels first."""
     if len(shape) != 3 or shape[0] == 1 or shape[1] == shape[2] == 1:
         return x
     return f"layers.Permute((3, 1, 2))({x})"

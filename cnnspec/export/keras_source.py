@@ -1,4 +1,4 @@
-"""A trained network as a Keras model: its source, for people to read and to go on with, and its weights."""
+"""A trained network as a Keras model: readable source code, and its weights."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _last(shape: Shape) -> str:
 
 
 def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str, dict[str, Array]]:
-    """The lines that make the network from `inputs`, the variable of its output, and the arrays by Keras's names."""
+    """Return the lines that build the network from `inputs`, its output variable, and the arrays by Keras's names."""
     variables = variables_of(graph, RESERVED)
     for node in graph.nodes:
         refuse_unless(not (node.share and node.state), node, f"{node.layer.type_name} with share")
@@ -157,7 +157,7 @@ def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str,
 
 
 def _layer_names(owners: Iterable[str], calls: Iterable[str]) -> dict[str, str]:
-    """A name in Keras for each layer with arrays: none that Keras gives to a layer or an operation without a name."""
+    """Return a name in Keras for each layer with arrays, different from all names that Keras generates."""
     called = re.findall(r"\b(?:layers|ops)\.(\w+)\(", "".join((*calls, *CLASSES.values())))
     automatic = UNWRITTEN | {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in called}
     found = [*identifiers(owners).values()]

@@ -1,4 +1,4 @@
-"""Convolutions and pooling in Keras, and what every layer there is written as."""
+"""Convolutions and pooling in Keras, and the form in which every layer is written there."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MATRIX = (2, 3, 1, 0)  # from (filters, channels, rows, columns) to Keras's (row
 
 @dataclass(frozen=True)
 class Written:
-    """A layer in Keras: a layer object with parameters, if it is one, and what computes the output.
+    """A layer in Keras: the constructor of a layer object, if it has parameters, and the call that computes the output.
 
-    In `call`, {layer} is the object. `arrays` say for each of its variables which array here it is, and how that is
-    laid there.
+    In `call`, {layer} is the object. `arrays` map each of its variables to one of this package's arrays, and to the
+    function that brings that into Keras's layout.
     """
 
     call: str
@@ -33,22 +33,22 @@ Writer = Callable[[Node, Sequence[str]], Written]
 
 
 def as_is(array: Array) -> Array:
-    """Return an array that Keras has in the same layout."""
+    """Return an array unchanged, because Keras uses the same layout."""
     return array
 
 
 def axes(*order: int) -> Callable[[Array], Array]:
-    """Return the function that turns an array so."""
+    """Return a function that transposes an array to this order of axes."""
     return lambda array: array.transpose(order)
 
 
 def bias_of(node: Node, name: str = "bias") -> dict[str, tuple[str, Callable[[Array], Array]]]:
-    """Return what a bias is called in Keras; nothing for a layer that has none."""
+    """Return the name of a layer's bias in Keras; empty for a layer without one."""
     return {name: ("bias", as_is)} if "bias" in node.keys or "bias" in node.params else {}
 
 
 def options(**given: object) -> str:
-    """The arguments of a layer that are not its default."""
+    """Return the arguments of a layer that differ from Keras's defaults."""
     usual = {
         "strides": "1",
         "padding": "'valid'",
@@ -61,13 +61,13 @@ def options(**given: object) -> str:
 
 
 def sides(margins: Margins) -> str:
-    """Return margins as Keras takes them."""
+    """Return margins in the form that Keras takes."""
     top, bottom, left, right = margins
     return f"(({top}, {bottom}), ({left}, {right}))"
 
 
 def padded(x: str, margins: Margins, value: str = "") -> str:
-    """Return the call that puts margins around a map, of 0 unless a value is given."""
+    """Return the call that adds margins to a map, filled with 0 unless a value is given."""
     if not any(margins):
         return x
     if value:
@@ -78,7 +78,7 @@ def padded(x: str, margins: Margins, value: str = "") -> str:
 
 
 def _even(x: str, laid: Any) -> tuple[str, str]:
-    """The map, and the padding that the layer adds itself: it can, where that is what Keras calls same."""
+    """Return the map, and the layer's own padding if it equals Keras's `same`; else the padded map and `valid`."""
     same: list[int] = []
     for axis, length in enumerate((laid.height, laid.width)):
         reach = laid.dilation[axis] * (laid.kernel[axis] - 1) + 1
@@ -90,7 +90,7 @@ def _even(x: str, laid: Any) -> tuple[str, str]:
 
 
 def refuse_unless(holds: bool, node: Node, reason: str) -> None:
-    """RunError with what Keras lacks, unless something holds."""
+    """Raise RunError with the feature that Keras lacks, unless something holds."""
     if not holds:
         raise RunError(f"{node.name}: Keras has no {reason}", "export --format onnx or jax")
 
@@ -145,7 +145,7 @@ def _separable(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
-    """Keras makes all rows that any window reaches, and at least as many as the stride for each of the input's."""
+    """Write a transposed convolution; Keras computes every row that a window reaches, so the rest is cut off."""
     layer: Any = node.layer
     refuse_unless(layer.groups == 1, node, "transposed convolution with groups")
     laid, bias, (_, *lengths) = layer.windows(node.input_shapes[0]), bias_of(node), node.input_shapes[0]
@@ -174,7 +174,7 @@ def _max_pool(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _apart(laid: Any) -> str:
-    """The strides of windows, where they are not as long as these."""
+    """Return the strides of windows as an argument; empty if they equal the window's size."""
     return "" if tuple(laid.stride) == tuple(laid.kernel) else f", strides={pair(laid.stride)}"
 
 
@@ -183,7 +183,7 @@ def _avg_pool(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
-    """The mean over what is in the map or in the counted padding: that over all, by that of ones there."""
+    """Write a mean over the map and its counted padding: a mean over all padding, divided by the counted share."""
     layer: Any = node.layer
     laid = layer.windows(node.input_shapes[0])
     pool = f"layers.AveragePooling2D({pair(laid.kernel)}{_apart(laid)})"

@@ -1,4 +1,4 @@
-"""Every layer as an expression of a program: a call of one of `numpy_functions`, or NumPy itself."""
+"""Every layer as an expression of a program: a call of one of `numpy_functions`, or of NumPy itself."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Writer = Callable[[Node, Sequence[str], Callable[[str], str]], str]
 
 
 def network_lines(graph: Graph, program: str) -> tuple[list[str], set[str]]:
-    """The body of the function that computes a network, and which of `numpy_functions` it calls.
+    """Return the body of the function that computes a network, and the names of the `numpy_functions` that it calls.
 
-    RunError with all layers that no expression is known of; `program` says in what.
+    RunError with all layers that have no expression; `program` is the name of the program in that message.
     """
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
@@ -41,12 +41,12 @@ def network_lines(graph: Graph, program: str) -> tuple[list[str], set[str]]:
 
 
 def parameter_keys(graph: Graph) -> set[str]:
-    """The names of all arrays that the lines of a network read."""
+    """Return the names of all arrays that the lines of a network read."""
     return {_key(node, part) for node in graph.nodes for part in (*node.params, *node.state)}
 
 
 def call(function: str, *arguments: str, **named: Any) -> str:
-    """A call of one of `numpy_functions` in which arguments that have their defaults are left out."""
+    """Return a call of one of `numpy_functions`, without arguments that equal their defaults."""
     defaults = inspect.signature(getattr(numpy_functions, function)).parameters
     given = [f"{name}={value!r}" for name, value in named.items() if value != defaults[name].default]
     return f"{function}({', '.join([*arguments, *given])})"
@@ -61,7 +61,7 @@ def _key(node: Node, part: str) -> str:
 
 
 def _plain(function: str, **fields: str) -> Writer:
-    """A function of the inputs, with fields of the layer."""
+    """Return a writer for a function of the inputs and some fields of the layer."""
 
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         return call(function, *inputs, **{name: getattr(node.layer, field) for name, field in fields.items()})
@@ -70,12 +70,12 @@ def _plain(function: str, **fields: str) -> Writer:
 
 
 def _numpy(function: str) -> Writer:
-    """A function of NumPy's own."""
+    """Return a writer for one of NumPy's functions."""
     return lambda node, inputs, part: f"np.{function}({inputs[0]})"
 
 
 def _method(call: str) -> Writer:
-    """A method of the input."""
+    """Return a writer for a method of the input."""
     return lambda node, inputs, part: f"{inputs[0]}.{call}"
 
 
@@ -84,7 +84,7 @@ def _positions(node: Node, inputs: Sequence[str], part: Callable[[str], str]) ->
 
 
 def _with_parameters(function: str, *parts: str, **fields: str) -> Writer:
-    """A function of the input, the parameters and states that the layer has of these, and fields of the layer."""
+    """Return a writer for a function of the input, the layer's arrays named in `parts`, and some of its fields."""
 
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         arrays = [part(name) for name in parts if name in node.params or name in node.state]
@@ -171,7 +171,7 @@ def _layer_norm(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -
 
 
 def _positional(function: str, field: str) -> Writer:
-    """A function that takes a tuple of the layer's as its last arguments."""
+    """Return a writer for a function whose last arguments are the elements of a tuple field of the layer."""
 
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         return f"{function}({', '.join([*inputs, *map(str, getattr(node.layer, field))])})"
@@ -196,7 +196,7 @@ def _crop(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
 
 
 def _infix(operator: str) -> Writer:
-    """An operator between all inputs, a function of two where it is a name; vectors act as maps of one pixel."""
+    """Return a writer for an operator, or a NumPy function of two, over all inputs; vectors become 1x1 maps."""
 
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         shapes = zip(inputs, node.input_shapes, strict=True)

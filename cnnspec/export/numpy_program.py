@@ -1,4 +1,4 @@
-"""A trained network as a program for NumPy alone: straight-line inference for people to read, and its weights."""
+"""A trained network as a program that needs only NumPy: readable straight-line inference, and its weights."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def prepare(images: Array) -> Array:
 
 
 def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
-    """The source of NAME.py and the arrays of NAME.npz; RunError with all that it has no words for."""
+    """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph = remove_dead_nodes(remove_train_only(graph.answering))
     lines, used = network_lines(graph, "NumPy program")
@@ -116,7 +116,7 @@ def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
 
 
 def prepare_function(pipeline: Pipeline, shape: Shape) -> tuple[str, set[str], dict[str, Array]]:
-    """The function that does what the pipeline does behind the decoding, the functions that it calls, its arrays."""
+    """Return the source of the function that prepares decoded images, the functions it calls, and its arrays."""
     given, lines, used, values = shape, list[str](), set[str](), dict[str, Array]()
     for position, transform in enumerate(pipeline.preprocess, 1):
         before, shape = shape, transform.infer_shape(shape)
@@ -158,7 +158,7 @@ def _read(pipeline: Pipeline | None, shape: Shape) -> tuple[str, set[str]]:
 
 
 def _answer(network: Network) -> tuple[list[str], str, set[str]]:
-    """Constants, the body of `answer`, and the functions that it calls."""
+    """Return the constants, the body of the function `answer`, and the functions that it calls."""
     kind, count, used = network.learned.kind, network.graph.output.shape[0], set[str]()
     constants: list[str] = []
     given = network.class_names
@@ -201,7 +201,7 @@ def _answer(network: Network) -> tuple[list[str], str, set[str]]:
 
 
 def _listed(name: str, values: Sequence[str]) -> list[str]:
-    """An assignment of a list, on as many lines as it needs."""
+    """Return an assignment of a list, on as many lines as necessary."""
     line = f"{name} = [{', '.join(map(json.dumps, values))}]"
     if len(line) <= WIDTH:
         return [line]

@@ -1,4 +1,4 @@
-"""A graph as an ONNX model for inference: images in, the network's output out, any number of them."""
+"""Writes a graph as an ONNX model for inference: any number of images in, the network's output out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIXELS = "pixels"  # what enters a model with the preprocessing inside
 def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -> Any:
     """Return the graph as an `onnx.ModelProto`, with the parameters and states in `values` by name.
 
-    `opset` is the lowest that serves unless given. RunError with all layers that have no counterpart.
+    Unless given, `opset` is the lowest possible one. RunError with all layers that have no counterpart in ONNX.
     """
     graph, values = with_plain_weights(graph, values)
     graph = _exportable(graph, opset)
@@ -39,8 +39,8 @@ def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -
 def network_model(network: Network, text: str, opset: int | None = None, *, raw: bool = False) -> Any:
     """Return a trained network as an `onnx.ModelProto`, with labels and the spec's text as metadata.
 
-    Bytes enter it, as images are before `preprocess`, and values leave it in the data's units; `raw`: numbers enter
-    that are normalised, and leave as the network gives them.
+    Its inputs are bytes before `preprocess`, its outputs are in the data's units; with `raw`, inputs are normalised
+    numbers and outputs are those of the network.
     """
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph, pipeline = _exportable(graph, opset), network.pipeline
@@ -68,7 +68,7 @@ def _described(entry: str, shape: Shape, pipeline: Pipeline | None) -> str:
 
 
 def _exportable(graph: Graph, opset: int | None) -> Graph:
-    """The nodes that inference needs; RunError where they, or the opset, cannot be written."""
+    """Return the graph with the nodes that inference needs; RunError if a layer or the opset is not supported."""
     graph = remove_dead_nodes(remove_train_only(graph.answering))
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
@@ -81,7 +81,7 @@ def _exportable(graph: Graph, opset: int | None) -> Graph:
 def _written(
     graph: Graph, values: Mapping[str, Array], opset: int | None, pipeline: Pipeline | None = None
 ) -> ModelWriter:
-    """All operators, written for an opset; unless given it is raised until it has all that is written for it."""
+    """Write all operators for an opset; if none is given, it is raised until all operators are available."""
     written = ModelWriter(values, opset or FLOOR)
     if pipeline is not None:
         _preprocessing(written, pipeline, pipeline.shape or graph.input_shape)
@@ -132,7 +132,7 @@ def _model(
 
 
 def _preprocessing(made: ModelWriter, pipeline: Pipeline, shape: Shape) -> None:
-    """What the pipeline does behind the decoding, from `PIXELS` to `INPUT`."""
+    """Write the preparation of decoded images, from `PIXELS` to `INPUT`."""
     kinds = package().TensorProto
     last = PIXELS
     for position, transform in enumerate(pipeline.preprocess, 1):

@@ -1,4 +1,4 @@
-"""Every layer as operators of ONNX, in the lowest opset that has them."""
+"""Every layer as operators of ONNX, each in the lowest opset that supports it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnspec.shapes import Shape
 
 
 def _plain(operator: str, **fields: str) -> Writer:
-    """An operator whose attributes are fields of the layer."""
+    """Return a writer for an operator whose attributes are fields of the layer."""
 
     def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         attributes = {attribute: getattr(node.layer, field) for attribute, field in fields.items()}
@@ -44,7 +44,7 @@ def _group_norm(groups_of: Callable[[Any, int], int]) -> Writer:
 
 
 def _group_norm_of_instances(made: ModelWriter, node: Node, inputs: Sequence[str], groups: int) -> None:
-    """A group is normalised as a channel is whose row are all its numbers."""
+    """Write a group normalisation as an instance normalisation in which each group is one channel."""
     layer, name = cast(Any, node.layer), node.name
     made.add("Reshape", [*inputs, made.constant(f"{name}.groups", np.array([0, groups, -1]))], f"{name}.grouped")
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
@@ -55,7 +55,7 @@ def _group_norm_of_instances(made: ModelWriter, node: Node, inputs: Sequence[str
 
 
 def _scaled(made: ModelWriter, node: Node, normal: str) -> None:
-    """weight normal + bias for each channel, the bias where there is one."""
+    """Write weight normal + bias for each channel, without the bias if there is none."""
     shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
     weight = made.parameter(node, "weight", shape)
     if "bias" not in node.params:
@@ -85,7 +85,7 @@ def _layer_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _root_mean_square(made: ModelWriter, node: Node, source: str) -> None:
-    """source / sqrt(mean of its squares over the channels + epsilon), under the name NODE.normal."""
+    """Write source / sqrt(mean of its squares over the channels + epsilon), under the name NODE.normal."""
     layer, name = cast(Any, node.layer), node.name
     made.add("Mul", [source, source], f"{name}.square")
     made.reduce("ReduceMean", f"{name}.square", f"{name}.variance")
@@ -118,7 +118,7 @@ def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None
 
 
 def _merge(operator: str) -> Writer:
-    """An operator of two inputs, on one after the other; vectors beside maps are 1x1 maps."""
+    """Return a writer for an operator of two inputs, applied to all in turn; vectors become 1x1 maps beside maps."""
 
     def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         _merged(made, node, inputs, operator)
@@ -261,7 +261,7 @@ def _reshape(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _reshape_to(made: ModelWriter, source: str, shape: Shape, output: str) -> None:
-    """The images stay, whatever their number."""
+    """Write a reshape of every image, which leaves the number of images open."""
     made.add("Reshape", [source, made.constant(f"{output}.shape", np.array([0, *shape]))], output)
 
 
@@ -317,7 +317,7 @@ def _pixel_shuffle(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None
 
 
 def identity(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    """Pass the input on."""
+    """Write an operator that returns its input unchanged."""
     made.add("Identity", inputs, node.name)
 
 

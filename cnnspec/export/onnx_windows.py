@@ -99,7 +99,7 @@ def _avg_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _counts(laid: Windows, counted: Sequence[int]) -> Array:
-    """How many elements of each window count, (oh, ow)."""
+    """Return how many elements of each window count, (oh, ow)."""
     found = []
     for axis, length in enumerate((laid.height, laid.width)):
         before, after = counted[2 * axis : 2 * axis + 2]
@@ -127,7 +127,7 @@ def _global(operator: str) -> Writer:
 
 
 def _adaptive(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-    """Bins of unequal size are two products with matrices of weights: rows, then columns."""
+    """Write adaptive average pooling as products with two matrices of weights, for rows and for columns."""
     _, height, width = node.input_shapes[0]
     _, rows, columns = node.shape
     name = node.name

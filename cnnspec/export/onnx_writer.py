@@ -1,4 +1,4 @@
-"""An ONNX model while it is written: operators, constants by name, and the opset that they need."""
+"""An ONNX model while it is written: its operators, its constants by name, and the opset that they need."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def package() -> Any:
 
 
 class ModelWriter:
-    """The model while it is written: nodes, constants by name, and the opset that they need."""
+    """The model while it is written: its nodes, its constants by name, and the opset that they need."""
 
     def __init__(self, values: Mapping[str, Array], opset: int) -> None:
         self.values = values
@@ -52,7 +52,7 @@ class ModelWriter:
         self.names: set[str] = set()
 
     def has(self, operator: str) -> bool:
-        """Whether the opset that is written for has an operator."""
+        """Tell whether the opset of the model has an operator."""
         return SINCE.get(operator, FLOOR) <= self.opset
 
     def add(
@@ -64,7 +64,7 @@ class ModelWriter:
         return output
 
     def reduce(self, operator: str, source: str, output: str) -> str:
-        """Append a reduction over the channels, which stay as an axis of length 1."""
+        """Append a reduction over the channels, which remain as an axis of length 1, and return its output's name."""
         if self.has(operator):
             return self.add(operator, [source, self.constant(":channels", np.array([1]))], output, keepdims=1)
         return self.add(operator, [source], output, since=FLOOR, axes=[1], keepdims=1)
@@ -79,7 +79,7 @@ class ModelWriter:
         return name
 
     def parameter(self, node: Node, name: str, shape: Sequence[int] | None = None) -> str:
-        """A node's own array, or that of the node that it shares with, in another shape if need be."""
+        """Store an array of a node, or of the node it is tied to, in another shape if given, and return its name."""
         key = node.keys.get(name, f"{node.name}.{name}")
         value = np.asarray(self.values[key], np.float32)
         return (

@@ -1,4 +1,4 @@
-"""Layers whose weights are computed of other arrays, with the weights themselves: what is exported is not trained."""
+"""Replaces layers that compute their weights from other arrays by layers with fixed weights, for inference."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cnnspec.train.network import Network
 def answering(
     network: Network, known: Collection[str], refusal: str, cure: str, *, with_parameters: bool = False
 ) -> tuple[Graph, dict[str, Array]]:
-    """Return the graph that answers, without what nobody reads, and the arrays of its layers, with plain weights.
+    """Return the graph that computes the answer, without unused nodes, and its arrays, with weights computed.
 
-    RunError where it has layers that are not `known`, whose names stand for {} in `refusal`; those without parameters
-    may be unknown if only layers `with_parameters` matter.
+    RunError if it has layers that are not `known`, whose names replace {} in `refusal`; with `with_parameters`, layers
+    without parameters may be unknown.
     """
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph = remove_dead_nodes(graph.answering)
@@ -32,14 +32,14 @@ def answering(
 
 
 def with_plain_weights(graph: Graph, values: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:
-    """Return the graph with the layer inside each `weight_norm` in its place, and the arrays with their weights."""
+    """Return the graph with every `weight_norm` replaced by the layer in it, and the arrays with their weights."""
     found = dict(values)
     nodes = tuple(_plain(node, found) for node in graph.nodes)
     return replace(graph, nodes=nodes), found
 
 
 def _plain(node: Node, values: dict[str, Array]) -> Node:
-    """The node itself, or what it computes with its weight, which is put among the arrays."""
+    """Return a node unchanged, or for `weight_norm` the layer in it, whose weight is added to `values`."""
     if not isinstance(node.layer, WeightNorm):
         return node
     direction, length = values[node.keys["direction"]], values[node.keys["length"]]

@@ -1,4 +1,4 @@
-"""Every layer in PyTorch: the modules that it needs, the call that computes it, and what PyTorch names its arrays."""
+"""The counterpart of every layer in PyTorch: its modules, the call that computes it, PyTorch's names of its arrays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Margins = tuple[int, int, int, int]  # top, bottom, left, right
 
 @dataclass(frozen=True)
 class Written:
-    """A layer in PyTorch: modules and parameters by attribute, and what computes it from its inputs.
+    """A layer in PyTorch: its modules and parameters by attribute, and the call that computes it from its inputs.
 
-    `names` are the names in the module's state of the layer's own arrays.
+    `names` are the names of the layer's arrays in the state of the whole module.
     """
 
     call: str
@@ -27,19 +27,19 @@ class Written:
 
 
 def padded(x: str, margins: Margins, value: str = "") -> str:
-    """The call that pads a map, or cuts from it where margins are negative."""
+    """Return the call that pads a map, or crops it where margins are negative."""
     top, bottom, left, right = margins
     return f"F.pad({x}, ({left}, {right}, {top}, {bottom}){value})" if any(margins) else x
 
 
 def _even(x: str, margins: Margins, value: str = "") -> tuple[str, tuple[int, int]]:
-    """The map, and the padding that a module adds itself: it can, where both sides are alike."""
+    """Return the map, and the module's own padding if opposite sides are equal; else the padded map and no padding."""
     top, bottom, left, right = margins
     return (x, (top, left)) if (top, left) == (bottom, right) else (padded(x, margins, value), (0, 0))
 
 
 def _options(**given: object) -> str:
-    """The arguments of a module that are not its default."""
+    """Return the arguments of a module that differ from PyTorch's defaults."""
     usual = {"stride": "1", "padding": "0", "dilation": "1", "groups": "1", "output_padding": "0", "bias": "True"}
     return "".join(f", {name}={value}" for name, value in given.items() if usual.get(name) != str(value))
 
@@ -132,7 +132,7 @@ def _rms_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 
 def _over_channels(node: Node, own: str, inputs: Sequence[str], made: str) -> Written:
-    """A module that normalises the last axis, given the channels there."""
+    """Return a layer whose module normalises the last axis, to which the channels are moved."""
     vector = len(node.shape) == 1
     call = f"self.{own}({inputs[0]})" if vector else f"self.{own}({inputs[0]}.movedim(1, -1)).movedim(-1, 1)"
     return Written(call, {own: made}, _plain_names(node, own))
@@ -188,7 +188,7 @@ def _lp_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 
 def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
-    """The mean over what is in the map or in the counted padding: that over all, by that of ones there."""
+    """Write a mean over the map and its counted padding: a mean over all padding, divided by the counted share."""
     layer: Any = node.layer
     laid = layer.windows(node.input_shapes[0])
     windows = f"{pair(laid.kernel)}, {pair(laid.stride)}"
@@ -207,7 +207,7 @@ def _response_norm(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 
 def _merge(operator: str) -> Writer:
-    """One input after the other, vectors as 1x1 maps beside maps."""
+    """Return a writer for an operator applied to all inputs in turn; vectors become 1x1 maps beside maps."""
 
     def write(node: Node, own: str, inputs: Sequence[str]) -> Written:
         return _call(f" {operator} ".join(_as_maps(node, inputs)))
@@ -275,7 +275,7 @@ def _call(text: str) -> Written:
 
 
 def _plain_names(node: Node, own: str) -> dict[str, str]:
-    """The names of a layer's arrays that PyTorch calls alike."""
+    """Return the names of a layer's arrays that are the same in PyTorch."""
     return {part: f"{own}.{part}" for part in node.params}
 
 

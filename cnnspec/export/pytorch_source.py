@@ -1,4 +1,4 @@
-"""A trained network as a PyTorch module: its source, for people to read and to go on with, and weights by its names."""
+"""A trained network as a PyTorch module: readable source code, and its weights by PyTorch's names."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def state(network: Network) -> dict[str, Array]:
 def _network(
     graph: Graph, values: Mapping[str, Array], names: Mapping[str, str]
 ) -> tuple[list[str], list[str], dict[str, Array]]:
-    """The lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names.
+    """Return the lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names.
 
     `names` are those of the layers in PyTorch.
     """
@@ -140,7 +140,7 @@ def _network(
 
 
 def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, list[str], dict[str, Array]]:
-    """The method that does what the pipeline does behind the decoding, its buffers, and the arrays in them."""
+    """Return the method that prepares decoded images, the lines of its buffers, and the arrays in them."""
     given, steps, buffers, arrays = shape, list[str](), list[str](), dict[str, Array]()
     for position, transform in enumerate(pipeline.preprocess, 1):
         before, shape = shape, transform.infer_shape(shape)

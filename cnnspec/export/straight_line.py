@@ -1,4 +1,4 @@
-"""Lines of a program that computes a network layer by layer: names of variables, and assignments that fit a line."""
+"""Lines of a program that computes a network layer by layer: names of variables, and assignments of limited width."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def batch_of(shape: Shape) -> str:
 
 
 def pair(values: tuple[int, int]) -> str:
-    """Return two lengths as text, as one number where they are equal."""
+    """Return two lengths as text, or as a single number if they are equal."""
     return str(values[0]) if values[0] == values[1] else repr(tuple(values))
 
 
 def listed(values: Any) -> str:
-    """Return numbers as the text of a list, each as short as float32 allows."""
+    """Return numbers as the text of a list, each with as few digits as float32 needs."""
     return "[" + ", ".join(repr(float(np.float32(value))) for value in np.ravel(values)) + "]"
 
 
 def filled(template: str, x: str, layer: object) -> str:
-    """Fill in a call of one input: {x} is that, and fields of the layer stand by their names."""
+    """Fill in the template of a call with one input: {x} is the input, other names are fields of the layer."""
     names = [name for _, name, _, _ in string.Formatter().parse(template) if name and name != "x"]
     return template.format(x=x, **{name: getattr(layer, name) for name in names})
 
 
 def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
-    """Return a variable for each value: x where only the next line reads it, else one named after its layer.
+    """Return a variable for each value: x if only the next line reads it, else one named after its layer.
 
     Names in `reserved` stand for other things in the program.
     """
@@ -68,7 +68,7 @@ def assignment(variable: str, expression: str, shape: Shape, indent: str = "    
 
 
 def _apart(arguments: str) -> Iterator[str]:
-    """Arguments apart at the commas that stand in no parentheses."""
+    """Yield the arguments in a text, which is divided at commas outside parentheses."""
     depth, start = 0, 0
     for position, character in enumerate(arguments):
         depth += (character in "([") - (character in ")]")
