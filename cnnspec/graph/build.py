@@ -1,4 +1,4 @@
-"""From a spec's entries to nodes: nesting becomes edges, shapes are inferred, misfits are reported at their place."""
+"""From a spec's entries to nodes: nesting becomes edges, shapes are inferred, errors are reported at their place."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from cnnspec.spec.model import BlockEntry, Entry, LayerEntry, ParallelEntry, Res
 from cnnspec.spec.names import ABOVE
 from cnnspec.spec.place import Place
 
-MOST_VALUES = 10**15  # of one array: four petabytes
-LONGEST_TRAIL = 50  # values that a message names
+MOST_VALUES = 10**15  # the most values of one array: four petabytes
+LONGEST_TRAIL = 50  # the most values that a message names
 
 
 def build(spec: Spec) -> Graph:
-    """Compile a spec into a graph; SpecError with every shape that does not fit, at its line and column."""
+    """Compile a spec into a graph; SpecError lists every shape that does not fit, at its line and column."""
     return follow(spec).graph()
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What following a spec's layers gives, whether they fit or not: the nodes of those that do, and what is wrong."""
+    """The result of `follow`: the nodes of all layers that fit, and the findings about those that do not."""
 
     spec: Spec
     nodes: Sequence[Node]
     output: str
-    values: Mapping[str, str]  # from an entry's name to the value that it makes
-    shapes: Mapping[str, Shape | None]  # by value; None: unknown after an error
+    values: Mapping[str, str]  # the name of each entry's output
+    shapes: Mapping[str, Shape | None]  # by the name of a value; None: unknown after an error
     diagnostics: Sequence[Diagnostic]
 
     def graph(self) -> Graph:
-        """The graph; SpecError where anything is wrong."""
+        """Return the graph; SpecError if there are any findings."""
         spec = self.spec
         if len(self.nodes) == len(spec.inputs) and not self.diagnostics:
             message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
@@ -59,14 +59,14 @@ class Trace:
 
 
 def follow(spec: Spec) -> Trace:
-    """Follow the shapes through a spec's layers; whatever does not fit is noted, and what can be known goes on."""
+    """Infer the shapes through a spec's layers; an error becomes a finding, and the other layers are still followed."""
     builder = _Builder(spec)
     output = builder.sequence(spec.layers, next(iter(spec.inputs), INPUT))
     return Trace(spec, builder.nodes, output, builder.values, builder.shapes, builder.diagnostics)
 
 
 def _output_last(nodes: Sequence[Node], output: str, spec: Spec) -> tuple[Node, ...]:
-    """The nodes, that of the output last: an entry without layers stands for what it reads, which is made earlier."""
+    """Move the output's node to the end: it is an earlier one if the last entry is empty and passes on its input."""
     place = spec.layers[-1].place
     readers = [node.name for node in nodes if output in node.inputs]
     if output == INPUT or output in spec.inputs:
@@ -94,12 +94,12 @@ class _Builder:
         self.nodes: list[Node] = []
         self.diagnostics: list[Diagnostic] = []
         self.shapes: dict[str, Shape | None] = {INPUT: spec.input}  # by value; None: unknown after an error
-        self.values: dict[str, str] = {INPUT: INPUT}  # from an entry's name to the value that it makes
-        self.claims: dict[str, _Claim] = {}  # who has each name: entries, and what they make besides
+        self.values: dict[str, str] = {INPUT: INPUT}  # the name of each entry's output
+        self.claims: dict[str, _Claim] = {}  # the owner of each name: entries, and nodes that they add
         self.inputs(spec)
 
     def inputs(self, spec: Spec) -> None:
-        """Add a node for each of several inputs, which takes its part of the one entry that a plan has."""
+        """Add a node for each of several inputs, which takes its part of the plan's only input."""
         start = 0
         for name, shape in spec.inputs.items():
             self.nodes.append(Node(name, Part(start=start, shape=shape), (INPUT,), (spec.input,), shape))
@@ -123,7 +123,7 @@ class _Builder:
         return value
 
     def claim(self, name: str, claim: _Claim) -> None:
-        """Record the owner of a name; where it has one already, report that at the id which the file gives."""
+        """Record the owner of a name; if it has another owner already, report that at the id in the file."""
         other = self.claims.setdefault(name, claim)
         if other is claim:
             return
@@ -142,7 +142,7 @@ class _Builder:
         )
 
     def entry(self, entry: Entry, sources: tuple[str, ...]) -> str:
-        """Add one entry of any sort; return the name of the value that it makes."""
+        """Add one entry of any sort; return the name of its value."""
         self.claim(entry.name, _Claim(_kind(entry), entry.place, entry.named))
         match entry:
             case LayerEntry():
@@ -158,7 +158,7 @@ class _Builder:
     def block(self, entry: BlockEntry, sources: tuple[str, ...]) -> str:
         """Add the layers of a block; its value is that of its first output, or of its last layer."""
         prefix = entry.alias or entry.name
-        for port, source in zip(entry.ports, sources, strict=False):  # one that is not named is `input` alone
+        for port, source in zip(entry.ports, sources, strict=False):  # an input without a name is `input`
             self.claim(f"{prefix}.{port}", _Claim(f"an input of block '{prefix}'", entry.place))
             self.values[f"{prefix}.{port}"] = source
         value = self.sequence(entry.body, sources[0])
@@ -169,7 +169,7 @@ class _Builder:
         return value
 
     def layer_entry(self, entry: LayerEntry, sources: tuple[str, ...]) -> str:
-        """Add a layer, in front of it the margin that its `padding` asks for, and behind it its `activation`."""
+        """Add a layer, with a `pad2d` in front if its `padding` needs one, and its `activation` behind it."""
         layer = entry.layer
         if getattr(layer, "padding", None) in MARGINS:
             sources, layer = self.margin(entry, sources), layer.but(padding="valid")
@@ -183,7 +183,7 @@ class _Builder:
         return self.add(name, activation, (value,), entry.place, trained=entry, share=share)
 
     def margin(self, entry: LayerEntry, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """Add the margin of its own pixels that a convolution gives its map; return what the convolution reads."""
+        """Add the `pad2d` of a convolution that pads with pixels of its map; return what the convolution reads."""
         layer: Any = entry.layer
         shape = self.shapes[sources[0]] if len(sources) == 1 else None
         margins = layer.windows(shape).padding if shape is not None and len(shape) == 3 else ()
@@ -216,9 +216,9 @@ class _Builder:
         return self.add(entry.name, create("layer", "add"), (value, shortcut), entry.place)
 
     def projection(self, entry: ResidualEntry, source: str, before: Shape, after: Shape) -> str:
-        """Add a 1x1 convolution to the shape of the body, or a dense layer for a vector.
+        """Add a 1x1 convolution from a residual's input to the shape of its body, or a dense layer for a vector.
 
-        It is followed by batch normalisation where the body has some (He et al. 2015, option B).
+        Batch normalisation follows it if the body has some (He et al. 2015, option B).
         """
         stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=False))
         if len(before) != len(after) or tuple(-(-b // s) for b, s in zip(before[1:], stride, strict=True)) != after[1:]:
@@ -242,7 +242,7 @@ class _Builder:
         return value
 
     def inside(self, name: str) -> Iterator[Node]:
-        """The nodes of a residual's body, nested ones too."""
+        """The nodes of a residual's body, nested ones included."""
         return (node for node in self.nodes if node.name.startswith(f"{name}."))
 
     def add(
@@ -256,7 +256,7 @@ class _Builder:
         trained: LayerEntry | ResidualEntry | None = None,
         share: str | None = None,
     ) -> str:
-        """Add one node and infer its shape; return the name of its value, which is the node's.
+        """Add one node and infer its shape; return the name of its value, which is the name of the node.
 
         It is trained as `entry` or `trained` says, with the parameters of `share`, if any.
         """
@@ -286,7 +286,7 @@ class _Builder:
         period, factor = (trained.period, trained.rate_factor) if trained else (ALWAYS, 1.0)
         if not params and (entry is None or entry.as_block):
             share = None
-        if share:  # what is tied is trained where the owner's parameters are
+        if share:  # tied parameters are trained if those of their owner are
             owner = next((node for node in self.nodes if node.name == share), None)
             period, factor = (owner.period, owner.rate_factor) if owner else (period, factor)
             if not self.can_share(name, layer, params, share, place):
@@ -316,10 +316,10 @@ class _Builder:
         )
 
     def can_share(self, name: str, layer: Layer, params: Mapping[str, Parameter], share: str, place: Place) -> bool:
-        """Whether a layer may use the parameters of another one; reports it where not."""
+        """Whether a layer can use the parameters of another one; if not, report it."""
         owner = next((node for node in self.nodes if node.name == share), None)
         if owner is None and share in self.shapes and self.shapes[share] is None:
-            return False  # it is wrong itself
+            return False  # that layer has an error itself
         wanted = {key: parameter.shape for key, parameter in owner.params.items()} if owner else {}
         got = {key: parameter.shape for key, parameter in params.items()}
         alike = owner is not None and owner.layer.type_name == layer.type_name
@@ -375,7 +375,7 @@ class _Builder:
         )
 
     def trail(self, value: str) -> list[str]:
-        """The values from the input to the given one, with their shapes; of many the last ones."""
+        """The values on the way from the input to this one, as text with their shapes; of a long way only its end."""
         by_name = {node.name: node for node in self.nodes if not isinstance(node.layer, Part)}
         steps: list[str] = []
         while True:
@@ -387,7 +387,7 @@ class _Builder:
 
 
 def check_initializers(layer: Layer, params: Mapping[str, Parameter]) -> None:
-    """ShapeError, which names the field, where an initializer cannot fill a parameter of its shape."""
+    """Raise ShapeError, with the field's name, if an initializer cannot fill a parameter of its shape."""
     for parameter in params.values():
         try:
             parameter.initializer.check(parameter.shape)

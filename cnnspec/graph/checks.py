@@ -1,4 +1,4 @@
-"""Checks of a graph whose shapes fit: against its data, its loss, and what the spec expects of it."""
+"""Checks of a graph whose shapes fit: against its data, its loss, and the spec's `expect`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnspec.target import FIGURES, KINDS, Kind, Target
 
 
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
-    """Raise SpecError with all that does not fit the data, the loss, or what `expect` says, except of memory."""
+    """Return findings about all misfits of the graph with its data, its loss, or `expect`, except about memory."""
     return [
         *_input(spec),
         *several_inputs(spec, graph),
@@ -33,7 +33,7 @@ def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
 
 def counted(graph: Graph) -> dict[str, int | tuple[int, ...]]:
-    """The figures that `expect` may name and that only need counting."""
+    """The figures that `expect` may name and that follow from the graph alone."""
     return {
         "params": graph.parameter_count,
         "trained_params": graph.trainable_count,
@@ -69,7 +69,7 @@ def _input(spec: Spec) -> list[Diagnostic]:
 
 
 def _splits(spec: Spec) -> Iterator[Diagnostic]:
-    """Splits that ask for more images than there are, as far as the source says that before it is read."""
+    """Find splits that need more images than the source has, if it tells their number without reading them."""
     if spec.data is None:
         return
     counts = dict(spec.data.source.counts)
@@ -138,7 +138,7 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
 
 
 def _metrics(spec: Spec) -> list[Diagnostic]:
-    """Settings that ask for figures that the target does not have, or of validation images where there are none."""
+    """Find settings that name figures which the target lacks, or figures of validation images that do not exist."""
     if spec.data is None:
         return []
     named = list(named_metrics(spec))
@@ -182,7 +182,7 @@ def _kind(spec: Spec, target: Target | None) -> Kind:
 
 
 def known_figures(spec: Spec, target: Target | None) -> tuple[str, ...] | None:
-    """The figures of the data's target, and of each of several losses by name; None where only the files tell it."""
+    """The figures of the data's target, and of each of several losses by name; None if only the files tell them."""
     reads_labels = spec.train is None or spec.train.loss.reads_labels
     if target is None and reads_labels:
         return None
@@ -197,7 +197,7 @@ def known_figures(spec: Spec, target: Target | None) -> tuple[str, ...] | None:
 
 
 def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
-    """Every figure that a spec names, with the section and the key that do."""
+    """Yield every figure that a spec names: the section, the key in it, and the figure."""
     yield from (("require", required.metric, required.metric) for required in spec.require)
     if spec.sweep is not None:
         yield "sweep", "metric", spec.sweep.metric
@@ -209,7 +209,7 @@ def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
 
 
 def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Views of images, which have an answer each that can be averaged, where the network gives or reads none such."""
+    """Find test-time augmentation of a network without one answer for each image that could be averaged."""
     if spec.data is None or spec.data.tta is None:
         return
     several = sum(not head.training_only for head in graph.heads) > 1
@@ -227,7 +227,7 @@ def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def _first_filters(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Initializers that learn from images, in a layer that does not see them, or where there are none."""
+    """Find initializers that learn from images in a layer that does not read them, or in a spec without data."""
     for node in graph.nodes:
         for name, parameter in node.params.items():
             if not getattr(parameter.initializer, "from_images", False) or node.place is None:
@@ -247,7 +247,7 @@ def _first_filters(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def _averages(spec: Spec) -> Iterator[Diagnostic]:
-    """Two averages of the weights, of which only one can be scored, or one of no epoch."""
+    """Find two averages of the weights, of which only one can be scored, or an average that begins too late."""
     swa = spec.train.swa if spec.train else None
     if spec.train is None or swa is None:
         return
@@ -262,7 +262,7 @@ def _averages(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def _augmentations(spec: Spec) -> Iterator[Diagnostic]:
-    """Augmentations that cannot change labels as they change the image."""
+    """Find augmentations that cannot change the labels together with the image."""
     kind = spec.data.target.kind if spec.data else None
     if spec.data is None or kind not in ("mask", "several"):
         return
@@ -288,7 +288,7 @@ def _augmentations(spec: Spec) -> Iterator[Diagnostic]:
 def over_budget(
     spec: Spec, figures: Mapping[str, int | tuple[int, ...]], graph: Graph | None = None
 ) -> list[Diagnostic]:
-    """Return one finding for each figure that `expect` names and that came out otherwise; parameters by layer."""
+    """Return a finding for each figure that differs from its value in `expect`; one of parameters lists the layers."""
     place = _section(spec, "expect")
     return [
         Diagnostic(
@@ -306,7 +306,7 @@ def over_budget(
 
 
 def _counted(name: str, graph: Graph, budget: Budget) -> tuple[str, ...]:
-    """What accounts for a count of parameters that is not met."""
+    """Notes on a count of parameters that differs from `expect`."""
     if name == "params":
         wanted = budget.exact
         reasons = [*explanations(graph, wanted), *zoo_differences(graph, wanted)] if isinstance(wanted, int) else []

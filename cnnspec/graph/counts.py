@@ -1,4 +1,4 @@
-"""Where parameters lie, and what a count that was expected otherwise may have overlooked."""
+"""The parameters of each layer, and likely reasons for a count that differs from the expected one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cnnspec.graph.node import Graph, Node
 from cnnspec.shapes import size
 
-MOST_LAYERS = 8  # that a note lists
+MOST_LAYERS = 8  # the most layers that a note lists
 
 
 def by_layer(graph: Graph) -> str:
@@ -22,7 +22,7 @@ def by_layer(graph: Graph) -> str:
 
 
 def explanations(graph: Graph, wanted: int) -> Iterator[str]:
-    """What accounts exactly for the difference to a count: biases, running statistics, outputs, or input channels."""
+    """Yield explanations of the exact difference to a count: biases, running statistics, outputs, input channels."""
     more = wanted - graph.parameter_count
     convolutions = [node for node in graph.nodes if "weight" in node.params and len(node.shape) == 3 and not node.share]
     normalised = [

@@ -1,4 +1,4 @@
-"""What changed between two graphs: layers by name, with their shapes, parameters and multiply-accumulates."""
+"""The differences of two graphs: layers by name, with their shapes, parameters and multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnspec.shapes import text
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A layer that differs between two graphs; `before` or `after` is None where a graph does not have it."""
+    """A layer that differs between two graphs; `before` or `after` is None if that graph does not have it."""
 
     name: str
     before: Node | None
@@ -22,17 +22,17 @@ class Change:
 
     @property
     def parameters(self) -> int:
-        """How many parameters it has more in the new graph."""
+        """The number of parameters that the new graph has more in this layer."""
         return (self.after.parameter_count if self.after else 0) - (self.before.parameter_count if self.before else 0)
 
     @property
     def macs(self) -> int:
-        """How many multiply-accumulates it takes more in the new graph."""
+        """The number of multiply-accumulates that the new graph has more in this layer."""
         return (self.after.macs if self.after else 0) - (self.before.macs if self.before else 0)
 
 
 def difference(before: Graph, after: Graph) -> tuple[Change, ...]:
-    """Return the changes in the order of the new graph, followed by what was removed."""
+    """Return the changes in the order of the new graph, followed by the removed layers."""
     old = {node.name: node for node in before.nodes}
     new = {node.name: node for node in after.nodes}
     changes = [Change(name, old.get(name), node, _details(old.get(name), node)) for name, node in new.items()]
@@ -43,7 +43,7 @@ def difference(before: Graph, after: Graph) -> tuple[Change, ...]:
 def settings_difference(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> tuple[tuple[str, str | None, str | None], ...]:
-    """Compare two resolved specs in all but their layers: path, old and new value, None where there is none.
+    """Compare two resolved specs without their layers; return path, old and new value, None if there is no value.
 
     A path is written as `--set` takes it, such as `train.optimizer.learning_rate`.
     """
@@ -57,7 +57,7 @@ def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Every value within a mapping that is no mapping itself, as text, with its path."""
+    """Yield the path and the text of every value in nested mappings that is not a mapping itself."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{above}{key}.")

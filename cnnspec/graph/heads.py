@@ -1,4 +1,4 @@
-"""Several losses: the values that they read, by the names that the spec gives to layers."""
+"""The values that several losses read, found by the names that the spec gives to layers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cnnspec.spec.suggest import did_you_mean
 
 
 def place_of(spec: Spec, name: str) -> Place:
-    """Where a loss is written."""
+    """The place of a loss in the spec."""
     return spec.sections.get(f"train.losses.{name}", spec.sections.get("train", spec.place))
 
 
 def wrong(spec: Spec, name: str, key: str | None, message: str, help: str | None) -> Diagnostic:
-    """A finding about a loss, at one of its keys."""
+    """Return a finding about a loss, at one of its keys."""
     place = place_of(spec, name)
     path = f"train.losses.{name}{f'.{key}' if key else ''}"
     return Diagnostic("loss-mismatch", "error", f"losses.{name}: {message}", place.of(key), path, help)
 
 
 def find(spec: Spec, values: Mapping[str, str], found: list[Diagnostic]) -> tuple[Head, ...]:
-    """The values that each loss reads, by the names of the spec's layers; what cannot be found is reported."""
+    """Find the values that each loss reads, by the names of the spec's layers; report names that lead to none."""
     losses = spec.train.losses if spec.train else None
     heads = []
     for name, term in (losses or {}).items():

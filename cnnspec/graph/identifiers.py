@@ -1,4 +1,4 @@
-"""Names of layers as names that Python takes, such as those of a module's attributes in PyTorch."""
+"""Names of layers as identifiers of Python, such as attributes of a PyTorch module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 from cnnspec.graph.node import Graph
 
-# What a module of PyTorch, or the source that is written of one, has of its own.
+# Names that every PyTorch module has, or the source that is written of one.
 OF_A_MODULE = frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
@@ -23,9 +23,9 @@ OF_A_MODULE = frozenset(
 
 
 def identifiers(names: Iterable[str], reserved: Collection[str] = ()) -> dict[str, str]:
-    """Return for each name one that Python takes: no two alike, and none of those `reserved`.
+    """Map each name to a Python identifier; all of them differ, and none is a keyword or `reserved`.
 
-    A name that Python takes as it is stays as it is, whichever others are made the same.
+    A name that is an identifier keeps its spelling, even if other names are converted to the same one.
     """
     taken, found = {*keyword.kwlist, *reserved}, dict[str, str]()
     for name in sorted(dict.fromkeys(names), key=lambda name: _made(name) != name):
@@ -38,7 +38,7 @@ def identifiers(names: Iterable[str], reserved: Collection[str] = ()) -> dict[st
 
 
 def module_names(graph: Graph, *others: str) -> dict[str, str]:
-    """Return what PyTorch calls each layer, and each of some other names, as an attribute of a module."""
+    """Map the names of layers, and `others`, to their names as attributes of a PyTorch module."""
     return identifiers([*(node.name for node in graph.nodes), *others], OF_A_MODULE)
 
 

@@ -1,4 +1,4 @@
-"""Several inputs: whether the network needs all of them, and what beside them is for one input only."""
+"""Checks of several inputs: the network must need all of them, and other settings must not be for a single input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from cnnspec.graph.node import Graph
 from cnnspec.spec.model import Spec
 from cnnspec.spec.place import Place
 
-OF_ONE = ("shape", "layout", "scale")  # fields of sources that are about the one image
+OF_ONE = ("shape", "layout", "scale")  # fields of sources for a single image
 CHANGES = ("preprocess", "augment", "tta")  # keys of data that change images
 
 
 def several_inputs(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Inputs that the output does not depend on, and losses, sources and changes that are for one input."""
+    """Find inputs that the output does not depend on, and losses, sources and changes for a single input."""
     if not spec.inputs:
         return
     place, needed = _section(spec, "inputs"), graph.needed

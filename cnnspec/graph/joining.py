@@ -1,4 +1,4 @@
-"""Several losses: whether they fit what they read, and how a plan reads all of it as one vector."""
+"""Several losses: the check of the values that they read, and the join of these values in one vector for a plan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JOINED = "losses:join"  # no id of a spec has a colon
 def misfits(
     graph: Graph, losses: Losses, target: Target, given: Shape, *, spare: bool = False
 ) -> Iterator[tuple[str, str, ShapeError]]:
-    """Every loss that does not fit what it reads, or the data's target: its name, the key, and what is wrong.
+    """Yield every loss that does not fit its value or the data's target: its name, the key, and the error.
 
     With `spare` there may be more outputs than classes.
     """
@@ -57,7 +57,7 @@ def _check_alike(loss: Loss, shapes: list[Shape]) -> None:
 
 
 def _check_target(name: str, term: Term, target: Target) -> None:
-    """ShapeError where the target that a loss learns is none of the data's."""
+    """Raise ShapeError if a loss names a target that the data do not have."""
     if not term.loss.reads_labels:
         if term.target is not None:
             what = KINDS["input" if term.loss.reads_input else "none"]
@@ -73,9 +73,9 @@ def _check_target(name: str, term: Term, target: Target) -> None:
 
 
 def joined(graph: Graph, loss: Loss | None, mode: Mode) -> tuple[Graph, Loss | None]:
-    """The graph with all that several losses read in one vector, which becomes its output, and losses that know where.
+    """Join the values that several losses read in one vector, the graph's new output; the losses know their places.
 
-    At inference those for training only are left out. Where there is one loss both are as they were.
+    At inference losses for training only are left out. A graph with one loss is returned unchanged, with its loss.
     """
     if not isinstance(loss, Losses) or not graph.heads:
         return replace(graph, heads=()) if graph.heads else graph, loss

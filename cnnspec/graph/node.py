@@ -24,17 +24,17 @@ class Node:
     shape: Shape
     params: Mapping[str, Parameter] = field(default_factory=dict)
     state: Mapping[str, State] = field(default_factory=dict)
-    macs: int = 0  # of one image's forward pass
+    macs: int = 0  # multiply-accumulates of one image's forward pass
     weight_decay: float | None = None  # None: the optimizer's
-    period: Period = ALWAYS  # in which it is trained
-    rate_factor: float = 1.0  # of the learning rate
+    period: Period = ALWAYS  # the part of the training in which it is trained
+    rate_factor: float = 1.0  # the learning rate is multiplied by it
     share: str | None = None  # the node whose parameters it uses
     keys: Mapping[str, str] = field(default_factory=dict)  # the array of each parameter, such as conv2d_1.weight
-    place: Place | None = None  # where the spec says it; None in graphs made by hand
-    parameter_count: int = field(init=False)  # the learned numbers in this node; 0 where they are those of another
+    place: Place | None = None  # its place in the spec; None in graphs made by hand
+    parameter_count: int = field(init=False)  # the learned numbers in this node; 0 if they belong to another
 
     def __post_init__(self) -> None:
-        """Give parameters arrays of their own where `keys` is empty, or those of the node that `share` names."""
+        """Name the arrays of the parameters unless `keys` does: the node's own, or those of the node in `share`."""
         own = {} if self.share else self.params
         object.__setattr__(self, "parameter_count", sum(size(parameter.shape) for parameter in own.values()))
         if not self.keys:
@@ -43,13 +43,13 @@ class Node:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes its parameters, at some time."""
+        """Whether training changes its parameters, at least in some period."""
         return self.period != NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One of several losses: the values that it reads."""
+    """The values that one of several losses reads."""
 
     name: str
     values: tuple[str, ...]
@@ -58,18 +58,18 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in topological order, and the name of the one that makes the network's output."""
+    """Nodes in topological order, and the name of the node whose value is the network's output."""
 
     name: str
     input_shape: Shape
     nodes: tuple[Node, ...]
     output_name: str
-    heads: tuple[Head, ...] = ()  # where there are several losses; the output is then that of the main one
+    heads: tuple[Head, ...] = ()  # of several losses; the output is then the main one's value
     _by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
     _reads: Mapping[str, tuple[tuple[Node, int], ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Index the nodes by their names, and what they read by the names of the values."""
+        """Index the nodes by name, and the readers of each value."""
         reads: dict[str, list[tuple[Node, int]]] = {}
         for node in self.nodes:
             for position, name in enumerate(node.inputs):
@@ -88,7 +88,7 @@ class Graph:
 
     @property
     def needed(self) -> frozenset[str]:
-        """The nodes that the output, or a loss, depends on."""
+        """The names of the nodes that the output or a loss depends on."""
         found = {self.output.name, *(value for head in self.heads for value in head.values)}
         for node in reversed(self.nodes):
             if node.name in found:
@@ -97,17 +97,17 @@ class Graph:
 
     @property
     def parameter_count(self) -> int:
-        """The learned numbers in the whole network."""
+        """The number of learned numbers in the whole network."""
         return sum(node.parameter_count for node in self.nodes)
 
     @property
     def answering(self) -> Graph:
-        """The same without what several losses read beside the output, whose layers nothing reads then."""
+        """This graph without several losses: the layers that only they read then have no reader."""
         return replace(self, heads=())
 
     @property
     def used_count(self) -> int:
-        """The learned numbers in the network as it is used, without the layers that only training needs."""
+        """The number of learned numbers without the layers that only training needs."""
         used = replace(self, heads=tuple(head for head in self.heads if not head.training_only))
         kept = used.needed if self.heads else {node.name for node in self.nodes}
         owners = {node.share or node.name for node in self.nodes if node.name in kept}
@@ -115,7 +115,7 @@ class Graph:
 
     @property
     def trainable_count(self) -> int:
-        """The learned numbers that training changes."""
+        """The number of learned numbers that training changes."""
         return sum(node.parameter_count for node in self.nodes if node.trainable)
 
     @property
@@ -125,7 +125,7 @@ class Graph:
 
     @property
     def sharing(self) -> frozenset[str]:
-        """The nodes that use the parameters of others, and those others."""
+        """The names of the nodes with tied parameters, owners included."""
         return frozenset(name for node in self.nodes if node.share for name in (node.name, node.share))
 
     def reads(self, name: str) -> tuple[tuple[Node, int], ...]:

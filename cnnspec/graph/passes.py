@@ -1,4 +1,4 @@
-"""Passes: functions from graph to graph, each with one purpose, all leaving the results equal within rounding."""
+"""Passes: functions from graph to graph, each with one purpose, that change results at most by rounding."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Pass = Callable[[Graph], Graph]
 
 
 def remove_dead_nodes(graph: Graph) -> Graph:
-    """Leave out the nodes that the output does not depend on; parameters that others use too stay where they are."""
+    """Remove the nodes that neither output nor losses depend on; tied parameters that others use stay."""
     needed = graph.needed
     return dataclasses.replace(graph, nodes=tuple(node for node in graph.nodes if node.name in needed))
 
 
 def remove_train_only(graph: Graph) -> Graph:
-    """Leave out layers that do nothing at inference, such as dropout."""
+    """Remove layers that do nothing at inference, such as dropout."""
     renamed: dict[str, str] = {}
     kept: list[Node] = []
     for node in graph.nodes:
@@ -35,9 +35,9 @@ def remove_train_only(graph: Graph) -> Graph:
 
 
 def activation_behind_pooling(graph: Graph) -> Graph:
-    """Swap an increasing activation and the max pooling that is its one reader: max(f(x)) = f(max(x)).
+    """Swap an increasing activation with the max pooling that is its only reader: max(f(x)) = f(max(x)).
 
-    The gradient is the same too: where relu makes all of a window 0, no element of it has a gradient.
+    The gradient is the same too: if relu makes a whole window 0, no element of it has a gradient.
     """
     nodes = list(graph.nodes)
     for first in range(len(nodes)):
@@ -49,7 +49,7 @@ def activation_behind_pooling(graph: Graph) -> Graph:
             continue
         second = next(i for i, node in enumerate(nodes) if node.name == readers[0].name)
         pooling = nodes[second]
-        # Names stay with positions, so that whoever reads the pooled value finds it under the old name.
+        # Names stay with positions, so that the readers of the pooled value find it under its old name.
         nodes[first] = dataclasses.replace(
             pooling, name=activation.name, inputs=activation.inputs, input_shapes=activation.input_shapes
         )
@@ -69,7 +69,7 @@ def explicit_fan_out(graph: Graph) -> Graph:
     values = [(INPUT, graph.input_shape), *((node.name, node.shape) for node in graph.nodes)]
     for name, shape in values:
         if len(graph.consumers(name)) > 1:
-            # No id of a spec has a colon, so the name is free.
+            # No id of a spec has a colon, so the name is not in use.
             forks[name] = Node(f"{name}:fork", Fork(), (name,), (shape,), shape)
     nodes: list[Node] = [forks[INPUT]] if INPUT in forks else []
     for node in graph.nodes:
@@ -87,7 +87,7 @@ TRAINING: Mapping[str, Pass] = {
     "explicit-fan-out": explicit_fan_out,
 }
 INFERENCE: Mapping[str, Pass] = {
-    "remove-train-only": remove_train_only,  # what nothing but such a layer reads is dead then
+    "remove-train-only": remove_train_only,  # nodes that only such a layer reads are dead then
     "remove-dead-nodes": remove_dead_nodes,
     "fold-batch-norm": fold_batch_norm,
     "activation-behind-pooling": activation_behind_pooling,
@@ -97,7 +97,7 @@ PASSES: Mapping[Mode, Mapping[str, Pass]] = {"train": TRAINING, "infer": INFEREN
 
 
 def optimise(graph: Graph, passes: Mapping[str, Pass]) -> Graph:
-    """Run passes in their order; return the graph that the last one gives."""
+    """Run passes in their order; return the graph of the last one."""
     for transform in passes.values():
         graph = transform(graph)
     return graph

@@ -1,4 +1,4 @@
-"""The network of specs/ that a spec is meant to be, by the count that it expects, and where the two differ."""
+"""The network of specs/ with the parameter count that a spec expects, and its differences from the spec's network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cnnspec.graph.node import Graph, Node
 from cnnspec.spec import loads
 from cnnspec.zoo import zoo
 
-MOST_DIFFERENCES = 2  # that a note lists
+MOST_DIFFERENCES = 2  # the most differences that a note lists
 
 Learned = Sequence[tuple[Node, str]]  # layers with parameters of their own, and the shapes of these in words
 
 
 def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
-    """How the layers with parameters differ from those of a network in specs/ that has as many as are wanted.
+    """Yield how the layers with parameters differ from those of each network in specs/ with `wanted` parameters.
 
-    Layers are compared in their order, by the shapes of their parameters; their names may be others.
+    Layers are compared in their order, by the shapes of their parameters, not by their names.
     """
-    from difflib import SequenceMatcher  # not needed where counts are as expected
+    from difflib import SequenceMatcher  # late: rarely needed
 
     texts = tuple((path, path.read_text(encoding="utf-8")) for path in zoo().values())
     expected = re.compile(rf"^expect:.*\bparams: {wanted}\b", re.MULTILINE)
@@ -45,7 +45,7 @@ def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
 
 @lru_cache(maxsize=4)  # an editor asks at each keystroke
 def _known(path: Path, texts: tuple[tuple[Path, str], ...]) -> Learned | None:
-    """The network of a file, None where it is wrong; kept while no file changes, as one may extend another."""
+    """The layers of a spec file, None if it has errors; cached by the texts of all files, as one may extend another."""
     try:
         return _learned(build(loads(dict(texts)[path], str(path))))
     except SpecError:
@@ -61,7 +61,7 @@ def _learned(graph: Graph) -> Learned:
 
 
 def _difference(theirs: Learned, ours: Learned) -> str:
-    """What stands in the place of what, of several layers the first."""
+    """Say which layers stand in the place of which; of several layers name the first."""
     if not theirs:
         return f"is no {_layers(ours)}"
     return f"is {_layers(theirs)} in the place of {_layers(ours)}" if ours else f"is {_layers(theirs)} too"

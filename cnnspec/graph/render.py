@@ -1,4 +1,4 @@
-"""A spec as it is understood: blocks and variables expanded, every default written out."""
+"""The resolved spec as YAML: blocks and variables expanded, every default written out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnnspec.spec.reader import scalar
 def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
     """Return YAML that means the same as the spec, names each layer as the graph does, and needs no other file.
 
-    With origins, each value has a line, and behind it the place where it was written, or that it is a default.
+    With `origins`, each value has a line, followed by the place where it was written or a note that it is a default.
     """
     tree = resolved(spec, graph)
     if origins:
@@ -31,7 +31,7 @@ def render(spec: Spec, graph: Graph, *, origins: bool = False) -> str:
 
 
 def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
-    """Return a spec as a mapping of plain values, as it is rendered: all that it says, and every default."""
+    """Return a spec as a mapping of plain values, as it is rendered: all settings, defaults included."""
     tree: dict[str, Any] = {"cnnspec": 1}
     if spec.plugins:
         tree["plugins"] = [plugin.name for plugin in spec.plugins]
@@ -62,18 +62,18 @@ def resolved(spec: Spec, graph: Graph) -> dict[str, Any]:
 
 
 def flow(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=inf)
     return str(text).removesuffix("...\n").strip()
 
 
 def _layers(spec: Spec, graph: Graph) -> list[Node]:
-    """The nodes that the spec's layers make."""
+    """The nodes of the spec's layers."""
     return [node for node in graph.nodes if node.name not in spec.inputs]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes each text that would be read as something else: PyYAML writes by YAML 1.1, specs are read by YAML 1.2."""
+    """A dumper that quotes texts which YAML 1.2 would read as other types: PyYAML writes by YAML 1.1."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -84,7 +84,7 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
 
 
-_ODD = re.compile("[^ -~]")  # no character of ASCII that can be seen
+_ODD = re.compile("[^ -~]")  # a character that is not printable ASCII
 _Dumper.add_representer(str, _text)
 
 
@@ -113,7 +113,7 @@ def _lines(
     path: str = "",
     sections: Mapping[str, Place] | None = None,
 ) -> Iterator[str]:
-    """The lines of a mapping; a section within it that has a place of its own gives its values theirs."""
+    """Yield the lines of a mapping; values of a section within it are looked up in that section's own place."""
     for key, value in values.items():
         inner = f"{path}.{key}"
         if isinstance(value, dict) and sections and inner in sections:
@@ -148,12 +148,12 @@ def _layer(node: Node, above: str) -> dict[str, Any]:
 
 
 def layer_fields(node: Node) -> dict[str, Any]:
-    """Return what a layer's own type declares, as plain values, defaults included."""
+    """Return the fields that a layer's type declares as plain values, defaults included."""
     return _fields(node.layer)
 
 
 def node_options(node: Node) -> dict[str, Any]:
-    """Return what every layer may say beside its own fields, as plain values, where it says it."""
+    """Return a node's options beside its layer's fields: weight decay, `share`, or how it is trained."""
     made: dict[str, Any] = {}
     if node.weight_decay is not None:
         made["weight_decay"] = node.weight_decay

@@ -1,1 +1,1 @@
-"""Many trainings of one spec: which values they have, what is kept of each, and what comes of all of them."""
+"""Sweeps: many trainings of one spec with different values, the journal of their outcomes, and the table of results."""

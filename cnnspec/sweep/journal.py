@@ -1,4 +1,4 @@
-"""The journal of a sweep: one line of JSON for each training that has ended, so that none is done twice."""
+"""The journal of a sweep: one line of JSON for each ended training, so that none is done twice."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
 
-MOST_BYTES = 256 << 20  # of a journal
+MOST_BYTES = 256 << 20  # the most bytes of a journal
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Task:
-    """One training: the number of its point (0 for the best one, trained again), its seed, and its epochs."""
+    """One training: the number of its point (0: the best point, trained again), its seed, and its epochs."""
 
     trial: int
     seed: int
-    epochs: int | None = None  # None: as many as the spec says
+    epochs: int | None = None  # None: those of the spec
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a training ended: its figures after the last epoch, or what went wrong; seconds, and epochs done."""
+    """The outcome of a training: its figures after the last epoch or its error, the seconds, and the epochs done."""
 
     figures: Mapping[str, float]
     error: str = ""
@@ -36,10 +36,10 @@ class Outcome:
 
 
 class Journal:
-    """Outcomes by task, on disk line by line; whoever opens it holds the folder's lock."""
+    """Outcomes by task, on disk line by line; a process must hold the folder's lock to open it."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Open or begin a journal; RunError where it is about another sweep, or damaged before its last line."""
+        """Open or begin a journal; RunError if it is about another sweep, or damaged before its last line."""
         self.path = path
         self.outcomes: dict[Task, Outcome] = {}
         self._lock = Lock()
@@ -74,7 +74,7 @@ class Journal:
             )
 
     def add(self, task: Task, outcome: Outcome) -> None:
-        """Write an outcome, which is on the disk when this returns."""
+        """Add an outcome, and flush it to the disk."""
         asked = {"trial": task.trial, "seed": task.seed, "epochs_asked": task.epochs}
         ended = {"figures": dict(outcome.figures), "error": outcome.error}
         with self._lock:

@@ -1,4 +1,4 @@
-"""Which points a sweep tries: a value for each path, by a method, in an order that depends on the seed alone."""
+"""The points that a sweep tries: a value for each path, by a method, in an order that depends on the seed alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.spec.sweep import Choices, Domain, Range, Sweep
 
-Point = dict[str, Any]  # values by path
-DIGITS = 4  # of a real number that is drawn: a point is to be read, and written into a spec
+Point = dict[str, Any]  # the values of a trial, by path in the spec
+DIGITS = 4  # the digits of a random real number, few enough to read and to copy into a spec
 LIBRARIES = {"sobol": "scipy", "tpe": "optuna"}
 
 
 def check_library(sweep: Sweep) -> None:
-    """RunError where the method of a sweep needs a library that is absent."""
+    """Raise RunError if the method of a sweep needs a library that is absent."""
     library = LIBRARIES.get(sweep.method)
     if library is not None and find_spec(library) is None:
         raise RunError(f"method: {sweep.method} needs {library}", "python -m pip install 'cnnspec[sweep]'")
 
 
 def generation(sweep: Sweep, seed: int, known: Sequence[tuple[Point, float | None]], count: int) -> list[Point]:
-    """The next points of a sweep, `count` at most, behind those that are known with their figures.
+    """The next points of a sweep, at most `count`, after the known ones, which have their figures.
 
-    Only tpe looks at the figures; one of None is that of a point which failed.
+    Only tpe uses the figures; a failed point has the figure None.
     """
     start = len(known)
     stop = min(start + count, sweep.count)
@@ -47,7 +47,7 @@ def generation(sweep: Sweep, seed: int, known: Sequence[tuple[Point, float | Non
 
 
 def value_at(domain: Domain, u: float) -> Any:
-    """The value of a domain at a position from 0 to 1: each choice, and each whole number, has an equal part of it.
+    """The value of a domain at position `u` from 0 to 1: choices and whole numbers have equal parts of this range.
 
     On a logarithmic scale equal parts are equal factors. Real numbers are rounded to four digits, within the bounds.
     """
@@ -55,13 +55,13 @@ def value_at(domain: Domain, u: float) -> Any:
         return domain.values[min(int(u * len(domain.values)), len(domain.values) - 1)]
     if not domain.integer:
         return rounded(domain, _between(domain.low, domain.high, u, domain))
-    # A whole number n stands for the numbers from n - 1/2 to n + 1/2, so that the bounds are as likely as the others.
+    # A whole number n stands for numbers from n - 1/2 to n + 1/2, so that the bounds are as likely as the others.
     value = _between(domain.low - 0.5, domain.high + 0.5, u, domain)
     return int(min(max(round(value), domain.low), domain.high))
 
 
 def rounded(domain: Range, value: float) -> float:
-    """A real number in a few digits, but never outside of the bounds."""
+    """Round a real number to a few digits, but never beyond the bounds of its domain."""
     return float(min(max(float(f"{value:.{DIGITS}g}"), domain.low), domain.high))
 
 
@@ -70,14 +70,14 @@ def _between(low: float, high: float, u: float, domain: Range) -> float:
 
 
 def _grid(values: Mapping[str, Domain]) -> Iterator[Point]:
-    """All combinations; the last path varies fastest."""
+    """Yield all combinations of values; the last path varies fastest."""
     choices = [domain.values for domain in values.values() if isinstance(domain, Choices)]
     for chosen in product(*choices):
         yield dict(zip(values, chosen, strict=True))
 
 
 def _sobol(paths: int, seed: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Points of a scrambled Sobol sequence, of which every beginning is even (Owen 1998, by SciPy)."""
+    """Points of a scrambled Sobol sequence, evenly spread for every count (Owen 1998, by SciPy)."""
     from scipy.stats import qmc
 
     drawn = qmc.Sobol(paths, scramble=True, rng=np.random.default_rng(seed)).random_base2(math.ceil(math.log2(count)))
@@ -85,12 +85,12 @@ def _sobol(paths: int, seed: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
 
 
 def _tpe(sweep: Sweep, seed: int, known: Sequence[tuple[Point, float | None]], count: int) -> list[Point]:
-    """Points by the tree-structured Parzen estimator (Bergstra et al. 2011, by Optuna), from those that are known."""
+    """Points by the tree-structured Parzen estimator (Bergstra et al. 2011, by Optuna), from the known ones."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {path: _distribution(domain) for path, domain in sweep.values.items()}
-    # The sampler is made anew for each generation, so that a sweep which goes on draws as one that never stopped.
+    # A new sampler for each generation draws the same points in a continued sweep as in one that never stopped.
     sampler = optuna.samplers.TPESampler(seed=(seed * 1_000_003 + len(known)) % 2**32)
     study = optuna.create_study(direction="minimize" if sweep.falls else "maximize", sampler=sampler)
     for point, figure in known:
@@ -113,7 +113,7 @@ def _distribution(domain: Domain) -> Any:
 
 
 def _told(domain: Domain, value: Any) -> Any:
-    """A value as Optuna knows it: of choices the number."""
+    """Convert a value for Optuna: a choice becomes its number."""
     if not isinstance(domain, Choices):
         return value
     return next(number for number, choice in enumerate(domain.values) if repr(choice) == repr(value))

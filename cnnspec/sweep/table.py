@@ -1,4 +1,4 @@
-"""What a sweep found: its trials as a table, and how much each value that varied mattered."""
+"""The results of a sweep: its trials as a table, and the importance of each value that varied."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import numpy as np
 from cnnspec.spec.sweep import Choices, Sweep
 from cnnspec.sweep.trials import Trial, order_of
 
-GROUPS = 4  # into which the trials are divided by a value of a range
+GROUPS = 4  # the number of groups that trials are divided into by the values of a range
 
 
 def written(value: Any) -> str:
-    """A value as a table has it, and a spec may."""
+    """Write a value for a table, in a form that a spec can have too."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def sorted_trials(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
-    """Trials, the best first; those that halving left out come behind those that went further, failed ones last."""
+    """Sort trials, the best first: those that went further before those that halving left out, failed ones last."""
     return sorted(trials, key=lambda trial: order_of(sweep, trial))
 
 
 def best_of(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
-    """The best trial; None where all failed."""
+    """The best trial; None if all failed."""
     best = min(trials, key=lambda trial: order_of(sweep, trial), default=None)
     return None if best is None or best.mean(sweep.metric) is None else best
 
 
 def rows(sweep: Sweep, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """One row a trial, the best first: its number, its values, epochs, mean, spread, what each seed came to, error."""
+    """One row for each trial, the best first: number, values, epochs, mean, spread, figure of each seed, error."""
     return [
         {
             "trial": trial.number,
@@ -49,7 +49,7 @@ def rows(sweep: Sweep, trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def table_text(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    """The same as the text of a CSV file, with every digit."""
+    """The rows as the text of a CSV file, with all digits."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["trial", *sweep.values, "epochs", sweep.metric, "spread", "error"])
@@ -61,12 +61,12 @@ def table_text(sweep: Sweep, trials: Sequence[Trial]) -> str:
 
 
 def importance(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, float | None]:
-    """What share of the variance of the trials' ranks each value explains on its own; None for too few trials.
+    """The portion of the variance of the trials' ranks that each value explains by itself; None for too few trials.
 
-    Trials are ranked by the figure at the first comparison and put into groups: by each choice, or by a range in four
-    of equal size, of few trials in fewer. H being the statistic of Kruskal and Wallis over k groups of n trials, the
-    share is max(0, (H - k + 1) / (n - k)). Source: Tomczak and Tomczak, "The need to report effect size estimates
-    revisited" (2014).
+    Trials are ranked by the figure at the first comparison and put into groups: one for each choice, or four of equal
+    size by the values of a range, fewer if there are few trials. With H the statistic of Kruskal and Wallis over k
+    groups of n trials, the portion is max(0, (H - k + 1) / (n - k)). Source: Tomczak and Tomczak, "The need to report
+    effect size estimates revisited" (2014).
     """
     figures = [(trial, trial.mean(sweep.metric, 0)) for trial in trials]
     scored = [(trial, figure) for trial, figure in figures if figure is not None]
@@ -75,12 +75,12 @@ def importance(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, float | None]
 
 
 def _ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Ranks from 1; equal values have the mean of theirs."""
+    """The ranks of values from 1 on; equal values have the mean of their ranks."""
     return np.array([(values < value).sum() + ((values == value).sum() + 1) / 2 for value in values])
 
 
 def _groups(sweep: Sweep, path: str, trials: Sequence[Trial]) -> list[list[int]]:
-    """Positions of the trials in groups of like values."""
+    """Group the positions of trials by equal or similar values at a path."""
     domain = sweep.values[path]
     if isinstance(domain, Choices):
         found = [[n for n, trial in enumerate(trials) if trial.point[path] == choice] for choice in domain.values]

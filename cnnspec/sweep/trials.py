@@ -1,4 +1,4 @@
-"""The course of a sweep: generations of points, each trained with every seed, by halving where the spec asks for it."""
+"""The course of a sweep: generations of points, each trained with every seed, by halving if the spec says so."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.sweep.points import Point, generation
 
-Outcomes = Callable[["Sequence[Trial]", "int | None"], "dict[Task, Outcome]"]  # trains some to so many epochs
+Outcomes = Callable[["Sequence[Trial]", "int | None"], "dict[Task, Outcome]"]  # trains trials up to a number of epochs
 
 
 @dataclass(slots=True)
 class Trial:
-    """A point with what came of it: for each rung of the halving that it reached, an outcome for each seed."""
+    """A point with its outcomes: one for each seed, for each rung of the halving that it reached."""
 
     number: int  # from 1
     point: Point
@@ -24,26 +24,26 @@ class Trial:
 
     @property
     def epochs(self) -> float:
-        """Epochs that it was trained, of all seeds the most."""
+        """The epochs that it was trained for, the most over all seeds."""
         return max((outcome.epochs for outcome in self.rungs[-1]), default=0) if self.rungs else 0
 
     def error(self) -> str:
-        """What went wrong with the first of its seeds that failed; empty where none did."""
+        """The error of the first seed that failed; empty if none did."""
         return next((outcome.error for rung in self.rungs for outcome in rung if outcome.error), "")
 
     def values(self, metric: str, rung: int = -1) -> list[float]:
-        """A figure for each seed; empty where one failed."""
+        """The figure for each seed; empty if one failed."""
         outcomes = self.rungs[rung] if self.rungs else []
         failed = any(outcome.error for outcome in outcomes)
         return [] if failed else [outcome.figures[metric] for outcome in outcomes if metric in outcome.figures]
 
     def mean(self, metric: str, rung: int = -1) -> float | None:
-        """The mean over its seeds; None where one failed."""
+        """The mean over its seeds; None if one failed."""
         values = self.values(metric, rung)
         return fmean(values) if values else None
 
     def spread(self, metric: str) -> float | None:
-        """The standard deviation over its seeds; None where there are not two."""
+        """The standard deviation over its seeds; None if there are fewer than two."""
         values = self.values(metric)
         return stdev(values) if len(values) > 1 else None
 
@@ -60,7 +60,7 @@ def rungs(sweep: Sweep, epochs: float) -> list[int | None]:
 
 
 def going_on(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
-    """Those that go on behind a rung: of n the best n / factor, rounded up, of equal ones the first."""
+    """The trials that continue after a rung: of n the best n / factor, rounded up; of equal ones the first."""
     assert sweep.halving is not None
     right = [trial for trial in trials if trial.mean(sweep.metric) is not None]
     right.sort(key=lambda trial: order_of(sweep, trial))
@@ -69,7 +69,7 @@ def going_on(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def order_of(sweep: Sweep, trial: Trial) -> tuple[int, float, int]:
-    """What the table is sorted by: how far a trial came, its figure, its number."""
+    """The key that sorts trials: how far a trial came, its figure, its number."""
     mean = trial.mean(sweep.metric)
     if mean is None:
         return (1, 0.0, trial.number)
@@ -77,7 +77,7 @@ def order_of(sweep: Sweep, trial: Trial) -> tuple[int, float, int]:
 
 
 def course(sweep: Sweep, seed: int, epochs: float, train: Outcomes) -> Iterator[list[Trial]]:
-    """Run a sweep; yield the trials so far behind every rung. What is suggested depends on whole generations only."""
+    """Run a sweep; yield the trials so far after every rung. Points depend on complete generations alone."""
     trials: list[Trial] = []
     while len(trials) < sweep.count:
         known = [(trial.point, trial.mean(sweep.metric, 0)) for trial in trials]
@@ -94,12 +94,12 @@ def course(sweep: Sweep, seed: int, epochs: float, train: Outcomes) -> Iterator[
 
 
 def tasks_of(sweep: Sweep, seed: int, number: int, epochs: int | None) -> list[Task]:
-    """The trainings of one trial: one a seed."""
+    """The trainings of one trial, one for each seed."""
     return [Task(number, seed + offset, epochs) for offset in range(sweep.seeds)]
 
 
 def planned_epochs(sweep: Sweep, epochs: float) -> float:
-    """Epochs of all trainings together, where none fails or stops early."""
+    """The epochs of all trainings together, if none fails or stops early."""
     total, left = 0.0, sweep.count
     while left:
         alive, before = min(sweep.size, left), 0.0

@@ -1,4 +1,4 @@
-"""What a network says of one image, in words and numbers."""
+"""The output of a network for one image as an answer in words and numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cnnspec.optim import Loss
 from cnnspec.target import Kind
 from cnnspec.train.network import Network
 
-ANSWERS = frozenset({"classes", "labels", "values", "areas", "shape"})  # one of which every answer has
-LEAST = 0.5  # probability from which on a label is said to apply
+ANSWERS = frozenset({"classes", "labels", "values", "areas", "shape"})  # the keys of answers, of which each has one
+LEAST = 0.5  # the probability from which on a label applies
 
 
 def answers(
     network: Network, outputs: Mapping[str, Array], names: Sequence[str] = (), top: int = 3
 ) -> dict[str, dict[str, Any]]:
-    """What `answer` gives for each of several outputs of one image, by name."""
+    """The answers of several outputs for one image, by the names of the outputs."""
     assert network.heads is not None
     found = {}
     for name, output in outputs.items():
@@ -29,10 +29,10 @@ def answers(
 
 
 def answer(network: Network, output: Array, names: Sequence[str] = (), top: int = 3) -> dict[str, Any]:
-    """One image's output as a person reads it; `names` are those of the classes, where they are not the target's.
+    """The answer of an output for one image; `names` are those of classes, if they are not the target's.
 
-    `classes` are the likeliest ones with their scores, `labels` all that apply, `values` numbers in the data's units,
-    `areas` the portion of the pixels of each class; of an output without a target there is its shape and mean.
+    It has one of these keys: `classes`, the likeliest ones with their scores; `labels`, all that apply; `values`, in
+    the data's units; `areas`, the portion of the pixels of each class; or `shape` and mean of an output without target.
     """
     return _answer(network.learned.kind, network.loss, output, names or network.target.names, top)
 

@@ -25,14 +25,14 @@ from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.records import PROGRESS, lacking, misfit, parsed
 
 FORMAT = 7
-MOST_PROGRESS = 16 << 20  # bytes of what a checkpoint says beside its arrays
-CHECKSUM = "checksum"  # the member with that of all others
+MOST_PROGRESS = 16 << 20  # the most bytes of a checkpoint's progress, which it holds beside its arrays
+CHECKSUM = "checksum"  # the member with the checksum of all others
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds: arrays of the network, slots and averages of training, and where training stood."""
+    """The content of a checkpoint: arrays of the network, slots and averages of training, and its progress."""
 
     path: Path
     network: Mapping[str, Array]
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, weights: Weights, training: Training | None, progress: Mapping[str, Any]) -> None:
-    """Write to a temporary file beside it, flush, rename; RunError where the file system refuses."""
+    """Write a checkpoint to a temporary file beside `path`, flush it, rename it; RunError if the system refuses."""
     arrays: dict[str, Array] = {f"network/{name}": array for name, array in weights.arrays()}
     if training is not None:
         arrays |= {f"optimizer/{name}": array for name, array in training.arrays().items()}
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:
-    """RunError where a checkpoint holds other weights than it says, or some that are not finite."""
+    """Raise RunError if the weights do not match their fingerprint in the checkpoint, or are not finite."""
     got, expected = fingerprint(checkpoint.network, checkpoint.averages), checkpoint.progress["weights"]
     if got != expected:
         raise RunError(
@@ -106,7 +106,7 @@ def _check_weights(checkpoint: Checkpoint) -> None:
 
 
 def _checksum(arrays: Mapping[str, Array]) -> str:
-    """The SHA-256 of all arrays with their names, types and shapes, and of what is known of the progress."""
+    """The SHA-256 of all arrays with their names, types and shapes; one of them holds the progress."""
     digest = sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
@@ -115,27 +115,27 @@ def _checksum(arrays: Mapping[str, Array]) -> str:
 
 
 def most_bytes(weights: Weights, training: Training | None) -> int:
-    """What a checkpoint of a network can hold: its arrays and slots, and a margin for names and progress."""
+    """The most bytes that a checkpoint of this network has: arrays and slots, and a margin for names and progress."""
     arrays = [array for _, array in weights.arrays()] + ([] if training is None else [*training.arrays().values()])
     return sum(array.nbytes for array in arrays) + 4096 * (2 + len(arrays)) + MOST_PROGRESS
 
 
 def _arrays(path: Path, most: int | None) -> dict[str, Array]:
-    """All arrays, read-only; what is read is never more than the file is long, whatever it claims."""
+    """All arrays of a file, read-only; never more bytes than the file is long, whatever sizes it claims."""
     with path.open("rb") as content, zipfile.ZipFile(content) as archive:
         members = archive.infolist()
-        # The archive's own directory tells sizes, so nothing is read that cannot belong to the network.
+        # The archive's directory lists sizes, so that a file too large for the network is refused unread.
         size, length = sum(member.file_size for member in members), path.stat().st_size
         if most is not None and max(size, length) > most:
             raise ValueError(f"expected at most {most:,} bytes of arrays, got {max(size, length):,}")
         if size > length or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError(f"expected uncompressed arrays within {length:,} bytes, got {size:,}")
-        # NumPy evaluates array headers; it sees them behind `read`, which verifies the member's checksum.
+        # NumPy evaluates array headers; it gets them after `read` has verified the member's checksum.
         return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
 
 
 def _array(content: bytes) -> Array:
-    """The array of an .npy file in memory; ValueError where its header does not say what the file holds."""
+    """The array of an .npy file in memory; ValueError if its header does not match the content."""
     stream = BytesIO(content)
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
@@ -148,9 +148,9 @@ def _array(content: bytes) -> Array:
 
 
 def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None) -> None:
-    """Put a checkpoint's values in place; RunError where they belong to another network.
+    """Copy a checkpoint's values to the weights and the training; RunError if they are those of another network.
 
-    Without a training the network becomes the one that is scored: the moving averages, once there are some.
+    Without a training the weights become those that are scored: the moving averages, if there are any.
     """
     try:
         _check_types(checkpoint.network, dict(weights.arrays()))
@@ -171,7 +171,7 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
 
 
 def _check_types(given: Mapping[str, Array], own: Mapping[str, Array]) -> None:
-    """ValueError where a value would have to be converted, which changes it."""
+    """Raise ValueError if a value would have to be converted, which changes it."""
     for name, array in own.items():
         if given[name].dtype != array.dtype:
             raise ValueError(f"{name}: expected {array.dtype}, got {given[name].dtype}")

@@ -1,4 +1,4 @@
-"""Which layer is to blame: the values of every layer on arrays of its own, and the first that is not finite."""
+"""The search for the layer whose output is the first that is not finite, with all layers on arrays of their own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cnnspec.plan.single import bind_single
 from cnnspec.plan.state import Stream
 from cnnspec.train.network import Network
 
-MOST_IMAGES = 4  # as many are enough, as long as the guilty ones are among them; all are tried
+MOST_IMAGES = 4  # images tried at once; all images of a batch are tried in turn
 
 
 def guilty_layer(model: Network, images: Array) -> str | None:
-    """`conv2d 'stem'`, found by running one layer after the other on arrays of their own; None where all is finite."""
+    """The type and name of the first layer with a value that is not finite, as in `conv2d 'stem'`; None if all are."""
     for node in model.graph.nodes:
         for name, key in node.keys.items():
             if not np.isfinite(model.params[key]).all():
@@ -30,7 +30,7 @@ def guilty_layer(model: Network, images: Array) -> str | None:
 
 
 def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
-    """Every node with its inputs and its output, as the plan holds them, in the order of the graph."""
+    """Yield every node with its input arrays and its output, in a plan's layout, in the order of the graph."""
     found = {INPUT: entered(model, images)}
     for node in model.graph.nodes:
         inputs = tuple(found[name] for name in node.inputs)
@@ -49,7 +49,7 @@ def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tupl
 
 
 def entered(model: Network, images: Array) -> Array:
-    """Prepared images as the network's first layers read them: bytes normalised, and laid out as in a plan."""
+    """Convert prepared images to the arrays that a network's first layers read: normalised, in a plan's layout."""
     dtype = model.weights.values.dtype
     x = images.astype(dtype)
     if images.dtype == np.uint8 and model.pixels is not None:

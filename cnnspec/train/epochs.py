@@ -1,4 +1,4 @@
-"""The rows of a training's whole epochs, in a file that only grows: a checkpoint says how much of it it knows."""
+"""The metrics of a training's whole epochs, in a file that only grows; a checkpoint refers to a part of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cnnspec.train.records import MOST_METRICS, REPAIR, ROW, misfit, parsed, tim
 
 
 class EpochFile:
-    """The rows as lines of JSON, without what the clock says, and a running checksum of them.
+    """Rows of metrics as lines of JSON, without times, and a running checksum of them.
 
-    A checkpoint holds how many bytes there are and their checksum, so that it takes no more time and space behind a
-    thousand epochs than behind one. Lines that follow those of a checkpoint do it no harm.
+    A checkpoint holds their number of bytes and their checksum, so that it takes no more time and space after a
+    thousand epochs than after one. Lines that were added after the checkpoint are ignored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +26,7 @@ class EpochFile:
         self._bytes, self._digest, self._lasting = 0, sha256(), True
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append the row of an epoch; OSError where the file system refuses."""
+        """Append the row of an epoch; OSError if the file system refuses."""
         line = (json.dumps(timeless(row)) + "\n").encode()
         with self.path.open("ab") as file:
             file.write(line)
@@ -34,7 +34,7 @@ class EpochFile:
         self._bytes, self._lasting = self._bytes + len(line), False
 
     def claim(self) -> dict[str, Any]:
-        """What a checkpoint holds of the rows so far, which are on the disk by then; OSError where they are not."""
+        """Flush the rows to the disk, and return their size and checksum for a checkpoint; OSError if that fails."""
         if not self._lasting:
             with self.path.open("ab") as file:
                 os.fsync(file.fileno())
@@ -42,7 +42,7 @@ class EpochFile:
         return {"bytes": self._bytes, "checksum": self._digest.hexdigest()}
 
     def rows(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The rows that a checkpoint claims; RunError where the file begins with others."""
+        """Read the rows that a checkpoint refers to; RunError if the file does not begin with them."""
         content, size = b"", int(claim["bytes"])
         try:
             if size:
@@ -57,7 +57,7 @@ class EpochFile:
         return list(rows)
 
     def go_on(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The rows that a checkpoint claims, as those that others follow: what stands behind them is cut off."""
+        """Read the rows that a checkpoint refers to, and cut off all later ones, so that new rows follow them."""
         rows = self.rows(claim)
         self._bytes, self._digest = int(claim["bytes"]), sha256()
         if self.path.is_file():

@@ -1,4 +1,4 @@
-"""What is learned from the training images before the first step: filters that whiten their patches."""
+"""Filters that are learned from the training images before the first step: they whiten patches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cnnspec.kernels.step import Array
 from cnnspec.optim.from_data import FromData
 from cnnspec.train.network import Network
 
-PART = 64  # images whose patches are in memory at once
+PART = 64  # the images whose patches are in memory at once
 
 
 def learn_first_filters(network: Network, images: Dataset) -> None:
-    """Fill the parameters whose initializer learns from images; nothing else is changed, and nothing where none does.
+    """Fill the parameters whose initializer learns from images, if there are any.
 
     The images are drawn by the seed alone, so the same training begins with the same bits.
     """
@@ -37,7 +37,7 @@ def learn_first_filters(network: Network, images: Dataset) -> None:
 def _moments(
     network: Network, images: Dataset, chosen: Array, kernel: tuple[int, ...], dilation: tuple[int, int]
 ) -> Array:
-    """The means (c kh kw, c kh kw) of the products of any two numbers of a patch, over all patches, in float64."""
+    """The second moments (c kh kw, c kh kw) of patches: means of products of two of their numbers, in float64."""
     size = network.graph.input_shape[0] * prod(kernel)
     total, patches = np.zeros((size, size)), 0
     scale, shift = (1.0, 0.0) if network.pixels is None else (part.reshape(-1, 1, 1) for part in network.pixels)

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, with what happens handed to whoever watches, from any step on."""
+"""The training loop: epochs of steps, from any step on, with a callback after every step."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ from cnnspec.train.transfer import transfer
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where training stands: what a resumed run needs to go on at the very next step."""
+    """The state of the loop that a resumed run needs to continue at the next step."""
 
-    epoch: int = 1  # the running one, counted from 1
-    done: int = 0  # steps of it
-    images: int = 0  # of it so far, with their losses and right answers
+    epoch: int = 1  # the number of the current epoch, from 1
+    done: int = 0  # steps of this epoch that are done
+    images: int = 0  # images of this epoch so far; below, the sums of their losses and right answers
     loss: float = 0.0
-    right: float | None = 0  # None where the network gives numbers, not answers
+    right: float | None = 0  # None if outputs are values, neither right nor wrong
     step: int = 0  # steps since the start of training
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an epoch stands: means over the epoch so far."""
+    """The progress of an epoch; figures are means over the epoch so far."""
 
     position: Position
-    steps: int  # of an epoch
-    step_loss: float  # of the last step, a mean over its images
+    steps: int  # the number of steps of an epoch
+    step_loss: float  # the mean over the images of the last step
     accuracy: float | None
     images_per_second: float
     asked: int  # the signal by which any rank was asked to end, or 0
 
     @property
     def loss(self) -> float:
-        """The mean over the epoch so far."""
+        """The mean loss over the epoch so far."""
         return self.position.loss / max(self.position.images, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to. Training figures are means over its steps, while the weights changed."""
+    """The results of one epoch. Training figures are means over its steps, during which the weights changed."""
 
     epoch: int
-    position: Position  # behind it: where training goes on
+    position: Position  # the position after it, where training continues
     learning_rate: float
     train: Score
     validation: Score | None
@@ -78,15 +78,15 @@ class Epoch:
 
     @property
     def whole(self) -> bool:
-        """Whether all its steps were done."""
+        """Whether the epoch was completed, not cut short."""
         return self.position.done == 0
 
     def metrics(self) -> dict[str, Any]:
-        """A flat row, as metrics files hold it."""
+        """The results as a flat row of the metrics files."""
         row: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "learning_rate": self.learning_rate}
         for name, score in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             row |= {intern(f"{name}.{figure}"): getattr(score, figure, None) for figure in ("loss", "accuracy")}
-        scored = self.validation or self.test  # one of them is there, and tells the figures of both
+        scored = self.validation or self.test  # at least one exists; its figures are those of both
         for name, score in (("validation", self.validation), ("test", self.test)):
             found = {} if score is None else score.figures()
             figures = () if scored is None else scored.figures()
@@ -99,30 +99,30 @@ Watcher = Callable[[Progress], None]
 
 
 class Splits(Protocol):
-    """What a network is trained and scored on: `Data` of a source, or arrays that somebody gives.
+    """The images that a network is trained and scored on: `Data` of a source, or arrays of a caller.
 
-    Where there is no pipeline, images are numbers that enter as they are.
+    Without a pipeline, images are numbers that enter the network unchanged.
     """
 
     @property
     def train(self) -> Dataset:
-        """Images that it learns from."""
+        """The images that it learns from."""
 
     @property
     def validation(self) -> Dataset | None:
-        """Images that are scored behind every epoch."""
+        """The images that are scored after every epoch."""
 
     @property
     def test(self) -> Dataset | None:
-        """Images that are scored at the end."""
+        """The images that are scored at the end."""
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """How the images were made."""
+        """The pipeline that prepared the images."""
 
     @property
     def target(self) -> Target:
-        """What their labels are."""
+        """The kind of their labels, with the names of classes."""
 
 
 def fit(
@@ -138,13 +138,13 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train as the model's spec says, one epoch at a time; RunError where the loss stops being a number.
 
-    Images are reshuffled every epoch by the seed. Validation is scored after every epoch; where there is none, the
+    Images are reshuffled every epoch by the seed. Validation images are scored after every epoch; without them, the
     test images are, so that a curve can be drawn. The last epoch scores the test images in any case. `watch` is called
-    after every step; what it raises ends the training there. `start` and `history`, the rows of the epochs before,
-    continue a training; `max_steps` cuts it short, as an epoch of the steps that were done. Without `tests` the test
-    images are left alone. All ranks are told behind every step what any of them answers when it is `asked`, as one that
-    was sent a signal. Nothing comes where nothing is left to do. RunError too where a portable spec is trained by a
-    process that does not compute at the portable level.
+    after every step; an exception in it ends the training. `start` and `history`, the rows of the earlier epochs,
+    continue a training; `max_steps` cuts it short, with an epoch of the steps that were done. Without `tests` the test
+    images are not scored. After every step all ranks exchange the results of `asked`, such as the number of a signal.
+    If no step is left, no epoch is yielded. RunError too if the spec is portable and this process does not compute at
+    the portable level.
     """
     settings = model.spec.train
     if settings is None:
@@ -194,7 +194,7 @@ class _Rules:
 
 
 class _Pass:
-    """Train one epoch, from whichever step on, and score it."""
+    """Trains one epoch, from any step on, and scores it."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class _Pass:
                     break
                 loss = self.step(batch, fallen)
                 if self.position.done == self.steps:
-                    self.collect()  # first, so that a checkpoint behind the last step has it
+                    self.collect()  # before `watch`, so that a checkpoint after the last step includes it
                 if self.watch is not None:
                     self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
@@ -253,7 +253,7 @@ class _Pass:
         )
 
     def collect(self) -> None:
-        """Take the weights that a whole epoch ends with into the mean of stochastic weight averaging."""
+        """Include the weights at the end of an epoch in the mean of stochastic weight averaging."""
         training, swa = self.model.training, self.settings.swa
         if swa is None or training is None or self.position.epoch <= swa.after:
             return
@@ -276,7 +276,7 @@ class _Pass:
         )
 
     def step(self, batch: Batch, fallen: float) -> float:
-        """One step; the mean loss of its images."""
+        """Train one step, and return the mean loss of its images."""
         position = self.position
         plan = self.model.plan(batch.count, "train", self.model.kind_of(batch.images))
         plan.images[...] = batch.images
@@ -301,12 +301,12 @@ class _Pass:
         return loss / batch.count
 
     def is_last_update(self, position: Position) -> bool:
-        """Whether a step at that position is one of those that the epoch's last update is made of."""
+        """Whether the step at that position contributes to the last update of the epoch."""
         left = min(self.steps - position.done, self.most - position.step)
         return left <= self.settings.accumulate
 
     def tell(self, plan: Plan, batch: Batch) -> float | None:
-        """What ranks tell each other behind a step: how many images are answered right, and whether one is to end."""
+        """Exchange right answers and signals between ranks after a step; return how many images are answered right."""
         own, predictions = (0, 0), plan.predictions
         if predictions is not None:
             own = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
@@ -314,16 +314,16 @@ class _Pass:
         self.asked = int(signals.max())
         if predictions is None:
             return None
-        ranks = slice(None) if len(plan.images) < plan.batch else slice(1)  # all of them have computed the whole batch
+        ranks = slice(None) if len(plan.images) < plan.batch else slice(1)  # else all have the whole batch
         return right_images(int(answers[ranks].sum()), batch.count, int(asked[ranks].sum()))
 
     def rate(self, done: int, fallen: float) -> float:
-        """Return the learning rate of the step of an epoch that follows `done` others."""
+        """Return the learning rate of the epoch's step after `done` others."""
         factor = self.settings.schedule.factor(self.moment(done), self.settings.epochs)
         return float(self.settings.optimizer.learning_rate * factor * fallen)
 
     def moment(self, done: int) -> float:
-        """The passes behind the step of an epoch that follows `done` others."""
+        """Return the passes over the training images before the epoch's step after `done` others."""
         return self.position.epoch - 1 + done / self.steps
 
     def diverged(self, loss: float, batch: Batch, rate: float) -> RunError:

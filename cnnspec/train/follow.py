@@ -1,4 +1,4 @@
-"""The ranks of a training but the first, which alone reads and writes the run directory."""
+"""The training of all ranks but the first, which alone reads and writes the run directory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cnnspec.train.fit import Position, fit
 from cnnspec.train.network import Network
 from cnnspec.train.session import Session
 
-Start = tuple[Position, Sequence[Mapping[str, Any]]]  # where a training begins, and the rows of the epochs before
+Start = tuple[Position, Sequence[Mapping[str, Any]]]  # where a training begins, and the rows of earlier epochs
 
 
 def share_start(model: Network, start: Start | None) -> Start:
-    """Give all ranks what the first one has made or read: its `start`, weights, statistics, slots and averages."""
+    """Send the first rank's `start`, weights, statistics, slots and averages to all ranks; return its `start`."""
     assert model.training is not None
     found: Start = model.exchange.tell(start)[0]
     weights, training = model.weights, model.training
@@ -25,7 +25,7 @@ def share_start(model: Network, start: Start | None) -> Start:
 
 
 def follow(model: Network, data: Data, max_steps: int | None = None, *, tests: bool = True) -> None:
-    """Train with the first rank, from where it begins to where it ends; Interruption where a signal ended it."""
+    """Train together with the first rank, from its start to its end; Interruption if a signal ended it."""
     assert model.spec.train is not None
     position, rows = share_start(model, None)
     session = Session(None, model, {})

@@ -1,4 +1,4 @@
-"""Arrays that somebody gives instead of a source of data: checked, and cut into what training and validation see."""
+"""Arrays of a caller in the place of a data source: checked, and divided into training and validation images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Entering = Pixels | Mapping[str, Array]  # images, or the arrays of several inpu
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Images and labels from a caller in Python, as `fit` takes them; there is no test split."""
+    """Images and labels of a caller in Python, as `fit` takes them; there is no test split."""
 
     train: Dataset
     validation: Dataset | None
@@ -32,10 +32,10 @@ class Given:
 def given(
     network: Network, x: Entering, y: Labels | None, validation: tuple[Entering, Labels | None] | float | None = None
 ) -> Given:
-    """Check images (n, c, h, w) and labels, and set a share of them apart, or take others, to validate.
+    """Check images (n, c, h, w) and labels; the validation images are a fraction of them, or other arrays.
 
-    Images enter as `Model.predict` takes them. ValueError with the cure for arrays that do not fit: none at all,
-    other lengths, labels that are no class of the network, fractional, not finite.
+    Images have the form that `Model.predict` takes. ValueError with the cure for arrays that do not fit: empty ones,
+    other lengths, labels that are no class of the network, fractional or not finite.
     """
     if network.pipeline is not None and isinstance(x, Mapping):
         network.pipeline = network.pipeline.seen(x)
@@ -56,9 +56,9 @@ def given(
 
 
 def entering(network: Network, x: Entering) -> Array:
-    """Images as they enter a network: prepared bytes where a data section says how, else numbers as they are.
+    """Convert images for a network: to prepared bytes as the data section says, otherwise numbers stay the same.
 
-    Of several inputs they are the numbers of all behind one another.
+    The numbers of several inputs are joined, one input behind the other.
     """
     if network.spec.inputs or isinstance(x, Mapping):
         images = _together(network, x)
@@ -85,14 +85,14 @@ def _together(network: Network, x: Entering) -> Array:
         return network.pipeline.images(x if isinstance(x, Mapping) else np.asarray(x))
     if not network.spec.inputs:
         raise ValueError("expected an array of images, got a mapping: the network has one input")
-    if isinstance(x, Mapping):  # bytes are numbers too where no data section says that they are pixels
+    if isinstance(x, Mapping):  # bytes are numbers too if no data section makes them pixels
         x = {name: np.asarray(array) for name, array in x.items()}
         x = {name: array.astype(np.float32) if array.dtype == np.uint8 else array for name, array in x.items()}
     return Inputs(network.spec.inputs, frozenset()).joined(x)
 
 
 def checked_labels(network: Network, count: int, y: Labels | None) -> Array:
-    """Labels of so many images as the network's target has them; ValueError with the cure for others."""
+    """Convert the labels of `count` images to the form of the network's target; ValueError if they do not fit."""
     kind = network.learned.kind
     if kind in ("input", "none"):
         return np.zeros(count, np.int64)
@@ -104,7 +104,7 @@ def checked_labels(network: Network, count: int, y: Labels | None) -> Array:
 
 
 def _several(network: Network, count: int, y: Labels) -> Array:
-    """The labels of all targets side by side, of a mapping from their names."""
+    """Join the labels of all targets, a mapping from their names, side by side."""
     parts = network.target.parts
     if not isinstance(y, Mapping) or y.keys() != parts.keys():
         got = ", ".join(y) if isinstance(y, Mapping) else "an array"
@@ -158,7 +158,7 @@ def _classes(labels: Array, classes: int) -> Array:
 
 
 def _apart(network: Network, whole: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """The training images that are left, and a share of each class to validate, chosen by the spec's seed."""
+    """Divide images into training images and a fraction of each class to validate, chosen by the spec's seed."""
     kept = round(fraction * len(whole))
     if not 0 < kept < len(whole):
         raise ValueError(f"expected a validation share that leaves images to train, got {fraction} of {len(whole):,}")

@@ -1,8 +1,8 @@
 """Numerical check of a network's gradients in float64: layer by layer with the spec's own shapes, then as a whole.
 
 Along a random direction v the derivative of an objective is g.v, and (f(x + h v) - f(x - h v)) / 2h by differences. The
-error is the difference of the two over |g|, which is how large g.v is by its standard deviation. Where a number crosses
-the kink of a relu within the step, the slopes of both sides differ, and the difference is known to half of that alone.
+error is their difference divided by |g|, the standard deviation of g.v. If a number crosses the kink of a relu within
+the step, the slopes on both sides differ, and half of their difference is the uncertainty of the estimate.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from cnnspec.spec import Spec
 from cnnspec.train.network import Network
 from cnnspec.train.random_labels import random_labels
 
-STEP = 1e-7  # short, so that few of many numbers cross a kink
+STEP = 1e-7  # small, so that few of many numbers cross a kink
 DIRECTIONS = 3
-OF_ONE_LAYER = 2  # images
+OF_ONE_LAYER = 2  # images for the check of one layer
 WHOLE = "the whole network"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One gradient: of which array of which layer, and how far it is from the differences."""
+    """The check of one gradient: the layer, the array, and the error against differences."""
 
     layer: str
     type: str
@@ -44,10 +44,10 @@ class Check:
 
 
 def gradcheck(spec: Spec, graph: Graph, *, images: int | None = None) -> Iterator[Check]:
-    """Every layer's gradients on a few random images, then the parameters' through the plan that trains.
+    """Check every layer's gradients on a few random images, then the parameters' gradient of a training plan.
 
-    That plan takes the spec's own batch size unless `images` are given, as its arithmetic depends on the size. It is
-    left out where the spec has no train section.
+    That plan has the spec's own batch size unless `images` is given, as its arithmetic depends on the size. It is left
+    out if the spec has no train section.
     """
     for position, node in enumerate(graph.nodes):
         yield from _checks(node, position, spec.seed, images or OF_ONE_LAYER)
@@ -56,7 +56,7 @@ def gradcheck(spec: Spec, graph: Graph, *, images: int | None = None) -> Iterato
 
 
 def _checks(node: Node, position: int, seed: int, images: int) -> Iterator[Check]:
-    """The gradients of one layer by its inputs and parameters, all of which are random numbers."""
+    """Check the gradients of one layer with respect to its inputs and parameters, which are all random."""
     random = np.random.default_rng([seed, position])
 
     def normal(shape: Shape) -> Array:
@@ -91,7 +91,7 @@ def _checks(node: Node, position: int, seed: int, images: int) -> Iterator[Check
 def _error(
     objective: Callable[[], float], array: Array, gradient: Array, random: np.random.Generator, length: float = 1.0
 ) -> float:
-    """The largest error over some directions, each coordinate of which is about `length`."""
+    """The largest error over some random directions, whose coordinates have a standard deviation of `length`."""
     if not np.isfinite(gradient).all():
         return float("inf")
     kept, size = array.copy(), max(float(np.linalg.norm(gradient)) * length, 1e-12)
@@ -109,7 +109,7 @@ def _error(
 
 
 def _whole(spec: Spec, graph: Graph, images: int) -> Check:
-    """The parameters' gradient as one step of plain descent at rate 1 takes it off them, in the plan that trains."""
+    """Check the parameters' gradient of a training plan: one step of plain descent at rate 1 subtracts it from them."""
     assert spec.train is not None
     rule: dict[str, Any] = {"optimizer": Sgd(learning_rate=1.0), "rate_factors": RateFactors()}
     plain = spec.train.but(**rule, clip=Clip(), accumulate=1, ema=None, lookahead=None, swa=None)
@@ -131,11 +131,11 @@ def _whole(spec: Spec, graph: Graph, images: int) -> Check:
     values[...] = before
 
     def objective() -> float:
-        # The clock stays where the step left it: whatever is drawn at random is drawn alike every time.
+        # The clock does not advance, so that random numbers are the same every time.
         network.weights.version += 1
         plan.compute()
         return float(plan.losses.mean())
 
-    # A direction of length 1 in all, so that hardly any of the many numbers crosses the kink of a relu.
+    # A direction of about length 1, so that hardly any of the many numbers crosses the kink of a relu.
     error = _error(objective, values, gradient, random, length=1 / max(trained, 1) ** 0.5)
     return Check(WHOLE, "loss", "parameters", error)

@@ -1,4 +1,4 @@
-"""What a network with several losses says, taken apart: its outputs, the labels of each, and how well each does."""
+"""The joined output of a network with several losses, taken apart: outputs, labels and scores of each loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnspec.train.score import Tally
 
 
 class Heads:
-    """The losses that are there outside of training, and where a plan's output (n, k) has what they read."""
+    """The losses that an evaluation computes, and the places of their values in a plan's output (n, k)."""
 
     def __init__(self, graph: Graph, losses: Losses, target: Target) -> None:
         together, placed = joined(graph, losses.fitted(target, 0), "infer")
@@ -30,15 +30,15 @@ class Heads:
         self.answering = [name for name in self.parts if name in answering(placed.terms)]
 
     def outputs(self, found: Array) -> dict[str, Array]:
-        """The outputs of the network (n, ...) by name, values in the data's units."""
+        """The outputs (n, ...) of the network by name, from a plan's output; values are in the data's units."""
         return {name: self.parts[name].target.unscaled(self.parts[name].outputs(found)) for name in self.answering}
 
     def answer(self, found: Array) -> Array:
-        """The main output (n, ...)."""
+        """The main output (n, ...), from a plan's output."""
         return self.parts[self.main].outputs(found)
 
     def labels(self, name: str, labels: Array) -> Array:
-        """The labels of one loss, of those of all targets (n, ...)."""
+        """The labels of one loss, from the joined labels (n, ...) of all targets."""
         if name not in self.columns:
             return labels
         own = labels[:, self.columns[name]]
@@ -51,7 +51,7 @@ class Heads:
     def add(
         self, tallies: Mapping[str, Tally], start: int, found: Array, losses: Mapping[str, Array], labels: Array
     ) -> None:
-        """Add the part from image `start` on: a plan's output (n, k), losses (n,) by name, and the labels (n, ...)."""
+        """Add the images from `start` on to tallies: a plan's output (n, k), losses (n,) by name, labels (n, ...)."""
         for name, tally in tallies.items():
             part = self.parts[name]
             output = part.outputs(found)
@@ -61,7 +61,7 @@ class Heads:
 
 
 def decided(part: Part, output: Array) -> Array | None:
-    """The class of each image (n,) or pixel (n, h, w), or whether each label applies (n, k); None of numbers."""
+    """The class of each image (n,) or pixel (n, h, w), or whether each label applies (n, k); None for other targets."""
     if part.target.kind == "classes":
         return np.asarray(output > part.loss.threshold)
     if part.target.kind not in ("class", "shares", "mask"):
@@ -72,7 +72,7 @@ def decided(part: Part, output: Array) -> Array | None:
 
 
 def check_fit(graph: Graph, loss: Loss, target: Target) -> None:
-    """ShapeError where a network's losses do not fit its data; outputs of classes without images are no harm."""
+    """Raise ShapeError if a network's losses do not fit its data; it may have outputs for classes without images."""
     if isinstance(loss, Losses):
         for name, _, error in misfits(graph, loss, target, graph.input_shape, spare=True):
             raise ShapeError(f"losses.{name}: {error}", help=error.help)

@@ -1,4 +1,4 @@
-"""A network with weights: its graph, and a plan for every batch size that was asked for."""
+"""A network with weights: its graph, and a plan for every batch size in use."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from cnnspec.train.heads import Heads, check_fit
 from cnnspec.train.score import Score, Tally, merged
 from cnnspec.workers import WorkerPool
 
-INFERENCE_BATCH = 128  # images that one inference plan takes at most at a time
-INFERENCE_BYTES = 1 << 30  # what an inference plan takes at most, but for one image
-INFERENCE_PLANS = 8  # that stay in memory; the one unused for longest goes
+INFERENCE_BATCH = 128  # the most images of one inference plan
+INFERENCE_BYTES = 1 << 30  # the most bytes of an inference plan, unless it is for one image
+INFERENCE_PLANS = 8  # the most that stay in memory; the one unused for longest is dropped
 
 
 class Network:
-    """A network that can be trained, scored and asked; images in and out are n, c, h, w, of the network's input shape.
+    """A network that can be trained, scored and evaluated; images are (n, c, h, w), of the network's input shape.
 
-    Bytes enter as the pipeline normalises pixels; floating-point numbers enter as they are. Ranks that exchange divide
-    the batches of training and the images of a score; each of them has the whole network.
+    Bytes are pixels, which are normalised as the pipeline says; floating-point numbers enter unchanged. Several ranks
+    divide the batches of training and the images of a score; each of them has the whole network.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Network:
 
     @cached_property
     def inference_batch(self) -> int:
-        """How many images one inference plan takes: fewer where the maps are large, on every machine the same."""
+        """The number of images of an inference plan: smaller for large maps, and the same on every machine."""
         batch = INFERENCE_BATCH
         while batch > 1 and inference_footprint(self.graph, batch, self.spec.train).arena > INFERENCE_BYTES:
             batch //= 2
@@ -93,19 +93,19 @@ class Network:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The names of its outputs, where there are several."""
+        """The names of its outputs, if there are several."""
         names = () if self.heads is None else tuple(self.heads.answering)
         return names if len(names) > 1 else ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes: those of the images that it learned, or those that its target states; or none."""
+        """The names of its classes, from the images that it learned or from its target; empty if there are none."""
         return tuple(self.pipeline.classes if self.pipeline is not None else ()) or tuple(self.target.names)
 
     def adopt(self, target: Target) -> None:
-        """Learn, and evaluate, by what the training images' labels are like; DataError where they do not fit.
+        """Use the target of the training images, with its classes and units; DataError if the network does not fit it.
 
-        A checkpoint keeps it, so that a network which was trained gives values in the data's units.
+        Checkpoints keep it, so that a trained network gives values in the data's units.
         """
         if target == self.target:
             return
@@ -122,22 +122,22 @@ class Network:
 
     @property
     def learned(self) -> Target:
-        """What outputs are compared with: the data's target, or the input where the loss reads that."""
-        maps = self.target.kind == "class" and len(self.graph.output.shape) != 1  # no class follows from a map
+        """The target that outputs are compared with: the data's, or the input if the loss reads that."""
+        maps = self.target.kind == "class" and len(self.graph.output.shape) != 1  # a map is no score of classes
         if maps:
             return Target("input")
         return self.target if self.loss is None else self.loss.learned(self.target)
 
     @cached_property
     def heads(self) -> Heads | None:
-        """What it says beside one another; None where it has one output alone."""
+        """The parts of the output that several losses read; None if there is one loss."""
         return Heads(self.graph, self.loss, self.target) if isinstance(self.loss, Losses) else None
 
     def plan(self, batch: int, mode: Mode, images: str = "uint8") -> Plan:
-        """The plan for a batch size, made at the first request; `images` is their type in memory."""
+        """The plan for a batch size, made at the first request; `images` is the type of images in memory."""
         key = (batch, mode, images)
         if key in self._plans:
-            self._plans[key] = self._plans.pop(key)  # the order is that of the last use
+            self._plans[key] = self._plans.pop(key)  # plans are in the order of their last use
         else:
             self._forget(mode)
             mixed = mode == "train" and self.mixes_labels and self.target.kind == "class"
@@ -161,22 +161,22 @@ class Network:
         return self._plans[key]
 
     def _forget(self, mode: Mode) -> None:
-        """Drop the inference plan unused for longest where there is no room for one more; training plans stay."""
+        """Drop the inference plan unused for longest if there are too many; training plans stay."""
         kept = [key for key in self._plans if key[1] == "infer"]
         if mode == "infer" and len(kept) >= INFERENCE_PLANS:
             del self._plans[kept[0]]
 
     def outputs(self, images: Pixels) -> Array:
-        """The network's output for any number of images: logits where the loss has the softmax in it.
+        """The network's output for any number of images: logits if the loss contains the softmax.
 
-        Values are in the units of the data that the network was trained on. Of several outputs it is the main one.
+        Values are in the units of the data that the network was trained on. With several outputs it is the main one.
         """
         if self.heads is not None:
             return self.heads.outputs(self._computed(images))[self.heads.main]
         return self.target.unscaled(self._computed(images))
 
     def outputs_by_name(self, images: Array) -> dict[str, Array]:
-        """All outputs of a network with several losses, by the names of these, each as `outputs` gives it."""
+        """All outputs of a network with several losses, by the names of the losses, each in the form of `outputs`."""
         assert self.heads is not None
         return self.heads.outputs(self._computed(images))
 
@@ -193,7 +193,7 @@ class Network:
     def score(self, dataset: Dataset) -> Score:
         """Score the network on labelled images, values in the data's units: the loss and the target's other figures.
 
-        Of several losses there is the weighted sum, the figures of the main one, and those of each in `parts`.
+        With several losses there is their weighted sum, the figures of the main loss, and those of each in `parts`.
         """
         kind = self.learned.kind
         k = self.spec.train.top_k if self.spec.train else 5
@@ -218,7 +218,7 @@ class Network:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The moving averages in the place of weights and statistics, where training keeps them."""
+        """Replace weights and statistics by their moving averages inside of a `with`, if training keeps any."""
         with nullcontext() if self.training is None else self.training.averaged():
             yield
 
@@ -233,12 +233,12 @@ class Network:
         return self.weights.params
 
     def _parts(self, images: Pixels) -> list[slice]:
-        """The images that are computed at a time."""
+        """Divide images into the parts that are computed one at a time."""
         batch = self.inference_batch
         return [slice(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
 
     def _loaded(self, images: Pixels, parts: Sequence[slice]) -> Iterator[tuple[Plan, slice]]:
-        """Inference plans with one part of the images after another in them, and which part it is."""
+        """Yield an inference plan for each part of the images, filled with it, and the part."""
         self._check(images)
         kind = self.kind_of(images)
         for part in parts:
@@ -247,7 +247,7 @@ class Network:
             yield plan, part
 
     def kind_of(self, images: Pixels) -> str:
-        """The type in which a plan takes images: bytes as they are, all other numbers as the weights' type."""
+        """The type in which a plan takes images: bytes for bytes, the weights' type for all other numbers."""
         return "uint8" if images.dtype == np.uint8 else str(self.weights.values.dtype)
 
     def _check(self, images: Pixels) -> None:

@@ -1,4 +1,4 @@
-"""How long the weights of each layer are, and their gradients: a row for each epoch, in a file of the run."""
+"""The norms of each layer's weights and of their gradients: a row for each epoch, in a file of the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.train.network import Network
 
-Row = Mapping[str, float | None]  # by column: the epoch, and NAME.weights and NAME.gradient of each layer
+Row = Mapping[str, float | None]  # columns: the epoch, and NAME.weights and NAME.gradient of each layer
 WEIGHTS, GRADIENT = ".weights", ".gradient"
 
 
 def norms(model: Network, epoch: int) -> dict[str, float | None]:
-    """The norms of every layer's parameters, and those of its gradient in the last step that was watched."""
+    """The norms of every layer's parameters, and of their gradient in the last watched step."""
     squares: dict[str, float] = {}
     with one_blas_thread:
         for slot in model.weights.slots:
@@ -32,7 +32,7 @@ def norms(model: Network, epoch: int) -> dict[str, float | None]:
 
 
 def as_text(rows: Sequence[Row], *, heading: bool = True) -> str:
-    """Rows as lines of a table."""
+    """Return rows as the text of a CSV table."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]))
@@ -43,7 +43,7 @@ def as_text(rows: Sequence[Row], *, heading: bool = True) -> str:
 
 
 def read_norms(path: Path) -> list[dict[str, float | None]]:
-    """The rows of such a file, one for each epoch; none where there is no such file, or none that can be read.
+    """Read the rows of a file of norms, one for each epoch; none if it is missing or unreadable.
 
     A last line that was cut off is left out.
     """

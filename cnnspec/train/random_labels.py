@@ -1,4 +1,4 @@
-"""Labels that are made up, for looking at gradients and for learning a few images by heart."""
+"""Made-up labels, to check gradients and to learn a few images by heart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnspec.train.network import Network
 
 
 def random_labels(network: Network, images: Array, random: np.random.Generator) -> Array:
-    """Labels of images (n, c, h, w) in 0..1 for a network, values as the loss sees them."""
+    """Make labels of images (n, c, h, w) in 0..1 for a network, with values in the units of the loss."""
     target = network.learned
     if target.kind != "several":
         return _labels(target, network.graph.output.shape, images, random)
@@ -22,13 +22,13 @@ def random_labels(network: Network, images: Array, random: np.random.Generator) 
 
 
 def _labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:
-    """Labels of one target for a network with that output.
+    """Make labels of one target for a network with that output.
 
-    Classes come in turn. The class of a pixel follows from how bright it is, so that a small network can learn it, the
-    more so with as many levels as classes.
+    Images have the classes in turn. The class of a pixel is its brightness, so that a small network can learn it,
+    most easily if there are as many levels of brightness as classes.
     """
     n, outputs = len(images), output[0]
-    classes = max(outputs, 2)  # one output tells two apart
+    classes = max(outputs, 2)  # one output serves two classes
     match target.kind:
         case "mask":
             return np.asarray(np.minimum(images[:, 0] * classes, classes - 1), np.uint8)

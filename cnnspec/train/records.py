@@ -1,4 +1,4 @@
-"""What the files of a run say: read with a bound, and checked before anything relies on it."""
+"""The contents of a run's files: read with a bound on their size, and checked before anything relies on them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded, reason
 
-MOST_ABOUT = 16 << 20  # bytes of run.json
-MOST_METRICS = 64 << 20  # bytes of metrics.jsonl
-MOST_SPEC = 16 << 20  # bytes of spec.yaml, in which every default is written out
+MOST_ABOUT = 16 << 20  # the most bytes of run.json
+MOST_METRICS = 64 << 20  # the most bytes of metrics.jsonl
+MOST_SPEC = 16 << 20  # the most bytes of spec.yaml, in which every default is written out
 CHECKSUM = "checksum"  # the last key of run.json, with the SHA-256 of all others
 CHECKED = "# the SHA-256 of all lines above: "  # the last line of spec.yaml, a comment of YAML
 REPAIR = "put back what the training wrote, or train anew"
-MOST_TEXT = 80  # characters of a wrong value that a message shows
+MOST_TEXT = 80  # the most characters of a wrong value that a message shows
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 EXACT = re.compile(r"-?0x[01]\.[0-9a-f]+p[-+][0-9]+|[0-9a-f]{16}")  # a loss to its last bit, or a fingerprint
-TIMES = ("seconds", "images_per_second")  # figures of the machine, which no two trainings have alike
+TIMES = ("seconds", "images_per_second")  # figures of speed, which differ between equal trainings
 
-# A kind is a type, a pattern, None, several of these, a list of one kind, or a mapping: of some names, or of any ("*").
+# A kind is a type, a pattern, None, a tuple of alternatives, a list of one kind, or a mapping of names ("*": of any).
 Kind = Any
 TEXTS: Kind = {"*": str}
 ROW: Kind = {
@@ -82,7 +82,7 @@ NAMES = {int: "a whole number", float: "a number", str: "a text", None: "nothing
 
 
 def misfit(value: Any, kind: Kind, where: str = "it") -> str | None:
-    """What is wrong with a value that JSON holds, and where in it; None where it is of that kind."""
+    """Say what is wrong with a value from JSON, and where in it; None if it is of that kind."""
     if isinstance(kind, tuple):
         return None if any(misfit(value, one) is None for one in kind) else _expected(kind[0], value, where)
     if isinstance(kind, list):
@@ -122,13 +122,13 @@ def _shown(value: Any) -> str:
 
 
 def lacking(value: Any, names: tuple[str, ...]) -> str | None:
-    """What is wrong with a mapping that lacks some of the names."""
+    """Say which of these names a mapping lacks; None if it has all of them."""
     missing = [name for name in names if name not in value]
     return f"it has no {' and no '.join(missing)}" if missing else None
 
 
 def parsed(content: bytes | str) -> Any:
-    """What JSON holds; ValueError where it is none."""
+    """Parse JSON; ValueError if it is not valid."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -136,12 +136,12 @@ def parsed(content: bytes | str) -> Any:
 
 
 def about_text(about: Mapping[str, Any]) -> str:
-    """What run.json holds: JSON with a checksum of itself."""
+    """Return the text of run.json: JSON with a checksum of all other keys."""
     return json.dumps({**about, CHECKSUM: _checksum(json.dumps(about))}, indent=2) + "\n"
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What run.json says; RunError where it cannot be read, or is not what `about_text` made."""
+    """Read run.json; RunError if it cannot be read, or its checksum does not match."""
     try:
         about = parsed(read_bounded(path, MOST_ABOUT))
         wrong = misfit(about, ABOUT) or lacking(about, (CHECKSUM,))
@@ -155,12 +155,12 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def spec_text(text: str) -> str:
-    """What spec.yaml of a run holds: the resolved spec, and its checksum as a comment."""
+    """Return the text of a run's spec.yaml: the resolved spec, and its checksum as a comment."""
     return f"{text}{CHECKED}{_checksum(text)}\n"
 
 
 def read_spec(path: Path) -> str:
-    """The resolved spec in a run's spec.yaml; RunError where it cannot be read, or is not what `spec_text` made."""
+    """Read the resolved spec in a run's spec.yaml; RunError if it cannot be read, or its checksum does not match."""
     try:
         text, _, checksum = read_bounded(path, MOST_SPEC).decode().rpartition(CHECKED)
         wrong = None if checksum == f"{_checksum(text)}\n" else "its checksum is that of another content"
@@ -176,7 +176,7 @@ def _checksum(text: str) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, one for each epoch; none where there is no such file.
+    """Read the rows of metrics.jsonl, one for each epoch; none if there is no such file.
 
     A last line that was cut off is left out: the training was killed while it wrote it. RunError for any other fault.
     """
@@ -203,5 +203,5 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def timeless(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without what the clock says, as it lies behind checkpoints: the same training gives the same bytes."""
+    """Return a row without times, as checkpoints refer to it: the same training gives the same bytes."""
     return {name: value for name, value in row.items() if name not in TIMES}

@@ -1,4 +1,4 @@
-"""Whether a finished run reached the metrics that `require` names."""
+"""The check of a finished run against the metrics that `require` names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cnnspec.graph.checks import known_figures, named_metrics
 from cnnspec.spec import Requirement, Spec
 from cnnspec.target import KINDS, Target
 
-LARGEST_WHOLE = 10**15  # beyond, numbers are written with an exponent
+LARGEST_WHOLE = 10**15  # larger numbers are written with an exponent
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
 
 
 def plainly(figure: float) -> str:
-    """A figure in as many digits as tell it from every other one: 0.98, 1, 0.9799999."""
+    """Write a figure in as many digits as distinguish it from every other one: 0.98, 1, 0.9799999."""
     return str(int(figure)) if abs(figure) < LARGEST_WHOLE and figure == int(figure) else repr(float(figure))
 
 
 def check_figures(spec: Spec, target: Target) -> None:
-    """RunError where a spec names a figure that the target, which only the data told, does not have."""
+    """Raise RunError if a spec names a figure that the target lacks, which may be known from the data alone."""
     known = known_figures(spec, target) or ()
     for section, _, metric in named_metrics(spec):
         if metric.partition(".")[2] not in known:

@@ -1,4 +1,4 @@
-"""The run directory: what one training leaves behind for a person, and what it takes to go on with it."""
+"""The run directory: the results of one training, and all that is needed to continue it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST, EPOCHS = (
     "best.npz",
     "epochs.jsonl",
 )
-NORMS = "norms.csv"  # of each layer's weights and gradient, a line an epoch
-ORIGINS = "origins.yaml"  # the resolved spec with the place where each value was written
+NORMS = "norms.csv"  # norms of each layer's weights and gradient, a line for each epoch
+ORIGINS = "origins.yaml"  # the resolved spec with the place of each value
 OTHER = {
     "spec": f"only train.epochs may grow; see {SPEC} beside it",
     "data": f"its files' checksums are in {ABOUT} beside it",
@@ -43,16 +43,16 @@ OTHER = {
 
 
 class Run:
-    """A directory `runs/NAME`, or `NAME-2`, `NAME-3`... where that exists: nothing is ever overwritten."""
+    """A directory `runs/NAME`, or `NAME-2`, `NAME-3`... if that exists: nothing is ever overwritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.keep, self.epochs = 1, 1  # checkpoints that stay, and epochs from one to the next
-        self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint has in it
+        self.keep, self.epochs = 1, 1  # how many checkpoints stay, and epochs between two of them
+        self.origin: Mapping[str, Any] = {}  # checksums of spec and data, which every checkpoint contains
         self.latest: dict[str, Any] | None = None  # the row of the last epoch
-        self.notes: list[str] = []  # what was found on resuming, and does no harm
+        self.notes: list[str] = []  # remarks on harmless damage that resuming has found
         self._epochs = EpochFile(path / EPOCHS)
-        self._part: dict[str, Any] | None = None  # the row of an epoch that was cut short, which checkpoints hold
+        self._part: dict[str, Any] | None = None  # the row of an epoch that was cut short, stored in checkpoints
         self._saved: Position | None = None
         self._best: tuple[float, float] | None = None
 
@@ -63,14 +63,14 @@ class Run:
 
     @classmethod
     def existing(cls, path: Path) -> Self:
-        """A directory that a training left; RunError where it is none."""
+        """Open the directory of an earlier training; RunError if it is not a run directory."""
         if not (path / SPEC).is_file() or not (path / ABOUT).is_file():
             raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
         return cls(path)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training here; RunError where one does. It ends with the process at the latest."""
+        """Lock the directory against other trainings, at most until this process ends; RunError if it is locked."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.path, wait=False))
@@ -79,21 +79,21 @@ class Run:
             yield
 
     def begin(self, model: Network, spec: str, about: Mapping[str, Any]) -> None:
-        """Write the resolved spec, what is known before the first step, and the initial weights as `last`."""
+        """Write the resolved spec, run.json with `about`, and the initial weights as checkpoint `last`."""
         self._write(SPEC, spec_text(spec))
         self.describe(about)
         self.checkpoint(model, Position())
 
     def remove(self) -> None:
-        """Take the directory away: no step of its training was done, and another one begins in a new directory."""
+        """Remove the directory of a training without any step done: another one begins in a new directory."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def resume(self, model: Network, steps: int) -> Position:
-        """Put the last checkpoint in place, and forget epochs that were recorded behind it.
+        """Restore the last checkpoint, and drop epochs that were recorded after it; return where training continues.
 
-        An epoch of which a part was done goes on and is recorded anew, unless the training ends there, after `steps`.
+        An epoch that was cut short continues and is recorded again, unless the training ends there, after `steps`.
 
-        RunError where it was written with another spec or other data.
+        RunError if it was written with another spec or other data.
         """
         for leftover in self.path.glob(".*.[0-9]*"):
             leftover.unlink(missing_ok=True)
@@ -118,12 +118,12 @@ class Run:
         return position
 
     def rows(self, checkpoint: Checkpoint) -> list[dict[str, Any]]:
-        """The rows of all epochs behind a checkpoint, without times; RunError where they are not there."""
+        """Read the rows of all epochs up to a checkpoint, without times; RunError if they are missing."""
         part = checkpoint.progress["part"]
         return [*self._epochs.rows(checkpoint.progress["epochs"]), *([part] if part else [])]
 
     def _with_times(self, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows that a checkpoint holds, with what the log says of their times; a note where it says otherwise."""
+        """Complete the rows of a checkpoint by the times in the log; add a note if the log disagrees with the rows."""
         try:
             logged = {row["epoch"]: row for row in self.history()}
         except RunError as error:
@@ -140,36 +140,36 @@ class Run:
         return rows
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """RunError where a checkpoint belongs to another spec or other data than `origin` says."""
+        """Raise RunError if a checkpoint belongs to another spec or other data than `origin`."""
         for name, help in OTHER.items():
             if checkpoint.progress.get(name) != self.origin.get(name):
                 raise RunError(f"{checkpoint.path} was written by a training with another {name}", help)
 
     def keep_origins(self, origins: str) -> None:
-        """Write where each value of the resolved spec is from."""
+        """Write the file that tells where each value of the resolved spec comes from."""
         self._write(ORIGINS, origins)
 
     def rewrite(self, spec: str) -> None:
-        """Write the resolved spec of a training that goes on, whose epochs may have grown."""
+        """Write the resolved spec of a continued training, whose number of epochs may have grown."""
         self._write(SPEC, spec_text(spec))
 
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that was cut off is left out, RunError for any other damage."""
+        """Read the rows of metrics.jsonl; a last line that was cut off is left out, RunError for any other damage."""
         return read_rows(self.path / METRICS_JSONL)
 
     def about(self) -> dict[str, Any]:
-        """What run.json says; RunError where it cannot be read, or was changed."""
+        """Read run.json; RunError if it cannot be read, or was changed."""
         return read_about(self.path / ABOUT)
 
     def spec(self) -> str:
-        """The resolved spec; RunError where it cannot be read, or was changed."""
+        """Read the resolved spec; RunError if it cannot be read, or was changed."""
         return read_spec(self.path / SPEC)
 
     def record(self, model: Network, epoch: Epoch) -> bool:
-        """Add an epoch to the metrics and write its checkpoints; whether it was the best so far.
+        """Add an epoch to the metrics and write its checkpoints; return whether it was the best so far.
 
-        Best is the highest validation accuracy (of masks, mean IoU; of values, the lowest validation loss), or the
-        lowest training loss where nothing was set apart to validate.
+        The best epoch has the highest validation accuracy (for masks, mean IoU; for values, the lowest validation
+        loss), or the lowest training loss if there are no validation images.
         """
         self.latest = row = epoch.metrics()
         self._part = None if epoch.whole else timeless(row)
@@ -187,7 +187,7 @@ class Run:
         rank = _rank(epoch)
         better = self._best is None or rank > self._best
         if better:
-            if epoch.whole:  # one that was cut short is done again when training goes on
+            if epoch.whole:  # an epoch that was cut short is recorded again when training continues
                 self._best = rank
             self._save(self.path / BEST, model, epoch.position)
         if epoch.whole and epoch.epoch % self.epochs == 0:
@@ -195,18 +195,18 @@ class Run:
         return better
 
     def finish(self, model: Network, position: Position) -> None:
-        """Write the state at the end, unless that was done."""
+        """Write the state at the end, unless the last checkpoint already holds it."""
         if self._saved != position:
             self.checkpoint(model, position)
 
     def checkpoint(self, model: Network, position: Position) -> None:
-        """Write `last`, the earlier ones becoming step-N.npz as far as they are kept."""
+        """Write checkpoint `last`; the previous one becomes step-N.npz if several are kept."""
         last = self.path / LAST
         if self.keep > 1 and self._saved is not None:
             earlier = self.path / f"step-{self._saved.step:08d}.npz"
             try:
                 if not earlier.exists():
-                    os.link(last, earlier)  # so that at no moment there is none
+                    os.link(last, earlier)  # so that there is a checkpoint at every moment
             except OSError as error:
                 raise RunError(f"cannot write {earlier}: {error.strerror}") from error
         self._save(last, model, position)

@@ -1,4 +1,4 @@
-"""How well a network does on a set of images."""
+"""The score of a network on a set of images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.target import FIGURES, VOID, Kind
 
-VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # where no answer is right or wrong
+VALUES = frozenset[Kind]({"values", "input", "none", "several"})  # targets without right and wrong answers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Mean loss and the figures of the target's kind; None where the network has no such thing.
+    """Mean loss and the figures for the target's kind; None for figures that do not apply.
 
     Accuracy is the share of right answers: of images, of pixels of a class, or of labels that do or do not apply. The
     confusion matrix counts by true class (rows) and predicted class (columns). Precision, recall, F1 and IoU are means
@@ -32,13 +32,13 @@ class Score:
     accuracy: float | None = None
     kind: Kind = "class"
     confusion: Array | None = None
-    answers: Array | None = None  # (3, classes): right, predicted and there
-    top_k: float | None = None  # share of images whose class is among the k likeliest
-    mean_average_precision: float | None = None  # mean over the labels of the area under precision by recall
+    answers: Array | None = None  # (3, classes): how often each class is right, predicted, true
+    top_k: float | None = None  # the portion of images whose class is among the k likeliest
+    mean_average_precision: float | None = None  # the mean over labels of the area under precision by recall
     mae: float | None = None
     rmse: float | None = None
     r2: float | None = None  # 1 - squared error / variance, the mean over the values
-    parts: Mapping[str, Score] = field(default_factory=dict)  # of each of several losses, unweighted
+    parts: Mapping[str, Score] = field(default_factory=dict)  # the score of each of several losses, without its weight
 
     @property
     def precision(self) -> float | None:
@@ -66,11 +66,11 @@ class Score:
 
     @property
     def best(self) -> float | None:
-        """The figure by which one checkpoint is better than another, before the loss: the higher, the better."""
+        """The figure that compares checkpoints before the loss does: the higher, the better."""
         return self.mean_iou if self.kind == "mask" else self.accuracy
 
     def figures(self) -> dict[str, Any]:
-        """Return all figures of the target's kind by name, and those of each part behind its name and a dot."""
+        """Return all figures for the target's kind by name; those of each part with its name and a dot in front."""
         own = {name: getattr(self, name) for name in FIGURES[self.kind]}
         parts = self.parts.items()
         return own | {f"{part}.{name}": value for part, score in parts for name, value in score.figures().items()}
@@ -81,35 +81,35 @@ def _mean(part: Array, whole: Array) -> float:
 
 
 def right_answers(predictions: Array, labels: Array) -> int:
-    """How many answers are right: of images, of their pixels, or of their labels that do or do not apply."""
-    if labels.ndim > predictions.ndim:  # probabilities, of which the largest is the answer
+    """Count the right answers: one for each image, for each pixel, or for each label that does or does not apply."""
+    if labels.ndim > predictions.ndim:  # probabilities, of which the largest is the right class
         labels = labels.argmax(axis=1)
     return int(np.count_nonzero(predictions == labels))
 
 
 def asked_answers(labels: Array, shape: Shape) -> int:
-    """How many answers could be right, where those of an image have a shape; pixels of no class are none of them."""
+    """Count the answers to compare, if an image's answers have this shape; pixels without a class do not count."""
     found = len(labels) * prod(shape)
     return found - int(np.count_nonzero(labels == VOID)) if len(shape) == 2 else found
 
 
 def right_images(answers: int, images: int, asked: int) -> float:
-    """How many images right answers come to, of so many that were asked of that many images."""
+    """Count the images answered right: an image with several answers counts by the portion of them that is right."""
     return answers * images / max(asked, 1)
 
 
 class Tally:
-    """Adds up what plans find on the parts of the images, whoever computes them and in whichever order.
+    """Adds up the results of plans on parts of the images; the order of the parts does not matter.
 
-    `outputs` counts those of the network, `k` is that of top_k.
+    `outputs` is the number of the network's outputs, `k` that of top_k.
     """
 
     def __init__(self, kind: Kind, outputs: int, k: int) -> None:
         self.kind, self.k = kind, k
         self.images, self.near = 0, 0
-        self.losses: dict[int, float] = {}  # of each part, as the order of their sum matters
+        self.losses: dict[int, float] = {}  # by part, to be summed in the order of parts
         self.right: dict[int, float] = {}
-        classes = max(outputs, 2)  # one output tells two apart
+        classes = max(outputs, 2)  # one output serves two classes
         decides = kind in ("class", "shares", "mask")
         self.confusion = np.zeros((classes, classes), np.int64) if decides else None
         self.answers = np.zeros((3, outputs), np.int64)
@@ -118,7 +118,7 @@ class Tally:
 
     @property
     def reads_output(self) -> bool:
-        """Whether it needs the network's outputs beside its answers."""
+        """Whether `add` needs the network's outputs beside its answers."""
         return self.kind not in ("mask", "input", "none", "several")
 
     def add(self, part: int, losses: Array, labels: Array, predictions: Array | None, output: Array | None) -> None:
@@ -158,7 +158,7 @@ class Tally:
             self.near += len(truth)
 
     def merge(self, other: Tally) -> None:
-        """Add the parts that another one has counted."""
+        """Add the parts of another tally."""
         self.images += other.images
         self.near += other.near
         self.answers += other.answers
@@ -170,7 +170,7 @@ class Tally:
         self.labels |= other.labels
 
     def score(self, *, has_loss: bool) -> Score:
-        """Return the figures over all parts that were added."""
+        """Return the figures over all added parts."""
         count = max(self.images, 1)
         found: dict[str, Any] = {}
         if self.kind == "values":
@@ -196,7 +196,7 @@ class Tally:
 
 
 def merged(found: Sequence[tuple[Tally, dict[str, Tally]]]) -> tuple[Tally, dict[str, Tally]]:
-    """All tallies of all ranks in those of the first one: of the network, and of each of its losses."""
+    """Merge the tallies of all ranks, of the network and of each of its losses, into those of the first rank."""
     first, parts = found[0]
     for other, other_parts in found[1:]:
         first.merge(other)
@@ -206,7 +206,7 @@ def merged(found: Sequence[tuple[Tally, dict[str, Tally]]]) -> tuple[Tally, dict
 
 
 def _total(parts: Mapping[int, float]) -> float:
-    """The sum in the order of the parts; that of Python's `sum` depends on its version."""
+    """The sum in the order of the parts; the rounding of Python's `sum` depends on its version."""
     total = 0.0
     for _, value in sorted(parts.items()):
         total += value
@@ -221,13 +221,13 @@ def _errors(outputs: Array, values: Array) -> dict[str, float]:
     error = outputs - values
     spread = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
     squared = (error**2).sum(axis=0)
-    # As scikit-learn has it: values that are all alike are explained wholly or not at all.
+    # As in scikit-learn: for values that are all equal, r2 is 1 or 0.
     r2 = np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1), np.where(squared > 0, 0.0, 1.0))
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean())), "r2": float(r2.mean())}
 
 
 def _mean_average_precision(outputs: Array, labels: Array) -> float:
-    """Mean over labels that come up of the mean precision at each image with the label, images by falling output.
+    """The mean, over labels that occur, of the mean precision at each image with the label, by falling output.
 
     Images with the same output count as one step, as in scikit-learn.
     """
@@ -236,7 +236,7 @@ def _mean_average_precision(outputs: Array, labels: Array) -> float:
         if not there.any():
             continue
         order = np.argsort(-output, kind="stable")
-        last = np.flatnonzero(np.append(np.diff(output[order]) != 0, True))  # of those with the same output
+        last = np.flatnonzero(np.append(np.diff(output[order]) != 0, True))  # the last of each run of equal outputs
         right = np.cumsum(there[order])[last]
         steps = np.diff(right, prepend=0)
         found.append(float((right / (last + 1) * steps).sum() / right[-1]))

@@ -1,4 +1,4 @@
-"""What happens between two steps of a training: checkpoints that are due, the first losses, the end on a signal."""
+"""The work between two steps of a training: due checkpoints, the record of the first losses, the end on a signal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cnnspec.train.fit import Position, Progress
 from cnnspec.train.network import Network
 from cnnspec.train.run import Run
 
-TRACED = 20  # steps whose losses a run keeps, to be verified
+TRACED = 20  # the first steps whose losses a run records for `verify`
 
 
 class Interruption(Exception):  # noqa: N818
-    """A signal asked for the end; the state was written."""
+    """A signal ended the training, and its state was written."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -27,8 +27,8 @@ class Interruption(Exception):  # noqa: N818
 class Session:
     """One run of `train`: `watch` is called after every step, `between_epochs` after every epoch.
 
-    `about` is what run.json says; the first losses go there, as exact text by step, and the weights' fingerprint. Of
-    several ranks one has a `run` to write to; all end behind the same step when a signal comes to any of them.
+    `about` is the content of run.json, with the first losses as exact text by step, and the weights' fingerprint. Of
+    several ranks only one has a `run` to write to; all end after the same step if any of them gets a signal.
     """
 
     def __init__(self, run: Run | None, model: Network, about: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Session:
         self.signal: int | None = None
 
     def watch(self, progress: Progress) -> None:
-        """Note the loss, write a checkpoint if one is due; Interruption once a signal came."""
+        """Record the loss, write a checkpoint if one is due; Interruption if a signal has come."""
         position = progress.position
         if position.step <= TRACED:
             self.trace[str(position.step)] = progress.step_loss.hex()
@@ -50,18 +50,18 @@ class Session:
             self.unit == "minutes" and time.monotonic() - self.written >= 60 * self.count
         )
         if self.run is not None and (due or progress.asked):
-            self.run.describe(self.about)  # first, so that no step of the trace is missing behind the checkpoint
+            self.run.describe(self.about)  # first, so that the trace has all steps up to the checkpoint
             self.run.checkpoint(self.model, position)
             self.written = time.monotonic()
         if progress.asked:
             raise Interruption(progress.asked)
 
     def asked(self) -> int:
-        """The signal that has come to this process, or 0."""
+        """Return the signal that has come to this process, or 0."""
         return self.signal or 0
 
     def between_epochs(self, position: Position, epochs: float) -> None:
-        """Interruption where a signal came while an epoch was scored and another is left."""
+        """Raise Interruption if a signal came while an epoch was scored, and another epoch is left."""
         asked = int(self.model.exchange.numbers(self.asked()).max())
         if asked and position.epoch <= epochs:
             if self.run is not None:
@@ -72,7 +72,7 @@ class Session:
     def signals(self) -> Iterator[None]:
         """End the training after the running step on SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
 
-        A signal that is ignored, as SIGHUP under `nohup`, stays so.
+        A signal that is ignored, as SIGHUP under `nohup`, stays ignored.
         """
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -1,4 +1,4 @@
-"""Seconds-long proof that a network can learn: made-up images, its own loss and optimizer, one batch."""
+"""A proof in seconds that a network can learn: made-up images, its own loss and optimizer, one batch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cnnspec.train.diagnose import values
 from cnnspec.train.network import Network
 from cnnspec.train.random_labels import random_labels
 
-LEARNED = 0.2  # share of what there is to learn that may be left of one batch, seen again and again
-LARGEST_START = 10  # times the loss of equal scores; deep residual networks begin at four times, and learn
+LEARNED = 0.2  # the part of the way from the first to the lowest loss of a batch that may be left
+LARGEST_START = 10  # times the loss of equal scores; deep residual networks start at four times, and learn
 MOST_STEPS = 400  # with the spec's own optimizer
-MOST_STEPS_OF_ADAM = 4000  # a small network needs many, each of them quick
-PATIENCE = 400  # steps in which the loss has to fall by a hundredth of what may be left
-AWAKENING = 3  # steps after which what starts at zero passes gradients on
-DIFFERENT = 8  # images of a batch
+MOST_STEPS_OF_ADAM = 4000  # a small network needs many steps, but each is quick
+PATIENCE = 400  # steps in which the loss must fall by a hundredth of the goal
+AWAKENING = 3  # steps after which weights that start at zero pass gradients on
+DIFFERENT = 8  # the most different images in the batch
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One thing that a network which can learn shows; `layer` and `advice` where it does not."""
+    """The result of one test of learning; if it failed, `layer` and `advice` may say why."""
 
     name: str
     passed: bool
@@ -43,10 +43,10 @@ class Proof:
 
 
 def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float = 20.0) -> Iterator[Proof]:
-    """The first loss, the gradients, and one batch learned by heart; the spec needs a train section.
+    """Test the first loss, the gradients, and one batch learned by heart; the spec needs a train section.
 
-    The batch has the spec's own size unless `images` are given, so that the plan is the one that trains. It holds a few
-    images again and again: to learn by heart is to tell those apart.
+    The batch has the spec's own size unless `images` is given, so that the plan is the one that trains. It repeats a
+    few images: the network has to learn these by heart.
     """
     assert spec.train is not None
     images = images or spec.train.batch_size
@@ -59,7 +59,7 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
         noise = random.random(different[:, :1].shape, np.float32)
         different[...] = np.minimum(np.floor(noise * levels), levels - 1) / (levels - 1)
     if spec.train.loss.reads_input and different.ndim == 4:
-        different[...] = _areas(different, 2).round()  # what passes few numbers on can draw areas, and no noise
+        different[...] = _areas(different, 2).round()  # a narrow network can reproduce areas, but no noise
     which = np.arange(images) % len(different)
     plan.images[...] = different[which]
     classes = max(graph.output.shape[0], 2) if plan.predictions is not None else None
@@ -72,19 +72,19 @@ def smoke(spec: Spec, graph: Graph, *, images: int | None = None, seconds: float
 
 
 def _images(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Noise, laid on a pattern of 4 by 4 areas where there is room: the means of maps of noise alone are all alike."""
+    """Make images of noise, for maps with 4 by 4 areas of random brightness: maps of pure noise have equal means."""
     images = random.random(shape, np.float32)
     return (images + _areas(random.random(shape, np.float32), 4)) / 2 if images.ndim == 4 else images
 
 
 def _areas(images: Array, count: int) -> Array:
-    """The same images with `count` areas in each direction, each of the colour of a pixel in it."""
+    """Coarsen images to `count` areas in each direction, each of the colour of one of its pixels."""
     rows, columns = (np.arange(length) * count // length for length in images.shape[-2:])
     return np.asarray(images[..., rows[:, None], columns])
 
 
 def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) -> Proof:
-    """The loss starts near that of a network which finds all classes equally likely, where that is known."""
+    """Test that the loss starts near that of a network which finds all classes equally likely, if that is known."""
     name = "first loss"
     if not math.isfinite(loss):
         overflow = "numbers overflow in the forward pass: add batch_norm, or start with smaller weights"
@@ -101,10 +101,10 @@ def _first_loss(model: Network, plan: Plan, loss: float, classes: int | None) ->
 
 
 def _gradients(model: Network, plan: Plan) -> Proof:
-    """Every parameter that is trained gets a finite gradient that is not all zeros.
+    """Test that every trained parameter gets a finite gradient that is not all zeros.
 
-    Behind weights that start at zero, as those of a branch or of the last layer may, gradients are zero at first: they
-    are looked at again after a few steps.
+    Weights that start at zero, as those of a branch or of the last layer may, make other gradients zero at first:
+    these are tested again after a few steps.
     """
     name, spec, training = "gradients", model.spec, model.training
     assert spec.train is not None
@@ -133,7 +133,7 @@ def _gradients(model: Network, plan: Plan) -> Proof:
 
 
 def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
-    """The loss of one batch falls to a fraction, with the spec's optimizer, or with adam where that one is slow."""
+    """Test that the loss of one batch falls to a fraction, with the spec's optimizer, or with adam if that is slow."""
     name, spec = "one batch learned", model.spec
     assert spec.train is not None
     assert plan.loss is not None
@@ -163,7 +163,7 @@ def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
 
 
 def _with_adam(model: Network, plan: Plan, graph: Graph, goal: float, seconds: float) -> tuple[Network, Trial]:
-    """Another model that learns the same batch with adam, for as long as its loss falls."""
+    """Train another model on the same batch with adam, as long as its loss falls."""
     assert model.spec.train is not None
     again = Network(dataclasses.replace(model.spec, train=model.spec.train.but(optimizer=Adam())), graph)
     other = again.plan(plan.batch, "train", "float32")
@@ -172,7 +172,7 @@ def _with_adam(model: Network, plan: Plan, graph: Graph, goal: float, seconds: f
 
 
 class Trial(NamedTuple):
-    """How the learning of one batch ended: its last loss, the steps, and whether the time was up."""
+    """The result of learning one batch: its last loss, the steps, and whether the time was up."""
 
     loss: float
     steps: int
@@ -197,7 +197,7 @@ def _overfit(plan: Plan, rate: float, goal: float, seconds: float, steps: int = 
 
 
 def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
-    """The layer because of which the gradient of a layer is zero, and what to do."""
+    """Find the layer that causes a layer's zero gradient; return its name and advice."""
     read = {of.name}
     for node in model.graph.nodes:
         if read & set(node.inputs):
@@ -214,7 +214,7 @@ def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
 
 
 def _drops(node: Node) -> bool:
-    """Whether it is a kind of dropout."""
+    """Whether a node is a kind of dropout."""
     return node.layer.train_only and bool(getattr(node.layer, "rate", 0))
 
 
@@ -224,7 +224,7 @@ def _alike(array: Array) -> bool:
 
 
 def _loudest(model: Network, plan: Plan) -> str | None:
-    """The layer with parameters that makes the largest numbers of what it reads."""
+    """The layer with parameters whose output is largest relative to its input."""
     gains: dict[str, float] = {}
     with np.errstate(all="ignore"):
         for node, inputs, output in values(model, plan.images):
@@ -237,7 +237,7 @@ def _loudest(model: Network, plan: Plan) -> str | None:
 
 
 def _moved(model: Network, *, most: bool) -> str | None:
-    """The layer whose weights moved most, or least, for their size since the start."""
+    """The layer whose weights moved most, or least, since the start, relative to their size."""
     fresh = Network(model.spec, model.graph, threads=1)
     with np.errstate(all="ignore"):
         moves = {

@@ -1,4 +1,4 @@
-"""Running statistics measured anew, for weights that no step has passed images through."""
+"""New running statistics for weights that no step has passed images through, such as averages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cnnspec.data import Dataset
 from cnnspec.plan import images_of_ranks
 from cnnspec.train.network import Network
 
-MOST_IMAGES = 4096  # that are looked at, or one batch where that is larger
+MOST_IMAGES = 4096  # the most images that are used, unless one batch is larger
 
 
 def measure_statistics(network: Network, images: Dataset, batch_size: int) -> None:
-    """Make running statistics the means of those of several batches, drawn by the seed, without augmentation.
+    """Set running statistics to the means over several batches, drawn by the seed, without augmentation.
 
-    The weights stay as they are. Nothing is done where no layer takes statistics of the batch.
+    The weights do not change. Nothing is done if no layer takes statistics of the batch.
     """
     nodes = [node for node in network.graph.nodes if node.layer.batch_statistics and node.state]
     if not nodes:
@@ -27,7 +27,7 @@ def measure_statistics(network: Network, images: Dataset, batch_size: int) -> No
     total = np.zeros(before.shape)
     for number in range(count):
         plan.images[...] = images.pixels[np.sort(order[number * size : (number + 1) * size])[own]]
-        weights.statistics.fill(0)  # so that a step leaves a known share of the batch's own there
+        weights.statistics.fill(0)  # so that a pass leaves the batch's statistics there, times 1 - momentum
         plan.compute()
         total += weights.statistics
     weights.statistics[...] = before

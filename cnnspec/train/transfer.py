@@ -1,4 +1,4 @@
-"""Trained weights that a network starts from: read from a run or a file, matched by names and shapes of layers."""
+"""The start of a network from trained weights: read from a run or a file, matched by names and shapes of layers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.network import Network
 
-MOST_NAMES = 8  # that a message lists
+MOST_NAMES = 8  # the most names that a message lists
 LAST = "last.npz"
-PYTORCH = {  # what PyTorch calls arrays that have another name here; a layer of two is a Sequential there
+PYTORCH = {  # the ends of other names in PyTorch; layers of two convolutions are a Sequential there
     "running_variance": ".running_var",
     "depthwise": ".0.weight",
     "pointwise": ".1.weight",
@@ -38,10 +38,10 @@ PYTORCH = {  # what PyTorch calls arrays that have another name here; a layer of
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What a network started from: the layers that came over, and why others start fresh.
+    """The result of a transfer: the layers that got trained weights, and the reasons why others start fresh.
 
-    `taken` maps layers to what they are called there; `fresh` maps layers to the reason; `unused` are layers there that
-    nothing was taken from. `weights` is the fingerprint of the arrays that came over.
+    `taken` maps layers to their names in the source; `fresh` maps layers to the reason; `unused` are the layers of the
+    source that nothing was taken from. `weights` is the fingerprint of the arrays that were taken.
     """
 
     source: str
@@ -51,11 +51,11 @@ class Transfer:
     weights: str
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the result in a form that JSON can hold."""
         return {"from": self.source, "weights": self.weights, "taken": dict(self.taken), "fresh": dict(self.fresh)}
 
     def lines(self) -> list[str]:
-        """The same for people: one line for what came over, one for each reason why something did not."""
+        """Return the result as text: one line for the layers that were taken, one for each layer that was not."""
         renamed = [f"{own} from {theirs}" for own, theirs in self.taken.items() if own != theirs]
         count = len(self.taken) + len(self.fresh)
         said = [f"init: {len(self.taken)} of {count} layers with weights from {self.source}"]
@@ -65,10 +65,10 @@ class Transfer:
 
 
 def transfer(network: Network) -> Transfer | None:
-    """Put the weights that `train.init` names in place; None where the spec has no such section.
+    """Copy the weights that `train.init` names into a network; None if the spec has no such section.
 
-    RunError where they cannot be read, where nothing of them fits, where a name leads to no layer, and, unless
-    `missing: keep`, where a layer is not there or has another shape.
+    RunError if they cannot be read, if none of them fits, if a name leads to no layer, and, unless `missing: keep`, if
+    a layer is missing in the source or has another shape there.
     """
     init = network.spec.train.init if network.spec.train is not None else None
     if init is None:
@@ -105,7 +105,7 @@ def transfer(network: Network) -> Transfer | None:
 
 
 def _chosen(init: Init, own: Mapping[str, Node]) -> list[str]:
-    """The layers that `layers` names; RunError for a name there, or under `rename`, that leads to none."""
+    """The layers that `layers` names; RunError for a name there, or under `rename`, that matches none."""
     for key, patterns in (("layers", init.layers), ("rename", tuple(init.rename))):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in own):
@@ -117,7 +117,7 @@ def _chosen(init: Init, own: Mapping[str, Node]) -> list[str]:
 
 
 def _renamed(name: str, rename: Mapping[str, str]) -> str:
-    """What a layer is called there; the letters that `*` stands for are kept."""
+    """The name of a layer in the source by `rename`; the letters that `*` stands for are kept."""
     for pattern, theirs in rename.items():
         match = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), name)
         if match is not None:
@@ -128,7 +128,7 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
 
 
 def _found(node: Node, theirs: str, attribute: str, there: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
-    """A layer's arrays by this network's names, or why they cannot be taken; `attribute` is its name in PyTorch."""
+    """A layer's arrays by this network's names, or the reason why they do not fit; `attribute` is its PyTorch name."""
     found: dict[str, Array] = {}
     shapes = {part: parameter.shape for part, parameter in node.params.items()}
     shapes |= {part: state.shape for part, state in node.state.items()}
@@ -144,13 +144,13 @@ def _found(node: Node, theirs: str, attribute: str, there: Mapping[str, Array]) 
 
 
 def _keys(layer: str, attribute: str, part: str) -> list[str]:
-    """How an array may be called: as here, or as in PyTorch."""
+    """The possible names of an array in the source: cnnspec's and PyTorch's."""
     ends = [f".{part}", PYTORCH.get(part, f".{part}")]
     return [f"{name}{end}" for name in (layer, attribute) for end in ends]
 
 
 def _arrays(path: Path, shown: str) -> dict[str, Array]:
-    """The arrays of a run, of its moving averages if it has them, or of a file, by layer and name."""
+    """Read the arrays of a run (its moving averages if it has any) or of a file, by layer and name."""
     if path.suffix == ".safetensors":
         return _tensors(path, shown)
     file = path / LAST if path.is_dir() else path
@@ -171,7 +171,7 @@ def _tensors(path: Path, shown: str) -> dict[str, Array]:
     try:
         with library.safe_open(path, "np") as file:
             found = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except Exception as error:  # its exceptions have no public base
+    except Exception as error:  # the library's exceptions have no public base class
         raise RunError(f"init: {shown} is damaged or no file of safetensors: {error}", "write it anew") from error
     for name, array in found.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""How a network is trained whose spec does not say so, where the question is whether it can learn at all."""
+"""The training of a network whose spec has no train section, to find out whether it can learn at all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cnnspec.optim.settings import TrainSettings
 from cnnspec.spec import Spec
 from cnnspec.target import Kind, Target
 
-IMAGES = 4  # of a batch: networks without a train section are often large
-CLASSES = 10  # that images are told apart by where the output is a map
+IMAGES = 4  # the images of a batch: networks without a train section are often large
+CLASSES = 10  # the classes to learn if the output is a map
 LOSSES: Mapping[Kind, str] = {
     "class": "softmax_cross_entropy",
     "shares": "softmax_cross_entropy",
@@ -24,9 +24,9 @@ LOSSES: Mapping[Kind, str] = {
 
 
 def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
-    """The spec with a train section of adam and a loss for its target, and the graph with an output that it can read.
+    """Add a train section with adam and a loss for the target to a spec, and to its graph an output for that loss.
 
-    A map is read by a dense layer, unless the data have masks. RunError for several targets.
+    A dense layer follows an output that is a map, unless the data have masks. RunError for several targets.
     """
     kind = (spec.data.target if spec.data else Target()).kind
     if kind not in LOSSES:
@@ -39,7 +39,7 @@ def with_training(spec: Spec, graph: Graph) -> tuple[Spec, Graph]:
 
 
 def _loss(spec: Spec, graph: Graph, usual: str) -> str:
-    """The usual loss; for outputs between bounds, such as probabilities, one that they can bring to 0."""
+    """Return the usual loss or, for outputs within bounds such as probabilities, one that these can bring to 0."""
     layer, masks = graph.output.layer, spec.data is not None and spec.data.target.kind == "mask"
     if usual == "softmax_cross_entropy" and (layer.bounds or layer.probabilities or graph.output.shape[0] == 1):
         return usual if masks else "mean_squared_error"
@@ -47,7 +47,7 @@ def _loss(spec: Spec, graph: Graph, usual: str) -> str:
 
 
 def _classified(graph: Graph) -> Graph:
-    """The graph with an output of CLASSES scores, made of all pixels of its map."""
+    """Append `flatten` and a dense layer of CLASSES scores to a graph whose output is a map."""
     for name, fields in (("flat", "flatten"), ("scores", {"type": "dense", "units": CLASSES})):
         layer, shape = create("layer", fields), graph.output.shape
         params = layer.params(shape)

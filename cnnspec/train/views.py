@@ -1,4 +1,4 @@
-"""What a network says of several views of each image, as one answer."""
+"""Test-time augmentation: the outputs for several views of each image, averaged to one answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 from cnnspec.train.score import Score, Tally
 
-KINDS = ("class", "shares", "classes", "values")  # of targets that are one answer for a whole image
+KINDS = ("class", "shares", "classes", "values")  # the kinds of targets with one answer for a whole image
 
 
 def require_views(network: Network) -> None:
-    """RunError where the answers to several views of an image cannot be averaged."""
+    """Raise RunError if a network's answers to several views of an image cannot be averaged."""
     what = network.learned.kind
     several = network.heads is not None and len(network.heads.parts) > 1
     if several or what not in KINDS or len(network.graph.output.shape) != 1:
@@ -28,9 +28,9 @@ CURE = "leave data.tta out, or give --tta none"
 
 
 def mean_outputs(network: Network, images: Array, views: Views) -> Array:
-    """Outputs (n, k) whose probabilities are the means over all views; of values the means themselves.
+    """Outputs (n, k) whose probabilities are means over all views; for values, the means of the outputs.
 
-    They are logarithms of probabilities, or for a sigmoid of odds, so that whatever reads outputs reads them alike.
+    They are logarithms of probabilities, or of odds for a sigmoid, so that they can be read like any other outputs.
     """
     require_views(network)
     loss, values = network.loss, network.learned.kind == "values"
@@ -49,10 +49,10 @@ def mean_outputs(network: Network, images: Array, views: Views) -> Array:
 
 
 def mean_score(network: Network, dataset: Dataset, views: Views) -> Score:
-    """Score a network by what it says of several views of each image, the loss included."""
+    """Score a network by its mean outputs for several views of each image, the loss included."""
     require_views(network)
     loss, kind, weight = network.loss, network.learned.kind, 1.0
-    if network.heads is not None:  # which has one loss outside of training
+    if network.heads is not None:  # one loss is left outside of training
         only = network.heads.parts[network.heads.main]
         loss, weight = only.loss, only.weight
     tally = Tally(kind, network.graph.output.shape[0], network.spec.train.top_k if network.spec.train else 5)
@@ -76,7 +76,7 @@ def mean_score(network: Network, dataset: Dataset, views: Views) -> Score:
 
 
 def _decided(network: Network, outputs: Array) -> Array:
-    """The class of each image (n,), or whether each label applies (n, k)."""
+    """Decide by outputs: the class of each image (n,), or whether each label applies (n, k)."""
     threshold = 0.5 if network.loss is None else network.loss.threshold
     if network.learned.kind == "classes":
         return np.asarray(outputs > threshold)

@@ -1,1 +1,1 @@
-"""Layers that do the work of two, one file each, with the pass that puts them in; specs do not name them."""
+"""Layers that do the work of two, one file each, with the pass that inserts them; specs do not name them."""

@@ -13,11 +13,11 @@ from cnnspec.kernels.step import Array, Buffer
 from cnnspec.layers.base import Layer, Mode, Operands, Steps, within
 from cnnspec.shapes import Shape, Windows
 
-FIRST = "first"  # what the names of the first layer's arrays begin with
+FIRST = "first"  # the prefix of the names of the first layer's arrays
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """Let layers do the work of the batch normalisation behind them, where nothing else reads them; for inference."""
+    """Fold batch normalisation, for inference, into the layer before it if nothing else reads that layer."""
     nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
     for node in graph.nodes:
         first = nodes.get(node.inputs[0])
@@ -36,7 +36,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _can_fold(graph: Graph, first: Node, second: Node) -> bool:
-    """Whether scaled weights and one bias for each channel of the first node do what the second node does."""
+    """Whether scaled weights and a bias for each channel of the first node can replace the second node."""
     one_a_channel = "bias" not in first.params or len(first.params["bias"].shape) == 1
     scales = first.layer.scales is not None and one_a_channel
     only_reader = len(graph.consumers(first.name)) == 1 and first.name != graph.output_name
@@ -58,7 +58,7 @@ class Folded(Layer):
             "first": first.but(bias="channel"),
             "norm": norm,
             "type_name": f"{first.type_name}+batch_norm",
-            # A unit would need its rows of the scaled weights, which are no parameters of this layer.
+            # A part with some units would need its rows of the scaled weights, which are not parameters of this layer.
             "row_reads": None if first.row_reads == "units" else first.row_reads,
         }
         for name, value in given.items():
@@ -70,7 +70,7 @@ class Folded(Layer):
         return getattr(self.first, "kernel", None)
 
     def but(self, **changes: Any) -> Folded:
-        """Return the same fusion of a first layer with some of its fields changed."""
+        """Return this fusion for a first layer with some fields changed."""
         return Folded(self.first.but(**changes), self.norm)
 
     def windows(self, shape: Shape) -> Windows:

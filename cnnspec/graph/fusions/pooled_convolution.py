@@ -1,4 +1,4 @@
-"""A first convolution with the 2x2 max pooling behind it, whose even and odd columns are computed apart."""
+"""A first convolution fused with the 2x2 max pooling behind it; its even and odd columns are computed apart."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KERNEL = direct.FORWARD.name
 
 
 def pooling_in_convolution(graph: Graph) -> Graph:
-    """Let the first convolution do the work of the 2x2 max pooling behind it, where nothing else reads it.
+    """Fuse the first convolution with the 2x2 max pooling behind it, if nothing else reads the convolution.
 
-    The same numbers win and their gradients are the same, unless the bias rounds two numbers of a window to one.
+    Maxima and gradients stay the same, unless the addition of the bias rounds two numbers of a window to one.
     """
     sharing = graph.sharing
     renamed: dict[str, str] = {}
@@ -48,9 +48,9 @@ def pooling_in_convolution(graph: Graph) -> Graph:
 
 
 def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
-    """Whether 2x2 windows cover what a direct convolution of maps of this shape gives, with one bias a filter.
+    """Whether 2x2 windows cover the output of a direct convolution of maps of this shape, with one bias a filter.
 
-    It is direct where the spec says so or where maps have one channel: with more, other algorithms multiply less.
+    It is direct if the spec says so or maps have one channel: with more, other algorithms multiply less.
     """
     if not first.convolves or not second.selects_maximum or second.covers_map:
         return False
@@ -89,16 +89,16 @@ class PooledConvolution(Layer):
         return KERNEL
 
     def but(self, **changes: Any) -> PooledConvolution:
-        """Return the same fusion of a convolution with some of its fields changed."""
+        """Return this fusion for a convolution with some fields changed."""
         return PooledConvolution(self.first.but(**changes))
 
     def windows(self, shape: Shape) -> Windows:
-        """Return what each output depends on: the windows of the four results of the convolution that it pools."""
+        """Return the windows of the input that each output depends on: those of the four pixels that it pools."""
         laid: Windows = self.first.windows(shape)
         return dataclasses.replace(laid, kernel=(laid.kernel[0] + 1, laid.kernel[1] + 1), stride=(2, 2))
 
     def convolution(self, *inputs: Shape) -> Problem:
-        """Return the convolution problem of the pairs of filters, a column wider than one and two columns apart."""
+        """Return the convolution problem of the pairs of filters: one column wider, with a stride of two columns."""
         laid: Windows = self.first.windows(inputs[0])
         pairs = dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
         return Problem(pairs, inputs[0][0], 2 * self.first.filters, 1)
@@ -108,7 +108,7 @@ class PooledConvolution(Layer):
         return (self.first.filters, *self.windows(inputs[0]).output)
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
-        """Return what the kernels ask for, the pairs of filters, the map that is pooled, and the winners' marks."""
+        """Return the buffers of the kernels, the pairs of filters, the map that is pooled, and the winners' marks."""
         problem, (filters, rows, columns) = self.convolution(*inputs), self.infer_shape(*inputs)
         if mode == "infer" and n == problem.channels == 1:
             return pooled_convolution.scratch(self.first.convolution(*inputs))
@@ -125,7 +125,7 @@ class PooledConvolution(Layer):
         return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
 
     def prepare(self, o: Operands) -> Steps:
-        """Bind the pairs of filters and what the kernel makes of them, or the filters of a window's four places."""
+        """Bind the making and preparation of the pairs of filters, or of the filters of a window's four places."""
         weight = o.params["weight"]
         if "places" in o.buffers:
             problem = self.first.convolution(map_shape(o.x))
@@ -150,7 +150,7 @@ class PooledConvolution(Layer):
         return [self._bind("forward", o, o.x, o.buffers["pairs"], whole), pool, *add_bias(o)]
 
     def backward(self, o: Operands) -> Backward:
-        """Bind the gradient of the map, which goes to the winners; a filter's is the sum of those of its pair."""
+        """Bind the gradient of the map, which is dy at the winners; a filter's gradient is the sum over its pair."""
         dy, whole, pairs, dweight = o.dy, o.buffers["map_gradient"], o.buffers["pairs_gradient"], o.grads["weight"]
         right_won, below = o.buffers["right"], o.buffers["below"]
         left, right = _columns(whole, len(dy))
@@ -177,13 +177,13 @@ class PooledConvolution(Layer):
 
 
 def _sides(pairs: Array, weight: Array) -> tuple[Array, Array]:
-    """The taps of a filter in the two filters of its pair: for an even column, and for the odd one behind it."""
+    """Views of the filters' taps in both filters of each pair: for an even column, and for the odd one behind it."""
     filters, width = len(weight), weight.shape[-1]
     return pairs[:filters, ..., :width], pairs[filters:, ..., 1:]
 
 
 def _maxima(whole: Array, y: Array) -> Step:
-    """Bind y = the largest of two rows and two columns, which are quarters of what lies behind one another."""
+    """Bind y = the largest of two rows and two columns, which lie in memory as four runs of equal length."""
     return partial(np.maximum.reduce, whole.reshape(len(y), 4, -1), 1, None, y.reshape(len(y), -1))
 
 
@@ -203,7 +203,7 @@ def _tournament(whole: Array, y: Array, marks: Mapping[str, Array]) -> Step:
 
 
 def _columns(whole: Array, rows: int) -> tuple[Array, Array]:
-    """Even and odd columns of a map (2 * rows, 2 * filters, columns, n), each as (rows, 2, filters, columns, n)."""
+    """The even and odd columns of a map (2 * rows, 2 * filters, columns, n), views (rows, 2, filters, columns, n)."""
     _, both, columns, n = whole.shape
     by_pairs = whole.reshape(rows, 2, both, columns, n)
     return by_pairs[:, :, : both // 2], by_pairs[:, :, both // 2 :]
