@@ -232,8 +232,9 @@ class Option:
 class Declaration:
     """Base of every class that a spec can name: its annotated attributes are its keys, converted on creation.
 
-    Immutable, compared by its values, created by keywords. It does what a frozen dataclass does, from one generic
-    constructor: compiling a constructor for each of a hundred classes would take a third of the time to check a file.
+    Objects are immutable, compared by value, and created with keyword arguments. The class works like a frozen
+    dataclass, but with one generic constructor: compiling a constructor for each of a hundred classes would take a
+    third of the time of checking a file.
     """
 
     kind: ClassVar[str]

@@ -38,7 +38,7 @@ class Settings:
         return finding.severity == "error" or (selected and finding.code not in self.ignore)
 
     def excludes(self, path: Path) -> bool:
-        """Whether a file or a folder above it matches a pattern: by its path below the settings' folder or by name."""
+        """Tell whether a file, or a folder above it, matches a pattern by name or by path below the settings file."""
         resolved = path.absolute()
         for folder, pattern in self.exclude:
             if not resolved.is_relative_to(folder):

@@ -1,1 +1,1 @@
-"""The same network in other frameworks: what it computes there, and how fast it is."""
+"""The same network in other frameworks, to compare outputs and speed."""

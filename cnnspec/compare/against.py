@@ -1,4 +1,4 @@
-"""A network raced against the same network in another framework, on the same images with the same weights."""
+"""Races a network against the same network in another framework, on the same images with the same weights."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ SETTLE = 0.5  # seconds in which what the race leaves behind ends, before others
 
 @dataclass(frozen=True)
 class Comparison:
-    """The times of a race, and the part of the processors that other programs used; None where it is not known."""
+    """The times of a race, and the share of the processors that other programs used; None if it is not known."""
 
     race: Race
     busy: float | None
 
     @property
     def crowded(self) -> bool:
-        """Whether other programs used so much that the ratios are not those of a quiet machine."""
+        """Whether other programs used so much time that the ratios would differ on an idle machine."""
         return self.busy is not None and self.busy > BUSY
 
 
 def against(
     framework: str, spec: Spec, graph: Graph, batch: int, mode: Mode, *, threads: int, seconds: float, say: Say
 ) -> Comparison:
-    """Race this library and a framework for about so many seconds each; `say` is told what takes long.
+    """Race this library and a framework for about `seconds` each; `say` is told of preparations that take long.
 
     RunError where the framework is missing, or has no counterpart of this network.
     """
@@ -71,7 +71,7 @@ def against(
 
 
 class _Own:
-    """This library's program, and what the others are given too: weights, images, labels."""
+    """This library's program, and the weights, images and labels for the other programs."""
 
     def __init__(self, spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int) -> None:
         train = spec.train if mode == "train" else None
@@ -87,7 +87,7 @@ class _Own:
         self.images, self.labels = np.ascontiguousarray(self.plan.images), self.plan.labels.astype(np.int64)
 
     def run(self) -> None:
-        """One step of training, or one batch from images to outputs."""
+        """Run one step of training, or one batch of inference."""
         if self.optimizer is None:
             self.plan.images[...] = self.images
             self.plan.compute()

@@ -1,7 +1,7 @@
-"""A graph as a function on arrays of n, h, w, c: once for all frameworks with NumPy's names, such as JAX and Keras.
+"""Runs a graph on arrays (n, h, w, c), for all frameworks with NumPy's function names, such as JAX and Keras.
 
-Every type of layer has one function here, from the node, its arrays and its inputs to its output. Maps are n, h, w, c
-and vectors n, features. Weights are held as these multiply them: (kh, kw, c, filters) and (features, units).
+Every type of layer has one function here, from the node, its arrays and its inputs to its output. Maps are (n, h, w, c)
+and vectors (n, features). Weights have the layout of these frameworks: (kh, kw, c, filters) and (features, units).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # the axes of a convolution's and
 
 
 class Framework(Protocol):
-    """What differs from framework to framework; windows are laid without padding."""
+    """The functions that differ from framework to framework; windows have no padding."""
 
     array: Any  # functions by NumPy's names
     activation: Any  # functions such as relu
@@ -34,21 +34,21 @@ class Framework(Protocol):
         """Correlate x (n, h, w, c) with weights (kh, kw, c/groups, filters)."""
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """Take the largest number of each window."""
+        """Return the maximum of each window."""
 
     def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """Take the mean of each window."""
+        """Return the mean of each window."""
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """Make an array of the type of another one."""
+        """Return an array with the type of another one."""
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
-        """1 / (1 - rate) at random places, 0 at a share `rate` of them."""
+        """Return a dropout mask: 0 at random places, a share `rate` of all, and 1 / (1 - rate) elsewhere."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One layer's call: what its function is given, and the running statistics that it leaves."""
+    """One call of a layer: its node, arrays and inputs, and the running statistics that the call updates."""
 
     framework: Framework
     node: Node
@@ -59,17 +59,17 @@ class Call:
 
     @property
     def x(self) -> Tensor:
-        """The input of a layer that has one."""
+        """The input of a layer that has only one."""
         return self.inputs[0]
 
     @property
     def layer(self) -> Any:
-        """The layer, with its fields of any type."""
+        """The layer, without a static type, so that its fields can be read."""
         return self.node.layer
 
     @property
     def array(self) -> Any:
-        """The framework's functions by NumPy's names."""
+        """The framework's module with NumPy's function names."""
         return self.framework.array
 
 
@@ -77,7 +77,7 @@ Function = Callable[[Call], Tensor]
 
 
 def native(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
-    """Parameters and states by name, weights with the axes in the order of these frameworks.
+    """Return parameters and states by name, with the axes of weights in the order of these frameworks.
 
     RunError with all layers that have no counterpart.
     """
@@ -93,7 +93,7 @@ def native(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
-    """The order in which a parameter's axes are held here."""
+    """Return the order of axes that a parameter has in these frameworks."""
     if name in ("weight", "depthwise", "pointwise") and ndim == 4:
         return TAPS_FIRST
     if name == "bias" and ndim == 3:
@@ -104,7 +104,7 @@ def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
 def apply(
     framework: Framework, graph: Graph, arrays: Mapping[str, Tensor], x: Tensor, *, training: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The network's output, and the running statistics that changed, by name."""
+    """Return the network's output, and the running statistics that changed, by name."""
     found: dict[str, Tensor] = {INPUT: x}
     state: dict[str, Tensor] = {}
     for node in graph.nodes:
@@ -117,7 +117,7 @@ def apply(
 
 
 def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The mean loss of a batch as a function of output, images and labels."""
+    """Return the mean loss of a batch as a function of output, images and labels."""
     array, activation, chosen, fields = framework.array, framework.activation, settings.type_name, vars(settings)
     if fields.get("class_weights") is not None:
         raise RunError("no counterpart of class_weights is known here", "measure without them")
@@ -153,7 +153,7 @@ def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor
 
 
 def decays(graph: Graph, optimizer: Optimizer) -> dict[str, float]:
-    """The weight decay of every parameter that is trained, by name."""
+    """Return the weight decay of every trained parameter, by name."""
     found = {}
     if any(node.rate_factor != 1 for node in graph.nodes):
         raise RunError("no counterpart of rate_factor is known here", "leave it out, or race against torch")
@@ -190,7 +190,7 @@ def _separable(call: Call) -> Tensor:
 
 
 def _transposed(call: Call) -> Tensor:
-    """Zeros between the pixels, then the convolution with turned filters: what is cut off the result is cut before."""
+    """Insert zeros between the pixels and convolve with flipped filters; the crop of the result is done in advance."""
     layer, laid, array = call.layer, call.layer.windows(call.node.input_shapes[0]), call.array
     weight, groups = call.arrays["weight"], layer.groups  # (kh, kw, filters/groups, c)
     kh, kw, filters, c = weight.shape
@@ -236,7 +236,7 @@ def _lp_pool(call: Call) -> Tensor:
 
 
 def _resampled(call: Call) -> Tensor:
-    """Rows and columns as weighted sums, by the layer's own weights."""
+    """Resample rows and columns as weighted sums, by the layer's own weights."""
     (_, h, w), (_, oh, ow) = call.node.input_shapes[0], call.node.shape
     down, across = (call.framework.constant(call.layer.weights(*sides), call.x) for sides in ((oh, h), (ow, w)))
     return call.array.einsum("nhwc,oh,pw->nopc", call.x, down, across)
@@ -294,7 +294,7 @@ def _response_norm(call: Call) -> Tensor:
 
 
 def _merged(function: Callable[[Any, Tensor, Tensor], Tensor]) -> Function:
-    """One input after the other, vectors as 1x1 maps beside maps; the function is given NumPy's names first."""
+    """Return a function that combines all inputs in turn; vectors become 1x1 maps beside maps."""
 
     def merge(call: Call) -> Tensor:
         rank = len(call.node.shape) + 1
@@ -320,7 +320,7 @@ def _channel_shuffle(call: Call) -> Tensor:
 
 
 def _pixel_shuffle(call: Call) -> Tensor:
-    """Channels in the order (c, row, column)."""
+    """Rearrange channels in the order (c, row, column) into pixels."""
     _, h, w, channels = call.x.shape
     factor = call.layer.factor
     c = channels // factor**2
@@ -345,7 +345,7 @@ def _slice(call: Call) -> Tensor:
 
 
 def _public(call: Call, x: Tensor) -> Tensor:
-    """n, c, h, w, the order that specs speak of."""
+    """Transpose a map to (n, c, h, w), the order of axes in specs."""
     return call.array.transpose(x, (0, 3, 1, 2)) if len(x.shape) == 4 else x
 
 
@@ -363,7 +363,7 @@ def _permute(call: Call) -> Tensor:
 
 
 def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
-    """Noise of the shape that `mask` makes of an input's: 1 where numbers are dropped together."""
+    """Return a dropout whose mask has the shape `mask(shape)`: where that is 1, numbers are dropped together."""
 
     def function(call: Call) -> Tensor:
         if not call.training:
@@ -375,7 +375,7 @@ def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
 
 
 def _plain(function: Callable[[Framework, Tensor, Any], Tensor]) -> Function:
-    """A function of the framework, one input and the layer's fields."""
+    """Return a function of a call, from one of the framework, one input and the layer."""
     return lambda call: function(call.framework, call.x, call.layer)
 
 

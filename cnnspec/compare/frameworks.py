@@ -1,4 +1,4 @@
-"""The same network in other frameworks, each as programs that run one step or one inference."""
+"""The same network in other frameworks, as programs that run one step of training or one inference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pytorch_programs(
     threads: int = 1,
     say: Say = lambda text: None,
 ) -> dict[str, Program]:
-    """PyTorch eager, with channels last, and compiled; what does not compile here is left out and said."""
+    """Return PyTorch's programs, eager, channels last, and compiled; failed compilations are reported to `say`."""
     torch = pytorch.torch()
     torch.set_num_threads(threads)
     x, y = torch.tensor(images), torch.tensor(labels)
@@ -83,7 +83,7 @@ def _torch_program(torch: Any, network: Any, x: Any, labels: Any, measure: Any, 
 def onnxruntime_programs(
     graph: Graph, values: Mapping[str, Array], images: Array, *, threads: int = 1, spin: bool = True
 ) -> dict[str, Program]:
-    """One inference session on the processor, from this library's ONNX model."""
+    """Return a program that runs an inference session on the processor, from this library's ONNX model."""
 
     try:
         runtime = importlib.import_module("onnxruntime")

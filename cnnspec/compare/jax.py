@@ -1,4 +1,4 @@
-"""A graph in JAX: one compiled function for inference, one for a step of training."""
+"""A graph in JAX: one compiled function for inference, and one for a step of training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Arrays = dict[str, Tensor]
 
 
 class Jax:
-    """The framework of `channels_last` in JAX."""
+    """The functions of `channels_last.Framework` in JAX."""
 
     def __init__(self) -> None:
         try:
@@ -34,7 +34,7 @@ class Jax:
     def convolution(
         self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
     ) -> Tensor:
-        """Correlate by `lax.conv_general_dilated`."""
+        """Correlate with `lax.conv_general_dilated`."""
         return self.lax.conv_general_dilated(
             x,
             weight,
@@ -46,20 +46,20 @@ class Jax:
         )
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """By `lax.reduce_window`."""
+        """Return the maximum of each window with `lax.reduce_window`."""
         return self.lax.reduce_window(x, -np.inf, self.lax.max, (1, *kernel, 1), (1, *stride, 1), "VALID")
 
     def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """By `lax.reduce_window`."""
+        """Return the mean of each window with `lax.reduce_window`."""
         total = self.lax.reduce_window(x, 0.0, self.lax.add, (1, *kernel, 1), (1, *stride, 1), "VALID")
         return total / (kernel[0] * kernel[1])
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """Make an array of the type of another one."""
+        """Return an array with the type of another one."""
         return self.array.asarray(values, like.dtype)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
-        """The noise of `key`, which the program sets anew for every step."""
+        """Return a dropout mask drawn with `key`, which the program sets for every step."""
         self.key, own = self.jax.random.split(self.key)
         return self.jax.random.bernoulli(own, 1 - rate, shape) / (1 - rate)
 
@@ -74,7 +74,7 @@ def programs(
     optimizer: Optimizer | None = None,
     threads: int = 1,
 ) -> dict[str, Program]:
-    """Inference, or with a loss and an optimizer a step of training, as JAX compiles it for the processor."""
+    """Return inference, or with a loss and an optimizer a step of training, as JAX compiles it for the processor."""
     flag = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
     os.environ.setdefault("XLA_FLAGS", flag)  # read when JAX starts
     framework = Jax()
@@ -95,7 +95,7 @@ class JaxNetwork:
         self.images, self.labels = asarray(images.transpose(0, 2, 3, 1)), asarray(labels)
 
     def inference(self) -> Program:
-        """Run the network; its output is returned when it is there."""
+        """Return a program that runs the network and waits for its output."""
 
         def infer(params: Arrays, state: Arrays, x: Tensor) -> Tensor:
             return channels_last.apply(self.framework, self.graph, {**params, **state}, x, training=False)[0]
@@ -104,7 +104,7 @@ class JaxNetwork:
         return lambda: compiled(self.params, self.state, self.images).block_until_ready()
 
     def gradients(self, loss: Loss) -> Callable[[Arrays, Arrays, Tensor, Tensor, Tensor], Any]:
-        """(loss, new state), gradients as a function of parameters, state, images, labels and a random key."""
+        """Return a function of parameters, state, images, labels and a random key to (loss, new state), gradients."""
         measure = channels_last.loss(self.framework, loss, self.graph.output.shape[0])
 
         def forward(params: Arrays, state: Arrays, x: Tensor, labels: Tensor, key: Tensor) -> tuple[Tensor, Arrays]:
@@ -115,7 +115,7 @@ class JaxNetwork:
         return self.framework.jax.value_and_grad(forward, has_aux=True)  # type: ignore[no-any-return]
 
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
-        """One step: loss, gradients, update; it returns when the new weights are there."""
+        """Return a program of one step, loss, gradients and update, that waits for the new weights."""
         jax, array = self.framework.jax, self.framework.array
         gradients, update = self.gradients(loss), _update(array, optimizer)
         decays = channels_last.decays(self.graph, optimizer)
@@ -141,7 +141,7 @@ class JaxNetwork:
 
 
 def _update(array: Any, settings: Optimizer) -> Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]]:
-    """(weights, slots) after one step of sgd, with momentum or nesterov, of adam or of adamw."""
+    """Return a function for one step of sgd, with momentum or nesterov, of adam or of adamw: (weights, slots)."""
     fields, chosen, rate = vars(settings), settings.type_name, settings.learning_rate
 
     def sgd(w: Tensor, g: Tensor, slots: tuple[Tensor, Tensor], decay: float, count: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""A graph in Keras on TensorFlow: graph functions for inference and for a step of training, with XLA and without."""
+"""A graph in Keras on TensorFlow: functions for inference and for a step of training, with and without XLA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKEND = "tensorflow"
 
 
 class Keras:
-    """The framework of `channels_last` in Keras on TensorFlow."""
+    """The functions of `channels_last.Framework` in Keras on TensorFlow."""
 
     def __init__(self) -> None:
         os.environ.setdefault("KERAS_BACKEND", BACKEND)  # read when Keras starts, as is the next one
@@ -36,7 +36,7 @@ class Keras:
     def convolution(
         self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
     ) -> Tensor:
-        """By `ops.conv`, `ops.depthwise_conv`, or group by group: TensorFlow has no gradient of grouped ones here."""
+        """Use `ops.conv`, `ops.depthwise_conv`, or a call for each group: TensorFlow has no gradient of groups."""
         ops, settings = self.array, {"strides": stride, "dilation_rate": dilation, "data_format": "channels_last"}
         if groups == 1:
             return ops.conv(x, weight, **settings)
@@ -48,19 +48,19 @@ class Keras:
         return ops.concatenate([ops.conv(part, own, **settings) for part, own in parts], -1)
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """Take the largest number of each window by `ops.max_pool`."""
+        """Return the maximum of each window with `ops.max_pool`."""
         return self.array.max_pool(x, kernel, stride, data_format="channels_last")
 
     def mean(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """Take the mean of each window by `ops.average_pool`."""
+        """Return the mean of each window with `ops.average_pool`."""
         return self.array.average_pool(x, kernel, stride, data_format="channels_last")
 
     def constant(self, values: Array, like: Tensor) -> Tensor:
-        """Make an array of the type of another one."""
+        """Return an array with the type of another one."""
         return self.array.convert_to_tensor(values, like.dtype)
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
-        """Draw the places from TensorFlow's own generator."""
+        """Return a dropout mask drawn with TensorFlow's own generator."""
         return self.tensorflow.cast(self.tensorflow.random.uniform(shape) >= rate, "float32") / (1 - rate)
 
 
@@ -74,7 +74,7 @@ def programs(
     optimizer: Optimizer | None = None,
     threads: int = 1,
 ) -> dict[str, Program]:
-    """Inference, or with a loss and an optimizer a step of training, as a graph function and compiled with XLA."""
+    """Return inference, or with a loss and an optimizer a step of training, as a graph function, and with XLA."""
     framework = Keras()
     threading = framework.tensorflow.config.threading
     threading.set_intra_op_parallelism_threads(threads)
@@ -87,7 +87,7 @@ def programs(
 
 
 class KerasNetwork:
-    """A graph with its arrays as variables, images and labels in TensorFlow."""
+    """A graph with its arrays as variables, and with images and labels in TensorFlow."""
 
     def __init__(
         self,
@@ -107,12 +107,12 @@ class KerasNetwork:
         self.images, self.labels = convert(images.transpose(0, 2, 3, 1)), convert(labels)
 
     def inference(self) -> Program:
-        """Run the network; its output is returned as a NumPy array, so that it is there."""
+        """Return a program that runs the network; its output is a NumPy array, so that it is complete."""
         function = self._function(lambda x: self._apply(x, training=False)[0])
         return lambda: function(self.images).numpy()
 
     def gradients(self, loss: Loss, names: list[str], x: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The loss and its gradients by the named parameters; running statistics are kept."""
+        """Return the loss and its gradients by the named parameters; running statistics are updated."""
         measure = channels_last.loss(self.framework, loss, self.graph.output.shape[0])
         with self.framework.tensorflow.GradientTape() as tape:
             y, state = self._apply(x, training=True)
@@ -122,7 +122,7 @@ class KerasNetwork:
         return value, tape.gradient(value, [self.arrays[name].value for name in names])
 
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
-        """Return a program that does one step: loss, gradients, update."""
+        """Return a program of one step: loss, gradients, update."""
         decays = channels_last.decays(self.graph, optimizer)
         names, own = list(decays), _optimizer(self.framework.keras, optimizer)
         variables = [self.arrays[name] for name in names]
@@ -153,7 +153,7 @@ class KerasNetwork:
 
 
 def _optimizer(keras: Any, settings: Optimizer) -> Any:
-    """Keras's optimizer with the same settings; weight decay is the program's, as Keras means another one."""
+    """Return Keras's optimizer with the same settings; weight decay is left to the program."""
     fields, chosen, rate = vars(settings), settings.type_name, settings.learning_rate
     if chosen in ("sgd", "momentum", "nesterov"):
         return keras.optimizers.SGD(rate, momentum=fields["momentum"], nesterov=fields["nesterov"])

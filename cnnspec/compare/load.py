@@ -1,4 +1,4 @@
-"""How much of the machine other programs use: what a measurement on several threads is worth."""
+"""The share of the machine that other programs use, which tells how reliable a measurement is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BUSY = 0.1  # share of the processors from which on ratios on several threads ca
 
 
 def others_share(seconds: float = 0.5) -> float | None:
-    """The share of all processors that is in use while this process sleeps; None where the system does not tell."""
+    """Return the share of all processors in use while this process sleeps; None if the system does not tell."""
     if not STATISTICS.exists():
         return None
     before = _ticks()
@@ -21,6 +21,6 @@ def others_share(seconds: float = 0.5) -> float | None:
 
 
 def _ticks() -> tuple[int, int]:
-    """All ticks of the processors since the start of the machine, and those in which they had nothing to do."""
+    """Return the ticks of all processors since the start of the machine, and those in which they were idle."""
     fields = [int(field) for field in STATISTICS.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
     return sum(fields), fields[3] + fields[4]  # idle, and waiting for disks

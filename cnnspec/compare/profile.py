@@ -1,4 +1,4 @@
-"""Where a step's time goes: a plan whose layers are timed, each in each direction, against the machine's own peak."""
+"""Measures where a step's time goes: each layer in each direction, against the machine's own peak."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DIRECTIONS: Mapping[str, Direction] = {  # of each kind of task
 
 @dataclass
 class Cell:
-    """What one layer does in one direction: worker time of the step that runs, and what it works on."""
+    """One layer in one direction during the measurement: its worker time, and the size of its work."""
 
     macs: int = 0  # of the whole batch
     bytes: int = 0  # arrays read and written, once each
@@ -51,7 +51,7 @@ class Cell:
     seconds: list[float] = field(default_factory=list)  # of every step that counted
 
     def time(self, task: Task, macs: int) -> None:
-        """Let a task's steps keep the time."""
+        """Make a task's steps measure their time."""
         clock = shared((1,), "int64")  # other processes run steps too
         self.clocks.append(clock)
         self.macs += round(macs * task.portion)
@@ -59,7 +59,7 @@ class Cell:
         task.steps = [_clocked(in_turn(task.steps), clock)]
 
     def close(self) -> None:
-        """Put the step's time on the list and start the next one."""
+        """Store the time of the finished step, and reset the clocks."""
         self.seconds.append(sum(int(clock[0]) for clock in self.clocks) * 1e-9)
         for clock in self.clocks:
             clock[0] = 0
@@ -82,7 +82,7 @@ def _clocked(step: Step, clock: Array) -> Step:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer in one direction. Seconds are worker time divided by the workers at work."""
+    """The result for one layer in one direction; seconds are worker time divided by the number of busy workers."""
 
     layer: str
     type: str
@@ -96,16 +96,16 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Floating-point operations a second, two for each multiply-accumulate of the definition."""
+        """Floating-point operations per second, two for each multiply-accumulate of the definition."""
         return 2 * self.macs / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
 class Profile:
-    """All rows, in the order in which they run, and what they add up to.
+    """All rows, in the order in which they run, and their totals.
 
     Clocks take time, so the step is also measured without them. Both, and the peak, are measured in turns, and all
-    seconds and rates are medians: neighbours who slow the machine for a while slow all of them.
+    seconds and rates are medians: other programs that slow the machine for a while slow all of them.
     """
 
     mode: Mode
@@ -120,12 +120,12 @@ class Profile:
 
     @property
     def rest(self) -> float:
-        """The time of a step with clocks that no row has: entering, barriers, workers that wait for one another."""
+        """The part of a step with clocks that belongs to no row: starting, barriers, workers that wait for others."""
         return self.timed - self.update - sum(row.seconds for row in self.rows)
 
     @property
     def rate(self) -> float:
-        """Floating-point operations a second of a step, two for each multiply-accumulate of the definition."""
+        """Floating-point operations per second of a step, two for each multiply-accumulate of the definition."""
         return 2 * sum(row.macs for row in self.rows) / self.step
 
     @property
@@ -144,7 +144,7 @@ def profile(
     threads: int = 1,
     seconds: float = 2.0,
 ) -> Profile:
-    """Time a plan on random images for about so many seconds; training needs a loss and an optimizer."""
+    """Measure a plan on random images for about `seconds`; training needs a loss and an optimizer."""
     workers, weights = WorkerPool(threads), Weights(graph)
     weights.initialise(0)
     training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
@@ -196,7 +196,7 @@ def profile(
 
 @dataclass
 class _Turns:
-    """Seconds of all that was run."""
+    """The seconds of each step with clocks, each step without, and each round of large products."""
 
     timed: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
@@ -204,7 +204,7 @@ class _Turns:
 
 
 def _turns(timed: Plan, plain: Plan, workers: WorkerPool, cells: Sequence[Cell], seconds: float) -> _Turns:
-    """Run both plans and the large products in turn; the cells get the times of the layers."""
+    """Run both plans and the large products in turn, and store the layers' times in the cells."""
     product, found = large_products(workers), _Turns()
     _turn(timed, plain, workers, product, cells, found)  # warms up
     for cell in cells:
@@ -234,24 +234,24 @@ def _turn(
 
 
 def fill(plan: Plan, graph: Graph) -> None:
-    """Random images and labels, as a benchmark needs them."""
+    """Fill a plan's arrays with random images and labels."""
     random = np.random.default_rng(0)
     plan.images[...] = random.random(plan.images.shape, np.float32)
     plan.labels[...] = random.integers(0, max(graph.output.shape[0], 2), plan.labels.shape)
 
 
 def large_products(workers: WorkerPool) -> Program:
-    """A phase in which every thread multiplies matrices of its own that fit its cache."""
+    """Return a phase in which every thread multiplies matrices of its own that fit its cache."""
     random = np.random.default_rng(0)
     pairs = random.random((workers.size, 2, SIDE, SIDE), np.float32)
     return [[blocks.product(a, b, np.empty_like(a)) for a, b in pairs]]
 
 
 def names_in(graph: Graph, optimised: Graph) -> Mapping[str, str]:
-    """The spec's name of the layer at each node of an optimised graph; what is made of several has that of its place.
+    """Map each node of an optimised graph to a layer of the spec; a node made of several has the name at its place.
 
-    Passes swap neighbours, whose names stay with the places. Bare names of one type are one layer object, so that it is
-    found at the nearest place.
+    Passes swap neighbours, and names stay with the places. Bare names of one type share one layer object, so the
+    nearest place with that object is taken.
     """
     at = {node.name: index for index, node in enumerate(graph.nodes)}
     found = {node.name: node.name for node in optimised.nodes}
@@ -266,7 +266,7 @@ def names_in(graph: Graph, optimised: Graph) -> Mapping[str, str]:
 
 
 def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float, bool]]:
-    """By direction of a convolution: the kernel, predicted seconds an image, whether it saves multiplications."""
+    """Return, by direction of a convolution: kernel, predicted seconds an image, whether it saves multiplications."""
     problem = node.layer.convolution(*node.input_shapes)
     if problem is None:
         return {}

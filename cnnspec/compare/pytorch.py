@@ -1,7 +1,7 @@
 """A graph as a PyTorch module: the same network, the same weights, the same names.
 
-Every type of layer has one function here, from the node and PyTorch's arrays to PyTorch's array. It is what `bench`
-races against, and the strongest check that this library computes what it says.
+Every type of layer has one function here, from the node and PyTorch's arrays to PyTorch's array. `bench` races against
+it, and it is the strongest check of this library's results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOADED: dict[str, Any] = {}  # torch.compile looks into a dictionary, where an i
 
 
 def torch() -> Any:
-    """The package; RunError where it is not installed."""
+    """Import the package; RunError if it is not installed."""
     if "torch" not in LOADED:
         try:
             LOADED["torch"] = importlib.import_module("torch")
@@ -37,7 +37,7 @@ def torch() -> Any:
 
 
 def module(graph: Graph, values: Mapping[str, Array]) -> Any:
-    """The graph as a `torch.nn.Module` on n, c, h, w, with a copy of the parameters and states in `values` by name.
+    """Return the graph as a `torch.nn.Module` on (n, c, h, w), with a copy of the parameters and states in `values`.
 
     RunError with all layers that PyTorch has no counterpart of.
     """
@@ -80,7 +80,7 @@ def _attribute(key: str) -> str:
 
 
 def optimizer(network: Any, graph: Graph, settings: Optimizer) -> Any:
-    """PyTorch's optimizer with the same settings; weight decay and factors of the rate as this library applies them."""
+    """Return PyTorch's optimizer with the same settings, weight decay and factors of the learning rate."""
     library, chosen = torch(), settings.type_name
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for node in graph.nodes:
@@ -104,7 +104,7 @@ def optimizer(network: Any, graph: Graph, settings: Optimizer) -> Any:
 
 
 def loss(settings: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The mean loss of a batch as a function of output, images and labels."""
+    """Return the mean loss of a batch as a function of output, images and labels."""
     library, chosen = torch(), settings.type_name
     functional, fields = library.nn.functional, settings
     if getattr(fields, "class_weights", None) is not None:
@@ -133,7 +133,7 @@ def _functional() -> Any:
 
 
 def _margins(padding: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """PyTorch's order: left, right, top, bottom."""
+    """Return padding in PyTorch's order: left, right, top, bottom."""
     top, bottom, left, right = padding
     return left, right, top, bottom
 
@@ -143,7 +143,7 @@ def _padded(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -
 
 
 def _even(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
-    """The map, and the padding that PyTorch adds itself: it can, where both sides are alike."""
+    """Return the map, and the padding that PyTorch adds itself if opposite sides are equal; else a padded map and 0."""
     top, bottom, left, right = padding
     return (x, (top, left)) if top == bottom and left == right else (_padded(x, padding, value), (0, 0))
 
@@ -288,7 +288,7 @@ def _response_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], traini
 
 
 def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
-    """One input after the other, vectors as 1x1 maps beside maps."""
+    """Return a function that combines all inputs in turn; vectors become 1x1 maps beside maps."""
 
     def merge(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
         return reduce(function, [x[:, :, None, None] if x.ndim < len(node.shape) + 1 else x for x in inputs])
@@ -297,7 +297,7 @@ def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
 
 
 def _first_of_equals(greater: bool) -> Function:
-    """Not `maximum`, which divides the gradient among equals."""
+    """Return the maximum or minimum of inputs with its gradient to the first of equals, unlike `torch.maximum`."""
 
     def choose(left: Tensor, right: Tensor) -> Tensor:
         return torch().where(left >= right if greater else left <= right, left, right)
@@ -358,7 +358,7 @@ def _drop_path(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: 
 
 
 def _plain(function: Callable[[Any, Tensor, Any], Tensor]) -> Function:
-    """A function of one input and the layer's fields; it is given `torch` first."""
+    """Return a function of a node, from one of the module `torch`, one input and the layer."""
     return lambda node, arrays, inputs, training: function(torch(), inputs[0], node.layer)
 
 

@@ -15,13 +15,13 @@ WARM = 2, 0.05  # runs before the first that counts, or seconds of them: what th
 
 @dataclass(frozen=True)
 class Race:
-    """Seconds a run of each program, round by round; `own` is the one that the others are held against."""
+    """Seconds for a run of each program, round by round; `own` is the program that the others are compared with."""
 
     own: str
     seconds: Mapping[str, tuple[float, ...]]
 
     def median(self, name: str) -> float:
-        """A program's median over the rounds."""
+        """Return a program's median over the rounds."""
         return statistics.median(self.seconds[name])
 
     @property
@@ -30,7 +30,7 @@ class Race:
         return min((name for name in self.seconds if name != self.own), key=self.median)
 
     def ratios(self, other: str) -> tuple[float, ...]:
-        """How many times as fast as another one the own program was, round by round, from low to high."""
+        """Return how many times as fast as another program the own one was, in each round, sorted."""
         pairs = zip(self.seconds[other], self.seconds[self.own], strict=True)
         return tuple(sorted(theirs / own for theirs, own in pairs))
 
@@ -43,7 +43,7 @@ def race(
     seconds: float = 0.5,
     progress: Program = lambda: None,
 ) -> Race:
-    """Let all run in turn, every round each for about so many seconds, cut in slices; what counts is the median run."""
+    """Run all programs in turn, in short slices, for about `seconds` each a round; a round counts its median run."""
     found: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds):
         runs: dict[str, list[float]] = {name: [] for name in programs}
@@ -57,13 +57,13 @@ def race(
 
 
 def _order(names: list[str], turn: int) -> Iterator[str]:
-    """Another one goes first every round, so that nobody always follows the same one."""
+    """Yield the names with another one first in every round, so that no program always follows the same one."""
     start = turn % len(names)
     yield from names[start:] + names[:start]
 
 
 def _slice(program: Program, seconds: float) -> list[float]:
-    """The seconds of every run in about so many."""
+    """Run a program for about `seconds`, after a warm-up, and return the seconds of every run."""
     begun, (few, short) = time.perf_counter(), WARM
     for _ in range(few):
         program()

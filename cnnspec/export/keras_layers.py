@@ -253,7 +253,7 @@ def _noise(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _plain(template: str) -> Writer:
-    """A call of one input, which is {x} in the template; fields of the layer stand by their names."""
+    """Return a writer for a call with one input, which is {x} in the template; other names are the layer's fields."""
     return lambda node, inputs: Written(filled(template, inputs[0], node.layer))
 
 

@@ -280,7 +280,7 @@ def _plain_names(node: Node, own: str) -> dict[str, str]:
 
 
 def _plain(template: str) -> Writer:
-    """A call of one input, which is {x} in the template; fields of the layer stand by their names."""
+    """Return a writer for a call with one input, which is {x} in the template; other names are the layer's fields."""
     return lambda node, own, inputs: _call(filled(template, inputs[0], node.layer))
 
 

@@ -1,1 +1,1 @@
-"""The language server: what editors show of a spec while it is written, thin over `spec`, `graph` and `lints`."""
+"""The language server: it shows editors what `spec`, `graph` and `lints` know of a spec while it is written."""

@@ -1,4 +1,4 @@
-"""Changes to a text: every fix, silencing a warning on its line, taking over what `expect` missed, layout."""
+"""Code actions: apply fixes, silence a warning on its line, set a missed figure of `expect`, lay out the text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIX_ALL = f"{types.CodeActionKind.SourceFixAll.value}.cnnspec"
 
 
 def actions(document: Document, params: types.CodeActionParams) -> list[types.CodeAction]:
-    """What can be done about the findings in a range; all fixes at once where only that is asked for."""
+    """Return the code actions for the findings in a range, and the action that applies all fixes."""
     wanted = params.context.only
     found = [*_quick(document, params.range), *_all(document)]
     if wanted is None:
@@ -51,7 +51,7 @@ def _fixes(document: Document, found: Diagnostic) -> Iterator[Fix]:
 
 
 def _taken_over(document: Document, found: Diagnostic) -> Iterator[Fix]:
-    """The figure that came out, in the place of the one, or of the bound, that `expect` has."""
+    """Yield a fix that sets the figure, or the bound, of `expect` to the measured figure."""
     trace = document.analysis.trace
     assert trace is not None
     name = found.path.rpartition(".")[2]
@@ -67,7 +67,7 @@ def _taken_over(document: Document, found: Diagnostic) -> Iterator[Fix]:
 
 
 def _silenced(document: Document, found: Diagnostic) -> Fix:
-    """A comment that silences a warning on its line, or one more code in the comment that is there."""
+    """Return a comment that silences a warning on its line, or a further code for the comment that is there."""
     number = found.span.line
     line = document.text.line(number)
     match = next((match for match in IGNORE.finditer(line) if not match[1]), None)
@@ -77,7 +77,7 @@ def _silenced(document: Document, found: Diagnostic) -> Fix:
 
 
 def _all(document: Document) -> Iterator[types.CodeAction]:
-    """Every fix that `validate --fix` would apply first."""
+    """Yield an action with every fix that `validate --fix` would apply in its first round."""
     text, count = mend(document.text.text, document.file, document.analysis.diagnostics)
     if count:
         change = types.TextEdit(document.text.whole, text)
@@ -86,7 +86,7 @@ def _all(document: Document) -> Iterator[types.CodeAction]:
 
 
 def layout(document: Document) -> list[types.TextEdit]:
-    """The canonical layout of a text that can be read, as one edit; none where it has that."""
+    """Return one edit that brings a text into canonical layout; none if it has that, or cannot be read."""
     try:
         text = formatted(document.text.text, document.file)
     except SpecError:
@@ -95,6 +95,6 @@ def layout(document: Document) -> list[types.TextEdit]:
 
 
 def edit(document: Document, changes: list[tuple[Span, str]]) -> types.WorkspaceEdit:
-    """Replace spans of a document."""
+    """Return a workspace edit that replaces spans of a document."""
     edits = [types.TextEdit(document.text.range(span), text) for span, text in changes]
     return types.WorkspaceEdit({document.uri: edits})

@@ -1,4 +1,4 @@
-"""What a text means as a spec: the findings of `validate`, and all that could be understood."""
+"""The analysis of a text as a spec: the findings of `validate`, and the result of every stage that it reached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnspec.spec.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the files of a workspace may do: extend files elsewhere, and run plugins."""
+    """The permissions of files in a workspace: to extend files elsewhere, and to run plugins."""
 
     allow_outside: bool = False
     plugins: Sequence[Path] = ()
@@ -29,7 +29,7 @@ class Trust:
 
 @dataclass(slots=True)
 class Analysis:
-    """What is known of one version of a text; None where that stage was not reached."""
+    """The results of all stages for one version of a text; None for a stage that was not reached."""
 
     text: str
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Analysis:
 
 
 def analyse(text: str, file: str, trust: Trust) -> Analysis:
-    """Read and check a text as `validate` does a file of that name."""
+    """Read and check a text as `validate` does with a file of that name."""
     found = Analysis(text)
     try:
         diagnostics = _understand(found, file, trust)
@@ -51,7 +51,7 @@ def analyse(text: str, file: str, trust: Trust) -> Analysis:
 
 
 def _settings(file: str) -> Settings:
-    """The settings of the project; none where they cannot be read, which `validate` refuses."""
+    """Return the settings of the project; the defaults if they cannot be read, which only `validate` reports."""
     try:
         return settings_of(Path(file))
     except SettingsError:
@@ -59,7 +59,7 @@ def _settings(file: str) -> Settings:
 
 
 def _understand(found: Analysis, file: str, trust: Trust) -> list[Diagnostic]:
-    """Go on from stage to stage; the warnings of a spec that is right, SpecError for one that is wrong."""
+    """Run stage after stage and store the results; return the warnings of a valid spec, or raise SpecError."""
     found.tree = inherit(read(found.text, file), file, outside=trust.allow_outside)
     spec = typed(found.tree, file, plugins=trust.plugins, allow_plugins=trust.allow_plugins)
     found.trace = follow(spec)

@@ -1,4 +1,4 @@
-"""Completion: the keys and values that fit where the cursor stands, with their defaults filled in."""
+"""Completion: the keys and values that are valid at the cursor, with their defaults filled in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Kind = types.CompletionItemKind
 
 
 class Completion:
-    """Collects what is offered at a place, each label once."""
+    """Collects the completions at a position, each label once."""
 
     def __init__(self, document: Document, position: types.Position, *, snippets: bool) -> None:
         self.document, self.position, self.snippets = document, position, snippets
@@ -48,7 +48,7 @@ class Completion:
         self.number, self.column = line, column
 
     def find(self) -> list[types.CompletionItem]:
-        """All that is offered."""
+        """Return all completions."""
         ignore, expression = _IGNORE.search(self.line), _EXPRESSION.search(self.line)
         if ignore:
             for code, about in CATALOGUE.items():
@@ -72,7 +72,7 @@ class Completion:
         documentation: str | None = None,
         first: bool = False,
     ) -> None:
-        """Offer a text in the place of a word that is half written; `insert` is a snippet."""
+        """Add a text that replaces the unfinished word; `insert` is a snippet."""
         if label in self.items:
             return
         is_snippet = insert is not None and self.snippets
@@ -92,7 +92,7 @@ class Completion:
         )
 
     def key(self, context: Context) -> None:
-        """Offer the keys that a mapping does not have yet."""
+        """Add the keys that a mapping does not have yet."""
         mapping = _at(context.tree, context.steps)
         present = mapping.keys if isinstance(mapping, Mapping) else {}
         for name, part, required in self.keys(context):
@@ -108,7 +108,7 @@ class Completion:
                 )
 
     def keys(self, context: Context) -> Iterator[tuple[str, Json, bool]]:
-        """The keys that fit a mapping, each with its part of the schema and whether it must be there."""
+        """Yield the keys of a mapping, each with its part of the schema, and whether it is required."""
         steps, tree = context.steps, context.tree
         if steps and steps[-1] in GIVEN:
             use = _at(tree, steps[:-1])
@@ -131,7 +131,7 @@ class Completion:
                 yield name, whole_part, name in part.get("required", ())
 
     def value(self, context: Context) -> None:
-        """Offer the values that a key or an item of a list may have."""
+        """Add the values that a key or an item of a list can have."""
         steps, word = context.steps, context.word
         names = [step for step in steps if isinstance(step, str)]
         key = names[-1] if names else ""
@@ -161,7 +161,7 @@ class Completion:
                 self.offer(name, Kind.Class, word, insert=nested(name, self.line))
 
     def layer(self, context: Context, name: Any) -> str | None:
-        """An item of `layers` that needs more than its bare name, with what it needs."""
+        """Return an item of `layers` with a type and its required fields; None if its bare name is enough."""
         if not _is_item(context.steps) or name not in registry.table("layer"):
             return None
         cls: type[Declaration] = registry.table("layer")[name]
@@ -170,24 +170,24 @@ class Completion:
         return f"{{type: {name}, {fields}}}" if needed else None
 
     def use(self, context: Context, name: str) -> str | None:
-        """An item of `layers` that puts a block there, with the parameters that it needs."""
+        """Return an item of `layers` that uses a block, with its required parameters; None if there are none."""
         block = _mapping(self.tree(context.tree), "blocks").get(name) or shipped().values.get(name)
         needed = [key for key, default in _mapping(block, "params").items() if plain(default) == "required"]
         given = ", ".join(f"{key}: ${{{number}}}" for number, key in enumerate(needed, 1))
         return f"{{use: {name}, with: {{{given}}}}}" if needed else None
 
     def tree(self, above: Tree | None) -> Tree | None:
-        """The whole spec as it could last be read, or else what stands above the cursor."""
+        """Return the whole spec in its last readable version, or else the part above the cursor."""
         known = self.document.parsed
         return known.tree if known is not None and known.tree is not None else above
 
     def blocks(self, above: Tree) -> Iterable[str]:
-        """The blocks of the spec, above and below, and those that are shipped."""
+        """Return the names of the spec's blocks, above and below the cursor, and of the shipped ones."""
         own = {**_mapping(above, "blocks"), **_mapping(self.tree(above), "blocks")}
         return [*own, *shipped().values]
 
     def variables(self, word: str) -> None:
-        """Offer the names that an expression can read."""
+        """Add the names that an expression can read."""
         tree = self.tree(None)
         if tree is None:
             try:
@@ -204,7 +204,7 @@ class Completion:
         self.offer("index", Kind.Constant, word, detail="the number of the repetition, from 0")
 
     def files(self, endings: tuple[str, ...]) -> list[str]:
-        """The files beside the document and below that end so."""
+        """Return the files with these suffixes in the document's folder and one level below."""
         folder = Path(self.document.file).parent
         if not folder.is_dir():
             return []
@@ -214,14 +214,14 @@ class Completion:
 
 
 def completion(document: Document, position: types.Position, *, snippets: bool) -> list[types.CompletionItem]:
-    """What is offered at a position of a document."""
+    """Return the completions at a position of a document."""
     known = document.followed
     with using(known.trace.spec.plugins if known is not None and known.trace is not None else ()):
         return Completion(document, position, snippets=snippets).find()
 
 
 def _is_item(steps: tuple[Step, ...]) -> bool:
-    """Whether the steps lead to an item of a list of layers."""
+    """Tell whether the steps lead to an item of a list of layers."""
     if not steps or not isinstance(steps[-1], int):
         return False
     outer = next((step for step in reversed(steps) if isinstance(step, str)), None)
@@ -248,14 +248,14 @@ def _value_at(value: Any, steps: Iterable[Step]) -> dict[str, Any]:
 
 
 def _unmarked(value: Any) -> Any:
-    """A value without the mark among the keys of its mappings."""
+    """Return a value with the cursor's mark removed from the keys of its mappings."""
     if isinstance(value, dict):
         return {key: _unmarked(inner) for key, inner in value.items() if key != MARK}
     return [_unmarked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _mapping(tree: Tree | None, key: str) -> dict[str, Tree]:
-    """The entries of a mapping under a key; none where there is none."""
+    """Return the entries of a mapping under a key; empty if there is none."""
     given = tree.get(key) if isinstance(tree, Mapping) else None
     return given.values if isinstance(given, Mapping) else {}
 
@@ -268,7 +268,7 @@ def _block_of(tree: Tree | None, use: Tree | None) -> Tree | None:
 
 
 def _ids_above(tree: Tree, steps: tuple[Step, ...]) -> list[str]:
-    """The ids that a layer can read: of those above it in its list and in the lists around, up to the block's own."""
+    """Return the ids that a layer can read: those above it in its list and in the lists around, and block inputs."""
     found = [INPUT]
     for depth, step in enumerate(steps):
         around = _at(tree, steps[:depth])
@@ -281,7 +281,7 @@ def _ids_above(tree: Tree, steps: tuple[Step, ...]) -> list[str]:
 
 
 def _words(part: Json) -> str | None:
-    """What a part of the schema takes, in words."""
+    """Return in words which values a part of the schema allows."""
     kinds = ("type", "enum", "anyOf")
     try:
         return expected(part) if any(kind in part for kind in kinds) and "properties" not in part else None

@@ -1,4 +1,4 @@
-"""Where the cursor stands in a text that is being written: the text above it is read with a mark in its place."""
+"""Finds where the cursor stands in an unfinished text: the text above it is read with a mark in its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPENS_VALUE = re.compile(r"[\s:,\[{-]")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A place where a key or a value is expected: the steps to it, and the tree of all above it with a mark there."""
+    """A place where a key or a value is expected: the steps to it, and the tree of the text above with the mark."""
 
     steps: tuple[Step, ...]
     tree: Tree
@@ -29,7 +29,7 @@ class Context:
 
 
 def contexts(before: str) -> list[Context]:
-    """What may be meant behind a text: a key, a value or, at the start of an item, either; none inside of quotes."""
+    """Return what may follow a text: a key, a value or, at the start of an item, both; nothing within quotes."""
     word = _WORD.search(before)
     assert word is not None
     start = before[: word.start()]
@@ -49,7 +49,7 @@ def contexts(before: str) -> list[Context]:
 
 
 def _marks(tree: Tree, steps: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], bool]]:
-    """The steps to the mark, without the mark itself where it is a key, and whether it is one."""
+    """Yield the steps to the mark, without the mark itself if it is a key, and whether it is one."""
     match tree:
         case Scalar(value=value) if value == MARK:
             yield steps, False
@@ -64,7 +64,7 @@ def _marks(tree: Tree, steps: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ..
 
 
 def _open_brackets(text: str) -> list[str] | None:
-    """The brackets that are open at the end of a text; None where it ends in quotes or a comment."""
+    """Return the brackets that are open at the end of a text; None if it ends in quotes or a comment."""
     found: list[str] = []
     at, last = 0, "\n"
     while at < len(text):
@@ -86,7 +86,7 @@ def _open_brackets(text: str) -> list[str] | None:
 
 
 def _closing_quote(text: str, start: int) -> int:
-    """Where the quotes that open at a place close; -1 where they do not."""
+    """Return the position of the quote that closes the one at `start`; -1 if it is not closed."""
     quote, at = text[start], start + 1
     while at < len(text):
         if text[at] == "\\" and quote == '"':

@@ -1,4 +1,4 @@
-"""What stands at a place of a text: the way from the top of its tree to a key or a value."""
+"""Finds the key or value at a place of a text, and the path to it from the top of the tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Step = str | int
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a tree: the steps to it, the trees on the way, the outermost first, and the key or value there."""
+    """A place in a tree: the steps to it, the trees on the path, the outermost first, and the key or value there."""
 
     steps: tuple[Step, ...]
     trees: tuple[Tree, ...]  # one more than steps, unless the place is a key whose value is left out
@@ -22,12 +22,12 @@ class Cursor:
 
     @property
     def value(self) -> Tree:
-        """The innermost tree; where the place is a key, the mapping that has it."""
+        """The innermost tree; for a key, the mapping that contains it."""
         return self.trees[-1]
 
 
 def find(tree: Tree, file: str, line: int, column: int) -> Cursor | None:
-    """The innermost key or value at a place of a file; None where there is none."""
+    """Return the innermost key or value at a place of a file; None if there is none."""
     return _find(tree, file, line, column, (), (tree,))
 
 

@@ -1,4 +1,4 @@
-"""Findings as the editor shows them."""
+"""Findings in the form that the editor shows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FADED = ("unused-var", "unused-block", "unused-parameter", "unused-id", "unused-
 
 
 def diagnostics(documents: Documents, document: Document) -> list[types.Diagnostic]:
-    """All that `validate` says of a document, in its order."""
+    """Return all findings of `validate` for a document, in its order."""
     return [_shown(documents, document, found) for found in document.analysis.diagnostics]
 
 
 def span_here(document: Document, found: Diagnostic) -> Span:
-    """Where a document shows a finding: one in a file that it extends, or in a shipped block, where it names that."""
+    """Return where a document shows a finding; for one in an extended file or a shipped block, where it names that."""
     if found.span.file == document.file:
         return found.span
     uses = (related.span for related in found.related if related.span.file == document.file)

@@ -1,4 +1,4 @@
-"""The texts that are open in the editor, each with what is known of it."""
+"""The texts that are open in the editor, each with its analysis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXTENDS = re.compile(r"^extends\s*:", re.MULTILINE)
 
 
 class Document:
-    """One open text; what is known of it is found when it is asked for, once for each version."""
+    """One open text; it is analysed on request, once for each version."""
 
     def __init__(self, uri: str, text: str, encoding: types.PositionEncodingKind, trust: Trust) -> None:
         self.uri, self.encoding, self.trust = uri, encoding, trust
@@ -30,18 +30,18 @@ class Document:
         self.change(text)
 
     def change(self, text: str) -> None:
-        """Take another text in the place of this one."""
+        """Replace the text by another one."""
         self.text = Text(text, self.encoding)
         self.outdated()
 
     def outdated(self) -> None:
-        """Forget what is known: this text or one that it extends is another one."""
+        """Discard the analysis, because this text or one that it extends has changed."""
         GIVEN[self.file] = self.text.text
         self._analysis = None
 
     @property
     def analysis(self) -> Analysis:
-        """What is known of this version."""
+        """The analysis of this version."""
         if self._analysis is None:
             self._analysis = analyse(self.text.text, self.file, self.trust)
             if self._analysis.trace is not None:
@@ -52,26 +52,26 @@ class Document:
 
     @property
     def parsed(self) -> Analysis | None:
-        """What was known when the text was last YAML: of this version or of an earlier one."""
+        """The analysis of the last version that was valid YAML: this one or an earlier one; None if there is none."""
         return self._parsed if self.analysis.tree is None else self.analysis
 
     @property
     def followed(self) -> Analysis | None:
-        """What was known when the layers could last be followed: of this version or of an earlier one."""
+        """The analysis of the last version whose layers could be followed: this one or an earlier one, or None."""
         return self._followed if self.analysis.trace is None else self.analysis
 
     def lines_of(self, known: Analysis) -> Lines:
-        """Where the lines of this version were when something was known."""
+        """Return how the lines of this version correspond to those of an analysed one."""
         return Lines(known.text, self.text)
 
     @property
     def extends(self) -> bool:
-        """Whether another file may change what this one says."""
+        """Whether the text extends another file, which may change its meaning."""
         return _EXTENDS.search(self.text.text) is not None
 
 
 class Documents:
-    """The specs among the open texts; any other text is left alone."""
+    """The open texts that are specs; other texts are ignored."""
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
@@ -83,13 +83,13 @@ class Documents:
         return iter(self.open.values())
 
     def get(self, uri: str) -> Document | None:
-        """The spec of that URI; None for a text that is none."""
+        """Return the spec with that URI; None for a text that is no spec."""
         return self.open.get(uri)
 
     def put(self, uri: str, text: str, version: int | None, language: str | None = None) -> list[Document]:
-        """Open or change a text; the specs that this changes the meaning of, itself first.
+        """Open or change a text, and return the specs whose meaning this changes, the text itself first.
 
-        A text is a spec once it says so, as a file does for `validate`, or where the editor does; and stays one then.
+        A text is a spec if it has a spec's top-level keys, or if the editor says so; from then on it stays one.
         """
         document = self.open.get(uri)
         if document is not None:
@@ -102,7 +102,7 @@ class Documents:
         return [document, *self.heirs(document)]
 
     def close(self, uri: str) -> list[Document]:
-        """Forget a text, whose file counts again; the specs that this changes the meaning of."""
+        """Close a text, so that its file counts again, and return the specs whose meaning this changes."""
         document = self.open.pop(uri, None)
         if document is None:
             return []
@@ -110,17 +110,17 @@ class Documents:
         return self.heirs(document)
 
     def heirs(self, changed: Document | None) -> list[Document]:
-        """The other specs that may extend one that has changed, or any; what is known of them is forgotten."""
+        """Return the other specs that extend a file, and so perhaps the changed one; their analyses are discarded."""
         found = [document for document in self if document.extends and document is not changed]
         for document in found:
             document.outdated()
         return found
 
     def text_of(self, file: str) -> Text:
-        """The text of any file, open or not."""
+        """Return the text of any file, open or not."""
         return Text("\n".join(source_lines(file)), self.encoding)
 
     def uri_of(self, file: str) -> str:
-        """The URI of any file, as the editor knows it."""
+        """Return the URI of any file, as the editor knows it."""
         named = next((document.uri for document in self if document.file == file), None)
         return named or from_fs_path(file) or file

@@ -1,4 +1,4 @@
-"""The figures of what stands at each place of a spec: the shape that it makes, its parameters and its cost."""
+"""The figures for each place of a spec: output shape, parameters and cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIXES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one entry of `layers` makes, with all that is in it; a place in a block has one for each use."""
+    """The figures of one entry of `layers` and everything in it; a place in a block has one for each use."""
 
     name: str
     entry: Entry
@@ -32,7 +32,7 @@ class Figures:
 
 
 def short(number: int) -> str:
-    """A number in at most four digits: 118M for 118,013,952."""
+    """Return a number with at most four characters: 118M for 118,013,952."""
     for size, prefix in PREFIXES:
         if number >= size:
             value = number / size
@@ -41,7 +41,7 @@ def short(number: int) -> str:
 
 
 def figures(trace: Trace) -> dict[Span, list[Figures]]:
-    """The figures of every entry by its place, in the order of the layers; of a repeated block those of all of it."""
+    """Return the figures of every entry by its place, in the order of layers; those of a repeated block are totals."""
     params: Counter[str] = Counter()
     macs: Counter[str] = Counter()
     for node in trace.nodes:
@@ -57,7 +57,7 @@ def figures(trace: Trace) -> dict[Span, list[Figures]]:
 
 
 def _around(name: str) -> Iterator[str]:
-    """The names of the blocks around a layer, from the outermost on, and its own."""
+    """Yield the names of the blocks around a layer, from the outermost on, and its own name."""
     dot = name.find(".")
     while dot >= 0:
         yield name[:dot]
@@ -66,7 +66,7 @@ def _around(name: str) -> Iterator[str]:
 
 
 def _entries(entries: Sequence[Entry]) -> Iterator[Entry]:
-    """All entries, each before those in it; of the repetitions of a block the last, which has the name of all."""
+    """Yield all entries, each before those in it; of a repeated block only the last one, which has the block's name."""
     for position, entry in enumerate(entries):
         following = entries[position + 1].place if position + 1 < len(entries) else None
         if following is None or (following.span, following.path) != (entry.place.span, entry.place.path):

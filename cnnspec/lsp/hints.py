@@ -1,4 +1,4 @@
-"""Inlay hints: behind each layer its output's shape, its parameters and its multiply-accumulates."""
+"""Inlay hints after each layer: its output shape, its parameters and its multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CODE = re.compile(r"^(.*?)\s*(?:\s#.*)?$")
 
 
 def hints(document: Document, range: types.Range) -> list[types.InlayHint]:
-    """The hints of some lines; where the text cannot be read, those of its last good version on unchanged lines."""
+    """Return the hints in a range; for an unreadable text, those of its last good version on unchanged lines."""
     return [hint for hint in _hints(document) if range.start.line <= hint.position.line <= range.end.line]
 
 
@@ -60,7 +60,7 @@ def _hint(position: types.Position, found: list[Figures]) -> types.InlayHint:
 
 
 def table(found: list[Figures]) -> str:
-    """What an entry makes, a row for each of its uses, as Markdown."""
+    """Return a Markdown table of figures, with a row for each use of an entry."""
     rows = [f"| {one.name} | {_shape(one)} | {one.params:,} | {one.macs:,} |" for one in found[:MOST_TOLD]]
     rows += [f"| {len(found) - MOST_TOLD} more | | | |"] if len(found) > MOST_TOLD else []
     return "\n".join(["| layer | output | parameters | MACs an image |", "|---|--:|--:|--:|", *rows])

@@ -1,4 +1,4 @@
-"""Hover: the page of what stands at a place, with the figures that it has there."""
+"""Hover: the page on what is at a position, with its figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def hover(document: Document, position: types.Position) -> types.Hover | None:
-    """What is known of the key, the value or the comment at a position."""
+    """Return the page on the key, the value or the comment at a position; None if there is none."""
     line, column = document.text.place(position)
     told = _comment(document.text.line(line), column)
     known = document.parsed
@@ -40,7 +40,7 @@ def hover(document: Document, position: types.Position) -> types.Hover | None:
 
 
 def _comment(line: str, column: int) -> str | None:
-    """The page of a code in a comment that silences it."""
+    """Return the page on a code within a comment that silences it."""
     match = IGNORE.search(line)
     for code in re.finditer(r"[^\s,]+", match[2]) if match else ():
         assert match is not None
@@ -71,7 +71,7 @@ def _told(document: Document, tree: Tree, cursor: Cursor, line: int, column: int
 
 
 def key_page(tree: Tree, cursor: Cursor) -> Iterator[str]:
-    """What the schema says of the key at, or of the value of, a place."""
+    """Yield the schema's description and default of the key at a place, or of the key whose value is there."""
     steps = cursor.steps
     while steps and isinstance(steps[-1], int):
         steps = steps[:-1]
@@ -85,7 +85,7 @@ def key_page(tree: Tree, cursor: Cursor) -> Iterator[str]:
 
 
 def variable_at(line: str, column: int) -> str | None:
-    """The name that an expression reads at a column of a line."""
+    """Return the name that an expression reads at a column of a line; None if there is none."""
     for expression in EXPRESSION.finditer(line):
         for name in _NAME.finditer(line, expression.start(), expression.end()):
             if name.start() <= column <= name.end() + 1:
@@ -94,13 +94,13 @@ def variable_at(line: str, column: int) -> str | None:
 
 
 def own_block(tree: Tree, name: str) -> Tree | None:
-    """The block of that name that a spec defines."""
+    """Return the block of that name that a spec defines; None if there is none."""
     blocks = tree.get("blocks") if isinstance(tree, Mapping) else None
     return blocks.get(name) if isinstance(blocks, Mapping) else None
 
 
 def block(text: str) -> str:
-    """A page as it is, in Markdown."""
+    """Return a page as a code block of Markdown."""
     return f"```text\n{text}\n```"
 
 
@@ -109,7 +109,7 @@ def _is_type(word: str) -> bool:
 
 
 def _figures(document: Document, cursor: Cursor) -> Iterator[str]:
-    """The figures of the layer that the place belongs to."""
+    """Yield the table of figures of the layer at a place."""
     known = document.followed
     if known is None or known is not document.parsed or known.trace is None:
         return

@@ -1,4 +1,4 @@
-"""Code lenses: totals over `layers`, what came out over `expect`, and over `train` the time that the last run took."""
+"""Code lenses: totals above `layers`, results above `expect`, and above `train` an estimate from the last run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS, MOST_BYTES = "metrics.jsonl", 1 << 22  # the file of a run that has a l
 
 
 def lenses(document: Document) -> list[types.CodeLens]:
-    """The lenses of a spec whose layers fit; none of any other."""
+    """Return the lenses of a spec whose layers are valid; empty for any other."""
     known = document.analysis
     if known.trace is None or known.trace.diagnostics or not known.trace.nodes or not isinstance(known.tree, Mapping):
         return []
@@ -62,7 +62,7 @@ def _kept(document: Document) -> Iterator[str]:
 
 
 def _forecast(document: Document) -> str:
-    """The time that training would take at the pace of the last run of that name, in `runs` here or beside the spec."""
+    """Return the time of a training at the speed of the newest run of that name, in `runs` here or beside the spec."""
     trace = document.analysis.trace
     assert trace is not None
     epochs = trace.spec.train.epochs if trace.spec.train is not None else None

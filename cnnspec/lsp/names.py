@@ -1,4 +1,4 @@
-"""The names of a spec: where each id, block, variable and parameter is defined, and where it is read."""
+"""The names in a spec: where each id, block, variable and parameter is defined, and where it is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LineOf = Callable[[str, int], str]  # a line of a file, from 1
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """A name at a place, and the place where it is defined, which is the same for the definition itself."""
+    """A name at a place, and the place of its definition, which may be the same."""
 
     kind: str  # id, block, variable or parameter
     name: str
@@ -28,7 +28,7 @@ class Occurrence:
 
 @dataclass
 class _Scope:
-    """The ids of one list of layers and of those around it; each with the scope inside of what it names, if any."""
+    """The ids in one list of layers and the lists around; each id may have an inner scope, as a block does."""
 
     outer: _Scope | None = None
     ids: dict[str, tuple[Span, _Scope | None]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class _Scope:
 
 
 def occurrences(tree: Tree, line_of: LineOf) -> list[Occurrence]:
-    """Every name of a spec, in its own file and in those that it extends."""
+    """Return every name in a spec, in its own file and in those that it extends."""
     if not isinstance(tree, Mapping):
         return []
     finder = _Finder(line_of)
@@ -59,7 +59,7 @@ class _Finder:
         self.found.append(Occurrence(kind, name, span, definition))
 
     def spec(self, tree: Mapping) -> None:
-        """Note all names, definitions first."""
+        """Record all names, definitions first."""
         known, own = shipped(), tree.get("blocks")
         self.blocks = {name: (known.keys[name], block) for name, block in known.values.items()}
         if isinstance(own, Mapping):
@@ -96,7 +96,7 @@ class _Finder:
             self.reference(word, scope)
 
     def parameters(self, block: str) -> dict[str, Span]:
-        """The parameters of a block with their places."""
+        """Return the parameters of a block with their places."""
         tree = self.blocks[block][1] if block in self.blocks else None
         declared = tree.get("params") if isinstance(tree, Mapping) else None
         return declared.keys if isinstance(declared, Mapping) else {}
@@ -110,7 +110,7 @@ class _Finder:
                 self.item(item, scope, parameters)
 
     def used(self, word: Tree | None) -> str | None:
-        """Note the use of a block; its name."""
+        """Record the use of a block, and return its name; None if there is no such block."""
         name = str(word.value) if isinstance(word, Scalar) else ""
         if not isinstance(word, Scalar) or name not in self.blocks:
             return None
@@ -152,7 +152,7 @@ class _Finder:
             self.note("id", named.value, named.span, named.span)
 
     def reference(self, word: Scalar, scope: _Scope) -> None:
-        """Note the id that a word names, and for `block.inner` each part."""
+        """Record the id that a word refers to; for `block.inner`, record each part."""
         if not isinstance(word.value, str):
             return
         whole = scope.find(word.value)
@@ -170,7 +170,7 @@ class _Finder:
             here = here[1].ids.get(following) if here[1] is not None else None
 
     def values(self, tree: Tree, parameters: dict[str, Span]) -> None:
-        """Note what the expressions in a value read."""
+        """Record the names that expressions in a value read."""
         match tree:
             case Mapping():
                 for value in tree.values.values():
@@ -190,17 +190,17 @@ class _Finder:
 
 
 def map_scalars(tree: Mapping) -> Iterator[Scalar]:
-    """The scalars among the values of a mapping."""
+    """Return the scalars among the values of a mapping."""
     return (value for value in tree.values.values() if isinstance(value, Scalar))
 
 
 def _words(tree: Tree | None) -> Iterator[Scalar]:
-    """A scalar, or those of a list."""
+    """Return a scalar, or the scalars of a list."""
     items: Iterable[Tree | None] = tree.items if isinstance(tree, Items) else (tree,)
     return (item for item in items if isinstance(item, Scalar))
 
 
 def _entries(tree: Tree, key: str) -> Iterable[tuple[str, Tree]]:
-    """The keys and values of a mapping under a key."""
+    """Return the keys and values of a mapping under a key."""
     given = tree.get(key) if isinstance(tree, Mapping) else None
     return given.values.items() if isinstance(given, Mapping) else ()

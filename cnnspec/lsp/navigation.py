@@ -1,4 +1,4 @@
-"""Definitions, references and renames: over a spec, what it extends, and the specs beside it that extend it."""
+"""Definitions, references and renames, across a spec, the files it extends, and specs nearby that extend it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXTENDS = re.compile(r"extends\s*:\s*[\"']?(?P<path>[^\"'#\n]*[^\"'#\s])")
 
 
 def definition(documents: Documents, document: Document, position: types.Position) -> types.Location | None:
-    """Where the name at a position is defined; for `extends` the file."""
+    """Return where the name at a position is defined; for `extends`, the file."""
     line, column = document.text.place(position)
     extended = _EXTENDS.match(document.text.line(line))
     if extended is not None and extended.start("path") < column <= extended.end("path") + 1:
@@ -37,7 +37,7 @@ def definition(documents: Documents, document: Document, position: types.Positio
 def references(
     documents: Documents, document: Document, position: types.Position, definition: bool
 ) -> list[types.Location]:
-    """Every place that has the name at a position, with its definition or without."""
+    """Return every place of the name at a position, with or without its definition."""
     found = _at(documents, document, position)
     if found is None:
         return []
@@ -46,14 +46,14 @@ def references(
 
 
 def renamable(documents: Documents, document: Document, position: types.Position) -> types.Range | None:
-    """The range of the name at a position, if it is the spec's to choose."""
+    """Return the range of the name at a position if a spec defines it; None for names of shipped blocks."""
     found = _at(documents, document, position)
     ours = found is not None and found.definition.file != str(SHIPPED) and document.analysis.tree is not None
     return document.text.range(found.span) if found is not None and ours else None
 
 
 def rename(documents: Documents, document: Document, position: types.Position, name: str) -> types.WorkspaceEdit | None:
-    """Give the name at a position another one, in every file that has it; an error where that can be no name."""
+    """Rename the name at a position in every file that uses it; an error if the new name is not valid."""
     found = _at(documents, document, position)
     if found is None or renamable(documents, document, position) is None:
         return None
@@ -68,7 +68,7 @@ def rename(documents: Documents, document: Document, position: types.Position, n
 
 
 def names_of(documents: Documents, document: Document) -> list[Occurrence]:
-    """The names of a document as it could last be read."""
+    """Return the names in the last readable version of a document."""
     known = document.parsed
     return [] if known is None or known.tree is None else occurrences(known.tree, _line_of)
 
@@ -79,7 +79,7 @@ def _line_of(file: str, number: int) -> str:
 
 
 def _at(documents: Documents, document: Document, position: types.Position) -> Occurrence | None:
-    """The name at a position, of a text that can be read."""
+    """Return the name at a position; None if there is none, or if the text cannot be read."""
     if document.analysis.tree is None:
         return None
     line, column = document.text.place(position)
@@ -92,7 +92,7 @@ def _location(documents: Documents, span: Span) -> types.Location:
 
 
 def _everywhere(documents: Documents, document: Document, wanted: Occurrence) -> list[Span]:
-    """The places of a name in a document, in what it extends, and in what extends the file of the definition."""
+    """Return the places of a name in a document, the files it extends, and specs that extend the defining file."""
     found = [one for one in names_of(documents, document) if one.definition == wanted.definition]
     if wanted.definition.file != str(SHIPPED):
         found += [
@@ -102,7 +102,7 @@ def _everywhere(documents: Documents, document: Document, wanted: Occurrence) ->
 
 
 def _in_heirs(documents: Documents, document: Document, file: str) -> Iterator[Occurrence]:
-    """The names of other specs that extend something: those that are open, and those below a file's folder."""
+    """Yield the names in other specs that extend a file: those that are open, and those below a file's folder."""
     open_files = {other.file for other in documents}
     for other in documents:
         if other.extends and other is not document:

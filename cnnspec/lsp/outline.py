@@ -1,4 +1,4 @@
-"""The outline of a text: symbols, what can be folded, and how a selection grows."""
+"""The outline of a text: symbols, foldable ranges, and the steps in which a selection grows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LISTS = ("layers", "body")
 
 
 def symbols(document: Document) -> list[types.DocumentSymbol]:
-    """The sections of a spec, with the variables, blocks and layers in them; none of a text that cannot be read."""
+    """Return the sections of a spec, with their variables, blocks and layers; empty for a text that cannot be read."""
     known = document.analysis
     shapes = figures(known.trace) if known.trace is not None else {}
     return list(_Outline(document, shapes).sections(known.tree)) if known.tree is not None else []
@@ -40,7 +40,7 @@ class _Outline:
             yield self.symbol(key, Kind.Namespace, span, value, inside)
 
     def entries(self, tree: Tree) -> Iterator[tuple[str, Tree, Span]]:
-        """The keys of a mapping that this file gives, with their values and places."""
+        """Yield the keys of a mapping that are written in this file, with their values and places."""
         for key, value in tree.values.items() if isinstance(tree, Mapping) else ():
             span = tree.keys[key] if isinstance(tree, Mapping) else value.span
             if span.file == self.document.file:
@@ -72,7 +72,7 @@ class _Outline:
         inside: list[types.DocumentSymbol],
         detail: str | None = None,
     ) -> types.DocumentSymbol:
-        """A symbol at a key or an item; one whose value stands elsewhere, as by an alias, is its key alone."""
+        """Return a symbol for a key or an item; if its value is elsewhere, as for an alias, it spans the key alone."""
         here = (value.span.file, value.span.line) >= (span.file, span.line) and value.span.file == span.file
         end = value.span if here else span
         whole = Span(span.file, span.line, span.column, end.end_line, end.end_column)
@@ -83,7 +83,7 @@ class _Outline:
 
 
 def folds(document: Document) -> list[types.FoldingRange]:
-    """Every key and item whose value takes more than a line."""
+    """Return a range for every key and item whose value spans several lines."""
     tree = document.analysis.tree
     lines = set(_folds(tree, document.file)) if tree is not None else set()
     return [types.FoldingRange(start - 1, end - 1) for start, end in sorted(lines)]
@@ -105,7 +105,7 @@ def _folds(tree: Tree, file: str) -> Iterator[tuple[int, int]]:
 
 
 def selections(document: Document, positions: list[types.Position]) -> list[types.SelectionRange]:
-    """For each position the key or value there, and everything around it, one within the other."""
+    """Return for each position the range of the key or value there, and the ranges around it."""
     return [_selection(document, position) for position in positions]
 
 

@@ -1,4 +1,4 @@
-"""What the schema of specs says of a place: the keys and values that fit there, and their documentation."""
+"""Looks up a place in the schema of specs: its valid keys and values, and their documentation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ KINDS: dict[str, type] = {
 
 
 class Schema:
-    """The schema of specs, with what plugins in use register."""
+    """The schema of specs, including the types that plugins in use register."""
 
     def __init__(self) -> None:
         names = tuple((kind, name) for kind in registry.PACKAGES for name in registry.table(kind))
         self.whole = _schema(names)
 
     def at(self, steps: Sequence[Step], whole: Any) -> list[Json]:
-        """The parts of the schema that hold for what the steps lead to, where the spec as a whole is this value."""
+        """Return the parts of the schema that apply at a path of steps, within a spec with this value."""
         found, value = list(self.parts(self.whole, whole)), whole
         for step in steps:
             value = _below(value, step)
@@ -37,7 +37,7 @@ class Schema:
         return found
 
     def parts(self, part: Json, value: Any) -> Iterator[Json]:
-        """A part and all that it refers to or combines, as far as conditions in it hold for a value."""
+        """Yield a part and all parts that it refers to or combines, if their conditions hold for a value."""
         yield part
         if "$ref" in part:
             yield from self.parts(self.whole["definitions"][part["$ref"].rpartition("/")[2]], value)
@@ -51,7 +51,7 @@ class Schema:
 
 @lru_cache(maxsize=4)
 def _schema(names: tuple[tuple[str, str], ...]) -> Json:
-    """The schema; it depends on nothing but the names that are registered."""
+    """Return the schema, cached by the registered names, on which alone it depends."""
     return schema()
 
 
@@ -71,7 +71,7 @@ def _children(part: Json, step: Step) -> list[Json]:
 
 
 def _holds(condition: Json, value: Any) -> bool:
-    """Whether one of the conditions that the schema of specs is made of holds for a value."""
+    """Tell whether a condition holds for a value; only the kinds of condition in the schema of specs are supported."""
     if "type" in condition and not isinstance(value, KINDS[condition["type"]]):
         return False
     given = value if isinstance(value, dict) else {}

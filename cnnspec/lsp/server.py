@@ -1,4 +1,4 @@
-"""The server: what the editor sends, who answers it, and when findings are published."""
+"""The server: it answers the editor's requests, and publishes findings."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Server(LanguageServer):
 
     @property
     def takes_snippets(self) -> bool:
-        """Whether the editor can fill in defaults that are typed over."""
+        """Whether the editor supports snippets, in which defaults can be overwritten."""
         document = self.client_capabilities.text_document
         item = document and document.completion and document.completion.completion_item
         return bool(item and item.snippet_support)
 
     def check_soon(self, documents: list[Document]) -> None:
-        """Publish the findings of documents once no change follows."""
+        """Publish the findings of documents after a short time without further changes."""
         for document in documents:
             if document.uri in self._waiting:
                 self._waiting[document.uri].cancel()
@@ -54,12 +54,12 @@ class Server(LanguageServer):
             self.publish(document.uri, diagnostics(self.documents, document), document.version)
 
     def publish(self, uri: str, found: list[types.Diagnostic], version: int | None = None) -> None:
-        """Tell the editor what is wrong with a text."""
+        """Send the findings in a text to the editor."""
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, version))
 
 
 def make_server(trust: Trust) -> Server:
-    """A server that answers all that it can."""
+    """Return a server with handlers for all supported requests."""
     server = Server(trust)
     documents = server.documents
 
@@ -168,5 +168,5 @@ def make_server(trust: Trust) -> Server:
 
 
 def serve(trust: Trust, stdin: BinaryIO, stdout: BinaryIO) -> None:
-    """Answer an editor until it says that it is done, or goes."""
+    """Serve an editor until it shuts the server down or disconnects."""
     make_server(trust).start_io(stdin, stdout)

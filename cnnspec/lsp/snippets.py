@@ -1,4 +1,4 @@
-"""Snippets: texts with stops that are typed over, as editors fill them in."""
+"""Snippets: texts with placeholders that the user overwrites, in the syntax of editors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnnspec.fields import Json
 
 
 def placeholder(part: Json, number: int = 1) -> str:
-    """The value of a key in a snippet: its default, one of the values that it may have, or nothing."""
+    """Return a placeholder for a value: with its default, with a choice of its values, or empty."""
     if "default" in part and part["default"] is not None:
         return f"${{{number}:{_escaped(text_of(part['default']))}}}"
     if "enum" in part and len(part["enum"]) < 10:
@@ -18,7 +18,7 @@ def placeholder(part: Json, number: int = 1) -> str:
 
 
 def nested(name: str, line: str) -> str:
-    """A residual or branches with the lists in them, under the item that begins in a line."""
+    """Return the text of a residual or branches with empty lists, indented below the item in a line."""
     indent = " " * (len(line) - len(line.lstrip()) + 2 if line.lstrip().startswith("-") else 0)
     if name == "residual":
         return f"type: residual\n{indent}body:\n{indent}  - $1"
@@ -26,7 +26,7 @@ def nested(name: str, line: str) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as a spec says it."""
+    """Return a value as a spec writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (list, tuple)):
@@ -39,6 +39,6 @@ def _escaped(text: str) -> str:
 
 
 def bare(snippet: str) -> str:
-    """A snippet for an editor that knows none: without its stops, with the defaults in them."""
+    """Return a snippet as plain text, in which placeholders are replaced by their defaults."""
     plain_text = re.sub(r"\$\{\d+\|([^,|]*)[^|]*\|\}", r"\1", snippet)
     return re.sub(r"\$\{\d+:?((?:\\.|[^}\\])*)\}|\$\d", lambda stop: stop[1] or "", plain_text)

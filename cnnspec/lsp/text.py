@@ -1,4 +1,4 @@
-"""Places in a text: lines and columns from 1, as spans count them, and positions, as the client counts them."""
+"""Converts places in a text: lines and columns from 1, as in spans, and positions, as the client counts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNITS = {types.PositionEncodingKind.Utf8: _utf8, types.PositionEncodingKind.Utf1
 
 
 class Text:
-    """The lines of a text, and the encoding in which the client counts columns."""
+    """The lines of a text, and the encoding by which the client counts columns."""
 
     def __init__(self, text: str, encoding: types.PositionEncodingKind) -> None:
         self.text = text
@@ -29,17 +29,17 @@ class Text:
         self.units = UNITS.get(encoding)  # None: characters
 
     def line(self, number: int) -> str:
-        """A line without its end; empty behind the last one."""
+        """Return a line without its line break; empty after the last line."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
     def position(self, line: int, column: int) -> types.Position:
-        """The client's position of a line and a column."""
+        """Return the client's position for a line and a column."""
         before = self.line(line)[: column - 1]
         units = len(before) if self.units is None or before.isascii() else sum(map(self.units, before))
         return types.Position(min(line, len(self.lines)) - 1, units)
 
     def place(self, position: types.Position) -> tuple[int, int]:
-        """The line and the column of a client's position, which may lie behind the end of the line or of the text."""
+        """Return line and column of a client's position, which may lie after the end of the line or text."""
         number = min(position.line, len(self.lines) - 1) + 1
         line, rest = self.line(number), position.character
         if self.units is None or line.isascii():
@@ -51,17 +51,17 @@ class Text:
         return number, len(line) + 1
 
     def range(self, span: Span) -> types.Range:
-        """The client's range of a span."""
+        """Return the client's range for a span."""
         return types.Range(self.position(span.line, span.column), self.position(span.end_line, max(span.end_column, 1)))
 
     @property
     def whole(self) -> types.Range:
-        """The range of all of it."""
+        """The client's range of the whole text."""
         return types.Range(types.Position(0, 0), self.position(len(self.lines), len(self.lines[-1]) + 1))
 
 
 class Lines:
-    """Which lines of an earlier text are which of a later one: those above and below all that has changed."""
+    """Maps lines of an earlier text to those of a later one: the unchanged lines above and below all changes."""
 
     def __init__(self, before: str, after: Text) -> None:
         old, new = LINE_BREAK.split(before), after.lines
@@ -71,24 +71,24 @@ class Lines:
         self.old, self.new = len(old), len(new)
 
     def later(self, line: int) -> int | None:
-        """The number that an earlier line has in the later text; None where it has changed."""
+        """Return the number that an earlier line has in the later text; None if it has changed."""
         if line <= self.above:
             return line
         return line + self.new - self.old if line > self.old - self.below else None
 
     def earlier(self, line: int) -> int | None:
-        """The number that a later line had in the earlier text; None where it has changed."""
+        """Return the number that a later line had in the earlier text; None if it has changed."""
         if line <= self.above:
             return line
         return line + self.old - self.new if line > self.new - self.below else None
 
 
 def _alike(some: list[str], others: list[str]) -> int:
-    """How many elements at the start of two lists are equal."""
+    """Return the number of equal elements at the start of two lists."""
     pairs = enumerate(zip(some, others, strict=False))
     return next((number for number, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
 def within(span: Span, line: int, column: int) -> bool:
-    """Whether a place lies in a span, or right behind it."""
+    """Tell whether a place lies in a span or directly after it."""
     return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)

@@ -1,4 +1,4 @@
-"""Semantic tokens: ids, blocks, variables and parameters in colours of their own."""
+"""Semantic tokens: separate colours for ids, blocks, variables and parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEGEND = types.SemanticTokensLegend(list(KINDS.values()), list(MODIFIERS))
 
 
 def tokens(documents: Documents, document: Document) -> types.SemanticTokens:
-    """The names of a text that can be read, each relative to the one before; else none."""
+    """Return the names in a text as tokens, each relative to the one before; empty if the text cannot be read."""
     names = names_of(documents, document) if document.analysis.tree is not None else []
     order = list(KINDS)
     data: list[int] = []

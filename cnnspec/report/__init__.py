@@ -1,4 +1,4 @@
-"""Pictures of networks and of what happened."""
+"""Pictures of networks, and reports on trainings."""
 
 from cnnspec.report.curves import draw_comparison, draw_curves
 from cnnspec.report.events import Events

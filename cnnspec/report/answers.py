@@ -1,4 +1,4 @@
-"""What a trained network says of the images of a split: where it fails, and the pictures to see it by."""
+"""The answers of a trained network for the images of a split: its errors, with pictures of the images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOP = 3  # classes whose probability is told
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image of the split: what it is, what the network says, and pictures of it, with captions if several."""
+    """One image of the split: its label, the network's answer, and pictures of it, with captions if several."""
 
     number: int
     pictures: tuple[str, ...]
@@ -37,7 +37,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One entry of the confusion matrix, or one of the commonest confusions."""
+    """One entry of the confusion matrix, or one of the most frequent confusions."""
 
     true: int
     predicted: int
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A split's answers; what its kind of target has not is empty."""
+    """The answers for a split; fields that do not apply to its kind of target are empty."""
 
     split: str
     images: int
@@ -65,7 +65,7 @@ class Answers:
 
 
 def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) -> Answers:
-    """Ask the network about the images of a split, or, of very many, about some, evenly chosen."""
+    """Compute the network's answers for the images of a split; of very many images, for an even selection."""
     most = max(FEWEST_IMAGES, min(MOST_IMAGES, int(MOST_WORK / max(model.graph.macs, 1))))
     count = min(len(dataset), most)
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(np.int64)
@@ -85,7 +85,7 @@ def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) 
 
 
 def _figures(model: Network, dataset: Dataset) -> tuple[tuple[str, ...], ...]:
-    """What there is to say of several targets: the figures of each loss."""
+    """Return the figures of each loss, for a network with several targets."""
     parts = model.score(dataset).parts.items()
     rows = ((name, figure, value) for name, part in parts for figure, value in part.figures().items())
     return tuple((name, figure, shown(value)) for name, figure, value in rows if value is not None)
@@ -146,7 +146,7 @@ class _Asked:
         }
 
     def probabilities(self) -> Array:
-        """(n, classes); of one output that of the second class, with the first beside it."""
+        """Return probabilities (n, classes); a single output is that of the second class, and 1 minus it the first."""
         loss = self.model.loss
         found = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
         return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else np.asarray(found)

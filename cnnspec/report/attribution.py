@@ -1,4 +1,4 @@
-"""What in an image made a network say what it says: occlusion, saliency and Grad-CAM of one of its outputs."""
+"""Explains one of a network's outputs by the parts of the image: occlusion, saliency and Grad-CAM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AT_ONCE = 256  # occluded images
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The number that is explained: `sign` times an output, of a map of outputs the sum over its pixels."""
+    """The number to explain: `sign` times an output, which for a map of outputs is summed over its pixels."""
 
     output: int
     name: str
@@ -37,7 +37,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """By layer, and for the network's input: its values at inference, and the gradients of a score by them (n, ...)."""
+    """By layer, and for the network's input: the values at inference, and the gradients of a score by them (n, ...)."""
 
     values: dict[str, Array]
     gradients: dict[str, Array]
@@ -45,7 +45,7 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Maps of one image: what each place has to do with the score."""
+    """Maps of one image: how much each place contributes to the score."""
 
     score: Score
     occlusion: Array  # (h, w): how far the score falls where a window is covered
@@ -55,10 +55,10 @@ class Attribution:
 
 
 def score_of(model: Network, output: Array, names: Sequence[str], wanted: str | None = None) -> Score:
-    """Choose what to explain of one image's output: what `wanted` names, else what the network says.
+    """Choose the score to explain for one image's output: the class `wanted`, else the network's answer.
 
-    That is the likeliest class or label, the first of several values, and of a mask the commonest class but the first.
-    RunError where there is no such class, and where outputs are neither of these.
+    That is the likeliest class or label, the first of several values, or the most frequent class of a mask except 0.
+    RunError if there is no such class, or if outputs are of another kind.
     """
     kind = model.learned.kind
     if model.output_names or kind not in ("class", "shares", "classes", "values", "mask"):
@@ -81,7 +81,7 @@ def score_of(model: Network, output: Array, names: Sequence[str], wanted: str | 
 
 
 def attribution(model: Network, image: Array, score: Score, layer: str | None = None) -> Attribution:
-    """Explain a score of one prepared image (c, h, w) by three maps; Grad-CAM looks at `layer`, or at the last map.
+    """Explain a score of one prepared image (c, h, w) by three maps; Grad-CAM uses `layer`, or the last map.
 
     RunError where the image has no height and width, and where the layer is none that can be looked at.
     """
@@ -102,9 +102,9 @@ def attribution(model: Network, image: Array, score: Score, layer: str | None = 
 
 
 def last_map(model: Network) -> str:
-    """The last layer whose maps are as large as those of the last convolution; RunError where there are none.
+    """Return the last layer whose maps are as large as those of the last convolution; RunError if there is none.
 
-    It lies on the way to the output, and where nothing convolves it is the last one with a map.
+    The output depends on it. Without a convolution it is the last layer with a map.
     """
     needed = model.graph.answering.needed
     maps = [
@@ -120,7 +120,7 @@ def last_map(model: Network) -> str:
 
 
 def grad_cam(values: Array, gradients: Array) -> Array:
-    """max(0, sum over channels of values times the mean of their gradients), (h, w) of (c, h, w).
+    """Return max(0, sum over channels of values times the mean of their gradients), (h, w) of (c, h, w).
 
     Source: Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization" (2017).
     """
@@ -128,7 +128,7 @@ def grad_cam(values: Array, gradients: Array) -> Array:
 
 
 def occlusion(model: Network, image: Array, score: Score) -> Array:
-    """How far a score falls where a square is covered, (h, w): the mean over the squares that have the pixel in them.
+    """Return how far the score falls when a square is covered, (h, w): the mean over the squares around each pixel.
 
     Squares measure a seventh of the shorter side and overlap by half; they get the image's mean of each channel.
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
@@ -152,15 +152,15 @@ def occlusion(model: Network, image: Array, score: Score) -> Array:
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where squares begin along an axis: half a square apart, the last one at the end."""
+    """Return where squares begin along an axis: half a square apart, the last one at the end."""
     return sorted({*range(0, length - side, max(1, side // 2)), length - side})
 
 
 def gradients(model: Network, images: Array, score: Score) -> Gradients:
-    """Every layer's values for some prepared images at inference, and the gradients of their scores by them.
+    """Return every layer's values for prepared images at inference, and the gradients of their scores by them.
 
-    Values are in the units that the network computes in, its input as it is behind the normalisation. RunError for
-    layers whose gradient at inference is not known: those with running statistics, but for `batch_norm`.
+    Values are in the units that the network computes in, for its input after normalisation. RunError for layers
+    whose gradient at inference is not known: those with running statistics, except `batch_norm`.
     """
     needed = model.graph.answering.needed
     nodes = [node for node in model.graph.nodes if node.name in needed]
@@ -181,7 +181,7 @@ def gradients(model: Network, images: Array, score: Score) -> Gradients:
 
 
 class _Pass:
-    """One layer on arrays of its own: its output at inference, and the gradients of its inputs."""
+    """The pass of one layer on arrays of its own: its output at inference, and the gradients of its inputs."""
 
     def __init__(self, model: Network, node: Node, inputs: Sequence[Array]) -> None:
         self.slope: Array | float = 1.0  # of a layer that is the identity, or multiplies each channel
@@ -215,7 +215,7 @@ class _Pass:
             self.single = single
 
     def back(self, gradient: Array) -> Sequence[Array]:
-        """Return the gradient of each input, by that of the output."""
+        """Return the gradient of each input for a gradient of the output."""
         if self.single is None:
             return [gradient * self.slope]
         self.single.operands.dy[...] = gradient

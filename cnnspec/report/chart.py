@@ -1,6 +1,6 @@
-"""Line charts as SVG text for a page, coloured by its style sheet, with their numbers beside them for whoever hovers.
+"""Line charts as SVG for a page, coloured by its style sheet, with their values for display under the pointer.
 
-They are drawn here and not by a library for the browser: so they print, show without scripts, and weigh what they show.
+They are drawn here and not by a library in the browser, so that they print, show without scripts, and stay small.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its name, its place among the colours and dashes of the style sheet, and its points by rising x."""
+    """One line: its name, the numbers of its colour and dashes in the style sheet, and its points by rising x."""
 
     name: str
     colour: int
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A diagram: `svg` is markup, `numbers` are JSON for the script, `reading` are the values at the greatest x."""
+    """A diagram: `svg` is markup, `numbers` are JSON for the script, `reading` shows the values at the greatest x."""
 
     title: str
     svg: str
@@ -42,14 +42,14 @@ class Chart:
 
 
 def line_of(rows: Sequence[Mapping[str, Any]], metric: str, name: str, colour: int, dash: int) -> Line:
-    """Return a metric over the epochs; values that are missing or not finite are left out."""
+    """Return the line of a metric over the epochs; missing values and values that are not finite are left out."""
     found = [(float(row["epoch"]), row.get(metric)) for row in rows]
     points = tuple((x, float(y)) for x, y in found if isinstance(y, (int, float)) and math.isfinite(y))
     return Line(name, colour, dash, points)
 
 
 def chart(title: str, lines: Sequence[Line], *, percent: bool = False) -> Chart | None:
-    """Draw lines over the epochs on one pair of axes; None where no line has a point."""
+    """Draw lines over the epochs on one pair of axes; None if no line has a point."""
     kept = tuple(line for line in lines if line.points)
     if not kept:
         return None
@@ -95,7 +95,7 @@ def chart(title: str, lines: Sequence[Line], *, percent: bool = False) -> Chart 
 
 
 def shown(value: float, *, percent: bool = False) -> str:
-    """Write a value as axes and tables have it."""
+    """Return a value as axes and tables show it."""
     if percent:
         return f"{100 * value:.4g}%"
     return f"{value:.4g}" if value == 0 or 1e-4 <= abs(value) < 1e5 else f"{value:.2e}".replace("e-0", "e-")

@@ -16,7 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a diagram: the figures of one split in one run, epoch by epoch."""
+    """One line of a diagram: a figure of one split in one run, epoch by epoch."""
 
     rows: Rows
     split: str
@@ -25,13 +25,13 @@ class Curve:
 
 
 def draw_curves(rows: Rows, path: Path, title: str) -> None:
-    """One run's metrics rows as a PNG file: loss on a logarithmic axis, accuracy beside it where there is one."""
+    """Draw a run's metrics into a PNG file: the loss on a logarithmic axis, and the accuracy, if any, beside it."""
     style = {"marker": "o", "markersize": 3}
     _draw([Curve(rows, split, split, {"color": colour, **style}) for split, colour in SPLITS.items()], path, title)
 
 
 def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
-    """Several runs' rows in one PNG file: a colour each, training dashed, validation in full, test dotted."""
+    """Draw several runs into one PNG file: a colour for each; training dashed, validation solid, test dotted."""
     curves = [
         Curve(rows, split, f"{name} {split}", {"color": f"C{number % 10}", "linestyle": style, "marker": "."})
         for number, (name, rows) in enumerate(runs.items())

@@ -1,4 +1,4 @@
-"""What a data set has: how many images of each class, their pixels, labels in words, and some images to look at."""
+"""The content of a data set: images of each class, statistics of pixels, labels in words, and some images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEASURED = 5_000  # images whose pixels are measured
 
 
 def class_counts(data: Data) -> dict[str, list[int]]:
-    """The images of each class, or to which each label applies, by split; nothing where there are no classes."""
+    """Return the number of images of each class or label, by split; empty if there are no classes."""
     names = data.class_names
     if data.target.kind not in ("class", "classes") or not names:
         return {}
@@ -31,7 +31,7 @@ def _counted(labels: Array, classes: int) -> list[int]:
 
 
 def pixel_statistics(dataset: Dataset) -> tuple[list[float], list[float], int]:
-    """Mean and deviation of each channel's pixels, 0 to 1, over some images, evenly chosen, and over how many."""
+    """Return mean and deviation of each channel's pixels, 0 to 1, over an even selection of images, and its size."""
     count = min(len(dataset), MEASURED)
     sums, squares, number = 0.0, 0.0, 0
     for chosen in np.array_split(evenly(len(dataset), count), max(1, count // 500)):
@@ -44,7 +44,7 @@ def pixel_statistics(dataset: Dataset) -> tuple[list[float], list[float], int]:
 
 
 def label_words(data: Data, label: Any) -> tuple[str, ...]:
-    """A label in words, one for each class or value; none of a mask, or of several targets."""
+    """Return a label in words, one for each class or value; empty for a mask, or for several targets."""
     value, names = np.asarray(label), data.class_names
     if data.target.kind == "class" and value.ndim == 0:
         return (names[int(value)] if int(value) < len(names) else str(int(value)),)
@@ -56,9 +56,9 @@ def label_words(data: Data, label: Any) -> tuple[str, ...]:
 
 
 def tiles_of(data: Data) -> tuple[list[Tile], int]:
-    """Some training images with their labels, evenly chosen, and in how many columns.
+    """Return an even selection of training images with their labels, and the number of columns to show them in.
 
-    Of classes there is a row for each, the commonest first where there are too many; a mask stands beside its image.
+    Each class has a row, or, of too many, each of the most frequent; a mask is shown beside its image.
     """
     dataset, counts = data.train, class_counts(data)
     if data.target.kind == "class" and counts:
@@ -80,7 +80,7 @@ def _row(data: Data, dataset: Dataset, chosen: Sequence[int], columns: int) -> l
 
 
 def evenly(count: int, wanted: int) -> Array:
-    """Numbers from 0 to `count` - 1, as many as are wanted, evenly chosen."""
+    """Return `wanted` evenly spaced whole numbers from 0 to `count` - 1."""
     return np.linspace(0, count - 1, wanted).round().astype(np.int64)
 
 

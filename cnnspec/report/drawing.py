@@ -8,7 +8,7 @@ from cnnspec.report.outline import Box, Outline
 
 
 def as_text(outline: Outline) -> str:
-    """One line a layer, indented by frame; what it reads is named where that is not the line above."""
+    """Return one line for each layer, indented by frame; its inputs are named if it does not read the line above."""
     lines = list(_text(outline, "", 0, [""]))
     return "\n".join(lines)
 
@@ -29,7 +29,7 @@ def _text(outline: Outline, frame: str, depth: int, above: list[str]) -> Iterato
 
 
 def as_mermaid(outline: Outline) -> str:
-    """A flowchart, with a subgraph for each frame."""
+    """Return a Mermaid flowchart, with a subgraph for each frame."""
     names = _numbers(outline)
     lines = ["flowchart TD", *_mermaid(outline, "", 1, names)]
     lines += [f'  {names[a.source]} -->|"{a.shape}"| {names[a.target]}' for a in outline.arrows]
@@ -49,7 +49,7 @@ def _mermaid(outline: Outline, frame: str, depth: int, names: dict[str, str]) ->
 
 
 def as_dot(outline: Outline) -> str:
-    """For Graphviz, with a cluster for each frame."""
+    """Return a graph for Graphviz, with a cluster for each frame."""
     names = _numbers(outline)
     lines = [f"digraph {_quoted(outline.name)} {{", "  graph [fontname=Helvetica, labeljust=l];"]
     lines += ["  node [shape=box, fontname=Helvetica];", "  edge [fontname=Helvetica, fontsize=10];"]
@@ -79,7 +79,7 @@ def _label(box: Box) -> list[str]:
 
 
 def _numbers(outline: Outline) -> dict[str, str]:
-    """Give every box an identifier that Mermaid and DOT accept."""
+    """Return an identifier for every box that Mermaid and DOT accept."""
     boxes = {box.name: f"n{number}" for number, box in enumerate(outline.boxes)}
     return boxes | {f"frame {frame}": f"f{number}" for number, frame in enumerate(outline.frames)}
 

@@ -1,4 +1,4 @@
-"""Images that lie in two splits of a data set, alike or nearly so: what such images test was seen in training."""
+"""Finds equal or nearly equal images in two splits of a data set: a test on such images was seen in training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images of different splits, and in words how alike they are."""
+    """Two images of different splits, and a phrase on how similar they are."""
 
     images: tuple[Image, Image]
     apart: float  # 0 where every pixel is the same
@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """A sentence for every two splits, and some of the pairs, the most alike first."""
+    """A sentence for every two splits, and some of the pairs, the most similar first."""
 
     sentences: tuple[str, ...]
     pairs: tuple[Pair, ...]
@@ -50,7 +50,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """Images of a split, all or evenly chosen, as rows of bytes."""
+    """Images of a split, all of them or an even selection, as rows of bytes."""
 
     split: str
     numbers: Array
@@ -59,13 +59,13 @@ class _Some:
 
     @property
     def words(self) -> str:
-        """How many of how many."""
+        """How many images these are, and of how many."""
         count = len(self.numbers)
         return f"{count:,} {self.split}" if count == self.of else f"{count:,} of {self.of:,} {self.split}"
 
 
 def duplicates(data: Data) -> Duplicates | None:
-    """Look for images of one split in another; None where there is one split alone, and of what is no image."""
+    """Compare the images of every two splits; None if there is only one split, or if the data is not images."""
     splits = {name: _some(name, split) for name, split in data.splits.items() if len(split)}
     compared = [(splits[one], splits[other]) for one, other in PAIRS if one in splits and other in splits]
     if data.train.pixels.ndim != 4 or not compared:
@@ -85,7 +85,7 @@ def duplicates(data: Data) -> Duplicates | None:
 
 
 def same_images(one: Array, other: Array) -> dict[int, int]:
-    """The images of (n, c, h, w) that are among (m, c, h, w) too, each with the first such one."""
+    """Map each of the images (n, c, h, w) that is also among (m, c, h, w) to the first equal one."""
     places: dict[bytes, int] = {}
     for number, image in enumerate(other):
         places.setdefault(_checksum(image), number)
@@ -94,10 +94,10 @@ def same_images(one: Array, other: Array) -> dict[int, int]:
 
 
 def near_images(one: Array, other: Array) -> dict[int, tuple[int, float]]:
-    """The images of (n, c, h, w) to which one of (m, c, h, w) is near, with the nearest and how far that is.
+    """Map each of the images (n, c, h, w) to the nearest one among (m, c, h, w) and its distance, if it is near.
 
-    Far is the root of the mean square of the difference, as a portion of the first image's deviation. Means over a few
-    rows and columns cannot lie farther apart than the images do, so that they tell which pairs to look at.
+    The distance is the root of the mean square of the difference, divided by the first image's deviation. Means over
+    a few rows and columns are never farther apart than the images, so they select the pairs to compare.
     """
     if not (len(one) and len(other)):
         return {}
@@ -122,7 +122,7 @@ def near_images(one: Array, other: Array) -> dict[int, tuple[int, float]]:
 
 
 def _means(images: Array) -> Array:
-    """Images (n, c, h, w) as means over a grid, (n, k), which lie as far apart as the images do, or less."""
+    """Return images (n, c, h, w) as means over a grid, (n, k), which are no farther apart than the images."""
     n, c, height, width = images.shape
     rows, columns = (np.linspace(0, size, min(size, GRID) + 1).round().astype(int)[:-1] for size in (height, width))
     found = np.empty((n, c, len(rows), len(columns)), np.float32)

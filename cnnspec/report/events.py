@@ -16,7 +16,7 @@ LEFT_OUT = ("epoch", "step", "weights", "seconds")
 
 
 class Events:
-    """One file in a folder, which takes the place of those before: rows so far can be written again.
+    """Writes one event file in a folder and removes earlier ones, so the rows so far have to be written again.
 
     Each row of the metrics becomes scalars `loss/train`, `loss/validation`, `learning_rate`... at its step.
     """
@@ -31,7 +31,7 @@ class Events:
         self._write(file_version=FIRST)
 
     def close(self) -> None:
-        """Write what is buffered and close the file."""
+        """Write the buffer and close the file."""
         self._writer.close()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Events:
 
 
 def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """`validation.loss` as `loss/validation`, so that the splits of a figure share a picture."""
+    """Yield the values of a row; `validation.loss` is named `loss/validation`, so that splits share a diagram."""
     for name, value in row.items():
         if value is not None and name not in LEFT_OUT:
             split, _, figure = name.rpartition(".")

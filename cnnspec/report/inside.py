@@ -1,4 +1,4 @@
-"""What a network has learned and how it computes: filters, activations, and units that do nothing."""
+"""What a network has learned and how it computes: filters, activations, and units that are always 0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SATURATED = 0.5  # portion of such values from which a layer is named
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The weights of the first layer that has any, as one picture."""
+    """The weights of the first layer that has weights, as one picture."""
 
     layer: str
     words: str
@@ -36,7 +36,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """The values of one layer for a few images, a picture each."""
+    """The values of one layer for a few images, with a picture for each image."""
 
     layer: str
     type: str
@@ -46,7 +46,7 @@ class Activations:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One layer's values over some images."""
+    """Statistics of one layer's values over some images."""
 
     layer: str
     mean: float
@@ -58,7 +58,7 @@ class Health:
 
 
 def filters(model: Network) -> Filters | None:
-    """Draw the first layer's weights, of a dense layer those of each unit as an image; None where they are none."""
+    """Draw the first layer's weights, for a dense layer each unit's as an image; None if they are no images."""
     node = next((node for node in model.graph.nodes if "weight" in node.params), None)
     if node is None:
         return None
@@ -84,7 +84,7 @@ def filters(model: Network) -> Filters | None:
 
 
 def activations(model: Network, images: Array) -> tuple[list[Activations], str]:
-    """Draw the values of every layer for some prepared images; the text says which layers are left out.
+    """Draw the values of every layer for some prepared images; also return a text on the layers left out.
 
     Each picture runs from the layer's lowest value, black, to its highest, white.
     """
@@ -120,7 +120,7 @@ def _drawn(value: Array) -> str:
 
 
 def health(model: Network, images: Pixels) -> tuple[list[Health], int]:
-    """Measure every layer on some prepared images, and return on how many."""
+    """Measure every layer on some prepared images; also return their number."""
     count = min(len(images), MOST_IMAGES, max(4, int(MOST_WORK / max(model.graph.macs, 1))))
     sums: dict[str, Array] = {}
     alive: dict[str, Array] = {}
@@ -147,9 +147,9 @@ def _health(node: Node, parts: Array, alive: Array) -> Health:
 
 
 def ailing(graph: Graph, found: Sequence[Health]) -> list[str]:
-    """Name layers with dead units, and those that are saturated, a sentence each; an output may well be saturated.
+    """Return a sentence for each layer with dead units, and for each saturated one except the output.
 
-    Of layers that only pass dead units on, such as a pooling, nothing is said.
+    Layers that only pass on dead units, such as a pooling, are left out.
     """
     told = []
     for layer in found:

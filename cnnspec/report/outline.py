@@ -1,6 +1,6 @@
-"""What a picture of a network shows: boxes for layers, arrows for values, and frames around what a block made.
+"""The content of a network's picture: boxes for layers, arrows for values, and frames around the layers of a block.
 
-A layer's id says where it stands: `stage1.2.residual_1.conv2d_1` lies in stage1, in stage1.2 and in its residual_1.
+A layer's id says where it lies: `stage1.2.residual_1.conv2d_1` lies in stage1, in stage1.2 and in its residual_1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cnnspec.shapes import Shape, text
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One layer, or the input: its name, what it is, and its figures."""
+    """One layer, or the input: its name, its type, and its figures."""
 
     name: str
     title: str
@@ -25,7 +25,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A value that one layer hands to another, with its shape."""
+    """A value that one layer passes to another, with its shape."""
 
     source: str
     target: str
@@ -44,7 +44,7 @@ class Outline:
 
 
 def outline(graph: Graph) -> Outline:
-    """Return what a picture of the graph shows, whatever format it is drawn in."""
+    """Return the boxes, arrows and frames of a graph's picture, for any format."""
     shapes: dict[str, Shape] = {INPUT: graph.input_shape, **{node.name: node.shape for node in graph.nodes}}
     frames: dict[str, None] = {}
     # A layer that is given an activation is named as a frame would be, and is none.
@@ -67,12 +67,12 @@ def outline(graph: Graph) -> Outline:
 
 
 def chain_of(frame: str, frames: Collection[str]) -> list[str]:
-    """The frames around a frame and itself, from the outside in."""
+    """Return the frames around a frame, from the outermost on, and the frame itself."""
     return [prefix for prefix in (*_prefixes(frame), frame) if prefix in frames]
 
 
 def parent(frame: str, frames: Collection[str]) -> str:
-    """The frame around a frame; "" for none."""
+    """Return the frame around a frame; "" if there is none."""
     return next((prefix for prefix in reversed(list(_prefixes(frame))) if prefix in frames), "")
 
 
@@ -89,7 +89,7 @@ def _prefixes(name: str) -> Iterator[str]:
 
 
 def _title(node: Node) -> str:
-    """`conv2d 3x3 /2 64`: the type and the fields that give it its form."""
+    """Return a layer's title, such as `conv2d 3x3 /2 64`: its type and the main fields."""
     layer = node.layer
     words = [layer.type_name]
     kernel, stride = getattr(layer, "kernel_size", None), getattr(layer, "stride", None)
@@ -113,7 +113,7 @@ def _figures(node: Node) -> Iterator[str]:
 
 
 def short(count: int) -> str:
-    """Write a count in three digits: `25.6M` for 25557032."""
+    """Return a count with three digits: `25.6M` for 25557032."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g}{unit}"

@@ -1,6 +1,6 @@
-"""One HTML file about a run, or about several beside each other; ImportError where Jinja2, an extra, is missing.
+"""One HTML file about a run, or a comparison of several; ImportError where Jinja2, an extra, is missing.
 
-The file has its style, script and pictures in it, and forbids the browser any request.
+The file contains its style, script and pictures, and forbids the browser any request.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ COLOURS = 8  # lines that the style sheet tells apart
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a run's files say: its name, run.json, the rows of metrics, the resolved spec without and with the places
-    where its values were written, and the rows of norms.
+    """The content of a run's files: its name, run.json, the rows of metrics, the resolved spec without and with the
+    places where its values were written, and the rows of norms.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What was measured of each layer: microseconds an image, forward and backward; `words` say how, or why not."""
+    """Measured times of each layer: microseconds an image, forward and backward; `words` describe the measurement."""
 
     words: str
     layers: Mapping[str, tuple[float, float]]
 
 
 def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str, times: Times) -> str:
-    """Return the page of one run; without data there is nothing that needs images, and `notes` say why.
+    """Return the page of one run; without data the parts that need images are missing, and `notes` say why.
 
     `weights` names the checkpoint that the network has.
     """
@@ -111,7 +111,7 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
 
 
 def comparison_page(runs: Sequence[Told]) -> str:
-    """Return the page of several runs: what differs in their specs, and their curves on one pair of axes."""
+    """Return the page of several runs: the differences of their specs, and their curves on common axes."""
     first, *others = runs
     facts = [dict(_facts(told)) for told in runs]
     differing = [key for key in dict.fromkeys(key for found in facts for key in found) if _differs(facts, key)]
@@ -136,7 +136,7 @@ def _rendered(template: str, **values: Any) -> str:
 
 
 def _verdict(told: Told) -> str:
-    """How the training ended, in one sentence."""
+    """Return a sentence on how the training ended."""
     epochs = len(told.rows)
     trained = f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
     if "results" in told.about:
@@ -148,7 +148,7 @@ def _verdict(told: Told) -> str:
 
 
 def _tiles(told: Told) -> Iterator[tuple[str, str]]:
-    """The figures that are read first."""
+    """Yield title and text of the most important figures."""
     rows = told.rows
     for metric, (title, percent) in FIGURES.items():
         for split in ("test", "validation"):
@@ -185,7 +185,7 @@ def _charts(runs: Sequence[Told]) -> list[Chart]:
 
 
 def _norms(rows: Sequence[Row], graph: Graph) -> tuple[list[Chart], str]:
-    """How long the weights and gradients of some layers are over the epochs, and in words which layers these are."""
+    """Return charts of the norms of weights and gradients of some layers, and a sentence on which layers these are."""
     layers = [node.name for node in graph.nodes if any(row.get(f"{node.name}{WEIGHTS}") is not None for row in rows)]
     chosen = [layers[place] for place in evenly(len(layers), min(len(layers), COLOURS)).tolist()] if layers else []
     made = []
@@ -199,7 +199,7 @@ def _norms(rows: Sequence[Row], graph: Graph) -> tuple[list[Chart], str]:
 
 
 def _metrics(rows: Sequence[Row]) -> list[str]:
-    """The columns of the table of epochs: those that any row has a number in."""
+    """Return the columns of the table of epochs: the metrics that are a number in any row."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if any(isinstance(row.get(name), (int, float)) for row in rows)]
 
@@ -227,7 +227,7 @@ def _totals(spec: Spec, graph: Graph) -> str:
 
 
 def _samples(model: Network, data: Data) -> list[tuple[str, str, str]]:
-    """Images of the first step: plain, as they were augmented then, and their label; none of what is no image."""
+    """Return images of the first step, each plain, augmented and with its label; empty if the data is not images."""
     assert model.spec.data is not None
     size = model.spec.train.batch_size if model.spec.train else SAMPLES
     order = Order(len(data.train), size, model.spec.seed)
@@ -249,7 +249,7 @@ def _samples(model: Network, data: Data) -> list[tuple[str, str, str]]:
 
 
 def _class_counts(data: Data) -> tuple[list[str], list[tuple[str, list[int], float]]] | None:
-    """Images of each class by split, with the training images' portion of the commonest class; None without classes."""
+    """Return the images of each class by split, and their share of the largest training class in %, or None."""
     counted = class_counts(data)
     if not counted:
         return None
@@ -287,7 +287,7 @@ def _differs(facts: Sequence[Mapping[str, str]], key: str) -> bool:
 
 
 def _difference(before: str, after: str) -> Iterator[tuple[str, str]]:
-    """Lines that differ, each with what it is: removed or added."""
+    """Yield the lines that differ, each with `removed` or `added`."""
     for line in difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0):
         if line.startswith(("---", "+++", "@@")):
             continue

@@ -1,4 +1,4 @@
-"""Arrays as PNG files inside a page: small, exact, and written without a library."""
+"""Writes arrays as PNG files within a page: small, exact, and without a library."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GAP = 1  # pixels between tiles
 
 
 def png(pixels: Array) -> bytes:
-    """Return the PNG file of bytes (h, w), which are grey, or (h, w, 3)."""
+    """Return the PNG file of bytes (h, w), as grey, or (h, w, 3), as colours."""
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels, np.uint8).reshape(height, -1)
     filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: each row as it is
@@ -50,7 +50,7 @@ def embedded(content: bytes, kind: str = "image/png") -> str:
 
 
 def picture(image: Array, largest: int = LARGEST) -> str:
-    """Return the data URI of an image of bytes (c, h, w): colours of three channels, else the mean as grey.
+    """Return the data URI of an image (c, h, w) of bytes: three channels as colours, else their mean as grey.
 
     Empty for what is no image: a row of a table, or a single pixel.
     """
@@ -62,7 +62,7 @@ def picture(image: Array, largest: int = LARGEST) -> str:
 
 
 def shrunk(image: Array, largest: int) -> Array:
-    """Maps (c, h, w) of at most `largest` rows and columns: means of squares."""
+    """Return maps (c, h, w) reduced to at most `largest` rows and columns by averaging squares."""
     factor = math.ceil(max(image.shape[1:]) / largest)
     if factor == 1:
         return image
@@ -73,7 +73,7 @@ def shrunk(image: Array, largest: int) -> Array:
 
 
 def tiled(maps: Array, columns: int) -> str:
-    """Return the data URI of bytes (n, h, w) or (n, h, w, 3), side by side in rows of `columns`, with grey gaps."""
+    """Return the data URI of images (n, h, w) or (n, h, w, 3) of bytes, in rows of `columns`, with grey gaps."""
     count, height, width = maps.shape[:3]
     rows = math.ceil(count / columns)
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, *maps.shape[3:]), 128, np.uint8)
@@ -90,14 +90,14 @@ def _corners(height: int, width: int, columns: int) -> Iterator[tuple[int, int]]
 
 
 def stretched(values: Array) -> Array:
-    """Return numbers as bytes, from the lowest as black to the highest as white; what is not finite as black."""
+    """Return numbers as bytes, scaled from the lowest, 0, to the highest, 255; numbers that are not finite are 0."""
     finite = np.where(np.isfinite(values), values, 0)
     low, high = finite.min(), finite.max()
     return np.asarray(np.rint((finite - low) * (255 / (high - low if high > low else 1))), np.uint8)
 
 
 def around_zero(values: Array) -> Array:
-    """Return numbers as colours (..., 3) of bytes: 0 white, positive numbers red, negative ones blue."""
+    """Return numbers as colours (..., 3) of bytes: 0 is white, positive numbers are red, negative ones blue."""
     finite = np.where(np.isfinite(values), values, 0)
     part = (finite / (np.abs(finite).max() or 1))[..., None]
     ends = np.where(part > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))
@@ -105,20 +105,20 @@ def around_zero(values: Array) -> Array:
 
 
 def coloured(values: Array) -> Array:
-    """Return numbers (n, 3, h, w) as colours (n, h, w, 3) of bytes, with 0 as middle grey."""
+    """Return numbers (n, 3, h, w) as colours (n, h, w, 3) of bytes, in which 0 is middle grey."""
     finite = np.where(np.isfinite(values), values, 0)
     most = np.abs(finite).max() or 1
     return np.asarray(np.rint(127.5 + finite * (127.5 / most)), np.uint8).transpose(0, 2, 3, 1)
 
 
 def class_colours(classes: Array) -> Array:
-    """Return the numbers of classes as colours (..., 3) of bytes; black is what counts for no class."""
+    """Return class numbers as colours (..., 3) of bytes; pixels of no class are black."""
     found = CLASSES[classes.astype(np.int64) % len(CLASSES)]
     found[classes == VOID] = 0
     return np.asarray(found)
 
 
 def mask_picture(classes: Array, largest: int = LARGEST) -> str:
-    """Return the data URI of a map (h, w) of classes, of which some rows and columns are left out where it is large."""
+    """Return the data URI of a class map (h, w); a large map is reduced by leaving out rows and columns."""
     step = math.ceil(max(classes.shape) / largest)
     return embedded(png(class_colours(classes[::step, ::step])))

@@ -1,6 +1,6 @@
 """A network's picture as PNG or PDF, drawn from `scene`'s SVG; ImportError where matplotlib, an extra, is missing.
 
-Only what `scene` writes is understood: rectangles, texts, and paths of M, H, V, C with an arrow's tip at their end.
+It reads only the elements that `scene` writes: rectangles, texts, and paths of M, H, V, C that end in an arrow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Point = tuple[float, float]
 
 
 def as_picture(svg: str, kind: Literal["png", "pdf"]) -> bytes:
-    """Return the file's content; sizes are those of the SVG, in a PNG twice as many pixels."""
+    """Return the content of the picture file, in the size of the SVG; a PNG has up to two pixels for each unit."""
     os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def as_picture(svg: str, kind: Literal["png", "pdf"]) -> bytes:
 
 
 def _steps(way: str) -> Iterator[tuple[str, list[Point]]]:
-    """A path's letters, each with the points that it adds."""
+    """Yield a path's commands, each with the points that it adds."""
     x = y = 0.0
     for letter, numbers in re.findall(r"([MHVC])([^MHVC]*)", way):
         values = [float(number) for number in numbers.split()]

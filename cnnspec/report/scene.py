@@ -41,7 +41,7 @@ path{fill:none;stroke:#7a8794;stroke-width:1.2}
 
 @dataclass
 class Area:
-    """A rectangle; for a frame with all that lies in it, by name, relative to its corner."""
+    """A rectangle; for a frame also the places of everything in it by name, relative to its corner."""
 
     width: float
     height: float
@@ -68,7 +68,7 @@ class _Scene:
         self.place("", 0, 0)
 
     def item_of(self, box: str, frame: str) -> str | None:
-        """The item of a frame that holds a box: the box itself or a frame in it; None where it lies outside."""
+        """Return the item of a frame that contains a box: the box itself or an inner frame; None if none does."""
         chain = self.chains[self.boxes[box].frame]
         if frame not in chain:
             return None
@@ -76,7 +76,7 @@ class _Scene:
         return f"frame {chain[place]}" if place < len(chain) else box
 
     def arrange(self, frame: str) -> Area:
-        """Find the place of everything in a frame, inner frames first."""
+        """Place everything in a frame, inner frames first, and return its area."""
         items = [f"frame {item}" if isinstance(item, str) else item.name for item in self.outline.inside[frame]]
         sizes = {name: self.arrange(name[6:]) if name.startswith("frame ") else self.size(name) for name in items}
         links = {
@@ -205,7 +205,7 @@ class _Scene:
         yield f'<text class="shape" x="{label[0]:.1f}" y="{label[1]:.1f}">{escape(arrow.shape)}</text>'
 
     def lane(self, arrow: Arrow, common: str, link: tuple[str, str]) -> float | None:
-        """Where an arrow runs down beside what it skips: in the frame of both ends, or in the target's own."""
+        """Return where an arrow runs down beside the rows it skips: in the frame of both ends or the target's."""
         own = self.boxes[arrow.target].frame
         enters = [(own, (OUTSIDE, arrow.target))] if self.item_of(arrow.source, own) is None else []
         for frame, wanted in ((common, link), *enters):
@@ -216,13 +216,13 @@ class _Scene:
         return None
 
     def common(self, arrow: Arrow) -> str:
-        """The innermost frame that holds both ends."""
+        """Return the innermost frame that contains both ends of an arrow."""
         first, second = (self.chains[self.boxes[name].frame] for name in (arrow.source, arrow.target))
         return [one for one, other in zip(first, second, strict=False) if one == other][-1]
 
 
 def _last(frame: str, frames: tuple[str, ...]) -> str:
-    """A frame's name within the frame around it."""
+    """Return a frame's name within the frame around it."""
     around = parent(frame, frames)
     return frame.removeprefix(f"{around}.") if around else frame
 

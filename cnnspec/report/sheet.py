@@ -1,4 +1,4 @@
-"""Pictures of images for people: a contact sheet, and what in an image explains an answer.
+"""Pictures of images for people: a contact sheet, and maps that explain an answer.
 
 ImportError where matplotlib, an extra, is missing; ValueError where a file's ending names no format.
 """
@@ -26,7 +26,7 @@ DOTS = 100  # pixels an inch
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """An image (c, h, w) or a map (h, w) of classes, with lines of text under it; without an image a blank."""
+    """An image (c, h, w) or a class map (h, w), with lines of text under it; without an image, an empty place."""
 
     image: Array | None
     lines: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, title: str, columns: int = 10)
 
 
 def draw_attribution(image: Array, answer: str, found: Attribution, path: Path) -> None:
-    """Draw an image, and beside it what each of the maps says of it, into a picture file."""
+    """Draw an image, and beside it each of the maps that explain the answer, into a picture file."""
     high, wide = image.shape[-2:]
     tall = PANEL * high / max(high, wide)
     figure = _figure(4 * (PANEL + 0.1) + 0.1, tall + 0.66)
@@ -104,7 +104,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _shown(image: Array) -> dict[str, Any]:
-    """What matplotlib's imshow takes for an image of bytes: colours of three channels, else the mean as grey."""
+    """Return the arguments of matplotlib's imshow for an image of bytes: three channels as colours, else grey."""
     if image.ndim == 2:
         return {"X": class_colours(image), "interpolation": "nearest"}
     if len(image) == 3:
@@ -113,7 +113,7 @@ def _shown(image: Array) -> dict[str, Any]:
 
 
 def _cut(words: str, letters: int = LETTERS) -> str:
-    """A line that fits: of longer ones the middle is left out."""
+    """Return a line of limited length; the middle of a longer one is left out."""
     if len(words) <= letters:
         return words
     end = letters // 2

@@ -1,4 +1,4 @@
-"""One HTML file about a sweep: its trials as lines across the values that varied, and the figure over each of them."""
+"""One HTML file about a sweep: each trial as a line across the values that vary, and the figure over each value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAINTEST = 0.15  # opacity of the line of the worst trial
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """Where values lie on an axis from 0 to 1, and which are written beside it."""
+    """An axis for one value: positions from 0 to 1, and the marks beside it."""
 
     domain: Choices | Range
 
@@ -35,7 +35,7 @@ class _Axis:
         return _part(self.domain, float(value))
 
     def _shown(self, texts: list[str]) -> list[tuple[Any, str]]:
-        """Choices with their texts: of many those that leave each other room."""
+        """Return choices with their texts; of many, an even selection that fits."""
         assert isinstance(self.domain, Choices)
         step = -(-len(texts) // MARKS)
         return list(zip(self.domain.values, texts, strict=True))[::step]
@@ -93,7 +93,7 @@ def _told(row: dict[str, Any]) -> str:
 
 
 def _figures(sweep: Sweep, trials: Sequence[Trial]) -> tuple[list[float], Range]:
-    """The figure of each trial, and the range that they span, with the better end above."""
+    """Return the figure of each trial, and their range, directed so that better figures are higher up."""
     values = [mean for trial in trials if (mean := trial.mean(sweep.metric)) is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.0 if high > low else abs(high) or 1.0
@@ -103,7 +103,7 @@ def _figures(sweep: Sweep, trials: Sequence[Trial]) -> tuple[list[float], Range]
 
 
 def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str:
-    """Parallel coordinates: an axis a value, the figure last, a line a trial, the best in a colour of its own."""
+    """Return parallel coordinates: an axis for each value and the figure, a line for each trial, the best in colour."""
     values, span = _figures(sweep, trials)
     every = {**axes, sweep.metric: _Axis(span)}
     gap = (WIDTH - LEFT - RIGHT) / (len(every) - 1)
@@ -129,7 +129,7 @@ def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str
 
 
 def _slice(sweep: Sweep, path: str, axis: _Axis, trials: Sequence[Trial]) -> str:
-    """The figure over one value: a dot a trial."""
+    """Return a diagram of the figure over one value, with a dot for each trial."""
     values, span = _figures(sweep, trials)
     width, height = SLICE - LEFT - 14, 220
     parts = [f'<svg viewBox="0 0 {SLICE} {height}" role="img" aria-label="{escape(sweep.metric)} over {escape(path)}">']

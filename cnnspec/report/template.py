@@ -1,4 +1,4 @@
-"""The pages' templates, filled in; ImportError where Jinja2, an extra, is missing."""
+"""Fills in the pages' templates; ImportError where Jinja2, an extra, is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def rendered(template: str, **values: Any) -> str:
-    """Return a template with its values, each of them escaped."""
+    """Return a template filled with values, each of them escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
