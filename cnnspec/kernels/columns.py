@@ -46,7 +46,7 @@ def reads_map(windows: Windows) -> bool:
 
 
 def _down(windows: Windows) -> int:
-    """The rows of E between the windows of neighbouring output rows; for a kernel of one row, E omits unread rows."""
+    """How many rows of E two neighbouring windows are apart; a kernel of one row has no rows between its windows."""
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 

@@ -55,7 +55,7 @@ KERNELS: dict[Direction, tuple[Kernel, ...]] = {
 # these compute all directions or none, as each reads arrays that another one transforms
 JOINT: tuple[Choice, ...] = ({"forward": dft.FORWARD, "input": dft.INPUT, "weight": dft.WEIGHT},)
 
-IMAGE = 4  # a map of so few channels counts as the network's input, for which no gradient is computed
+IMAGE = 4  # a map of at most so many channels counts as the network's input, which gets no gradient
 SMALLEST_SHARD, SHARD = 16, 32  # images: from 16 on a shard is priced as one of 32, so that all of them choose alike
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Facts:
-    """Facts about y, all false by default; a layer overrides those that are true of it."""
+    """Facts about y, none of which holds by default; a layer overrides those that are true of it."""
 
     non_negative: ClassVar[bool] = False  # no number of y is below 0
     rectifies: ClassVar[bool] = False  # y is x where x is not negative

@@ -88,9 +88,9 @@ class ImageNorm(Layer):
         return [step]
 
     def backward(self, o: Operands) -> Backward:
-        """With z the normalised input and g = weight dy: dx = inverse (g - mean(g) - z mean(g z)).
+        """Bind dx = inverse (g - mean(g) - z mean(g z)), with z the normalised input and g = weight dy.
 
-        Sums of dy and dy z over an image's rows and columns are all that is needed for these means, dweight and dbias.
+        These means, dweight and dbias follow from sums of dy and dy z over an image's rows and columns.
         """
         inverse, partial, totals = o.buffers["inverse"], o.buffers["partial_gradients"], o.buffers["totals"]
         dy, centred, product = self._maps(o.dy, o.buffers["centred"], o.buffers["product"])

@@ -55,7 +55,7 @@ class Add(Repeating):
 
     @property
     def passes_on(self) -> frozenset[str]:  # type: ignore[override]
-        """Every dx is dy, unless inputs are repeated."""
+        """Return {"dy"}, as every dx is dy, unless inputs are repeated."""
         return frozenset() if self.broadcast else frozenset({"dy"})
 
     def infer_shape(self, *inputs: Shape) -> Shape:

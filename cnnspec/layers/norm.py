@@ -152,7 +152,7 @@ class BatchNorm(Layer):
         return step
 
     def backward(self, o: Operands) -> Backward:
-        """With u = x - mean: dbias = sum dy, dweight = inverse sum dy u, both reduced over all shards for dx.
+        """Bind dbias = sum dy and dweight = inverse sum dy u, with u = x - mean; dx needs both sums over all shards.
 
         dx = weight inverse (dy - u inverse^2 sum(dy u) / count - sum(dy) / count), as scale (slope x + dy + offset).
         """

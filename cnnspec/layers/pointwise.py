@@ -170,7 +170,7 @@ class ScaleShift(Layer):
 
     @property
     def retains(self) -> frozenset[str]:  # type: ignore[override]
-        """Backward reads x for the gradient of a learned scale."""
+        """Return {"x"} if scale is learned, as its gradient reads x."""
         return frozenset({"x"}) if self.learned and self.scale is not None else frozenset()
 
     @property

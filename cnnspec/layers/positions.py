@@ -19,7 +19,7 @@ from cnnspec.shapes import Shape
 class Positions(Layer):
     """y = x + weight, one learned number for every channel of every pixel, or every feature of a vector.
 
-    What comes behind can tell pixels apart, which attention by itself cannot. weight has the shape of x.
+    The layers that follow can tell pixels apart, which attention by itself cannot. weight has the shape of x.
     Source: Dosovitskiy et al., "An image is worth 16x16 words" (2020).
     """
 

@@ -20,7 +20,7 @@ class FromData(Initializer):
 
     v and l are the eigenvectors and eigenvalues of the patches' second moments, the largest first; the second half of
     the filters are the negatives of the first half. `train` computes them once before the first step, and checkpoints
-    hold them; `trainable: false` keeps them so. Where no images are, as in `summary`, they are orthogonal.
+    hold them; `trainable: false` keeps them so. Without images, as in `summary`, they are orthogonal.
     Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024).
     """
 

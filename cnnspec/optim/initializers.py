@@ -135,7 +135,7 @@ class Dirac(Initializer):
     rest: Annotated[Any, Registered("initializer"), "how the filters start that no channel is left for"] = "zeros"
 
     def fill(self, array: Array, fans: tuple[int, int], random: np.random.Generator) -> None:
-        """Fill all filters as `rest` says, then overwrite some: so `rest` draws the same numbers for any channels."""
+        """Fill all filters as `rest` says, then overwrite some: its random numbers do not depend on how many."""
         self.rest.fill(array, fans, random)
         filters, channels, *kernel = array.shape
         centre, group = tuple(length // 2 for length in kernel), filters // self.groups

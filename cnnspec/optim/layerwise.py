@@ -63,8 +63,8 @@ class Muon(Optimizer):
 
     With nesterov orthogonal((1 - momentum) g + momentum m). A weight counts as a matrix (filters, all else), of which
     `steps` of the Newton-Schulz iteration X = a X + b X X^T X + c (X X^T)^2 X, from X = m / |m|, bring all singular
-    values to about 1; scale = sqrt(max(1, filters / all else)). Whatever is no matrix, biases and normalisation, is
-    left to the optimizer `rest`, which has a rate of its own; the schedule holds for both.
+    values to about 1; scale = sqrt(max(1, filters / all else)). Parameters that are no matrices, biases and those of
+    normalisation, are left to the optimizer `rest`, which has a rate of its own; the schedule holds for both.
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
 

@@ -149,7 +149,7 @@ def _state(processors: Sequence[set[int]], index: int) -> Iterator[None]:
 
 @contextmanager
 def _pinned(processors: Sequence[set[int]], index: int) -> Iterator[None]:
-    """Keep the calling thread on its part of the processors for a while."""
+    """Keep the calling thread on its part of the processors inside of a `with`."""
     if not processors:
         yield
         return

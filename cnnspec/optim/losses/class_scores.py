@@ -121,8 +121,8 @@ class SoftmaxCrossEntropy(ClassScores):
 class Dice(ClassScores):
     """L = 1 - 1/K sum_k (2 sum_p s t + e) / (sum_p s + sum_p t + e), s = softmax(z), e `smooth`, over pixels p.
 
-    Twice what a class's scores and its mask have in common, by what both have: large and small classes count alike,
-    but for class weights c, which multiply what class k loses: L = 1/K sum_k c_k (1 - ...).
+    The fraction is twice the overlap of a class's scores and its mask, divided by the sum of both: large and small
+    classes count alike. Class weights c multiply the term of class k: L = 1/K sum_k c_k (1 - ...).
     Source: Milletari, Navab and Ahmadi, "V-Net" (2016).
     """
 

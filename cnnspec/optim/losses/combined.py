@@ -78,7 +78,7 @@ class Part:
 
 
 class Losses(Loss):
-    """L = sum_i w_i L_i over losses by name. `shapes`, of what each reads in its place, are known once there is a plan.
+    """L = sum_i w_i L_i over losses by name. `shapes`, those of the values that each loss reads, are set for a plan.
 
     The main loss is the first that learns labels and is not for training only, otherwise the first that has a target.
     Its layer is the network's output wherever a single one is needed.

@@ -20,9 +20,9 @@ from cnnspec.target import Kind, Target
 class Elementwise(Weighted):
     """Base of losses that compare every output with a target: L = 1/K sum_k l(y_k, t_k) on K outputs.
 
-    The target is a number for each output, 1 at the class and 0 elsewhere, or, for an autoencoder, what the network
-    was given. With class weights c all outputs of an image or pixel count sum_k c_k t_k times; where t is a yes or a no
-    for each class, or one output serves two classes, an output counts c_yes t + c_no (1 - t) times.
+    The target is a number for each output, 1 at the class and 0 elsewhere, or, for an autoencoder, the network's
+    input. With class weights c all outputs of an image or pixel count sum_k c_k t_k times; if t is "yes" or "no" for
+    each class, or one output serves two classes, an output counts c_yes t + c_no (1 - t) times.
     """
 
     targets: ClassVar[frozenset[Kind]] = frozenset({"class", "shares", "classes", "values"})

@@ -32,7 +32,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where each claim starts, in bytes from the start of the region, and how long the region is."""
+    """The offset of each claim, in bytes from the start of the region, and the size of the region."""
 
     offsets: tuple[int, ...]
     size: int

@@ -34,7 +34,7 @@ class Entry:
 
 
 class Arrays:
-    """The arrays of a graph at one batch size, and which of them each layer works on in each shard."""
+    """The arrays of a graph at one batch size; the methods tell which of them a layer reads and writes in a shard."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""An error, before anything is allocated, where a network or its training needs more memory than this machine has."""
+"""The error, before anything is allocated, if a network or its training needs more memory than this machine has."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The tasks by which ranks make one gradient of those of their shards, each of them with the same bits.
+"""The tasks by which ranks add up the gradients of their shards, so that all of them get the same bits.
 
 The gradient travels in a few buffers, while the backward pass goes on to the layers below. Of each buffer:
 
-1. When it is complete in all shards of a rank, the rank adds them, as far as they are neighbours in the tree of the
-   sum, and begins to give every other rank the sums of that one's segment: a part of the buffer that it completes for
-   all. With them go what batch gradients are made of and, in the first buffer, the losses.
-2. Halfway to the end of the pass each rank waits for that, completes its segment, by adding in the order of the tree
-   and making the batch gradients that lie there, and begins to give it to all others.
-3. At the end of the pass all segments are waited for.
+1. Each rank is to complete one segment of the buffer for all. When the buffer is complete in all shards of a rank, the
+   rank adds these up, as far as they are neighbours in the tree of the sum, and begins to send every other rank the
+   sums for its segment. With them go x and dy for batch gradients and, in the first buffer, the losses.
+2. Halfway to the end of the pass each rank waits for the sums from the others, completes its segment by adding them in
+   the order of the tree, computes the batch gradients that lie there, and begins to send the segment to all others.
+3. At the end of the pass each rank waits for the segments of all others.
 
 So a rank sends and receives about twice the bytes of the gradient, however many ranks there are. Source: Rabenseifner,
 "Optimization of Collective Reduction Operations" (2004), where the order of the sum depends on the ranks.

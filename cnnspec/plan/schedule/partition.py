@@ -1,7 +1,7 @@
-"""How a batch is divided: into shards of its images, or, where it is one shard, into rows of each layer's map.
+"""The division of a batch: into shards of its images or, if it is one shard, into rows of each layer's map.
 
 Both follow from the graph and the batch size alone, never from the number of workers or of ranks, so that any number of
-them computes the same bits. Ranks have neighbouring shards each, as evenly as it goes.
+them computes the same bits. Each rank has neighbouring shards, and all have as equal numbers of them as possible.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def shards_of(batch: int) -> tuple[int, ...]:
 
 
 def ranks_of(shards: int, ranks: int) -> tuple[range, ...]:
-    """The shards of each rank; one range of all, which every rank computes, where there are fewer shards than ranks."""
+    """The shards of each rank; with fewer shards than ranks one range of all, which every rank computes."""
     if shards < ranks:
         return (range(shards),)
     return tuple(range(shards * r // ranks, shards * (r + 1) // ranks) for r in range(ranks))
@@ -104,9 +104,10 @@ def differentiated(graph: Graph) -> frozenset[str]:
 
 
 def _made_at_once(node: Node, batch: int) -> tuple[str, ...]:
-    """The large parameters of a dense layer, unless the batch's x and dy have more elements than all ranks' sums take.
+    """The large parameters of a dense layer whose gradient is made for all images at once; none for a large batch.
 
-    Ranks exchange either, and a sum of gradients travels twice.
+    Ranks exchange x and dy of the batch for such a product, otherwise the sums of gradients, which travel twice: the
+    product is made if x and dy have at most twice as many elements as the gradient.
     """
     large = {name: size(p.shape) for name, p in node.params.items() if size(p.shape) >= LARGE}
     elements = size(node.input_shapes[0]) + size(node.shape)
@@ -139,7 +140,7 @@ class Part:
         return tuple(_with_rows(shape, self.reads.stop - self.reads.start) for shape in inputs)
 
     def operands(self, whole: Operands, buffers: Mapping[str, Array]) -> Operands:
-        """The arrays of its forward pass, which are views of the whole layer's, with buffers of its own."""
+        """The arrays of the part's forward pass: views of the whole layer's arrays, and buffers of its own."""
         params = {name: array[self.rows] for name, array in whole.params.items()} if self.own_params else whole.params
         return replace(
             whole,

@@ -22,7 +22,7 @@ LARGE = 1 << 14  # elements: a parameter of this size is updated by itself, as s
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one parameter lies in the flat array."""
+    """The place of one parameter in the flat array."""
 
     node: Node
     name: str
@@ -31,7 +31,7 @@ class Slot:
 
     @property
     def key(self) -> str:
-        """`conv2d_1.weight`, as checkpoints and `Model.params` name it."""
+        """The name of the parameter in checkpoints and `Model.params`, such as `conv2d_1.weight`."""
         return f"{self.node.name}.{self.name}"
 
     @property
@@ -59,7 +59,7 @@ class Segment:
 
 
 class Weights:
-    """The parameters and running statistics of a network; the only arrays that outlive a plan.
+    """The parameters and running statistics of a network, which outlive its plans.
 
     Parameters lie in the order of their rules, so that the optimizer works on few long segments. Parameters without a
     gradient, which are frozen or have no influence on the output, come last, outside of every segment.
