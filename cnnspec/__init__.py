@@ -49,5 +49,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Name what can be imported, before it is."""
+    """Return the names that can be imported, before they are loaded."""
     return sorted({*globals(), *__all__})

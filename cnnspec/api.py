@@ -41,7 +41,7 @@ __all__ = ["Model", "compile", "load", "load_spec"]
 
 
 class Model(Network):
-    """A network that trains as its spec says, and that files keep."""
+    """A network that is trained as its spec says, and can be saved to files."""
 
     def fit(
         self,
@@ -135,7 +135,7 @@ class Model(Network):
         return rows
 
     def predict(self, images: Entering) -> Any:
-        """The network's output for images (n, c, h, w), an array (n, ...): logits where the loss has the softmax in it.
+        """Return the network's output for images (n, c, h, w), an array (n, ...): logits if the loss has the softmax.
 
         Where several losses give the network several outputs, it is a mapping from the losses' names to such arrays;
         where the network has several inputs, `images` is a mapping from their names to arrays (n, ...).
@@ -156,9 +156,9 @@ class Model(Network):
         return self.score(Dataset(images, checked_labels(self, len(images), y)))
 
     def activations(self, images: Entering, layer: str) -> Array:
-        """A layer's values (n, c, h, w) or (n, features) for images as `predict` takes them, as inference has them.
+        """Return a layer's values at inference, (n, c, h, w) or (n, features), for images as `predict` takes them.
 
-        Layers are named as `summary` lists them; ValueError where there is none of that name.
+        Layers have the names that `summary` lists; ValueError for another name.
         """
         names = [node.name for node in self.graph.nodes]
         if layer not in names:
@@ -191,7 +191,7 @@ class Model(Network):
         return overview_html(self.graph)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy what the network is and has learned; workers and plans are made anew when asked for."""
+        """Pickle and copy the spec and all that was learned; workers and plans are rebuilt when they are needed."""
         arrays = {name: array.copy() for name, array in self.weights.arrays()}
         training: tuple[int, dict[str, Array]] = (0, {})
         if self.training is not None:
@@ -200,18 +200,18 @@ class Model(Network):
         return _unpickled, (self.spec, self.graph, self.threads, arrays, training, self.pipeline, self.target)
 
     def save(self, path: str | Path) -> None:
-        """Write the network to an .npz file: its spec, its weights, and what training found of its images.
+        """Write the network to an .npz file: its spec, its weights, and the properties found in its training images.
 
-        `cnnspec.load` reads it. RunError where the file cannot be written.
+        `cnnspec.load` reads it. RunError if the file cannot be written.
         """
         found = self.pipeline.record() if self.pipeline else {}
         said = {"target": self.target.record(), "network": render(self.spec, self.graph), **found}
         write_checkpoint(Path(path), self.weights, None, said)
 
     def load(self, path: str | Path) -> None:
-        """Read weights that `save` or a training wrote, of the latter the moving averages if there are any.
+        """Read weights that `save` or a training wrote; of a training, the moving averages if there are any.
 
-        RunError where they do not fit this network.
+        RunError if they do not fit this network.
         """
         checkpoint = read_checkpoint(Path(path), most_bytes(self.weights, self.training))
         if self.pipeline is not None and "pipeline" in checkpoint.progress:
@@ -248,8 +248,8 @@ def compile(
 def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = None) -> Model:
     """Read a trained network: a run directory, one checkpoint in it, or a file that `Model.save` wrote.
 
-    `checkpoint` is `last` or `best`, of a run directory. What of a run was changed since is warned of. RunError where
-    there is no such run or file, or where it is damaged; SpecError where its spec is wrong.
+    `checkpoint` is `last` or `best`, for a run directory. A warning names plugins that were changed since the training.
+    RunError if there is no such run or file, or if it is damaged; SpecError if its spec is wrong.
     """
     path = Path(path)
     directory, file = (path, path / f"{checkpoint}.npz") if path.is_dir() else (path.parent, path)

@@ -12,7 +12,7 @@ FUNCTIONS = "numpy_functions.py"
 
 
 def code(topic: str) -> str | None:
-    """The class that is registered under a name, a layer's behind what exported programs compute; else None."""
+    """Return the source of the registered class of that name, for a layer after that of exported programs, or None."""
     return "\n\n\n".join(_parts(topic)) or None
 
 

@@ -35,7 +35,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
 
 
 def user_path(name: str) -> Path:
-    """A path in which ~ or ~NAME stands for a home folder; as it is written where there is none."""
+    """Return a path with ~ or ~NAME replaced by the home folder; unchanged if there is none."""
     return Path(os.path.expanduser(name))  # Path.expanduser raises where nobody is called so
 
 

@@ -1,4 +1,4 @@
-"""The command line: one module a verb, and the only place that prints or exits."""
+"""The command line: one module for each verb, and the only package that prints or exits."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def show(error: SpecError) -> None:
 
 
 def coloured_output() -> bool:
-    """Whether standard output is a terminal that may be coloured."""
+    """Tell whether standard output is a terminal that may be coloured."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 

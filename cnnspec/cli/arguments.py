@@ -1,4 +1,4 @@
-"""Command-line arguments that several verbs take, and how a spec is read with them."""
+"""Command-line arguments that several verbs have, and the functions that read a spec by them."""
 
 from __future__ import annotations
 

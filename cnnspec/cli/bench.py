@@ -117,7 +117,7 @@ def _print(found: Profile) -> None:
 
 
 def _above_the_peak(found: Profile) -> Iterator[str]:
-    """Why layers are faster than the peak, where some are: what counts are the multiplications of the definition."""
+    """Yield sentences that explain rates above the peak, such as kernels with fewer multiplications than counted."""
     above = [row for row in found.rows if row.rate > found.peak]
     saving = sorted({str(row.kernel) for row in above if row.saves})
     if saving:

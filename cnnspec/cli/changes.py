@@ -1,4 +1,4 @@
-"""Changes to files of text: shown as a diff, or written."""
+"""Shows changes to text files as a diff, or writes them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cnnspec.files import replacing
 
 
 def difference(before: str, after: str, file: str, how: str) -> str:
-    """What is changed in a file, as a unified diff; `how` says what was done to it."""
+    """Return the changes in a file as a unified diff; `how` says what was done to the file."""
     lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), file, f"{file} ({how})")
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, where a link leads to, with the mode and the byte order mark that it has.
+    """Write a file completely or not at all, through a link, and keep its mode and its byte order mark.
 
-    A file that has several names (hard links) is written in place, so that it stays one file.
+    A file with several names (hard links) is written in place, so that the names stay one file.
     """
     target = path.resolve()
     try:

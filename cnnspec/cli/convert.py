@@ -53,7 +53,7 @@ def lengths(text: str) -> tuple[int, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, compare on random images, and write the spec and the weights if they agree; 4 if not."""
+    """Convert, compare on random images, and write the spec and the weights if they agree; return 4 if not."""
     spec = arguments.output or Path(f"{arguments.file.stem}.yaml")
     if spec.suffix not in (".yaml", ".yml"):
         complain(f"expected a file that ends in .yaml, got {spec}", f"write -o {spec.with_suffix('.yaml')}")

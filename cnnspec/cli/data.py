@@ -1,4 +1,4 @@
-"""`data list | fetch | verify | show`: which data sets there are, what is here, whether it is whole, how it looks."""
+"""`data list | fetch | verify | show`: lists data sets, fetches them, verifies their files, and shows their images."""
 
 from __future__ import annotations
 

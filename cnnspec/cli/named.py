@@ -1,4 +1,4 @@
-"""The specs that paths on the command line name: files, folders, globs, or standard input."""
+"""Finds the specs that paths on the command line name: files, folders, globs, or standard input."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ def opened(
 ) -> Data:
     """Open the spec's data as `add_data`'s arguments say; notes on it go to standard error.
 
-    `classes` are those that the network was trained with, and `pipeline` knows its images, if it was trained.
+    For a trained network, `classes` are those it was trained with, and `pipeline` has the shape and scale of its
+    images.
     """
     if spec.data is None:
         raise RunError(f"{spec.path} has no data section, so there are no images", "add data: {source: digits}")

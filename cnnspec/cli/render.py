@@ -1,4 +1,4 @@
-"""`render SPEC`: the spec as it is understood, blocks and variables expanded, every default written out."""
+"""`render SPEC`: the resolved spec, with blocks and variables expanded, and every default written out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spec trained several times: on each of several folds, by each of several seeds."""
+"""Trains one spec several times: on each of several folds, with each of several seeds."""
 
 from __future__ import annotations
 

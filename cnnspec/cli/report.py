@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 def leaves_report(model: Model, steps: int) -> bool:
     """Tell whether a training of `steps` steps is long enough to leave a report without being asked.
 
-    From `WORTH` multiply-accumulates on, which take some seconds, so that it is the same on every machine.
+    The limit is a number of multiply-accumulates, `WORTH`, about some seconds' work, so it is the same on every
+    machine.
     """
     assert model.spec.train is not None
     work = 3 * model.graph.macs  # forward pass, gradients of the weights, gradients of the inputs

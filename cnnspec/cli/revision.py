@@ -1,4 +1,4 @@
-"""A spec as it was at a revision of its git repository."""
+"""Reads a spec as it was at a revision of its git repository."""
 
 from __future__ import annotations
 

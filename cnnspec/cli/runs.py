@@ -1,4 +1,4 @@
-"""`runs list` and `runs compare A B`: trainings side by side."""
+"""`runs list` and `runs compare A B`: tables of trainings."""
 
 from __future__ import annotations
 

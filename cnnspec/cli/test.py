@@ -36,7 +36,7 @@ class Tested:
 
     @property
     def failed(self) -> bool:
-        """Whether a stage failed."""
+        """Whether any stage failed."""
         return any(stage.outcome == "failed" for stage in self.stages)
 
 

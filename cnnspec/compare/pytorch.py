@@ -49,7 +49,7 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
     base: Any = library.nn.Module
 
     class Module(base):  # type: ignore[misc]  # known at run time only
-        """Parameters by the names of this library, with underscores for dots."""
+        """A PyTorch module whose parameters have this library's names, with underscores for dots."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -63,7 +63,7 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
                     self.register_buffer(_attribute(key), library.tensor(values[key]))
 
         def forward(self, x: Tensor) -> Tensor:
-            """The output of the last node."""
+            """Return the output of the last node."""
             found = {INPUT: x}
             for node in graph.nodes:
                 arrays = {name: getattr(self, _attribute(key)) for name, key in node.keys.items()}

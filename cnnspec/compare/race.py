@@ -1,4 +1,4 @@
-"""Several programs for one task, measured in alternation, so that a slow phase of the machine slows all of them."""
+"""Measures several programs for one task in alternation, so that a slow phase of the machine affects all of them."""
 
 from __future__ import annotations
 

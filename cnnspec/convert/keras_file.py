@@ -51,7 +51,7 @@ class KerasLayer:
 class KerasFile:
     """The content of a file: layers in an order in which they can run, the output, and arrays by layer.
 
-    `names_code` says whether it names code that Keras would run, beside its own.
+    `names_code` says whether it refers to code, besides Keras's own, that Keras would run.
     """
 
     layers: tuple[KerasLayer, ...]

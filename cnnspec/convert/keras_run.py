@@ -1,4 +1,4 @@
-"""A file of Keras run on images by Keras itself, where that is installed."""
+"""Runs a Keras file on images with Keras itself, if it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_FAILURE = 200  # characters of what Keras says that cannot run a file
 
 
 def names_code(model: Any) -> bool:
-    """Whether a model's description names code to run: that of a module beside Keras, or code of its own."""
+    """Tell whether a model's description refers to code to run: of a module outside Keras, or of its own."""
     return any(
         item.get("class_name") in CODE or not str(item.get("module") or "keras").startswith("keras")
         for item in _mappings(model)

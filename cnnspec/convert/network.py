@@ -123,9 +123,9 @@ class Network:
         note: str = "",
         nameless: bool = False,
     ) -> Value:
-        """Add a layer that reads some values; Unsaid, with the layer's own words, where they do not fit.
+        """Add a layer that reads some values; Unsaid, with the layer's own message, if they do not fit.
 
-        It is called as the file calls the operator, unless `nameless`: a layer beside the one that does the work.
+        The layer has the operator's name in the file, unless `nameless` says that it is an auxiliary layer.
         """
         given = dict(fields or {})
         try:

@@ -1,4 +1,4 @@
-"""Reading files out of a tar archive without unpacking it, and without trust in it."""
+"""Reads files from a tar archive without unpacking it, and without trusting its paths."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ HELP = "delete the archive and fetch it again with --download"
 
 
 def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """File name and content of the wanted members, in whatever folder of the archive they are.
+    """Yield file name and content of the wanted members, in whatever folder of the archive they are.
 
-    DataError where the archive cannot be read, or holds anything that leads out of it: no later unpacking by hand
-    shall be worse than what was checked here.
+    DataError if the archive cannot be read, or if any member leads out of it: a user may unpack the archive by hand
+    later, and must not come to harm by an archive that passed this check.
     """
     import tarfile
     import zlib

@@ -1,4 +1,4 @@
-"""Arrays of images as people save them: which axis is which, and which numbers are pixels."""
+"""Arrays of images in the forms in which people save them: the order of axes, and the range of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF = 1 << 15
 
 
 class ImagesError(DataError, ValueError):
-    """Images that the network cannot take as they are, in a file or from a caller in Python."""
+    """Images that the network cannot take, in a file or from a caller in Python."""
 
 
 def refused(message: str, help: str) -> ImagesError:

@@ -152,7 +152,7 @@ def _by_name(path: Path, pipeline: Pipeline) -> dict[str, Array]:
 
 
 def _array(path: Path) -> Array:
-    """The array of a .npy file, or the images of a .npz archive; pickled objects are refused."""
+    """Return the array of a .npy file, or the images of a .npz archive; pickled objects are refused."""
     try:
         with path.open("rb") as file:
             if path.suffix.lower() == ".npy":

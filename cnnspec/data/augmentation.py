@@ -1,4 +1,4 @@
-"""Augmentations: random changes of training images, by the seed."""
+"""Augmentations: random changes of training images, determined by the seed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "symmetric"}  # by N
 
 
 class Augmentation(Declaration):
-    """Base of all augmentations; they change some batches of bytes (n, c, h, w) in place, all images at once.
+    """Base of all augmentations; they change the images (n, c, h, w) of several batches in place, all at once.
 
-    What they do is a pure function of the images and of the generator, which is made anew for every portion of an
-    epoch's batches from the seed, the epoch, the portion's number and the augmentation's position.
+    The result depends only on the images and the generator, which is created for every portion of an epoch's batches
+    from the seed, the epoch, the portion's number and the augmentation's position.
     """
 
     kind: ClassVar[str] = "augmentation"

@@ -57,8 +57,8 @@ class Batches:
     def epoch(self, number: int, first: int = 0) -> Iterator[Iterator[Batch]]:
         """Yield the batches of an epoch, from the batch `first` on; each is valid until the next is requested.
 
-        Epochs count from 0. A thread makes the next batches meanwhile. It ends with the context, also where that is
-        left by an error; an error of its own is raised where the batch would have come.
+        Epochs count from 0. A thread makes the next batches meanwhile. It ends with the context, also after an error;
+        an error in the thread is raised where its batch is requested.
         """
         empty: SimpleQueue[Memory | None] = SimpleQueue()
         filled: SimpleQueue[tuple[Memory, list[Batch]] | BaseException | None] = SimpleQueue()
@@ -108,7 +108,8 @@ class Batches:
     def _made(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
         """Return the batches of portion `number` of an epoch, written to `memory`.
 
-        An augmentation that draws random numbers does so for the whole portion, so that a rank makes all images of it.
+        Augmentations that draw random numbers draw them for the whole portion, so every rank makes all images of it,
+        and keeps its own.
         """
         counts = [len(batch) for batch in batches]
         owned = [self.own(count) for count in counts]

@@ -34,7 +34,7 @@ willow_tree wolf woman worm
 
 
 class CifarSource(Published):
-    """Base of both: records of some label bytes and 3,072 pixels, red, green and blue, row by row."""
+    """Base of CIFAR-10 and CIFAR-100: records of label bytes and 3,072 pixels, red, green and blue, row by row."""
 
     files: ClassVar[Mapping[str, tuple[str, ...]]]  # of each split
     unpacked: ClassVar[Mapping[str, str]]  # SHA-256 of each whole file

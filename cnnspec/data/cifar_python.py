@@ -19,8 +19,8 @@ PIXELS = 3 * 32 * 32
 def records(content: bytes, labels: Sequence[str], path: Path) -> bytes:
     """Return the file's images as records of label bytes and 3,072 pixels; DataError if it holds anything else.
 
-    Pickles can call any function. This reader knows the four names that an array of bytes needs, each of them a
-    stand-in here that only keeps what it is given.
+    Pickles can call any function. This reader only accepts the four names that an array of bytes needs, and replaces
+    each by a class in this file that only stores its arguments.
     """
     try:
         found = _Reader(io.BytesIO(content), encoding="bytes").load()

@@ -20,7 +20,7 @@ NUMBER = re.compile("-?[0-9]{1,18}")  # a label that is a whole number, as 64 bi
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number."""
+    """Tell whether a label is a whole number."""
     return NUMBER.fullmatch(label) is not None
 
 

@@ -26,8 +26,8 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     """Return the images with labels renumbered to a network's classes `trained`, or to the source's own if it has none.
 
-    Images of other classes are left out; that, and each class without an image in a split, is noted. DataError where
-    a split has no image of any class.
+    Images of other classes are left out, with a note; another note names classes without an image in a split. DataError
+    if a split has no image of any class.
     """
     if found.kind != "class":
         return _same(found, trained)

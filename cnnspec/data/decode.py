@@ -73,9 +73,9 @@ class Decoded:
 def read_picture(
     path: Path, rules: PictureRules, content: bytes | None = None, most_pixels: int = MOST_PIXELS
 ) -> Decoded:
-    """Read a picture file, of which the bytes may be at hand; DataError says what is wrong with one that cannot be.
+    """Read a picture file, or its content if that is given; DataError if it cannot be decoded.
 
-    Pillow's warnings, mostly about metadata, do not matter: a picture that can be decoded is read.
+    Pillow's warnings, mostly about metadata, are ignored: a picture that can be decoded is read.
     """
     try:
         from PIL import Image, UnidentifiedImageError

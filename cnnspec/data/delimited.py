@@ -1,4 +1,4 @@
-"""Tables of text as spreadsheets and programs write them: encoding, delimiter, quotes, and lines by number."""
+"""Text tables as spreadsheets and programs write them: encoding, delimiter, quotes, and numbered lines."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _delimiter(file: TextIO, path: Path) -> str:
 
 
 def as_number(value: str, delimiter: str) -> float | None:
-    """A finite number, or None; where no comma stands between values, one is a decimal point."""
+    """Return a finite number, or None; a comma is a decimal point unless it is the table's delimiter."""
     try:
         found = float(value if delimiter == "," else value.replace(",", "."))
     except ValueError:

@@ -29,7 +29,7 @@ class Digits(Published):
     sizes: ClassVar[dict[str, int]] = {"train": 1437, "test": 360}
 
     def open(self, paths: list[Path]) -> Found:
-        """Levels 0..16 become bytes 0..255."""
+        """Read the images, with levels 0..16 scaled to bytes 0..255."""
         import gzip  # these take longer to import than all of data
         import hashlib
         from importlib.resources import files

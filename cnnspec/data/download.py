@@ -19,8 +19,8 @@ Watch = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in a
 def download(address: str, target: Path, sha256: str, watch: Watch | None = None) -> None:
     """Fetch a file unless a complete one is there; DataError if it cannot be fetched or has another checksum.
 
-    What arrives is kept in a hidden file beside the target until it is complete and its checksum is right. A lock
-    lets one process fetch while the others wait and then find the file. OSError where the folder cannot be written.
+    The download is a hidden file beside the target until it is complete and its checksum is right. With a lock, one
+    process fetches while others wait and then find the file. OSError if the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")

@@ -23,8 +23,7 @@ class Drawn(NamedTuple):
 def drawings(shape: tuple[int, int, int], count: int, classes: int, noise: float, random: np.random.Generator) -> Drawn:
     """Draw `count` images (c, h, w), each with one shape, or with one of every class but 0 if `classes` is not 0.
 
-    Shapes of odd classes are discs, of even ones boxes; the higher the class, the brighter. A later one covers those
-    before it.
+    Odd classes are discs, even ones boxes; a higher class is brighter. Later shapes cover earlier ones.
     """
     c, h, w = shape
     rows, columns = np.arange(h)[:, None], np.arange(w)

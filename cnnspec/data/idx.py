@@ -56,8 +56,8 @@ def spellings(folder: Path, name: str) -> Iterator[Path]:
 def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, tuple[str, ...]]:
     """Return the array of an IDX file, and a note if it is kept in the store; DataError if the file is damaged.
 
-    A large one is mapped in its place, or unpacked into the store, where `key` names it. No more is read than the
-    header says, and nothing where that is more than there is memory.
+    A large array is memory-mapped in its file, or decompressed into the store under `key`. The file is read up to the
+    length that its header declares; nothing is read if that exceeds the free memory.
     """
     packed = path.suffix == ".gz"
     try:
@@ -185,7 +185,7 @@ class Characters(Source):
 
     @property
     def image_shape(self) -> Shape:
-        """28x28 pixels."""
+        """The shape of 28x28 pixels, grey."""
         return (1, 28, 28)
 
     @property

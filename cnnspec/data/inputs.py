@@ -43,7 +43,7 @@ class Inputs:
     def joined(self, arrays: object, what: str = "inputs") -> Array:
         """Concatenate the arrays (n, ...) of all inputs, in the order of the spec, to (n, elements).
 
-        DataError, a ValueError too, where names, shapes, lengths or values are not as they must be.
+        DataError, a ValueError too, if names, shapes, lengths or values are wrong.
         """
         if not isinstance(arrays, Mapping):
             raise refused(f"{what}: expected arrays by name, {self}, got {type(arrays).__name__}", self._cure)

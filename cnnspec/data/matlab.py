@@ -1,4 +1,4 @@
-"""Arrays of numbers in MATLAB's files of version 5, read a part at a time and without trust in what they claim.
+"""Reads arrays of numbers from MATLAB's files of version 5, a part at a time, without trusting declared lengths.
 
 Source: The MathWorks, "MAT-File Format" (2019), chapter 1.
 """
@@ -31,7 +31,7 @@ AGAIN = "fetch or save the file again, in version 5 to 7 (save -v7)"
 
 @dataclass(slots=True)
 class Numbers:
-    """An array in a file: its shape, of which the first axis varies fastest, and the type and bytes of its numbers."""
+    """An array in a file: its shape, whose first axis varies fastest, the type of its numbers, and a stream of them."""
 
     shape: Shape
     dtype: np.dtype[Any]
@@ -40,7 +40,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class _Stream:
-    """The bytes of one element, unpacked if they are compressed."""
+    """The content of one element of the file, decompressed if necessary."""
 
     file: BufferedReader
     left: int
@@ -48,7 +48,7 @@ class _Stream:
     waiting: bytes = field(default=b"")
 
     def read(self, count: int) -> bytes:
-        """So many of them; fewer where the file ends."""
+        """Return the next `count` bytes; fewer at the end."""
         if self.pack is None:
             content = self.file.read(min(count, self.left))
             self.left -= len(content)
@@ -68,7 +68,7 @@ class _Stream:
 
 @contextmanager
 def numbers_in(path: Path, name: str) -> Iterator[Numbers]:
-    """The array of that name, as long as it is read; DataError where there is none, or it is not of numbers."""
+    """Open the array of that name for reading; DataError if there is none, or if it does not hold numbers."""
     try:
         with path.open("rb") as file:
             header = file.read(HEADER)
@@ -81,7 +81,7 @@ def numbers_in(path: Path, name: str) -> Iterator[Numbers]:
 
 
 def part_of(path: Path, found: Numbers, count: int) -> bytes:
-    """The next bytes of an array; DataError where there are not so many."""
+    """Return the next `count` bytes of an array; DataError if there are fewer."""
     return _whole(path, found.stream, count)
 
 
@@ -110,7 +110,7 @@ def _found(path: Path, file: BufferedReader, order: str, name: str) -> Numbers:
 
 
 def _start(path: Path, stream: _Stream, order: str) -> tuple[int, int, bytes]:
-    """Kind and length of the next element, and its content where that lies in the tag."""
+    """Read the tag of the next element: its type, its length, and its content if that is within the tag."""
     tag = _whole(path, stream, TAG)
     kind, length = np.frombuffer(tag, f"{order}u4").tolist()
     if kind >> 16:  # a length of at most 4 in the upper half
@@ -119,7 +119,7 @@ def _start(path: Path, stream: _Stream, order: str) -> tuple[int, int, bytes]:
 
 
 def _element(path: Path, stream: _Stream, order: str, most: int) -> bytes:
-    """The content of the next element, which fills up to a multiple of 8 bytes."""
+    """Read the content of the next element, which is padded to a multiple of 8 bytes."""
     _, length, content = _start(path, stream, order)
     if length > most:
         raise DataError(f"{path}: is damaged, an element has {length:,} bytes", AGAIN)

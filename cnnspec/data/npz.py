@@ -237,7 +237,7 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
 
 
 def _few(present: list[str]) -> str:
-    """Some of the names in an archive."""
+    """Return the names of the first few arrays in an archive."""
     return ", ".join(present[:SHOWN]) + (", ..." if len(present) > SHOWN else "") if present else "none"
 
 

@@ -92,14 +92,14 @@ def open_data(
     watch: Watch | None = None,
     inputs: Inputs = ONE,
 ) -> Data:
-    """Read, check, cut and transform; DataError with what is missing or damaged, where, and what to do.
+    """Read the data, check and divide it, and apply the transforms; DataError says what is wrong, where, and the cure.
 
-    `data_dir` takes the place of the spec's `root`, which is relative to `base`, the folder of the spec's file. Where
-    `input` and `output` of a network are given, images and labels are checked to fit them: a spec could only be
-    checked against what its source knew before reading. `classes` are those that a network was trained with: labels are
-    brought to their order by name. `shape` is that of the images that it was trained with: others are resized to it;
-    `scale` is that of their numbers. `inputs` are those of a network with several, to which no transform is done.
-    `watch` is called while images are put into files that hold them decoded.
+    `data_dir` replaces the spec's `root`, which is relative to `base`, the folder of the spec's file. If the shapes
+    `input` and `output` of a network are given, images and labels are checked against them: before reading, a spec can
+    only be checked against what its source declares. `classes`, `shape` and `scale` are those of a trained network's
+    training images: labels are renumbered by class name, and images are resized and scaled to match. `inputs` are those
+    of a network with several, whose arrays are not transformed. `watch` is called while decoded images are written to
+    files.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
@@ -150,7 +150,7 @@ def open_data(
 
 
 def root_of(settings: DataSettings, base: Path | None) -> Path | None:
-    """The folder with the source's files: the spec's `root`, relative to the folder of the spec's file."""
+    """Return the folder with the source's files: the spec's `root`, relative to the folder of the spec's file."""
     if settings.root is None:
         return base if settings.source.own_files else None
     return (base or Path()) / user_path(settings.root)

@@ -12,9 +12,10 @@ from cnnspec.kernels.step import Array
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Reshuffles every epoch; a pure function of the seed and the epoch, so that a resumed run sees the same.
+    """Shuffles the images of every epoch; depends only on the seed and the epoch, so a resumed run has the same order.
 
-    With `classes` (n,), the class of each image, every class is drawn as often as any other, and its images alike.
+    If `classes` (n,) gives the class of each image, every class is drawn equally often, and so is each image in a
+    class.
     """
 
     count: int

@@ -50,11 +50,11 @@ class Listing:
 
 
 def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool = False) -> dict[str, Path]:
-    """Where the training pictures are, and those for validation and testing if there are any.
+    """Return the folder of the training pictures, and those for validation and testing if there are any.
 
-    Places that are named must be there. For others the usual names of folders are tried, whose subfolders hold the
-    pictures of the classes; without such a training folder the root itself holds the folders of the classes. For a
-    network that is trained, pictures to test it with are enough: they take the place of the training pictures too.
+    Named folders must exist. For the other splits the usual folder names are tried, whose subfolders hold the pictures
+    of the classes; without such a training folder, the root itself holds the folders of the classes. If a network is
+    `trained`, test pictures are enough: they also take the place of the training pictures.
     """
     if not root.is_dir():
         unpacked = "unpack it if it is an archive, and " if root.exists() else ""

@@ -94,9 +94,9 @@ class ImageMasks(LabelledPictures):
         }
 
     def _maps(self, masks: list[Path], store: Store) -> tuple[Pixels, Mapping[str, Any]]:
-        """The pixels of all masks as they are; which numbers there are, and the highest of each mask, but for ignored.
+        """Return the pixels of all masks, the numbers that occur, and each mask's highest number that is not ignored.
 
-        They are decoded on all cores, or found in the store.
+        The masks are decoded on all cores, or found in the store.
         """
         shape = self._map(masks[0]).shape
 
@@ -122,25 +122,25 @@ class ImageMasks(LabelledPictures):
         return store.find(key) or store.make(key, (len(masks), *shape), np.uint8, what, write, COPIES)
 
     def _map(self, mask: Path) -> Array:
-        """One mask (h, w), brought to the declared size."""
+        """Return one mask (h, w), resized to the declared size."""
         found = read_mask(mask)
         return found if self.size is None else Resize(size=self.size).move_maps(found[None])[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """Makes classes, and the number of no class, of the numbers in masks."""
+    """Converts the numbers in masks to classes, and the ignored number to the one that means no class."""
 
     ignore: int | None
     black_and_white: bool  # whether the numbers are 0 and 255
 
     @property
     def step(self) -> int:
-        """The number of class 1."""
+        """The number in masks that stands for class 1."""
         return 255 if self.black_and_white else 1
 
     def __call__(self, maps: Array) -> Array:
-        """Maps (n, h, w) of classes."""
+        """Return the maps (n, h, w) with classes in place of the numbers in masks."""
         classes = maps // np.uint8(255) if self.black_and_white else maps
         if self.ignore is None or (self.ignore == VOID and classes is maps):
             return classes

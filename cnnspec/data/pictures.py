@@ -78,7 +78,7 @@ class PictureSource(Source):
     def pictures(self, place: Path, paths: Sequence[Path], store: Store) -> Pictures:
         """Return the pixels of files, in the given order, decoded on all cores or found in the store.
 
-        `place` is the folder or table that they are from. DataError at the first that cannot be read, or differs.
+        `place` is their folder or table. DataError for the first file that cannot be read, or has another size or mode.
         """
         key = key_of("pictures", decoder(), self.picture_rules, self.on_error, *stamps(paths))
         found = store.find(key)

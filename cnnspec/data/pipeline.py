@@ -29,7 +29,7 @@ Layout = Literal["nchw", "nhwc"]
 class Pipeline:
     """How images become the input of a network: the rules of the spec, and those found in the training images.
 
-    `shape` is that of the images of the source, before `preprocess`; None where only the files tell and none was read.
+    `shape` is that of the source's images before `preprocess`; None if it is only found in files that are not read yet.
     """
 
     input: Shape
@@ -134,7 +134,7 @@ class Pipeline:
     def array(self, array: Array, what: str) -> tuple[Array, tuple[str, ...]]:
         """Return one image or several, in any unambiguous layout, as prepared bytes, and the conversions done.
 
-        DataError where that is not certain, or values are no pixels.
+        DataError if the layout is ambiguous, or if values are no pixels.
         """
         shape = self._source_shape()
         pixels, conversions = as_images(as_pixels(array, what, self.scale), shape, self.layout, what)

@@ -40,7 +40,7 @@ class FileRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the numbers."""
+        """The numeric type of the rows."""
         return self.array.dtype
 
     def __len__(self) -> int:

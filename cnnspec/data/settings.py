@@ -52,9 +52,9 @@ class DataSettings(Declaration):
     tta: Annotated[Views | None, "views of each image whose answers eval and predict average"] = None
 
     def image_shape(self) -> Shape | None:
-        """The shape of an image after the transforms, known without reading a file; ShapeError if one does not fit.
+        """The shape of an image after the transforms, without reading a file; ShapeError if one does not fit.
 
-        None where only the files tell the shape.
+        None if the shape is only found in the files.
         """
         shape: Shape | None = self.source.image_shape
         return None if shape is None else self.transformed(shape)

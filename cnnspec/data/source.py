@@ -37,9 +37,9 @@ class Images:
 class Found:
     """What a source has read: its train, test and perhaps validation split, and the SHA-256 of each file.
 
-    Labels are positions in `class_names`, the classes of the training images, and behind them in `strangers`, the
-    classes that only the other splits have; values have their names there. `notes` say what was left out or converted,
-    and that a set is only a part of the published one; `places` say where a person finds each split.
+    Labels are positions in `class_names`, the classes of the training images, followed by `strangers`, classes that
+    occur only in other splits; for values, `class_names` are the names of the values. `notes` say what was left out or
+    converted, and whether a published set is incomplete; `places` name the file or folder of each split.
     """
 
     splits: Mapping[str, Images]
@@ -103,7 +103,7 @@ class Source(Declaration):
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read and check the files; DataError if something is missing, damaged or does not fit.
 
-        `download` allows to fetch files that are missing; large pixels may be put into `store`.
+        Missing files may be fetched if `download` is set; large pixels may be put into `store`.
         """
         raise NotImplementedError
 

@@ -14,9 +14,9 @@ SPLIT_SEED = 0  # of the split into train and test, which must not depend on a s
 def stratified(labels: Pixels, count: int, seed: int, *, leave: int = 0) -> Array:
     """Return the sorted indices of `count` images, in which classes have the proportions of the whole set.
 
-    Each class gets the whole part of its share; what is missing goes to the largest remainders. At least `leave` images
-    of every class are not chosen, which may make it fewer than `count`. Images whose labels are numbers or maps are all
-    of one class.
+    Each class gets the integer part of its share; the rest goes to the largest remainders. At least `leave` images of
+    every class are not chosen, so there may be fewer than `count`. Images whose labels are numbers or maps form a
+    single class.
     """
     labels = _classes(labels)
     random = np.random.default_rng([seed, len(labels)])
@@ -45,7 +45,7 @@ def fold_of(labels: Pixels, folds: int, fold: int, seed: int) -> Array:
 
 
 def _classes(labels: Pixels) -> Array:
-    """The class of each image: one for all where labels are numbers or maps."""
+    """Return the class of each image: the same one for all if labels are numbers or maps."""
     return np.asarray(labels) if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 

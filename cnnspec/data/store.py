@@ -140,7 +140,7 @@ class Store:
     ) -> tuple[Pixels, dict[str, Any]]:
         """Collect up to shape[0] images that `write` adds, in files or in memory, and return them with their record.
 
-        RunError where they need more memory than there is; `copies` of them will be there at once.
+        RunError if they exceed the free memory, of which `copies` times their size is needed.
         """
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if not self.wants(size):

@@ -21,8 +21,8 @@ SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # that a small network is given
 class Survey:
     """The number of pictures of each class in a folder, its splits, and a size and mode that suit all pictures.
 
-    `sizes` are the least and the largest height and width among the pictures that were looked at; `broken` is how many
-    of them could not be read.
+    `sizes` are the smallest and largest height and width among the pictures examined; `broken` is the number of those
+    that could not be read.
     """
 
     counts: dict[str, int]
@@ -71,7 +71,7 @@ def survey(root: Path) -> Survey:
 
 
 def _no_folder(path: Path) -> DataError:
-    """What to say of a file, or of what is not there."""
+    """Return the error for a path that is a file or does not exist."""
     if not path.exists():
         return DataError(f"{path}: no such folder", "name a folder with a folder of pictures for each class")
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix

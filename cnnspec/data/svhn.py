@@ -1,4 +1,4 @@
-"""Street View House Numbers, from its MATLAB files."""
+"""The Street View House Numbers, read from their MATLAB files."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Svhn(Source):
 
     @property
     def image_shape(self) -> Shape:
-        """32x32 pixels in colour."""
+        """The shape of 32x32 pixels in colour."""
         return (3, 32, 32)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Ten digits."""
+        """The ten digits."""
         return DIGITS
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What is published."""
+        """The published numbers of training and test images."""
         return {"train": 73_257, "test": 26_032}
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
@@ -74,7 +74,7 @@ def _place(root: Path, name: str) -> Path:
 
 
 def _read(path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
-    """Images and labels of one file."""
+    """Read the images and labels of one file."""
     with numbers_in(path, "y") as found:
         marks = _whole(path, found).astype(np.int64)
     labels = np.where(marks == len(DIGITS), 0, marks)
@@ -96,7 +96,7 @@ def _read(path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]
 
 
 def _whole(path: Path, found: Numbers) -> Array:
-    """All labels."""
+    """Return all numbers of an array; DataError if they exceed the free memory."""
     size = prod(found.shape) * found.dtype.itemsize
     require_memory(size, f"{path}: y", AGAIN, DataError)
     return np.frombuffer(part_of(path, found, size), found.dtype)

@@ -132,8 +132,8 @@ class Elastic(Warp):
 def gaussian(length: int, sigma: float, cell: int | None = None) -> Array:
     """Return (cells, length): a Gaussian along one axis about the centre of each cell, zero beyond the ends.
 
-    The sum of `cell` independent numbers spreads as one number times sqrt(cell). Cells of up to sigma pixels change the
-    covariance of two pixels by less than 2 exp(-pi^2) of the variance, which is what a sum over them aliases.
+    The sum of `cell` independent numbers has the spread of one number times sqrt(cell). Cells of up to sigma pixels
+    change the covariance of two pixels by less than 2 exp(-pi^2) of the variance, the aliasing of a sum over them.
     """
     cell = cell or max(1, int(sigma))
     centres = np.arange(0, length, cell) + (cell - 1) / 2

@@ -15,7 +15,7 @@ COMMAND = re.compile(rf"(?i):(?=:(?:{WORDS}))|#(?=#(?:\[|vso\[|teamcity\[))")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A stretch of a file; lines and columns count from 1, the end column is exclusive."""
+    """A stretch of a file; lines and columns count from 1, and the end column is exclusive."""
 
     file: str
     line: int
@@ -46,7 +46,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding: what is wrong (expected before got), where, and what to do about it."""
+    """One finding: its message (what was expected, then what was found), its place, and its cure."""
 
     code: str
     severity: Severity
@@ -80,7 +80,7 @@ def printable(text: str) -> str:
 
 
 def loggable(text: str) -> str:
-    """A printable text without commands of hosts of code, wherever in a line of their logs it comes to stand."""
+    """Return a printable text in which a CI log finds no command, wherever in a line it is put."""
     return COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", printable(text))
 
 
@@ -113,7 +113,7 @@ class RunError(Exception):
 
 
 class ThreadsError(RunError):
-    """Threads that the system refuses to start; nothing was computed."""
+    """The system refuses to start threads; nothing was computed."""
 
 
 class StartError(RunError):

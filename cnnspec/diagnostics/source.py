@@ -39,7 +39,7 @@ def source_lines(file: str) -> list[str]:
 
 
 def repository_of(path: str | Path) -> Path | None:
-    """The nearest folder that holds `.git`, from a path upwards, or None where there is none."""
+    """Return the nearest folder with `.git`, from a path upwards; None if there is none."""
     absolute = Path(path).absolute()
     return next((folder for folder in (absolute, *absolute.parents) if (folder / ".git").exists()), None)
 

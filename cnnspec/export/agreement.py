@@ -38,9 +38,9 @@ class Agreement:
 
 
 def agreement(network: Network, expected: Array, found: Array, labels: Array | None) -> Agreement:
-    """Compare the network's outputs for some images with those of what was exported.
+    """Compare the network's outputs for some images with those of the exported files.
 
-    `labels` are the classes of the images, where they are known.
+    `labels` are the classes of the images, if they are known.
     """
     if found.shape != expected.shape:
         return Agreement(len(expected), float("inf"), 1.0, None, None)

@@ -39,7 +39,7 @@ def filled(template: str, x: str, layer: object) -> str:
 def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
     """Return a variable for each value: x if only the next line reads it, else one named after its layer.
 
-    Names in `reserved` stand for other things in the program.
+    Names in `reserved` are used for other purposes in the program, and avoided.
     """
     names = [INPUT, *(node.name for node in graph.nodes)]
     read_next = [

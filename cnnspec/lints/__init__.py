@@ -1,4 +1,4 @@
-"""Advice about specs that compile and train, and still may not be what their author meant. One file a topic."""
+"""Warnings about specs that compile and train, but may not do what their author meant; one file for each topic."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def _totals(document: Document) -> str:
 
 
 def _kept(document: Document) -> Iterator[str]:
-    """Each figure that `expect` names, and how it compares."""
+    """Yield a phrase for each figure in `expect`: its value, and whether it is expected, or its share of the bound."""
     trace = document.analysis.trace
     assert trace is not None
     if not trace.spec.expect:

@@ -92,7 +92,7 @@ def _figures(model: Network, dataset: Dataset) -> tuple[tuple[str, ...], ...]:
 
 
 class _Asked:
-    """Images, their labels and the network's outputs for them."""
+    """Some images, their labels, and the network's outputs for them."""
 
     def __init__(self, model: Network, numbers: Array, pixels: Array, labels: Array, names: Sequence[str]) -> None:
         self.model, self.numbers, self.pixels, self.labels = model, numbers, pixels, labels

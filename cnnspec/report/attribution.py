@@ -83,7 +83,7 @@ def score_of(model: Network, output: Array, names: Sequence[str], wanted: str | 
 def attribution(model: Network, image: Array, score: Score, layer: str | None = None) -> Attribution:
     """Explain a score of one prepared image (c, h, w) by three maps; Grad-CAM uses `layer`, or the last map.
 
-    RunError where the image has no height and width, and where the layer is none that can be looked at.
+    RunError if the image has no height and width, or if the layer has no map.
     """
     if image.ndim != 3 or min(image.shape[1:]) < 2:
         raise RunError("only images can be explained, and the network's input is none", "leave --explain out")
@@ -130,8 +130,8 @@ def grad_cam(values: Array, gradients: Array) -> Array:
 def occlusion(model: Network, image: Array, score: Score) -> Array:
     """Return how far the score falls when a square is covered, (h, w): the mean over the squares around each pixel.
 
-    Squares measure a seventh of the shorter side and overlap by half; they get the image's mean of each channel.
-    Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
+    Squares measure a seventh of the shorter side and overlap by half; they are filled with the image's mean of each
+    channel. Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
     """
     height, width = image.shape[1:]
     side = max(1, round(min(height, width) / WINDOWS))

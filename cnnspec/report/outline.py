@@ -34,7 +34,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Everything that is drawn, in the order of the graph."""
+    """All boxes, arrows and frames of a picture, in the order of the graph."""
 
     name: str
     boxes: tuple[Box, ...]

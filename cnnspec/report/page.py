@@ -71,7 +71,7 @@ class Times:
 def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str, times: Times) -> str:
     """Return the page of one run; without data the parts that need images are missing, and `notes` say why.
 
-    `weights` names the checkpoint that the network has.
+    `weights` names the checkpoint from which the network was loaded.
     """
     shown: dict[str, Any] = {}
     if data is not None:

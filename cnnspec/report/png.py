@@ -52,7 +52,7 @@ def embedded(content: bytes, kind: str = "image/png") -> str:
 def picture(image: Array, largest: int = LARGEST) -> str:
     """Return the data URI of an image (c, h, w) of bytes: three channels as colours, else their mean as grey.
 
-    Empty for what is no image: a row of a table, or a single pixel.
+    The result is empty for data that is no image: a row of a table, or a single pixel.
     """
     if image.ndim != 3 or min(image.shape[1:]) < 2:
         return ""

@@ -1,8 +1,8 @@
-"""A network's picture as SVG: rows of boxes from top to bottom, frame in frame, in columns where it grows long.
+"""Draws a network's picture as SVG: rows of boxes from top to bottom, in nested frames, with columns if it is long.
 
-Within a frame an item's row is the longest way to it. Arrows to the next row go straight; those that skip rows run down
-a lane at the frame's right side. A frame without such arrows goes on in a further column where it grows long; arrows
-into the next column run through the gap between the columns.
+Within a frame the row of an item is the length of the longest path to it. Arrows to the next row are straight; those
+that skip rows run down a lane at the frame's right side. A long frame without such arrows continues in a further
+column; arrows into the next column run through the gap between the columns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a YAML file to a typed Spec in which everything knows its place."""
+"""Reads a YAML file into a typed Spec, in which every value has its place in the file."""
 
 from cnnspec.spec.load import load, loads
 from cnnspec.spec.model import Requirement, Spec

@@ -1,4 +1,4 @@
-"""Which YAML files below a folder are specs: those that say so at their top level."""
+"""Finds the YAML files below a folder that are specs, by their top-level keys."""
 
 from __future__ import annotations
 

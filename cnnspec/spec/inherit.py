@@ -13,8 +13,8 @@ from cnnspec.spec.tree import Mapping, Scalar, Tree
 def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, ...] = ()) -> Tree:
     """Merge a tree onto the tree that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
 
-    A base lies in the repository of the spec, or, where there is none, in its folder or below, unless `outside`
-    allows any place.
+    The base must lie in the spec's repository, or, without a repository, in the spec's folder or below, unless
+    `outside` allows any place.
     """
     if not isinstance(tree, Mapping) or "extends" not in tree.values:
         return tree

@@ -89,9 +89,9 @@ def load(
 ) -> Spec:
     """Read and check a file, or standard input for "-"; SpecError with all errors, OSError if it is unreadable.
 
-    `overrides` are PATH=VALUE; `extends` leads out of the file's folder only if `allow_outside`. `plugins` are files
-    that register layers and the like; those that the spec names itself run only if they are among them, or if
-    `allow_plugins`. PluginError where one of `plugins` cannot be used.
+    `overrides` are PATH=VALUE; `extends` may lead out of the file's folder only if `allow_outside` is set. `plugins`
+    are files that register types; plugins named in the spec itself run only if they are among them, or if
+    `allow_plugins` is set. PluginError if one of `plugins` cannot be used.
     """
     if str(path) == "-":
         name = STDIN

@@ -114,7 +114,7 @@ def with_value(path: str, value: Any, found: Diagnostic) -> Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A whole file, checked and expanded."""
+    """The content of a spec file, checked and expanded."""
 
     name: str
     seed: int
@@ -138,7 +138,7 @@ class Spec:
     def base(self) -> Path:
         """The folder to which the paths of the data are relative: that of the file where `data.root` was written.
 
-        It is the working directory for a spec that is in no file.
+        For a spec that comes from no file it is the working directory.
         """
         return self.folder_of("data", "root")
 

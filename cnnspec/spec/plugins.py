@@ -19,8 +19,8 @@ CODE = "plugin"
 class Plugins:
     """Runs the plugins that a spec names, if they are trusted; errors go into the findings.
 
-    `given` are the plugins that whoever reads the spec has named too; the others run only if `trusted`. A plugin lies
-    in the folder of the spec's `file` or below, wherever links lead.
+    `given` are plugins that the caller has named; others run only if `trusted` is set. A plugin must lie in the folder
+    of the spec's `file` or below, after links are resolved.
     """
 
     def __init__(self, findings: Findings, file: str, given: Sequence[Plugin], *, trusted: bool) -> None:

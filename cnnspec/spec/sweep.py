@@ -1,4 +1,4 @@
-"""The `sweep` section of a spec: which of its values vary, how they are chosen, and which figure chooses the best."""
+"""The `sweep` section of a spec: the values that vary, how they are chosen, and the figure that decides."""
 
 from __future__ import annotations
 
