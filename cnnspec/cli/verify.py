@@ -24,10 +24,10 @@ from cnnspec.diagnostics import RunError
 from cnnspec.optim import TrainSettings
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import most_bytes, read_checkpoint
+from cnnspec.train.checkpoint import BEST, most_bytes, read_checkpoint
 from cnnspec.train.fit import Watcher
 from cnnspec.train.records import lacking, timeless
-from cnnspec.train.run import BEST, EPOCHS, LAST, METRICS_JSONL, Run
+from cnnspec.train.run import EPOCHS, LAST, METRICS_JSONL, Run
 from cnnspec.train.session import TRACED
 from cnnspec.train.transfer import transfer
 

@@ -24,7 +24,8 @@ from cnnspec.plan.state.training import AVERAGE
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.records import PROGRESS, lacking, misfit, parsed
 
-FORMAT = 7
+FORMAT = 8
+BEST = "best.npz"  # in a run: the checkpoint of its best epoch
 MOST_PROGRESS = 16 << 20  # the most bytes of a checkpoint's progress, which it holds beside its arrays
 CHECKSUM = "checksum"  # the member with the checksum of all others
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
@@ -89,7 +90,18 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
         raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
     found = Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
     _check_weights(found)
+    _check_best(found)
     return found
+
+
+def _check_best(checkpoint: Checkpoint) -> None:
+    """Raise RunError if the file of the best checkpoint belongs to another epoch; parts of epochs are not compared."""
+    best, step = checkpoint.progress.get("best"), checkpoint.progress.get("step")
+    if checkpoint.path.name == BEST and best and not checkpoint.progress.get("part") and best[-1] != step:
+        raise RunError(
+            f"{checkpoint.path} is the checkpoint behind step {step:,}, the best one was behind step {best[-1]:,.0f}",
+            "put back what the training wrote, or ask for --checkpoint last",
+        )
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

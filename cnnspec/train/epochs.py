@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded, reason
-from cnnspec.train.records import MOST_METRICS, REPAIR, ROW, misfit, parsed, timeless
+from cnnspec.train.records import MOST_METRICS, ROW, cure, misfit, parsed, timeless
 
 
 class EpochFile:
@@ -53,7 +53,7 @@ class EpochFile:
             if wrong := misfit(rows, [ROW]):
                 raise ValueError(wrong)
         except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {self.path}: {reason(error)}", REPAIR) from error
+            raise RunError(f"cannot read {self.path}: {reason(error)}", cure(content)) from error
         return list(rows)
 
     def go_on(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:

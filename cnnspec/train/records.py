@@ -18,6 +18,7 @@ MOST_SPEC = 16 << 20  # the most bytes of spec.yaml, in which every default is w
 CHECKSUM = "checksum"  # the last key of run.json, with the SHA-256 of all others
 CHECKED = "# the SHA-256 of all lines above: "  # the last line of spec.yaml, a comment of YAML
 REPAIR = "put back what the training wrote, or train anew"
+CONVERTED = f"{REPAIR}; its lines end as on Windows, as git writes them unless a .gitattributes says * -text"
 MOST_TEXT = 80  # the most characters of a wrong value that a message shows
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 EXACT = re.compile(r"-?0x[01]\.[0-9a-f]+p[-+][0-9]+|[0-9a-f]{16}")  # a loss to its last bit, or a fingerprint
@@ -161,14 +162,23 @@ def spec_text(text: str) -> str:
 
 def read_spec(path: Path) -> str:
     """Read the resolved spec in a run's spec.yaml; RunError if it cannot be read, or its checksum does not match."""
+    content = b""
     try:
-        text, _, checksum = read_bounded(path, MOST_SPEC).decode().rpartition(CHECKED)
+        content = read_bounded(path, MOST_SPEC)
+        text, _, checksum = content.decode().rpartition(CHECKED)
         wrong = None if checksum == f"{_checksum(text)}\n" else "its checksum is that of another content"
     except (OSError, ValueError) as error:
         wrong = reason(error)
     if wrong:
-        raise RunError(f"cannot read {path}: {wrong}", f"{REPAIR}; another spec is trained from a file of its own")
+        raise RunError(
+            f"cannot read {path}: {wrong}", f"{cure(content)}; another spec is trained from a file of its own"
+        )
     return text
+
+
+def cure(content: bytes) -> str:
+    """Return the help for a file of a run whose content is not what the training wrote."""
+    return CONVERTED if b"\r\n" in content else REPAIR
 
 
 def _checksum(text: str) -> str:

@@ -18,20 +18,19 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.files import replacing
 from cnnspec.lock import locked
-from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import BEST, Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.epochs import EpochFile
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
 from cnnspec.train.norms import as_text, norms, read_norms
 from cnnspec.train.records import TIMES, about_text, read_about, read_rows, read_spec, spec_text, timeless
 
-SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, BEST, EPOCHS = (
+SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, EPOCHS = (
     "spec.yaml",
     "metrics.csv",
     "metrics.jsonl",
     "run.json",
     "last.npz",
-    "best.npz",
     "epochs.jsonl",
 )
 NORMS = "norms.csv"  # norms of each layer's weights and gradient, a line for each epoch
@@ -54,7 +53,7 @@ class Run:
         self._epochs = EpochFile(path / EPOCHS)
         self._part: dict[str, Any] | None = None  # the row of an epoch that was cut short, stored in checkpoints
         self._saved: Position | None = None
-        self._best: tuple[float, float] | None = None
+        self._best: tuple[float, float, int] | None = None  # the rank of the best epoch, and the step behind it
 
     @classmethod
     def new(cls, parent: Path, name: str) -> Self:
@@ -103,7 +102,7 @@ class Run:
         try:
             position = Position(**checkpoint.progress["position"])
             best, claim, part = (checkpoint.progress[name] for name in ("best", "epochs", "part"))
-            self._best = None if best is None else (best[0], best[1])
+            self._best = None if best is None else (best[0], best[1], best[2])
             self._part = part if position.step >= steps else None
             rows = self._with_times([*self._epochs.go_on(claim), *([self._part] if self._part else [])])
         except (IndexError, KeyError, TypeError) as error:
@@ -185,10 +184,10 @@ class Run:
         except OSError as error:
             raise RunError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
         rank = _rank(epoch)
-        better = self._best is None or rank > self._best
+        better = self._best is None or rank > self._best[:2]
         if better:
             if epoch.whole:  # an epoch that was cut short is recorded again when training continues
-                self._best = rank
+                self._best = *rank, epoch.step
             self._save(self.path / BEST, model, epoch.position)
         if epoch.whole and epoch.epoch % self.epochs == 0:
             self.checkpoint(model, epoch.position)

@@ -96,7 +96,7 @@ def test_another_format_is_told_from_damage(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as other:
         other.setattr("cnnspec.train.checkpoint.FORMAT", 2)
         write_checkpoint(tmp_path / "a.npz", model().weights, None, {})
-    with pytest.raises(RunError, match="has format 2, this version reads 7"):
+    with pytest.raises(RunError, match="has format 2, this version reads 8"):
         read_checkpoint(tmp_path / "a.npz")
 
 
@@ -111,6 +111,19 @@ def test_a_flipped_bit_is_found_or_harmless(file: Path) -> None:
             continue
         for name, array in reference.network.items():
             assert read.network[name].tobytes() == array.tobytes()
+
+
+def test_another_checkpoint_in_the_place_of_the_best_one_is_told(tmp_path: Path) -> None:
+    path, weights = tmp_path / "best.npz", model().weights
+    write_checkpoint(path, weights, None, {"step": 30, "best": [0.9, -0.1, 20], "part": None})
+    with pytest.raises(RunError, match="the checkpoint behind step 30, the best one was behind step 20"):
+        read_checkpoint(path)
+    path.rename(tmp_path / "last.npz")
+    read_checkpoint(tmp_path / "last.npz")
+    row = {"epoch": 3, "step": 25, "train.loss": 0.1, "weights": "0" * 16}
+    for progress in ({"step": 20, "part": None}, {"step": 25, "part": row}):
+        write_checkpoint(path, weights, None, {"best": [0.9, -0.1, 20], **progress})
+        assert read_checkpoint(path).progress["step"] == progress["step"]
 
 
 def test_a_failed_write_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.spec import loads
-from cnnspec.train.checkpoint import read_checkpoint, write_checkpoint
+from cnnspec.train.checkpoint import BEST, read_checkpoint, write_checkpoint
 from cnnspec.train.records import about_text, read_about
-from cnnspec.train.run import ABOUT, BEST, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC
+from cnnspec.train.run import ABOUT, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC
 
 TEXT = """
 cnnspec: 1
@@ -127,6 +127,15 @@ def test_rows_that_a_checkpoint_relies_on_are_checked(run: Path, later: dict[str
     assert main(["train", "--resume", str(run), *MORE]) == 0
     assert weights(run) == later
     assert [json.loads(line)["epoch"] for line in path.read_bytes().splitlines()] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_lines_that_git_has_converted_are_told(run: Path, capsys: Captured) -> None:
+    for name in (SPEC, EPOCHS):
+        kept = (run / name).read_bytes()
+        (run / name).write_bytes(kept.replace(b"\n", b"\r\n"))
+        assert main(["verify", str(run), "--threads", "1"]) == 4
+        assert "its lines end as on Windows" in capsys.readouterr().err
+        (run / name).write_bytes(kept)
 
 
 def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> None:
