@@ -14,7 +14,7 @@ def main() -> int:
     if interrupted is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
-    from cnnspec.cli import FAILED, INTERRUPTED  # what they create is loaded while no garbage is looked for
+    from cnnspec.cli import FAILED, INTERRUPTED  # imported while garbage collection is off
     from cnnspec.cli import main as run  # as above
     from cnnspec.cli.output import lasting_streams, status_of  # as above
     from cnnspec.diagnostics import StartError  # as above
@@ -28,7 +28,7 @@ def main() -> int:
             status = run()
         return status_of(output, status, FAILED)
     except StartError as error:
-        from cnnspec.cli.anew import start_anew  # which few programs need
+        from cnnspec.cli.anew import start_anew  # needed by few programs
 
         return start_anew(error.environment)
     except KeyboardInterrupt:

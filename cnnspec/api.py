@@ -237,7 +237,7 @@ def compile(
     `plugins` cannot be used.
     """
     if isinstance(spec, Mapping):
-        spec = json.dumps(spec, default=_plain) + "\n"  # JSON is YAML, and a mapping says no more than it can
+        spec = json.dumps(spec, default=_plain) + "\n"  # JSON is also YAML, and can express every mapping
     if isinstance(spec, str) and "\n" in spec:
         spec = loads(spec, "<text>", overrides, plugins=plugins, allow_plugins=True)
     elif not isinstance(spec, Spec):

@@ -47,7 +47,7 @@ def figures(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
 
 def memory(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:
     """Return the bytes that training and inference need at the spec's batch size, if `expect` names them."""
-    from cnnspec.plan import inference_footprint, training_footprint  # the engine, which no other check loads
+    from cnnspec.plan import inference_footprint, training_footprint  # imports the engine, which no other check needs
 
     figures: dict[str, int | tuple[int, ...]] = {}
     if "infer_memory" in spec.expect:

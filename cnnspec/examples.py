@@ -5,7 +5,7 @@ from __future__ import annotations
 from cnnspec import registry
 from cnnspec.fields import Declaration, Json, options
 
-PLACES = {  # where a spec says it
+PLACES = {  # where a spec writes each kind
     "layer": "- {}",
     "initializer": "- {{type: dense, units: 10, weight_init: {}}}",
     "loss": "train: {{epochs: 5, loss: {}}}",
@@ -17,7 +17,7 @@ PLACES = {  # where a spec says it
     "section": "{}",
 }
 _PAIRS = ("add", "subtract", "multiply", "maximum", "minimum", "concat", "matmul")
-SHOWN = {  # where the shortest way to write it would fit no network, or say nothing
+SHOWN = {  # examples for types whose shortest form would fit no network, or show nothing
     **{f"layer.{name}": f"- {{type: {name}, from: [a, b]}}" for name in _PAIRS},
     "initializer.dirac": "- {type: conv2d, filters: 16, kernel_size: 3, weight_init: dirac}",
     "initializer.from_data": "- {type: conv2d, filters: 16, kernel_size: 3, weight_init: from_data}",

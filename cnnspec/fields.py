@@ -61,7 +61,7 @@ class Named(dict[str, T], Generic[T]):
 _MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 COUNT_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})?[KMGT]$"
-FIGURE_PATTERN = r"^validation\.[A-Za-z0-9_-]{1,100}\.[a-z_0-9]{1,30}$"  # of one of several losses
+FIGURE_PATTERN = r"^validation\.[A-Za-z0-9_-]{1,100}\.[a-z_0-9]{1,30}$"  # for a figure of one of several losses
 BYTES_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,15})? ?(B|KB|MB|GB|KiB|MiB|GiB)$"
 
 
@@ -135,7 +135,7 @@ PerChannel = Annotated[
 Count = Annotated[int, Schema({"anyOf": [_WHOLE, {"type": "string", "pattern": COUNT_PATTERN}]}, parse_count)]
 
 _PARTS: Json = {"enum": ["class", "shares", "classes", "values"]}
-TargetKinds = Annotated[  # what labels are: one kind of target, or several by name
+TargetKinds = Annotated[  # the kind of target, or the kinds of several targets by name
     str | Named[str],
     Schema(
         {

@@ -25,7 +25,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {state.st_size:,}", str(path))
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())
-        content = file.read(min(most, before.st_size) + 1)  # which is the memory that it takes
+        content = file.read(min(most, before.st_size) + 1)  # this bounds the memory
         after = os.fstat(file.fileno())
     if len(content) > most:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got more", str(path))
@@ -36,7 +36,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
 
 def user_path(name: str) -> Path:
     """Return a path with ~ or ~NAME replaced by the home folder; unchanged if there is none."""
-    return Path(os.path.expanduser(name))  # Path.expanduser raises where nobody is called so
+    return Path(os.path.expanduser(name))  # Path.expanduser would raise for an unknown name
 
 
 def reason(error: Exception) -> str:

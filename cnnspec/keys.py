@@ -11,7 +11,7 @@ from cnnspec.spec.schema import COMMON, schema
 from cnnspec.spec.words import elsewhere
 
 NESTING = ("allOf", "anyOf", "if", "then", "else", "items", "additionalProperties")
-MOST_PLACES = 12  # that a line names
+MOST_PLACES = 12  # places named in a line
 
 Meanings = Mapping[str, Sequence[str]]  # descriptions of a key, and the places where each holds
 

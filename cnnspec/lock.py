@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RETRY = 0.1  # seconds from one try to the next, where the system has no call that waits
+RETRY = 0.1  # seconds between attempts on systems without a waiting call
 
 
 @contextmanager
@@ -49,7 +49,7 @@ else:
 
     def _take(file: int, wait: bool) -> bool:
         try:
-            import fcntl  # which WebAssembly lacks, where there is one process
+            import fcntl  # WebAssembly lacks it, and has only one process
         except ImportError:
             return True
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

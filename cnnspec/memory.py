@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnnspec.diagnostics import DataError, RunError
 
-CGROUPS = (  # limit and use of the control group that a container runs in, of both versions
+CGROUPS = (  # files with limit and use of a container's control group, in both versions
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
@@ -61,7 +61,7 @@ def _system_bytes() -> int | None:
 def _process_bounds() -> Iterator[int]:
     """Yield what the limit of the address space (`ulimit -v`) leaves, if there is one."""
     try:
-        import resource  # which Windows lacks
+        import resource  # Windows lacks it
     except ImportError:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

@@ -41,7 +41,7 @@ SECTIONS: dict[str, type[Declaration]] = {
     "sweep": Sweep,
     "halving": Halving,
 }
-GUIDE = {  # the pages of the guide, in the order in which one reads them
+GUIDE = {  # the pages of the guide, in reading order
     "To begin": ["pictures", "language", "python", "network"],
     "Training": ["training", "data", "targets", "sweeps", "machines"],
     "A trained network": ["reports", "serve", "export", "convert"],

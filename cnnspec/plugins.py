@@ -25,7 +25,7 @@ from cnnspec import registry
 from cnnspec.diagnostics import PluginError, RunError
 from cnnspec.fields import options
 
-FOLDER = "plugins"  # in a run's directory
+FOLDER = "plugins"  # the folder of plugins in a run's directory
 KINDS = ", ".join(registry.PACKAGES)
 
 
@@ -44,7 +44,7 @@ class Plugin:
         return checksum(self.source)
 
 
-_loaded: dict[tuple[Path, bytes], Plugin] = {}  # what was run in this process; a file runs again when it has changed
+_loaded: dict[tuple[Path, bytes], Plugin] = {}  # files that were run in this process; a changed file is run again
 
 _numbers = count(1)
 
@@ -110,7 +110,7 @@ def relative(path: Path, folder: Path) -> str:
     """Return a path as a spec in that folder would write it."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive of Windows
+    except ValueError:  # on another drive of Windows
         return path.as_posix()
 
 
@@ -170,7 +170,7 @@ class _Loader(SourceFileLoader):
 
 
 def _run(path: Path, source: bytes, name: str) -> registry.Classes:
-    module_name = f"_plugin_{next(_numbers)}"  # not under `cnnspec`, whose classes are the library's own
+    module_name = f"_plugin_{next(_numbers)}"  # not below `cnnspec`, because classes there count as the library's own
     spec = importlib.util.spec_from_loader(module_name, _Loader(module_name, path, source))
     assert spec is not None
     assert spec.loader is not None
@@ -185,7 +185,7 @@ def _run(path: Path, source: bytes, name: str) -> registry.Classes:
         raise _failure(error, path, name) from error
     for cls in classes.values():
         try:
-            options(cls)  # reads the annotations of fields, which are looked at late
+            options(cls)  # reads the annotations of fields now, because they are otherwise evaluated late
         except Exception as error:
             message = f"plugin {name}, line {_line_of(cls)}: {cls.__name__}: {error}"
             raise PluginError(message, "mend the annotations of its fields") from error

@@ -34,7 +34,7 @@ C = TypeVar("C", bound=type)
 Classes = dict[tuple[str, str], type[Any]]  # by kind and name
 
 _own: dict[str, dict[str, type[Any]]] = {kind: {} for kind in PACKAGES}
-_collected: ContextVar[tuple[str, Classes]] = ContextVar("collected", default=("", {}))  # of which module
+_collected: ContextVar[tuple[str, Classes]] = ContextVar("collected", default=("", {}))  # classes of a module
 _used: ContextVar[Classes] = ContextVar("used", default={})  # noqa: B039 - never changed in its place
 
 

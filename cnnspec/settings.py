@@ -16,7 +16,7 @@ from cnnspec.spec.suggest import did_you_mean
 
 SECTION, OWN_FILE, PROJECT_FILE = "cnnspec", "cnnspec.toml", "pyproject.toml"
 KEYS = ("exclude", "extend", "ignore", "select")
-MOST_BYTES = 1 << 20  # of a settings file
+MOST_BYTES = 1 << 20  # bytes of a settings file
 MOST_EXTENDED = 10  # settings files that extend each other
 
 
@@ -86,7 +86,7 @@ def _nearest(folder: Path) -> Settings:
 
 def _section(file: Path) -> Mapping[str, Any] | None:
     """Return the table for cnnspec in a settings file; None if a `pyproject.toml` has none."""
-    import tomllib  # most specs lie below no settings file
+    import tomllib  # imported here, because most specs have no settings file above them
 
     try:
         text = read_bounded(str(file), MOST_BYTES).decode("utf-8-sig")

@@ -118,7 +118,7 @@ def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[i
     return before, max(after, (count - 1) * stride + extent - length - before)
 
 
-@lru_cache(maxsize=4096)  # the same maps are asked about again and again
+@lru_cache(maxsize=4096)  # cached, because the same maps are laid out again and again
 def windows(
     shape: Shape,
     what: str,

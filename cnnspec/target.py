@@ -23,7 +23,7 @@ KINDS: Mapping[Kind, str] = {
     "several": "several targets, each with a name",
 }
 _ANSWERS = ("loss", "accuracy", "precision", "recall", "f1")
-FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of target, and `require` can ask for
+FIGURES: Mapping[Kind, tuple[str, ...]] = {  # figures of each kind of target, which `require` can name
     "class": (*_ANSWERS, "top_k"),
     "shares": (*_ANSWERS, "top_k"),
     "classes": (*_ANSWERS, "mean_average_precision"),
@@ -31,11 +31,11 @@ FIGURES: Mapping[Kind, tuple[str, ...]] = {  # what there is for each kind of ta
     "values": ("loss", "mae", "rmse", "r2"),
     "input": ("loss",),
     "none": ("loss",),
-    "several": ("loss",),  # of each of them there are its own
+    "several": ("loss",),  # each single target has figures of its own
 }
 COUNTED = 16  # maps whose pixels are counted at once
-VOID = 255  # in a mask: a pixel of no class, which no loss and no figure counts
-DENSE = frozenset[Kind]({"shares", "classes", "values"})  # a number for each output
+VOID = 255  # marks pixels of no class in a mask, which losses and figures leave out
+DENSE = frozenset[Kind]({"shares", "classes", "values"})  # kinds of target with a number for each output
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Target:
     """
 
     kind: Kind = "class"
-    names: tuple[str, ...] = ()  # of the classes or values; none where only the files tell
+    names: tuple[str, ...] = ()  # names of classes or values; empty if they are only found in files
     counts: tuple[int, ...] = ()  # training images (for `mask`: pixels) of each class
-    mean: tuple[float, ...] = ()  # of each value over the training images
+    mean: tuple[float, ...] = ()  # mean and deviation of each value over the training images
     deviation: tuple[float, ...] = ()
-    parts: Mapping[str, Target] = field(default_factory=dict)  # of `several`, by name
-    images: int = 0  # training images, where `counts` do not add up to them, as each may be of any number of classes
+    parts: Mapping[str, Target] = field(default_factory=dict)  # the targets of `several`, by name
+    images: int = 0  # number of training images, if each may have any number of classes
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Self:
@@ -102,7 +102,7 @@ def measured(kind: Kind, names: tuple[str, ...], labels: Any) -> Target:
     """Return the target with statistics of training labels: counts of classes, or mean and deviation of values."""
     if kind == "values":
         mean, deviation = labels.mean(axis=0, dtype=np.float64), labels.std(axis=0, dtype=np.float64)
-        deviation = np.where(deviation > 0, deviation, 1.0)  # a value that is always the same
+        deviation = np.where(deviation > 0, deviation, 1.0)  # for a constant value
         return Target(kind, names, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
     if kind == "class":
         counts = np.bincount(labels, minlength=len(names))

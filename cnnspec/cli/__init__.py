@@ -112,7 +112,7 @@ def _dispatch(words: list[str]) -> int:
     parser, verbs = parsers([] if wanted is None else [wanted])
     arguments, extra = parser.parse_known_args(words)
     if extra:
-        from cnnspec.cli.hints import instead  # which only a mistake needs
+        from cnnspec.cli.hints import instead  # imported here, because only a mistake needs it
 
         complain(f"unknown argument {extra[0]}", instead(extra, verbs[arguments.verb]))
         return USAGE

@@ -24,6 +24,6 @@ def start_anew(environment: Mapping[str, str]) -> int:
             os.dup2(file.fileno(), 0)
     command = [sys.executable, *sys.orig_argv[1:]]
     wanted = {**os.environ, **environment}
-    if os.name == "nt":  # which would end this process, and with it what waits for it, before the other one
+    if os.name == "nt":  # there, `execve` would end this process before the new one, for any waiting parent
         return subprocess.run(command, env=wanted, check=False).returncode
     return os.execve(command[0], command, wanted)

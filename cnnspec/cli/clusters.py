@@ -18,8 +18,8 @@ from cnnspec.cli.trainings import POLLED, Program, ending, outcome_of, started
 from cnnspec.diagnostics import RunError
 from cnnspec.sweep.journal import Outcome, Task
 
-CONNECTED = 30.0  # seconds in which a scheduler has to answer
-LOOKS = 50  # how often a training is looked after between two questions whether the sweep has ended
+CONNECTED = 30.0  # seconds within which a scheduler has to answer
+LOOKS = 50  # polls of a training for each check whether the sweep has ended
 
 
 def run_on_dask(
@@ -92,7 +92,7 @@ def train(program: Program, here: Path, over: str) -> Outcome:
 
 @contextmanager
 def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what becomes of workers is told by what they train
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the trainings' outcomes tell what happened to workers
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=CONNECTED)

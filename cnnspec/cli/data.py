@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a source")
     add_plugins(parser)
-    parser.set_defaults(download=False)  # which fetch is for
+    parser.set_defaults(download=False)  # `fetch` downloads them
 
 
 def address(text: str) -> str:

@@ -20,7 +20,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.train.score import Score
 from cnnspec.train.views import mean_score
 
-MOST_BLOCKS = 40  # classes up to which there is a block for each
+MOST_BLOCKS = 40  # most classes that are shown with a block each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

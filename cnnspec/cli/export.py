@@ -30,7 +30,7 @@ from cnnspec.train.records import read_spec
 from cnnspec.train.run import SPEC, Run
 
 METRICS = ("json", "csv")
-MOST = 200  # images that what was written is run on
+MOST = 200  # images on which the export is run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _move(source: Path, target: Path, overwrite: bool) -> None:
     if overwrite:
         os.replace(source, target)
         return
-    with target.open("xb") as claimed:  # which another program may have made meanwhile
+    with target.open("xb") as claimed:  # another program may have made it meanwhile
         claimed.close()
         os.replace(source, target)
 

@@ -15,7 +15,7 @@ from cnnspec.diagnostics import loggable
 if TYPE_CHECKING:
     from rich.console import Console
 
-CLOSED = 141  # 128 + SIGPIPE: what a program ends with that is stopped because nobody reads its output
+CLOSED = 141  # 128 + SIGPIPE: exit code of a program whose output nobody reads
 
 
 def complain(message: str, help: str | None = None) -> None:
@@ -37,7 +37,7 @@ def visible(text: str) -> str:
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a console for tables that prints names unchanged: brackets are no markup, and colons no emoji."""
-    from rich.console import Console  # which verbs without tables do not load
+    from rich.console import Console  # imported here, because verbs without tables do not need it
 
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
@@ -62,7 +62,7 @@ class Stream(io.FileIO):
             else:
                 if written is not None:
                     return written
-                select.select([], [self], [])  # the other side has made the pipe one that does not wait
+                select.select([], [self], [])  # the reader has made the pipe non-blocking
         return len(data)
 
 
@@ -76,7 +76,7 @@ def lasting_streams() -> Iterator[Stream]:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     before, streams = (sys.stdout, sys.stderr), (Stream(1), Stream(2))
     sys.stdout, sys.stderr = (

@@ -16,7 +16,7 @@ from cnnspec.report.attribution import attribution, score_of
 from cnnspec.report.sheet import Tile, draw_attribution, draw_sheet
 from cnnspec.train.answer import answer, answers, spoken
 
-MOST_TILES, MOST_LINES = 200, 4  # of a contact sheet, and of an answer in it
+MOST_TILES, MOST_LINES = 200, 4  # most images in a contact sheet, and lines of an answer
 ENDING = ".explained.png"
 
 

@@ -29,9 +29,9 @@ from cnnspec.train.answer import answer, answers, class_map, spoken
 from cnnspec.train.views import mean_outputs, require_views
 
 PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
-MOST_LETTERS = 1 << 15  # of a path or pattern on standard input
+MOST_LETTERS = 1 << 15  # characters of a path or pattern on standard input
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
-Output = Array | Mapping[str, Array]  # of one image; by name where the network has several
+Output = Array | Mapping[str, Array]  # the output for one image; several outputs are named
 Write = Callable[[str, Any], None]
 
 

@@ -30,7 +30,7 @@ from cnnspec.train.network import available_cores
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
 
-GRACE = 2.0  # seconds in which the first rank may say what went wrong on all of them
+GRACE = 2.0  # seconds for the first rank to print an error that all ranks have
 
 
 def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) -> int:
@@ -51,7 +51,7 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) 
     except StartError:
         raise
     except (Exception, SystemExit):
-        pass  # all ranks say it together
+        pass  # it arises again on all ranks together
     return _Rank(rank, sys.stderr).run(call)
 
 
@@ -83,7 +83,7 @@ class _Rank:
 
     def joined(self, call: Callable[[Exchange], int]) -> int:
         self.exchange = join()
-        from cnnspec.ranks.watch import Watchdog  # which needs mpi4py, an extra
+        from cnnspec.ranks.watch import Watchdog  # needs mpi4py, an extra
 
         watchdog = Watchdog(self.exchange, self.silent)
         statuses = self.exchange.tell(call(self.exchange))

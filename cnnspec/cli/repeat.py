@@ -14,7 +14,7 @@ import numpy as np
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import Spec
 
-SPLITS = ("validation.", "test.")  # whose figures are summed up
+SPLITS = ("validation.", "test.")  # splits whose figures are summarised
 
 
 def variants(spec: Spec, arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:

@@ -20,9 +20,9 @@ from cnnspec.train.norms import read_norms
 from cnnspec.train.run import NORMS, ORIGINS, Run
 
 PAGE = "report.html"
-TIMED, MOST_TIMED = 5e8, 2e9  # multiply-accumulates of a step whose layers are measured, and the most of one image
-MEASURING = 0.2  # seconds
-WORTH = 1e11  # multiply-accumulates of a training, from which on it has a report without being asked
+TIMED, MOST_TIMED = 5e8, 2e9  # limits of multiply-accumulates for a measured step and for one image
+MEASURING = 0.2  # seconds of measurement
+WORTH = 1e11  # multiply-accumulates from which a training gets a report by default
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
 
 def _times(model: Model) -> Times:
     """Measure the layers briefly, on random images, if a step is short enough for that."""
-    settings, work = model.spec.train, 3 * max(model.graph.macs, 1)  # forward, and two gradients
+    settings, work = model.spec.train, 3 * max(model.graph.macs, 1)  # forward pass and two gradients
     if settings is None or work > MOST_TIMED:
         return Times("A step takes too long to measure the layers here: cnnspec bench SPEC does.", {})
     batch = min(settings.batch_size, max(1, int(TIMED // work)))

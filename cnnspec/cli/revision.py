@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from cnnspec.diagnostics import RunError, SpecError
 from cnnspec.spec import Spec
 
-MOST_BYTES = 1 << 20  # of a file in the repository that is read
+MOST_BYTES = 1 << 20  # bytes of a file in the repository that is read
 
 
 def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
@@ -52,5 +52,5 @@ def _extract(command: list[str], folder: str) -> str:
                     if member.size <= MOST_BYTES:
                         archive.extract(member, folder, filter="data")
         except tarfile.TarError:
-            pass  # an empty archive: there is a complaint
+            pass  # the archive is empty, and the command has printed an error
         return process.stderr.read().decode(errors="replace")

@@ -18,11 +18,11 @@ from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
 from cnnspec.train.run import ABOUT, Run
 
-WIDEST = 1000  # columns: a table is as wide as it needs, also through a pipe, so that no figure is cut
-LONGEST = 16  # blocks of a curve in a list
+WIDEST = 1000  # columns: a table is never cut, also in a pipe
+LONGEST = 16  # blocks of the loss curve in a list
 FIGURES = ("train.loss", "train.accuracy", "validation.loss", "validation.accuracy", "test.loss", "test.accuracy")
 
-WORTH = (  # of the columns of a list beside run, epochs and time: what comes first is shown first
+WORTH = (  # optional columns of a list, the most important first
     "test.accuracy",
     "validation.accuracy",
     "validation.loss",

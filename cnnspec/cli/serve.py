@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise RunError(f"cannot listen at {arguments.host}:{arguments.port}: {why}", "name another --port") from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with server:
         print(f"{service.name} at {server.address} (Ctrl-C ends it)", flush=True)
         if not server.local:

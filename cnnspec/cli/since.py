@@ -12,8 +12,8 @@ from cnnspec.graph import build
 from cnnspec.graph.difference import Change, difference
 from cnnspec.spec import Spec, load
 
-RUNS = Path("runs")  # where `train` leaves runs unless told otherwise
-MOST_LAYERS = 6  # that a note lists
+RUNS = Path("runs")  # the folder in which `train` makes runs by default
+MOST_LAYERS = 6  # layers listed in a note
 
 
 def with_last_run(found: Sequence[Diagnostic], spec: Spec) -> list[Diagnostic]:
@@ -31,7 +31,7 @@ def _compared(spec: Spec) -> tuple[str, ...]:
         return ()
     try:
         before, after = build(load(run / "spec.yaml")), build(spec)
-    except (SpecError, PluginError, RunError, OSError):  # of a run by another version, or with a plugin that is gone
+    except (SpecError, PluginError, RunError, OSError):  # the run is of another version, or its plugin is missing
         return ()
     changes = [change for change in difference(before, after) if change.parameters]
     if not changes:

@@ -23,7 +23,7 @@ from cnnspec.lints import lint
 from cnnspec.spec import Spec
 
 Outcome = Literal["passed", "failed", "skipped"]
-PATIENCE = 30.0  # seconds that a training which is told to end may take for its checkpoint
+PATIENCE = 30.0  # seconds that an interrupted training may take to write its checkpoint
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from cnnspec.plan.schedule.explain import Chosen, explain_plan, explain_stages
 from cnnspec.shapes import text
 from cnnspec.spec import Spec
 
-WIDE = 160  # columns of a table that goes to a file
-RUNNERS_UP = 2  # printed; JSON has them all
+WIDE = 160  # columns of a table in a file
+RUNNERS_UP = 2  # number printed; JSON has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

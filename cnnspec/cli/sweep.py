@@ -41,7 +41,7 @@ from cnnspec.train.session import Interruption
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
 BEST_TRIAL = 0  # the number of the task that trains the best point again, and tests it
-WIDEST = 1000  # columns: a table is as wide as it needs
+WIDEST = 1000  # columns: a table is never cut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +146,7 @@ class _SweepVerb:
         self.threads = arguments.threads or max(1, cores // self.jobs)
         self.threads_of_best = max(1, cores // min(self.jobs, sweep.seeds))
         if arguments.scheduler is not None:
-            from cnnspec.cli.clusters import places_of  # which needs distributed, an extra
+            from cnnspec.cli.clusters import places_of  # needs distributed, an extra
 
             self.jobs = places_of(arguments.scheduler)
             self.threads = self.threads_of_best = arguments.threads or 1
@@ -186,14 +186,14 @@ class _SweepVerb:
         left = [task for task in tasks if task not in self.journal.outcomes]
         self.run_programs([self.program(task) for task in left])
         for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
-            path.unlink()  # the best is trained again: what the others learned is of no more use
+            path.unlink()  # the best is trained again, so these weights are not needed
         return {task: self.journal.outcomes[task] for task in tasks}
 
     def run_programs(self, programs: Sequence[Program]) -> None:
         if self.arguments.executor == "processes":
             run_all(programs, self.jobs, self.done)
         elif programs:
-            from cnnspec.cli.clusters import run_on_dask  # which needs distributed, an extra
+            from cnnspec.cli.clusters import run_on_dask  # needs distributed, an extra
 
             run_on_dask(programs, self.jobs, self.arguments.scheduler, self.done)
 

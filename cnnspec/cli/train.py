@@ -62,7 +62,7 @@ from cnnspec.train.session import Interruption, Session
 from cnnspec.train.transfer import transfer
 
 CURVES, EVENTS = "loss.png", "tensorboard"
-REDRAWN = 10.0  # seconds from one drawing of the curves to the next; the last epoch is always drawn
+REDRAWN = 10.0  # seconds between drawings of the curves; the last epoch is always drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +277,7 @@ class _TrainVerb:
             print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
-            if model.exchange.size > 1:  # the other ranks go on until they are told
+            if model.exchange.size > 1:  # the other ranks continue until they are told
                 raise
             self.stopped("interrupted at once")
             print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
@@ -344,7 +344,7 @@ class _TrainVerb:
             asked=self.session.asked,
         )
         for epoch in passes:
-            self.about.pop("results", None)  # of the training that goes on
+            self.about.pop("results", None)  # results of the training that is resumed
             self.directory.describe(self.about)
             best = self.directory.record(self.model, epoch)
             if log is not None:
@@ -364,7 +364,7 @@ class _TrainVerb:
         with suppress(ImportError):
             try:
                 draw_curves(self.directory.history(), self.directory.path / CURVES, self.spec.name)
-            except RunError as error:  # somebody wrote to the log, from which the training reads nothing else
+            except RunError as error:  # another program wrote to the log, which the training never reads
                 note(f"no curves: {error}")
 
 

@@ -96,9 +96,9 @@ def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
 def comparable(spec: Spec, graph: Graph) -> str:
     """Return the resolved spec, without its epochs, and with checksums of its plugins instead of their names."""
     named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
-    data = spec.data and spec.data.but(root=None)  # where the data lies does not matter: its checksums say what it is
+    data = spec.data and spec.data.but(root=None)  # the location of the data does not matter: its checksums identify it
     spec = dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data)
-    return render(_with_origin(spec, ""), graph)  # nor does where weights to start from lie: the run has theirs
+    return render(_with_origin(spec, ""), graph)  # nor does that of initial weights, which the run contains
 
 
 def with_epochs(spec: Spec, epochs: float) -> Spec:

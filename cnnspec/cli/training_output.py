@@ -29,9 +29,9 @@ from cnnspec.train import Progress as Moment
 from cnnspec.train.fit import Watcher
 from cnnspec.train.score import Score
 
-WIDTH = 80  # columns that lines keep to, where no name is longer
-MEASURED = 5.0  # seconds of steps from which the time that is left is told
-LONG = 60.0  # seconds that are left, from which on it is worth telling
+WIDTH = 80  # columns of a line, unless a single name is longer
+MEASURED = 5.0  # seconds of steps after which the remaining time is estimated
+LONG = 60.0  # remaining seconds from which the estimate is printed
 
 
 class TrainingOutput:
@@ -165,7 +165,7 @@ def _boxed(lines: Sequence[str]) -> None:
     """Print lines, in a box on a terminal."""
     screen = console()
     if screen.is_terminal:
-        from rich import box  # which pipes do not need
+        from rich import box  # imported here, because pipes do not need it
         from rich.panel import Panel
         from rich.text import Text
 

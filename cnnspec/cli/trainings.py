@@ -22,9 +22,9 @@ from cnnspec.lock import locked
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.run import ABOUT, LAST, SPEC, Run
 
-POLLED = 0.02  # seconds from one look at the programs to the next
-ENDED = 128  # plus the number of a signal: the exit code of what one ended
-ATTEMPTS = 2  # a training that a signal ended, such as for want of memory, is tried again
+POLLED = 0.02  # seconds between two checks of the programs
+ENDED = 128  # plus a signal's number: the exit code of a program that it ended
+ATTEMPTS = 2  # attempts at a training that a signal ends, such as one for lack of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def started(program: Program, here: Path | None = None) -> Running:
     """Start a program, in the folder that its arguments are relative to, once no other process trains in its run."""
     folder = program.folder
     if folder.exists():
-        with locked(folder, wait=True):  # a training whose sweep was killed a moment ago still ends
+        with locked(folder, wait=True):  # a training whose sweep was just killed may still be ending
             pass
         if not (folder / LAST).is_file():
             shutil.rmtree(folder)

@@ -10,7 +10,7 @@ from cnnspec.cli import main
 from cnnspec.cli.anew import start_anew
 from cnnspec.diagnostics import StartError
 
-ABANDONED = 137  # what a killed program ends with
+ABANDONED = 137  # exit code of a killed program
 
 
 def _end_with_the_sweep() -> None:

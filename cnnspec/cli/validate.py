@@ -30,7 +30,7 @@ from cnnspec.spec import load, loads
 from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend
 
-MOST_ROUNDS = 9  # of fixes, each of which may bring others to light
+MOST_ROUNDS = 9  # rounds of fixes: each fix may reveal further findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def _checked(
     """Return the findings for each file, found by as many processes as requested."""
     if arguments.jobs == 1 or len(files) == 1 or STDIN in files:
         return {file: _findings(file, arguments, settings[file]) for file in files}
-    from concurrent.futures import ProcessPoolExecutor  # which one process does not need
+    from concurrent.futures import ProcessPoolExecutor  # imported here, because a single process does not need it
 
     with ProcessPoolExecutor(min(arguments.jobs, len(files))) as pool:
         found = pool.map(_findings, files, repeat(arguments), (settings[file] for file in files), chunksize=4)
@@ -173,7 +173,7 @@ def check_file(
     try:
         graph = checked(spec)
     except SpecError as error:
-        from cnnspec.cli.since import with_last_run  # what compares graphs, which a spec that is right does not need
+        from cnnspec.cli.since import with_last_run  # imports what compares graphs, which a valid spec does not need
 
         return with_last_run(error.diagnostics, spec)
     return sorted([*spec.warnings, *lint(spec, graph)], key=lambda diagnostic: diagnostic.span)

@@ -26,7 +26,7 @@ from cnnspec.workers import WorkerPool
 FRAMEWORKS = ("torch", "keras", "jax", "onnxruntime")
 OWN = "cnnspec"
 ROUNDS = 5
-SETTLE = 0.5  # seconds in which what the race leaves behind ends, before others are looked for
+SETTLE = 0.5  # seconds for the race's threads to end before other load is measured
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def against(
         own.pool.close()
     if busy is not None:
         time.sleep(SETTLE)
-        busy = max(busy, others_share() or 0.0)  # others may have begun during the race
+        busy = max(busy, others_share() or 0.0)  # other programs may have started during the race
     return Comparison(found, busy)
 
 

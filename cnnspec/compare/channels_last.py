@@ -19,14 +19,14 @@ from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Optimizer
 
 Tensor = Any
-TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # the axes of a convolution's and of a dense layer's weights
+TAPS_FIRST, TRANSPOSED = (2, 3, 1, 0), (1, 0)  # axes of the weights of convolutions and dense layers
 
 
 class Framework(Protocol):
     """The functions that differ from framework to framework; windows have no padding."""
 
-    array: Any  # functions by NumPy's names
-    activation: Any  # functions such as relu
+    array: Any  # a module with NumPy's function names
+    activation: Any  # a module with functions such as relu
 
     def convolution(
         self, x: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], groups: int
@@ -97,7 +97,7 @@ def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
     if name in ("weight", "depthwise", "pointwise") and ndim == 4:
         return TAPS_FIRST
     if name == "bias" and ndim == 3:
-        return (1, 2, 0)  # one an output position
+        return (1, 2, 0)  # one for each output position
     return TRANSPOSED if name == "weight" and ndim == 2 else tuple(range(ndim))
 
 

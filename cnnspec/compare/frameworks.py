@@ -52,7 +52,7 @@ def pytorch_programs(
             say("compiling with PyTorch")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Dynamo remarks on caches that only spare imports
+                warnings.simplefilter("ignore")  # Dynamo warns of caches that only save imports
                 program()
         except Exception as error:  # whatever torch.compile and the C++ compiler behind it raise
             if not compiled:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 STATISTICS = Path("/proc/stat")
-BUSY = 0.1  # share of the processors from which on ratios on several threads cannot be quoted
+BUSY = 0.1  # load by other programs at which ratios on several threads are not reliable
 
 
 def others_share(seconds: float = 0.5) -> float | None:

@@ -26,11 +26,11 @@ from cnnspec.workers import Program, WorkerPool, shared
 
 Direction = Literal["prepare", "forward", "input", "weight", "loss", "update"]
 SIDE = 512  # rows and columns of the matrices whose product is the peak
-RATE = 1e-4  # of learning, so that weights stay numbers
-TURN = 4  # steps with clocks, as many without, then a large product, and so on
+RATE = 1e-4  # a learning rate so small that weights stay finite
+TURN = 4  # steps with clocks, then as many without, then a large product, in turn
 
 
-DIRECTIONS: Mapping[str, Direction] = {  # of each kind of task
+DIRECTIONS: Mapping[str, Direction] = {  # the direction of each kind of task
     "prepare": "prepare",
     "forward": "forward",
     "shared": "input",
@@ -45,7 +45,7 @@ DIRECTIONS: Mapping[str, Direction] = {  # of each kind of task
 class Cell:
     """One layer in one direction during the measurement: its worker time, and the size of its work."""
 
-    macs: int = 0  # of the whole batch
+    macs: int = 0  # multiply-accumulates of the whole batch
     bytes: int = 0  # arrays read and written, once each
     clocks: list[Array] = field(default_factory=list)  # nanoseconds; one a task, so that workers share none
     seconds: list[float] = field(default_factory=list)  # of every step that counted
@@ -113,10 +113,10 @@ class Profile:
     threads: int
     peak: float  # floating-point operations a second of large matrix products on as many threads
     rows: tuple[Row, ...]
-    step: float  # without clocks
-    timed: float  # the same with clocks
-    update: float  # of it: summing the shards' gradients, and the optimizer
-    steps: int  # of either kind
+    step: float  # seconds of a step without clocks
+    timed: float  # seconds of a step with clocks
+    update: float  # the part of `timed` for the sum of gradients and the optimizer
+    steps: int  # number of steps of either kind
 
     @property
     def rest(self) -> float:

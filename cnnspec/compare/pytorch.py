@@ -121,7 +121,7 @@ def loss(settings: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         raise RunError(f"no counterpart of the loss {chosen} in PyTorch is known here", "use softmax_cross_entropy")
     if settings.reads_input:
         return lambda y, x, labels: compare[chosen](y, x)
-    if chosen == "binary_cross_entropy":  # one output is the chance of the second of two classes
+    if chosen == "binary_cross_entropy":  # a single output stands for the second of two classes
         return lambda y, x, labels: compare[chosen](
             y, functional.one_hot(labels, max(2, y.shape[1])).to(y.dtype)[:, -y.shape[1] :]
         )

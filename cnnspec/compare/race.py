@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 Program = Callable[[], object]
-SLICE = 0.2  # seconds of one program before the next: other load on the machine comes and goes within seconds
-FEWEST = 3  # runs of a round
-WARM = 2, 0.05  # runs before the first that counts, or seconds of them: what the last program left in caches must go
+SLICE = 0.2  # seconds of one program before the next, as other load changes within seconds
+FEWEST = 3  # fewest runs in a round
+WARM = 2, 0.05  # runs, or seconds, of warm-up, which replaces the last program's data in caches
 
 
 @dataclass(frozen=True)

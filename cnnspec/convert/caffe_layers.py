@@ -18,9 +18,9 @@ from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-MAX, AVERAGE = 0, 1  # the numbers of ways to pool
+MAX, AVERAGE = 0, 1  # Caffe's numbers of kinds of pooling
 CEIL = 0
-PRODUCT, SUM = 0, 1  # and of operations on several values
+PRODUCT, SUM = 0, 1  # Caffe's numbers of operations on several values
 ACROSS = 0
 NEAREST = {
     "Crop": "crop2d, with lengths of its own",

@@ -25,10 +25,10 @@ from cnnspec.shapes import Shape
 
 UNRUN = "no program here runs Caffe's files"
 MOST_TEXT = 8 << 20  # bytes of a .prototxt
-MOST_WEIGHTS = 2 << 30  # of a .caffemodel: what protobuf itself allows
+MOST_WEIGHTS = 2 << 30  # bytes of a .caffemodel: protobuf's own limit
 MOST_LAYERS = 20_000
 DATA = {"Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "Python", "WindowData"}
-TRAINING = {  # what training alone has
+TRAINING = {  # types of layers that only training uses
     "Accuracy",
     "ContrastiveLoss",
     "EuclideanLoss",
@@ -39,7 +39,7 @@ TRAINING = {  # what training alone has
     "Silence",
     "SoftmaxWithLoss",
 }
-TEST = 1  # the number of the phase
+TEST = 1  # Caffe's number of the test phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
         listed = ", ".join(name.rpartition(":")[0] for name in names) or "none"
         raise ConversionError([f"one input is read, the file has {len(names)}: {listed}"], "give it one input")
     if not axes:
-        return names[0], [None, None, None, None]  # which --input says
+        return names[0], [None, None, None, None]  # given by --input
     if len(axes) not in (2, 4) or min(axes) < 1:
         raise ConversionError([f"its input has the lengths {axes}"], "vectors (n, features) or maps (n, c, h, w)")
     return names[0], [int(axis) for axis in axes]

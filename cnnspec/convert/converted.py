@@ -22,9 +22,9 @@ from cnnspec.shapes import Shape, text
 from cnnspec.spec import loads
 from cnnspec.spec.grammar import name_of
 
-SEVERAL = 2  # images at once where the file leaves their number open
+SEVERAL = 2  # images at once if the file leaves their number open
 MOST_REASONS = 50
-Run = Callable[[Array], tuple[str, Array] | str]  # images to the program that ran the file and its outputs, or why none
+Run = Callable[[Array], tuple[str, Array] | str]  # from images to the program and its outputs, or why none ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Converted:
     dtype: np.dtype[Any]
     run: Run
     weighted: bool = True
-    note: str = ""  # what people are told beside it
+    note: str = ""  # a note for the user
 
 
 def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:

@@ -68,7 +68,7 @@ def _lengths(first: Section, given: Shape | None) -> Lengths:
 
 def _until(sections: list[Section], until: str | None) -> list[Section]:
     if until is None:
-        while sections and sections[-1].type == "cost":  # which training alone has
+        while sections and sections[-1].type == "cost":  # only training uses it
             sections = sections[:-1]
         if sections:
             return sections

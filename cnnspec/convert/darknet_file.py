@@ -12,9 +12,9 @@ from cnnspec.convert.refusal import ConversionError, Unsaid
 from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
 
-MOST_TEXT = 1 << 20  # bytes of a .cfg: the longest ones that people train have 30,000
+MOST_TEXT = 1 << 20  # bytes of a .cfg: the longest networks have 30,000
 MOST_SECTIONS = 5_000
-MOST_WEIGHTS = 2 << 30  # bytes
+MOST_WEIGHTS = 2 << 30  # bytes of a .weights
 TRUE = ("1", "true", "yes")
 
 
@@ -81,7 +81,7 @@ def read_sections(path: Path) -> list[Section]:
         if not equals or not name or not found:
             wrong.append(f"{path}:{number}: expected [section] or option=value, got {raw.strip()[:60]!r}")
             continue
-        found[-1].options.setdefault(name, value)  # of two, Darknet takes the first
+        found[-1].options.setdefault(name, value)  # if an option is repeated, Darknet takes the first
     if wrong:
         raise ConversionError(wrong[:10], "name a .cfg of Darknet")
     if not found or found[0].type not in ("net", "network"):

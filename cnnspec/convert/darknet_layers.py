@@ -15,7 +15,7 @@ from cnnspec.convert.refusal import Unknown, Unsaid
 from cnnspec.kernels.step import Array
 
 EPSILON = 1e-6
-MOST = 1 << 24  # filters, units, or lengths: no network that can be run has as many
+MOST = 1 << 24  # most filters, units or pixels along an axis: larger networks cannot be run
 NEAREST = {  # for sections without a translation, the layers that come closest
     "detection": "--until with the layer before it",
     "gaussian_yolo": "--until with the layer before it",
@@ -47,7 +47,7 @@ class Translation:
         self.made = made
         self.names = names
         self.weights = weights
-        self.number = 0  # of the section that is translated
+        self.number = 0  # number of the section that is translated
 
     def above(self) -> Value:
         """Return the output of the section above, or the input."""

@@ -21,7 +21,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
 
-MOST_BYTES = 2 << 30  # of a file, and of the arrays in it
+MOST_BYTES = 2 << 30  # bytes of a file, and of the arrays in it
 MOST_TEXT = 64 << 20  # bytes of a model's description
 MOST_LAYERS = 10_000
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

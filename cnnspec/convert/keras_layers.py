@@ -17,7 +17,7 @@ from cnnspec.kernels.step import Array
 
 MATRIX = (3, 2, 0, 1)  # from (rows, columns, channels, filters) to (filters, channels, rows, columns)
 FIRST = (2, 0, 1)  # the axes of a map of Keras, channels first
-PLACES = (1, 2, 0)  # of Keras's rows, columns and channels among the axes here
+PLACES = (1, 2, 0)  # where Keras's rows, columns and channels are in (c, h, w)
 NEAREST = {
     "Conv1D": "Conv2D on maps of one row",
     "Functional": "a model without a model in it",

@@ -14,8 +14,8 @@ import numpy as np
 from cnnspec.kernels.step import Array
 
 BACKENDS = ("jax", "tensorflow", "torch")
-CODE = {"Lambda", "__lambda__", "function"}  # classes that hold Python code, or name some
-MOST_FAILURE = 200  # characters of what Keras says that cannot run a file
+CODE = {"Lambda", "__lambda__", "function"}  # classes that contain Python code or refer to it
+MOST_FAILURE = 200  # characters of Keras's error if it cannot run a file
 
 
 def names_code(model: Any) -> bool:
@@ -50,6 +50,6 @@ def run_file(path: Path, output: tuple[str, int], images: Array) -> tuple[str, A
         last = model.get_layer(name)._inbound_nodes[use].outputs[0]
         entering = np.moveaxis(images, 1, -1) if images.ndim == 4 else images
         found = np.asarray(keras.Model(model.inputs, last).predict(entering, verbose=0))
-    except Exception as error:  # whatever Keras raises that cannot run a file
+    except Exception as error:  # Keras may raise anything
         return f"Keras: {' '.join(str(error).split())[:MOST_FAILURE]}"
     return "Keras", np.moveaxis(found, -1, 1) if found.ndim == 4 else found

@@ -15,7 +15,7 @@ from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-LAST = (1, 2, 0)  # a map's axes here as Keras has them
+LAST = (1, 2, 0)  # axes of a map (c, h, w) in Keras's order
 ACTIVATIONS: Mapping[str, list[dict[str, Any]]] = {
     "elu": [{"type": "elu"}],
     "exponential": [{"type": "exp"}],

@@ -24,7 +24,7 @@ class Layout:
         output = made.values[made.source.output]
         self.drafts = _reachable(made.drafts, output.layer)
         readers = Counter(source for draft in self.drafts for source in draft.sources)
-        self.place: dict[str, str] = {INPUT: INPUT}  # by the key of a layer, that of the layer it is written in
+        self.place: dict[str, str] = {INPUT: INPUT}  # by key of a layer, that of the written layer that contains it
         self.activations: dict[str, Draft] = {}
         by_key = {draft.key: draft for draft in self.drafts}
         for draft in self.drafts:
@@ -98,5 +98,5 @@ def is_activation(draft: Draft) -> bool:
     return not draft.arrays and kind.arity == (1, 1) and (kind.increasing or draft.type in ACTIVATIONS)
 
 
-STATES = {"running_mean", "running_variance"}  # which layers with shared parameters have each of their own
-ACTIVATIONS = {"gelu", "silu", "hard_swish", "mish"}  # those that are not increasing
+STATES = {"running_mean", "running_variance"}  # arrays that are not shared when parameters are tied
+ACTIVATIONS = {"gelu", "silu", "hard_swish", "mish"}  # activations that are not increasing functions

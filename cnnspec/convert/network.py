@@ -40,7 +40,7 @@ class Draft:
     sources: list[str]
     shape: Shape
     arrays: dict[str, Array]
-    named: bool  # whether the file has a name for it that a person would keep
+    named: bool  # whether the file gives it a meaningful name
     origin: tuple[str, ...]  # the constants that the operator reads, by their names
     notes: list[str] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Value:
     layer: str
     shape: Shape
     lengths: Lengths
-    alone: bool  # nobody else reads it, so that the layer may be changed
+    alone: bool  # no other layer reads it, so its layer may be changed
 
     @property
     def canonical(self) -> Shape:

@@ -29,7 +29,7 @@ def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shap
     entry = whole_lengths(file.entry.lengths, input_shape)
     source = simplified(file, entry, until)
     made, refusals = translated(source)
-    if refusals and file.entry.lengths[0] is None:  # a file that leaves the number of images open, but knows one only
+    if refusals and file.entry.lengths[0] is None:  # the number of images is open, but the file may only work for one
         source_of_one = simplified(file, (1, *entry[1:]), until)
         made_of_one, refusals_of_one = translated(source_of_one)
         if len(refusals_of_one) < len(refusals):

@@ -16,9 +16,9 @@ from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
 from cnnspec.kernels.step import Array
 
-MOST_BYTES = 2 << 30  # of a file, and of the arrays in it: what protobuf itself allows
-OLDEST = (1, 21)  # the first onnx package that files of strangers are read with
-SMALLEST = 16  # bytes of a file that could say anything
+MOST_BYTES = 2 << 30  # bytes of a file, and of the arrays in it: protobuf's own limit
+OLDEST = (1, 21)  # the first onnx package that reads untrusted files safely
+SMALLEST = 16  # bytes of the smallest possible file
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 

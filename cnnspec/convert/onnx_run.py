@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.convert.onnx_file import OnnxFile, package
 from cnnspec.kernels.step import Array
 
-MOST_FAILURE = 200  # characters of what a program says that cannot run a file
+MOST_FAILURE = 200  # characters of the error of a program that cannot run a file
 
 
 def run_file(file: OnnxFile, output: str, images: Array) -> tuple[str, Array] | str:
@@ -23,7 +23,7 @@ def run_file(file: OnnxFile, output: str, images: Array) -> tuple[str, Array] | 
             return program, np.asarray(runner(model, feed, output))
         except ImportError:
             continue
-        except Exception as error:  # whatever a program raises that cannot run the file
+        except Exception as error:  # the program may raise anything
             reason = f"{program}: {' '.join(str(error).split())[:MOST_FAILURE]}"
     return reason
 

@@ -21,9 +21,9 @@ from cnnspec.spec import loads
 from cnnspec.train.network import Network
 
 PRODUCER = "cnnspec"
-TOLERANCE = 1e-4  # of the largest output, or of 1
-MOST_RUN = 1 << 24  # numbers of one value of one image: what is run before anything else is said of the file
-RANKS = range(1, 6)  # of a parameter in another shape, which stands behind its name
+TOLERANCE = 1e-4  # as a share of the largest output, or 1
+MOST_RUN = 1 << 24  # numbers of one value of one image in a file that is run for the check
+RANKS = range(1, 6)  # number of axes of a reshaped parameter, which is part of its name
 
 
 def own(file: OnnxFile, name: str) -> Converted | None:

@@ -25,8 +25,8 @@ from cnnspec.convert.simplify import Simplified
 from cnnspec.kernels.step import Array
 from cnnspec.layers.resample import AdaptiveAvgPool2d
 
-Expression = Any  # a letter, a number, a letter in lower case for a constant, or an operator with its operands
-Found = Mapping[str, Any]  # by letter: names of values, arrays of constants, operators by their type
+Expression = Any  # a name of a value or constant, a number, or an operator with operands
+Found = Mapping[str, Any]  # by name: names of values, arrays of constants; by type: operators
 Writer = Callable[[Network, Operator, Found], None]
 
 

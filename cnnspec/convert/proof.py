@@ -10,7 +10,7 @@ import numpy as np
 from cnnspec.convert.converted import Converted
 from cnnspec.kernels.step import Array
 
-TOLERANCE = 1e-4  # of the largest output, or of 1: sums in another order differ by less
+TOLERANCE = 1e-4  # as a share of the largest output, or 1: sums in another order differ by less
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from cnnspec.convert.refusal import MALFORMED, ConversionError
 from cnnspec.kernels.step import Array
 
 Lengths = tuple[int, ...]
-MOST_FOLDED = 1 << 26  # elements of a constant that is computed: no weight of a file that holds it is as large
-SAME_LENGTHS = {"GroupNormalization", "RMSNormalization", "Swish"}  # of input and output, which onnx does not tell
+MOST_FOLDED = 1 << 26  # elements of a computed constant: no weight in a file is larger
+SAME_LENGTHS = {"GroupNormalization", "RMSNormalization", "Swish"}  # output has the input's shape, which onnx lacks
 # What may be computed of constants alone: results are as large as operands, or their size is checked first.
 FOLDABLE = frozenset(
     """
@@ -154,7 +154,7 @@ class _Work:
             return False
         if int(np.prod(np.array(lengths, object))) > MOST_FOLDED * 2:
             return False
-        self.constants[operator.output] = np.broadcast_to(value[0], lengths)  # which takes no memory
+        self.constants[operator.output] = np.broadcast_to(value[0], lengths)  # takes no memory
         return True
 
     def _size(self, operator: Operator, inputs: list[Array]) -> int:
@@ -213,7 +213,7 @@ class _Work:
     def infer(self, operator: Operator) -> None:
         """Find the shapes of an operator's outputs; they stay unknown if onnx cannot infer them."""
         onnx = package()
-        try:  # which may find anything in a damaged file
+        try:  # it may find anything in a damaged file
             schema = onnx.defs.get_schema(operator.type, self.opset, operator.domain)
             given = [name for name in operator.inputs if name]
             small = {

@@ -16,7 +16,7 @@ from cnnspec.graph.render import flow
 from cnnspec.kernels.step import Array
 from cnnspec.registry import find
 
-SHORTEST = 3  # layers of a part that is worth a block
+SHORTEST = 3  # fewest layers of a part for which a block is made
 LETTERS = "bcdefghijklmnopqrstuvwxyz"
 
 
@@ -26,7 +26,7 @@ class Part:
 
     entry: str
     drafts: list[Draft]
-    block: str = ""  # its name, if it is a use of one
+    block: str = ""  # the name of its block, if it is a use of one
     given: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,7 +62,7 @@ def structured(layout: Layout) -> Structure:
 def _parts(layout: Layout) -> list[Part]:
     """Divide the layers wherever a single value leads on; an activation belongs to the part before it."""
     place = {draft.key: number for number, draft in enumerate(layout.written)}
-    last = dict.fromkeys(range(-1, len(layout.written)), -1)  # by number, the last layer that reads it
+    last = dict.fromkeys(range(-1, len(layout.written)), -1)  # the last reader of each layer, by number
     for number, draft in enumerate(layout.written):
         for source in layout.sources(draft):
             last[place.get(source, -1)] = number
@@ -210,7 +210,7 @@ def _uses(parts: Sequence[Part]) -> Iterator[list[Part]]:
 def _structure(layout: Layout, blocks: list[str], parts: Sequence[Part]) -> Structure:
     single = [draft for part in parts if not part.block for draft in part.drafts]
     ids, counts = layout.named(single), Counter[str]()
-    names, called = {INPUT: INPUT}, {INPUT: INPUT}  # of layers; and what others read them by, which may be a use
+    names, called = {INPUT: INPUT}, {INPUT: INPUT}  # names of layers, and those that others read them by
     lines, above = [], INPUT
     for run in _uses(parts):
         if run[0].block:

@@ -9,7 +9,7 @@ from typing import Any
 from cnnspec.graph.render import flow
 from cnnspec.shapes import Shape
 
-WIDTH = 110  # of a comment's line
+WIDTH = 110  # columns of a comment line
 
 
 def layer_line(

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from cnnspec.diagnostics import DataError
 
-MOST = 1 << 30  # bytes of an archive with all in it unpacked
+MOST = 1 << 30  # bytes of an archive after unpacking
 HELP = "delete the archive and fetch it again with --download"
 
 

@@ -24,7 +24,7 @@ from cnnspec.shapes import size, text
 ARRAYS = frozenset({".npy", ".npz", ".parquet"})
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
-LINES = 4096  # of a table that are read at a time
+LINES = 4096  # lines of a table that are read at a time
 
 
 @dataclass(frozen=True, slots=True)

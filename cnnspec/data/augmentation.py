@@ -10,7 +10,7 @@ from cnnspec.fields import Byte, Declaration, PositiveInt, UnitInterval
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 
-PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "symmetric"}  # by NumPy's names
+PAD_MODES = {"zero": "constant", "edge": "edge", "reflect": "symmetric"}  # NumPy's name of each mode
 
 
 class Augmentation(Declaration):
@@ -22,7 +22,7 @@ class Augmentation(Declaration):
 
     kind: ClassVar[str] = "augmentation"
     mirrors: ClassVar[bool] = False  # whether left and right change places
-    erases: ClassVar[tuple[str, int] | None] = None  # a field in pixels, and which part of a side it must stay below
+    erases: ClassVar[tuple[str, int] | None] = None  # a field in pixels, and the divisor of the side that bounds it
     mixes_labels: ClassVar[bool] = False  # whether an image may come to belong to several classes
     moves: ClassVar[bool | None] = None  # whether pixels change places, as those of a map have to; None if unknown
 

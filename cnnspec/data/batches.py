@@ -19,10 +19,10 @@ from cnnspec.data.rows import take
 from cnnspec.data.warp import joined
 from cnnspec.kernels.step import Array
 
-BUFFERS = 2  # one that is read while the other one is filled
+BUFFERS = 2  # one buffer is read while the other one is filled
 PORTION = 1 << 20  # bytes of images that are made at once
 
-Memory = tuple[Array, Array]  # for a whole portion's images and labels
+Memory = tuple[Array, Array]  # arrays for the images and labels of a portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Batches:
     dataset: Dataset
     order: Order
     augmentations: Sequence[Augmentation] = ()
-    outputs: int | None = None  # of the network, set where images are mixed
-    own: Callable[[int], slice] = slice  # the images that this rank computes of a batch of that many
+    outputs: int | None = None  # the network's number of outputs, if images are mixed
+    own: Callable[[int], slice] = slice  # maps the size of a batch to the part that this rank computes
 
     @contextmanager
     def epoch(self, number: int, first: int = 0) -> Iterator[Iterator[Batch]]:
@@ -134,7 +134,7 @@ class Batches:
                 augmentation.mix(images, mixed, np.random.default_rng(seed))
                 continue
             augmentation.apply(images, np.random.default_rng(seed))
-            if labels.ndim == 3:  # the same random numbers move a map as they moved its image
+            if labels.ndim == 3:  # a map moves with the same random numbers as its image
                 augmentation.move_maps(labels, np.random.default_rng(seed))
         targets = labels if mixed is None else mixed.T
         ends = np.cumsum([len(batch) for batch in batches])

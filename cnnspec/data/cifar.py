@@ -36,10 +36,10 @@ willow_tree wolf woman worm
 class CifarSource(Published):
     """Base of CIFAR-10 and CIFAR-100: records of label bytes and 3,072 pixels, red, green and blue, row by row."""
 
-    files: ClassVar[Mapping[str, tuple[str, ...]]]  # of each split
+    files: ClassVar[Mapping[str, tuple[str, ...]]]  # file names of each split
     unpacked: ClassVar[Mapping[str, str]]  # SHA-256 of each whole file
-    label_bytes: ClassVar[int]  # before the pixels; the last one counts
-    python_labels: ClassVar[tuple[str, ...]]  # what the Python files call them
+    label_bytes: ClassVar[int]  # label bytes before the pixels; the last one is the class
+    python_labels: ClassVar[tuple[str, ...]]  # names of the labels in the Python files
 
     shape = (3, 32, 32)
     sizes: ClassVar[dict[str, int]] = {"train": 50000, "test": 10000}

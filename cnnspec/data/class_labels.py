@@ -16,7 +16,7 @@ from cnnspec.kernels.step import Array
 ONE = "save one label an image: a whole number or a name"
 SHOWN = 8  # labels that a note names
 LONGEST = 256  # characters of a label that is a text
-NUMBER = re.compile("-?[0-9]{1,18}")  # a label that is a whole number, as 64 bits hold it
+NUMBER = re.compile("-?[0-9]{1,18}")  # a whole number that fits 64 bits
 
 
 def is_number(label: str) -> bool:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 Mode = Literal["grey", "rgb"]
 
-MODES = {"grey": "L", "rgb": "RGB"}  # by Pillow's names
-MOST_PIXELS = 178_956_970  # of one picture: where Pillow, too, refuses
-MOST_BYTES = 4 * MOST_PIXELS  # of its file: of so many pixels with transparency, as they are
+MODES = {"grey": "L", "rgb": "RGB"}  # Pillow's name of each mode
+MOST_PIXELS = 178_956_970  # pixels of one picture; Pillow has the same limit
+MOST_BYTES = 4 * MOST_PIXELS  # bytes of its file: that many pixels with transparency, uncompressed
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
-TURNS = {  # by its value, Pillow's names of what undoes it
+TURNS = {  # Pillow's name of the operation that undoes each value
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
     4: "FLIP_TOP_BOTTOM",
@@ -59,7 +59,7 @@ class PictureRules:
 
     mode: Mode | None = None
     size: tuple[int, int] | None = None  # height, width
-    background: tuple[int, int, int] = WHITE  # behind what is transparent
+    background: tuple[int, int, int] = WHITE  # colour behind transparent pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import TextIO
 from cnnspec.diagnostics import DataError
 
 MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
-MOST_LINE = 1 << 26  # characters: of one image and its label
-DELIMITERS = "\t;,"  # the first of these that a table's first line has: a comma may be a decimal one
+MOST_LINE = 1 << 26  # characters of a line with one image and its label
+DELIMITERS = "\t;,"  # the first one found counts, because a comma may be a decimal one
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def delimiter_of(path: Path) -> str:
 
 def _delimiter(file: TextIO, path: Path) -> str:
     line = next((line for line in lines_of(file, path) if line.strip()), "")
-    plain = "".join(line.split('"')[::2])  # what is in quotes does not count
+    plain = "".join(line.split('"')[::2])  # quoted text does not count
     return next((mark for mark in DELIMITERS if mark in plain), ",")
 
 

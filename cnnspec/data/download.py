@@ -9,11 +9,11 @@ from pathlib import Path
 from cnnspec.diagnostics import DataError
 from cnnspec.lock import locked
 
-ATTEMPTS = 3  # in a row, each from where the one before stopped
-CHUNK = 1 << 16  # bytes
+ATTEMPTS = 3  # attempts in a row, each from where the previous one stopped
+CHUNK = 1 << 16  # bytes read at a time
 TIMEOUT = 60.0  # seconds without an answer
 
-Watch = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all where the server says so
+Watch = Callable[[str, int, int | None], None]  # called with file, bytes so far, and total bytes if known
 
 
 def download(address: str, target: Path, sha256: str, watch: Watch | None = None) -> None:
@@ -30,7 +30,7 @@ def download(address: str, target: Path, sha256: str, watch: Watch | None = None
         resumed = part.is_file()
         _receive(address, part, watch)
         if resumed and file_checksum(part) != sha256:
-            part.unlink()  # what was left here may have belonged to something else
+            part.unlink()  # the partial file may be of something else
             _receive(address, part, watch)
         got = file_checksum(part)
         if got != sha256:
@@ -60,7 +60,7 @@ def _receive(address: str, part: Path, watch: Watch | None) -> None:
             _append(address, part, watch)
             return
         except HTTPError as error:
-            if error.code == 416 and part.stat().st_size:  # nothing is left to send: the checksum will tell
+            if error.code == 416 and part.stat().st_size:  # the file is complete already, and its checksum decides
                 return
             raise _unreachable(address, f"the server says {error.code} {error.reason}") from error
         except (ConnectionError, TimeoutError, HTTPException, _CutOffError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 
-FEWEST, MOST = 0.12, 0.28  # of the smaller side, that a shape's half width can be
+FEWEST, MOST = 0.12, 0.28  # least and greatest half width of a shape, as a share of the smaller side
 VALUES = ("x", "y", "size")
 
 

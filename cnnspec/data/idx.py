@@ -25,11 +25,11 @@ from cnnspec.memory import require_memory
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, text
 
-TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of the values, by the header's third byte
+TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # value type for the header's third byte
 PART = 1 << 20  # bytes that are read at a time
 WHOLE = "fetch or save the file again"
 DIGITS, CAPITALS = "0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MERGED = DIGITS + CAPITALS + "abdefghnqrt"  # the small letters that differ from their capitals
+MERGED = DIGITS + CAPITALS + "abdefghnqrt"  # small letters that look different from their capitals
 EMNIST = {
     "balanced": MERGED,
     "bymerge": MERGED,
@@ -122,7 +122,7 @@ class Idx(OwnFiles):
 
     train: Annotated[str, "file of the training images, under the root"] = "train-images-idx3-ubyte"
     transpose: Annotated[bool, "whether rows and columns of an image have changed places, as in EMNIST"] = False
-    folders: ClassVar[tuple[str, ...]] = ()  # under the root, in which the files may lie
+    folders: ClassVar[tuple[str, ...]] = ()  # subfolders of the root in which the files may lie
 
     def located(self, root: Path, name: str) -> Path:
         """Return the path of a file under any of its usual names."""

@@ -110,4 +110,4 @@ def _short(shape: Shape) -> Shape:
     return shape[1:] if shape[0] == 1 else shape
 
 
-ONE = Inputs()  # a network with one input alone, which has no name
+ONE = Inputs()  # stands for a network with a single input, which has no name

@@ -9,7 +9,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.target import DENSE, KINDS, VOID, Kind
 
 IGNORED = "write data.source.ignore: 255 where such pixels are of no class"
-SLACK = 1e-3  # by which probabilities may miss a sum of 1
+SLACK = 1e-3  # error that a sum of probabilities may have
 
 
 def kind_of(labels: Array, declared: Kind | None) -> Kind:

@@ -20,9 +20,9 @@ from cnnspec.diagnostics import DataError
 from cnnspec.shapes import Shape
 
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-MATRIX, PACKED = 14, 15  # kinds of elements: an array, and one that is compressed
+MATRIX, PACKED = 14, 15  # types of elements: an array, and a compressed element
 NUMERIC = range(6, 16)  # classes of arrays
-COMPLEX = 0x800  # a flag of an array
+COMPLEX = 0x800  # flag of an array of complex numbers
 HEADER, TAG = 128, 8  # bytes
 PART = 1 << 16  # bytes of a compressed element that are read at a time
 MOST_AXES, MOST_NAME = 32, 64

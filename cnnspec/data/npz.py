@@ -25,7 +25,7 @@ from cnnspec.memory import require_memory
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
 
-CHANNELS = (1, 3, 4)  # of grey, colour, and colour with transparency
+CHANNELS = (1, 3, 4)  # numbers of channels: grey, colour, colour with transparency
 WORDS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGES, LABELS = ("x", "images", "image", "imgs", "data", "pixels"), ("y", "labels", "label", "targets", "target")
 SHOWN = 12  # names in an archive that a message lists
@@ -243,7 +243,7 @@ def _few(present: list[str]) -> str:
 
 def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
     """Return an array of an archive; an error if it would not fit into memory, or holds pickled objects."""
-    assert archive.zip is not None  # it is open
+    assert archive.zip is not None  # the archive is open
     size = max(entry.file_size for entry in archive.zip.infolist() if entry.filename in (name, f"{name}.npy"))
     require_memory(size, f"{path}: {name}", "give an archive of fewer or smaller images", DataError)
     try:
@@ -259,7 +259,7 @@ def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Stor
     found = store.find(key)
     if found is not None:
         return found[0].array
-    assert archive.zip is not None  # it is open
+    assert archive.zip is not None  # the archive is open
     entry = next((entry for entry in archive.zip.infolist() if entry.filename == f"{name}.npy"), None)
     if entry is None or not store.large(entry.file_size):
         return member(archive, name, path)
@@ -275,7 +275,7 @@ def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Stor
             for start in range(0, shape[0], BLOCK):
                 count = min(BLOCK, shape[0] - start)
                 out.add(np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:]))
-            if file.read(1):  # at the end, where the archive's own checksum is compared
+            if file.read(1):  # at the end, where the archive's checksum is compared
                 raise ValueError("more numbers than its shape says")
 
         pixels, _ = store.make(key, shape, dtype, f"{path}: {name}: extracting", write)

@@ -53,9 +53,9 @@ class Data:
     pipeline: Pipeline
     checksums: Mapping[str, str]
     class_names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left out of it or converted
-    places: Mapping[str, str] = field(default_factory=dict)  # where a person finds each split
-    target: Target = CLASS  # what its labels are, and what the training images tell of them
+    notes: tuple[str, ...] = ()  # sentences on what was left out or converted
+    places: Mapping[str, str] = field(default_factory=dict)  # the file or folder of each split, for messages
+    target: Target = CLASS  # the target, with statistics of the training labels
 
     @property
     def splits(self) -> dict[str, Dataset]:

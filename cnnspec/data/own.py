@@ -25,7 +25,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
 from cnnspec.target import KINDS, Kind, Target
 
-SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # in the place of "train" in a file's name
+SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # replace "train" in a file's name
 Classes = Annotated[
     int | tuple[str, ...],
     Schema(
@@ -49,9 +49,9 @@ class Arrays:
     what: str
     labels_what: str
     notes: tuple[str, ...] = ()
-    key: str = ""  # what the images are named by in a store
-    named: Mapping[str, Array] = field(default_factory=dict)  # the labels of each of several targets
-    inputs: Mapping[str, Array] = field(default_factory=dict)  # of several the array of each; the images are the first
+    key: str = ""  # key of the images in a store
+    named: Mapping[str, Array] = field(default_factory=dict)  # the labels of several targets by name
+    inputs: Mapping[str, Array] = field(default_factory=dict)  # the arrays of several inputs; `pixels` is the first
 
 
 # names of classes or values, names that only other splits have, labels of each split, notes

@@ -17,12 +17,12 @@ SUFFIXES = frozenset(
         *(".tga", ".tif", ".tiff", ".webp"),
     }
 )
-SPLITS = {  # by the names that people give the folders of each
+SPLITS = {  # usual folder names of each split
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-SYSTEM = frozenset(  # what cameras, storage and operating systems put beside pictures
+SYSTEM = frozenset(  # files that cameras, storage and operating systems put beside pictures
     {
         "#recycle",
         "$recycle.bin",

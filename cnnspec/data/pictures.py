@@ -24,12 +24,12 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
 DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
-COPIES = 2  # of all pictures that are in memory at once: as they were read, and divided into splits
+COPIES = 2  # copies in memory at once: pictures as read, and divided into splits
 AHEAD = 4  # pictures for each core that are decoded before they are asked for
 NAMED = 3  # files that a message names before it counts the others
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_Content = tuple[bytes, Decoded | DataError]  # the SHA-256 of a file, empty if it cannot be opened, and what is in it
+_Content = tuple[bytes, Decoded | DataError]  # a file's SHA-256, empty if it cannot be opened, and its picture or error
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def few(paths: Sequence[Path]) -> str:
 
 def in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:
     """Yield each item with its result from a thread pool, in order; only a few results are computed ahead."""
-    from concurrent.futures import ThreadPoolExecutor  # not needed to check a spec
+    from concurrent.futures import ThreadPoolExecutor  # imported here, because checking a spec does not need it
 
     cores = os.cpu_count() or 1
     waiting = iter(items)

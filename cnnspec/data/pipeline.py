@@ -36,11 +36,11 @@ class Pipeline:
     shape: Shape | None
     preprocess: tuple[Transform, ...]
     rules: PictureRules
-    layout: Layout  # of arrays
-    label: Literal["first", "last"]  # where a table may have it
+    layout: Layout  # order of axes in arrays
+    label: Literal["first", "last"]  # position of the label in a table
     classes: tuple[str, ...] = ()
-    scale: Scale = "1/255"  # of the numbers in arrays
-    inputs: Inputs = ONE  # of a network with several, which lie behind one another in `input`
+    scale: Scale = "1/255"  # scale of the numbers in arrays
+    inputs: Inputs = ONE  # several inputs, which are joined in `input`
 
     @classmethod
     def of(cls, settings: DataSettings, input: Shape, inputs: Inputs = ONE) -> Self:

@@ -29,11 +29,11 @@ class Published(Source):
 
     own_files = False
     shape: ClassVar[Shape]
-    names: ClassVar[tuple[str, ...]]  # of the classes
-    sizes: ClassVar[Mapping[str, int]]  # images in train and test
+    names: ClassVar[tuple[str, ...]]  # names of the classes
+    sizes: ClassVar[Mapping[str, int]]  # number of images in train and test
     folders: ClassVar[tuple[str, ...]] = ()  # names of its subfolder, under the root or the cache
     address: ClassVar[str] = ""
-    remotes: ClassVar[tuple[Remote, ...]] = ()  # none for what comes with the package
+    remotes: ClassVar[tuple[Remote, ...]] = ()  # empty for data within the package
 
     @property
     def image_shape(self) -> Shape:

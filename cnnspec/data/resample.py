@@ -9,12 +9,12 @@ import numpy as np
 
 from cnnspec.kernels.step import Array
 
-BITS = 4  # of a place's fraction: products of two fractions, and their sums over bytes, fit 16 bits
+BITS = 4  # bits of a fraction: products of two, and sums over bytes, fit 16 bits
 FINE = 1 << BITS
 BYTES = np.uint32(0x00FF00FF)  # the lower byte of each half
 HALVES = np.uint32(0x00010001)
-WHOLE = np.float32(1 << 23)  # a float32 from here on has no fraction, and in its lower bits its distance from here
-SLAB = 1 << 16  # pixels that are worked on at once: with all that is made of them they stay in a cache
+WHOLE = np.float32(1 << 23)  # a float32 from here on is whole; its lower bits count from here
+SLAB = 1 << 16  # pixels processed at once, so that all buffers stay in a cache
 
 
 class SampleGrid:

@@ -19,7 +19,7 @@ from cnnspec.shapes import Shape
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-FRACTION_BITS = 22  # of a weight, as in Pillow: a byte, a weight and the carry of a sum fit 32 bits
+FRACTION_BITS = 22  # bits of a weight, as in Pillow: byte, weight and carry fit 32 bits
 BLOCK = 1 << 22  # source pixels that are resized at a time, to keep their copy as float64 small
 
 
@@ -51,7 +51,7 @@ def _rounded(sums: Array) -> Array:
     """Round weighted sums of bytes to bytes; float64 holds the sums exactly, whatever the order of addition."""
     sums += 1 << (FRACTION_BITS - 1)
     sums *= 2.0**-FRACTION_BITS
-    return sums.astype(np.uint8)  # which cuts off
+    return sums.astype(np.uint8)  # the conversion truncates
 
 
 def resampling(shape: Shape, target: Shape) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 
 BLOCK = 256  # images that are converted at a time, to keep the wider copy small
-NEAR = 1e-3  # of a byte: what rounding in float32 leaves of x / 255
+NEAR = 1e-3  # in units of a byte: the error of x / 255 in float32
 
 
 def as_bytes(
@@ -65,7 +65,7 @@ def _range(pixels: Array) -> tuple[float, float]:
         return 0.0, 0.0
     found = [(np.min(block), np.max(block)) for block in blocks(pixels, BLOCK)]
     lowest, highest = zip(*found, strict=True)
-    return float(np.min(lowest)), float(np.max(highest))  # not a number where one is none
+    return float(np.min(lowest)), float(np.max(highest))  # the result is not a number if any value is not
 
 
 def _cure(low: float, high: float, scale: Scale) -> str:

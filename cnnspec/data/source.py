@@ -26,7 +26,7 @@ class Images:
     """Pixels (n, c, h, w) as bytes, and labels (n, ...) whose form depends on the target: classes (n,) are int64."""
 
     pixels: Pixels
-    labels: Pixels  # in a file only where they are maps
+    labels: Pixels  # they lie in a file only if they are maps
 
     def chosen(self, rows: Array) -> Images:
         """Return the images with these indices."""
@@ -49,16 +49,16 @@ class Found:
     strangers: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "class"
-    scale: Scale = "1/255"  # what arrays of numbers were: 0 to 255, or 0 to 1
-    targets: Mapping[str, Target] = field(default_factory=dict)  # of the kind `several`: with their names, in order
-    inputs: Inputs = ONE  # of several what is known of them; images are then numbers (n, elements)
+    scale: Scale = "1/255"  # the scale of arrays: 0 to 255, or 0 to 1
+    targets: Mapping[str, Target] = field(default_factory=dict)  # for the kind `several`: the targets by name, in order
+    inputs: Inputs = ONE  # properties of several inputs; images are then numbers (n, elements)
 
 
 class Source(Declaration):
     """Base of all data sources."""
 
     kind: ClassVar[str] = "source"
-    own_files: ClassVar[bool] = True  # whether it reads a person's own files, beside the spec where no root is named
+    own_files: ClassVar[bool] = True  # whether it reads the user's files, by default beside the spec
     several_inputs: ClassVar[bool] = False  # whether it has `read_inputs`
     chiral: ClassVar[bool] = False  # whether a mirrored image is of another class, or of none
 

@@ -30,15 +30,15 @@ from cnnspec.memory import bytes_text, require_memory
 from cnnspec.shapes import Shape
 
 BLOCK = 64  # images that are changed at once
-FORM = 2  # of the files; others are made anew
-LEAST = 256 << 20  # bytes of pixels that go into files where the spec does not say
-MOST = 64 << 30  # bytes that the folder may hold: beyond, what was not used for longest is removed
+FORM = 2  # version of the format; files of other versions are made again
+LEAST = 256 << 20  # bytes of pixels from which files are used by default
+MOST = 64 << 30  # bytes in the folder: above, the least recently used sets are removed
 SPARE = 1 << 30  # bytes that stay free on the disk
-STALE = 24 * 3600.0  # seconds after which an unfinished file set is one of a program that is gone
-CHECKED = 64  # bytes of each image that the checksum is over
+STALE = 24 * 3600.0  # age in seconds at which an unfinished file set is removed
+CHECKED = 64  # bytes of each image that enter the checksum
 SUMMED = 4096  # images whose checksum is computed at once
 
-Watch = Callable[[str, int, int], None]  # what is read, how many images of it are done, and of how many
+Watch = Callable[[str, int, int], None]  # called with what is read, the images done, and their total
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class Store:
             shutil.rmtree(place, ignore_errors=True)
             return None
         with suppress(OSError):
-            os.utime(place / "record.json")  # used last
+            os.utime(place / "record.json")  # the time of the last use
         return FileRows.all(array, key), about
 
     def make(
@@ -181,7 +181,7 @@ class Store:
         """
         if not isinstance(pixels, FileRows):
             return change(pixels)
-        array = pixels.array  # all of it: other rows may be chosen next time
+        array = pixels.array  # the whole array, because other rows may be selected next time
         probe = array[:1]
         start = change(probe)
         if start is probe:
@@ -248,7 +248,7 @@ def stamps(paths: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
     for path in paths:
         try:
             found = path.stat()
-        except OSError:  # who reads the file says what is wrong
+        except OSError:  # the error is reported when the file is read
             yield str(path.absolute()), -1, 0, 0
         else:
             yield str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -14,7 +14,7 @@ from cnnspec.diagnostics import DataError
 LOOKED_AT = 100  # pictures of a folder whose size and mode are read
 PAIRED = {"images", "masks"}  # the folders of `image_masks`
 ARRAYS = {".npz": "npz", ".npy": "npy", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}  # sources
-SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # that a small network is given
+SIDES = (8, 16, 24, 32, 48, 64, 96, 128)  # image sides from which one is chosen for a small network
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Synthetic(Source):
         count = len(labels)
         pixels = random.integers(0, 256, (count, *patterns.shape[1:]), dtype=np.uint8)
         share = round(256 * self.noise)
-        for start in range(0, count, 1024):  # to keep the wider copy small
+        for start in range(0, count, 1024):  # in parts, to keep the copy in a wider type small
             part = slice(start, start + 1024)
             mixed = pixels[part].astype(np.uint16) * share + patterns[labels[part]].astype(np.uint16) * (256 - share)
             pixels[part] = mixed >> 8

@@ -21,7 +21,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
 
-LONGEST = 256  # characters of a label
+LONGEST = 256  # characters of a label that is a text
 CHUNK = 1 << 22  # characters of a table that are read at a time
 
 

@@ -72,5 +72,5 @@ def _key(finding: Diagnostic, baseline: Path) -> Finding:
 def _relative(file: str, baseline: Path) -> str:
     try:
         return Path(os.path.relpath(file, baseline.absolute().parent)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # on another drive of Windows
         return file

@@ -14,9 +14,9 @@ from cnnspec.diagnostics.catalogue import CATALOGUE
 from cnnspec.diagnostics.record import Diagnostic, Span
 from cnnspec.diagnostics.source import source_lines
 
-MOST_IDLE = 1000  # comments that silence nothing, which are told
+MOST_IDLE = 1000  # useless comments that are reported
 IGNORE = re.compile(r"#\s*cnnspec:\s*ignore(-file)?\s*\[([^\[\]]*)\]")
-WHOLE_FILE = 0  # stands for the line of what holds for a whole file
+WHOLE_FILE = 0  # stands for the line number of a comment for the whole file
 
 
 def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from cnnspec.files import read_bounded
 
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
-MOST_BYTES = 1 << 20  # of a file that is shown
-GIVEN: dict[str, str] = {}  # texts that are no files, such as standard input, by the name that spans give them
+MOST_BYTES = 1 << 20  # bytes of a file from which excerpts are shown
+GIVEN: dict[str, str] = {}  # texts used in place of files, by the name in spans
 
 
 def lines_and_breaks(text: str) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
-TOLERANCE = 1e-4  # of the largest output, or of 1: sums in another order differ by less
+TOLERANCE = 1e-4  # as a share of the largest output, or 1: sums in another order differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Agreement:
     """The difference between two outputs for the same images, and their accuracies if the classes are known."""
 
     images: int
-    difference: float  # the largest one between two numbers
+    difference: float  # the largest difference between two numbers
     scale: float  # the largest output, or 1
     equal_classes: int | None  # images for which both name the same class
     accuracies: tuple[float, float] | None

@@ -18,18 +18,18 @@ from cnnspec.export import jax_source, keras_source, numpy_program, onnx, pytorc
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
-BACKENDS = ("jax", "tensorflow", "torch")  # of Keras
-BATCH = 7  # images at once: no power of two, and the last batch is another one
-Run = Callable[[Array], Array]  # images before `preprocess`, as bytes, or without a data section numbers, to outputs
+BACKENDS = ("jax", "tensorflow", "torch")  # backends of Keras
+BATCH = 7  # images at once: no power of two, so that the last batch differs in size
+Run = Callable[[Array], Array]  # from images, or numbers without a data section, to outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of an export."""
 
-    raw: bool = False  # without the preprocessing
-    opset: int | None = None  # of ONNX; the lowest that serves unless given
-    text: str = ""  # the spec's
+    raw: bool = False  # export without the preprocessing
+    opset: int | None = None  # opset of ONNX; the lowest possible one unless given
+    text: str = ""  # the text of the spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cnnspec.graph import Node
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
-POSITIONS = {0: 3, 1: 1, 2: 2}  # of a map's axes here, channels, rows and columns, in (n, h, w, c)
+POSITIONS = {0: 3, 1: 1, 2: 2}  # where a map's channels, rows and columns are in (n, h, w, c)
 
 CLASSES = {
     "Positions": '''\

@@ -22,7 +22,7 @@ from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
 RESERVED = {"keras", "layers", "ops", "np", "Path", "model", "inputs", *CLASSES}
-UNWRITTEN = {"input_layer", "add", "subtract", "multiply", "true_divide", "power", "get_item"}  # of x[...], x + y
+UNWRITTEN = {"input_layer", "add", "subtract", "multiply", "true_divide", "power", "get_item"}  # for x + y, x[i]
 
 SOURCE = '''\
 """{title} in Keras 3; its trained weights are in {archive} beside this file (pip install keras, and a backend of it).
@@ -136,7 +136,7 @@ def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str,
     objects = identifiers([f"{owner}_layer" for owner in several], {*RESERVED, *variables.values()})
     lines = [f"    {variables[INPUT]} = inputs"]
     arrays: dict[str, Array] = {}
-    made: set[str] = set()  # owners whose layer object is there; that of a node that nothing reads is not written
+    made: set[str] = set()  # owners whose layer object is written; unused nodes are left out
     for node, owner, parts in zip(graph.nodes, owners, written, strict=True):
         layer = ""
         if parts.layer:

@@ -22,7 +22,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
-PIXELS = "pixels"  # what enters a model with the preprocessing inside
+PIXELS = "pixels"  # the input of a model that contains the preprocessing
 
 
 def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -> Any:

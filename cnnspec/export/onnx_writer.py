@@ -13,9 +13,9 @@ from cnnspec.diagnostics import RunError
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array
 
-FLOOR = 9  # the first opset whose files, in version 4 of the format, hold constants that are no inputs
-NEWEST = 21  # that is written: the first with GroupNormalization by channel
-SINCE = {  # the opset from which on an operator is what is written here; those that are left out are so from FLOOR on
+FLOOR = 9  # the first opset in whose files (format version 4) constants need not be inputs
+NEWEST = 21  # the newest opset written: the first with GroupNormalization by channel
+SINCE = {  # the first opset with an operator as it is written here; FLOOR for all others
     "Clip": 11,
     "DepthToSpace": 11,
     "Gelu": 20,

@@ -12,7 +12,7 @@ from cnnspec.graph import INPUT, Graph
 from cnnspec.graph.identifiers import identifiers
 from cnnspec.shapes import Shape
 
-WIDTH = 120  # columns of a line
+WIDTH = 120  # columns of a line of the program
 
 
 def batch_of(shape: Shape) -> str:

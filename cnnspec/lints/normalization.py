@@ -9,7 +9,7 @@ from cnnspec.graph import Graph
 from cnnspec.lints.warning import at, readers
 from cnnspec.spec.model import Spec
 
-HALF = 0.5  # of the running statistics stays
+HALF = 0.5  # the share of the running statistics that stays in each step
 
 
 def bias_before_norm(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:

@@ -33,7 +33,7 @@ class Analysis:
 
     text: str
     diagnostics: list[Diagnostic] = field(default_factory=list)
-    tree: Tree | None = None  # with what it extends
+    tree: Tree | None = None  # merged with the files that it extends
     trace: Trace | None = None
     graph: Graph | None = None
 

@@ -24,7 +24,7 @@ class Context:
     steps: tuple[Step, ...]
     tree: Tree
     is_key: bool
-    word: str  # what is written of it so far
+    word: str  # the part that is written already
     in_flow: bool
 
 

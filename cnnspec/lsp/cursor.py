@@ -16,7 +16,7 @@ class Cursor:
     """A place in a tree: the steps to it, the trees on the path, the outermost first, and the key or value there."""
 
     steps: tuple[Step, ...]
-    trees: tuple[Tree, ...]  # one more than steps, unless the place is a key whose value is left out
+    trees: tuple[Tree, ...]  # one more than steps, unless the place is a key, whose value is left out
     span: Span
     on_key: bool
 

@@ -13,7 +13,7 @@ from cnnspec.lsp.analysis import Analysis, Trust, analyse
 from cnnspec.lsp.text import Lines, Text
 from cnnspec.spec.discover import FIRST_BYTES, says_so
 
-LANGUAGE = "cnnspec"  # the editor's name for specs, where it has one
+LANGUAGE = "cnnspec"  # the language identifier of specs in editors
 _EXTENDS = re.compile(r"^extends\s*:", re.MULTILINE)
 
 
@@ -77,7 +77,7 @@ class Documents:
         self.trust = trust
         self.encoding = types.PositionEncodingKind.Utf16
         self.open: dict[str, Document] = {}
-        self.others: dict[str, str] = {}  # texts that are no specs so far, by their URI
+        self.others: dict[str, str] = {}  # texts that are no specs yet, by URI
 
     def __iter__(self) -> Iterator[Document]:
         return iter(self.open.values())

@@ -12,7 +12,7 @@ from cnnspec.diagnostics import Span
 from cnnspec.lsp.documents import Document
 from cnnspec.lsp.figures import Figures, figures
 
-MOST_TOLD = 20  # uses of a block that a tooltip lists
+MOST_TOLD = 20  # most uses of a block in a tooltip
 _CODE = re.compile(r"^(.*?)\s*(?:\s#.*)?$")
 
 

@@ -13,7 +13,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 EXPRESSION = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-LineOf = Callable[[str, int], str]  # a line of a file, from 1
+LineOf = Callable[[str, int], str]  # from a file and a line number, from 1, to the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Finder:
         self.line_of = line_of
         self.found: list[Occurrence] = []
         self.blocks: dict[str, tuple[Span, Tree]] = {}
-        self.scopes: dict[str, _Scope] = {}  # inside of each block
+        self.scopes: dict[str, _Scope] = {}  # the scope inside each block
         self.variables: dict[str, Span] = {}
 
     def note(self, kind: str, name: str, span: Span, definition: Span) -> None:

@@ -19,7 +19,7 @@ from cnnspec.spec.grammar import NAME_WORDS, VARIABLE_WORDS, is_name, is_variabl
 from cnnspec.spec.inherit import inherit
 from cnnspec.spec.reader import read, read_text
 
-MOST_HEIRS = 200  # files below the folder of a definition that are looked at
+MOST_HEIRS = 200  # most files searched below the folder of a definition
 _EXTENDS = re.compile(r"extends\s*:\s*[\"']?(?P<path>[^\"'#\n]*[^\"'#\s])")
 
 

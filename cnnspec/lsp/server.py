@@ -21,7 +21,7 @@ from cnnspec.lsp.navigation import definition, references, renamable, rename
 from cnnspec.lsp.outline import folds, selections, symbols
 from cnnspec.lsp.tokens import LEGEND, tokens
 
-QUIET = 0.01  # seconds without a change, after which a text is checked: a paste comes as many changes
+QUIET = 0.01  # seconds without a change before a check: a paste comes as many changes
 
 
 class Server(LanguageServer):

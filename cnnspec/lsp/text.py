@@ -26,7 +26,7 @@ class Text:
     def __init__(self, text: str, encoding: types.PositionEncodingKind) -> None:
         self.text = text
         self.lines = LINE_BREAK.split(text)
-        self.units = UNITS.get(encoding)  # None: characters
+        self.units = UNITS.get(encoding)  # None if columns count characters
 
     def line(self, number: int) -> str:
         """Return a line without its line break; empty after the last line."""

@@ -15,8 +15,8 @@ from cnnspec.report.png import class_colours, mask_picture, picture
 from cnnspec.target import VOID
 from cnnspec.train.network import Network
 
-MOST_IMAGES, FEWEST_IMAGES, MOST_WORK = 10_000, 200, 2e11  # that are looked at, and multiply-accumulates for them
-LISTED = 32  # worst and least certain images
+MOST_IMAGES, FEWEST_IMAGES, MOST_WORK = 10_000, 200, 2e11  # images examined, and multiply-accumulates for them
+LISTED = 32  # number of worst and of least certain images listed
 MATRIX = 30  # classes up to which the matrix is drawn; of more, the commonest confusions are listed
 CONFUSIONS = 50
 CELL_PICTURES, ALL_CELLS = 24, 240  # pictures behind one cell, and behind all
@@ -29,9 +29,9 @@ class Example:
 
     number: int
     pictures: tuple[str, ...]
-    truth: str  # empty where `said` or a picture tells it
+    truth: str  # empty if `said` or a picture shows it
     said: tuple[tuple[str, ...], ...]  # a name and figures, the likeliest first
-    right: bool | None = None  # None where an answer is neither
+    right: bool | None = None  # None if an answer is neither right nor wrong
     captions: tuple[str, ...] = ()
 
 
@@ -60,8 +60,8 @@ class Answers:
     table: tuple[tuple[str, ...], ...] = ()
     worst: tuple[Example, ...] = ()
     uncertain: tuple[Example, ...] = ()
-    measure: str = ""  # by which the worst are chosen
-    colours: tuple[str, ...] = ()  # of the classes of masks, as the style sheet has colours
+    measure: str = ""  # the measure that selects the worst
+    colours: tuple[str, ...] = ()  # colours of the classes of masks, for the style sheet
 
 
 def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) -> Answers:

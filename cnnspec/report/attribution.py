@@ -17,8 +17,8 @@ from cnnspec.train.answer import class_map
 from cnnspec.train.diagnose import entered
 from cnnspec.train.network import Network
 
-WINDOWS = 7  # that lie beside each other along the shorter side of an occluded image
-AT_ONCE = 256  # occluded images
+WINDOWS = 7  # squares side by side along the shorter side of an image
+AT_ONCE = 256  # occluded images computed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Attribution:
     score: Score
     occlusion: Array  # (h, w): how far the score falls where a window is covered
     saliency: Array  # (h, w): how fast the score changes with the pixel, the channel that counts most
-    grad_cam: Array  # (h', w') of the layer: what of its maps speaks for the score
+    grad_cam: Array  # (h', w') of the layer: where its maps raise the score
     layer: str
 
 
@@ -64,7 +64,7 @@ def score_of(model: Network, output: Array, names: Sequence[str], wanted: str | 
     if model.output_names or kind not in ("class", "shares", "classes", "values", "mask"):
         raise RunError("only outputs that are classes, labels, values or masks can be explained", "leave --explain out")
     threshold = 0.5 if model.loss is None else model.loss.threshold
-    two = len(output) == 1 and kind in ("class", "mask")  # of one output that speaks for the second class
+    two = len(output) == 1 and kind in ("class", "mask")  # a single output is that of the second class
     known = [*names, *map(str, range(len(names), 2 if two else len(output)))]
     if wanted is not None:
         if wanted not in known:
@@ -184,7 +184,7 @@ class _Pass:
     """The pass of one layer on arrays of its own: its output at inference, and the gradients of its inputs."""
 
     def __init__(self, model: Network, node: Node, inputs: Sequence[Array]) -> None:
-        self.slope: Array | float = 1.0  # of a layer that is the identity, or multiplies each channel
+        self.slope: Array | float = 1.0  # for a layer that is the identity, or multiplies each channel
         self.single: SingleLayer | None = None
         if node.layer.train_only:
             self.output = inputs[0]

@@ -13,9 +13,9 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 34  # of the diagram within it
-MOST = 300  # points of one line as they are; of more, the least and the greatest of each group are drawn
-DECADES = 8.0  # quotient of the greatest and the least value from which an axis is logarithmic
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 34  # margins around the diagram
+MOST = 300  # most points drawn of a line; of more, the extremes of each group
+DECADES = 8.0  # ratio of greatest and least value from which an axis is logarithmic
 
 Point = tuple[float, float]
 

@@ -41,7 +41,7 @@ def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
 
 
 def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
-    os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
+    os.environ.pop("MPLBACKEND", None)  # names a window system: files need none, and a wrong name fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter

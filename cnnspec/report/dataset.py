@@ -12,8 +12,8 @@ from cnnspec.kernels.step import Array
 from cnnspec.report.chart import shown
 from cnnspec.report.sheet import Tile
 
-MOST_CLASSES, OF_EACH, OF_ALL = 30, 10, 60  # that are shown: classes, images of a class, images without classes
-MOST_LINES = 4  # of text under an image
+MOST_CLASSES, OF_EACH, OF_ALL = 30, 10, 60  # numbers shown: classes, images of a class, images without classes
+MOST_LINES = 4  # lines of text under an image
 MEASURED = 5_000  # images whose pixels are measured
 
 

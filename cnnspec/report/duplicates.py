@@ -12,13 +12,13 @@ from cnnspec.kernels.step import Array
 from cnnspec.report.dataset import evenly, label_words
 from cnnspec.report.png import picture
 
-PAIRS = (("test", "train"), ("validation", "train"), ("test", "validation"))  # splits that are compared
-MOST_BYTES = 128 << 20  # of a split that are compared
+PAIRS = (("test", "train"), ("validation", "train"), ("test", "validation"))  # pairs of splits that are compared
+MOST_BYTES = 128 << 20  # bytes of a split that are compared
 MOST_LIKENED, MOST_LIKELY = 1_000, 20_000  # images of the first and of the second split whose likeness is measured
-NEAR = 0.1  # of its deviation: how far from an image another one is at most that counts as nearly the same
-GRID = 8  # rows and columns of the means by which likely pairs are found
-AT_ONCE = 100  # images that are compared with all of another split
-SHOWN = 12  # pairs
+NEAR = 0.1  # distance of nearly equal images, as a share of the first one's deviation
+GRID = 8  # rows and columns of means, by which likely pairs are found
+AT_ONCE = 100  # images compared at once with all of another split
+SHOWN = 12  # pairs that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def near_images(one: Array, other: Array) -> dict[int, tuple[int, float]]:
         images = np.asarray(one[part], np.float32).reshape(len(means[part]), -1)
         reach = NEAR * images.std(axis=1)
         apart = np.square(means[part]).sum(axis=1)[:, None] + squares - 2 * (means[part] @ many.T)
-        # what rounding takes from a difference of large numbers is allowed for
+        # the last term allows for rounding errors in a difference of large numbers
         likely = apart <= np.square(reach)[:, None] + 1e-5 * squares.max(initial=0)
         for i in np.flatnonzero(likely.any(axis=1) & (reach > 0)).tolist():
             candidates = np.flatnonzero(likely[i])

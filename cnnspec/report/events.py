@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
 
-FIRST = "brain.Event:2"  # what a file of events begins with
+FIRST = "brain.Event:2"  # the first record of an event file
 LEFT_OUT = ("epoch", "step", "weights", "seconds")
 
 

@@ -17,12 +17,12 @@ from cnnspec.shapes import size
 from cnnspec.train.diagnose import values
 from cnnspec.train.network import Network
 
-MOST_FILTERS, MOST_CHANNELS, MOST_LAYERS = 64, 24, 24  # that are drawn
+MOST_FILTERS, MOST_CHANNELS, MOST_LAYERS = 64, 24, 24  # number of filters and channels that are drawn
 LARGEST_MAP = 28  # rows and columns of an activation in a page
 PICTURED = 3  # images whose activations are drawn
-MOST_IMAGES, MOST_WORK = 256, 2e10  # for the health of layers: images, and multiply-accumulates for all of them
-NEAR = 0.01  # of its range: how near to an end a value counts as saturated
-SATURATED = 0.5  # portion of such values from which a layer is named
+MOST_IMAGES, MOST_WORK = 256, 2e10  # limits for measuring layers: images, and multiply-accumulates in all
+NEAR = 0.01  # distance from an end, as a share of the range, that counts as saturated
+SATURATED = 0.5  # share of saturated values from which a layer is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Health:
     layer: str
     mean: float
     deviation: float
-    zero: float  # portion of values
+    zero: float  # share of values that are 0
     dead: tuple[int, ...]  # channels or units that are 0 for every image
     units: int
-    saturated: float  # portion of values at an end of the range; 0 where that has no ends
+    saturated: float  # share of values at an end of the range; 0 if that has no ends
 
 
 def filters(model: Network) -> Filters | None:

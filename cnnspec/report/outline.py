@@ -39,8 +39,8 @@ class Outline:
     name: str
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
-    frames: tuple[str, ...]  # every one after those around it
-    inside: Mapping[str, Sequence[Box | str]]  # what stands directly in a frame, "" for outside of all
+    frames: tuple[str, ...]  # frames, each after those around it
+    inside: Mapping[str, Sequence[Box | str]]  # the items directly in a frame; "" is outside of all frames
 
 
 def outline(graph: Graph) -> Outline:
@@ -77,7 +77,7 @@ def parent(frame: str, frames: Collection[str]) -> str:
 
 
 def _frame(name: str, frames: Collection[str]) -> str:
-    if name in frames:  # the merge of a residual or of branches stands at the foot of its own frame
+    if name in frames:  # the merge of a residual or of branches is the last box in its frame
         return name
     return parent(name, frames)
 

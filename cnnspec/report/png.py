@@ -13,7 +13,7 @@ import numpy as np
 from cnnspec.kernels.step import Array
 from cnnspec.target import VOID
 
-CLASSES = np.array(  # colours of the classes of a mask, the ten of Tableau; of more they begin anew
+CLASSES = np.array(  # colours of the classes of a mask, Tableau's ten, used in turn
     [
         (31, 119, 180),
         (255, 127, 14),
@@ -36,7 +36,7 @@ def png(pixels: Array) -> bytes:
     """Return the PNG file of bytes (h, w), as grey, or (h, w, 3), as colours."""
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels, np.uint8).reshape(height, -1)
-    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: each row as it is
+    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: a row without a filter
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(

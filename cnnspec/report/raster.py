@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 SVG = "{http://www.w3.org/2000/svg}"
 SCALE = 2  # pixels of a PNG for one unit of the SVG
-MOST_PIXELS = 64_000_000  # of a PNG; a larger picture is drawn smaller
+MOST_PIXELS = 64_000_000  # pixels of a PNG; a larger picture is scaled down
 TEXTS = {"": (9.5, "#222222"), "name": (9.5, "#505050"), "shape": (8.6, "#4a6785"), "frame": (9.5, "#666666")}
 ARROW = "#7a8794"
 TIP = 6  # length of an arrow's tip
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 def as_picture(svg: str, kind: Literal["png", "pdf"]) -> bytes:
     """Return the content of the picture file, in the size of the SVG; a PNG has up to two pixels for each unit."""
-    os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
+    os.environ.pop("MPLBACKEND", None)  # names a window system: files need none, and a wrong name fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon

@@ -16,7 +16,7 @@ from cnnspec.report.outline import Arrow, Box, Outline, chain_of, parent
 LETTER, LINE = 6.2, 15  # width and height of 11 px text
 GAP, ROW, PAD, LANE = 18, 34, 14, 58  # between neighbours, between rows, inside a frame, for an arrow that skips
 TITLE = 22  # height of a frame's name
-COLUMN = 2400  # height from which a frame goes on in a further column
+COLUMN = 2400  # height at which a frame continues in a further column
 OUTSIDE = ""
 COLOURS = {
     "conv": "#cfe3f7",
@@ -88,7 +88,7 @@ class _Scene:
         rows = dict.fromkeys(items, 0)
         for name in items:  # in the graph's order, so that what comes before is done
             rows[name] = max((rows[source] + 1 for source, target in links if target == name), default=0)
-        # what comes from outside and does not enter at the top, such as a shortcut
+        # values from outside that do not enter at the top, such as a shortcut
         entries = {
             (OUTSIDE, target)
             for arrow in self.outline.arrows
@@ -199,7 +199,7 @@ class _Scene:
         elif abs(x - tx) < 1:
             way = f"M{x:.1f} {y:.1f}V{ty - 2:.1f}"
         else:
-            turn = max(y, ty - 2 * ROW)  # straight down past what stands beside it
+            turn = max(y, ty - 2 * ROW)  # straight down past the boxes beside it
             way = f"M{x:.1f} {y:.1f}V{turn:.1f}C{x:.1f} {turn + 24:.1f} {tx:.1f} {ty - 26:.1f} {tx:.1f} {ty - 2:.1f}"
         yield f'<path d="{way}" marker-end="url(#tip)"/>'
         yield f'<text class="shape" x="{label[0]:.1f}" y="{label[1]:.1f}">{escape(arrow.shape)}</text>'

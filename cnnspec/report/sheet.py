@@ -19,7 +19,7 @@ from cnnspec.report.attribution import Attribution
 from cnnspec.report.png import class_colours
 
 TILE, LINE, GAP = 1.25, 0.15, 0.1  # inches: side of a picture, height of a line of text, between tiles
-LETTERS = 20  # of a line under a picture; longer ones are cut in the middle
+LETTERS = 20  # characters of a line under a picture; longer ones are cut in the middle
 PANEL = 2.6  # inches: side of a picture that is explained
 DOTS = 100  # pixels an inch
 
@@ -94,7 +94,7 @@ def draw_attribution(image: Array, answer: str, found: Attribution, path: Path) 
 
 
 def _figure(width: float, height: float) -> Any:
-    os.environ.pop("MPLBACKEND", None)  # of windows: files need none, and a name that is unknown fails the import
+    os.environ.pop("MPLBACKEND", None)  # names a window system: files need none, and a wrong name fails the import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -14,11 +14,11 @@ from cnnspec.spec.sweep import Choices, Range, Sweep
 from cnnspec.sweep.table import best_of, importance, rows, sorted_trials, written
 from cnnspec.sweep.trials import Trial
 
-WIDTH, HEIGHT, SLICE = 1000, 300, 320  # of the lines; the width of a slice
+WIDTH, HEIGHT, SLICE = 1000, 300, 320  # sizes of the diagram of lines, and width of a slice
 LEFT, RIGHT, TOP, BOTTOM = 70, 70, 34, 34
-LONGEST = 26  # letters of a path: a longer one keeps its end, which tells paths apart
-LONG = 12  # letters of a choice: a longer one keeps its beginning
-MARKS = 6  # choices that are written beside an axis
+LONGEST = 26  # characters of a path: a longer one keeps its end, by which paths differ
+LONG = 12  # characters of a choice: a longer one keeps its beginning
+MARKS = 6  # most choices written beside an axis
 FAINTEST = 0.15  # opacity of the line of the worst trial
 
 

@@ -16,8 +16,8 @@ from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 from cnnspec.serve.request_error import RequestError
 
-MOST_IMAGES = 1024  # in one request
-MOST_PIXELS = 1 << 26  # of a picture file: cameras have up to 50 million
+MOST_IMAGES = 1024  # images in one request
+MOST_PIXELS = 1 << 26  # pixels of a picture file: cameras have up to 50 million
 NPY = b"\x93NUMPY"
 FORMS = 'send {"images": [...]}, {"test_image": 0}, a .npy file or a picture file'
 
@@ -84,7 +84,7 @@ def _json(body: bytes) -> Any:
 
     try:
         return json.loads(body, parse_constant=constant)
-    except (ValueError, RecursionError) as error:  # ValueError also for what is not UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError includes text that is not UTF-8
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise RequestError(400, f"the body cannot be read as JSON: {why}", FORMS) from error
 

@@ -30,11 +30,11 @@ from cnnspec.serve.openapi import openapi
 from cnnspec.serve.request_error import RequestError
 from cnnspec.serve.service import Query, Service
 
-MOST_BODY = 16 << 20  # bytes
+MOST_BODY = 16 << 20  # bytes of a body
 MOST_HEAD = 32 << 10  # bytes of the request line and the headers
-MOST_CONNECTIONS = 64  # each has a thread
+MOST_CONNECTIONS = 64  # connections at a time, each with a thread
 PATIENCE = 10.0  # seconds for the head of a request, and as many again for its body
-LINGER = 1.0  # seconds in which what a refused client still sends is read, so that it sees the answer
+LINGER = 1.0  # seconds to read on after a refusal, so that the client sees the answer
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 PAGE = {  # the files of the page, by the path at which they are served
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -43,8 +43,8 @@ PAGE = {  # the files of the page, by the path at which they are served
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/window.js": ("window.js", "text/javascript; charset=utf-8"),
 }
-STATUSES = {501: 405, 505: 400}  # of the standard library, and what they are here: all such faults are the client's
-Content = tuple[bytes, str]  # and its type
+STATUSES = {501: 405, 505: 400}  # replaced statuses of the standard library: these errors are the client's
+Content = tuple[bytes, str]  # the body of an answer, and its media type
 
 
 class Server(ThreadingHTTPServer):
@@ -104,7 +104,7 @@ class Server(ThreadingHTTPServer):
             head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
             head += f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
             request.setblocking(False)
-            with suppress(OSError):  # who does not read is not answered
+            with suppress(OSError):  # a client that does not read gets no answer
                 request.send(head.encode() + body)
             self.shutdown_request(request)
             return
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"cnnspec/{cnnspec.__version__}"
     sys_version = ""
-    default_request_version = "HTTP/1.1"  # of a request that says none: its answer has a status too
+    default_request_version = "HTTP/1.1"  # version of a request that gives none: its answer has a status line too
     disable_nagle_algorithm = True
     wbufsize = -1  # buffered: an answer is one packet
     server: Server

@@ -29,9 +29,9 @@ from cnnspec.spec.suggest import did_you_mean
 from cnnspec.train.answer import answer, answers
 from cnnspec.train.diagnose import values
 
-SECONDS = 60.0  # that one request may wait for others, and as many to be computed
-MOST_VALUES = 1 << 21  # numbers of layers in one answer: 8 MiB, and a third more as text
-SHOWN = 24  # test images of one page
+SECONDS = 60.0  # seconds that a request may wait for others, and that it may compute
+MOST_VALUES = 1 << 21  # layer values in one answer: 8 MiB, and a third more as text
+SHOWN = 24  # most test images in one answer
 Query = Mapping[str, str]
 
 

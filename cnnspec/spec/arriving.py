@@ -33,7 +33,7 @@ class Unknown:
 
 
 Arrival = Shape | Unknown
-Arriving = Callable[[], Sequence[Arrival]]  # reads the references in `from` when it is asked, and not before
+Arriving = Callable[[], Sequence[Arrival]]  # the references in `from` are read when it is called
 
 
 def shape_after(layer: Layer, inputs: Sequence[Arrival], name: str, place: Place) -> Arrival:

@@ -18,9 +18,9 @@ from cnnspec.spec.tree import Items, Mapping, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
 SHIPPED = Path(__file__).with_name("blocks.yaml")
-MOST_PARAMETERS = 100  # of a block: each is looked up among the others at every use
+MOST_PARAMETERS = 100  # parameters of a block, which are compared with one another at every use
 KEYS = ("params", "inputs", "outputs", "layers")
-REQUIRED = "required"  # in the place of a default
+REQUIRED = "required"  # takes the place of a default
 
 
 @cache

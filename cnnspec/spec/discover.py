@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SUFFIXES = (".yaml", ".yml")
-FIRST_BYTES = 1 << 16  # of a file, among which a spec says what it is
-FOREIGN_FOLDERS = {"node_modules", "__pycache__", "site-packages"}  # hold what others wrote, in large numbers
+FIRST_BYTES = 1 << 16  # bytes of a file in which a spec's top-level key has to be
+FOREIGN_FOLDERS = {"node_modules", "__pycache__", "site-packages"}  # they hold many files of other projects
 TOP_LEVEL_KEY = re.compile(rb"^(?:\xef\xbb\xbf)?\{?[ ]?[\"']?([A-Za-z_]+)[\"']?[ ]*:", re.MULTILINE)
 EXTENDS = re.compile(rb"^extends[ ]*:[ ]*[\"']?[^\s\"'#]+\.ya?ml\b", re.MULTILINE)
 

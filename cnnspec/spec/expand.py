@@ -13,8 +13,8 @@ from cnnspec.spec.findings import MOST_VALUES, Findings, Wrong
 from cnnspec.spec.grammar import LONGEST, VARIABLE_WORDS, is_variable
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where
 
-MOST_VARIABLES = 1000  # each is looked up among the others
-RESERVED = ("index", *AXES, "true", "false")  # names of no variable and no parameter
+MOST_VARIABLES = 1000  # the time to check them grows with the square of their number
+RESERVED = ("index", *AXES, "true", "false")  # no variable or parameter may have these names
 
 
 @dataclass

@@ -12,10 +12,10 @@ from typing import Any
 NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 EXPRESSION = re.compile(r"\$\{([^{}]*)\}")
 _IN = re.compile(r"""('[^']*'|"[^"]*")|\bin\b""")
-_IN_NAME = "__in__"  # what `in`, a word of Python's grammar, is while Python's parser reads an expression
-LARGEST = 10**12  # results beyond are mistakes, and powers of powers would take for ever
+_IN_NAME = "__in__"  # replaces the variable `in`, a Python keyword, for Python's parser
+LARGEST = 10**12  # a larger result is a mistake, and powers of powers take very long
 LONGEST = 1000  # characters of an expression
-LONGEST_TEXT = 10_000  # characters of a text with everything filled in
+LONGEST_TEXT = 10_000  # characters of a text after its expressions are replaced
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -118,7 +118,7 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             if not isinstance(met, bool):
                 raise TypeError(f"expected true or false behind if, got {met!r}")
             chosen, other = (body, orelse) if met else (orelse, body)
-            for part in ast.walk(other):  # what is left out is not computed, but a misspelt name is wrong in it too
+            for part in ast.walk(other):  # this branch is not computed, but a misspelt name in it is an error too
                 if isinstance(part, ast.Name) and part.id not in (*_FUNCTIONS, "true", "false"):
                     _known(part, names)
             return _value(chosen, names)

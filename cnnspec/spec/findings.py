@@ -9,9 +9,9 @@ from cnnspec.spec.suggest import clearest, did_you_mean, listing, plural
 from cnnspec.spec.tree import Where
 from cnnspec.spec.words import advice
 
-MOST_VALUES = 200_000  # that variables and parameters stand for, in all places together
-MOST_FINDINGS = 1000  # a person reads fewer; each of them costs time and lines
-MOST_COMPARED = 2_000_000  # pairs of letters, in the search for names that were meant, of a whole spec
+MOST_VALUES = 200_000  # values filled in for variables and parameters, in the whole spec
+MOST_FINDINGS = 1000  # errors of a spec: a person reads fewer, and each costs time
+MOST_COMPARED = 2_000_000  # pairs of letters compared in searches for misspelt names, in the whole spec
 
 
 class Wrong(Exception):  # noqa: N818 - control flow within this package: the finding is already recorded

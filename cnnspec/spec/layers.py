@@ -34,9 +34,9 @@ GROUP = ("when", "layers", *TRAINING)
 SHORTCUTS = ("auto", "identity", "projection", "if_same", "none")
 MERGES = ("concat", "add", "multiply", "subtract", "maximum", "minimum")
 UNFILLED = (*NESTED, "with", "first", "last")  # keys whose values are filled in where they are read
-MOST_LAYERS = 2_000  # with blocks expanded
-MOST_ITEMS = 10_000  # entries of all lists of layers, with blocks expanded: those that make no layer count too
-MOST_DEPTH = 50  # lists of layers within one another, with blocks expanded
+MOST_LAYERS = 2_000  # layers of a spec, with blocks expanded
+MOST_ITEMS = 10_000  # entries of all lists, with blocks expanded, also those without a layer
+MOST_DEPTH = 50  # depth of nested lists of layers, with blocks expanded
 
 
 class LayersBuilder(References):
@@ -330,7 +330,7 @@ class LayersBuilder(References):
         shapes = self.shapes_of(inputs, names)
         owner = self.owner(item, str(called), names, where)
         for index in range(count):
-            self.items += 1  # a block of no layers is work too
+            self.items += 1  # an empty block takes time too
             arrived = shapes[:1]
             here = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
             inner_scope = self.blocks.parameters(item, block, here, index, count, where, meant)

@@ -10,7 +10,7 @@ from cnnspec.diagnostics.source import LINE_BREAK
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Items, Mapping, Tree, plain
 
-LEVEL = 2  # spaces
+LEVEL = 2  # spaces for each level of indentation
 _DASHES = re.compile(r"(-[ \t]+)+(?=[^\s#])")
 _BLANK = re.compile(r"[ \t]*")
 
@@ -78,7 +78,7 @@ def _depths(tree: Tree, depth: int, lines: list[str]) -> Iterator[tuple[int, int
                 line = item.span.line
                 while line > span.line and not lines[line - 1].lstrip().startswith("-"):
                     line -= 1  # the dash stands in a line of its own
-                if not (line == span.line and _depth(lines[line - 1]) < span.column - 1):  # behind another dash
+                if not (line == span.line and _depth(lines[line - 1]) < span.column - 1):  # it follows another dash
                     yield line, depth
                 yield from _depths(item, depth + LEVEL, lines)
 

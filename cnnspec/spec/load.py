@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cnnspec.spec.sweep import Sweep
 
 VERSION = 1
-STDIN = "<stdin>"  # the name of what comes from there
+STDIN = "<stdin>"  # the file name for standard input in diagnostics
 KEYS = (
     "cnnspec",
     "plugins",
@@ -138,14 +138,14 @@ class _SpecLoader:
         self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key", "spec key")
         self.scope = variables(tree.get("vars"), findings)
         self.places: dict[str, Place] = {}
-        self.losses: tuple[str, ...] = ()  # the names of several
+        self.losses: tuple[str, ...] = ()  # the names of several losses
 
     def spec(self, reader: Plugins) -> Spec | None:
         """Build the spec; None if it has an error."""
         plugins = self.part("plugins", reader.all, default=reader.given)
         with using(plugins or ()):
             found = self.parts()
-        if plugins is None:  # what a plugin registers that could not be run is no mistake of the spec's
+        if plugins is None:  # a plugin that was not run would have registered the types
             self.findings.drop("unknown-type")
         return found and replace(found, plugins=plugins)
 

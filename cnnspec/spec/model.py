@@ -13,7 +13,7 @@ from cnnspec.plugins import Plugin
 from cnnspec.shapes import Shape
 from cnnspec.spec.place import Place
 
-if TYPE_CHECKING:  # a file is read without what it does not name
+if TYPE_CHECKING:  # lazy imports: these packages are not needed to read a spec
     from cnnspec.data.settings import DataSettings
     from cnnspec.layers.base import Layer
     from cnnspec.optim.settings import TrainSettings
@@ -30,8 +30,8 @@ class LayerEntry:
     inputs: tuple[str, ...] | None = None
     named: bool = False  # whether the file gave the id
     weight_decay: float | None = None
-    period: Period = ALWAYS  # in which it is trained
-    rate_factor: float = 1.0  # of the learning rate
+    period: Period = ALWAYS  # when it is trained
+    rate_factor: float = 1.0  # factor of its learning rate
     share: str | None = None  # the layer whose parameters it uses
     as_block: bool = False  # whether a whole block is tied, of which some layers have no parameters
 
@@ -46,8 +46,8 @@ class ResidualEntry:
     place: Place
     inputs: tuple[str, ...] | None = None
     named: bool = False
-    period: Period = ALWAYS  # in which the projection is trained; the layers of the body say it themselves
-    rate_factor: float = 1.0  # of the projection's learning rate
+    period: Period = ALWAYS  # when the projection is trained; the layers of the body have their own
+    rate_factor: float = 1.0  # factor of the projection's learning rate
     share: str | None = None  # the residual whose projection it uses
 
 
@@ -72,9 +72,9 @@ class BlockEntry:
     place: Place
     inputs: tuple[str, ...] | None = None
     named: bool = False
-    alias: str | None = None  # its number, where it is the last repetition, whose name is that of all
-    ports: tuple[str, ...] = ()  # the names that its inputs have inside, where it gives them names
-    outputs: tuple[tuple[str, str], ...] = ()  # name and value of each, where it names them; the first is the block's
+    alias: str | None = None  # its number if it is the last repetition, whose name stands for all
+    ports: tuple[str, ...] = ()  # the names of its inputs inside the block, if it declares them
+    outputs: tuple[tuple[str, str], ...] = ()  # name and layer of each declared output; the first is the block's value
 
 
 Entry = LayerEntry | ResidualEntry | ParallelEntry | BlockEntry
@@ -118,7 +118,7 @@ class Spec:
 
     name: str
     seed: int
-    input: Shape  # of several inputs the number of all elements, as they lie behind one another
+    input: Shape  # for several inputs, the number of elements of all together
     layers: tuple[Entry, ...]
     place: Place
     sections: Mapping[str, Place] = field(default_factory=dict)  # `train`, `train.schedule`, `data`, `expect`...
@@ -129,7 +129,7 @@ class Spec:
     portable: bool = False
     sweep: Sweep | None = None
     variants: tuple[Variant, ...] = ()  # one for each choice and each bound of the sweep
-    inputs: Mapping[str, Shape] = field(default_factory=dict)  # by name, where the spec gives them names
+    inputs: Mapping[str, Shape] = field(default_factory=dict)  # the shapes of several inputs by name
     path: str = ""
     plugins: tuple[Plugin, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()

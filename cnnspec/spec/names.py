@@ -9,7 +9,7 @@ from cnnspec.diagnostics import Span
 from cnnspec.spec.arriving import Arrival
 
 INPUT = "input"
-ABOVE = ""  # among what an entry reads: whatever stands above it, which may have no name
+ABOVE = ""  # stands for the entry above as an input, because that may have no name
 
 
 @dataclass
@@ -21,8 +21,8 @@ class LayerNames:
     ids: dict[str, Span | None] = field(default_factory=dict)  # local name; None where it was generated
     outer: LayerNames | None = None
     counts: Counter[str] = field(default_factory=Counter)
-    below: dict[str, Span] = field(default_factory=dict)  # the ids that the file gives in this scope, read or not
-    above: Arrival = field(init=False)  # what the last entry so far makes
+    below: dict[str, Span] = field(default_factory=dict)  # the ids of the whole scope, also of entries not read yet
+    above: Arrival = field(init=False)  # the output of the last entry so far
 
     def __post_init__(self) -> None:
         """Start with the entering shape as the shape above the first layer."""

@@ -100,7 +100,7 @@ def _default_type(path: tuple[str, ...]) -> str | None:
     """Return the default type of a training setting, such as sgd for train.optimizer; None if it has none."""
     if len(path) != 2 or path[0] != "train":
         return None
-    from cnnspec.optim.settings import TrainSettings  # all optimizers, which most changes do not need
+    from cnnspec.optim.settings import TrainSettings  # imports all optimizers, which most changes do not need
 
     given = next((option.default for option in options(TrainSettings) if option.name == path[1]), None)
     return given if isinstance(given, str) else None

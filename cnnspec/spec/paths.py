@@ -13,7 +13,7 @@ OF_THE_DATA = ("source", "augment", "preprocess", "validation")
 
 def path_of(word: str) -> str | None:
     """Return the path of the setting that a word names, here or in another framework, or None."""
-    from cnnspec.optim.settings import TrainSettings  # all optimizers, which only a mistake needs
+    from cnnspec.optim.settings import TrainSettings  # imports all optimizers, which are only needed after a mistake
 
     paths = {option.name: f"train.{option.name}" for option in options(TrainSettings)}
     paths |= {name: f"train.optimizer.{name}" for name in OF_THE_OPTIMIZER}
@@ -22,5 +22,5 @@ def path_of(word: str) -> str | None:
     name = word.strip("-").replace("-", "_").lower()
     near = [name] if name in paths else nearest(name, paths)
     if len(name) < SHORTEST and near and near[0] != name and meant(name, paths) is None:
-        return None  # a short word is near to too many
+        return None  # a short word is similar to too many names
     return paths[near[0]] if near else None

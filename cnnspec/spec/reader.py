@@ -18,12 +18,12 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 MOST_BYTES = 1 << 19
 MOST_NESTING = 50
-MOST_DIGITS = 18  # of an integer; nothing counts that far, and conversion takes longer and longer
-MOST_VALUES = 50_000  # with aliases counted as often as they are used
+MOST_DIGITS = 18  # digits of an integer: no count is larger, and conversion becomes slow
+MOST_VALUES = 50_000  # values of a document; an alias counts at every use
 
-MOST_FINDINGS = 1000  # and the rest is not read
+MOST_FINDINGS = 1000  # errors of a document; after that the rest is not read
 
-MERGE = "<<"  # YAML 1.1's key for the keys of other mappings, which editors read too
+MERGE = "<<"  # YAML 1.1's key for merging mappings, which editors support
 
 _SEPARATOR = re.compile("[\x85\u2028\u2029]")
 # Words of the parser's message, ours, the cure, and whether the fault is where the parser began rather than stopped.
@@ -174,7 +174,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.anchors: dict[str, tuple[Tree, int]] = {}
-        self.wrong: list[Diagnostic] = []  # what does not keep the rest from being read
+        self.wrong: list[Diagnostic] = []  # errors after which the rest can still be read
         self.values = 0
 
     def span(self, start: Any, end: Any) -> Span:

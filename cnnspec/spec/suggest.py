@@ -8,7 +8,7 @@ from functools import lru_cache
 from cnnspec.spec.words import meant
 
 LONGEST = 60  # characters of a word that is compared with names: a longer one is no misspelt name
-MOST_NAMES = 60  # that a help line lists
+MOST_NAMES = 60  # names in a line of help
 
 
 @lru_cache(maxsize=4096)  # a mistake is often made more than once

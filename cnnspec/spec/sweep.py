@@ -15,7 +15,7 @@ from cnnspec.spec.overrides import NoPathError, put, steps_of
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
-MOST_POINTS = 10_000  # of a sweep
+MOST_POINTS = 10_000  # points of a sweep
 MOST_VARIANTS = 400  # choices and bounds of all values together: a spec is checked with each
 # What no value of a sweep is:
 FIXED = ("cnnspec", "name", "seed", "portable", "extends", "plugins", "expect", "require", "sweep")

@@ -23,7 +23,7 @@ from cnnspec.spec.words import value
 
 MOST_CREATED = 4096
 _declared: dict[type[Any], abc.Mapping[str, Option]] = {}  # what each class declares, by name
-_created: dict[Hashable, Any] = {}  # by what was written: a network has few different layers
+_created: dict[Hashable, Any] = {}  # objects by the text they were created from: a network has few different layers
 
 
 class Typing:
@@ -197,7 +197,7 @@ class Typing:
             if isinstance(given, Scalar) and given.value is None and option.default is None and not option.required:
                 continue
             if isinstance(given, Scalar) and opens_parentheses(given.value):
-                bad = True  # reported with the keys behind it
+                bad = True  # it is reported together with the keys after it
                 continue
             try:
                 values[name] = self.value(option.annotation, given, where.down(name))

@@ -15,7 +15,7 @@ from cnnspec.convert.operators.translator import Translator, refuse_unless
 from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
 
-WRITTEN = 4  # numbers that stand in the spec itself: more of them are learned parameters
+WRITTEN = 4  # most numbers written in the spec itself; more become learned parameters
 NORMS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm")
 LINEAR = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "dense")
 

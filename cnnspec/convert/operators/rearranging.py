@@ -15,7 +15,7 @@ from cnnspec.convert.operators.affine import scaled
 from cnnspec.convert.operators.merging import along
 from cnnspec.convert.operators.translator import Translator, axis_of, refuse_unless
 
-MOST_PARTS = 64  # that are joined for one operator
+MOST_PARTS = 64  # slices that are joined for one operator
 MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 

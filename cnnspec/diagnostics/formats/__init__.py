@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cnnspec.diagnostics.record import Diagnostic
 
-FORMATS = {  # where each one is
+FORMATS = {  # the module of each format
     "full": "text",
     "concise": "text",
     "json": "json",
