@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from weakref import proxy
 
 from cnnspec.workers.base import Semaphore
 from cnnspec.workers.pool import WorkerPool
@@ -25,11 +26,12 @@ class WorkQueue:
     """
 
     def __init__(self, pool: WorkerPool) -> None:
-        self._pool = pool
+        # Threads hold the program that they run, and it this queue: the pool, whose end is their end, must not be held.
+        self._pool: WorkerPool = proxy(pool)
         self._tasks: list[Step] = []
         self._counts: list[int] = []  # the countdowns' values at the beginning of a run
         self._free = pool.semaphore(1)  # 0 while a worker changes the queue
-        self._lock = _Lock(pool, self._free)
+        self._lock = _Lock(self._pool, self._free)
         self._more = [pool.semaphore() for _ in range(pool.size)]  # released when a worker may find something
         self._state = shared((3,), "int64").data  # the elements of a memoryview are plain numbers, three times as fast
         self._queue = shared((0,), "int64").data

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ import pytest
 
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
-from cnnspec.workers import Processes, Program, WorkerPool, Workers, shared
+from cnnspec.workers import Processes, Program, Threads, WorkerPool, Workers, WorkQueue, shared
 from tests.workers.kinds import FORKED, KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -307,3 +309,18 @@ def test_workers_go_with_their_pool() -> None:
     del pool
     with pytest.raises(ChildProcessError):
         os.waitpid(int(found[0]), 0)
+
+
+def test_threads_go_with_their_pool_though_their_program_has_a_queue() -> None:
+    pool, before = WorkerPool(3, Threads), set(threading.enumerate())
+    queue = WorkQueue(pool)
+    task = queue.add(lambda: None)
+    phase = queue.phase([lambda: queue.last(task), queue.finish])
+    pool.run([[queue.reset], phase])
+    started = set(threading.enumerate()) - before
+    assert len(started) == 2
+    del pool
+    gc.collect()
+    for thread in started:
+        thread.join(LONG)
+        assert not thread.is_alive()
