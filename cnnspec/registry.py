@@ -83,7 +83,7 @@ def find(kind: str, name: str) -> type[Any]:
     """Return the class of that kind and name; KeyError if there is none."""
     if (kind, name) in _used.get():
         return _used.get()[kind, name]
-    # Installed packages are looked through only for a name that is not the library's, as most are not.
+    # Installed packages are only searched for names that the library lacks, because that takes time.
     found = own(kind).get(name)
     return _installed()[kind, name] if found is None else found
 

@@ -88,7 +88,7 @@ class Windows:
 
 
 def _same(length: int, extent: int, stride: int) -> tuple[int, int]:
-    # TensorFlow's and ONNX's SAME_UPPER: out = ceil(in / stride), the odd row or column goes to the end.
+    # TensorFlow's and ONNX's SAME_UPPER: out = ceil(in / stride), with the odd row or column at the end.
     total = max((-(-length // stride) - 1) * stride + extent - length, 0)
     return total // 2, total - total // 2
 

@@ -42,7 +42,7 @@ STAGE = """\
   - relu
 """
 POOL = "  - {type: max_pool2d, kernel_size: 2}\n"
-MOST_CLASSES = 12  # classes listed in the comment
+MOST_CLASSES = 12  # classes listed in the comment of the spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

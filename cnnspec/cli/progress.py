@@ -29,7 +29,7 @@ def training_bar(console: Console, epochs: float) -> Iterator[Watcher]:
             accuracy = "" if moment.accuracy is None else f"  accuracy {moment.accuracy:.2%}"
             figures = f"loss {moment.loss:.4f}{accuracy}  {moment.images_per_second:,.0f} images/s"
             step, epoch, total = moment.position.step, moment.position.epoch, round(moment.steps * epochs)
-            if not tasks:  # at the first step, which need not be the training's: what was done before took no time
+            if not tasks:  # the first step here; a resumed run's earlier ones took no time
                 tasks.append(bar.add_task("", total=total, completed=step, epoch=epoch, epochs=epochs, figures=figures))
             bar.update(tasks[0], completed=step, epoch=epoch, figures=figures)
 

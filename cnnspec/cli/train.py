@@ -288,7 +288,7 @@ class _TrainVerb:
             self.directory.finish(model, epoch.position)
         row = self.directory.latest
         if row is not None and (epoch is not None or "results" not in self.about):
-            # the results are missing too where a training was killed right behind its last checkpoint
+            # The results are also missing if a training was killed right after its last checkpoint.
             self.draw()
             self.about["unmet"] = unmet(self.spec.require, row)
             self.about["results"] = {**row, "seconds": round(time.perf_counter() - started, 3)}

@@ -54,7 +54,7 @@ def against(
     busy = others_share()
     if busy is not None and busy > BUSY:
         say(f"other programs use {busy:.0%} of the processors: other frameworks are made to wait without spinning")
-        # Threads that spin while they wait lose whole time slices to others: PyTorch took ten times as long so.
+        # Waiting threads that spin lose whole time slices to other programs: PyTorch then takes ten times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch loads its OpenMP
     with one_blas_thread:
         own = _Own(spec, graph, batch, mode, threads)

@@ -156,7 +156,7 @@ def profile(
         wanted = {task.name for task in tasks.tasks if task.kind == "input" and task.steps}
         for task in tasks.tasks:
             if task.kind in DIRECTIONS and task.steps:
-                # What both gradients read counts for the input's, where somebody wants that one.
+                # A task that both gradients need counts for the input's gradient, if that is computed.
                 kind = "params" if task.kind == "shared" and task.name not in wanted else task.kind
                 key = (task.name, DIRECTIONS[kind])
                 cells.setdefault(key, Cell()).time(task, macs.get(task.name, 0))

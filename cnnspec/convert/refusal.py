@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What code raises that finds other attributes or constants than an operator has: the file is damaged.
+# Exceptions where an operator lacks the expected attributes or constants, so that the file is damaged.
 MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 

@@ -12,7 +12,7 @@ from cnnspec.shapes import Shape, size
 
 Scale = Literal["1/255", "none"]  # factor from pixels to 0..1, in the words of `data.source.scale`
 
-LUMA = np.array([19595, 38470, 7471])  # of red, green and blue in grey, in units of 2^-16: ITU-R 601-2, as in Pillow
+LUMA = np.array([19595, 38470, 7471])  # weights of red, green and blue in grey, in 2^-16: ITU-R 601-2, as in Pillow
 HALF = 1 << 15
 
 

@@ -99,7 +99,7 @@ def cut(pixels: Array, reach: int, mode: str, random: np.random.Generator) -> No
     """Pad each image by `reach` pixels on all sides, and replace it by a window of its size from a random place."""
     n, c, h, w = pixels.shape
     if mode == "constant":
-        # np.pad does the same and takes longer than all the rest.
+        # np.pad does the same, but takes longer than the rest of this function.
         padded = np.zeros((n, c, h + 2 * reach, w + 2 * reach), np.uint8)
         padded[:, :, reach:-reach, reach:-reach] = pixels
     else:

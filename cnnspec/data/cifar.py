@@ -85,7 +85,7 @@ class CifarSource(Published):
 
     def _packed(self, path: Path) -> Found:
         got, wanted = file_checksum(path), self.remotes[0].sha256
-        # An archive that climbs out or breaks off says more by that than by a checksum that differs.
+        # Errors of the archive come before its checksum, because they say more.
         names = [name for names in self.files.values() for name in names]
         contents = dict(members(path, names))
         if got != wanted:

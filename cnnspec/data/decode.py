@@ -85,7 +85,7 @@ def read_picture(
     formats = [name for name in Image.ID if name not in FOREIGN]
     with _without_warnings():
         try:
-            # From memory: given a name, Pillow maps the pixels of a plain TIFF in the shape that they have once turned.
+            # From memory: given a path, Pillow maps a plain TIFF's pixels in the shape that they have after rotation.
             file = BytesIO(picture_bytes(path) if content is None else content)
             with Image.open(file, formats=formats) as picture:
                 width, height = picture.size
@@ -127,7 +127,7 @@ def _decoded(picture: Picture, rules: PictureRules) -> Decoded:
     if _has_frames(picture):
         conversions.append("frames")
     before = _orientation(picture)
-    picture.load()  # which turns a TIFF, and reads what a PNG has behind its pixels
+    picture.load()  # loading rotates a TIFF, and reads a PNG's metadata after its pixels
     turn = _orientation(picture)
     if before in TURNS or turn in TURNS:
         conversions.append("orientation")

@@ -60,7 +60,7 @@ def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[
     """Return the array of an IDX file and the file's checksum; DataError if either is not as expected."""
     import hashlib
 
-    # The cheap checks come first: they say more than a checksum that differs.
+    # The cheap checks come first, because their errors say more than a wrong checksum.
     dimensions = (shape[0], *shape[2:])
     header = 4 * (1 + len(dimensions))
     expected = header + prod(shape)

@@ -191,7 +191,7 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
                 f"{where}: expected images of {text(shape)}, as in {whose}, got {text(other)}", "bring both to one size"
             )
     classes = len(found.class_names)
-    binary = output == (1,) and classes == 2  # which the loss judges
+    binary = output == (1,) and classes == 2  # two classes on one output, which the loss checks itself
     if found.kind == "class" and output is not None and len(output) == 1 and classes > output[0] and not binary:
         raise DataError(
             f"data: expected at most {output[0]} classes, one for each output of the network, got {classes}",

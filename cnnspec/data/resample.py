@@ -91,7 +91,7 @@ def interpolate(pixels: Array, fine: Array) -> None:
     for the upper and the lower row. Buffers that are not needed any more are used again.
     """
     n, c, h, w = pixels.shape
-    # Behind a border of one pixel in front and two at the end no place that is cut to it needs a check.
+    # With a border of one pixel in front and two at the end, a clipped position needs no further check.
     height, width = h + 3, w + 3
     source = _quads(pixels, height, width)
     np.clip(fine, 0, np.array([h + 1, w + 1], np.float32).reshape(2, 1, 1, 1) * FINE, out=fine)

@@ -8,7 +8,7 @@ from cnnspec.data.rows import Pixels
 from cnnspec.data.source import Images
 from cnnspec.kernels.step import Array
 
-SPLIT_SEED = 0  # of the split into train and test, which must not depend on a spec's seed
+SPLIT_SEED = 0  # seed of the split into train and test, which must not depend on a spec's seed
 
 
 def stratified(labels: Pixels, count: int, seed: int, *, leave: int = 0) -> Array:

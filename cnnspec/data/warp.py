@@ -122,7 +122,7 @@ class Elastic(Warp):
         n, h, w = places.shape
         down, across = gaussian(h, self.sigma), gaussian(w, self.sigma)
         cells, size = len(down), (2, n, len(across), len(down))
-        # Bytes are drawn eight at a time, and 256 levels are enough where many are averaged.
+        # Bytes are drawn eight at a time; 256 levels are enough, because the Gaussian averages many.
         noise = np.frombuffer(random.bytes(int(np.prod(size))), np.uint8) - np.float32(127.5)
         field = noise.reshape(-1, cells) @ (np.float32(self.alpha / 127.5) * down)
         places.displace(field.reshape(*size[:3], h), across)

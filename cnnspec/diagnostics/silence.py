@@ -36,7 +36,7 @@ def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
             kept.append(finding)
         elif where == file:
             used.add((line, finding.code))
-    # Where errors are left, later stages did not run: what they would have found may be what a comment is for.
+    # After an error, later stages did not run, and a comment may be for one of their findings.
     wrong = any(finding.severity == "error" for finding in kept)
     idle = (told for told in _idle(file, used) if not wrong or (told.path in CATALOGUE and _is_error(told.path)))
     return sorted([*kept, *islice(idle, MOST_IDLE)], key=lambda finding: finding.span)

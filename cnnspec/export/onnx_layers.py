@@ -104,7 +104,7 @@ def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None
     if layer.size % 2:
         made.add("LRN", inputs, name, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
         return
-    # onnxruntime refuses LRN of an even size: the mean over channels is one over the rows of a map (1, c, h w).
+    # onnxruntime refuses LRN of an even size, so the mean over channels is taken over rows of a map (1, c, h w).
     made.add("Mul", [*inputs, *inputs], f"{name}.squares")
     _reshape_to(made, f"{name}.squares", (1, c, h * w), f"{name}.rows")
     pads = [(layer.size - 1) // 2, 0, layer.size // 2, 0]
@@ -228,7 +228,7 @@ def _softmax(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     if len(node.shape) == 1:
         made.add("Softmax", inputs, name, axis=1)
         return
-    # Before opset 13 all axes from the given one on are one: the channels have to be the last.
+    # Before opset 13, softmax joins all axes from the given one on, so the channels have to be the last.
     made.add("Transpose", inputs, f"{name}.last", perm=[0, 2, 3, 1])
     made.add("Softmax", [f"{name}.last"], f"{name}.shares", axis=3)
     made.add("Transpose", [f"{name}.shares"], name, perm=[0, 3, 1, 2])

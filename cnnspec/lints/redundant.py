@@ -65,7 +65,7 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     read |= {layer for name, term in (losses or {}).items() for layer in term.layer or (name,)}
     varied = [path.split(".") for path in (spec.sweep.values if spec.sweep else ())]
     read |= {steps[1] for steps in varied if steps[0] == "layers" and len(steps) > 1}
-    # an id in a block is of use where one instance of the block is referred into
+    # An id in a block is used if a reference leads into any instance of the block.
     written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:
         named = isinstance(entry, LayerEntry) and entry.named and entry is not spec.layers[-1]

@@ -92,7 +92,7 @@ def filled(tree: Tree, scope: Scope, findings: Findings, where: Where, skip: tup
                 return Scalar(value, tree.span, True, given)
             except ExpressionError as error:
                 if error.unknown is None:
-                    # In a block that the library ships, what is wrong is the value that the spec has given.
+                    # In a shipped block the error is in the value that the spec has given.
                     given_at = (scope.places[name] for name in sorted(names.read) if name in scope.places)
                     span = next((at for at in given_at if at.file != tree.span.file), tree.span)
                     raise findings.error("bad-expression", str(error), span, where, help=error.help) from error

@@ -355,7 +355,7 @@ class LayersBuilder(References):
                 origin = f"{name}.1" if owner is None else self.counterpart(owner, index if count > 1 else None)
                 self.owners[prefix] = self.owners.get(origin, origin)
                 body = tuple(tied(entry, prefix, self.owners[prefix]) for entry in body)
-            # The last repetition makes the value that the whole `use` is known by.
+            # The output of the last repetition stands for the whole `use`.
             yield BlockEntry(
                 name if last else prefix,
                 body,
@@ -366,7 +366,7 @@ class LayersBuilder(References):
                 tuple(ports),
                 outputs,
             )
-            # The next one reads what this one makes, and whatever else it reads as this one does.
+            # The next repetition reads the output of this one, and its other inputs are those of this one.
             inputs = (prefix, *(inputs or ())[1:]) if len(ports) > 1 else None
             shapes = [shape, *shapes[1:]]
 

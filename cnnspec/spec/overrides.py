@@ -16,7 +16,7 @@ from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 FILE = "--set"
 _BRACKETS = re.compile(r"\[(\w+)\]")
-# Sections that take keys which the file does not have, as does the spec itself:
+# Sections in which a path may add a key that the file lacks, and keys that it may add at the top level:
 OPEN = ("layers", "train", "data", "expect", "require", "vars", "sweep")
 TOP = ("seed", "portable", "name", "train", "data", "expect", "require", "sweep")
 

@@ -26,7 +26,7 @@ MOST_FINDINGS = 1000  # errors of a document; after that the rest is not read
 MERGE = "<<"  # YAML 1.1's key for merging mappings, which editors support
 
 _SEPARATOR = re.compile("[\x85\u2028\u2029]")
-# Words of the parser's message, ours, the cure, and whether the fault is where the parser began rather than stopped.
+# Part of the parser's message, our message, the cure, and whether the error is where the parser began.
 _STUMBLES: tuple[tuple[str, str, str, bool], ...] = (
     ("\\t", "a tab cannot indent or separate", "indent with spaces", False),
     ("unexpected end of stream", "a quote that is never closed", "add the closing quote", True),
@@ -103,7 +103,7 @@ def read(text: str, file: str) -> Tree:
     reader = _Reader(file)
     separator = _SEPARATOR.search(text)
     if separator:
-        # They end a line in YAML 1.1 and in no editor: every place behind one would be told wrong.
+        # These characters end a line in YAML 1.1 but in no editor, so later line numbers would be wrong.
         message = f"a line separator (U+{ord(separator[0]):04X}) that editors do not show as one"
         raise _failure("yaml-syntax", message, _point(file, text[: separator.start()]), "write a line break or a space")
     try:

@@ -20,7 +20,7 @@ class References:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.full_names: set[str] = set()
-        self.shapes: dict[str, Arrival] = {}  # by full name
+        self.shapes: dict[str, Arrival] = {}  # shapes by full name
 
     def claim_anyway(self, item: Tree, names: LayerNames) -> None:
         """Register the id of a wrong layer with an unknown shape, so that references to it are not errors too."""

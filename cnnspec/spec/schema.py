@@ -133,7 +133,7 @@ def _or_variable(part: Json) -> Json:
             return {**part, **{key: _or_variable(part[key]) for key in ("items", "contains") if key in part}}
         case "object" if "properties" in part:
             return {**part, "properties": {name: _or_variable(inner) for name, inner in part["properties"].items()}}
-        case "object":  # of the user's own names
+        case "object":  # a mapping with the user's own names
             return {**part, "additionalProperties": _or_variable(part["additionalProperties"])}
     return {"anyOf": [part, VARIABLE]}
 

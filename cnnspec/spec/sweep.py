@@ -17,7 +17,7 @@ from cnnspec.spec.typed import Typing
 
 MOST_POINTS = 10_000  # points of a sweep
 MOST_VARIANTS = 400  # choices and bounds of all values together: a spec is checked with each
-# What no value of a sweep is:
+# Top-level keys that a sweep cannot vary:
 FIXED = ("cnnspec", "name", "seed", "portable", "extends", "plugins", "expect", "require", "sweep")
 LARGEST = 1e300  # bound of a range
 SCALES = ("linear", "log")

@@ -16,7 +16,7 @@ class Scalar:
     value: Any
     span: Span
     plain: bool = True
-    given: tuple[Related, ...] = ()  # where the variables in it have their values from
+    given: tuple[Related, ...] = ()  # the places that gave its variables their values
 
     @property
     def varies(self) -> bool:

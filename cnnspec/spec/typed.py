@@ -97,7 +97,7 @@ class Typing:
             hint, fix = self.cure(name, tree, lambda other: fits(fitting, other))
             message = f"{name}: expected {expected(fitting)}, got {got(value)}"
             given = _given(tree)
-            # In a block that the library ships, what is wrong is the value that the spec has given.
+            # In a shipped block the error is in the value that the spec has given.
             span = next((place.span for place in given if place.span.file != tree.span.file), tree.span)
             raise self.findings.error("invalid-value", message, span, where, help=hint, related=given, fix=fix)
         return convert(annotation, value)

@@ -16,7 +16,7 @@ _MODULE = re.compile(
 )
 _RULE = re.compile(r"[-_ ]")
 
-# Types, by kind: what is registered here, and what it is called elsewhere.
+# Types, by kind: each registered name, and its names in other frameworks.
 TYPES: dict[str, dict[str, str]] = {
     "layer": {
         "conv2d": "Conv2D Conv Convolution Convolution2D convolutional conv_2d",
@@ -133,7 +133,7 @@ TYPES: dict[str, dict[str, str]] = {
     },
 }
 
-# Keys: what a key is called here, and elsewhere. A word may stand for several: the one that the place knows is meant.
+# Keys, with their names in other frameworks. A word may stand for several: the one valid at its place is meant.
 KEYS: dict[str, str] = {
     "id": "name top layer_name label",
     "type": "class_name kind name class layer op module_type",
@@ -231,7 +231,7 @@ KEYS: dict[str, str] = {
     "params": "parameters num_params param_count",
 }
 
-# What is no word for word: the answer itself, by the kind of type or the section that the key stands in.
+# Words without an equivalent, with the advice that is printed, by kind of type or by section of the key.
 ADVICE: dict[str, dict[str, str]] = {
     "layer": {
         "chunk": "write {id: x, type: split, parts: 2}; its parts are x.1 and x.2",
@@ -441,7 +441,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
 }
 
-# Values, by key: what is written elsewhere, and the text that says it here.
+# Values, by key: what another framework writes, and the text for it in a spec.
 VALUES: dict[str, dict[str, str]] = {
     "padding": {"SAME": "same", "VALID": "valid", "zeros": "0", "same_upper": "same"},
     "bias": {"false": "none", "true": "channel", "no": "none", "yes": "channel"},
