@@ -12,7 +12,7 @@ from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, Trace, follow
 from cnnspec.lints import lint
 from cnnspec.settings import Settings, settings_of
-from cnnspec.spec.inherit import inherit
+from cnnspec.spec.inherit import lineage, merged
 from cnnspec.spec.load import typed
 from cnnspec.spec.reader import read
 from cnnspec.spec.tree import Tree
@@ -33,7 +33,8 @@ class Analysis:
 
     text: str
     diagnostics: list[Diagnostic] = field(default_factory=list)
-    tree: Tree | None = None  # merged with the files that it extends
+    lineage: Sequence[Tree] = ()  # the tree of the file, then those of the files that it extends
+    tree: Tree | None = None  # the lineage merged into one
     trace: Trace | None = None
     graph: Graph | None = None
 
@@ -60,7 +61,8 @@ def _settings(file: str) -> Settings:
 
 def _understand(found: Analysis, file: str, trust: Trust) -> list[Diagnostic]:
     """Run stage after stage and store the results; return the warnings of a valid spec, or raise SpecError."""
-    found.tree = inherit(read(found.text, file), file, outside=trust.allow_outside)
+    found.lineage = lineage(read(found.text, file), file, outside=trust.allow_outside)
+    found.tree = merged(found.lineage)
     spec = typed(found.tree, file, plugins=trust.plugins, allow_plugins=trust.allow_plugins)
     found.trace = follow(spec)
     graph = found.trace.graph()

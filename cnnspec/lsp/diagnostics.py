@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from lsprotocol import types
 
 from cnnspec.diagnostics import Diagnostic, Span
@@ -14,7 +17,12 @@ FADED = ("unused-var", "unused-block", "unused-parameter", "unused-id", "unused-
 
 def diagnostics(documents: Documents, document: Document) -> list[types.Diagnostic]:
     """Return all findings of `validate` for a document, in its order."""
-    return [_shown(documents, document, found) for found in document.analysis.diagnostics]
+    text_of = cache(documents.text_of)  # a file with a thousand findings is split into its lines once
+
+    def location(span: Span) -> types.Location:
+        return types.Location(documents.uri_of(span.file), text_of(span.file).range(span))
+
+    return [_shown(document, found, location) for found in document.analysis.diagnostics]
 
 
 def span_here(document: Document, found: Diagnostic) -> Span:
@@ -28,7 +36,7 @@ def span_here(document: Document, found: Diagnostic) -> Span:
     return next(uses, None) or next(extends, first)
 
 
-def _shown(documents: Documents, document: Document, found: Diagnostic) -> types.Diagnostic:
+def _shown(document: Document, found: Diagnostic, location: Callable[[Span], types.Location]) -> types.Diagnostic:
     elsewhere = found.span.file != document.file
     lines = [found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])]
     related = [(found.message, found.span)] if elsewhere else []
@@ -40,11 +48,6 @@ def _shown(documents: Documents, document: Document, found: Diagnostic) -> types
         source=SOURCE,
         message="\n".join(lines),
         tags=[types.DiagnosticTag.Unnecessary] if found.code in FADED else None,
-        related_information=[
-            types.DiagnosticRelatedInformation(
-                types.Location(documents.uri_of(span.file), documents.text_of(span.file).range(span)), message
-            )
-            for message, span in related
-        ]
+        related_information=[types.DiagnosticRelatedInformation(location(span), message) for message, span in related]
         or None,
     )

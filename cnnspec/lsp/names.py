@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cnnspec.diagnostics import Span
@@ -45,6 +45,27 @@ def occurrences(tree: Tree, line_of: LineOf) -> list[Occurrence]:
     finder = _Finder(line_of)
     finder.spec(tree)
     return finder.found
+
+
+def replaced(lineage: Sequence[Tree]) -> Iterator[tuple[Span, Span]]:
+    """Yield pairs of places that define the same name: in a spec, and in one that it extends."""
+    nearest: dict[tuple[str, ...], Span] = {}
+    for tree in lineage:
+        for path, span in _definitions(tree):
+            if path in nearest:
+                yield nearest[path], span
+            nearest.setdefault(path, span)
+
+
+def _definitions(tree: Tree) -> Iterator[tuple[tuple[str, ...], Span]]:
+    """Yield the variables, blocks and parameters that one file defines, by what identifies them in other files."""
+    for name, span in _keys(tree, "vars").items():
+        yield ("variable", name), span
+    blocks = tree.get("blocks") if isinstance(tree, Mapping) else None
+    for name, span in _keys(tree, "blocks").items():
+        yield ("block", name), span
+        for parameter, place in _keys(blocks.get(name) if isinstance(blocks, Mapping) else None, "params").items():
+            yield ("parameter", name, parameter), place
 
 
 class _Finder:
@@ -204,3 +225,9 @@ def _entries(tree: Tree, key: str) -> Iterable[tuple[str, Tree]]:
     """Return the keys and values of a mapping under a key."""
     given = tree.get(key) if isinstance(tree, Mapping) else None
     return given.values.items() if isinstance(given, Mapping) else ()
+
+
+def _keys(tree: Tree | None, key: str) -> dict[str, Span]:
+    """Return the keys of a mapping under a key, with their places."""
+    given = tree.get(key) if isinstance(tree, Mapping) else None
+    return given.keys if isinstance(given, Mapping) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lsprotocol import types
@@ -12,12 +12,13 @@ from pygls.exceptions import JsonRpcInvalidParams
 from cnnspec.diagnostics import Span, SpecError
 from cnnspec.diagnostics.source import source_lines
 from cnnspec.lsp.documents import Document, Documents
-from cnnspec.lsp.names import Occurrence, occurrences
+from cnnspec.lsp.names import Occurrence, occurrences, replaced
 from cnnspec.lsp.text import within
 from cnnspec.spec.blocks import SHIPPED
 from cnnspec.spec.grammar import NAME_WORDS, VARIABLE_WORDS, is_name, is_variable
-from cnnspec.spec.inherit import inherit
+from cnnspec.spec.inherit import lineage, merged
 from cnnspec.spec.reader import read, read_text
+from cnnspec.spec.tree import Tree
 
 MOST_HEIRS = 200  # most files searched below the folder of a definition
 _EXTENDS = re.compile(r"extends\s*:\s*[\"']?(?P<path>[^\"'#\n]*[^\"'#\s])")
@@ -41,8 +42,8 @@ def references(
     found = _at(documents, document, position)
     if found is None:
         return []
-    spans = [span for span in _everywhere(documents, document, found) if definition or span != found.definition]
-    return [_location(documents, span) for span in spans]
+    spans, definitions = _everywhere(documents, document, found)
+    return [_location(documents, span) for span in spans if definition or span not in definitions]
 
 
 def renamable(documents: Documents, document: Document, position: types.Position) -> types.Range | None:
@@ -61,7 +62,7 @@ def rename(documents: Documents, document: Document, position: types.Position, n
     if not (is_variable(name) if plain else is_name(name)):
         raise JsonRpcInvalidParams(f"expected {VARIABLE_WORDS if plain else NAME_WORDS}, got '{name}'")
     changes: dict[str, list[types.TextEdit]] = {}
-    for span in _everywhere(documents, document, found):
+    for span in _everywhere(documents, document, found)[0]:
         edit = types.TextEdit(_location(documents, span).range, name)
         changes.setdefault(documents.uri_of(span.file), []).append(edit)
     return types.WorkspaceEdit(changes)
@@ -91,28 +92,36 @@ def _location(documents: Documents, span: Span) -> types.Location:
     return types.Location(documents.uri_of(span.file), documents.text_of(span.file).range(span))
 
 
-def _everywhere(documents: Documents, document: Document, wanted: Occurrence) -> list[Span]:
-    """Return the places of a name in a document, the files it extends, and specs that extend the defining file."""
-    found = [one for one in names_of(documents, document) if one.definition == wanted.definition]
+def _everywhere(documents: Documents, document: Document, wanted: Occurrence) -> tuple[list[Span], set[Span]]:
+    """Return all places of a name in a document, its bases and their heirs; and the places that define it."""
+    known = document.analysis.lineage
+    names, same = names_of(documents, document), list(replaced(known))
+    definitions = _joined({wanted.definition}, same)
     if wanted.definition.file != str(SHIPPED):
-        found += [
-            one for one in _in_heirs(documents, document, wanted.definition.file) if one.definition == wanted.definition
-        ]
-    return sorted({one.span for one in found})
+        for trees in _family(documents, document, {span.file for span in definitions}):
+            names += occurrences(merged(trees), _line_of)
+            same += replaced(trees)
+        definitions = _joined(definitions, same)
+    return sorted(definitions.union(one.span for one in names if one.definition in definitions)), definitions
 
 
-def _in_heirs(documents: Documents, document: Document, file: str) -> Iterator[Occurrence]:
-    """Yield the names in other specs that extend a file: those that are open, and those below a file's folder."""
-    open_files = {other.file for other in documents}
+def _joined(definitions: set[Span], same: Sequence[tuple[Span, Span]]) -> set[Span]:
+    """Return the definitions and all that pairs of equal ones join to them."""
+    more = {span for pair in same if not definitions.isdisjoint(pair) for span in pair}
+    return definitions if more <= definitions else _joined(definitions | more, same)
+
+
+def _family(documents: Documents, document: Document, files: set[str]) -> Iterator[Sequence[Tree]]:
+    """Yield the lineages of other open specs, and of these files and of heirs below their folders."""
     for other in documents:
-        if other.extends and other is not document:
-            yield from names_of(documents, other)
-    below = (path for path in sorted(Path(file).parent.rglob("*.y*ml"))[:MOST_HEIRS] if str(path) not in open_files)
-    for path in below:
+        known = other.parsed
+        if other is not document and known is not None:
+            yield known.lineage
+    below = {path for file in files for path in sorted(Path(file).parent.rglob("*.y*ml"))[:MOST_HEIRS]}
+    for path in sorted(below.difference(Path(other.file) for other in documents)):
         try:
             text = read_text(path, str(path))
-            if re.search(r"^extends\s*:", text, re.MULTILINE):
-                tree = inherit(read(text, str(path)), str(path), outside=documents.trust.allow_outside)
-                yield from occurrences(tree, _line_of)
+            if str(path) in files or re.search(r"^extends\s*:", text, re.MULTILINE):
+                yield lineage(read(text, str(path)), str(path), outside=documents.trust.allow_outside)
         except (SpecError, OSError):
             continue

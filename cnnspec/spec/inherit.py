@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnnspec.diagnostics import Diagnostic, SpecError
@@ -10,40 +12,66 @@ from cnnspec.spec.reader import read, read_text
 from cnnspec.spec.tree import Mapping, Scalar, Tree
 
 
-def inherit(tree: Tree, file: str, *, outside: bool = False, chain: tuple[str, ...] = ()) -> Tree:
-    """Merge a tree onto the tree that it extends; SpecError for a cycle, shown as a chain, or an unreadable base.
+def inherit(tree: Tree, file: str, *, outside: bool = False) -> Tree:
+    """Merge a tree onto those that it extends; errors as of `lineage`."""
+    return merged(lineage(tree, file, outside=outside))
+
+
+def lineage(tree: Tree, file: str, *, outside: bool = False) -> list[Tree]:
+    """Return the tree and its bases in turn; SpecError for a cycle, shown as a chain, or an unreadable base.
 
     The base must lie in the spec's repository, or, without a repository, in the spec's folder or below, unless
     `outside` allows any place.
     """
-    if not isinstance(tree, Mapping) or "extends" not in tree.values:
-        return tree
-    given = tree.values["extends"]
-    own = tree.without("extends")
+    trees, chain = [tree], [str(Path(file))]
+    while isinstance(tree, Mapping) and "extends" in tree.values:
+        path, text = _extended(tree.values["extends"], chain, outside)
+        tree = read(text, path)
+        trees.append(tree)
+        chain.append(path)
+    return trees
+
+
+def _extended(given: Tree, chain: list[str], outside: bool) -> tuple[str, str]:
+    """Return the path and the text of the base of the last file in a chain."""
     if not isinstance(given, Scalar) or not isinstance(given.value, str):
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
-    path = Path(file).parent / given.value.replace("\0", "")
-    here = (*chain, str(Path(file)))
-    folder = Path(here[0]).resolve().parent
+    path = _without_dots(Path(chain[-1]).parent / given.value.replace("\0", ""))
+    folder = Path(chain[0]).resolve().parent
     root = repository_of(folder)
     if not outside and not path.resolve().is_relative_to(root or folder):
         where = f"{root.name}/, the spec's repository" if root else f"{folder.name}/, the spec's own folder"
         message = f"extends: {given.value} lies outside of {where}"
         help = f"move the base file into {'it' if root else 'the folder of the spec or below'}, or give --allow-outside"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)])
-    if str(path) in here:
-        cycle = " > ".join((*here, str(path)))
+    if str(path) in chain:
+        cycle = " > ".join((*chain, str(path)))
         raise SpecError(
             [Diagnostic("extends", "error", f"extends in a circle: {cycle}", given.span, "extends", "break the circle")]
         )
     try:
-        text = read_text(path, str(path))
+        return str(path), read_text(path, str(path))
     except OSError as error:
         message = f"extends: cannot read {path}: {error.strerror}"
         help = "paths are relative to the file that extends"
         raise SpecError([Diagnostic("extends", "error", message, given.span, "extends", help)]) from error
-    base = inherit(read(text, str(path)), str(path), outside=outside, chain=here)
-    return merge(base, own)
+
+
+def _without_dots(path: Path) -> Path:
+    """Return the path without `..` where that leads to the same file: findings and editors have one name for it."""
+    plain = Path(os.path.normpath(path))
+    try:
+        return plain if plain.samefile(path) else path
+    except OSError:
+        return path
+
+
+def merged(trees: Sequence[Tree]) -> Tree:
+    """Merge a lineage: the first tree replaces values of all others."""
+    *heirs, tree = trees
+    for own in reversed(heirs):
+        tree = merge(tree, own.without("extends") if isinstance(own, Mapping) else own)
+    return tree
 
 
 def merge(base: Tree, own: Tree) -> Tree:

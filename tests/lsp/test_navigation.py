@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,42 @@ def test_a_rename_reaches_the_heirs_and_what_is_extended(editor: Editor, tmp_pat
     assert (found.uri, found.range.start.line) == (base.as_uri(), 2)
     editor.shut(heir.as_uri())
     editor.shut(base.as_uri())
+
+
+@pytest.mark.parametrize("opened", ["base.yaml", "deep/grand.yaml"])
+@pytest.mark.parametrize("renamed", ["wide", "unit", "size"])
+def test_a_rename_reaches_what_replaces_a_definition_and_what_it_replaces(
+    editor: Editor, tmp_path: Path, opened: str, renamed: str
+) -> None:
+    from cnnspec.graph import build
+    from cnnspec.spec import load
+    from tests.lsp.test_actions import applied
+
+    own = "blocks: {unit: {params: {size: 5}}}\nvars: {wide: 6}\n"
+    files = {
+        "base.yaml": TEXT,
+        "heir.yaml": "extends: base.yaml\n" + own,
+        "deep/grand.yaml": "extends: ../heir.yaml\n" + own.replace("6", "8"),
+        "deep/plain.yaml": "extends: ../base.yaml\nname: plain\n",
+        "sister.yaml": "extends: base.yaml\nlayers: [{type: conv2d, filters: $wide, kernel_size: 1}, "
+        "{use: unit, with: {filters: $wide, size: 1}}]\n",
+    }
+    (tmp_path / "deep").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / ".git").mkdir()
+    before = [build(load(tmp_path / name)).parameter_count for name in files]
+    uri = (tmp_path / opened).as_uri()
+    editor.open(uri, files[opened])
+    line = next(n for n, text in enumerate(files[opened].splitlines(), 1) if f"{renamed}:" in text)
+    at = place(line, f"{renamed}:", files[opened])
+    edits = editor.ask(types.TEXT_DOCUMENT_RENAME, types.RenameParams(types.TextDocumentIdentifier(uri), at, "other"))
+    editor.shut(uri)
+    assert set(edits.changes) == {(tmp_path / name).as_uri() for name in files if name != "deep/plain.yaml"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(applied(text, edits.changes.get((tmp_path / name).as_uri(), [])))
+        assert not re.search(rf"\b{renamed}\b", (tmp_path / name).read_text())
+    assert [build(load(tmp_path / name)).parameter_count for name in files] == before
 
 
 def test_what_can_be_no_name_is_refused(editor: Editor, tmp_path: Path) -> None:
