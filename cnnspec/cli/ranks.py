@@ -9,10 +9,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from cnnspec.cli import reported
 from cnnspec.cli.output import complain
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 GRACE = 2.0  # seconds for the first rank to print an error that all ranks have
 
 
-def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) -> int:
+def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object], cure: str) -> int:
     """Run a call on every rank that a launcher has started, and return its exit code.
 
     `before` is the beginning of the call, run without output in advance: it may raise StartError, which would be too
-    late once the ranks have joined. Its other errors arise again in the call.
+    late once the ranks have joined. Its other errors arise again in the call. `cure` is what to do if a rank is lost.
 
     An error on any rank ends all of them. If all ranks have the same error, such as a wrong spec, the first one prints
     it; an error of a single rank is printed with the rank and its host.
@@ -52,14 +52,14 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object]) 
         raise
     except (Exception, SystemExit):
         pass  # it arises again on all ranks together
-    return _Rank(rank, sys.stderr).run(call)
+    return _Rank(rank, sys.stderr, cure).run(call)
 
 
 class _Rank:
     """One of several ranks; all but the first print nothing, but use `stderr` for an error that is theirs alone."""
 
-    def __init__(self, number: int, stderr: TextIO) -> None:
-        self.number, self.stderr = number, stderr
+    def __init__(self, number: int, stderr: TextIO, cure: str) -> None:
+        self.number, self.stderr, self.cure = number, stderr, cure
         self.exchange: MpiExchange | None = None
         self.agreed = False  # whether all ranks have come to the end
 
@@ -92,7 +92,7 @@ class _Rank:
         return int(statuses[0])
 
     def silent(self, rank: int, seconds: float) -> None:
-        self.complain(rank, f"no sign of life for {seconds:g} seconds", "the last checkpoint is whole: use --resume")
+        self.complain(rank, f"no sign of life for {seconds:g} seconds", self.cure)
 
     def complain(self, rank: int, message: str, help: str | None) -> None:
         assert self.exchange is not None
@@ -115,15 +115,22 @@ def check_batch(exchange: Exchange, batch: int) -> None:
 
 def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, arguments: argparse.Namespace) -> None:
     """Raise RunError if ranks have different specs, data, versions or arguments, and would compute different things."""
-    libc = " ".join(platform.libc_ver())
-    facts: dict[str, Any] = {
-        "the spec": comparable(spec, graph),
-        "train.epochs": spec.train.epochs if spec.train else None,
-        **versions(),
-        "platform": f"{platform.machine()} {libc}",
+    facts = {
         **{f"the data's {name}": checksum for name, checksum in data.checksums.items()},
         "--max-steps": arguments.max_steps,
         "--resume": bool(arguments.resume),
+    }
+    check_same(exchange, spec, graph, facts)
+
+
+def check_same(exchange: Exchange, spec: Spec, graph: Graph, more: Mapping[str, object]) -> None:
+    """RunError where ranks have another spec, other versions or processors, or where more that they have differs."""
+    facts = {
+        "the spec": comparable(spec, graph),
+        "train.epochs": spec.train.epochs if spec.train else None,
+        **versions(),
+        "platform": f"{platform.machine()} {' '.join(platform.libc_ver())}",
+        **more,
     }
     found, hosts = exchange.tell(facts), exchange.tell(platform.node())
     for rank, other in enumerate(found):
@@ -152,10 +159,15 @@ def share_processors(exchange: Exchange, threads: int | None) -> int | None:
     """
     if exchange.size == 1:
         return threads
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))
+    usable = usable_processors()
     found = exchange.tell((platform.node(), usable))
     alike = [rank for rank, other in enumerate(found) if other == found[exchange.rank]]
     each, place = len(usable) // len(alike), alike.index(exchange.rank)
     if each and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable[place * each : (place + 1) * each])
     return threads or max(each, 1)
+
+
+def usable_processors() -> list[int]:
+    """The numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -20,15 +21,19 @@ from rich.table import Table
 from cnnspec.check import checked
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_spec, count, spec_of
+from cnnspec.cli.executors import Dask, Executor, Processes
 from cnnspec.cli.output import complain, console, note, visible
+from cnnspec.cli.ranks import check_same, on_all_ranks
 from cnnspec.cli.trained import comparable, computable, folder_of, with_root
-from cnnspec.cli.trainings import Program, run_all, settings
+from cnnspec.cli.trainings import Program, settings
 from cnnspec.diagnostics import RunError, loggable, printable
 from cnnspec.files import replacing
 from cnnspec.graph import build
 from cnnspec.graph.render import render
 from cnnspec.lock import locked
 from cnnspec.plugins import keep
+from cnnspec.ranks import Exchange
+from cnnspec.ranks.launch import launched
 from cnnspec.report.sweep import sweep_page
 from cnnspec.spec import Spec, load
 from cnnspec.spec.sweep import Sweep
@@ -36,7 +41,6 @@ from cnnspec.sweep.journal import Journal, Outcome, Task
 from cnnspec.sweep.points import check_library
 from cnnspec.sweep.table import best_of, importance, rows, table_text, written
 from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
-from cnnspec.train.network import available_cores
 from cnnspec.train.session import Interruption
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
@@ -55,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--executor",
-        choices=("processes", "dask"),
+        choices=("processes", "dask", "mpi"),
         default="processes",
-        help="what runs trainings (default: processes)",
+        help="what runs trainings (default: processes); mpi: the ranks of mpiexec -n 5 python -m cnnspec sweep ...",
     )
     parser.add_argument(
         "--scheduler",
@@ -71,25 +75,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the rest of a sweep; return 4 if no trial could be trained, or the best misses what the spec requires."""
-    if str(arguments.spec) == "-":
-        complain("a sweep reads its spec many times: name a file, not standard input")
+    rank, ranks = launched()
+    wrong = _wrong(arguments, ranks)
+    if wrong is not None:
+        if rank == 0:
+            complain(*wrong)
         return USAGE
-    if arguments.scheduler is not None and arguments.executor != "dask":
-        complain("--scheduler is the address of a Dask cluster", "say --executor dask too")
-        return USAGE
+    if arguments.executor == "mpi":
+        cure = "the journal is whole: the same command goes on"
+        return on_all_ranks(partial(_on_rank, arguments), partial(_opened, arguments), cure)
     if arguments.executor == "dask" and find_spec("distributed") is None:
         raise RunError("--executor dask needs distributed", "python -m pip install 'cnnspec[dask]'")
+    spec, sweep = _opened(arguments)
+    return _sweep(arguments, spec, sweep, (Dask if arguments.executor == "dask" else Processes)(arguments, sweep))
+
+
+def _wrong(arguments: argparse.Namespace, ranks: int) -> tuple[str, str] | None:
+    """What is wrong with the arguments, and what cures it."""
+    if str(arguments.spec) == "-":
+        return "a sweep reads its spec many times, and standard input is read once", "name a file"
+    if arguments.scheduler is not None and arguments.executor != "dask":
+        return "--scheduler is the address of a Dask cluster", "say --executor dask too"
+    if arguments.executor == "mpi" and ranks == 1:
+        return (
+            "--executor mpi gives trainings to other ranks, and this process is alone",
+            f"mpiexec -n 5 python -m cnnspec sweep {arguments.spec} --executor mpi trains four at a time; "
+            "mpiexec is in the extra: python -m pip install 'cnnspec[mpi]'",
+        )
+    if arguments.executor != "mpi" and ranks > 1:
+        return f"a launcher has started this sweep {ranks} times", "say --executor mpi, or leave the launcher out"
+    if arguments.jobs is not None and (arguments.executor == "mpi" or arguments.scheduler is not None):
+        who = "each rank but the first" if arguments.executor == "mpi" else "each thread of the cluster's workers"
+        return f"{who} has one training at a time: --jobs has no say", "leave --jobs out"
+    return None
+
+
+def _opened(arguments: argparse.Namespace) -> tuple[Spec, Sweep]:
+    """The spec and its sweep; StartError where it is portable and this process does not compute so."""
     spec = computable(spec_of(arguments))
     checked(spec)
     sweep = _section(spec)
     check_library(sweep)
+    return spec, sweep
+
+
+def _on_rank(arguments: argparse.Namespace, exchange: Exchange) -> int:
+    """What each rank does: the first one runs the sweep, the others train for it."""
+    from cnnspec.cli.crew import Crew, serve  # needs mpi4py, an extra
+    from cnnspec.ranks.mpi import MpiExchange  # needs mpi4py too
+
+    assert isinstance(exchange, MpiExchange)
+    spec, sweep = _opened(arguments)
+    check_same(exchange, spec, build(spec), {})
+    if exchange.rank:
+        serve(exchange)
+        return CLEAN
+    with Crew(exchange, arguments, sweep) as crew:
+        return _sweep(arguments, spec, sweep, crew)
+
+
+def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Executor) -> int:
     folder = arguments.out or Path("runs") / f"{spec.name}-sweep"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _signals(), _held(folder):
-            return _SweepVerb(arguments, spec, sweep, folder).run()
+            return _SweepVerb(arguments, spec, sweep, folder, executor).run()
     except Interruption as interruption:
-        words = shlex.join(["cnnspec", *sys.argv[1:]])
+        words = shlex.join([*executor.starter, "cnnspec", *sys.argv[1:]])
         print(f"cnnspec: {interruption}: go on with the same command: {words}", file=sys.stderr)
         return 128 + interruption.number
     except OSError as error:
@@ -137,19 +189,12 @@ def _signals() -> Iterator[None]:
 class _SweepVerb:
     """A sweep in progress: its trainings, its output, and its files."""
 
-    def __init__(self, arguments: argparse.Namespace, spec: Spec, sweep: Sweep, folder: Path) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, spec: Spec, sweep: Sweep, folder: Path, executor: Executor
+    ) -> None:
         assert spec.train is not None
         self.arguments, self.spec, self.sweep, self.folder = arguments, spec, sweep, folder
-        self.epochs = spec.train.epochs
-        cores = available_cores()
-        self.jobs = arguments.jobs or max(1, min(cores // (arguments.threads or 1), sweep.size * sweep.seeds))
-        self.threads = arguments.threads or max(1, cores // self.jobs)
-        self.threads_of_best = max(1, cores // min(self.jobs, sweep.seeds))
-        if arguments.scheduler is not None:
-            from cnnspec.cli.clusters import places_of  # needs distributed, an extra
-
-            self.jobs = places_of(arguments.scheduler)
-            self.threads = self.threads_of_best = arguments.threads or 1
+        self.executor, self.epochs = executor, spec.train.epochs
         self.about = _about(spec, sweep)
         self.journal = Journal(folder / JOURNAL, self.about)
         self.points: dict[int, Mapping[str, Any]] = {}
@@ -157,10 +202,10 @@ class _SweepVerb:
         self.measured: list[tuple[float, float]] = []  # epochs and seconds of the trainings of this process
 
     def run(self) -> int:
-        trainings = self.sweep.count * self.sweep.seeds
+        run, trainings = self.executor, self.sweep.count * self.sweep.seeds
         self.say(
             f"{self.spec.name}: {self.sweep.count} trials by {self.sweep.method}, {trainings} trainings, "
-            f"{self.jobs} at a time{self.where()} with {self.threads} thread{'s' * (self.threads > 1)}; "
+            f"{run.jobs} at a time{run.where} with {run.threads} thread{'s' * (run.threads > 1)}; "
             f"writing {self.folder}/"
         )
         if self.journal.outcomes:
@@ -184,30 +229,16 @@ class _SweepVerb:
         self.points |= {trial.number: trial.point for trial in trials}
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
         left = [task for task in tasks if task not in self.journal.outcomes]
-        self.run_programs([self.program(task) for task in left])
+        self.executor.run([self.program(task) for task in left], self.done)
         for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
             path.unlink()  # the best is trained again, so these weights are not needed
         return {task: self.journal.outcomes[task] for task in tasks}
-
-    def run_programs(self, programs: Sequence[Program]) -> None:
-        if self.arguments.executor == "processes":
-            run_all(programs, self.jobs, self.done)
-        elif programs:
-            from cnnspec.cli.clusters import run_on_dask  # needs distributed, an extra
-
-            run_on_dask(programs, self.jobs, self.arguments.scheduler, self.done)
-
-    def where(self) -> str:
-        """Return a phrase that names the Dask cluster on which trainings run; empty without one."""
-        if self.arguments.scheduler is not None:
-            return f" on the Dask cluster at {self.arguments.scheduler}"
-        return " on a Dask cluster of this machine" if self.arguments.executor == "dask" else ""
 
     def program(self, task: Task) -> Program:
         name = f"trial-{task.trial}-seed-{task.seed}"
         values = {path: json.dumps(value) for path, value in self.points[task.trial].items()}
         values |= {"sweep": "null", "require": "null", "name": name, "seed": str(task.seed)}
-        shared = ["--quiet", "--no-test", "--no-curves", "--threads", str(self.threads), *self.sources()]
+        shared = ["--quiet", "--no-test", "--no-curves", "--threads", str(self.executor.threads), *self.sources()]
         shared += [] if task.epochs is None else ["--max-epochs", str(task.epochs)]
         words = [str(self.arguments.spec), *(w for o in self.arguments.overrides for w in ("--set", o))]
         words += [*settings(values), *(w for plugin in self.arguments.plugins for w in ("--plugin", str(plugin)))]
@@ -240,7 +271,7 @@ class _SweepVerb:
             ended = self.epochs if outcome.error and task.epochs is None else outcome.epochs
             reached[key] = max(ended, reached.get(key, 0.0))
         epochs, seconds = (sum(part) for part in zip(*self.measured, strict=True))
-        rest = max(0.0, self.planned - sum(reached.values())) * seconds / max(epochs, 1.0) / self.jobs
+        rest = max(0.0, self.planned - sum(reached.values())) * seconds / max(epochs, 1.0) / self.executor.jobs
         return f"about {rest / 60:.0f} min left" if rest >= 90 else f"about {rest:.0f} s left"
 
     def test(self, best: Trial) -> dict[Task, Outcome]:
@@ -259,12 +290,12 @@ class _SweepVerb:
         for task in tasks:
             name = "best" if self.sweep.seeds == 1 else f"best-seed-{task.seed}"
             values = settings({"name": name, "seed": str(task.seed)})
-            shared = ["--quiet", "--threads", str(self.threads_of_best)]
+            shared = ["--quiet", "--threads", str(self.executor.threads_of_best)]
             shared += self.sources()
             words = [str(path), *values, *shared, "--out", str(self.folder)]
             programs.append(Program(task, words, shared, self.folder / name))
         left = [program for program in programs if program.task not in self.journal.outcomes]
-        self.run_programs(left)
+        self.executor.run(left, self.done)
         return {task: self.journal.outcomes[task] for task in tasks}
 
     def origin(self, best: Trial) -> str:

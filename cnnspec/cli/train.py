@@ -99,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.portable:
         arguments.overrides.append("portable=true")
     if not (arguments.folds or arguments.seeds):
-        return on_all_ranks(lambda exchange: _train(arguments, exchange)[0], lambda: _spec(arguments))
+        cure = "the last checkpoint is whole: use --resume"
+        return on_all_ranks(lambda exchange: _train(arguments, exchange)[0], lambda: _spec(arguments), cure)
     if launched()[1] > 1:
         if launched()[0] == 0:
             complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")

@@ -19,6 +19,7 @@ from cnnspec.cli import FAILED
 from cnnspec.cli.stages import PATIENCE, last_words
 from cnnspec.diagnostics import RunError
 from cnnspec.lock import locked
+from cnnspec.ranks.launch import unlaunched
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.run import ABOUT, LAST, SPEC, Run
 
@@ -91,6 +92,7 @@ def started(program: Program, here: Path | None = None) -> Running:
         stderr=errors,
         start_new_session=True,
         cwd=here,
+        env=unlaunched(),
     )
     return Running(program, process, errors)
 

@@ -28,6 +28,12 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     return 0, 1
 
 
+def unlaunched(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a program that is none of the ranks, though one of them starts it."""
+    told = {name for names in LAUNCHERS for name in names}
+    return {name: value for name, value in environment.items() if name not in told}
+
+
 def join() -> MpiExchange:
     """Join the exchange of the ranks that a launcher has started; RunError if MPI cannot be used."""
     _, size = launched()

@@ -1,0 +1,142 @@
+"""The trainings of a sweep on the ranks of an MPI job: the first one hands them out, and each other one runs them."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from mpi4py import MPI
+
+from cnnspec.cli.executors import Executor
+from cnnspec.cli.ranks import usable_processors
+from cnnspec.cli.trainings import POLLED, Program, Running, ending, outcome_of, started
+from cnnspec.diagnostics import RunError
+from cnnspec.ranks.mpi import MpiExchange
+from cnnspec.spec.sweep import Sweep
+from cnnspec.sweep.journal import Outcome, Task
+from cnnspec.train.session import Interruption
+
+# What a rank tells the first one: how a training ended, the number of a signal that it got, or None where it has ended.
+Told = Outcome | int | None
+
+
+class Crew(Executor):
+    """All ranks but the first, which is the one that has this; each runs one program at a time.
+
+    They end with the context that this is, and what they train ends at a checkpoint.
+    """
+
+    def __init__(self, exchange: MpiExchange, arguments: argparse.Namespace, sweep: Sweep) -> None:
+        self.communicator, self.others = exchange.communicator, range(1, exchange.size)
+        self.jobs, self.ended = len(self.others), False
+        processors = exchange.tell(usable_processors())[1:]
+        places = list(zip(exchange.hosts[1:], processors, strict=True))  # of ranks that share them they are equal
+        self.threads, self.threads_of_best = (
+            arguments.threads or max(1, min(len(place[1]) // min(places.count(place), most) for place in places))
+            for most in (self.jobs, sweep.seeds)
+        )
+        self.where = f" on {self.jobs} other rank{'s' * (self.jobs > 1)} ({exchange.library})"
+        self.starter = ("mpiexec", "-n", str(exchange.size), "python", "-m")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
+        """Run them there; a signal that one of the ranks got interrupts this one too."""
+        waiting, free, busy = deque(programs), deque(self.others), dict[int, Task]()
+        try:
+            while waiting or busy:
+                while waiting and free:
+                    rank, program = free.popleft(), waiting.popleft()
+                    busy[rank] = program.task
+                    self.communicator.send(replace(program, folder=program.folder.resolve()), rank)
+                rank, told = self._told()
+                if isinstance(told, Outcome):
+                    free.append(rank)
+                    done(busy.pop(rank), told)
+                elif told is not None:
+                    raise Interruption(told)
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Tell the others that no more comes, and wait until what they train has ended."""
+        if self.ended:
+            return
+        self.ended = True
+        for rank in self.others:
+            self.communicator.send(None, rank)
+        left = set(self.others)
+        while left:
+            rank, told = self._told()
+            if told is None:
+                left.remove(rank)
+
+    def _told(self) -> tuple[int, Told]:
+        """The next that a rank tells."""
+        status = MPI.Status()
+        while not self.communicator.iprobe(status=status):
+            time.sleep(POLLED)
+        told: Told = self.communicator.recv(source=status.source)
+        return status.source, told
+
+
+def serve(exchange: MpiExchange) -> None:
+    """Run the programs that the first rank hands out, one after the other, until it says that no more comes."""
+    exchange.tell(usable_processors())
+    communicator, here, running = exchange.communicator, Path.cwd(), list[Running]()
+    with _heard() as signals:
+        try:
+            while True:
+                if communicator.iprobe(source=0):
+                    program: Program | None = communicator.recv(source=0)
+                    if program is None:
+                        break
+                    running.append(_started(program, here))
+                elif running and running[0].process.poll() is not None:
+                    program, outcome = running[0].program, outcome_of(running.pop())
+                    if outcome is None:
+                        running.append(_started(replace(program, attempt=program.attempt + 1), here))
+                    else:
+                        communicator.send(outcome, 0)
+                elif signals:
+                    communicator.send(signals.pop(), 0)
+                else:
+                    time.sleep(POLLED)
+        finally:
+            ending(running)
+        communicator.send(None, 0)
+
+
+def _started(program: Program, here: Path) -> Running:
+    try:
+        return started(program, here)
+    except OSError as error:
+        raise RunError(
+            f"cannot train in {here}: {error.filename}: {error.strerror}",
+            "all ranks need the same cnnspec, and see the same files under the same paths",
+        ) from error
+
+
+@contextmanager
+def _heard() -> Iterator[list[int]]:
+    """Gather the numbers of SIGINT, SIGTERM and SIGHUP."""
+    found: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda number, frame: found.append(number)) for number in numbers}
+    try:
+        yield found
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
