@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from cnnspec.ranks.arrivals import bytes_received
 from cnnspec.ranks.mpi import MpiExchange
 
 BEAT = 0.5  # seconds between two signs of life
 SILENCE = 7.0  # seconds without a sign of life after which a rank counts as lost
+ARRIVING = 16 << 10  # bytes between two looks that are more than signs of life: an array is on its way
 FAILED = 4  # the exit status of a run that failed
 
 
 class Watchdog:
-    """Rank 0 exchanges signs of life with every other rank, on a thread beside the one that computes."""
+    """Rank 0 exchanges signs of life with every other rank, on a thread beside the one that computes.
+
+    A slow link is no silence: a sign may wait behind a large array, and as long as that arrives, nobody is given up.
+    Nor is it where this thread does not run, as on a machine that was suspended: a look counts for two beats at most.
+    """
 
     def __init__(self, exchange: MpiExchange, silent: Callable[[int, float], None]) -> None:
         self.exchange, self.silent = exchange, silent  # called with a silent rank and the seconds of its silence
@@ -40,16 +46,19 @@ class Watchdog:
         self.exchange.tell(None)
 
     def _watch(self) -> None:
-        heard = dict.fromkeys(self.others, time.monotonic())
+        silence, looked, received = dict.fromkeys(self.others, 0.0), time.monotonic(), bytes_received()
         patience = SILENCE if self.exchange.rank < 2 else SILENCE + 1  # rank 0 or 1 is the first to report
         while not self.ended.wait(BEAT):
             for rank in self.others:
                 if rank not in self.sent or self.sent[rank].Test():
                     self.sent[rank] = self.communicator.Isend(self.sign, rank)
-            heard |= dict.fromkeys(self._listen(), time.monotonic())
-            silent = [rank for rank, moment in heard.items() if time.monotonic() - moment > patience]
-            if silent:
-                self._give_up(silent[0])
+            heard, moment, arrived = self._listen(), time.monotonic(), bytes_received()
+            flows = arrived - received >= ARRIVING
+            for rank in self.others:
+                silence[rank] = 0.0 if flows or rank in heard else silence[rank] + min(moment - looked, 2 * BEAT)
+                if silence[rank] > patience:
+                    self._give_up(rank)
+            looked, received = moment, arrived
 
     def _listen(self) -> set[int]:
         """Receive all waiting signs of life, and return the ranks that sent them."""

@@ -1,0 +1,25 @@
+"""What tells a link that is slow from a rank that is silent."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from cnnspec.ranks.arrivals import bytes_received
+
+SENT = 1 << 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells it")
+def test_bytes_that_arrive_are_counted_whoever_reads_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            before = bytes_received()
+            client.sendall(bytes(SENT // 16))
+            accepted.sendall(bytes(SENT // 16))
+            client.recv(SENT)
+            assert bytes_received() - before == SENT // 8
+            assert bytes_received() - before == SENT // 8  # to ask changes nothing
