@@ -124,7 +124,7 @@ def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, argume
 
 
 def check_same(exchange: Exchange, spec: Spec, graph: Graph, more: Mapping[str, object]) -> None:
-    """RunError where ranks have another spec, other versions or processors, or where more that they have differs."""
+    """Raise RunError if ranks differ in their specs, versions or processors, or in the facts in `more`."""
     facts = {
         "the spec": comparable(spec, graph),
         "train.epochs": spec.train.epochs if spec.train else None,
@@ -169,5 +169,5 @@ def share_processors(exchange: Exchange, threads: int | None) -> int | None:
 
 
 def usable_processors() -> list[int]:
-    """The numbers of the processors that this process may use."""
+    """Return the numbers of the processors that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))

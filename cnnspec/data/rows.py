@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
+from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 
 
@@ -16,17 +19,20 @@ from cnnspec.kernels.step import Array
 class FileRows:
     """Selected rows of an array in a file, by index: they are read on request, never all at once.
 
-    The file is memory-mapped, so that the system caches as much of it as fits. `key` identifies the content.
+    Chosen rows are read from the `file`, so that they do not count as this process's memory; the array is mapped, for
+    readers of all of it. The system caches as much of the file as fits. `key` identifies the content.
     """
 
     array: Array
     numbers: Array
     key: str
+    file: _File | None  # None where the system cannot read so
 
     @classmethod
-    def all(cls, array: Array, key: str) -> Self:
+    def all(cls, array: np.memmap[Any, Any], key: str) -> Self:
         """Select all rows of an array."""
-        return cls(array, np.arange(len(array)), key)
+        readable = hasattr(os, "preadv") and array.flags.c_contiguous
+        return cls(array, np.arange(len(array)), key, _File(array) if readable else None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +54,17 @@ class FileRows:
 
     def __getitem__(self, rows: Any) -> Array:
         """Return the chosen rows as an array in memory."""
-        return np.asarray(self.array[self.numbers[rows]])
+        numbers = self.numbers[rows]
+        found = np.empty((*numbers.shape, *self.array.shape[1:]), self.dtype)
+        self.read(numbers.reshape(-1), found.reshape(-1, *self.array.shape[1:]))
+        return found
+
+    def read(self, numbers: Array, out: Array) -> None:
+        """Copy rows of the array, by their numbers in it, to `out`, which has its type."""
+        if self.file is not None and out.flags.c_contiguous:
+            self.file.read(numbers, out)
+        else:
+            np.take(self.array, numbers, axis=0, out=out, mode="clip")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return all selected rows as an array in memory."""
@@ -79,6 +95,43 @@ def chosen(pixels: Pixels, rows: Array) -> Pixels:
 
 def take(pixels: Pixels, rows: Array, out: Array) -> None:
     """Copy the images with these indices to `out`; the indices must be valid."""
-    array, numbers = (pixels.array, pixels.numbers[rows]) if isinstance(pixels, FileRows) else (pixels, rows)
-    # mode="clip" spares the copy that NumPy makes to be able to raise.
-    np.take(array, numbers, axis=0, out=out, mode="clip")
+    if isinstance(pixels, FileRows):
+        pixels.read(pixels.numbers[rows], out)
+    else:
+        # mode="clip" spares the copy that NumPy makes to be able to raise.
+        np.take(pixels, rows, axis=0, out=out, mode="clip")
+
+
+class _File:
+    """A file with rows of an array that lie behind one another; it is open as long as this lives."""
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        assert array.filename is not None
+        mapped = np.frombuffer(array._mmap, np.uint8)  # type: ignore[attr-defined]  # the whole file but for its start
+        start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+        self._path, self._row = array.filename, array[:1].nbytes
+        self._place = start + array.ctypes.data - mapped.ctypes.data
+        self._number = os.open(self._path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            os.close(self._number)
+
+    def read(self, numbers: Array, out: Array) -> None:
+        """Read rows by their numbers; those that follow one another at once."""
+        content = out.reshape(-1).view(np.uint8).data
+        starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist()
+        for start, stop in pairwise([*starts, len(numbers)]):
+            place = self._place + int(numbers[start]) * self._row
+            self._read(place, content[start * self._row : stop * self._row])
+
+    def _read(self, place: int, content: memoryview) -> None:
+        help = "put the file back as it was, and go on with --resume"
+        while content:
+            try:
+                count = os.preadv(self._number, [content], place)
+            except OSError as error:
+                raise DataError(f"{self._path}: cannot be read: {error.strerror}", help) from error
+            if not count:
+                raise DataError(f"{self._path}: has become shorter", help)
+            place, content = place + count, content[count:]

@@ -11,7 +11,7 @@ RECEIVED = 128  # where Linux's `struct tcp_info` has tcpi_bytes_received, of ei
 
 
 def bytes_received() -> int:
-    """Of all connections that are open; 0 where the system does not tell."""
+    """Return the sum over all open connections; 0 if the system does not tell."""
     total = 0
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):

@@ -29,7 +29,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 def unlaunched(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for a program that is none of the ranks, though one of them starts it."""
+    """Return the environment for a program that a rank starts but that is no rank itself."""
     told = {name for names in LAUNCHERS for name in names}
     return {name: value for name, value in environment.items() if name not in told}
 
