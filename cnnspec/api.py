@@ -137,12 +137,13 @@ class Model(Network):
     def predict(self, images: Entering) -> Any:
         """Return the network's output for images (n, c, h, w), an array (n, ...): logits if the loss has the softmax.
 
-        Where several losses give the network several outputs, it is a mapping from the losses' names to such arrays;
-        where the network has several inputs, `images` is a mapping from their names to arrays (n, ...).
+        If several losses give the network several outputs, the result is a mapping from the losses' names to such
+        arrays; if the network has several inputs, `images` is a mapping from their names to arrays (n, ...).
 
-        With a data section images are pixels from 0 to 255 in any type, of the shape of the training images, or of the
-        network's input shape if `preprocess` was done to them; they enter as in training. Without one, numbers enter as
-        they are. ValueError with the cure for what is neither. `outputs` takes numbers that are normalised already.
+        With a data section images are pixels from 0 to 255 in any type, in the shape of the training images, or in the
+        network's input shape if `preprocess` was applied to them; they are prepared as in training. Without one,
+        numbers enter unchanged. ValueError, with the cure, for other shapes and values. `outputs` takes numbers that
+        are normalised already.
         """
         images = self._entering(images)
         return self.outputs_by_name(images) if self.output_names else self.outputs(images)
@@ -229,11 +230,11 @@ def compile(
 ) -> Model:
     """Read a spec, check all that `validate` checks, and make a model with fresh weights.
 
-    `spec` is the path of a file, the text of a spec (which has a line break in it), a mapping with what a spec says,
-    or what `load_spec` gave. `overrides` are PATH=VALUE, as `--set` takes them. `plugins` are files that register
-    layers and the like; those that the spec names run too.
+    `spec` is the path of a file, the text of a spec (which has a line break in it), a mapping with the content of a
+    spec, or the result of `load_spec`. `overrides` are PATH=VALUE, as `--set` takes them. `plugins` are files that
+    register types; those that the spec names run too.
 
-    SpecError with every finding, each with its place; OSError where the file cannot be read; PluginError where one of
+    SpecError with every finding, each with its place; OSError if the file cannot be read; PluginError if one of
     `plugins` cannot be used.
     """
     if isinstance(spec, Mapping):

@@ -40,11 +40,11 @@ DENSE = frozenset[Kind]({"shares", "classes", "values"})  # kinds of target with
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The kind of an image's labels, and what is known of them.
+    """The kind of the labels that a loss compares with outputs, their names, and statistics of the training labels.
 
     Labels of n images are whole numbers (n,) for `class`, (n, h, w) for `mask`, and numbers (n, k) for `shares`,
     `classes` and `values`; `input` and `none` need none. Values are learned as (value - mean) / deviation. Labels of
-    `several` targets are those of each behind one another, (n, k) in all, a class as one number.
+    `several` targets are joined along the second axis, (n, k) in all, a class as one number.
     """
 
     kind: Kind = "class"

@@ -23,7 +23,7 @@ from cnnspec.train.network import available_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser, computes=True)
     add_threads(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size (default: the spec's)")

@@ -20,7 +20,7 @@ from cnnspec.spec import loads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument(
         "file",
         type=Path,

@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("action", choices=("list", "fetch", "verify", "show"), help="what to do")
     parser.add_argument(
         "sources",

@@ -17,7 +17,7 @@ from cnnspec.spec import Spec, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("before", metavar="A", help="the older spec, or with --git a revision")
     parser.add_argument("after", metavar="B", help="the newer spec")
     parser.add_argument("--git", action="store_true", help="A is a revision, such as HEAD, of the file B")
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what changed; with --exit-code, 1 where anything did."""
+    """Print the changes; with --exit-code, return 1 if there are any."""
     read = partial(load, plugins=arguments.plugins, allow_plugins=arguments.allow_plugins)
     after = read(arguments.after)
     before = spec_at(arguments.before, Path(arguments.after), read) if arguments.git else read(arguments.before)

@@ -24,7 +24,7 @@ MOST_BLOCKS = 40  # most classes that are shown with a block each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_run(parser)
     add_data(parser)
     add_threads(parser)

@@ -15,7 +15,7 @@ from cnnspec.spec.suggest import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     about = "such as conv2d, shape-mismatch or guide/data; lists all by default"
     parser.add_argument("topic", metavar="TOPIC", nargs="?", help=about)
     parser.add_argument("--code", action="store_true", help="print the code of a layer, a loss and the like instead")

@@ -34,7 +34,7 @@ MOST = 200  # images on which the export is run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_run(parser)
     parser.add_argument(
         "--format",

@@ -16,7 +16,7 @@ from cnnspec.spec.reader import read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["specs"], help="files, folders or globs")
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a file would change")
     parser.add_argument("--diff", action="store_true", help="show what would change, and change nothing")

@@ -15,7 +15,7 @@ from cnnspec.train.gradcheck import Check, gradcheck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser, computes=True)
     parser.add_argument(
         "--images", type=count, metavar="N", help="random images (default: the batch size, 2 for layers)"

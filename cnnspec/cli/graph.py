@@ -31,7 +31,7 @@ ENDINGS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: what the output's ending says, else text")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"write there: {', '.join(ENDINGS)}")

@@ -46,7 +46,7 @@ MOST_CLASSES = 12  # classes listed in the comment of the spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="a template or a known network; without one, a list")
     parser.add_argument("--from-data", type=Path, metavar="DIR", help="write a spec for a folder of pictures instead")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.yaml; - prints it")

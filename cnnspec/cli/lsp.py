@@ -10,7 +10,7 @@ from cnnspec.diagnostics import RunError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("--stdio", action="store_true", help="talk over standard input and output, as it always does")
     parser.add_argument("--allow-outside", action="store_true", help=OUTSIDE)
     add_plugins(parser)

@@ -36,7 +36,7 @@ Write = Callable[[str, Any], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_run(parser)
     add_threads(parser)
     add_views(parser)

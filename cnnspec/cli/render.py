@@ -10,7 +10,7 @@ from cnnspec.graph.render import render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser)
     parser.add_argument("--origins", action="store_true", help="say of every value where it was written")
 

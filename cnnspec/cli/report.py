@@ -26,7 +26,7 @@ WORTH = 1e11  # multiply-accumulates from which a training gets a report by defa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="a run directory; several are compared")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which one (default: last)")
     parser.add_argument(

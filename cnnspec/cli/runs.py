@@ -36,7 +36,7 @@ WORTH = (  # optional columns of a list, the most important first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     actions = parser.add_subparsers(dest="action", metavar="list|compare", required=True)
     listing = actions.add_parser("list", help="every run in a folder, the newest last")
     listing.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")

@@ -10,7 +10,7 @@ from cnnspec.spec.schema import schema_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_plugin(parser)
 
 

@@ -15,7 +15,7 @@ from cnnspec.train.untold import with_training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser, computes=True)
     parser.add_argument("--images", type=count, metavar="N", help="images (default: the batch size)")
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time to learn the batch (default: 20)")

@@ -28,7 +28,7 @@ RUNNERS_UP = 2  # number printed; JSON has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser)
     parser.add_argument("--batch", type=count, metavar="N", help="batch size for the memory (default: the spec's)")
     parser.add_argument(

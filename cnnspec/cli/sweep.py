@@ -49,7 +49,7 @@ WIDEST = 1000  # columns: a table is never cut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.epilog = "A sweep that was interrupted goes on with the same command: what is trained is not trained again."
     add_spec(parser, computes=True)
     add_data(parser)

@@ -41,7 +41,7 @@ class Tested:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.epilog = (
         "A training that the budget or --max-steps cuts short is no verdict on gates: it is told, and fails nothing. A "
         "data set that is not on this machine skips the gates of its specs."

@@ -66,7 +66,7 @@ REDRAWN = 10.0  # seconds between drawings of the curves; the last epoch is alwa
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     add_spec(parser, required=False, computes=True)
     add_data(parser)
     add_threads(parser)

@@ -34,7 +34,7 @@ MOST_ROUNDS = 9  # rounds of fixes: each fix may reveal further findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.epilog = (
         "In a folder, a YAML file is taken for a spec if it says cnnspec: at its top level. A project's "
         "pyproject.toml ([tool.cnnspec]) or cnnspec.toml may hold exclude, select, ignore and extend."

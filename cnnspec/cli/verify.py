@@ -33,7 +33,7 @@ from cnnspec.train.transfer import transfer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes from the command line."""
+    """Declare the command-line arguments of the verb."""
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     parser.add_argument("--steps", type=count, default=TRACED, metavar="N", help=f"at most {TRACED}, the default")
     parser.add_argument("--all", action="store_true", help="train all epochs again, and compare the weights after each")

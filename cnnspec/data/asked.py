@@ -50,7 +50,7 @@ def expanded(words: Iterable[str]) -> Iterator[Path | DataError]:
 
 
 def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
-    """Read files in their order, pictures in batches on several threads; a file that cannot be read ends nothing."""
+    """Read files in their order, pictures in batches on several threads; an unreadable file yields its error."""
     waiting = iter(paths)
     while chunk := list(islice(waiting, batch)):
         with ThreadPoolExecutor(threads) as pool:

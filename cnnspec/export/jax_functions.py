@@ -1,4 +1,4 @@
-"""What layers compute at inference where JAX has more than NumPy's functions: arguments as in `numpy_functions`.
+"""The layers' computations at inference that need other functions than NumPy's; arguments as in `numpy_functions`.
 
 `jax_source` copies the source of those that a network needs; maps are (n, c, h, w).
 """

@@ -1,4 +1,4 @@
-"""What layers compute at inference, as plain functions of NumPy arrays, of which programs for others are made.
+"""The layers' computations at inference as plain functions of NumPy arrays, from which exported programs are made.
 
 `numpy_program` copies the source of those that a network needs, so each stands by itself: maps are (n, c, h, w),
 vectors (n, features), and NumPy is all that they import.

@@ -62,7 +62,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Measured times of each layer: microseconds an image, forward and backward; `words` describe the measurement."""
+    """Measured times of each layer: microseconds an image, forward and backward; `words` say how, or why none."""
 
     words: str
     layers: Mapping[str, tuple[float, float]]

@@ -105,7 +105,7 @@ class _Scene:
     def stack(self, area: Area, items: list[str], sizes: dict[str, Area], *, top: float) -> None:
         left, right, y, column, lowest = float(PAD), float(PAD), top, 0, top
         side = LANE * len(area.lanes)
-        made: list[tuple[list[str], float, float]] = []  # items of the current column
+        made: list[tuple[list[str], float, float]] = []  # rows of the current column: names, y, width
 
         def close() -> None:
             inner = right - left
