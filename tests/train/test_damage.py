@@ -21,9 +21,11 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.spec import loads
+from cnnspec.train import Epoch
 from cnnspec.train.checkpoint import BEST, read_checkpoint, write_checkpoint
+from cnnspec.train.network import Network
 from cnnspec.train.records import about_text, read_about
-from cnnspec.train.run import ABOUT, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC
+from cnnspec.train.run import ABOUT, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC, Run
 
 TEXT = """
 cnnspec: 1
@@ -107,6 +109,22 @@ def test_a_damaged_log_changes_nothing_that_is_trained(
     assert len((run / METRICS_CSV).read_text().splitlines()) == 1 + 8
     assert main(["verify", str(run), "--all", "--json", "--threads", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["epochs"] == 8
+
+
+def test_a_log_that_is_damaged_meanwhile_ends_no_training(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Run.record
+
+    def recorded(run: Run, model: Network, epoch: Epoch) -> bool:
+        best = record(run, model, epoch)
+        (run.path / METRICS_JSONL).write_bytes(b"\xff\n")
+        return best
+
+    monkeypatch.setattr(Run, "record", recorded)
+    (tmp_path / "net.yaml").write_text(TEXT.replace("epochs: 6", "epochs: 1"))
+    assert main(["train", str(tmp_path / "net.yaml"), "--out", str(tmp_path), "--quiet", "--threads", "1"]) == 0
+    assert "note: no curves: " in capsys.readouterr().err
 
 
 def test_rows_that_a_checkpoint_relies_on_are_checked(run: Path, later: dict[str, bytes], capsys: Captured) -> None:
