@@ -59,19 +59,19 @@ class Exchange(ABC):
     def tell(self, value: Any) -> list[Any]:
         """Send a value to all ranks and return the values of all, in the order of ranks; a value must be picklable."""
         own = np.frombuffer(pickle.dumps(value), np.uint8)
-        lengths = self.numbers(len(own)).ravel().tolist()
+        lengths = [length for (length,) in self.numbers(len(own))]
         everything = np.empty(sum(lengths), np.uint8)
         parts = [everything[place] for place in places(lengths)]
         parts[self.rank][...] = own
         self.gather(everything, lengths)
         return [pickle.loads(part.tobytes()) for part in parts]
 
-    def numbers(self, *own: int) -> Array:
-        """Send numbers to all ranks and return the numbers of all, a row for each rank."""
+    def numbers(self, *own: int) -> list[tuple[int, ...]]:
+        """Send numbers to all ranks and return the numbers of all, in the order of ranks."""
         numbers = np.zeros((self.size, len(own)), np.int64)
         numbers[self.rank] = own
         self.gather(numbers.reshape(-1), [len(own)] * self.size)
-        return numbers
+        return [tuple(row) for row in numbers.tolist()]
 
     def broadcast(self, array: Array) -> None:
         """Copy the array of rank 0 to every rank."""
@@ -93,6 +93,10 @@ class Alone(Exchange):
 
     def advance(self) -> None:
         """Do nothing: nothing is under way."""
+
+    def numbers(self, *own: int) -> list[tuple[int, ...]]:
+        """Return one's own numbers."""
+        return [own]
 
 
 class _Nothing(Operation):

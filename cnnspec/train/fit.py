@@ -310,12 +310,13 @@ class _Pass:
         own, predictions = (0, 0), plan.predictions
         if predictions is not None:
             own = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
-        answers, asked, signals = self.model.exchange.numbers(*own, self.ask()).T
-        self.asked = int(signals.max())
+        told = self.model.exchange.numbers(*own, self.ask())
+        self.asked = max(signal for _, _, signal in told)
         if predictions is None:
             return None
-        ranks = slice(None) if len(plan.images) < plan.batch else slice(1)  # else all have the whole batch
-        return right_images(int(answers[ranks].sum()), batch.count, int(asked[ranks].sum()))
+        if len(plan.images) == plan.batch:  # each rank has the whole batch
+            told = told[:1]
+        return right_images(sum(row[0] for row in told), batch.count, sum(row[1] for row in told))
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the epoch's step after `done` others."""

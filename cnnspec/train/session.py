@@ -62,7 +62,7 @@ class Session:
 
     def between_epochs(self, position: Position, epochs: float) -> None:
         """Raise Interruption if a signal came while an epoch was scored, and another epoch is left."""
-        asked = int(self.model.exchange.numbers(self.asked()).max())
+        asked = max(signal for (signal,) in self.model.exchange.numbers(self.asked()))
         if asked and position.epoch <= epochs:
             if self.run is not None:
                 self.run.finish(self.model, position)
