@@ -51,7 +51,7 @@ def unknown_findings(
 ) -> tuple[list[Diagnostic], int]:
     """Return the findings that are not in a baseline, and the number of its entries that were not found again.
 
-    Entries for files that were not checked do not count.
+    Entries for files that were not checked do not count, unless there is no such file.
     """
     left = Counter(known)
     new: list[Diagnostic] = []
@@ -61,8 +61,9 @@ def unknown_findings(
             left[key] -= 1
         else:
             new.append(finding)
-    checked = {_relative(file, path) for file in files}
-    return new, sum(count for (file, _, _), count in left.items() if file in checked)
+    checked, folder = {_relative(file, path) for file in files}, path.absolute().parent
+    done = {file for file, _, _ in left if file in checked or not os.path.exists(folder / file)}
+    return new, sum(count for (file, _, _), count in left.items() if file in done)
 
 
 def _key(finding: Diagnostic, baseline: Path) -> Finding:

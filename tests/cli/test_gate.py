@@ -158,6 +158,9 @@ def test_known_findings_pass_and_new_ones_fail(capsys: Captured) -> None:
     write("a.yaml", GOOD)
     assert main(["validate", "a.yaml", "--baseline", "known.json"]) == 0
     assert "1 of known.json healed: take it out with --update-baseline" in capsys.readouterr().err
+    Path("b.yaml").unlink()
+    assert main(["validate", "a.yaml", "--baseline", "known.json"]) == 0
+    assert "2 of known.json healed: take them out" in capsys.readouterr().err, "what was in a file that is gone, too"
     write("known.json", "[]")
     assert main(["validate", ".", "--baseline", "known.json"]) == 2
     assert "known.json is no baseline" in capsys.readouterr().err
