@@ -132,7 +132,7 @@ def _normalised(type: str) -> Writer:
             raise Unsaid(f"it normalises over axes {axes}", "axes side by side")
         rows, turned = brought_first(made, operator, value, axes[0], axes[-1])
         count = rows.shape[0]
-        fields: dict[str, Any] = epsilon(float(np.ravel(found["e"])[0]))
+        fields: dict[str, Any] = epsilon(type, float(np.ravel(found["e"])[0]))
         arrays = {"weight": np.ones(count)}
         if type == "layer_norm":
             arrays["bias"] = np.zeros(count)

@@ -102,6 +102,25 @@ def test_many_random_graphs(opset: int | None) -> None:
     assert random_graphs(range(12, 500), opset) >= 400
 
 
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("opset", [None, onnx_writer.NEWEST])
+@pytest.mark.parametrize(
+    "norm", ["batch_norm", "group_norm, groups: 2", "instance_norm", "layer_norm, over: map", "rms_norm"]
+)
+def test_what_a_norm_adds_comes_back(norm: str, opset: int | None, epsilon: float) -> None:
+    """Layers differ in what they add unless it is said."""
+    read = loads(f"cnnspec: 1\ninput: [4, 3, 3]\nlayers: [{{type: {norm}, epsilon: {epsilon}}}, tanh, flatten]\n")
+    found = compile(returned(Network(read, build(read), threads=1), opset).text)
+    assert [node.layer.epsilon for node in found.graph.nodes if hasattr(node.layer, "epsilon")] == [epsilon]
+
+
+def test_an_output_that_is_reshaped_to_a_map_is_one() -> None:
+    read = loads(
+        "cnnspec: 1\ninput: [4, 3, 3]\nlayers: [flatten, {type: dense, units: 2}, {type: reshape, shape: [2, 1, 1]}]\n"
+    )
+    assert compile(returned(Network(read, build(read), threads=1)).text).graph.output.shape == (2, 1, 1)
+
+
 ONE_OUTPUT = [path for path in EXPORTED if path.stem not in ("two-heads", "vae-digits")]  # which alone is written
 SMALL = ["lenet", "two-classes", "unet-shapes"]
 

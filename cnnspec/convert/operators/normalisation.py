@@ -11,12 +11,15 @@ from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators.translator import Translator, axis_of, brought_first, put_back, refuse_unless
 from cnnspec.convert.refusal import Unsaid
+from cnnspec.fields import options
 from cnnspec.kernels.step import Array
+from cnnspec.registry import find
 
 
-def epsilon(value: float) -> dict[str, float]:
-    """Return the field for an epsilon other than the default, without the rounding noise of float32."""
-    return {} if abs(value - 1e-5) < 1e-11 else {"epsilon": float(f"{value:.6g}")}
+def epsilon(type: str, value: float) -> dict[str, float]:
+    """The field that says an epsilon other than the layer's default; the last digits of float32 are no difference."""
+    usual = next(option.default for option in options(find("layer", type)) if option.name == "epsilon")
+    return {} if abs(value - usual) < 1e-6 * usual else {"epsilon": float(f"{value:.6g}")}
 
 
 def _parameters(made: Network, operator: Operator, count: int) -> list[Array]:
@@ -37,7 +40,7 @@ def _batch_norm(made: Network, operator: Operator) -> None:
         bool(attributes.get("spatial", 1)) or len(value.lengths) == 2, "it has numbers for each pixel", "spatial: 1"
     )
     value = made.canonical(operator, value)
-    fields = epsilon(float(attributes.get("epsilon", 1e-5)))
+    fields = epsilon("batch_norm", float(attributes.get("epsilon", 1e-5)))
     momentum = float(attributes.get("momentum", 0.9))
     if abs(momentum - 0.9) > 1e-6 and 0 <= momentum < 1:
         fields["momentum"] = float(np.format_float_positional(np.float32(momentum)))
@@ -49,7 +52,7 @@ def _batch_norm(made: Network, operator: Operator) -> None:
 def _instance_norm(made: Network, operator: Operator) -> None:
     """Translate instance normalisation; applied to groups of channels, it is a layer or group normalisation."""
     weight, bias = _parameters(made, operator, 2)
-    value, fields = made.read(operator), epsilon(float(operator.attributes.get("epsilon", 1e-5)))
+    value, fields = made.read(operator), epsilon("instance_norm", float(operator.attributes.get("epsilon", 1e-5)))
     groups, channels = value.lengths[1], value.shape[0]
     neutral = bool((weight == 1).all() and (bias == 0).all())
     if neutral and len(value.shape) == 3 and groups < channels and channels % groups == 0:
@@ -70,7 +73,7 @@ def _group_norm(made: Network, operator: Operator) -> None:
     refuse_unless(groups > 0 and channels % groups == 0, f"{groups} groups do not divide {channels} channels")
     if weight.size == groups:  # before opset 21 there was one for each group
         weight, bias = (np.repeat(array, channels // groups) for array in (weight, bias))
-    fields: dict[str, Any] = epsilon(float(operator.attributes.get("epsilon", 1e-5)))
+    fields: dict[str, Any] = epsilon("group_norm", float(operator.attributes.get("epsilon", 1e-5)))
     arrays = {"weight": weight, "bias": bias}
     if groups == channels and len(value.shape) == 3:
         made.write(operator, made.add(operator, "instance_norm", [value], fields, arrays))
@@ -86,7 +89,7 @@ def _layer_norm(made: Network, operator: Operator) -> None:
     first, last = axis_of(int(operator.attributes.get("axis", -1)), value), len(value.lengths) - 1
     weight = _parameters(made, operator, 1)[0]
     bias = made.constant(operator, 2)
-    fields: dict[str, Any] = epsilon(float(operator.attributes.get("epsilon", 1e-5)))
+    fields: dict[str, Any] = epsilon("layer_norm", float(operator.attributes.get("epsilon", 1e-5)))
     rows, turned = brought_first(made, operator, value, first, last)
     arrays = {"weight": weight, "bias": np.zeros(weight.size) if bias is None else np.ravel(bias)}
     fields |= {"over": "channels"} if len(rows.shape) == 3 else {}
@@ -98,7 +101,7 @@ def _rms_norm(made: Network, operator: Operator) -> None:
     value = made.read(operator)
     first, last = axis_of(int(operator.attributes.get("axis", -1)), value), len(value.lengths) - 1
     rows, turned = brought_first(made, operator, value, first, last)
-    fields = epsilon(float(operator.attributes.get("epsilon", 1e-5)))
+    fields = epsilon("rms_norm", float(operator.attributes.get("epsilon", 1e-5)))
     found = made.add(operator, "rms_norm", [rows], fields, {"weight": _parameters(made, operator, 1)[0]})
     made.write(operator, put_back(made, operator, found, value, first) if turned else found)
 
