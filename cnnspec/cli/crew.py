@@ -1,4 +1,4 @@
-"""The trainings of a sweep on the ranks of an MPI job: the first one hands them out, and each other one runs them."""
+"""Runs the trainings of a sweep on the ranks of an MPI job: the first rank hands them out, the others run them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.session import Interruption
 
-# What a rank tells the first one: how a training ended, the number of a signal that it got, or None where it has ended.
+# A message to the first rank: how a training ended, the number of a signal, or None when the rank has ended.
 Told = Outcome | int | None
 
 
 class Crew(Executor):
-    """All ranks but the first, which is the one that has this; each runs one program at a time.
+    """An executor on the first rank, which gives programs to all other ranks; each of those runs one at a time.
 
-    They end with the context that this is, and what they train ends at a checkpoint.
+    When its context ends, the other ranks end, and their trainings end at a checkpoint.
     """
 
     def __init__(self, exchange: MpiExchange, arguments: argparse.Namespace, sweep: Sweep) -> None:
         self.communicator, self.others = exchange.communicator, range(1, exchange.size)
         self.jobs, self.ended = len(self.others), False
         processors = exchange.tell(usable_processors())[1:]
-        places = list(zip(exchange.hosts[1:], processors, strict=True))  # of ranks that share them they are equal
+        places = list(zip(exchange.hosts[1:], processors, strict=True))  # equal for ranks that share processors
         self.threads, self.threads_of_best = (
             arguments.threads or max(1, min(len(place[1]) // min(places.count(place), most) for place in places))
             for most in (self.jobs, sweep.seeds)
@@ -52,7 +52,7 @@ class Crew(Executor):
         self.end()
 
     def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
-        """Run them there; a signal that one of the ranks got interrupts this one too."""
+        """Run programs on the other ranks; a signal that one of those receives interrupts this rank too."""
         waiting, free, busy = deque(programs), deque(self.others), dict[int, Task]()
         try:
             while waiting or busy:
@@ -71,7 +71,7 @@ class Crew(Executor):
             raise
 
     def end(self) -> None:
-        """Tell the others that no more comes, and wait until what they train has ended."""
+        """Tell the other ranks that no more programs follow, and wait until their trainings have ended."""
         if self.ended:
             return
         self.ended = True
@@ -84,7 +84,7 @@ class Crew(Executor):
                 left.remove(rank)
 
     def _told(self) -> tuple[int, Told]:
-        """The next that a rank tells."""
+        """Wait for the next message of any rank, and return the rank's number and the message."""
         status = MPI.Status()
         while not self.communicator.iprobe(status=status):
             time.sleep(POLLED)
@@ -93,7 +93,7 @@ class Crew(Executor):
 
 
 def serve(exchange: MpiExchange) -> None:
-    """Run the programs that the first rank hands out, one after the other, until it says that no more comes."""
+    """Run the programs that the first rank hands out, one after the other, until it sends None."""
     exchange.tell(usable_processors())
     communicator, here, running = exchange.communicator, Path.cwd(), list[Running]()
     with _heard() as signals:
@@ -131,7 +131,7 @@ def _started(program: Program, here: Path) -> Running:
 
 @contextmanager
 def _heard() -> Iterator[list[int]]:
-    """Gather the numbers of SIGINT, SIGTERM and SIGHUP."""
+    """Collect the numbers of SIGINT, SIGTERM and SIGHUP instead of being interrupted by them."""
     found: list[int] = []
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, lambda number, frame: found.append(number)) for number in numbers}

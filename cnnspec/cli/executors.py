@@ -1,4 +1,4 @@
-"""What runs the trainings of a sweep: programs of this machine, a Dask cluster, or the ranks of an MPI job."""
+"""Executors of a sweep's trainings: programs of this machine, a Dask cluster, or the ranks of an MPI job."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from cnnspec.train.network import available_cores
 
 
 class Executor(ABC):
-    """How many trainings run at a time and with how many threads, those of the best point too; and what runs them."""
+    """Runs the trainings of a sweep, `jobs` at a time; each has `threads`, one of the best point `threads_of_best`."""
 
     jobs: int
     threads: int
     threads_of_best: int
-    where = ""  # it runs them, as the sweep's first line says it
-    starter: Sequence[str] = ()  # the words before `cnnspec` by which the sweep was started
+    where = ""  # phrase for the place of the trainings, in the sweep's first line
+    starter: Sequence[str] = ()  # the command before `cnnspec` that started the sweep
 
     @abstractmethod
     def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
-        """Run programs and tell how each ended; where this is interrupted, they end at a checkpoint."""
+        """Run programs, and report how each ended to `done`; an interruption ends them at a checkpoint."""
 
 
 class Processes(Executor):
-    """Programs of this machine, which share its processors out."""
+    """Runs trainings as programs on this machine, which divide its processors among them."""
 
     def __init__(self, arguments: argparse.Namespace, sweep: Sweep) -> None:
         cores = available_cores()
@@ -36,12 +36,12 @@ class Processes(Executor):
         self.threads_of_best = max(1, cores // min(self.jobs, sweep.seeds))
 
     def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
-        """Run them here."""
+        """Run the programs on this machine."""
         run_all(programs, self.jobs, done)
 
 
 class Dask(Processes):
-    """The workers of a Dask cluster at an address, or of one of this machine."""
+    """Runs trainings on the workers of a Dask cluster, at an address or on this machine."""
 
     def __init__(self, arguments: argparse.Namespace, sweep: Sweep) -> None:
         super().__init__(arguments, sweep)
@@ -55,7 +55,7 @@ class Dask(Processes):
             self.threads = self.threads_of_best = arguments.threads or 1
 
     def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
-        """Run them there."""
+        """Run the programs on the cluster."""
         from cnnspec.cli.clusters import run_on_dask  # needs distributed, an extra
 
         if programs:

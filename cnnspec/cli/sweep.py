@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _wrong(arguments: argparse.Namespace, ranks: int) -> tuple[str, str] | None:
-    """What is wrong with the arguments, and what cures it."""
+    """Return the error in the arguments and its cure; None if they are valid."""
     if str(arguments.spec) == "-":
         return "a sweep reads its spec many times, and standard input is read once", "name a file"
     if arguments.scheduler is not None and arguments.executor != "dask":
@@ -111,7 +111,7 @@ def _wrong(arguments: argparse.Namespace, ranks: int) -> tuple[str, str] | None:
 
 
 def _opened(arguments: argparse.Namespace) -> tuple[Spec, Sweep]:
-    """The spec and its sweep; StartError where it is portable and this process does not compute so."""
+    """Return the checked spec and its sweep; StartError if it is portable and the process has to be restarted."""
     spec = computable(spec_of(arguments))
     checked(spec)
     sweep = _section(spec)
@@ -120,7 +120,7 @@ def _opened(arguments: argparse.Namespace) -> tuple[Spec, Sweep]:
 
 
 def _on_rank(arguments: argparse.Namespace, exchange: Exchange) -> int:
-    """What each rank does: the first one runs the sweep, the others train for it."""
+    """Run the sweep on the first rank, or the trainings that it hands out on any other rank."""
     from cnnspec.cli.crew import Crew, serve  # needs mpi4py, an extra
     from cnnspec.ranks.mpi import MpiExchange  # needs mpi4py too
 

@@ -26,7 +26,7 @@ class FileRows:
     array: Array
     numbers: Array
     key: str
-    file: _File | None  # None where the system cannot read so
+    file: _File | None  # None if the system lacks `preadv`
 
     @classmethod
     def all(cls, array: np.memmap[Any, Any], key: str) -> Self:
@@ -60,7 +60,7 @@ class FileRows:
         return found
 
     def read(self, numbers: Array, out: Array) -> None:
-        """Copy rows of the array, by their numbers in it, to `out`, which has its type."""
+        """Copy the rows with these numbers in the array to `out`, which has the array's type."""
         if self.file is not None and out.flags.c_contiguous:
             self.file.read(numbers, out)
         else:
@@ -103,7 +103,7 @@ def take(pixels: Pixels, rows: Array, out: Array) -> None:
 
 
 class _File:
-    """A file with rows of an array that lie behind one another; it is open as long as this lives."""
+    """Reads rows from a file in which they are contiguous; the file stays open until the object is deleted."""
 
     def __init__(self, array: np.memmap[Any, Any]) -> None:
         assert array.filename is not None
@@ -118,7 +118,7 @@ class _File:
             os.close(self._number)
 
     def read(self, numbers: Array, out: Array) -> None:
-        """Read rows by their numbers; those that follow one another at once."""
+        """Read the rows with these numbers; consecutive ones are read together."""
         content = out.reshape(-1).view(np.uint8).data
         starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist()
         for start, stop in pairwise([*starts, len(numbers)]):

@@ -48,7 +48,7 @@ def occurrences(tree: Tree, line_of: LineOf) -> list[Occurrence]:
 
 
 def replaced(lineage: Sequence[Tree]) -> Iterator[tuple[Span, Span]]:
-    """Yield pairs of places that define the same name: in a spec, and in one that it extends."""
+    """Yield pairs of places where a spec and one that it extends define the same name."""
     nearest: dict[tuple[str, ...], Span] = {}
     for tree in lineage:
         for path, span in _definitions(tree):
@@ -58,7 +58,7 @@ def replaced(lineage: Sequence[Tree]) -> Iterator[tuple[Span, Span]]:
 
 
 def _definitions(tree: Tree) -> Iterator[tuple[tuple[str, ...], Span]]:
-    """Yield the variables, blocks and parameters that one file defines, by what identifies them in other files."""
+    """Yield each variable, block and parameter that a file defines, with a key that is the same in other files."""
     for name, span in _keys(tree, "vars").items():
         yield ("variable", name), span
     blocks = tree.get("blocks") if isinstance(tree, Mapping) else None

@@ -106,13 +106,13 @@ def _everywhere(documents: Documents, document: Document, wanted: Occurrence) ->
 
 
 def _joined(definitions: set[Span], same: Sequence[tuple[Span, Span]]) -> set[Span]:
-    """Return the definitions and all that pairs of equal ones join to them."""
+    """Return the definitions with all others that are linked to them by pairs of the same name."""
     more = {span for pair in same if not definitions.isdisjoint(pair) for span in pair}
     return definitions if more <= definitions else _joined(definitions | more, same)
 
 
 def _family(documents: Documents, document: Document, files: set[str]) -> Iterator[Sequence[Tree]]:
-    """Yield the lineages of other open specs, and of these files and of heirs below their folders."""
+    """Yield the lineages of other open specs, of these files, and of specs below their folders that extend another."""
     for other in documents:
         known = other.parsed
         if other is not document and known is not None:

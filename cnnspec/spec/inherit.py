@@ -33,7 +33,7 @@ def lineage(tree: Tree, file: str, *, outside: bool = False) -> list[Tree]:
 
 
 def _extended(given: Tree, chain: list[str], outside: bool) -> tuple[str, str]:
-    """Return the path and the text of the base of the last file in a chain."""
+    """Return the path and the text of the file that the last one in a chain extends."""
     if not isinstance(given, Scalar) or not isinstance(given.value, str):
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
     path = _without_dots(Path(chain[-1]).parent / given.value.replace("\0", ""))
@@ -58,7 +58,7 @@ def _extended(given: Tree, chain: list[str], outside: bool) -> tuple[str, str]:
 
 
 def _without_dots(path: Path) -> Path:
-    """Return the path without `..` where that leads to the same file: findings and editors have one name for it."""
+    """Return the path without `..` if it leads to the same file, so that findings and editors use one name for it."""
     plain = Path(os.path.normpath(path))
     try:
         return plain if plain.samefile(path) else path
@@ -67,7 +67,7 @@ def _without_dots(path: Path) -> Path:
 
 
 def merged(trees: Sequence[Tree]) -> Tree:
-    """Merge a lineage: the first tree replaces values of all others."""
+    """Merge a lineage, a spec and its bases in turn: values of an earlier tree replace those of later ones."""
     *heirs, tree = trees
     for own in reversed(heirs):
         tree = merge(tree, own.without("extends") if isinstance(own, Mapping) else own)
