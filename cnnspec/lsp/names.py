@@ -94,10 +94,25 @@ class _Finder:
         for name, block in own.values.items() if isinstance(own, Mapping) else ():
             self.note("block", name, self.blocks[name][0], self.blocks[name][0])
             self.block(name, block)
-        self.layers(tree.get("layers"), _Scope(), {})
+        scope = _Scope()
+        self.layers(tree.get("layers"), scope, {})
+        self.swept(tree.get("sweep"), scope)
         for key, value in tree.values.items():
             if key not in ("vars", "blocks", "layers"):
                 self.values(value, {})
+
+    def swept(self, sweep: Tree | None, scope: _Scope) -> None:
+        """Note the names in the paths of a sweep: `vars.NAME`, `blocks.NAME` and `layers.ID`, with what follows."""
+        for path, span in _keys(sweep, "values").items():
+            section, name, *_ = [*path.split("."), ""]
+            found = (
+                scope.ids.get(name) if section == "layers" else self.blocks.get(name) if section == "blocks" else None
+            )
+            definition = self.variables.get(name) if section == "vars" else found and found[0]
+            start = self.line_of(span.file, span.line).find(path, span.column - 1) + len(section) + 2
+            if definition is not None and start > span.column:
+                kind = {"vars": "variable", "blocks": "block", "layers": "id"}[section]
+                self.note(kind, name, Span(span.file, span.line, start, span.line, start + len(name)), definition)
 
     def block(self, name: str, block: Tree) -> None:
         if not isinstance(block, Mapping) or name in self.scopes:

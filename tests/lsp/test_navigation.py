@@ -121,6 +121,31 @@ def test_a_renamed_spec_means_the_same(editor: Editor, tmp_path: Path, line: int
     assert before.parameter_count == after.parameter_count
 
 
+@pytest.mark.parametrize(("line", "word"), [(3, "wide"), (5, "unit"), (7, "first")])
+def test_a_rename_reaches_the_paths_of_a_sweep(editor: Editor, tmp_path: Path, line: int, word: str) -> None:
+    from cnnspec.spec import loads
+    from tests.lsp.test_actions import applied
+
+    text = """cnnspec: 1
+input: [3, 8, 8]
+vars: {wide: 4}
+blocks:
+  unit: {layers: [{type: conv2d, filters: $wide, kernel_size: 1}]}
+layers:
+  - {id: first, type: conv2d, filters: 4, kernel_size: 1}
+  - {use: unit}
+sweep:
+  values: {vars.wide: [4, 8], "layers.first.filters": [2], "blocks.unit.layers": [[relu]]}
+"""
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, text)
+    params = types.RenameParams(types.TextDocumentIdentifier(uri), place(line, word, text), "other")
+    after = applied(text, editor.ask(types.TEXT_DOCUMENT_RENAME, params).changes[uri])
+    editor.shut(uri)
+    assert after == re.sub(rf"\b{word}\b", "other", text)
+    assert len(loads(after).variants) == len(loads(text).variants)
+
+
 def test_a_rename_reaches_the_heirs_and_what_is_extended(editor: Editor, tmp_path: Path) -> None:
     base, heir = tmp_path / "base.yaml", tmp_path / "heir.yaml"
     base.write_text(TEXT)
