@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+from cnnspec.diagnostics import RunError
 from cnnspec.workers.barrier import Barrier, Semaphore
 from cnnspec.workers.program import Phase, Program, stretches
 from cnnspec.workers.shared_memory import shared
@@ -113,7 +114,12 @@ class Workers(ABC):
 
     def _sleep(self, semaphore: Semaphore) -> None:
         while not semaphore.acquire(True, PATIENCE):
-            self._check()
+            try:
+                self._check()
+            except RunError:
+                if semaphore.acquire(False):  # it was released since, and whoever released it ended
+                    return
+                raise
 
     def _serve(self, index: int) -> None:
         """Run stretches as worker `index` until the command says END."""

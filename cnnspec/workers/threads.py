@@ -62,9 +62,9 @@ class Threads(Workers):
 
     def end(self) -> None:
         """Tell the threads to end. After an interruption, wait until they have: they write to the arrays of a plan."""
-        self._ended = True
         self._barrier.break_(0)
         self._send(END)
+        self._ended = True  # last: a thread that waits for a command and sees this has one
         if self.busy and not sys.is_finalizing():
             for thread in self._threads:
                 thread.join()

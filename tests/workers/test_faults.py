@@ -324,3 +324,18 @@ def test_threads_go_with_their_pool_though_their_program_has_a_queue() -> None:
     for thread in started:
         thread.join(LONG)
         assert not thread.is_alive()
+
+
+def test_threads_that_wait_for_work_end_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often they look whether they are still wanted."""
+    monkeypatch.setattr("cnnspec.workers.base.PATIENCE", 0)
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    before = set(threading.enumerate())
+    for _ in range(200):
+        pool = WorkerPool(3, Threads)
+        pool.run([[lambda: None] * 3])
+        pool.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(LONG)
+    assert not errors
