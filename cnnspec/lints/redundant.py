@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph import Graph
@@ -65,6 +66,9 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     read |= {layer for name, term in (losses or {}).items() for layer in term.layer or (name,)}
     varied = [path.split(".") for path in (spec.sweep.values if spec.sweep else ())]
     read |= {steps[1] for steps in varied if steps[0] == "layers" and len(steps) > 1}
+    init = spec.train.init if spec.train else None
+    taken = (*init.layers, *init.rename) if init else ()  # weights are found by the layer's name
+    read |= {entry.name for entry in entries if any(fnmatchcase(entry.name, pattern) for pattern in taken)}
     # An id in a block is used if a reference leads into any instance of the block.
     written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:

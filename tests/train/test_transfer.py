@@ -85,6 +85,15 @@ def test_the_weights_are_those_of_the_run() -> None:
     np.testing.assert_array_equal(model.params["stem.weight"], base.params["stem.weight"])
 
 
+def test_an_id_that_weights_are_found_by_is_not_unused(capsys: Captured) -> None:
+    Path("fine.yaml").write_text(fine("{from: runs/base, missing: keep}"))
+    assert main(["validate", "fine.yaml"]) == 0
+    assert "unused-id" not in capsys.readouterr().out
+    Path("fine.yaml").write_text(FINE)
+    assert main(["validate", "fine.yaml"]) == 0
+    assert "nothing refers to the id 'stem'" in capsys.readouterr().out
+
+
 def test_pytorchs_names_and_other_names(capsys: Captured) -> None:
     random = np.random.default_rng(0)
     arrays = {
