@@ -18,12 +18,14 @@ from cnnspec.convert.writing import spec_text
 from cnnspec.diagnostics import SpecError
 from cnnspec.graph import Graph, build
 from cnnspec.kernels.step import Array
+from cnnspec.lints.redundant import unused_ids
 from cnnspec.shapes import Shape, text
 from cnnspec.spec import loads
 from cnnspec.spec.grammar import name_of
 
 SEVERAL = 2  # images at once if the file leaves their number open
 MOST_REASONS = 50
+UNREAD = ["The ids are names of the file, by which weights are found.", "cnnspec: ignore-file[unused-id]"]
 Run = Callable[[Array], tuple[str, Array] | str]  # from images to the program and its outputs, or why none ran
 
 
@@ -51,6 +53,8 @@ def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], 
     graph, parts = _built(spec_name, layout, flat, header), flat
     if len(folded.blocks) + len(folded.layers) < len(flat.layers):
         graph, parts = _built(spec_name, layout, folded, header), folded
+    if any(unused_ids(loads(spec_text(spec_name, layout.input, parts.blocks, parts.layers, [], {})), graph)):
+        header = [*header, *UNREAD]
     whole = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
     lengths = made.source.lengths[made.source.entry]
     weighted = bool(parts.arrays) or not graph.parameter_count

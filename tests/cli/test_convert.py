@@ -114,6 +114,16 @@ def test_several_outputs_need_a_choice(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["convert", str(path), "--until", "z"]) == 0
 
 
+def test_a_spec_with_names_of_the_file_has_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    weight = np.ones((3, 2, 3, 3), np.float32)
+    saved(node("Conv", "x w", "stem"), node("Relu", "stem", "r"), node("Flatten", "r", "y"), w=weight)
+    assert main(["convert", "net.onnx"]) == 0
+    assert "{id: stem" in Path("net.yaml").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(["validate", "net.yaml"]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_until_names_a_node_that_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(small()), "--until", "nothing"]) == WRONG_SPEC
     assert "no node 'nothing'" in capsys.readouterr().err
