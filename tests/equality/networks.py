@@ -312,6 +312,8 @@ class _Drawing:
         name = self.pick(list(registry.table("loss")))
         classes = int(self.random.integers(2, 6))
         loss = {"type": name, **self.options(registry.find("loss", name))}
+        if loss.get("target") == "input":  # which has no classes
+            loss.pop("class_weights", None)
         if loss.get("class_weights") is not None:
             loss["class_weights"] = [self.pick([0.5, 1.0, 2.0]) for _ in range(classes)]
         return loss, classes

@@ -130,43 +130,42 @@ def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: 
     return found[graph.output.name]
 
 
-def _softmax_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    t = pytorch.torch()
-    hot = t.nn.functional.one_hot(classes, y.shape[1]).to(y.dtype)
-    counts = 1.0
+def _hot(y: Tensor, classes: Tensor) -> Tensor:
+    return pytorch.torch().nn.functional.one_hot(classes, y.shape[1]).to(y.dtype)
+
+
+def _weighted_mean(settings: Any, losses: Tensor, y: Tensor, classes: Tensor) -> Tensor:
+    """The mean of losses (n,) or (n, ...), in which an image of class k counts as often as weight k says."""
     if settings.class_weights is not None:
-        counts = (hot * t.tensor(settings.class_weights, dtype=y.dtype)).sum(1)
+        weights = _hot(y, classes) @ pytorch.torch().tensor(settings.class_weights, dtype=y.dtype)
+        losses = losses * weights.reshape(-1, *(1,) * (losses.ndim - 1))
+    return losses.mean()
+
+
+def _softmax_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
     e = settings.label_smoothing
-    target = hot * (1 - e) + e / y.shape[1]
-    return (counts * -(target * t.nn.functional.log_softmax(y, 1)).sum(1)).mean()
+    target = _hot(y, classes) * (1 - e) + e / y.shape[1]
+    logarithms = pytorch.torch().nn.functional.log_softmax(y, 1)
+    return _weighted_mean(settings, -(target * logarithms).sum(1), y, classes)
 
 
-def _target(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    return x if settings.reads_input else pytorch.torch().nn.functional.one_hot(classes, y.shape[1]).to(y.dtype)
+def _elementwise(name: str, *options: str) -> Callable[[Any, Tensor, Tensor, Tensor], Tensor]:
+    """A loss of PyTorch that compares each output with its target, with options that our loss has too."""
 
+    def loss(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        target = x if settings.reads_input else _hot(y, classes)
+        chosen = {option: getattr(settings, option) for option in options}
+        losses = getattr(pytorch.torch().nn.functional, name)(y, target, reduction="none", **chosen)
+        return _weighted_mean(settings, losses, y, classes)
 
-def _mean_squared_error(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    return pytorch.torch().nn.functional.mse_loss(y, _target(settings, y, x, classes))
-
-
-def _mean_absolute_error(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    return pytorch.torch().nn.functional.l1_loss(y, _target(settings, y, x, classes))
-
-
-def _huber(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    return pytorch.torch().nn.functional.huber_loss(y, _target(settings, y, x, classes), delta=settings.delta)
-
-
-def _binary_cross_entropy(settings: Any, y: Tensor, x: Tensor, classes: Tensor) -> Tensor:
-    functional = pytorch.torch().nn.functional
-    return functional.binary_cross_entropy_with_logits(y, _target(settings, y, x, classes))
+    return loss
 
 
 LOSSES: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {  # the mean loss of a batch
-    "binary_cross_entropy": _binary_cross_entropy,
-    "huber": _huber,
-    "mean_absolute_error": _mean_absolute_error,
-    "mean_squared_error": _mean_squared_error,
+    "binary_cross_entropy": _elementwise("binary_cross_entropy_with_logits"),
+    "huber": _elementwise("huber_loss", "delta"),
+    "mean_absolute_error": _elementwise("l1_loss"),
+    "mean_squared_error": _elementwise("mse_loss"),
     "softmax_cross_entropy": _softmax_cross_entropy,
 }
 
