@@ -121,7 +121,7 @@ def _opened(arguments: argparse.Namespace) -> tuple[Spec, Sweep]:
 
 def _on_rank(arguments: argparse.Namespace, exchange: Exchange) -> int:
     """Run the sweep on the first rank, or the trainings that it hands out on any other rank."""
-    from cnnspec.cli.crew import Crew, serve  # needs mpi4py, an extra
+    from cnnspec.cli.mpi_ranks import MpiRanks, serve  # needs mpi4py, an extra
     from cnnspec.ranks.mpi import MpiExchange  # needs mpi4py too
 
     assert isinstance(exchange, MpiExchange)
@@ -130,8 +130,8 @@ def _on_rank(arguments: argparse.Namespace, exchange: Exchange) -> int:
     if exchange.rank:
         serve(exchange)
         return CLEAN
-    with Crew(exchange, arguments, sweep) as crew:
-        return _sweep(arguments, spec, sweep, crew)
+    with MpiRanks(exchange, arguments, sweep) as ranks:
+        return _sweep(arguments, spec, sweep, ranks)
 
 
 def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Executor) -> int:

@@ -27,7 +27,7 @@ from cnnspec.train.session import Interruption
 Told = Outcome | int | None
 
 
-class Crew(Executor):
+class MpiRanks(Executor):
     """An executor on the first rank, which gives programs to all other ranks; each of those runs one at a time.
 
     When its context ends, the other ranks end, and their trainings end at a checkpoint.
