@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnspec.export import onnx_windows
+from cnnspec.export import onnx_products, onnx_windows
 from cnnspec.export.onnx_writer import FLOOR, ModelWriter, Writer
 from cnnspec.graph import Node
 from cnnspec.shapes import Shape
@@ -329,6 +329,7 @@ def _constant_attributes(operator: str, **attributes: Any) -> Writer:
 
 
 WRITERS: Mapping[str, Writer] = {
+    **onnx_products.WRITERS,
     **onnx_windows.WRITERS,
     "abs": _plain("Abs"),
     "add": _merge("Add"),

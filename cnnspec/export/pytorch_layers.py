@@ -236,6 +236,23 @@ def _concat(node: Node, own: str, inputs: Sequence[str]) -> Written:
     return _call(f"torch.cat([{', '.join(inputs)}], 1)")
 
 
+def _attention(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    c, h, w = node.shape
+    rows, columns = layer.window or (h, w)
+    down, across = h // rows, w // columns
+    pixels, turned, whole = f"{inputs[0]}.flatten(2).mT", ".mT", f".reshape(-1, {c}, {h}, {w})"
+    if layer.window:
+        cut = f"{inputs[0]}.reshape(-1, {c}, {down}, {rows}, {across}, {columns})"
+        pixels = f"{cut}.permute(0, 2, 4, 3, 5, 1).reshape(-1, {rows * columns}, {c})"
+        turned = f".reshape(-1, {down}, {across}, {rows}, {columns}, {c}).permute(0, 5, 1, 3, 2, 4)"
+    made = f"nn.MultiheadAttention({c}, {layer.heads}" + _options(bias=layer.bias == "channel") + ", batch_first=True)"
+    names = {"in_weight": "in_proj_weight", "in_bias": "in_proj_bias"}
+    names |= {"out_weight": "out_proj.weight", "out_bias": "out_proj.bias"}
+    call = f"self.{own}(*({pixels},) * 3, need_weights=False)[0]{turned}{whole}"
+    return Written(call, {own: made}, {part: f"{own}.{names[part]}" for part in node.params})
+
+
 def _matmul(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
     left = f"{inputs[0]}.mT" if layer.transpose == "first" else inputs[0]
@@ -292,11 +309,18 @@ def _dropout(kind: str) -> Writer:
     return write
 
 
+def _drop_path(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    ones = f"{inputs[0]}.new_ones({', '.join([f'len({inputs[0]})', *('1' for _ in node.shape)])})"
+    return _call(f"{inputs[0]} * F.dropout({ones}, {layer.rate!r}, self.training)")
+
+
 Writer = Callable[[Node, str, Sequence[str]], Written]
 WRITERS: Mapping[str, Writer] = {
     "abs": _plain("{x}.abs()"),
     "adaptive_avg_pool2d": _plain("F.adaptive_avg_pool2d({x}, {output_size})"),
     "add": _merge("+"),
+    "attention": _attention,
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
     "channel_max": _plain("{x}.amax(1, keepdim=True)"),
@@ -309,6 +333,7 @@ WRITERS: Mapping[str, Writer] = {
     "crop2d": _crop,
     "dense": _dense,
     "depthwise_conv2d": _convolution,
+    "drop_path": _drop_path,
     "dropout": _dropout("Dropout"),
     "elu": _plain("F.elu({x}, {alpha})"),
     "exp": _plain("{x}.exp()"),
@@ -330,6 +355,7 @@ WRITERS: Mapping[str, Writer] = {
     "minimum": _choose("minimum"),
     "mish": _plain("F.mish({x})"),
     "multiply": _merge("*"),
+    "noise": _plain("({x} + {std} * torch.randn_like({x}) if self.training else {x})"),
     "pad2d": _pad,
     "permute": lambda node, own, inputs: _call(
         f"{inputs[0]}.permute({', '.join(map(str, (0, *(axis + 1 for axis in node.layer.order))))})"  # type: ignore[attr-defined]

@@ -73,6 +73,21 @@ def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shap
             onnx.model(network.graph, arrays, opset)
 
 
+ATTENTIVE = """\
+cnnspec: 1
+input: [4, 4, 6]
+layers:
+  - {id: a, type: attention, heads: 2, window: [2, 3]}
+  - {id: b, type: attention, heads: 4, bias: none}
+  - {type: matmul, transpose: second, from: [a, b]}
+"""
+
+
+def test_attention_takes_any_number_of_images() -> None:
+    network = randomised(Network(read := loads(ATTENTIVE), build(read), threads=1))
+    agrees(network, onnx.model(network.graph, dict(network.weights.arrays())), (1, 2, 7))
+
+
 def test_a_layer_without_counterpart_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "WRITERS", {})
     graph = build(load(EXPORTED[0]))

@@ -153,8 +153,10 @@ def test_tied_layers(tmp_path: Path) -> None:
 
 
 def test_what_has_no_counterpart_is_refused() -> None:
-    network = network_of("cnnspec: 1\ninput: [4, 6, 6]\nlayers: [{type: attention, heads: 2}, flatten]\n")
-    with pytest.raises(RunError, match="no counterpart of attention in PyTorch is known here"):
+    network = network_of(
+        "cnnspec: 1\ninput: [4, 6, 6]\nlayers: [flatten, {type: reparameterize, from: [flatten_1, flatten_1]}]\n"
+    )
+    with pytest.raises(RunError, match="no counterpart of reparameterize in PyTorch is known here"):
         source(network, "net", raw=True)
 
 
