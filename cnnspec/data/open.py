@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,6 +106,7 @@ def open_data(
     source = source if scale is None else source.of_scale(scale)
     store = Store(None if settings.cache is False else cache_folder() / "pixels", settings.cache is True, watch)
     root = data_dir or root_of(settings, base)
+    root = root and _direct(root)
     read = source.read_inputs(inputs, root) if inputs else source.read(root, download, store)
     found = by_name(read, classes)
     found = found if shape is None or inputs else _fitted(found, shape, store)
@@ -154,6 +156,18 @@ def root_of(settings: DataSettings, base: Path | None) -> Path | None:
     if settings.root is None:
         return base if settings.source.own_files else None
     return (base or Path()) / user_path(settings.root)
+
+
+def _direct(path: Path) -> Path:
+    """Return a path without steps up and down again, such as runs/net/../../pets, where that leads to the same place.
+
+    Files are found in the store by their paths, so that a run must come to them by those of its training.
+    """
+    short = Path(os.path.normpath(path))
+    try:
+        return short if os.path.samefile(short, path) else path
+    except OSError:
+        return path
 
 
 def _fitted(found: Found, shape: Shape, store: Store) -> Found:

@@ -212,12 +212,16 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert isinstance(opened(tmp_path, None).train.pixels, np.ndarray)
 
 
-def test_eval_and_report_read_from_files_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_and_report_read_from_the_same_files(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "net.yaml").write_text(SPEC.replace("CACHE", "true"))
     assert main(["train", str(tmp_path / "net.yaml"), "--out", str(tmp_path / "runs")]) == 0
+    kept = sets(folder)
     assert main(["eval", str(tmp_path / "runs" / "net"), "--confusion"]) == 0
     assert main(["report", str(tmp_path / "runs" / "net"), "-o", str(tmp_path / "page.html")]) == 0
-    assert "decoded images are those in" in capsys.readouterr().err
+    assert f"{tmp_path / 'pictures'}: decoded images are those in" in capsys.readouterr().err
+    assert sets(folder) == kept
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats", "channels last", "rows"])
