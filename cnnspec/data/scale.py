@@ -21,16 +21,16 @@ def as_bytes(
 ) -> tuple[Pixels, Scale, tuple[str, ...]]:
     """Return images (n, ...) as bytes, the scale that their values had, and notes for the user on the conversion.
 
-    With `1/255` values are 0 to 255; with `none` they are 0 to 1, except whole numbers above 1; `auto` decides by type
-    and range, and its answer for the training images holds for all others. DataError for other ranges. `key` identifies
-    the array, so that its bytes are found again in the store.
+    With `1/255` values are 0 to 255; with `none` they are 0 to 1, except whole numbers above 1. `auto` chooses `none`
+    for values of at most 1: bytes of 0 and 1 would all be black. Its choice for the training images holds for all
+    others. DataError for other ranges. `key` identifies the array, so that its bytes are found again in the store.
     """
-    if pixels.dtype == np.uint8 and scale != "none":
+    if pixels.dtype == np.uint8 and (scale == "1/255" or (scale == "auto" and not _are_zeros_and_ones(pixels))):
         return pixels, "1/255", ()
     if pixels.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
     low, high = _range(pixels)
-    chosen: Scale = "none" if pixels.dtype.kind in "bf" and high <= 1 else "1/255"
+    chosen: Scale = "none" if high <= 1 else "1/255"
     if scale != "auto" and not (pixels.dtype.kind in "iu" and high > 1):  # whole numbers above 1 are bytes
         chosen = scale
     most = 1 if chosen == "none" else 255
@@ -58,6 +58,16 @@ def as_bytes(
     read = f"{what}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
     told = not whole or (scale == "auto" and chosen == "none")
     return out, chosen, (f"{read} (data.source.scale: {chosen})",) if told else ()
+
+
+def _are_zeros_and_ones(pixels: Array) -> bool:
+    """Whether bytes are 0 and 1, both of them: the first block that has others answers."""
+    most = 0
+    for block in blocks(pixels, BLOCK):
+        most = max(most, int(np.max(block)))
+        if most > 1:
+            break
+    return most == 1
 
 
 def _range(pixels: Array) -> tuple[float, float]:

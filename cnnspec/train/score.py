@@ -22,8 +22,8 @@ class Score:
 
     Accuracy is the share of right answers: of images, of pixels of a class, or of labels that do or do not apply. The
     confusion matrix counts by true class (rows) and predicted class (columns). Precision, recall, F1 and IoU are means
-    over the classes (macro); a class that never comes up counts 0, as in scikit-learn, but for IoU, where it is left
-    out.
+    over the classes that are there or predicted (macro, as in scikit-learn); one that is only there has a precision of
+    0, and one that is only predicted a recall of 0.
     Errors of values are means over images and values, in the units of the data.
     """
 
@@ -43,17 +43,17 @@ class Score:
     @property
     def precision(self) -> float | None:
         """Mean over the classes of right / predicted."""
-        return None if self.answers is None else _mean(self.answers[0], self.answers[1])
+        return None if self.answers is None else self._mean(self.answers[0], self.answers[1])
 
     @property
     def recall(self) -> float | None:
         """Mean over the classes of right / there."""
-        return None if self.answers is None else _mean(self.answers[0], self.answers[2])
+        return None if self.answers is None else self._mean(self.answers[0], self.answers[2])
 
     @property
     def f1(self) -> float | None:
         """Mean over the classes of 2 right / (predicted + there)."""
-        return None if self.answers is None else _mean(2 * self.answers[0], self.answers[1] + self.answers[2])
+        return None if self.answers is None else self._mean(2 * self.answers[0], self.answers[1] + self.answers[2])
 
     @property
     def mean_iou(self) -> float | None:
@@ -61,8 +61,14 @@ class Score:
         if self.kind != "mask" or self.answers is None:
             return None
         right, predicted, there = self.answers
-        union = predicted + there - right
-        return float((right[union > 0] / union[union > 0]).mean())
+        return self._mean(right, predicted + there - right)
+
+    def _mean(self, parts: Array, wholes: Array) -> float:
+        """Return the mean portion over the classes that are there or predicted; a portion of nothing is 0."""
+        assert self.answers is not None
+        portions = np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
+        seen = self.answers[1:].any(axis=0)
+        return float(portions[seen].mean()) if seen.any() else 0.0
 
     @property
     def best(self) -> float | None:
@@ -74,10 +80,6 @@ class Score:
         own = {name: getattr(self, name) for name in FIGURES[self.kind]}
         parts = self.parts.items()
         return own | {f"{part}.{name}": value for part, score in parts for name, value in score.figures().items()}
-
-
-def _mean(part: Array, whole: Array) -> float:
-    return float(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0).mean())
 
 
 def right_answers(predictions: Array, labels: Array) -> int:

@@ -72,9 +72,7 @@ def test_in_files_as_in_memory(tmp_path: Path, folder: Path, kind: str, scale: s
     source = write(tmp_path, kind, SCALES[scale], labels)
     plain, first, again = (opened(tmp_path, source, cache) for cache in (False, True, True))
     whole = np.concatenate([plain.train.pixels, plain.test.pixels])
-    untyped = kind in ("csv", "csv.gz", "semicolons")  # where 0 and 1 alone are black and white
-    expected = SCALES[scale] * np.uint8(255) if scale == "black and white" and untyped else SCALES[scale]
-    expected = PIXELS if scale == "shares" else expected
+    expected = {**SCALES, "shares": PIXELS, "black and white": SCALES["black and white"] * np.uint8(255)}[scale]
     assert sorted(map(bytes, whole)) == sorted(map(bytes, expected))
     for other in (first, again):
         assert isinstance(other.train.pixels, FileRows)
@@ -87,9 +85,7 @@ def test_in_files_as_in_memory(tmp_path: Path, folder: Path, kind: str, scale: s
     assert len(kept) == (kind != "idx")
     assert len([note for note in again.notes if "are those in" in note]) == len(kept)
     assert [note for note in first.notes if note not in kept] == list(plain.notes)
-    assert len(list(folder.iterdir()) if folder.exists() else []) == len(kept) + (
-        scale == "shares" or (scale == "black and white" and untyped)
-    )
+    assert len(list(folder.iterdir()) if folder.exists() else []) == len(kept) + (scale != "bytes")
 
 
 @pytest.mark.parametrize("cache", [False, True])

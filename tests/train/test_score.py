@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("k", [1, 2, 3, 9])
 def test_figures_against_loops(k: int) -> None:
     random = np.random.default_rng(k)
-    labels, output = random.integers(0, 4, 60), random.standard_normal((60, 5))  # the last class never comes up
+    labels, output = random.integers(0, 4, 60), random.standard_normal((60, 6))  # class 4 is only predicted
+    output[:, 5] = -9  # and class 5 is neither predicted nor there
     predictions = output.argmax(axis=1)
-    tally = Tally("class", 5, k)
+    tally = Tally("class", 6, k)
     for part in (slice(0, 25), slice(25, 60)):
         tally.add(part.start, np.ones(60)[part], labels[part], predictions[part], output[part])
     score = tally.score(has_loss=True)
