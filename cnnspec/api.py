@@ -34,7 +34,7 @@ from cnnspec.train.fit import Progress, Splits, fit
 from cnnspec.train.given import Entering, Labels, checked_labels, entering, given
 from cnnspec.train.network import Network
 from cnnspec.train.records import read_about, read_spec
-from cnnspec.train.run import ABOUT, SPEC
+from cnnspec.train.run import ABOUT, SPEC, no_run
 from cnnspec.train.score import Score
 
 __all__ = ["Model", "compile", "load", "load_spec"]
@@ -256,7 +256,7 @@ def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = No
     directory, file = (path, path / f"{checkpoint}.npz") if path.is_dir() else (path.parent, path)
     stored = directory / SPEC
     if path.is_dir() and not stored.is_file():
-        raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
+        raise no_run(path)
     if path.is_dir() or (stored.is_file() and "network" not in read_checkpoint(file).progress):
         about = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
         for note in check_kept(directory, about):

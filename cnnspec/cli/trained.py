@@ -13,7 +13,6 @@ from cnnspec.api import Model
 from cnnspec.api import load as load_model
 from cnnspec.cli.output import note as tell
 from cnnspec.data import Data, root_of
-from cnnspec.diagnostics import RunError
 from cnnspec.files import user_path
 from cnnspec.graph import Graph, build
 from cnnspec.graph.render import render
@@ -22,7 +21,7 @@ from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load, loads
 from cnnspec.train.checkpoint import read_checkpoint
 from cnnspec.train.records import read_about, read_spec
-from cnnspec.train.run import ABOUT, SPEC
+from cnnspec.train.run import ABOUT, SPEC, no_run
 
 
 def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
@@ -34,7 +33,7 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
         return _saved(path, threads)
     directory, file = (path.parent, path) if path.suffix == ".npz" else (path, path / f"{checkpoint}.npz")
     if not (directory / SPEC).is_file():
-        raise RunError(f"{directory} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
+        raise no_run(directory)
     spec = load_spec(directory)
     what = obstacle() if spec.portable else None
     if what is None:

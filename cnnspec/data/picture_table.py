@@ -24,7 +24,7 @@ SEPARATORS = "|;"
 
 @register("image_table")
 class ImageTable(LabelledPictures):
-    """Pictures that a table names in its first column, with what is to be said of them in the others; needs Pillow.
+    """A table with a picture file in its first column and its targets in the other columns; needs Pillow.
 
     The first line names the columns. With `target: values` or `shares` each further column is a number. With
     `target: classes` there is one column of labels with | or ; between them, or one of 0 and 1 for each class.

@@ -18,7 +18,7 @@ class Limit(Declaration):
 
 
 class Training(Limit):
-    """What of the training images an epoch shows, and how often."""
+    """How an epoch samples the training images."""
 
     sampling: Annotated[
         Literal["uniform", "balanced"], "every image once, or as many of each class, drawn with replacement"
@@ -26,7 +26,7 @@ class Training(Limit):
 
 
 class Validation(Declaration):
-    """What is cut off the training images to choose the best checkpoint by."""
+    """How many of the training images are set apart to choose the best checkpoint."""
 
     kind: ClassVar[str] = "section"
     fraction: Annotated[Fraction | None, "share of the training images"] = None

@@ -19,7 +19,7 @@ from cnnspec.shapes import Shape, ShapeError, expect_map, text
 
 @register("attention")
 class Attention(Layer):
-    """Every pixel becomes a mean of all pixels, weighted by how its query fits their keys; (c, h, w) stays.
+    """Every pixel becomes a weighted mean of all pixels: its query times their keys gives the weights; (c, h, w) stays.
 
     For each of the heads, d = c / heads channels each: y_i = sum_j softmax_j(q_i . k_j / sqrt(d)) v_j, over the pixels
     j of the map, or of the pixel's own window. Queries, keys and values are in_weight x + in_bias, and the heads'
@@ -212,7 +212,7 @@ class Matmul(Layer):
         return (c, left[0], right[1])
 
     def cost(self, *inputs: Shape) -> int:
-        """One for each number of y and each that is summed over."""
+        """Return c h w k: each element of y is a sum of k products."""
         c, h, w = self.infer_shape(*inputs)
         return c * h * w * inputs[0][1 if self.transpose == "first" else 2]
 

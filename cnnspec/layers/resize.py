@@ -162,7 +162,7 @@ class Pad2d(Layer):
 
 @register("crop2d")
 class Crop2d(Layer):
-    """The map without its margins."""
+    """Cuts margins off a map."""
 
     cropping: Annotated[Margins, "n, [vertical, horizontal] or [top, bottom, left, right]"]
 

@@ -91,7 +91,7 @@ class Normal(Initializer):
 
 @register("truncated_normal")
 class TruncatedNormal(Normal):
-    """A normal distribution without what is more than two standard deviations from its mean, which is drawn again.
+    """A normal distribution cut off at two standard deviations: a number further from the mean is drawn again.
 
     The standard deviation is that before the cut, as Keras and PyTorch have it; after it 0.88 of that is left.
     """
@@ -125,7 +125,7 @@ class Orthogonal(Initializer):
 
 @register("dirac")
 class Dirac(Initializer):
-    """Every filter passes one channel on as it is: w[f, f] = 1 at the filter's centre, 0 elsewhere.
+    """Filter f copies channel f of its input: w[f, f] = 1 at the filter's centre, 0 elsewhere.
 
     Filters beyond the number of channels start as `rest` says. With groups, each group passes its own channels on. Of a
     dense layer the weights are the identity. Source: Zagoruyko and Komodakis, "DiracNets" (2017).

@@ -53,7 +53,7 @@ class Clip(Declaration):
 
 
 class Lookahead(Declaration):
-    """Every few updates, weights that follow slowly go a part of the way to those that the optimizer has reached.
+    """Keeps slow weights, which every few updates move a part of the way to the optimizer's weights w.
 
     slow += share (w - slow); w = slow. Validation looks at w. Source: Zhang et al., "Lookahead optimizer: k steps
     forward, 1 step back" (2019).
@@ -76,7 +76,7 @@ class Swa(Declaration):
 
 
 class RateFactors(Declaration):
-    """By what the learning rate is multiplied, by kind of parameter; the `rate_factor` of a layer multiplies that."""
+    """Factors of the learning rate by kind of parameter; the `rate_factor` of a layer multiplies them further."""
 
     kind: ClassVar[str] = "section"
     weight: Annotated[PositiveNumber, "of filters, dense weights and the like"] = 1.0

@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from cnnspec.diagnostics import RunError
+from cnnspec.diagnostics import RunError, printable
 from cnnspec.files import replacing
 from cnnspec.lock import locked
 from cnnspec.train.checkpoint import BEST, Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
@@ -41,6 +41,17 @@ OTHER = {
 }
 
 
+def no_run(path: Path) -> RunError:
+    """Return the error of a path that is no run directory; its help names runs within it, such as a sweep's best."""
+    missing = ABOUT if (path / SPEC).is_file() else SPEC
+    within = []
+    with suppress(OSError):
+        within = sorted(folder.name for folder in path.iterdir() if (folder / SPEC).is_file())
+    named = f"name a run in it: {', '.join(printable(name) for name in within[:5])}"
+    cure = named if within else "name a directory made by `cnnspec train`"
+    return RunError(f"{path} is no run directory: it has no {missing}", cure)
+
+
 class Run:
     """A directory `runs/NAME`, or `NAME-2`, `NAME-3`... if that exists: nothing is ever overwritten."""
 
@@ -64,7 +75,7 @@ class Run:
     def existing(cls, path: Path) -> Self:
         """Open the directory of an earlier training; RunError if it is not a run directory."""
         if not (path / SPEC).is_file() or not (path / ABOUT).is_file():
-            raise RunError(f"{path} is no run directory: it has no {SPEC}", "name a directory made by `cnnspec train`")
+            raise no_run(path)
         return cls(path)
 
     @contextmanager

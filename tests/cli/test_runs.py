@@ -113,3 +113,14 @@ def test_a_list_fits_the_terminal_and_shows_more_in_a_wider_one(
     assert rows[-1]["weights"] == words[-1] not in shown["80"]
     (curve,) = (word for word in words if set(word) <= set("▁▂▃▄▅▆▇█"))
     assert (len(curve), curve[0], curve[-1]) == (3, "█", "▁")
+
+
+def test_a_folder_of_runs_is_no_run_and_names_those_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("best", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spec.yaml").touch()
+    for verb in ("eval", "report", "verify"):
+        assert main([verb, str(tmp_path)]) == 4
+        error = capsys.readouterr().err
+        assert f"{tmp_path} is no run directory: it has no spec.yaml" in error
+        assert "help: name a run in it: best, other" in error

@@ -25,7 +25,7 @@ Layers = Annotated[
 
 
 class Term(Declaration):
-    """One of several losses: which layer it is about, what that is compared with, and how much it counts."""
+    """One of several losses: the layer that it reads, the target that it is compared with, and its weight."""
 
     kind: ClassVar[str] = "section"
     layer: Annotated[Layers | None, "the layer that it reads, or a list; the one with the loss's name by default"] = (
