@@ -96,6 +96,9 @@ class _Finder:
             self.block(name, block)
         scope = _Scope()
         self.layers(tree.get("layers"), scope, {})
+        for _, term in _entries(tree.get("train"), "losses"):
+            for word in _words(term.get("layer")) if isinstance(term, Mapping) else ():
+                self.reference(word, scope)
         self.swept(tree.get("sweep"), scope)
         for key, value in tree.values.items():
             if key not in ("vars", "blocks", "layers"):
@@ -236,7 +239,7 @@ def _words(tree: Tree | None) -> Iterator[Scalar]:
     return (item for item in items if isinstance(item, Scalar))
 
 
-def _entries(tree: Tree, key: str) -> Iterable[tuple[str, Tree]]:
+def _entries(tree: Tree | None, key: str) -> Iterable[tuple[str, Tree]]:
     """Return the keys and values of a mapping under a key."""
     given = tree.get(key) if isinstance(tree, Mapping) else None
     return given.values.items() if isinstance(given, Mapping) else ()

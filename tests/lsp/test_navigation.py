@@ -146,6 +146,27 @@ sweep:
     assert len(loads(after).variants) == len(loads(text).variants)
 
 
+def test_a_rename_reaches_the_layers_that_losses_read(editor: Editor, tmp_path: Path) -> None:
+    from tests.lsp.test_actions import applied
+
+    text = """cnnspec: 1
+input: [1, 8, 8]
+layers:
+  - flatten
+  - {id: means, type: dense, units: 2}
+  - {id: spread, type: dense, units: 2, from: flatten_1}
+train:
+  epochs: 1
+  losses: {near: {layer: [means, spread], loss: kl_divergence}, far: {layer: means, loss: mean_output}}
+"""
+    uri = (tmp_path / "spec.yaml").as_uri()
+    editor.open(uri, text)
+    params = types.RenameParams(types.TextDocumentIdentifier(uri), place(5, "means", text), "centre")
+    after = applied(text, editor.ask(types.TEXT_DOCUMENT_RENAME, params).changes[uri])
+    editor.shut(uri)
+    assert after == text.replace("means", "centre")
+
+
 def test_a_rename_reaches_the_heirs_and_what_is_extended(editor: Editor, tmp_path: Path) -> None:
     base, heir = tmp_path / "base.yaml", tmp_path / "heir.yaml"
     base.write_text(TEXT)
