@@ -51,23 +51,23 @@ def survey(root: Path) -> Survey:
             f"{places['train']}: images and masks are no classes: a mask says the class of each pixel of its picture",
             f"start from a spec for masks, cnnspec init unet-shapes, with data: {{source: image_masks, root: {root}}}",
         )
-    sizes, grey, broken = [], True, 0
+    sizes, grey, faults = [], True, list[DataError]()
     for path in _spread(files):
         try:
             decoded = read_picture(path, PictureRules(None, None, (255, 255, 255)))
-        except DataError:
-            broken += 1
+        except DataError as error:
+            faults.append(error)
             continue
         sizes.append(decoded.pixels.shape[1:])
         grey = grey and decoded.pixels.shape[0] == 1
     if not sizes:
-        raise DataError(f"{places['train']}: none of the pictures can be read", "look at one with another program")
+        first = faults[0]
+        raise DataError(f"{places['train']}: none of the pictures can be read; the first: {first}", first.help)
     middle = median_low(min(size) for size in sizes)
     side = max((side for side in SIDES if side <= middle), default=SIDES[0])
     heights, widths = zip(*sizes, strict=True)
-    return Survey(
-        counts, tuple(places), ((min(heights), min(widths)), (max(heights), max(widths))), grey, min(side, 64), broken
-    )
+    extremes = (min(heights), min(widths)), (max(heights), max(widths))
+    return Survey(counts, tuple(places), extremes, grey, min(side, 64), len(faults))
 
 
 def _no_folder(path: Path) -> DataError:

@@ -83,12 +83,16 @@ def test_grey_pictures_two_classes_and_splits(capsys: Captured) -> None:
         ("more.zip", "unpack it if it is an archive"),
         ("shapes.npz", "write data: {source: {type: npz, train: shapes.npz}} into a spec of cnnspec init lenet"),
         ("shapes.csv.gz", "{source: {type: csv, train: shapes.csv.gz, shape: [channels, height, width]}}"),
+        ("torn", "repair or replace it"),
         ("pairs", "cnnspec init unet-shapes, with data: {source: image_masks, root: pairs}"),
     ],
 )
 def test_what_is_no_set_of_pictures_is_refused(folder: str, help: str, capsys: Captured) -> None:
     Path("empty").mkdir()
     draw("one/disc", 2)
+    for name in ("a", "b"):
+        Path(f"torn/{name}").mkdir(parents=True)
+        Path(f"torn/{name}/x.png").write_text("no picture")
     for name in ("images", "masks"):
         Path(f"pairs/train/{name}").mkdir(parents=True)
         Image.new("L", (8, 8)).save(f"pairs/train/{name}/a.png")
