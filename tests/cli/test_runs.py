@@ -124,3 +124,12 @@ def test_a_folder_of_runs_is_no_run_and_names_those_in_it(tmp_path: Path, capsys
         error = capsys.readouterr().err
         assert f"{tmp_path} is no run directory: it has no spec.yaml" in error
         assert "help: name a run in it: best, other" in error
+
+
+@pytest.mark.parametrize("seconds", ["Infinity", "NaN", "1e300"])
+def test_a_time_that_is_no_number_is_listed(run: Path, capsys: Captured, seconds: str) -> None:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[0]["seconds"] = float(seconds)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in (["runs", "list", str(run.parent)], ["runs", "compare", str(run)], ["report", str(run)]):
+        assert main(words) == 0, capsys.readouterr().err
