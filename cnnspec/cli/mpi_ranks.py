@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -15,13 +13,13 @@ from typing import Self
 from mpi4py import MPI
 
 from cnnspec.cli.executors import Executor
-from cnnspec.cli.ranks import usable_processors
 from cnnspec.cli.trainings import POLLED, Program, Running, ending, outcome_of, started
 from cnnspec.diagnostics import RunError
 from cnnspec.ranks.mpi import MpiExchange
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Outcome, Task
-from cnnspec.train.session import Interruption
+from cnnspec.train.network import usable_processors
+from cnnspec.train.session import Interruption, handling
 
 # A message to the first rank: how a training ended, the number of a signal, or None when the rank has ended.
 Told = Outcome | int | None
@@ -96,7 +94,8 @@ def serve(exchange: MpiExchange) -> None:
     """Run the programs that the first rank hands out, one after the other, until it sends None."""
     exchange.tell(usable_processors())
     communicator, here, running = exchange.communicator, Path.cwd(), list[Running]()
-    with _heard() as signals:
+    signals: list[int] = []
+    with handling(lambda number, frame: signals.append(number)):
         try:
             while True:
                 if communicator.iprobe(source=0):
@@ -127,16 +126,3 @@ def _started(program: Program, here: Path) -> Running:
             f"cannot train in {here}: {error.filename}: {error.strerror}",
             "all ranks need the same cnnspec, and see the same files under the same paths",
         ) from error
-
-
-@contextmanager
-def _heard() -> Iterator[list[int]]:
-    """Collect the numbers of SIGINT, SIGTERM and SIGHUP instead of being interrupted by them."""
-    found: list[int] = []
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, lambda number, frame: found.append(number)) for number in numbers}
-    try:
-        yield found
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

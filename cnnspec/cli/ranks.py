@@ -25,7 +25,7 @@ from cnnspec.plan import shards_of
 from cnnspec.ranks import ALONE, Exchange
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import Spec
-from cnnspec.train.network import available_cores
+from cnnspec.train.network import usable_processors
 
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
@@ -166,8 +166,3 @@ def share_processors(exchange: Exchange, threads: int | None) -> int | None:
     if each and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable[place * each : (place + 1) * each])
     return threads or max(each, 1)
-
-
-def usable_processors() -> list[int]:
-    """Return the numbers of the processors that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cores()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ from cnnspec.sweep.journal import Journal, Outcome, Task
 from cnnspec.sweep.points import check_library
 from cnnspec.sweep.table import best_of, importance, rows, table_text, written
 from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
-from cnnspec.train.session import Interruption
+from cnnspec.train.session import Interruption, handling
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
 BEST_TRIAL = 0  # the number of the task that trains the best point again, and tests it
@@ -138,7 +137,7 @@ def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Ex
     folder = arguments.out or Path("runs") / f"{spec.name}-sweep"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _signals(), _held(folder):
+        with handling(_interrupt), _held(folder):
             return _SweepVerb(arguments, spec, sweep, folder, executor).run()
     except Interruption as interruption:
         words = shlex.join([*executor.starter, "cnnspec", *sys.argv[1:]])
@@ -169,21 +168,8 @@ def _held(folder: Path) -> Iterator[None]:
         raise RunError(f"another process runs the sweep in {folder}", "wait for it, or stop it") from error
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Raise Interruption on SIGINT, SIGTERM and SIGHUP."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Interruption(number)
-
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interruption(number)
 
 
 class _SweepVerb:

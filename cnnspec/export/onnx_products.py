@@ -23,11 +23,11 @@ def _attention(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     pixels = _reshaped(made, node, "pixels", by_window, (-1, rows * columns, c))
     parts = zip(*(np.split(array, 3) for array in _arrays(made, node, "in")), strict=True)
     query, key, value = (
-        _reshaped(made, node, f"{name}_heads", _projected(made, node, name, pixels, part), (0, 0, layer.heads, -1))
-        for name, part in zip(("query", "key", "value"), parts, strict=True)
+        _by_head(made, node, name, _projected(made, node, name, pixels, part), order)
+        for name, order, part in zip(
+            ("query", "key", "value"), ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), parts, strict=True
+        )
     )
-    query, value = (_transposed(made, node, f"{x.rpartition('.')[2]}_first", x, (0, 2, 1, 3)) for x in (query, value))
-    key = _transposed(made, node, "key_across", key, (0, 2, 3, 1))
     scale = made.constant(f"{node.name}.scale", np.float32(1 / sqrt(c // layer.heads)))
     products = _added(made, node, "scaled", "Mul", [_added(made, node, "products", "MatMul", [query, key]), scale])
     weights = made.add("Softmax", [products], f"{node.name}.weights", axis=3)
@@ -55,6 +55,13 @@ def _projected(made: ModelWriter, node: Node, name: str, source: str, arrays: Se
     if len(arrays) == 1:
         return product
     return _added(made, node, name, "Add", [product, made.constant(f"{node.name}.{name}_bias", arrays[1])])
+
+
+def _by_head(made: ModelWriter, node: Node, name: str, source: str, order: Sequence[int]) -> str:
+    """Write (windows, pixels, c) as (windows, pixels, heads, c / heads), its axes in another order."""
+    layer: Any = node.layer
+    cut = _reshaped(made, node, f"{name}_cut", source, (0, 0, layer.heads, -1))
+    return _transposed(made, node, f"{name}_heads", cut, order)
 
 
 def _added(made: ModelWriter, node: Node, name: str, operator: str, inputs: Sequence[str]) -> str:

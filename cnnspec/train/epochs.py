@@ -43,6 +43,10 @@ class EpochFile:
 
     def rows(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Read the rows that a checkpoint refers to; RunError if the file does not begin with them."""
+        return self._read(claim)[0]
+
+    def _read(self, claim: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bytes]:
+        """Read the rows that a checkpoint refers to, and the bytes that hold them."""
         content, size = b"", int(claim["bytes"])
         try:
             if size:
@@ -54,14 +58,12 @@ class EpochFile:
                 raise ValueError(wrong)
         except (OSError, ValueError) as error:
             raise RunError(f"cannot read {self.path}: {reason(error)}", cure(content)) from error
-        return list(rows)
+        return rows, content
 
     def go_on(self, claim: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Read the rows that a checkpoint refers to, and cut off all later ones, so that new rows follow them."""
-        rows = self.rows(claim)
-        self._bytes, self._digest = int(claim["bytes"]), sha256()
+        rows, content = self._read(claim)
+        self._bytes, self._digest = len(content), sha256(content)
         if self.path.is_file():
-            with self.path.open("rb+") as file:
-                self._digest.update(file.read(self._bytes))
-                file.truncate()
+            os.truncate(self.path, self._bytes)
         return rows

@@ -258,5 +258,9 @@ class Network:
 
 def available_cores() -> int:
     """Count the processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    return len(usable_processors())
+
+
+def usable_processors() -> list[int]:
+    """Return the numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,19 @@ class Interruption(Exception):  # noqa: N818
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+@contextmanager
+def handling(handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call `handle` on SIGINT, SIGTERM and SIGHUP; one that is ignored, as SIGHUP under `nohup`, stays ignored."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Session:
@@ -68,20 +81,9 @@ class Session:
                 self.run.finish(self.model, position)
             raise Interruption(asked)
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """End the training after the running step on SIGINT, SIGTERM or SIGHUP; a second one ends it at once.
-
-        A signal that is ignored, as SIGHUP under `nohup`, stays ignored.
-        """
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._ask) for number in heard}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def signals(self) -> AbstractContextManager[None]:
+        """End the training after the running step on SIGINT, SIGTERM or SIGHUP; a second one ends it at once."""
+        return handling(self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:

@@ -90,14 +90,14 @@ class AllReduce:
             return [tree_sum(arrays)] if len(arrays) > 1 else []
         starts = [[block.start for block in of_rank] for of_rank in self.blocks]
         counts = [len(of_rank) * arrays[0].size for of_rank in starts]
-        gathered = np.empty(sum(counts), arrays[0].dtype)
-        parts = list(gathered.reshape(-1, *arrays[0].shape))
+        sums = np.empty(sum(counts), arrays[0].dtype)
+        parts = list(sums.reshape(-1, *arrays[0].shape))
         first = sum(len(of_rank) for of_rank in starts[: self.exchange.rank])
         found: list[Step] = []
         for part, members in zip(parts[first:], self.within(arrays).values(), strict=False):
             found += [tree_sum(members), copy(members[0], part)]
         finish = tree_sum(parts, [start for of_rank in starts for start in of_rank])
-        gathering = self.exchange.gathering(gathered, counts)
+        gathering = self.exchange.gathering(sums, counts)
         return [
             *found,
             gathering.begin,
