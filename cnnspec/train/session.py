@@ -16,8 +16,11 @@ from cnnspec.train.run import Run
 TRACED = 20  # the first steps whose losses a run records for `verify`
 
 
-class Interruption(Exception):  # noqa: N818
-    """A signal ended the training, and its state was written."""
+class Interruption(BaseException):
+    """A signal ends the training or the sweep.
+
+    Like KeyboardInterrupt it is no Exception: a signal comes anywhere, and no handler of errors may take it for one.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
