@@ -38,8 +38,22 @@ def _runtime(model: Any, feed: dict[str, Array], output: str) -> Any:
 
 
 def _reference(model: Any, feed: dict[str, Array], output: str) -> Any:
-    evaluator = package().reference.ReferenceEvaluator(_with_output(model, output))
+    evaluator = package().reference.ReferenceEvaluator(_with_output(model, output), new_ops=[_batch_normalization()])
     return evaluator.run([output], feed)[0]
+
+
+def _batch_normalization() -> type:
+    """Return the operator at inference; that of the reference takes the batch's statistics below opset 14."""
+    op_run: Any = importlib.import_module("onnx.reference.op_run")
+
+    class BatchNormalization(op_run.OpRun):  # type: ignore[misc, name-defined, unused-ignore]
+        op_domain = ""
+
+        def _run(self, x: Array, *arrays: Array, epsilon: float = 1e-5, **_: object) -> tuple[Array]:
+            scale, shift, mean, variance = (array.reshape(-1, *[1] * (x.ndim - 2)) for array in arrays)
+            return (((x - mean) / np.sqrt(variance + np.float32(epsilon)) * scale + shift).astype(x.dtype),)
+
+    return BatchNormalization
 
 
 def _with_output(model: Any, output: str) -> Any:

@@ -207,6 +207,7 @@ class _Work:
             return True
         if operator.type == "Cast" and operator.attributes.get("to") in (1, 10, 11):
             self.changes["Cast left out: numbers are float32 throughout"] += 1
+            self.kinds[operator.inputs[0]] = int(package().TensorProto.FLOAT)
             return True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,17 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def saved(*nodes: Any, name: str = "net.onnx", outputs: int = 1, **arrays: Any) -> Path:
-    """A file whose input `x` is n x 2 x 4 x 4, and whose nodes end in `y`."""
+def saved(*nodes: Any, name: str = "net.onnx", outputs: int = 1, opset: int = 17, kind: int = 1, **arrays: Any) -> Path:
+    """A file whose input `x` is n x 2 x 4 x 4, of the type number `kind`, and whose nodes end in `y`."""
     names = ["y", "z"][:outputs]
     graph = onnx.helper.make_graph(
         list(nodes),
         "net",
-        [onnx.helper.make_tensor_value_info("x", 1, ["n", 2, 4, 4])],
+        [onnx.helper.make_tensor_value_info("x", kind, ["n", 2, 4, 4])],
         [onnx.helper.make_empty_tensor_value_info(name) for name in names],
         [onnx.numpy_helper.from_array(np.asarray(array), key) for key, array in arrays.items()],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
     path = Path(name)
     path.write_bytes(model.SerializeToString())
     return path
@@ -61,6 +62,29 @@ def test_spec_and_weights_are_written_and_proven(capsys: pytest.CaptureFixture[s
     images = np.random.default_rng(1).normal(size=(3, 2, 4, 4)).astype(np.float32)
     expected = onnx.reference.ReferenceEvaluator("net.onnx").run(None, {"x": images})[0]
     np.testing.assert_allclose(cnnspec.load("net.npz").predict(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [9, 14])
+def test_the_proof_of_statistics_without_onnxruntime(
+    opset: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    pairs = {"s": (2, 3), "b": (0, 1), "m": (5, -4), "v": (9, 0.25)}
+    arrays: dict[str, Any] = {name: np.array(pair, np.float32) for name, pair in pairs.items()}
+    saved(node("BatchNormalization", "x s b m v", "n"), node("Flatten", "n", "y"), opset=opset, **arrays)
+    assert main(["convert", "net.onnx"]) == 0
+    assert "2 random images in onnx's reference and here" in capsys.readouterr().out
+    images = np.random.default_rng(1).normal(size=(3, 2, 4, 4)).astype(np.float32)
+    each = [array[:, np.newaxis, np.newaxis] for array in arrays.values()]
+    expected = each[0] * (images - each[2]) / np.sqrt(each[3] + 1e-5) + each[1]
+    np.testing.assert_allclose(cnnspec.load("net.npz").predict(images), expected.reshape(3, -1), atol=1e-5)
+
+
+def test_bytes_that_the_file_casts() -> None:
+    saved(node("Cast", "x", "f", to=1), node("Mul", "f k", "m"), node("Flatten", "m", "y"), kind=2, k=np.float32(0.5))
+    assert main(["convert", "net.onnx"]) == 0
+    images = np.random.default_rng(1).integers(0, 256, (3, 2, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(cnnspec.load("net.npz").predict(images), images.reshape(3, -1) / 2)
 
 
 def test_verbs_take_the_weights(capsys: pytest.CaptureFixture[str]) -> None:
