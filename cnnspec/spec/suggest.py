@@ -35,7 +35,8 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     if other is not None:
         return [other]
     folded = word.lower().replace("-", "_")
-    reach = {name: max(2, len(name) // 3) for name in names}
+    # Two edits turn a word of three letters into any other: `log` is no misspelt `to`.
+    reach = {name: max(2, len(name) // 3) if min(len(folded), len(name)) > 3 else 1 for name in names}
     # Words of very different lengths are far apart, and a very long one would take long.
     alike = [name for name in reach if abs(len(folded) - len(name)) <= reach[name]]
     ranked = sorted((distance(folded, name.lower()), name) for name in alike)

@@ -46,6 +46,13 @@ def test_tying_to_a_layer_that_is_tied_itself_names_the_owner() -> None:
     assert [(error.code, error.help) for error in found] == [("share-mismatch", "write share: a")]
 
 
+def test_a_short_word_is_not_taken_for_another() -> None:
+    data = "data: {source: digits, validation: {fraction: 0.2}}\ntrain: {epochs: 1}\n"
+    sweep = "sweep: {values: {train.optimizer.learning_rate: {from: 1, to: 2, log: true}}}\n"
+    (found,) = told(f"layers: [flatten, {{type: dense, units: 10}}]\n{data}{sweep}")
+    assert (found.help, found.fix) == ("known keys of a range: from, to, scale, integer", None)
+
+
 def test_a_second_head() -> None:
     (found,) = told("layers: [{id: a, type: tanh}, sigmoid, {type: tanh, from: a}]")
     assert found.message.endswith("the network's output is its last layer, here tanh_1")
