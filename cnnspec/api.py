@@ -131,7 +131,7 @@ class Model(Network):
             for watcher in watchers:
                 watcher.on_end(rows)
         if self.training is not None:
-            self.training.settle()
+            self.training.adopt_averages()
         return rows
 
     def predict(self, images: Entering) -> Any:

@@ -19,7 +19,7 @@ from cnnspec.layers.base import Mode
 from cnnspec.memory import bytes_text
 from cnnspec.plan import Footprint, inference_footprint, training_footprint
 from cnnspec.plan.memory.footprint import FLOAT
-from cnnspec.plan.schedule.explain import Chosen, explain_plan, explain_stages
+from cnnspec.plan.schedule.explain import KernelChoice, explain_kernels, explain_stages
 from cnnspec.shapes import text
 from cnnspec.spec import Spec
 
@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if spec.train is not None:
         footprints["training"] = training_footprint(graph, batch, spec.train)
     mode: Mode = "train" if spec.train else "infer"
-    chosen = list(explain_plan(graph, batch, mode)) if arguments.explain_plan else []
-    stages = explain_stages(graph, batch, mode) if arguments.explain_plan else []
+    chosen = list(explain_kernels(graph, batch, mode)) if arguments.explain_kernels else []
+    stages = explain_stages(graph, batch, mode) if arguments.explain_kernels else []
     if arguments.json:
         plan = {"kernels": [dataclasses.asdict(entry) for entry in chosen], "stages": stages}
         kept = {name: entries for name, entries in plan.items() if entries}
@@ -87,7 +87,7 @@ def _print_passes(graph: Graph, mode: Mode) -> None:
                 print(f"  {node.name}: {node.layer.type_name} of {', '.join(node.inputs)} -> {text(node.shape)}")
 
 
-def _kernels(chosen: list[Chosen], batch: int) -> Table:
+def _kernels(chosen: list[KernelChoice], batch: int) -> Table:
     """Return a table of the convolutions' kernels with their predicted times, and the runners-up."""
     table = Table(title=f"kernels at batch {batch}, on one thread", box=None, header_style="bold", pad_edge=False)
     for heading in ("layer", "direction", "kernel", "us", "tile", "instead of"):

@@ -45,7 +45,7 @@ class Plan:
         self.arena, self.images, self.labels = arrays.arena, arrays.images, arrays.labels
         self.losses, self.predictions = arrays.losses, arrays.predictions
         self.loss = arrays.loss
-        self.added = arrays.added  # by name, the losses of which `losses` is the weighted sum, without their weights
+        self.term_losses = arrays.term_losses  # by name: `losses` is their sum, each times its weight
         self.weights, self.workers, self.training = weights, workers, training
         self.block, self._outputs = arrays.block, arrays.outputs
         self._programs, self._check = programs, check

@@ -55,7 +55,7 @@ def bind_single(
     `output_grads` are given. `batch` counts the images of all shards; the default is the images of the inputs.
     """
     n, dtype = inputs[0].shape[-1], inputs[0].dtype
-    given = buffers or {}
+    given_buffers = buffers or {}
     scratch = layer.scratch(*shapes, n=n, mode=mode)
     if input_grads is None:
         input_grads = [new(x.shape, dtype) if output_grads else None for x in inputs]
@@ -68,7 +68,7 @@ def bind_single(
         grads={name: new(array.shape, array.dtype) for name, array in params.items()} if output_grads else {},
         state=state,
         buffers={
-            name: given[name] if name in given else new(buffer.shape, buffer.dtype or dtype)
+            name: given_buffers[name] if name in given_buffers else new(buffer.shape, buffer.dtype or dtype)
             for name, buffer in scratch.items()
         },
         mode=mode,

@@ -173,7 +173,7 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
             fill(training.arrays(), checkpoint.slots)
             training.clock[...] = checkpoint.progress["step"]
         elif checkpoint.averages and checkpoint.progress["updates"]:
-            moving = weights.moving(weights.values, weights.statistics)
+            moving = weights.averaged_in(weights.values, weights.statistics)
             fill({f"{AVERAGE}{name}": array for name, array in moving.items()}, checkpoint.averages)
     except (KeyError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)

@@ -226,7 +226,7 @@ class _Pass:
                     break
                 loss = self.step(batch, fallen)
                 if self.position.done == self.steps:
-                    self.collect()  # before `watch`, so that a checkpoint after the last step includes it
+                    self.add_to_mean()  # before `watch`, so that a checkpoint after the last step includes it
                 if self.watch is not None:
                     self.watch(self.progress(loss, before, started))
         seconds = time.perf_counter() - started
@@ -252,12 +252,12 @@ class _Pass:
             weights=self.model.fingerprint(),
         )
 
-    def collect(self) -> None:
+    def add_to_mean(self) -> None:
         """Include the weights at the end of an epoch in the mean of stochastic weight averaging."""
         training, swa = self.model.training, self.settings.swa
         if swa is None or training is None or self.position.epoch <= swa.after:
             return
-        training.collect()
+        training.add_to_mean()
         with training.averaged():
             measure_statistics(self.model, self.data.train, self.settings.batch_size)
 

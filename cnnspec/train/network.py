@@ -206,7 +206,7 @@ class Network:
                 plan.labels[...] = self.target.scaled(labels)
             plan.score()
             if self.heads is not None:
-                self.heads.add(parts, part.start, plan.output, plan.added, labels)
+                self.heads.add(parts, part.start, plan.output, plan.term_losses, labels)
             output = None
             if tally.reads_output:
                 output = self.target.unscaled(plan.output if self.heads is None else self.heads.answer(plan.output))

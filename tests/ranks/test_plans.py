@@ -9,7 +9,7 @@ import pytest
 
 from cnnspec.graph import build
 from cnnspec.plan import Entry, Training, Weights, lower
-from cnnspec.plan.schedule.buffers import LEAST, cut, segments
+from cnnspec.plan.schedule.buckets import LEAST, cut, segments
 from cnnspec.plan.schedule.partition import images_of_ranks, ranks_of
 from cnnspec.plan.state import AllReduce, tree_sum
 from cnnspec.plan.state.all_reduce import blocks

@@ -75,7 +75,7 @@ def stepped(own: Network, n: int) -> tuple[Plan, list[float], list[dict[str, flo
         plan.images[...], plan.labels[...] = batch(step, n)
         plan.step(0.1)
         losses.append(float(plan.losses.mean()))
-        parts.append({name: float(values.mean()) for name, values in plan.added.items()})
+        parts.append({name: float(values.mean()) for name, values in plan.term_losses.items()})
     return plan, losses, parts
 
 

@@ -72,13 +72,13 @@ class Arrays:
         shape = target.label_shape(output) if loss is None else loss.label_shape(target, output)
         self.labels_last: Array = shared((*shape, count), target.dtype)
         self.losses: Array = shared((partition.batch,), dtype)  # of the images of all ranks
-        self.added: dict[str, Array] = {name: shared((count,), dtype) for name in loss.names} if loss else {}
+        self.term_losses: dict[str, Array] = {name: shared((count,), dtype) for name in loss.names} if loss else {}
         self.predictions_last: Array | None = None
         if target.kind == "mask" or (len(output) == 1 and target.kind not in ("values", "input", "several")):
             several = target.kind == "classes"
-            found = shape if several or target.kind == "mask" else ()
-            self.predictions_last = shared((*found, count), bool if several else np.int64)
-        self.several = target.kind == "classes"
+            decision_shape = shape if several or target.kind == "mask" else ()
+            self.predictions_last = shared((*decision_shape, count), bool if several else np.int64)
+        self.is_multi_label = target.kind == "classes"
 
     @property
     def labels(self) -> Array:
@@ -102,14 +102,14 @@ class Arrays:
     def operands(self, node: Node, shard: int) -> Operands:
         """The arrays of a node in one shard."""
         arrays = self.shards[shard]
-        own = ChainMap(arrays, self.common)
+        available = ChainMap(arrays, self.common)
         buffers = {  # a node that is computed by parts has some buffers for each part instead
-            name: own[key]
+            name: available[key]
             for name in node.layer.scratch(*node.input_shapes, n=self.partition.shards[shard], mode=self.mode)
-            if (key := buffer_key(node.name, name)) in own
+            if (key := buffer_key(node.name, name)) in available
         }
         readers = [(reader.name, i) for reader, i in self.graph.reads(node.name)] or [(LOSS, 0)]
-        backward = node.name in self.partition.wanted
+        backward = node.name in self.partition.differentiated
         return Operands(
             inputs=tuple(arrays[value_key(name)] for name in node.inputs),
             output=arrays[value_key(node.name)],
@@ -122,7 +122,7 @@ class Arrays:
             state=self.weights.node_state(node),
             buffers=buffers,
             mode=self.mode,
-            shard=self.partition.first + shard,
+            shard=self.partition.first_shard + shard,
             batch=self.batch,
             random=self.stream(node, shard),
         )
@@ -130,7 +130,7 @@ class Arrays:
     def stream(self, node: Node, shard: int) -> Stream:
         """The random numbers of a node in one shard."""
         clock = self.training.clock if self.training else np.array(0)
-        return Stream(self.seed, node.name, self.partition.first + shard, clock)
+        return Stream(self.seed, node.name, self.partition.first_shard + shard, clock)
 
     def part_operands(self, node: Node, part: Part, index: int, whole: Operands) -> Operands:
         """The arrays of one part: all prepared arrays, its rows of the kept arrays, and scratch of its own."""
@@ -150,25 +150,25 @@ class Arrays:
             return {}
         if self.partition.tied.get(node.name, node.name) != node.name:
             return {name: self.shards[shard][tied_key(node.name, name)] for name in node.params}
-        found = self.weights.views(self.training.gradients[shard], node)
-        return {name: a for name, a in found.items() if name not in self.partition.batch_gradients.get(node.name, ())}
+        views = self.weights.views(self.training.gradients[shard], node)
+        return {name: a for name, a in views.items() if name not in self.partition.batch_gradients.get(node.name, ())}
 
-    def tied_sums(self, node: Node, shard: int) -> Iterator[Step]:
+    def tied_sum_steps(self, node: Node, shard: int) -> Iterator[Step]:
         """Steps that add the gradients of tied nodes to those of the node that sums them, in a fixed order."""
         others = [name for name, last in self.partition.tied.items() if last == node.name != name]
         for name, total in self.gradients(node, shard).items():
             yield from (accumulate(total, self.shards[shard][tied_key(other, name)]) for other in others)
 
-    def collect(self, shard: int, o: Operands, x: Array, dy: Array) -> list[Step]:
+    def collection_steps(self, shard: int, o: Operands, x: Array, dy: Array) -> list[Step]:
         """Steps that copy a node's x and dy in one shard into the arrays `x` and `dy` of all shards of the rank."""
         images = self.images_of[shard]
         return [copy(source, target[:, images]) for source, target in ((o.x, x), (o.dy, dy))]
 
-    def collected(self, node: Node) -> tuple[Array, Array]:
+    def batch_operands(self, node: Node) -> tuple[Array, Array]:
         """x and dy of a node for the whole batch."""
         return self.common[batch_key(node.name, "x")], self.common[batch_key(node.name, "dy")]
 
-    def entering(self, shard: int) -> list[Step]:
+    def entry_steps(self, shard: int) -> list[Step]:
         """Steps that bring images (n, c, h, w) into the plan's type and layout (h, c, w, n), scaled and shifted."""
         x = self.shards[shard][value_key(INPUT)]
         images = from_public(self.images[self.images_of[shard]])
@@ -183,13 +183,13 @@ class Arrays:
             steps.append(accumulate(x, shift))
         return steps
 
-    def scoring(self, shard: int) -> list[Step]:
+    def score_steps(self, shard: int) -> list[Step]:
         """Steps that write the prediction and the loss of each image and, in training, the gradient of the loss."""
-        found: list[Step] = []
+        steps: list[Step] = []
         output, images = self.output(shard), self.images_of[shard]
         if self.predictions_last is not None:
             answer = output if self.loss is None else self.loss.answer(output)
-            found.append(self._decision(answer, self.predictions_last[..., images]))
+            steps.append(self._decision_step(answer, self.predictions_last[..., images]))
         if self.loss is not None:
             arrays, n = self.shards[shard], self.partition.shards[shard]
             scratch = self.loss.scratch(self.graph.output.shape, n)
@@ -199,22 +199,22 @@ class Arrays:
                 arrays.get(gradient_key(self.graph.output.name, LOSS)),
                 self.losses[self.partition.images][images],
                 {name: arrays[buffer_key(LOSS, name)] for name in scratch}
-                | {name: losses[images] for name, losses in self.added.items()},
+                | {name: losses[images] for name, losses in self.term_losses.items()},
                 self.batch,
             )
-            found.append(step)
-        return found
+            steps.append(step)
+        return steps
 
     def _target(self, loss: Loss, shard: int) -> Array:
         if loss.reads_input:
             return self.shards[shard][value_key(INPUT)]
         return self.labels_last[..., self.images_of[shard]]
 
-    def _decision(self, output: Array, decided: Array) -> Step:
+    def _decision_step(self, output: Array, decided: Array) -> Step:
         """The step that decides: the likeliest class or, for one output or several labels, those above a threshold."""
         threshold = 0.5 if self.loss is None else self.loss.threshold
         axis = 1 if output.ndim == 4 else 0
-        if self.several:
+        if self.is_multi_label:
             return partial(np.greater, output, threshold, decided)
         if output.shape[axis] == 1:
             return partial(np.greater, output.squeeze(axis), threshold, decided)

@@ -123,11 +123,11 @@ class _Liveness:
     ) -> None:
         self.graph, self.n, self.mode, self.dtype, self.loss = graph, n, mode, dtype, loss
         self.partition, self.reuse = partition, reuse
-        self.end = len(graph.nodes)
+        self.loss_moment = len(graph.nodes)
         self.forward = {node.name: moment for moment, node in enumerate(graph.nodes)}
-        self.backward = {node.name: 2 * self.end - moment for moment, node in enumerate(graph.nodes)}
+        self.backward = {node.name: 2 * self.loss_moment - moment for moment, node in enumerate(graph.nodes)}
         # Gradients of parameters that wait in the work queue may be computed at any moment up to the end of the step.
-        self.backward_end = self.backward | dict.fromkeys(partition.deferred, 2 * self.end)
+        self.backward_end = self.backward | dict.fromkeys(partition.deferred, 2 * self.loss_moment)
         self.arrays: dict[Key, tuple[Shape, np.dtype[np.generic], int]] = {}  # shape, dtype, storage
         self.lives: list[tuple[int, int]] = []  # the first and last moment of each storage
         self.stages: dict[str, Stage] = {}  # the stage of each node that is computed by parts
@@ -140,10 +140,10 @@ class _Liveness:
 
     def layout(self) -> Layout:
         """Collect all arrays and give each storage its place."""
-        self.values()
-        self.buffers()
+        self.collect_values()
+        self.collect_buffers()
         if self.mode == "train":
-            self.gradients()
+            self.collect_gradients()
         storages = [Claim((0,), np.dtype(np.uint8), *self.life(storage)) for storage in range(len(self.lives))]
         for shape, dtype, storage in self.arrays.values():
             claim = replace(storages[storage], shape=shape, dtype=dtype)
@@ -160,7 +160,7 @@ class _Liveness:
         Within a stage one worker may be at the first node while another is at the last one, so an array that any node
         of the stage needs lives throughout the stage.
         """
-        first, last = self.lives[storage] if self.reuse else (-1, 2 * self.end)
+        first, last = self.lives[storage] if self.reuse else (-1, 2 * self.loss_moment)
         return self.spans.get(first, (first,))[0], self.spans.get(last, (last,))[-1]
 
     def claim(self, key: Key, shape: Shape, dtype: np.dtype[np.generic], first: int, last: int) -> None:
@@ -175,12 +175,12 @@ class _Liveness:
         first, before = self.lives[storage]
         self.lives[storage] = (first, max(before, last))
 
-    def values(self) -> None:
+    def collect_values(self) -> None:
         """Collect the input and every node's output."""
         self.claim(value_key(INPUT), batch_shape(self.graph.input_shape, self.n), self.dtype, -1, self.last_use(INPUT))
         for moment, node in enumerate(self.graph.nodes):
             layer, last, sources = node.layer, self.last_use(node.name), [value_key(name) for name in node.inputs]
-            overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last(moment, sources)
+            overwrites = layer.in_place and node.input_shapes[0] == node.shape and self.is_last_read(moment, sources)
             if moment in self.spans:  # another worker may still read rows of a value from an earlier stage
                 overwrites &= self.lives[self.arrays[sources[0]][2]][0] >= self.spans[moment][0]
             if "x" in layer.passes_on or (overwrites and self.reuse):
@@ -190,23 +190,23 @@ class _Liveness:
 
     def last_use(self, name: str) -> int:
         """The last moment that reads a value."""
-        moments = [self.end] if name == self.graph.output.name else [-1]
+        moments = [self.loss_moment] if name == self.graph.output.name else [-1]
         if name == INPUT and self.loss is not None and self.loss.reads_input:
-            moments.append(self.end)
+            moments.append(self.loss_moment)
         for reader in self.graph.consumers(name):
             moments.append(self.forward[reader.name])
-            if "x" in reader.layer.retains and reader.name in self.partition.wanted:
+            if "x" in reader.layer.retains and reader.name in self.partition.differentiated:
                 moments.append(self.backward_end[reader.name])
-        if name in self.partition.wanted and "y" in self.graph.node(name).layer.retains:
+        if name in self.partition.differentiated and "y" in self.graph.node(name).layer.retains:
             moments.append(self.backward_end[name])
         return max(moments)
 
-    def is_last(self, moment: int, read: Sequence[Key]) -> bool:
+    def is_last_read(self, moment: int, read: Sequence[Key]) -> bool:
         """Whether the first of these arrays is read for the last time, and shares no storage with the others."""
         storage, *others = (self.arrays[key][2] for key in read)
         return self.lives[storage][1] == moment and storage not in others
 
-    def buffers(self) -> None:
+    def collect_buffers(self) -> None:
         """Collect the scratch arrays of layers, of their parts and of the loss."""
         for node in self.graph.nodes:
             forward, backward, end = self.forward[node.name], self.backward[node.name], self.backward_end[node.name]
@@ -220,38 +220,38 @@ class _Liveness:
             parts = self.stages[node.name].parts[node.name] if node.name in self.stages else ()
             for name, buffer in node.layer.scratch(*node.input_shapes, n=self.n, mode=self.mode).items():
                 if buffer.lifetime != "prepare" and not (parts and buffer.lifetime == "forward"):
-                    self.buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
+                    self.claim_buffer(buffer_key(node.name, name), buffer, lives[buffer.lifetime])
             for index, part in enumerate(parts):
                 shapes = part.shapes(*node.input_shapes)
                 for name, buffer in part.layer.scratch(*shapes, n=self.n, mode=self.mode).items():
                     if buffer.lifetime == "forward":
-                        self.buffer(part_key(node.name, index, name), buffer, lives["forward"])
+                        self.claim_buffer(part_key(node.name, index, name), buffer, lives["forward"])
         if self.loss is not None:
             for name, buffer in self.loss.scratch(self.graph.output.shape, self.n).items():
-                self.buffer(buffer_key(LOSS, name), buffer, (self.end, self.end))
+                self.claim_buffer(buffer_key(LOSS, name), buffer, (self.loss_moment, self.loss_moment))
 
-    def buffer(self, key: Key, buffer: Buffer, life: tuple[int, int]) -> None:
+    def claim_buffer(self, key: Key, buffer: Buffer, life: tuple[int, int]) -> None:
         """Claim a scratch array that lives as long as `life` says."""
         self.claim(key, buffer.shape, np.dtype(buffer.dtype or self.dtype), *life)
 
-    def gradients(self) -> None:
+    def collect_gradients(self) -> None:
         """Collect the gradients of values, one for each reader of a value, and those of tied parameters."""
         output = self.graph.output
-        if output.name in self.partition.wanted:
-            self.gradient(output.name, LOSS, self.end)
+        if output.name in self.partition.differentiated:
+            self.collect_gradient(output.name, LOSS, self.loss_moment)
         for node in reversed(self.graph.nodes):
-            if node.name not in self.partition.wanted:
+            if node.name not in self.partition.differentiated:
                 continue
             for position, source in enumerate(node.inputs):
-                if source in self.partition.wanted:
-                    self.gradient(source, node.name, self.backward[node.name], position)
+                if source in self.partition.differentiated:
+                    self.collect_gradient(source, node.name, self.backward[node.name], position)
             adder = self.partition.tied.get(node.name)
             if adder not in (None, node.name):
                 for name, parameter in node.params.items():
                     life = self.backward[node.name], self.backward[adder]
                     self.claim(tied_key(node.name, name), parameter.shape, self.dtype, *life)
 
-    def gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
+    def collect_gradient(self, value: str, reader: str, moment: int, position: int = 0) -> None:
         """Collect the gradient that one reader writes for a value: in the place of that reader's dy or x, or apart."""
         key, last = gradient_key(value, reader, position), self.backward_end[value]
         shape = batch_shape(self.graph.node(value).shape, self.n)
@@ -259,7 +259,7 @@ class _Liveness:
             layer, above = self.graph.node(reader).layer, self.graph.reads(reader)
             above_grads = [gradient_key(reader, node.name, i) for node, i in above] or [gradient_key(reader, LOSS)]
             read = [value_key(value)] if layer.gradient_place == "x" else above_grads
-            overwrites = layer.gradient_place and self.arrays[read[0]][0] == shape and self.is_last(moment, read)
+            overwrites = layer.gradient_place and self.arrays[read[0]][0] == shape and self.is_last_read(moment, read)
             if "dy" in layer.passes_on or (overwrites and self.reuse):
                 self.overlay(key, read[0], last)
                 return

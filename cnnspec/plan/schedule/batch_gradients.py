@@ -54,7 +54,7 @@ def row_task(arrays: Arrays, node: Node, rows: slice, after: Sequence[Task], lan
     """The task that computes some rows of a node's batch gradient, after x and dy of all images are collected."""
     assert arrays.training is not None
     names = arrays.partition.batch_gradients[node.name]
-    x, dy = arrays.collected(node)
+    x, dy = arrays.batch_operands(node)
     flat = arrays.weights.views(arrays.training.gradients[0], node)
     params = arrays.weights.views(arrays.weights.values, node)
     layer = node.layer.but(units=rows.stop - rows.start)

@@ -33,16 +33,16 @@ def bind(graph: TaskGraph, pool: WorkerPool) -> Program:
 def _lanes_by_phase(graph: TaskGraph, pool: WorkerPool) -> list[list[list[Task]]]:
     """The tasks of each lane in each phase; a task that waits for another lane, or for a barrier, begins a phase."""
     phase_of: dict[Task, int] = {}
-    found: list[dict[int, list[Task]]] = []
+    tasks_by_lane: list[dict[int, list[Task]]] = []
     reached: dict[int, int] = {}  # the current phase of each lane
     for task in graph.tasks:
         if task.lane is None:
             continue
         waits = [phase_of[other] + (task.barrier or other.lane != task.lane) for other in task.after]
         phase = phase_of[task] = reached[task.lane] = max([reached.get(task.lane, 0), *waits])
-        found += [{} for _ in range(phase + 1 - len(found))]
-        found[phase].setdefault(task.lane, []).append(task)
-    phases = [[lanes[lane] for lane in sorted(lanes)] for lanes in found]
+        tasks_by_lane += [{} for _ in range(phase + 1 - len(tasks_by_lane))]
+        tasks_by_lane[phase].setdefault(task.lane, []).append(task)
+    phases = [[lanes[lane] for lane in sorted(lanes)] for lanes in tasks_by_lane]
     turned = False
     for tasks in phases:
         if turned:  # a worker goes on with the lane that it had last, whose arrays are in its cache
@@ -78,8 +78,8 @@ class _Binder:
         latest: dict[int, Task] = {}
         for other in task.after:
             if other.lane is not None and self.order[other] > implied.get(other.lane, -1):
-                known = latest.setdefault(other.lane, other)
-                latest[other.lane] = max(known, other, key=self.order.__getitem__)
+                previous = latest.setdefault(other.lane, other)
+                latest[other.lane] = max(previous, other, key=self.order.__getitem__)
         passed = self.passed[task] = implied | {lane: self.order[other] for lane, other in latest.items()}
         # An inline task is over once all lanes have gone on from what it waits for: one of them has run it.
         needed = [

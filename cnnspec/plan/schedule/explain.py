@@ -17,7 +17,7 @@ from cnnspec.shapes import text
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class KernelChoice:
     """The kernel that a plan chooses for one direction of one convolution."""
 
     layer: str
@@ -28,7 +28,7 @@ class Chosen:
     others: tuple[tuple[str, float], ...]  # the kernels that were not chosen, and their prices, the lowest first
 
 
-def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
+def explain_kernels(graph: Graph, batch: int, mode: Mode) -> Iterator[KernelChoice]:
     """The choice for every convolution of the plan for a batch size, in each direction that is computed."""
     n, graph = shards_of(batch)[0], optimise(graph, PASSES[mode])
     wanted = differentiated(graph)
@@ -40,12 +40,14 @@ def explain_plan(graph: Graph, batch: int, mode: Mode) -> Iterator[Chosen]:
         for direction, kernel in choose(problem, n, mode, pinned).items():
             if direction == "input" and node.inputs[0] not in wanted:
                 continue
-            own = nanoseconds(kernel, problem, n) * batch / 1000
+            price = nanoseconds(kernel, problem, n) * batch / 1000
             prices: dict[str, float] = {}
             for other in candidates(direction, problem, n):  # of several forms of a kernel the cheapest
                 if other.name != kernel.name:
                     prices.setdefault(other.name, nanoseconds(other, problem, n) * batch / 1000)
-            yield Chosen(node.name, direction, kernel.name, own, _tile(kernel, problem, n), tuple(prices.items()))
+            yield KernelChoice(
+                node.name, direction, kernel.name, price, _tile(kernel, problem, n), tuple(prices.items())
+            )
 
 
 def explain_stages(graph: Graph, batch: int, mode: Mode) -> list[dict[str, tuple[int, ...]]]:

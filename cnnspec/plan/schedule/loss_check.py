@@ -18,7 +18,7 @@ class LossCheck:
         self._losses = losses
         self._finite = shared((1,), "bool").data  # its elements are plain numbers, which are read faster
 
-    def find(self) -> None:
+    def run(self) -> None:
         """Check the losses, and store whether all are finite."""
         self._finite[0] = bool(np.isfinite(self._losses).all())
 
@@ -27,11 +27,11 @@ class LossCheck:
         """Whether all losses were finite at the last check."""
         return bool(self._finite[0])
 
-    def guarded(self, steps: Sequence[Step]) -> list[Step]:
+    def guard(self, steps: Sequence[Step]) -> list[Step]:
         """Return these steps as one, which does nothing if a loss is not finite."""
-        return [partial(_if, self._finite, in_turn(steps))]
+        return [partial(_run_if, self._finite, in_turn(steps))]
 
 
-def _if(finite: memoryview, step: Step) -> None:
+def _run_if(finite: memoryview, step: Step) -> None:
     if finite[0]:
         step()

@@ -19,7 +19,7 @@ from cnnspec.plan.schedule.build import Builder
 from cnnspec.plan.schedule.loss_check import LossCheck
 from cnnspec.plan.schedule.partition import divide
 from cnnspec.plan.schedule.tasks import TaskGraph
-from cnnspec.plan.schedule.updates import Gradients
+from cnnspec.plan.schedule.updates import GradientUse
 from cnnspec.plan.state import Training, Weights
 from cnnspec.ranks import ALONE, Exchange
 from cnnspec.target import CLASS, Target
@@ -86,8 +86,8 @@ def lower(
         return Plan(arrays, weights, workers, programs)
     assert training is not None
 
-    def train(gradients: Gradients) -> Program:
-        return bound(builder.train(training, gradients))
+    def train(use: GradientUse) -> Program:
+        return bound(builder.train(training, use))
 
     programs = Programs(
         prepare=bound(builder.prepare()),

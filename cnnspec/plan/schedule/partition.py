@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.cost import choose
-from cnnspec.kernels.step import Array
+from cnnspec.kernels.step import Array, Buffer, Lifetime
 from cnnspec.layers.base import Layer, Mode, Operands, batch_shape
 from cnnspec.plan.choices import BEST, Choices
 from cnnspec.plan.state.parameters import LARGE
@@ -43,8 +43,8 @@ def images_of_ranks(batch: int, ranks: int) -> tuple[slice, ...]:
     """The images of a batch that each rank computes: those of its shards, or all of them."""
     sizes = shards_of(batch)
     ends = [0, *accumulate(sizes)]
-    found = tuple(slice(ends[shards.start], ends[shards.stop]) for shards in ranks_of(len(sizes), ranks))
-    return found if len(found) == ranks else found * ranks
+    images = tuple(slice(ends[shards.start], ends[shards.stop]) for shards in ranks_of(len(sizes), ranks))
+    return images if len(images) == ranks else images * ranks
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Partition:
     shards: tuple[int, ...]  # images of each shard that this rank computes
     images: slice  # the place of these images in the batch
     ranks: tuple[range, ...]  # the shards of each rank; one range of all where ranks divide nothing
-    first: int  # the number of this rank's first shard
+    first_shard: int  # the number of this rank's first shard
     stages: tuple[Stage, ...]  # of a forward pass by rows; empty if every node is computed whole
-    wanted: frozenset[str]  # the values that gradients are computed for
+    differentiated: frozenset[str]  # the values that gradients are computed for
     deferred: frozenset[str]  # the nodes whose parameters' gradients wait in the work queue
     batch_gradients: Mapping[str, tuple[str, ...]]  # the parameters whose gradient all shards make together, by node
     tied: Mapping[str, str]  # each node with tied parameters to the one of its group whose gradient is made last
@@ -69,26 +69,26 @@ def divide(
     """Divide the work of a batch; `graph` is the graph after the passes of the mode."""
     sizes = shards_of(batch)
     of_ranks = ranks_of(len(sizes), ranks)
-    own = of_ranks[rank if len(of_ranks) > 1 else 0]
+    own_shards = of_ranks[rank if len(of_ranks) > 1 else 0]
     single, training = len(sizes) == 1, mode == "train"
-    wanted = differentiated(graph) if training else frozenset[str]()
-    learning = [node for node in graph.nodes if node.name in wanted and node.params and node.trainable]
+    with_gradient = differentiated(graph) if training else frozenset[str]()
+    learning = [node for node in graph.nodes if node.name in with_gradient and node.params and node.trainable]
     tied = _tied(learning) if training else {}
     untied = [node for node in learning if node.name not in tied]
     return Partition(
         batch=batch,
-        shards=sizes[own.start : own.stop],
+        shards=sizes[own_shards.start : own_shards.stop],
         images=images_of_ranks(batch, ranks)[rank],
         ranks=of_ranks,
-        first=own.start,
+        first_shard=own_shards.start,
         stages=tuple(stages(graph, batch, mode)) if single and choices.divide_rows else (),
-        wanted=wanted,
+        differentiated=with_gradient,
         deferred=frozenset(node.name for node in untied if single and choices.defer_gradients),
         batch_gradients={
             node.name: large
             for node in untied
             if not single and choices.batch_gradients and node.layer.row_reads == "units"
-            if (large := _made_at_once(node, batch))
+            if (large := _batch_gradient_parameters(node, batch))
         },
         tied=tied,
     )
@@ -96,14 +96,14 @@ def divide(
 
 def differentiated(graph: Graph) -> frozenset[str]:
     """The names of the nodes whose output depends on a trained parameter: a gradient is computed for these outputs."""
-    wanted: set[str] = set()
+    names: set[str] = set()
     for node in graph.nodes:
-        if (node.params and node.trainable) or wanted.intersection(node.inputs):
-            wanted.add(node.name)
-    return frozenset(wanted)
+        if (node.params and node.trainable) or names.intersection(node.inputs):
+            names.add(node.name)
+    return frozenset(names)
 
 
-def _made_at_once(node: Node, batch: int) -> tuple[str, ...]:
+def _batch_gradient_parameters(node: Node, batch: int) -> tuple[str, ...]:
     """The large parameters of a dense layer whose gradient is made for all images at once; none for a large batch.
 
     Ranks exchange x and dy of the batch for such a product, otherwise the sums of gradients, which travel twice: the
@@ -170,13 +170,13 @@ def part_of(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Pa
     if mode == "train" and layer.state(*inputs):  # statistics are taken over all rows
         return None
     try:
-        part = _declared(layer, rows, *inputs, n=n, mode=mode)
-        return part if part is not None and _fits(layer, part, *inputs, n=n, mode=mode) else None
+        part = _declared_part(layer, rows, *inputs, n=n, mode=mode)
+        return part if part is not None and _differs_in_rows_alone(layer, part, *inputs, n=n, mode=mode) else None
     except ShapeError:
         return None
 
 
-def _declared(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
+def _declared_part(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> Part | None:
     match layer.row_reads:
         case "elementwise":
             return Part(rows, layer, rows) if len({(len(shape), _rows(shape)) for shape in inputs}) == 1 else None
@@ -197,26 +197,33 @@ def _declared(layer: Layer, rows: slice, *inputs: Shape, n: int, mode: Mode) -> 
             return None
 
 
-def _fits(layer: Layer, part: Part, *inputs: Shape, n: int, mode: Mode) -> bool:
+def _differs_in_rows_alone(layer: Layer, part: Part, *inputs: Shape, n: int, mode: Mode) -> bool:
     """Whether a part differs from its layer in the number of rows alone."""
     shapes, count = part.shapes(*inputs), part.rows.stop - part.rows.start
-    params, own_params = (
-        {name: parameter.shape for name, parameter in found.items()}
-        for found in (layer.params(*inputs), part.layer.params(*shapes))
-    )
+    params = {name: parameter.shape for name, parameter in layer.params(*inputs).items()}
     if part.own_params:
         params = {name: (count, *shape[1:]) for name, shape in params.items()}
-    whole, own = layer.scratch(*inputs, n=n, mode=mode), part.layer.scratch(*shapes, n=n, mode=mode)
-    kept, own_kept = ({k: b for k, b in of.items() if b.lifetime == "kept"} for of in (whole, own))
-    prepared, own_prepared = ({k: b for k, b in of.items() if b.lifetime == "prepare"} for of in (whole, own))
+    scratch, part_scratch = layer.scratch(*inputs, n=n, mode=mode), part.layer.scratch(*shapes, n=n, mode=mode)
+    kept_rows = {
+        name: replace(buffer, shape=(count, *buffer.shape[1:]))
+        for name, buffer in _of_lifetime(scratch, "kept").items()
+    }
     return (
         _rows(part.layer.infer_shape(*shapes)) == count
-        and params == own_params
-        and own_kept == {name: replace(buffer, shape=(count, *buffer.shape[1:])) for name, buffer in kept.items()}
+        and params == {name: parameter.shape for name, parameter in part.layer.params(*shapes).items()}
+        and _of_lifetime(part_scratch, "kept") == kept_rows
         # A part gets a whole prepared array; if all rows of that are alike, the part itself asks for fewer of them.
-        and {name: buffer.shape[1:] for name, buffer in prepared.items()}
-        == {name: buffer.shape[1:] for name, buffer in own_prepared.items()}
+        and _row_shapes(_of_lifetime(part_scratch, "prepare")) == _row_shapes(_of_lifetime(scratch, "prepare"))
     )
+
+
+def _of_lifetime(scratch: Mapping[str, Buffer], lifetime: Lifetime) -> dict[str, Buffer]:
+    """The buffers of one lifetime."""
+    return {name: buffer for name, buffer in scratch.items() if buffer.lifetime == lifetime}
+
+
+def _row_shapes(scratch: Mapping[str, Buffer]) -> dict[str, Shape]:
+    return {name: buffer.shape[1:] for name, buffer in scratch.items()}
 
 
 def _rows(shape: Shape) -> int:
@@ -236,10 +243,10 @@ class Stage:
 
     def admits(self, node: Node, parts: Sequence[Part]) -> bool:
         """Whether no part of a node reads rows that another worker computes in this stage: then it needs no barrier."""
-        made = [self.parts[name] for name in node.inputs if name in self.parts]
+        parts_of_inputs = [self.parts[name] for name in node.inputs if name in self.parts]
         return all(
             source.rows.start <= part.reads.start and part.reads.stop <= source.rows.stop
-            for sources in made
+            for sources in parts_of_inputs
             for source, part in zip(sources, parts, strict=True)
         )
 
@@ -249,9 +256,9 @@ def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
 
     A layer joins the stage before it if its parts can be chosen so that each reads only rows of the same worker.
     """
-    found: list[Stage] = []
+    result: list[Stage] = []
     for node in graph.nodes:
-        last = found[-1] if found else None
+        last = result[-1] if result else None
         if last is not None and last.parts:
             joined = next((parts for parts in _divisions(node, n, mode) if last.admits(node, parts)), None)
             if joined is not None:
@@ -260,12 +267,12 @@ def stages(graph: Graph, n: int, mode: Mode) -> list[Stage]:
                 continue
         parts = next(_divisions(node, n, mode), None) if _nanoseconds(node, n) >= LEAST_WORK else None
         if parts is not None:
-            found.append(Stage([node], {node.name: parts}))
+            result.append(Stage([node], {node.name: parts}))
         elif last is not None and not last.parts:
             last.nodes.append(node)
         else:
-            found.append(Stage([node]))
-    return found
+            result.append(Stage([node]))
+    return result
 
 
 def _divisions(node: Node, n: int, mode: Mode) -> Iterator[tuple[Part, ...]]:
@@ -276,9 +283,9 @@ def _divisions(node: Node, n: int, mode: Mode) -> Iterator[tuple[Part, ...]]:
             if 0 < first < count:
                 rows = slice(0, first), slice(first, count)
                 parts = [part_of(node.layer, part, *node.input_shapes, n=n, mode=mode) for part in rows]
-                whole = tuple(part for part in parts if part is not None)
-                if len(whole) == PARTS:
-                    yield whole
+                possible = tuple(part for part in parts if part is not None)
+                if len(possible) == PARTS:
+                    yield possible
 
 
 def _nanoseconds(node: Node, n: int) -> float:

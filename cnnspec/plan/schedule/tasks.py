@@ -45,14 +45,14 @@ class TaskGraph:
 
     def predecessors(self) -> dict[Task, set[Task]]:
         """The tasks directly before each task: those of `after`, and the task before it in its lane."""
-        found: dict[Task, set[Task]] = {}
+        result: dict[Task, set[Task]] = {}
         last: dict[int, Task] = {}
         for task in self.tasks:
-            found[task] = set(task.after)
+            result[task] = set(task.after)
             if task.lane is not None:
-                found[task] |= {last[task.lane]} if task.lane in last else set()
+                result[task] |= {last[task.lane]} if task.lane in last else set()
                 last[task.lane] = task
-        return found
+        return result
 
     def concurrent(self) -> Iterator[tuple[Task, Task]]:
         """All pairs of tasks of which neither must be over before the other begins."""

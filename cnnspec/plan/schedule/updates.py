@@ -19,8 +19,8 @@ from cnnspec.plan.schedule.tasks import Task, TaskGraph
 from cnnspec.plan.state import Chunk, Training
 from cnnspec.workers import shared
 
-Gradients = Literal["sum", "accumulate", "update"]  # the last thing that a training pass does
-Elements = tuple[int, int, Task]  # a task, after the first element that it touches and one past the last
+GradientUse = Literal["sum", "accumulate", "update"]  # the last thing that a training pass does
+TaskRange = tuple[int, int, Task]  # a task, after the first element that it touches and one past the last
 
 
 class Updates:
@@ -32,82 +32,82 @@ class Updates:
         training: Training,
         check: LossCheck,
         checked: Task,
-        writers: Sequence[Elements],
-        readers: Sequence[Elements],
+        writers: Sequence[TaskRange],
+        readers: Sequence[TaskRange],
         shards: int,
     ) -> None:
         self.arrays, self.training, self.check, self.checked = arrays, training, check, checked
         self.writers, self.readers = writers, readers  # tasks that write the gradient, and that read the weights
         self.shards = shards  # the number of shards whose gradients are still to be added
 
-    def add_to(self, tasks: TaskGraph, gradients: Gradients, apart: Collection[str]) -> list[Elements]:
+    def add_tasks(self, tasks: TaskGraph, use: GradientUse, apart: Collection[str]) -> list[TaskRange]:
         """Add a task for each chunk; nodes `apart` have chunks of their own. Return the tasks that come last."""
         boundaries = {end for start, stop, _ in self.writers for end in (start, stop)}
-        chunks = [chunk for chunk in self.training.chunks(boundaries, apart) if self._waits_for(chunk, self.writers)]
-        clips = gradients == "update" and self.training.clip.norm is not None and bool(chunks)
+        chunks = [chunk for chunk in self.training.chunks(boundaries, apart) if self._tasks_before(chunk, self.writers)]
+        clips = use == "update" and self.training.clip.norm is not None and bool(chunks)
         squares = shared((len(chunks),), np.float64)
-        made: list[Elements] = []
+        summed: list[TaskRange] = []
         for index, chunk in enumerate(chunks):
-            steps = self._steps(chunk, gradients, squares[index : index + 1] if clips else None)
-            after = [*self._waits_for(chunk, self.writers), *self._waits_for(chunk, self.readers), self.checked]
+            steps = self._steps_of(chunk, use, squares[index : index + 1] if clips else None)
+            after = [*self._tasks_before(chunk, self.writers), *self._tasks_before(chunk, self.readers), self.checked]
             if steps:
-                made.append(self._add(tasks, chunk, steps if gradients == "sum" else self.check.guarded(steps), after))
-        return self._clipped(tasks, chunks, squares, made) if clips else made
+                summed.append(self._add(tasks, chunk, steps if use == "sum" else self.check.guard(steps), after))
+        return self._add_clipped(tasks, chunks, squares, summed) if clips else summed
 
-    def of_node(self, node: Node, made: Sequence[Elements]) -> list[Task]:
+    def tasks_of_node(self, node: Node, updates: Sequence[TaskRange]) -> list[Task]:
         """The tasks that change a node's parameters."""
         ranges = self.arrays.weights.ranges(node).values()
-        return [task for start, stop in ranges for task in _tasks_on(made, start, stop)]
+        return [task for start, stop in ranges for task in _tasks_on(updates, start, stop)]
 
-    def _steps(self, chunk: Chunk, gradients: Gradients, square: Array | None) -> list[Step]:
+    def _steps_of(self, chunk: Chunk, use: GradientUse, square: Array | None) -> list[Step]:
         training = self.training
-        steps = [] if self._whole(chunk) else [training.summing(chunk, self.shards)]
-        if gradients == "accumulate":
-            steps.append(training.accumulating(chunk))
-        elif gradients == "update":
-            steps += [training.averaging(chunk)] if training.accumulate > 1 else []
-            steps.append(training.updating(chunk) if square is None else training.squaring(chunk, square))
+        steps = [] if self._is_summed(chunk) else [training.sum_step(chunk, self.shards)]
+        if use == "accumulate":
+            steps.append(training.accumulate_step(chunk))
+        elif use == "update":
+            steps += [training.mean_step(chunk)] if training.accumulate > 1 else []
+            steps.append(training.update_step(chunk) if square is None else training.square_step(chunk, square))
         return steps
 
-    def _clipped(
-        self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, made: Sequence[Elements]
-    ) -> list[Elements]:
+    def _add_clipped(
+        self, tasks: TaskGraph, chunks: Sequence[Chunk], squares: Array, summed: Sequence[TaskRange]
+    ) -> list[TaskRange]:
         """Add tasks that measure the norm of the whole gradient, then scale every chunk and update its weights."""
         training = self.training
         factor = shared((), training.weights.values.dtype, 1)
-        measuring = self.check.guarded([training.measuring(squares, factor)])
-        measured = tasks.add(Task("norm", "update", measuring, [task for _, _, task in made]))
+        measuring = self.check.guard([training.factor_step(squares, factor)])
+        measured = tasks.add(Task("norm", "update", measuring, [task for _, _, task in summed]))
         return [
             self._add(
                 tasks,
                 chunk,
-                self.check.guarded([training.scaling(chunk, factor), training.updating(chunk)]),
+                self.check.guard([training.scale_step(chunk, factor), training.update_step(chunk)]),
                 [measured],
             )
             for chunk in chunks
         ]
 
-    def _whole(self, chunk: Chunk) -> bool:
+    def _is_summed(self, chunk: Chunk) -> bool:
         """Whether the first gradient is that of all shards: it is the only one, or the chunk is of a batch gradient."""
         weights, graph = self.arrays.weights, self.arrays.graph
-        at_once = (
+        batch_ranges = (
             weights.ranges(graph.node(name))[parameter]
             for name, parameters in self.arrays.partition.batch_gradients.items()
             for parameter in parameters
         )
-        return self.shards == 1 or any(start <= chunk.start < stop for start, stop in at_once)
+        return self.shards == 1 or any(start <= chunk.start < stop for start, stop in batch_ranges)
 
-    def _add(self, tasks: TaskGraph, chunk: Chunk, steps: Sequence[Step], after: Sequence[Task]) -> Elements:
+    def _add(self, tasks: TaskGraph, chunk: Chunk, steps: Sequence[Step], after: Sequence[Task]) -> TaskRange:
         training = self.training
         flat = [training.weights.values, *training.slots.values(), *training.gradients[: self.shards]]
         written = [array[chunk.elements] for array in flat]
         return chunk.start, chunk.stop, tasks.add(Task("update", "update", steps, after, writes=written))
 
     @staticmethod
-    def _waits_for(chunk: Chunk, accesses: Sequence[Elements]) -> list[Task]:
+    def _tasks_before(chunk: Chunk, accesses: Sequence[TaskRange]) -> list[Task]:
         return list(_tasks_on(accesses, chunk.start, chunk.stop))
 
 
-def _tasks_on(accesses: Sequence[Elements], start: int, stop: int) -> Iterator[Task]:
+def _tasks_on(accesses: Sequence[TaskRange], start: int, stop: int) -> Iterator[Task]:
     """The tasks that touch any of these elements."""
     yield from dict.fromkeys(task for first, last, task in accesses if first < stop and start < last)

@@ -43,15 +43,15 @@ def blocks(shards: range, count: int) -> list[range]:
 
     A node's length is a power of two, and it begins at a multiple of it; the last node may be shorter.
     """
-    found = []
+    result = []
     start = shards.start
     while start < shards.stop:
         length = 1
         while start % (2 * length) == 0 and length < count and min(start + 2 * length, count) <= shards.stop:
             length *= 2
-        found.append(range(start, min(start + length, shards.stop)))
-        start = found[-1].stop
-    return found
+        result.append(range(start, min(start + length, shards.stop)))
+        start = result[-1].stop
+    return result
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class AllReduce:
     exchange: Exchange
 
     @property
-    def own(self) -> range:
+    def own_shards(self) -> range:
         """The shards of this rank."""
-        return self.ranks[self.exchange.rank if self.divided else 0]
+        return self.ranks[self.exchange.rank if self.is_divided else 0]
 
     @property
-    def divided(self) -> bool:
+    def is_divided(self) -> bool:
         """Whether several ranks have shards of their own."""
         return len(self.ranks) > 1
 
@@ -76,30 +76,30 @@ class AllReduce:
         """The blocks of each rank."""
         return [blocks(shards, self.ranks[-1].stop) for shards in self.ranks]
 
-    def within(self, arrays: Sequence[Array]) -> dict[int, list[Array]]:
+    def group_by_block(self, arrays: Sequence[Array]) -> dict[int, list[Array]]:
         """Group this rank's arrays, one for each shard, by block; the key is the block's first shard."""
-        first = self.own.start
+        first = self.own_shards.start
         return {
             block.start: list(arrays[block.start - first : block.stop - first])
-            for block in blocks(self.own, self.ranks[-1].stop)
+            for block in blocks(self.own_shards, self.ranks[-1].stop)
         }
 
     def steps(self, arrays: Sequence[Array]) -> list[Step]:
         """Steps that leave the sum over all shards in the first of this rank's arrays; one process runs them."""
-        if not self.divided:
+        if not self.is_divided:
             return [tree_sum(arrays)] if len(arrays) > 1 else []
         starts = [[block.start for block in of_rank] for of_rank in self.blocks]
         counts = [len(of_rank) * arrays[0].size for of_rank in starts]
         sums = np.empty(sum(counts), arrays[0].dtype)
         parts = list(sums.reshape(-1, *arrays[0].shape))
         first = sum(len(of_rank) for of_rank in starts[: self.exchange.rank])
-        found: list[Step] = []
-        for part, members in zip(parts[first:], self.within(arrays).values(), strict=False):
-            found += [tree_sum(members), copy(members[0], part)]
+        steps: list[Step] = []
+        for part, members in zip(parts[first:], self.group_by_block(arrays).values(), strict=False):
+            steps += [tree_sum(members), copy(members[0], part)]
         finish = tree_sum(parts, [start for of_rank in starts for start in of_rank])
         gathering = self.exchange.gathering(sums, counts)
         return [
-            *found,
+            *steps,
             gathering.begin,
             gathering.end,
             finish,

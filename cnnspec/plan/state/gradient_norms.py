@@ -24,7 +24,7 @@ class GradientNorms:
         self._cells: dict[tuple[int, int], Array] = {}
         self._layers: dict[tuple[int, int], list[str]] = {}
 
-    def measuring(self, gradient: Array, start: int, stop: int) -> Step:
+    def measure_step(self, gradient: Array, start: int, stop: int) -> Step:
         """The step that measures a chunk of the flat gradient, which an update overwrites."""
         slots = [slot for slot in self._weights.slots if slot.start < stop and start < slot.stop]
         parts = [gradient[max(start, slot.start) : min(stop, slot.stop)] for slot in slots]

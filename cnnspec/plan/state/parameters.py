@@ -77,10 +77,10 @@ class Weights:
         for node in graph.nodes:
             if node.share:
                 continue
-            own = weight_decay if node.weight_decay is None else node.weight_decay
+            decay = weight_decay if node.weight_decay is None else node.weight_decay
             for name, parameter in node.params.items():
                 factor = node.rate_factor * getattr(factors, _kind(node, name))
-                trained = Rule(own if parameter.decays else 0.0, factor, node.period)
+                trained = Rule(decay if parameter.decays else 0.0, factor, node.period)
                 group = trained if node.trainable and node.name in used else None
                 groups.setdefault(group, []).append((node, name, parameter.shape))
         self.slots: list[Slot] = []
@@ -98,11 +98,11 @@ class Weights:
         self.params: dict[str, Array] = {
             slot.key: self.values[slot.start : slot.stop].reshape(slot.shape) for slot in self.slots
         }
-        kept = {f"{node.name}.{name}": state for node in graph.nodes for name, state in node.state.items()}
-        self.shapes: dict[str, Shape] = {key: state.shape for key, state in kept.items()}
+        states = {f"{node.name}.{name}": state for node in graph.nodes for name, state in node.state.items()}
+        self.shapes: dict[str, Shape] = {key: state.shape for key, state in states.items()}
         self.statistics: Array = shared((sum(map(prod, self.shapes.values())),), dtype)
         self.state: dict[str, Array] = self.state_in(self.statistics)
-        for key, state in kept.items():
+        for key, state in states.items():
             self.state[key].fill(state.fill)
         self.version = 0  # changes with every update, so that plans know when prepared arrays are stale
         self.exposed = False  # whether a caller holds the arrays and may write to them at any time
@@ -158,7 +158,7 @@ class Weights:
         """The parameters that an optimizer changes, by name, as views of a flat array such as `values`."""
         return {slot.key: self._view(flat, slot) for slot in self.slots if slot.stop <= self.trained}
 
-    def moving(self, values: Array, statistics: Array) -> dict[str, Array]:
+    def averaged_in(self, values: Array, statistics: Array) -> dict[str, Array]:
         """All trained parameters and statistics by name, as views of flat arrays such as `values` and `statistics`."""
         return self.trained_in(values) | self.state_in(statistics)
 
@@ -180,10 +180,10 @@ def _kind(node: Node, name: str) -> str:
     return "bias" if name.endswith("bias") else "weight"
 
 
-def fill(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+def fill(targets: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
     """Copy `arrays` into `own`, by name; KeyError or ValueError, before anything changes, if names or shapes differ."""
-    for name, array in own.items():
+    for name, array in targets.items():
         if arrays[name].shape != array.shape:
             raise ValueError(f"{name}: expected shape {array.shape}, got {arrays[name].shape}")
-    for name, array in own.items():
+    for name, array in targets.items():
         array[...] = arrays[name]

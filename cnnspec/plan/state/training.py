@@ -60,9 +60,10 @@ class Training:
     It outlives the plans of different batch sizes, which all work on it. Beside the optimizer's slots there may be
     `accumulated`, the gradients of the steps since the last update, and `average`, the moving average of the weights.
 
-    Averaged weights need averaged running statistics: both follow, update by update, as average += share (value -
-    average), with share = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and the weights of the first
-    steps lose their influence soon. Source: tf.train.ExponentialMovingAverage, which warms up nearly in this way.
+    Averaged weights need averaged running statistics. Each update moves both averages towards the values, by average +=
+    fraction (value - average), with fraction = max(1 - decay, 10 / (9 + updates)): the first update is a copy, and the
+    weights of the first steps lose their influence soon. Source: tf.train.ExponentialMovingAverage, whose
+    warm-up is nearly the same.
     """
 
     def __init__(
@@ -80,31 +81,39 @@ class Training:
         self.weights, self.optimizer, self.lookahead = weights, optimizer, lookahead
         self.clip, self.accumulate, self.average = clip or Clip(), accumulate, average
         self.gradients: list[Array] = [self._like_weights() for _ in range(shards)]
-        self.swa, self._collected = swa, np.zeros((), np.uint64)  # how many states of the weights are in the mean
-        given = {"accumulated": accumulate > 1, "average": average is not None or swa, "slow": lookahead is not None}
-        self._extra = [name for name, is_kept in given.items() if is_kept]
-        self.slots: dict[str, Array] = {name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra)}
+        self.swa, self._states_in_mean = swa, np.zeros((), np.uint64)  # how many states of the weights are in the mean
+        needed = {
+            "accumulated": accumulate > 1,
+            "average": average is not None or swa,
+            "slow": lookahead is not None,
+        }
+        self._extra_slots = [name for name, is_needed in needed.items() if is_needed]
+        self.slots: dict[str, Array] = {
+            name: self._like_weights() for name in (*optimizer.every_slot(), *self._extra_slots)
+        }
         self.statistics = np.zeros_like(weights.statistics)
         self._large = {slot.node.name for slot in weights.slots if slot.stop - slot.start >= LARGE}  # their nodes
         self.clock: Array = shared((), np.int64)  # the number of steps begun
         self._timings: dict[tuple[float, Period], _Timing] = {}
         rules = [
-            (segment.rule, self._of(slot)) for segment in weights.segments for slot in weights.slots_within(segment)
+            (segment.rule, self._optimizer_of(slot))
+            for segment in weights.segments
+            for slot in weights.slots_within(segment)
         ]
-        for key in dict.fromkeys(self._key(rule, optimizer) for rule, optimizer in rules):
+        for key in dict.fromkeys(self._timing_key(rule, optimizer) for rule, optimizer in rules):
             update = Update(rate=shared((), np.float64), number=shared((), np.int64))
             self._timings[key] = _Timing(*key, update, shared((), np.bool_))
         self._counts: dict[Period, Array] = {  # the updates within each period; for ALWAYS they are `updates`
             period: np.zeros((), np.uint64) for _, period in self._timings if period != ALWAYS
         }
-        self._share: Array = shared((), weights.values.dtype, 1)  # the part of the averages that this update replaces
+        self._fraction: Array = shared((), weights.values.dtype, 1)  # of the averages that this update replaces
         self._scratch = _Scratch(weights.values.dtype)
         self.norms = GradientNorms(weights, self.clock)
 
-    def _of(self, slot: Slot) -> Optimizer:
+    def _optimizer_of(self, slot: Slot) -> Optimizer:
         return self.optimizer.for_parameter(slot.shape, weight=slot.node.params[slot.name].decays)
 
-    def _key(self, rule: Rule, optimizer: Optimizer) -> tuple[float, Period]:
+    def _timing_key(self, rule: Rule, optimizer: Optimizer) -> tuple[float, Period]:
         """The factor of the learning rate for a rule and an optimizer, which may have its own rate, and the period."""
         return rule.rate_factor * (optimizer.learning_rate / self.optimizer.learning_rate), rule.period
 
@@ -136,13 +145,13 @@ class Training:
             timing.update.rate.fill(rate * timing.rate_factor)
             timing.update.number.fill(self._counts.get(timing.period, self.updates))
         if self.average is not None:
-            self._share.fill(max(1 - self.average, 10 / (9 + max(self.updates, 1))))
+            self._fraction.fill(max(1 - self.average, 10 / (9 + max(self.updates, 1))))
         return due
 
     def end(self) -> None:
         """Update the averages of the running statistics, after the weights have been updated."""
         if self.average is not None:
-            _follow(self.statistics, self.weights.statistics, np.empty_like(self.statistics), self._share)
+            _move_towards(self.statistics, self.weights.statistics, np.empty_like(self.statistics), self._fraction)
 
     # The steps of tasks, each on one chunk.
 
@@ -160,47 +169,47 @@ class Training:
         for segment in self.weights.segments:
             start = segment.start
             for slot in self.weights.slots_within(segment):
-                own = self._of(slot)
-                if slot.stop - slot.start < LARGE and slot.node.name not in apart and not own.whole:
+                slot_optimizer = self._optimizer_of(slot)
+                if slot.stop - slot.start < LARGE and slot.node.name not in apart and not slot_optimizer.whole:
                     continue
-                yield from _evenly(Chunk(start, slot.start, segment.rule, optimizer))
+                yield from _cut_evenly(Chunk(start, slot.start, segment.rule, optimizer))
                 start = slot.stop
-                if own.whole:
-                    yield Chunk(slot.start, slot.stop, segment.rule, own, slot.shape)
+                if slot_optimizer.whole:
+                    yield Chunk(slot.start, slot.stop, segment.rule, slot_optimizer, slot.shape)
                     continue
                 ends = [cut for cut in cuts if slot.start < cut < slot.stop]
                 for first, last in pairwise([slot.start, *ends, slot.stop]):
-                    chunk = Chunk(first, last, segment.rule, own)
-                    yield from [chunk] if ends else _evenly(chunk)
-            yield from _evenly(Chunk(start, segment.stop, segment.rule, optimizer))
+                    chunk = Chunk(first, last, segment.rule, slot_optimizer)
+                    yield from [chunk] if ends else _cut_evenly(chunk)
+            yield from _cut_evenly(Chunk(start, segment.stop, segment.rule, optimizer))
 
-    def summing(self, chunk: Chunk, shards: int) -> Step:
+    def sum_step(self, chunk: Chunk, shards: int) -> Step:
         """The step that sums a chunk of that many shards' gradients into the first one's place."""
         return tree_sum([gradient[chunk.elements] for gradient in self.gradients[:shards]])
 
-    def accumulating(self, chunk: Chunk) -> Step:
+    def accumulate_step(self, chunk: Chunk) -> Step:
         """The step that adds a chunk's summed gradient to the gradients of earlier steps."""
-        gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
-        return lambda: np.add(kept, gradient, out=kept)
+        gradient, accumulated = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
+        return lambda: np.add(accumulated, gradient, out=accumulated)
 
-    def averaging(self, chunk: Chunk) -> Step:
+    def mean_step(self, chunk: Chunk) -> Step:
         """The step that replaces a chunk's summed gradient by the mean over all steps since the last update."""
-        gradient, kept = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
+        gradient, accumulated = self.gradients[0][chunk.elements], self.slots["accumulated"][chunk.elements]
         factor = 1 / self.accumulate
 
         def step() -> None:
-            np.add(gradient, kept, out=gradient)
+            np.add(gradient, accumulated, out=gradient)
             np.multiply(gradient, factor, out=gradient)
-            kept.fill(0)
+            accumulated.fill(0)
 
         return step
 
-    def squaring(self, chunk: Chunk, square: Array) -> Step:
+    def square_step(self, chunk: Chunk, square: Array) -> Step:
         """The step that writes the sum of a chunk's squares to an array of one number: 0 while it is not trained."""
         gradient, active = self.gradients[0][chunk.elements], self._timing(chunk).active
         return lambda: square.fill(np.vdot(gradient, gradient) if active else 0)
 
-    def measuring(self, squares: Array, factor: Array) -> Step:
+    def factor_step(self, squares: Array, factor: Array) -> Step:
         """The step that writes to `factor` what gradients must be multiplied by for a norm of at most the limit."""
         limit = self.clip.norm or np.inf
 
@@ -210,23 +219,23 @@ class Training:
 
         return step
 
-    def scaling(self, chunk: Chunk, factor: Array) -> Step:
+    def scale_step(self, chunk: Chunk, factor: Array) -> Step:
         """The step that multiplies a chunk of the gradient by `factor`."""
         gradient = self.gradients[0][chunk.elements]
         return lambda: np.multiply(gradient, factor, out=gradient)
 
-    def updating(self, chunk: Chunk) -> Step:
+    def update_step(self, chunk: Chunk) -> Step:
         """The step that updates a chunk of the weights, and its average, by the summed gradient."""
-        parts = [chunk] if chunk.shape else _evenly(chunk)
-        measuring = self.norms.measuring(self.gradients[0], chunk.start, chunk.stop)
-        return in_turn([measuring, *(_BoundByEach(self._binder(part)) for part in parts)])
+        parts = [chunk] if chunk.shape else _cut_evenly(chunk)
+        measuring = self.norms.measure_step(self.gradients[0], chunk.start, chunk.stop)
+        return in_turn([measuring, *(_BoundByThread(self._binder(part)) for part in parts)])
 
     def _timing(self, chunk: Chunk) -> _Timing:
-        return self._timings[self._key(chunk.rule, chunk.optimizer)]
+        return self._timings[self._timing_key(chunk.rule, chunk.optimizer)]
 
     def _binder(self, chunk: Chunk) -> Callable[[], Step]:
         weights, gradient = self.weights.values[chunk.elements], self.gradients[0][chunk.elements]
-        limit, share, timing = self.clip.value, self._share, self._timing(chunk)
+        limit, fraction, timing = self.clip.value, self._fraction, self._timing(chunk)
         average = None if self.average is None else self.slots["average"][chunk.elements]
         optimizer, shape = chunk.optimizer, chunk.shape or weights.shape
 
@@ -241,7 +250,7 @@ class Training:
             )
             if self.lookahead is not None:
                 slow = self.slots["slow"][chunk.elements]
-                update = _looking_ahead(self.lookahead, update, weights, gradient, slow, timing.update.number)
+                update = _with_lookahead(self.lookahead, update, weights, gradient, slow, timing.update.number)
             if limit is None and average is None and timing.period == ALWAYS:
                 return update
 
@@ -251,7 +260,7 @@ class Training:
                 if timing.active:
                     update()
                 if average is not None:
-                    _follow(average, weights, gradient, share)
+                    _move_towards(average, weights, gradient, fraction)
 
             return step
 
@@ -259,17 +268,17 @@ class Training:
 
     # The averages, and what a checkpoint holds.
 
-    def collect(self) -> None:
+    def add_to_mean(self) -> None:
         """Include the current weights and statistics in the mean of stochastic weight averaging."""
-        self._collected.fill(self._collected.item() + 1)
-        share = np.asarray(1 / self._collected.item(), self.weights.values.dtype)
-        for own, average in self._pairs():
-            _follow(average, own, np.empty_like(average), share)
+        self._states_in_mean.fill(self._states_in_mean.item() + 1)
+        fraction = np.asarray(1 / self._states_in_mean.item(), self.weights.values.dtype)
+        for array, average in self._averaged_pairs():
+            _move_towards(average, array, np.empty_like(average), fraction)
 
     @property
     def averaged_states(self) -> int:
         """The number of states of the weights in the averages; with 0 there are no averages yet."""
-        return self._collected.item() if self.swa else self.updates if self.average is not None else 0
+        return self._states_in_mean.item() if self.swa else self.updates if self.average is not None else 0
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -284,24 +293,24 @@ class Training:
             self._swap()
 
     def _swap(self) -> None:
-        for own, average in self._pairs():
-            kept = own.copy()
-            np.copyto(own, average)
-            np.copyto(average, kept)
+        for array, average in self._averaged_pairs():
+            previous = array.copy()
+            np.copyto(array, average)
+            np.copyto(average, previous)
         self.weights.version += 1
 
-    def settle(self) -> None:
+    def adopt_averages(self) -> None:
         """Replace weights and statistics by their averages for good, if any are kept and there has been an update."""
         if self._has_averages:
-            for own, average in self._pairs():
-                np.copyto(own, average)
+            for array, average in self._averaged_pairs():
+                np.copyto(array, average)
             self.weights.version += 1
 
     @property
     def _has_averages(self) -> bool:
         return self.averaged_states > 0
 
-    def _pairs(self) -> list[tuple[Array, Array]]:
+    def _averaged_pairs(self) -> list[tuple[Array, Array]]:
         trained = slice(0, self.weights.trained)
         return [
             (self.weights.values[trained], self.slots["average"][trained]),
@@ -310,31 +319,31 @@ class Training:
 
     def arrays(self) -> dict[str, Array]:
         """The arrays that a checkpoint of training holds, by slot and name."""
-        kept = {slot.key: (*self._of(slot).slots(), *self._extra) for slot in self.weights.slots}
+        slots_of = {slot.key: (*self._optimizer_of(slot).slots(), *self._extra_slots) for slot in self.weights.slots}
         slots = {
             f"{slot}/{key}": array
             for slot, flat in self.slots.items()
             for key, array in self.weights.trained_in(flat).items()
-            if slot in kept[key]
+            if slot in slots_of[key]
         }
         counts = {f"{UPDATES}{period}": count for period, count in self._counts.items()}
-        return slots | self.averages() | counts | ({f"{UPDATES}swa": self._collected} if self.swa else {})
+        return slots | self.averages() | counts | ({f"{UPDATES}swa": self._states_in_mean} if self.swa else {})
 
     def averages(self) -> dict[str, Array]:
         """The averages, as `arrays` names them; empty if none are kept."""
         if "average" not in self.slots:
             return {}
-        found = self.weights.moving(self.slots["average"], self.statistics)
-        return {f"{AVERAGE}{key}": array for key, array in found.items()}
+        moving = self.weights.averaged_in(self.slots["average"], self.statistics)
+        return {f"{AVERAGE}{key}": array for key, array in moving.items()}
 
 
-def _follow(average: Array, values: Array, work: Array, share: Array) -> None:
+def _move_towards(average: Array, values: Array, work: Array, fraction: Array) -> None:
     np.subtract(values, average, out=work)
-    np.multiply(work, share, out=work)
+    np.multiply(work, fraction, out=work)
     np.add(average, work, out=average)
 
 
-def _looking_ahead(settings: Lookahead, update: Step, weights: Array, work: Array, slow: Array, number: Array) -> Step:
+def _with_lookahead(settings: Lookahead, update: Step, weights: Array, work: Array, slow: Array, number: Array) -> Step:
     """The step of Lookahead: after every `every` updates, slow weights move towards the weights, and replace them.
 
     The slow weights are copied from the weights at the first of these updates, when both are equal.
@@ -353,7 +362,7 @@ def _looking_ahead(settings: Lookahead, update: Step, weights: Array, work: Arra
     return step
 
 
-def _evenly(chunk: Chunk) -> Iterator[Chunk]:
+def _cut_evenly(chunk: Chunk) -> Iterator[Chunk]:
     """Divide a chunk into parts of nearly the same length, so that two workers finish together."""
     start, stop = chunk.start, chunk.stop
     if start < stop:
@@ -375,7 +384,7 @@ class _Scratch(threading.local):
         return tuple(array[:length] for array in self._arrays[:count])
 
 
-class _BoundByEach:
+class _BoundByThread:
     """A step that every thread binds to its own scratch when it first runs the step."""
 
     def __init__(self, bind: Callable[[], Step]) -> None:

@@ -104,7 +104,7 @@ def test_averages_follow_weights_and_statistics(accumulate: int, count: int) -> 
                 np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
         assert all((array == raw[name]).all() for name, array in net.weights.arrays())
     assert net.training is not None
-    net.training.settle()
+    net.training.adopt_averages()
     for name, array in net.weights.arrays():
         np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-15)
 
