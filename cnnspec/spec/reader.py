@@ -14,6 +14,7 @@ import yaml
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.source import LINE_BREAK, given_text
 from cnnspec.files import read_bounded
+from cnnspec.spec.stumbles import stumble
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 MOST_BYTES = 1 << 19
@@ -26,22 +27,6 @@ MOST_FINDINGS = 1000  # errors of a document; after that the rest is not read
 MERGE = "<<"  # YAML 1.1's key for merging mappings, which editors support
 
 _SEPARATOR = re.compile("[\x85\u2028\u2029]")
-# Part of the parser's message, our message, the cure, and whether the error is where the parser began.
-_STUMBLES: tuple[tuple[str, str, str, bool], ...] = (
-    ("\\t", "a tab cannot indent or separate", "indent with spaces", False),
-    ("unexpected end of stream", "a quote that is never closed", "add the closing quote", True),
-    ("got '<stream end>'", "a bracket that is never closed", "add the closing bracket", True),
-    ("<block end>", "a line that does not fit the indentation above", "align it with its neighbours", False),
-    ("could not find expected ':'", "a text where a key was expected", "write key: value, or indent it", True),
-    (
-        "mapping values are not allowed",
-        "a colon where none can be",
-        "put a text with a colon into quotes, or check the indentation",
-        False,
-    ),
-    ("cannot start any token", "a text that begins with a special character", "put the text into quotes", False),
-    ("<document start>", "more text behind the end of the document", "remove it, or a bracket too many", False),
-)
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
@@ -113,7 +98,12 @@ def read(text: str, file: str) -> Tree:
         finally:
             parser.dispose()
     except yaml.MarkedYAMLError as error:
-        raise _unreadable(error, file) from error
+        problem, context = error.problem or error.context or "cannot be read", error.context or ""
+        begun, met = (
+            Span(file, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2) if mark else None
+            for mark in (error.context_mark, error.problem_mark)
+        )
+        raise SpecError([stumble(problem, context, begun, met, text, file)]) from error
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", str(error))
         point = _point(file, text[: getattr(error, "position", 0)])
@@ -128,22 +118,6 @@ def _events(parser: yaml.SafeLoader) -> Iterator[Any]:
     except (ValueError, OverflowError) as error:
         mark = parser.get_mark()
         raise yaml.MarkedYAMLError(problem="a number that is too large", problem_mark=mark) from error
-
-
-def _unreadable(error: yaml.MarkedYAMLError, file: str) -> SpecError:
-    """Return the parser's error in this package's words, at the place that has to be corrected."""
-    problem = error.problem or error.context or "cannot be read"
-    begun, met = (
-        Span(file, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2) if mark else None
-        for mark in (error.context_mark, error.problem_mark)
-    )
-    known = (stumble for stumble in _STUMBLES if stumble[0] in problem)
-    _, message, help, at_start = next(known, (problem, f"not YAML: {problem}", None, False))
-    place = (begun if at_start else met) or met or begun or Span(file, 1, 1, 1, 2)
-    started = error.context and begun and begun.line != place.line
-    what = (error.context or "").removeprefix("while parsing ").removeprefix("while scanning ")
-    related = (Related(f"{what} begins here", begun),) if started and begun else ()
-    return _failure("yaml-syntax", message, place, help, related)
 
 
 def _point(file: str, before: str) -> Span:
@@ -210,7 +184,8 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 span = self.span(event.start_mark, event.end_mark)
-                raise _failure("yaml-syntax", f"alias *{event.anchor} stands before its anchor", span)
+                message = f"alias *{event.anchor} stands before its anchor"
+                raise _failure("yaml-syntax", message, span, f"write &{event.anchor} in front of a value above")
             tree, size = self.anchors[event.anchor]
             self.count(size, event)
             return tree

@@ -79,7 +79,7 @@ def test_a_duplicate_key_shows_both_places() -> None:
     ("text", "code", "line", "column", "message"),
     [
         ("a:\n\t- b\n", "yaml-syntax", 2, 1, "a tab cannot indent or separate"),
-        ("a: [1, 2\nb: 3\n", "yaml-syntax", 2, 2, "not YAML: "),
+        ("a: [1, 2\nb: 3\n", "yaml-syntax", 1, 4, "a bracket that is never closed"),
         ("a: {b: 1\n", "yaml-syntax", 1, 4, "a bracket that is never closed"),
         ("a: 'open\n", "yaml-syntax", 1, 4, "a quote that is never closed"),
         ("a: |\n x\ny\n", "yaml-syntax", 3, 1, "a text where a key was expected"),
@@ -102,6 +102,33 @@ def test_what_is_not_well_formed(text: str, code: str, line: int, column: int, m
     found = failure(text)
     assert found[:3] == (code, line, column)
     assert found[3].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "help"),
+    [
+        ("seed 0\nname: a\n", 1, 1, "write seed: 0"),
+        ("train:\n  epochs=3  # few\n\n  # more\n  batch_size: 64\n", 2, 3, "write epochs: 3"),
+        ("cnnspec:1\nname: a\n", 1, 1, "write cnnspec: 1"),
+        ("name: a\ninput [1, 8, 8]\nseed: 0\n", 2, 1, "write input: [1, 8, 8]"),
+        ("train:\n  optimizer {type: sgd, momentum: 0.9}\n", 2, 3, "write optimizer: {..."),
+        ("- type: conv2d\n   filters: 8\n", 2, 4, "align filters with column 3, where line 1 begins"),
+        ("- relu\n-flatten\n- relu\n", 2, 1, "write - flatten"),
+        ("- {filters: 8 stride: 2}\n", 1, 15, "put a comma in front of stride"),
+        ("- {filters: ${width * 2}, stride: 2}\n", 1, 13, 'write "${width * 2}"'),
+        ("- {type: a: b}\n", 1, 11, "put a text with a colon into quotes"),
+        ("- {filters: 8\n- {filters: 4}\n", 1, 3, "add the closing bracket }"),
+        ("- {filters: 8}}\n- relu\n", 1, 15, "remove it"),
+        ("- {size: [3, 3}\n", 1, 15, "write ] in front of it, or in its place"),
+        ("a: [\n  - b\n]\n", 2, 3, "separate values within brackets by commas"),
+        ("a: 'b' c\n", 1, 8, "remove it, or put quotes around all of the value"),
+    ],
+)
+def test_a_mistake_in_yaml_has_its_cure(text: str, line: int, column: int, help: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read(text, "f")
+    found = caught.value.diagnostics[0]
+    assert (found.span.line, found.span.column, found.help) == (line, column, help)
 
 
 def test_a_billion_laughs_are_one_finding() -> None:
