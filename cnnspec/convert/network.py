@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -28,6 +28,11 @@ from cnnspec.shapes import Shape, ShapeError
 MOST_VALUES = 1 << 28  # numbers in one value, for all images that the file takes at once
 NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 LONGEST_NAME = 60
+OF_NUMBERS = frozenset(  # layers that compute each number from one number alone
+    """
+    abs clip elu exp gelu hard_sigmoid hard_swish leaky_relu mish relu relu6 selu sigmoid silu softplus square tanh
+    """.split()  # noqa: SIM905  (a table of names)
+)
 
 
 @dataclass(slots=True)
@@ -125,9 +130,14 @@ class Network:
     ) -> Value:
         """Add a layer that reads some values; Unsaid, with the layer's own message, if they do not fit.
 
-        The layer has the operator's name in the file, unless `nameless` says that it is an auxiliary layer.
+        The layer has the operator's name in the file, unless `nameless` says that it is an auxiliary layer. A function
+        of single numbers goes before a permutation, which the permutation of a later operator may then undo.
         """
         given = dict(fields or {})
+        source, order = self.before_permutation(sources[0])
+        if order and len(sources) == 1 and not arrays and type in OF_NUMBERS:
+            found = self.add(operator, type, [source], given, note=note, nameless=nameless)
+            return replace(self.permuted(operator, found, order), lengths=sources[0].lengths)
         try:
             layer = create("layer", {"type": type, **given})
             shapes = [source.shape for source in sources]
@@ -195,6 +205,17 @@ class Network:
         made = self.add(operator, "permute", [value], {"order": list(order)}, nameless=True)
         return Value(made.layer, made.shape, value.lengths, value.alone)
 
+    def before_permutation(self, value: Value) -> tuple[Value, list[int]]:
+        """Return the value that a permutation turns into this one, and its order; the value and [] if there is none."""
+        draft = self.drafts.get(value.layer)
+        if draft is None or draft.type != "permute" or draft.sources[0] == INPUT:
+            return value, []
+        source = self.drafts[draft.sources[0]]
+        readers = sum(other.sources.count(source.key) for other in self.drafts.values())
+        known = [other.alone for other in self.values.values() if other.layer == source.key]
+        alone = value.alone and readers == 1 and all(known)
+        return Value(source.key, source.shape, (self.source.batch, *source.shape), alone), draft.fields["order"]
+
     def changeable(self, value: Value, *types: str) -> Draft | None:
         """Return the layer that computes a value, if it has one of the types and no other reader; else None."""
         draft = self.drafts.get(value.layer)
@@ -218,9 +239,10 @@ class Network:
 def _cleaned(name: str, operator: str) -> str:
     """Return a name of the file as an id: path parts without repetitions; empty if it only numbers operators."""
     parts = [part for part in name.split("/") if part]
-    if parts and re.fullmatch(rf"(?i){re.escape(operator)}(_\d+)*", parts[-1]):
-        parts.pop()
-    if parts and re.fullmatch(r"[A-Za-z]?_?\d+", parts[-1]):
+    own = bool(parts) and re.fullmatch(rf"(?i){re.escape(operator)}(_output)?(_\d+)*", parts[-1])
+    if own:
+        parts.pop()  # of a path to a module, in which a letter and a number are a name that someone gave
+    if parts and re.fullmatch(r"\d+" if own else r"[A-Za-z]?_?\d+", parts[-1]):
         parts = []
     kept = [
         part for place, part in enumerate(parts) if not "".join(parts[place + 1 : place + 2]).startswith(f"{part}.")

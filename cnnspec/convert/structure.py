@@ -120,17 +120,25 @@ def _block(layout: Layout, alike: Sequence[Part], taken: Counter[str]) -> list[s
 
 
 class _Parameters:
-    """The fields that differ between uses of a block; equal fields share a parameter, multiples become expressions."""
+    """The fields that differ between uses of a block.
+
+    Equal fields of one meaning share a parameter, and multiples become expressions: a kernel's size that happens to be
+    equal to a number of filters says nothing of that number.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.values: dict[str, list[Any]] = {}
+        self.meanings: dict[str, str] = {}  # by name of a parameter, the field that it is of
 
     def said(self, key: str, values: list[Any]) -> Any:
         """Return what the block says of a field that has these values in its uses: a value, or an expression."""
         if all(value == values[0] for value in values):
             return values[0]
+        meaning = "filters" if key == "units" else key
         for name, known in self.values.items():
+            if self.meanings[name] != meaning:
+                continue
             if known == values:
                 return f"${name}"
             if all(isinstance(value, int) for value in (*known, *values)) and min(known) > 0:
@@ -141,7 +149,7 @@ class _Parameters:
         while name in self.values:
             number += 1
             name = f"{key}_{number}"
-        self.values[name] = values
+        self.values[name], self.meanings[name] = values, meaning
         return f"${name}"
 
     def defaults(self) -> dict[str, Any]:

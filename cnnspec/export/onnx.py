@@ -39,8 +39,7 @@ def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -
 def network_model(network: Network, text: str, opset: int | None = None, *, raw: bool = False) -> Any:
     """Return a trained network as an `onnx.ModelProto`, with labels and the spec's text as metadata.
 
-    Its inputs are bytes before `preprocess`, its outputs are in the data's units; with `raw`, inputs are normalised
-    numbers and outputs are those of the network.
+    Its inputs are bytes before `preprocess`, with `raw` normalised numbers; its outputs are in the data's units.
     """
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph, pipeline = _exportable(graph, opset), network.pipeline
@@ -49,8 +48,7 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
     if not raw and pipeline is not None:
         entry, shape, dtype = PIXELS, pipeline.shape or shape, np.dtype("uint8")
     written = _written(graph, values, opset, None if raw else pipeline)
-    mean, deviation = (() if raw else numbers for numbers in (network.target.mean, network.target.deviation))
-    made = _model(graph, written, entry, shape, dtype, mean, deviation)
+    made = _model(graph, written, entry, shape, dtype, network.target.mean, network.target.deviation)
     package().helper.set_model_props(
         made,
         {"labels": json.dumps(list(network.class_names)), "spec": text, "input": _described(entry, shape, pipeline)},

@@ -19,6 +19,7 @@ from cnnspec.layers.base import Layer
 from cnnspec.plan import Weights
 from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
+from cnnspec.target import Target
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED, RARE, SHARED, SPECS
 from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_layer, randomised
@@ -131,6 +132,18 @@ def test_raw_models_take_normalised_numbers(prepared: Model) -> None:
     model = onnx.network_model(prepared, "", raw=True)
     assert [entry.name for entry in model.graph.input] == ["input"]
     agrees(prepared, model, (2,))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_values_are_in_the_units_of_the_data(raw: bool) -> None:
+    """As `predict` gives them, whatever enters."""
+    model = Model(
+        read := loads("cnnspec: 1\ninput: [3, 4, 4]\nlayers: [flatten, {type: dense, units: 2}]\n"), build(read)
+    )
+    model.adopt(Target("values", ("a", "b"), mean=(3.0, -1.0), deviation=(2.0, 0.5)))
+    images = np.random.default_rng(0).random((3, 3, 4, 4), np.float32)
+    found = outputs(onnx.network_model(model, "", raw=raw), images)
+    np.testing.assert_allclose(found, model.predict(images), rtol=0, atol=1e-5)
 
 
 def test_metadata_and_shapes(prepared: Model) -> None:

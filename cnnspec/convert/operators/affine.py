@@ -82,7 +82,9 @@ def _combine(type: str, made: Network, operator: Operator) -> None:
         refuse_unless(constants[1], "it divides a constant by the value")
         refuse_unless(bool((constant != 0).all()), "it divides by 0")
         constant = 1 / constant.astype(np.float64)
-    value, numbers = channel_numbers(made, operator, value, constant)
+    source, order, numbers = _before_permutation(made, value, constant)
+    if numbers is None:
+        value, numbers = channel_numbers(made, operator, value, constant)
     if numbers is None and type in ("Add", "Sub"):
         _for_every_pixel(type, made, operator, value, constant, minus=constants[0])
         return
@@ -98,7 +100,25 @@ def _combine(type: str, made: Network, operator: Operator) -> None:
         scale, shift = -np.ones(1), numbers.astype(np.float64)
     else:
         shift = -numbers.astype(np.float64)
-    made.write(operator, _affine(made, operator, value, scale, shift))
+    if order:
+        made.write(operator, made.permuted(operator, _affine(made, operator, source, scale, shift), order))
+    else:
+        made.write(operator, _affine(made, operator, value, scale, shift))
+
+
+def _before_permutation(made: Network, value: Value, constant: Array) -> tuple[Value, list[int], Array | None]:
+    """Return the value before a permutation, its order, and the constant as a number for each channel there.
+
+    The numbers are None, and the order is empty, if there is no permutation or if pixels of a channel differ.
+    """
+    source, order = made.before_permutation(value)
+    if not order or constant.size == 1 or constant.dtype.kind != "f":
+        return source, [], None
+    every = for_one_image(value, constant).reshape(value.shape).transpose(np.argsort(order))
+    numbers = every[:, :1, :1]
+    if not np.array_equal(np.broadcast_to(numbers, every.shape), every):
+        return source, [], None
+    return source, order, np.ravel(numbers)
 
 
 def _aligned(operator: Operator, made: Network, constant: Array, value: Value) -> Array:
@@ -166,7 +186,7 @@ def _taken_in(draft: Draft, operator: Operator, channels: int, scale: Array, shi
         if name in draft.arrays:
             added = whole_shift if name == "bias" else 0
             draft.arrays[name] = (draft.arrays[name].astype(np.float64) * whole_scale + added).astype(np.float32)
-    draft.notes.append(f"{operator.type} is in its {'weight' if scales else 'bias'}")
+    draft.notes.append(f"{operator.type} is in its {'weight' if operator.type in ('Mul', 'Div') else 'bias'}")
     return True
 
 

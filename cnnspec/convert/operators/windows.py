@@ -19,6 +19,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import ShapeError, windows
 
 NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
+LEFT_OVER = "its windows leave rows or columns over, which programs cut off at different ends with auto_pad"
 
 
 def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = False) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = F
     named = attributes.get("auto_pad", "NOTSET")
     if named in NAMED:
         padding: Any = NAMED[named]
+        refuse_unless(named == "VALID" or _reached(value, kernel, stride, dilation, pool=pool), LEFT_OVER, "pads")
     else:
         padding = _padding(list(attributes.get("pads") or [0] * (2 * rank)), rank, value, kernel, stride, dilation)
     if padding != "valid":
@@ -40,6 +42,19 @@ def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = F
     if dilation != [1, 1]:
         found["dilation"] = _short(dilation)
     return found
+
+
+def _reached(value: Value, kernel: list[int], stride: list[int], dilation: list[int], *, pool: bool) -> bool:
+    """Tell whether windows with auto_pad lie at the same rows in every program.
+
+    Where fewer rows are needed than there are, programs cut them off at different ends; convolutions that need one row
+    less begin at the first row everywhere.
+    """
+    spare = 0 if pool else 1
+    return all(
+        (-(-length // step) - 1) * step + gap * (size - 1) + 1 + spare >= length
+        for length, size, step, gap in zip(value.shape[1:], kernel, stride, dilation, strict=True)
+    )
 
 
 def _padding(
@@ -195,6 +210,9 @@ def _pool(type: str, made: Network, operator: Operator) -> None:
     refuse_unless(len([name for name in operator.outputs if name]) == 1, "it also gives the places of the maxima")
     kernel = _kernel(operator, value)
     fields = _laid(operator, value, kernel, pool=True)
+    if fields == {"kernel_size": 1}:
+        made.write(operator, value)  # each window is one number
+        return
     if "dilation" in fields and type == "max_pool2d":
         made.write(operator, _maximum_of_taps(made, operator, value, kernel, fields))
         return
