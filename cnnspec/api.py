@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnspec import __version__
 from cnnspec.callbacks import Callback, ProgressLine, StopTraining, watched
 from cnnspec.check import checked
 from cnnspec.data import Data, Dataset, Inputs, open_data
@@ -28,11 +29,12 @@ from cnnspec.spec import Spec, loads
 from cnnspec.spec import load as load_spec
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.target import Target
-from cnnspec.train.checkpoint import most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.diagnose import values
 from cnnspec.train.fit import Progress, Splits, fit
 from cnnspec.train.given import Entering, Labels, checked_labels, entering, given
 from cnnspec.train.network import Network
+from cnnspec.train.origin import origin, require_origin
 from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, SPEC, no_run
 from cnnspec.train.score import Score
@@ -214,9 +216,12 @@ class Model(Network):
 
         RunError if they do not fit this network.
         """
-        checkpoint = read_checkpoint(Path(path), most_bytes(self.weights, self.training))
+        self.take(read_checkpoint(Path(path), most_bytes(self.weights, self.training)))
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Take the weights of a checkpoint, as `load` does; RunError if they do not fit this network."""
         if self.pipeline is not None and "pipeline" in checkpoint.progress:
-            self.pipeline = self.pipeline.restored(checkpoint.progress, path)
+            self.pipeline = self.pipeline.restored(checkpoint.progress, checkpoint.path)
         restore(checkpoint, self.weights, None)
         self.adopt(Target.of(checkpoint.progress.get("target", {})))
 
@@ -261,16 +266,32 @@ def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = No
         about = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
         for note in check_kept(directory, about):
             warnings.warn(note, stacklevel=2)
-        model = compile(loads(read_spec(stored), str(stored), allow_plugins=True), threads=threads)
-        model.load(file)
-        if model.pipeline is not None:
-            model.pipeline = model.pipeline.restored(about, directory / ABOUT)
-        return model
+        spec = loads(read_spec(stored), str(stored), allow_plugins=True)
+        return trained(spec, checked(spec), file, about, threads)
     said = read_checkpoint(file).progress.get("network")
     if said is None:
         raise RunError(f"{file} does not say which network it is of", "compile its spec, then model.load(path)")
     model = compile(said, threads=threads)
     model.load(file)
+    return model
+
+
+def trained(spec: Spec, graph: Graph, file: Path, about: Mapping[str, Any], threads: int | None) -> Model:
+    """Return the network of a run's spec, with the weights of a checkpoint in its directory.
+
+    `about` is the content of run.json, empty if there is none. RunError if the three are not of one training; the spec
+    of another version of cnnspec, which may have other defaults, is not compared.
+    """
+    model = Model(spec, graph, threads=threads)
+    checkpoint = read_checkpoint(file, most_bytes(model.weights, model.training))
+    if about:
+        data = about.get("data", {})
+        require_origin(checkpoint, {"spec": about.get("origin", checkpoint.progress.get("spec")), "data": data})
+        if about.get("versions", {}).get("cnnspec") == __version__:
+            require_origin(checkpoint, origin(spec, graph, data))
+    model.take(checkpoint)
+    if model.pipeline is not None:
+        model.pipeline = model.pipeline.restored(about, file.parent / ABOUT)
     return model
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from cnnspec.cli import reported
 from cnnspec.cli.output import complain
-from cnnspec.cli.trained import comparable
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError, StartError
@@ -26,6 +25,7 @@ from cnnspec.ranks import ALONE, Exchange
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import Spec
 from cnnspec.train.network import usable_processors
+from cnnspec.train.origin import comparable
 
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange

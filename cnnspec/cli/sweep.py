@@ -23,7 +23,7 @@ from cnnspec.cli.arguments import add_data, add_spec, count, spec_of
 from cnnspec.cli.executors import Dask, Executor, Processes
 from cnnspec.cli.output import complain, console, note, visible
 from cnnspec.cli.ranks import check_same, on_all_ranks
-from cnnspec.cli.trained import comparable, computable, folder_of, with_root
+from cnnspec.cli.trained import computable, folder_of, with_root
 from cnnspec.cli.trainings import Program, settings
 from cnnspec.diagnostics import RunError, loggable, printable
 from cnnspec.files import replacing
@@ -40,6 +40,7 @@ from cnnspec.sweep.journal import Journal, Outcome, Task
 from cnnspec.sweep.points import check_library
 from cnnspec.sweep.table import best_of, importance, rows, table_text, written
 from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
+from cnnspec.train.origin import comparable
 from cnnspec.train.session import Interruption, handling
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"

@@ -26,13 +26,11 @@ from cnnspec.cli.ranks import check_alike, check_batch, on_all_ranks, share_proc
 from cnnspec.cli.repeat import told, variants
 from cnnspec.cli.report import leaves_report, line_on_report, report_after_training
 from cnnspec.cli.trained import (
-    comparable,
     computable,
     data_folder,
     folder_of,
     folders,
     load_spec,
-    origin,
     trained_classes,
     with_root,
 )
@@ -54,10 +52,12 @@ from cnnspec.report import Events, draw_curves
 from cnnspec.spec import Spec
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
+from cnnspec.train.checkpoint import LAST
 from cnnspec.train.fit import Position, Watcher
 from cnnspec.train.follow import follow, share_start
+from cnnspec.train.origin import comparable, origin
 from cnnspec.train.requirements import check_figures, unmet
-from cnnspec.train.run import LAST, SPEC
+from cnnspec.train.run import SPEC
 from cnnspec.train.session import Interruption, Session
 from cnnspec.train.transfer import transfer
 
@@ -150,7 +150,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
-    run.origin = origin(spec, graph, data)
+    run.origin = origin(spec, graph, data.checksums)
     folder = folder_of(spec, arguments)
     stored = with_root(spec, folder, run.path)
     try:
@@ -159,6 +159,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
                 kept = keep(spec.plugins, run.path)
                 about, position = _about(spec, model, data, arguments), Position()
                 about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
+                about["origin"] = run.origin["spec"]
                 begun = transfer(model)
                 if begun is not None:
                     about["init"] = begun.record()

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
-from cnnspec.api import Model
+from cnnspec.api import Model, trained
 from cnnspec.api import load as load_model
 from cnnspec.cli.output import note as tell
-from cnnspec.data import Data, root_of
+from cnnspec.data import root_of
 from cnnspec.files import user_path
-from cnnspec.graph import Graph, build
-from cnnspec.graph.render import render
+from cnnspec.graph import build
 from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load, loads
 from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.origin import with_init
 from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, SPEC, no_run
 
@@ -40,11 +39,7 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
         computable(spec)
     else:
         tell(f"the run is portable, but {what}: figures may differ in their last digits")
-    model = Model(spec, build(spec), threads=threads)
-    model.load(file)
-    if model.pipeline is not None:
-        model.pipeline = model.pipeline.restored(_about(directory), directory / ABOUT)
-    return model
+    return trained(spec, build(spec), file, _about(directory), threads)
 
 
 def own_spec(path: Path) -> str | None:
@@ -86,25 +81,6 @@ def load_spec(directory: Path) -> Spec:
     return loads(read_spec(directory / SPEC), str(directory / SPEC), allow_plugins=True)
 
 
-def origin(spec: Spec, graph: Graph, data: Data) -> dict[str, Any]:
-    """Return what a run's checkpoints depend on: the SHA-256 of the spec without its epochs, and of the data."""
-    text = comparable(spec, graph)
-    return {"spec": hashlib.sha256(text.encode()).hexdigest(), "data": dict(data.checksums)}
-
-
-def comparable(spec: Spec, graph: Graph) -> str:
-    """Return the resolved spec, without its epochs, and with checksums of its plugins instead of their names."""
-    named = tuple(dataclasses.replace(plugin, name=plugin.sha256) for plugin in spec.plugins)
-    data = spec.data and spec.data.but(root=None)  # the location of the data does not matter: its checksums identify it
-    spec = dataclasses.replace(with_epochs(spec, 1), plugins=named, data=data)
-    return render(_with_origin(spec, ""), graph)  # nor does that of initial weights, which the run contains
-
-
-def with_epochs(spec: Spec, epochs: float) -> Spec:
-    """Return the spec with another number of epochs, the only change allowed in a resumed training."""
-    return dataclasses.replace(spec, train=spec.train.but(epochs=epochs)) if spec.train else spec
-
-
 def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
     """Return the folder of the data's files: that of --data, or of the spec; None if the source needs none."""
     folder: Path | None = arguments.data
@@ -117,17 +93,10 @@ def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
     """Return the spec with the paths of its data and initial weights relative to a run directory."""
     if spec.train is not None and spec.train.init is not None:
         path = spec.folder_of("train.init", "from") / user_path(spec.train.init.source)
-        spec = _with_origin(spec, _seen_from(path.parent.resolve() / path.name, run))
+        spec = with_init(spec, _seen_from(path.parent.resolve() / path.name, run))
     if spec.data is None:
         return spec
     return dataclasses.replace(spec, data=spec.data.but(root=folder and _seen_from(folder, run)))
-
-
-def _with_origin(spec: Spec, path: str) -> Spec:
-    """Return the spec with another path of its initial weights, if it has any."""
-    if spec.train is None or spec.train.init is None:
-        return spec
-    return dataclasses.replace(spec, train=spec.train.but(init=spec.train.init.but(**{"from": path})))
 
 
 def _seen_from(folder: Path, run: Path) -> str:

@@ -21,7 +21,8 @@ from cnnspec.diagnostics import RunError
 from cnnspec.lock import locked
 from cnnspec.ranks.launch import unlaunched
 from cnnspec.sweep.journal import Outcome, Task
-from cnnspec.train.run import ABOUT, LAST, SPEC, Run
+from cnnspec.train.checkpoint import LAST
+from cnnspec.train.run import ABOUT, SPEC, Run
 
 POLLED = 0.02  # seconds between two checks of the programs
 ENDED = 128  # plus a signal's number: the exit code of a program that it ended

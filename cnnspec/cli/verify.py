@@ -18,16 +18,17 @@ from cnnspec.cli.arguments import add_data, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import note
 from cnnspec.cli.progress import training_bar
-from cnnspec.cli.trained import computable, data_folder, load_spec, origin, trained_classes
+from cnnspec.cli.trained import computable, data_folder, load_spec, trained_classes
 from cnnspec.cli.versions import differences, latest, versions
 from cnnspec.diagnostics import RunError
 from cnnspec.optim import TrainSettings
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import BEST, most_bytes, read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, most_bytes, read_checkpoint
 from cnnspec.train.fit import Watcher
+from cnnspec.train.origin import origin, require_origin
 from cnnspec.train.records import lacking, timeless
-from cnnspec.train.run import EPOCHS, LAST, METRICS_JSONL, Run
+from cnnspec.train.run import EPOCHS, METRICS_JSONL, Run
 from cnnspec.train.session import TRACED
 from cnnspec.train.transfer import transfer
 
@@ -53,12 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     graph = checked(spec)
     arguments.data = arguments.data or data_folder(run_.path)
     data = opened(spec, graph, arguments, trained_classes(run_.path))
-    run_.origin = origin(spec, graph, data)
+    run_.origin = origin(spec, graph, data.checksums)
     model = Model(spec, graph, threads=arguments.threads)
     for name in (BEST, LAST):
         if name == LAST or (run_.path / name).exists():
             last = read_checkpoint(run_.path / name, most_bytes(model.weights, model.training))
-            run_.check(last)
+            require_origin(last, run_.origin)
     if lacks := lacking(last.progress, ("step", "epochs", "part")):
         raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
     rows = run_.rows(last)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SPLITS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
+MOST_MARKED = 200  # the most points of a line that have a mark each: more would hide it
 STYLES = {"train": "--", "validation": "-", "test": ":"}
 
 Rows = Sequence[Mapping[str, Any]]
@@ -42,6 +43,7 @@ def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
 
 def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     os.environ.pop("MPLBACKEND", None)  # names a window system: files need none, and a wrong name fails the import
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
@@ -57,7 +59,8 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
             name = f"{curve.split}.{what}"
             points = [(row["epoch"], row[name]) for row in curve.rows if row[name] is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), label=curve.label, **curve.style)
+                style = curve.style if len(points) <= MOST_MARKED else {**curve.style, "marker": ""}
+                axes.plot(*zip(*points, strict=True), label=curve.label, **style)
         axes.set_xlabel("epoch")
         axes.set_ylabel(what)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -71,4 +74,5 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     if classifies:
         panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.suptitle(title)
-    figure.savefig(path)
+    with rc_context({"agg.path.chunksize": 1000}):  # a line of thousands of epochs at once would take tens of MB
+        figure.savefig(path)

@@ -26,6 +26,7 @@ from cnnspec.train.records import PROGRESS, lacking, misfit, parsed
 
 FORMAT = 8
 BEST = "best.npz"  # in a run: the checkpoint of its best epoch
+LAST = "last.npz"  # and the one with which it continues
 MOST_PROGRESS = 16 << 20  # the most bytes of a checkpoint's progress, which it holds beside its arrays
 CHECKSUM = "checksum"  # the member with the checksum of all others
 UNREADABLE = (EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
@@ -95,13 +96,35 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
 
 
 def _check_best(checkpoint: Checkpoint) -> None:
-    """Raise RunError if the file of the best checkpoint belongs to another epoch; parts of epochs are not compared."""
-    best, step = checkpoint.progress.get("best"), checkpoint.progress.get("step")
-    if checkpoint.path.name == BEST and best and not checkpoint.progress.get("part") and best[-1] != step:
+    """Raise RunError if the file of the best checkpoint belongs to another epoch; parts of epochs are not compared.
+
+    The best epoch is the later one that this file and the last checkpoint name: that is written after this file.
+    """
+    own, step = checkpoint.progress, checkpoint.progress.get("step")
+    if checkpoint.path.name != BEST or own.get("part"):
+        return
+    said = (own.get("best"), _progress(checkpoint.path.with_name(LAST)).get("best"))
+    best = max((one[-1] for one in said if one), default=step)
+    if best != step:
         raise RunError(
-            f"{checkpoint.path} is the checkpoint behind step {step:,}, the best one was behind step {best[-1]:,.0f}",
+            f"{checkpoint.path} is the checkpoint behind step {step:,}, the best one was behind step {best:,.0f}",
             "put back what the training wrote, or ask for --checkpoint last",
         )
+
+
+def _progress(path: Path) -> Mapping[str, Any]:
+    """Return the progress in another checkpoint without reading its arrays; empty if it cannot be read."""
+    try:
+        if not path.is_file():
+            return {}
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo("progress.npy")
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > MOST_PROGRESS:
+                return {}
+            found = parsed(_array(archive.read(member)).tobytes())
+    except (OSError, ValueError, KeyError, *UNREADABLE):
+        return {}
+    return {} if misfit(found, PROGRESS) else dict(found)
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from cnnspec.diagnostics import RunError
@@ -45,6 +46,7 @@ ABOUT: Kind = {
     "versions": TEXTS,
     "parts": [{"step": int, "started": str, "versions": TEXTS}],
     "data": TEXTS,
+    "origin": str,
     "folder": (str, None),
     "folder_from_run": (str, None),
     "classes": [str],
@@ -208,7 +210,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         if wrong:
             help = "`cnnspec train --resume` writes it anew from the checkpoint"
             raise RunError(f"{path} is damaged at line {number}: {wrong}", help)
-        rows.append(row)
+        rows.append({intern(name): value for name, value in row.items()})  # thousands of rows have the same names
     return rows
 
 

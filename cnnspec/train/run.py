@@ -18,27 +18,23 @@ import numpy as np
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.files import replacing
 from cnnspec.lock import locked
-from cnnspec.train.checkpoint import BEST, Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
 from cnnspec.train.epochs import EpochFile
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
 from cnnspec.train.norms import as_text, norms, read_norms
+from cnnspec.train.origin import require_origin
 from cnnspec.train.records import TIMES, about_text, read_about, read_rows, read_spec, spec_text, timeless
 
-SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, LAST, EPOCHS = (
+SPEC, METRICS_CSV, METRICS_JSONL, ABOUT, EPOCHS = (
     "spec.yaml",
     "metrics.csv",
     "metrics.jsonl",
     "run.json",
-    "last.npz",
     "epochs.jsonl",
 )
 NORMS = "norms.csv"  # norms of each layer's weights and gradient, a line for each epoch
 ORIGINS = "origins.yaml"  # the resolved spec with the place of each value
-OTHER = {
-    "spec": f"only train.epochs may grow; see {SPEC} beside it",
-    "data": f"its files' checksums are in {ABOUT} beside it",
-}
 
 
 def no_run(path: Path) -> RunError:
@@ -108,7 +104,7 @@ class Run:
         for leftover in self.path.glob(".*.[0-9]*"):
             leftover.unlink(missing_ok=True)
         checkpoint = read_checkpoint(self.path / LAST, most_bytes(model.weights, model.training))
-        self.check(checkpoint)
+        require_origin(checkpoint, self.origin)
         restore(checkpoint, model.weights, model.training)
         try:
             position = Position(**checkpoint.progress["position"])
@@ -148,12 +144,6 @@ class Run:
                 told = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
                 self.notes.append(f"{told}, and is written anew from that")
         return rows
-
-    def check(self, checkpoint: Checkpoint) -> None:
-        """Raise RunError if a checkpoint belongs to another spec or other data than `origin`."""
-        for name, help in OTHER.items():
-            if checkpoint.progress.get(name) != self.origin.get(name):
-                raise RunError(f"{checkpoint.path} was written by a training with another {name}", help)
 
     def keep_origins(self, origins: str) -> None:
         """Write the file that tells where each value of the resolved spec comes from."""

@@ -21,12 +21,11 @@ from cnnspec.optim.settings import Init
 from cnnspec.plan.state.training import AVERAGE
 from cnnspec.shapes import text
 from cnnspec.spec.suggest import did_you_mean
-from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.checkpoint import LAST, read_checkpoint
 from cnnspec.train.fingerprint import fingerprint
 from cnnspec.train.network import Network
 
 MOST_NAMES = 8  # the most names that a message lists
-LAST = "last.npz"
 PYTORCH = {  # the ends of other names in PyTorch; layers of two convolutions are a Sequential there
     "running_variance": ".running_var",
     "depthwise": ".0.weight",

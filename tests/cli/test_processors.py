@@ -16,7 +16,8 @@ from cnnspec.cli import main
 from cnnspec.diagnostics import RunError, StartError
 from cnnspec.kernels import portable
 from cnnspec.kernels.portable import DISABLED, obstacle, pinning, require_level
-from cnnspec.train.run import LAST, Run
+from cnnspec.train.checkpoint import LAST
+from cnnspec.train.run import Run
 from tests.ranks.test_mpiexec import NET, environment, mpiexec
 
 SHORT = ("--quiet", "--max-steps", "5", "--threads", "1")

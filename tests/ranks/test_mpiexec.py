@@ -18,7 +18,8 @@ import pytest
 
 from cnnspec.cli import main
 from cnnspec.ranks.launch import launched
-from cnnspec.train.run import LAST, Run
+from cnnspec.train.checkpoint import LAST
+from cnnspec.train.run import Run
 
 ROOT = Path(__file__).parents[2]
 NET = """

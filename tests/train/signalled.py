@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from cnnspec.cli import main
-from cnnspec.train.run import LAST
+from cnnspec.train.checkpoint import LAST
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from cnnspec.data import open_data
 from cnnspec.graph import build
 from cnnspec.spec import loads
 from cnnspec.train import fit
-from cnnspec.train.run import LAST
+from cnnspec.train.checkpoint import LAST
 
 SPEC = """
 cnnspec: 1

@@ -22,10 +22,10 @@ from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.spec import loads
 from cnnspec.train import Epoch
-from cnnspec.train.checkpoint import BEST, read_checkpoint, write_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint, write_checkpoint
 from cnnspec.train.network import Network
 from cnnspec.train.records import about_text, read_about
-from cnnspec.train.run import ABOUT, EPOCHS, LAST, METRICS_CSV, METRICS_JSONL, SPEC, Run
+from cnnspec.train.run import ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, SPEC, Run
 
 TEXT = """
 cnnspec: 1

@@ -20,9 +20,9 @@ import pytest
 
 from cnnspec.cli import main
 from cnnspec.kernels.step import Array
-from cnnspec.train.checkpoint import BEST, read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint
 from cnnspec.train.records import read_spec, spec_text
-from cnnspec.train.run import ABOUT, LAST, Run
+from cnnspec.train.run import ABOUT, Run
 from cnnspec.workers import Processes
 from tests.train.signalled import ROOT, signalled
 from tests.train.test_resume import SPEC, weights

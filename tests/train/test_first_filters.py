@@ -13,9 +13,8 @@ from cnnspec.data import Dataset
 from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.spec import loads
-from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.checkpoint import LAST, read_checkpoint
 from cnnspec.train.first_filters import learn_first_filters
-from cnnspec.train.run import LAST
 
 SPEC = """
 cnnspec: 1

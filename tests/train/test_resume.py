@@ -15,10 +15,10 @@ import pytest
 
 from cnnspec.cli import main
 from cnnspec.diagnostics import RunError
-from cnnspec.train.checkpoint import BEST, read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint
 from cnnspec.train.fit import Progress
 from cnnspec.train.records import about_text, read_about
-from cnnspec.train.run import ABOUT, LAST, METRICS_CSV, METRICS_JSONL
+from cnnspec.train.run import ABOUT, METRICS_CSV, METRICS_JSONL
 from cnnspec.train.session import Session
 from tests.samples import slow
 from tests.train.signalled import ROOT, signalled

@@ -14,9 +14,9 @@ from cnnspec.graph import build
 from cnnspec.kernels.step import Array
 from cnnspec.spec import loads
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.checkpoint import LAST, read_checkpoint
 from cnnspec.train.diagnose import values
-from cnnspec.train.run import LAST, Run
+from cnnspec.train.run import Run
 from tests.samples import sampled
 
 SPEC = """
