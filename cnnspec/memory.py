@@ -19,11 +19,11 @@ def available_bytes() -> int | None:
     return min(_bounds(), default=None)
 
 
-def require_memory(needed: int, what: str, help: str, error: type[DataError | RunError] = RunError) -> None:
+def require_memory(needed: int, subject: str, help: str, error: type[DataError | RunError] = RunError) -> None:
     """Raise an error with the needed and the available amount if `needed` bytes exceed the available memory."""
     available = available_bytes()
     if available is not None and needed > available:
-        raise error(f"{what} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
+        raise error(f"{subject} needs {bytes_text(needed)} of memory, {bytes_text(available)} is there", help)
 
 
 def bytes_text(count: int) -> str:
@@ -39,9 +39,9 @@ def _bounds() -> Iterator[int]:
     if system is not None:
         yield system
     for limit, used in CGROUPS:
-        bound, taken = _number(limit), _number(used)
-        if bound is not None and taken is not None:
-            yield max(0, bound - taken)
+        bound, occupied = _number(limit), _number(used)
+        if bound is not None and occupied is not None:
+            yield max(0, bound - occupied)
     yield from _process_bounds()
 
 

@@ -16,7 +16,7 @@ from cnnspec.graph.joining import joined
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels import blocks, cost
 from cnnspec.kernels.kernel import product_macs
-from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.kernels.step import Array, Step, join_steps
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss, Optimizer
 from cnnspec.plan import Plan, Training, Weights, lower, shards_of
@@ -56,7 +56,7 @@ class Cell:
         self.clocks.append(clock)
         self.macs += round(macs * task.portion)
         self.bytes += sum(array.nbytes for array in (*task.reads, *task.writes))
-        task.steps = [_clocked(in_turn(task.steps), clock)]
+        task.steps = [_clocked(join_steps(task.steps), clock)]
 
     def close(self) -> None:
         """Store the time of the finished step, and reset the clocks."""

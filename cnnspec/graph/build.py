@@ -47,10 +47,10 @@ class Trace:
             message, help = "layers: expected at least one layer, all are left out", "look at their `when`"
             span = spec.place.of("layers")
             raise SpecError([Diagnostic("invalid-value", "error", message, span, "layers", help)])
-        found = list(self.diagnostics)
-        heads = find(spec, self.values, found)
-        if found:
-            raise SpecError(found)
+        diagnostics = list(self.diagnostics)
+        heads = find(spec, self.values, diagnostics)
+        if diagnostics:
+            raise SpecError(diagnostics)
         if not heads:
             return Graph(spec.name, spec.input, _output_last(self.nodes, self.output, spec), self.output)
         assert spec.train is not None
@@ -152,8 +152,8 @@ class _Builder:
             case ResidualEntry():
                 return self.residual(entry, sources[0])
             case ParallelEntry():
-                made = tuple(self.sequence(branch, sources[0]) for branch in entry.branches)
-                return self.add(entry.name, create("layer", entry.merge), made, entry.place)
+                outputs = tuple(self.sequence(branch, sources[0]) for branch in entry.branches)
+                return self.add(entry.name, create("layer", entry.merge), outputs, entry.place)
 
     def block(self, entry: BlockEntry, sources: tuple[str, ...]) -> str:
         """Add the layers of a block; its value is that of its first output, or of its last layer."""
@@ -164,8 +164,8 @@ class _Builder:
         value = self.sequence(entry.body, sources[0])
         for name, inner in reversed(entry.outputs):
             value = self.values[inner]
-            for whole in {prefix, entry.name}:
-                self.values[f"{whole}.{name}"] = value
+            for block_name in {prefix, entry.name}:
+                self.values[f"{block_name}.{name}"] = value
         return value
 
     def layer_entry(self, entry: LayerEntry, sources: tuple[str, ...]) -> str:
@@ -265,13 +265,13 @@ class _Builder:
             self.too_large(message, place, "choose shorter ids")
         shapes = [self.shapes[source] for source in sources]
         self.shapes[name] = None
-        known = tuple(shape for shape in shapes if shape is not None)
-        if len(known) < len(shapes):
+        known_shapes = tuple(shape for shape in shapes if shape is not None)
+        if len(known_shapes) < len(shapes):
             return name
         try:
-            self.check_arity(layer, len(known))
-            self.shapes[name] = shape = layer.infer_shape(*known)
-            params = layer.params(*known)
+            self.check_arity(layer, len(known_shapes))
+            self.shapes[name] = shape = layer.infer_shape(*known_shapes)
+            params = layer.params(*known_shapes)
             check_initializers(layer, params)
         except ShapeError as error:
             self.report(name, layer.type_name, error, sources, place)
@@ -296,11 +296,11 @@ class _Builder:
                 name=name,
                 layer=layer,
                 inputs=sources,
-                input_shapes=known,
+                input_shapes=known_shapes,
                 shape=shape,
                 params=params,
-                state=layer.state(*known),
-                macs=layer.cost(*known),
+                state=layer.state(*known_shapes),
+                macs=layer.cost(*known_shapes),
                 weight_decay=entry.weight_decay if entry else None,
                 period=period,
                 rate_factor=factor,

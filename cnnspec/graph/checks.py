@@ -83,8 +83,8 @@ def _splits(spec: Spec) -> Iterator[Diagnostic]:
                 message = f"data.validation: expected a fold of 2 or more, got {validation.fold} of {validation.folds}"
                 yield _of_split(spec, "validation", "fold", message, "write validation: {folds: 5, fold: 1}")
         elif (validation.fraction is None) == (validation.limit is None):
-            said = "neither" if validation.limit is None else "both"
-            message = f"data.validation: expected fraction, limit or folds, got {said}"
+            which_sets = "neither" if validation.limit is None else "both"
+            message = f"data.validation: expected fraction, limit or folds, got {which_sets}"
             yield _of_split(spec, "validation", None, message, "write validation: {fraction: 0.1}")
         elif validation.fraction == 0:
             message = "data.validation.fraction: expected a share above 0, got 0"
@@ -117,8 +117,8 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
     if spec.train.losses is not None:
         from cnnspec.graph.joining import misfits  # a spec without training needs no losses
 
-        found = misfits(graph, spec.train.loss, target, spec.input)
-        return [wrong(spec, name, key, str(error), error.help) for name, key, error in found]
+        mistakes = misfits(graph, spec.train.loss, target, spec.input)
+        return [wrong(spec, name, key, str(error), error.help) for name, key, error in mistakes]
     try:
         spec.train.loss.check(graph.output.shape, target, spec.input)
     except ShapeError as error:
@@ -146,7 +146,7 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
     known = known_figures(spec, target)
     if known is not None:
         kind = "several losses" if spec.train and spec.train.losses else KINDS[_kind(spec, target)]
-        found = [
+        unknown = [
             Diagnostic(
                 "unknown-metric",
                 "error",
@@ -158,8 +158,8 @@ def _metrics(spec: Spec) -> list[Diagnostic]:
             for section, key, metric in named
             if metric.partition(".")[2] not in known
         ]
-        if found:
-            return found
+        if unknown:
+            return unknown
     if spec.data.validation is not None:
         return []
     return [
@@ -186,14 +186,14 @@ def known_figures(spec: Spec, target: Target | None) -> tuple[str, ...] | None:
     reads_labels = spec.train is None or spec.train.loss.reads_labels
     if target is None and reads_labels:
         return None
-    own = FIGURES[_kind(spec, target)] if reads_labels else FIGURES["input"]
+    figures = FIGURES[_kind(spec, target)] if reads_labels else FIGURES["input"]
     if spec.train is None or spec.train.losses is None:
-        return own
+        return figures
     from cnnspec.optim.losses.combined import evaluated, target_of  # a spec without training needs no losses
 
     terms = evaluated(spec.train.losses)
     kinds = {name: target_of(name, term, target or Target()).kind for name, term in terms.items()}
-    return (*own, *(f"{name}.{figure}" for name, kind in kinds.items() for figure in FIGURES[kind]))
+    return (*figures, *(f"{name}.{figure}" for name, kind in kinds.items() for figure in FIGURES[kind]))
 
 
 def named_metrics(spec: Spec) -> Iterator[tuple[str, str, str]]:
@@ -215,14 +215,14 @@ def _views(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     several = sum(not head.training_only for head in graph.heads) > 1
     if len(spec.input) == 3 and len(graph.output.shape) == 1 and not several:
         return
-    what = (
+    subject = (
         "it has several losses"
         if several
         else "it reads vectors"
         if len(spec.input) != 3
         else f"its output is a map of {text(graph.output.shape)}"
     )
-    message = f"tta: expected a network with one answer for each image, but {what}"
+    message = f"tta: expected a network with one answer for each image, but {subject}"
     yield Diagnostic("invalid-value", "error", message, _section(spec, "data").of("tta"), "data.tta", "leave tta out")
 
 
@@ -253,9 +253,9 @@ def _averages(spec: Spec) -> Iterator[Diagnostic]:
         return
     place, help = _section(spec, "train"), "leave one of them out"
     message = "train: expected ema or swa, got both" if spec.train.ema is not None else ""
-    whole = int(spec.train.epochs)
-    if not message and swa.after >= whole:
-        message = f"swa.after: expected less than the {whole} whole epochs of the training, got {swa.after:g}"
+    epochs = int(spec.train.epochs)
+    if not message and swa.after >= epochs:
+        message = f"swa.after: expected less than the {epochs} whole epochs of the training, got {swa.after:g}"
         help = "begin earlier, or train longer"
     if message:
         yield Diagnostic("invalid-value", "error", message, place.of("swa"), "train.swa", help)

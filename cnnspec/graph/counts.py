@@ -39,16 +39,16 @@ def explanations(graph: Graph, wanted: int) -> Iterator[str]:
         yield "running means and variances are as many: some frameworks count them, but they are not learned"
     last = next((node for node in reversed(graph.nodes) if node.params), None)
     if last is not None and len(last.shape) == 1:
-        one = last.parameter_count // last.shape[0]
-        units = last.shape[0] + more // one if one else 0
-        if one and more and more % one == 0 and units > 0:
+        outputs_of_unit = last.parameter_count // last.shape[0]
+        units = last.shape[0] + more // outputs_of_unit if outputs_of_unit else 0
+        if outputs_of_unit and more and more % outputs_of_unit == 0 and units > 0:
             yield f"it would be met by units: {units} in '{last.name}'"
     first = graph.nodes[0]
     if first in convolutions and more:
         channels = graph.input_shape[0]
-        one = size(first.params["weight"].shape) // channels
-        if more % one == 0 and channels + more // one in (1, 3):
-            yield f"it would be met by an input of {channels + more // one} channels"
+        outputs_of_unit = size(first.params["weight"].shape) // channels
+        if more % outputs_of_unit == 0 and channels + more // outputs_of_unit in (1, 3):
+            yield f"it would be met by an input of {channels + more // outputs_of_unit} channels"
 
 
 def _biases(node: Node) -> int:

@@ -72,20 +72,20 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 def _details(before: Node | None, after: Node) -> tuple[str, ...]:
     if before is None:
         return ()
-    found = []
+    changes = []
     if before.layer.type_name != after.layer.type_name:
-        found.append(f"type {before.layer.type_name} -> {after.layer.type_name}")
+        changes.append(f"type {before.layer.type_name} -> {after.layer.type_name}")
     else:
         old, new = dict(_leaves(layer_fields(before))), dict(_leaves(layer_fields(after)))
-        found += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
+        changes += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
     if before.inputs != after.inputs:
-        found.append(f"from {', '.join(before.inputs)} -> {', '.join(after.inputs)}")
+        changes.append(f"from {', '.join(before.inputs)} -> {', '.join(after.inputs)}")
     if (before.parameter_count, before.macs) != (after.parameter_count, after.macs):
         old_inputs, new_inputs = (", ".join(map(text, node.input_shapes)) for node in (before, after))
         if old_inputs != new_inputs:
-            found.append(f"input {old_inputs} -> {new_inputs}")
+            changes.append(f"input {old_inputs} -> {new_inputs}")
     if before.shape != after.shape:
-        found.append(f"output {text(before.shape)} -> {text(after.shape)}")
+        changes.append(f"output {text(before.shape)} -> {text(after.shape)}")
     old, new = dict(_leaves(node_options(before))), dict(_leaves(node_options(after)))
-    found += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
-    return tuple(found)
+    changes += [f"{path} {old.get(path, 'none')} -> {new.get(path, 'none')}" for path in _differing(old, new)]
+    return tuple(changes)

@@ -27,14 +27,14 @@ def identifiers(names: Iterable[str], reserved: Collection[str] = ()) -> dict[st
 
     A name that is an identifier keeps its spelling, even if other names are converted to the same one.
     """
-    taken, found = {*keyword.kwlist, *reserved}, dict[str, str]()
-    for name in sorted(dict.fromkeys(names), key=lambda name: _made(name) != name):
-        made = _made(name)
-        while made in taken:
-            made += "_"
-        taken.add(made)
-        found[name] = made
-    return found
+    taken, result = {*keyword.kwlist, *reserved}, dict[str, str]()
+    for name in sorted(dict.fromkeys(names), key=lambda name: _identifier(name) != name):
+        identifier = _identifier(name)
+        while identifier in taken:
+            identifier += "_"
+        taken.add(identifier)
+        result[name] = identifier
+    return result
 
 
 def module_names(graph: Graph, *others: str) -> dict[str, str]:
@@ -42,6 +42,6 @@ def module_names(graph: Graph, *others: str) -> dict[str, str]:
     return identifiers([*(node.name for node in graph.nodes), *others], OF_A_MODULE)
 
 
-def _made(name: str) -> str:
-    made = re.sub(r"\W", "_", name)
-    return f"_{made}" if made[0].isdigit() else made
+def _identifier(name: str) -> str:
+    identifier = re.sub(r"\W", "_", name)
+    return f"_{identifier}" if identifier[0].isdigit() else identifier

@@ -32,13 +32,13 @@ def misfits(
         except ShapeError as error:
             yield head.name, "target", error
             continue
-        own = target_of(head.name, term, target)
+        own_target = target_of(head.name, term, target)
         try:
             _check_alike(term.loss, shapes)
-            if spare and own.kind == "class" and len(own.names) < shapes[0][0]:
-                own = replace(own, names=())
-            if own.kind != "none":
-                term.loss.check(shapes[0], own, given)
+            if spare and own_target.kind == "class" and len(own_target.names) < shapes[0][0]:
+                own_target = replace(own_target, names=())
+            if own_target.kind != "none":
+                term.loss.check(shapes[0], own_target, given)
         except ShapeError as error:
             yield head.name, "layer", error
     learned = {term.target or name for name, term in losses.terms.items() if term.loss.reads_labels}
@@ -60,8 +60,8 @@ def _check_target(name: str, term: Term, target: Target) -> None:
     """Raise ShapeError if a loss names a target that the data do not have."""
     if not term.loss.reads_labels:
         if term.target is not None:
-            what = KINDS["input" if term.loss.reads_input else "none"]
-            raise ShapeError(f"{term.loss.type_name} is compared with {what}", help="leave target out")
+            noun = KINDS["input" if term.loss.reads_input else "none"]
+            raise ShapeError(f"{term.loss.type_name} is compared with {noun}", help="leave target out")
     elif target.kind != "several":
         if term.target is not None:
             message = f"the data have one target, which has no name, got '{term.target}'"

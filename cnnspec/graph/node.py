@@ -35,8 +35,8 @@ class Node:
 
     def __post_init__(self) -> None:
         """Name the arrays of the parameters unless `keys` does: the node's own, or those of the node in `share`."""
-        own = {} if self.share else self.params
-        object.__setattr__(self, "parameter_count", sum(size(parameter.shape) for parameter in own.values()))
+        params = {} if self.share else self.params
+        object.__setattr__(self, "parameter_count", sum(size(parameter.shape) for parameter in params.values()))
         if not self.keys:
             owner = self.share or self.name
             object.__setattr__(self, "keys", {name: f"{owner}.{name}" for name in self.params})
@@ -75,7 +75,7 @@ class Graph:
             for position, name in enumerate(node.inputs):
                 reads.setdefault(name, []).append((node, position))
         object.__setattr__(self, "_by_name", {node.name: node for node in self.nodes})
-        object.__setattr__(self, "_reads", {name: tuple(found) for name, found in reads.items()})
+        object.__setattr__(self, "_reads", {name: tuple(readers) for name, readers in reads.items()})
 
     @property
     def output(self) -> Node:
@@ -89,11 +89,11 @@ class Graph:
     @property
     def needed(self) -> frozenset[str]:
         """The names of the nodes that the output or a loss depends on."""
-        found = {self.output.name, *(value for head in self.heads for value in head.values)}
+        names = {self.output.name, *(value for head in self.heads for value in head.values)}
         for node in reversed(self.nodes):
-            if node.name in found:
-                found.update(node.inputs)
-        return frozenset(found)
+            if node.name in names:
+                names.update(node.inputs)
+        return frozenset(names)
 
     @property
     def parameter_count(self) -> int:
@@ -109,8 +109,8 @@ class Graph:
     def used_count(self) -> int:
         """The number of learned numbers without the layers that only training needs."""
         used = replace(self, heads=tuple(head for head in self.heads if not head.training_only))
-        kept = used.needed if self.heads else {node.name for node in self.nodes}
-        owners = {node.share or node.name for node in self.nodes if node.name in kept}
+        names = used.needed if self.heads else {node.name for node in self.nodes}
+        owners = {node.share or node.name for node in self.nodes if node.name in names}
         return sum(node.parameter_count for node in self.nodes if node.name in owners)
 
     @property

@@ -23,15 +23,15 @@ def remove_dead_nodes(graph: Graph) -> Graph:
 def remove_train_only(graph: Graph) -> Graph:
     """Remove layers that do nothing at inference, such as dropout."""
     renamed: dict[str, str] = {}
-    kept: list[Node] = []
+    nodes: list[Node] = []
     for node in graph.nodes:
         inputs = tuple(renamed.get(name, name) for name in node.inputs)
         if node.layer.train_only and (node.name != graph.output_name or inputs[0] != INPUT):
             renamed[node.name] = inputs[0]
         else:
-            kept.append(dataclasses.replace(node, inputs=inputs))
+            nodes.append(dataclasses.replace(node, inputs=inputs))
     output = renamed.get(graph.output_name, graph.output_name)
-    return dataclasses.replace(graph, nodes=tuple(kept), output_name=output)
+    return dataclasses.replace(graph, nodes=tuple(nodes), output_name=output)
 
 
 def activation_behind_pooling(graph: Graph) -> Graph:

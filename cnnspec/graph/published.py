@@ -33,14 +33,14 @@ def zoo_differences(graph: Graph, wanted: int) -> Iterator[str]:
             continue
         before, after_it = ([shapes for _, shapes in learned] for learned in (theirs, ours))
         matcher = SequenceMatcher(None, before, after_it, autojunk=False)
-        found = [
+        differences = [
             _difference(theirs[first:after], ours[start:stop])
             for kind, first, after, start, stop in matcher.get_opcodes()
             if kind != "equal"
         ]
-        more = [f"and {len(found) - MOST_DIFFERENCES} more"] if len(found) > MOST_DIFFERENCES else []
-        if found:
-            yield f"{path.stem} of specs/ has that many: there {'; '.join([*found[:MOST_DIFFERENCES], *more])}"
+        more = [f"and {len(differences) - MOST_DIFFERENCES} more"] if len(differences) > MOST_DIFFERENCES else []
+        if differences:
+            yield f"{path.stem} of specs/ has that many: there {'; '.join([*differences[:MOST_DIFFERENCES], *more])}"
 
 
 @lru_cache(maxsize=4)  # an editor asks at each keystroke
@@ -54,7 +54,7 @@ def _known(path: Path, texts: tuple[tuple[Path, str], ...]) -> Learned | None:
 
 def _learned(graph: Graph) -> Learned:
     return [
-        (node, ", ".join(f"{key} {'x'.join(map(str, found.shape))}" for key, found in node.params.items()))
+        (node, ", ".join(f"{key} {'x'.join(map(str, parameter.shape))}" for key, parameter in node.params.items()))
         for node in graph.nodes
         if node.params and not node.share
     ]
@@ -67,7 +67,7 @@ def _difference(theirs: Learned, ours: Learned) -> str:
     return f"is {_layers(theirs)} in the place of {_layers(ours)}" if ours else f"is {_layers(theirs)} too"
 
 
-def _layers(found: Learned) -> str:
-    (node, shapes), rest = found[0], len(found) - 1
+def _layers(learned: Learned) -> str:
+    (node, shapes), rest = learned[0], len(learned) - 1
     more = f" and {rest} more layer{'s' * (rest > 1)}" if rest else ""
     return f"{node.layer.type_name} '{node.name}' ({shapes}){more}"

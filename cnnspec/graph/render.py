@@ -140,11 +140,13 @@ def _spot(span: Span) -> str:
 
 
 def _layer(node: Node, above: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": node.name, "type": node.layer.type_name}
+    entry: dict[str, Any] = {"id": node.name, "type": node.layer.type_name}
     if node.inputs != (above,):
-        made["from"] = node.inputs[0] if len(node.inputs) == 1 else list(node.inputs)
+        entry["from"] = node.inputs[0] if len(node.inputs) == 1 else list(node.inputs)
     options = node_options(node)
-    return made | layer_fields(node) | {key: value for key, value in options.items() if options[key] != UNSAID.get(key)}
+    return (
+        entry | layer_fields(node) | {key: value for key, value in options.items() if options[key] != UNSAID.get(key)}
+    )
 
 
 def layer_fields(node: Node) -> dict[str, Any]:
@@ -154,14 +156,14 @@ def layer_fields(node: Node) -> dict[str, Any]:
 
 def node_options(node: Node) -> dict[str, Any]:
     """Return a node's options beside its layer's fields: weight decay, `share`, or how it is trained."""
-    made: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if node.weight_decay is not None:
-        made["weight_decay"] = node.weight_decay
+        options["weight_decay"] = node.weight_decay
     if node.share:
-        return {**made, "share": node.share}
-    made["trainable"] = node.trainable and (_bounds(node.period) or True)
-    made["rate_factor"] = node.rate_factor
-    return made
+        return {**options, "share": node.share}
+    options["trainable"] = node.trainable and (_bounds(node.period) or True)
+    options["rate_factor"] = node.rate_factor
+    return options
 
 
 UNSAID = {"trainable": True, "rate_factor": 1.0}  # options that need not be written out

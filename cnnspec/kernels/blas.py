@@ -31,9 +31,9 @@ def _libraries() -> tuple[tuple[Get, Set], ...]:
 def _functions(library: Any) -> tuple[Get, Set]:
     find = getattr(library, "_get_symbol", None)  # threadpoolctl has no public name for it
     if find and library.internal_api == "openblas" and library.threading_layer != "openmp":
-        found = [find(f"openblas_{verb}_num_threads") for verb in ("get", "set")]
-        if None not in found:
-            return found[0], found[1]
+        functions = [find(f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+        if None not in functions:
+            return functions[0], functions[1]
     return library.get_num_threads, library.set_num_threads
 
 

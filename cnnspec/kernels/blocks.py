@@ -124,9 +124,9 @@ def gradient_product(left: Array, right: Array, out: Array) -> Step:
 
 def gradient_block(rows: int, columns: int, depth: int) -> tuple[int, int]:
     """The rows and columns of a block of a @ b.T: divisors with the largest fast product; if equal, the squarest."""
-    most = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
+    most_rows = min(current().unpacked // depth, current().unpacked_output) if depth >= DEEP else 0
     heights, widths = ([k for k in range(min(FEWEST_OF_SIDE, x), x + 1) if x % k == 0] for x in (rows, columns))
-    blocks = [(height, width) for height in heights for width in widths if height * width <= most]
+    blocks = [(height, width) for height in heights for width in widths if height * width <= most_rows]
     return max(blocks, key=lambda block: (prod(block), -sum(block)), default=(rows, columns))
 
 

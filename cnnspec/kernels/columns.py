@@ -18,12 +18,12 @@ from numpy.lib.stride_tricks import as_strided
 from cnnspec.kernels.elementwise import clear, copy
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.kernels.taps import along, inside
-from cnnspec.kernels.views import grouped_map, grouped_rows, outside
+from cnnspec.kernels.taps import axis_taps, outputs_of_tap
+from cnnspec.kernels.views import grouped_map, grouped_rows, unreached_columns
 from cnnspec.shapes import Shape, Windows
 
 TILE = 1 << 18  # elements of a tile's expanded columns: 1 MiB stays in the cache until it is read
-LOWEST = 4  # the fewest output rows of a tile: neighbouring tiles read kh - stride rows twice
+FEWEST_ROWS = 4  # the fewest output rows of a tile: neighbouring tiles read kh - stride rows twice
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,25 @@ def reads_map(windows: Windows) -> bool:
     return windows.kernel == (1, 1) and windows.stride == (1, 1) and not any(windows.padding)
 
 
-def _down(windows: Windows) -> int:
+def _row_distance(windows: Windows) -> int:
     """How many rows of E two neighbouring windows are apart; a kernel of one row has no rows between its windows."""
     return windows.stride[0] if windows.kernel[0] > 1 else 1
 
 
 def groups_of_tile(problem: Problem, n: int) -> int:
     """How many groups a tile holds with all their rows."""
-    most = TILE // (_height(problem.windows, problem.windows.output[0]) * _row(problem, n))
-    return max(count for count in range(1, problem.groups + 1) if problem.groups % count == 0 and count <= max(1, most))
+    fitting = TILE // (_rows_read(problem.windows, problem.windows.output[0]) * _row_elements(problem, n))
+    return max(
+        count for count in range(1, problem.groups + 1) if problem.groups % count == 0 and count <= max(1, fitting)
+    )
 
 
-def _height(windows: Windows, rows: int) -> int:
+def _rows_read(windows: Windows, rows: int) -> int:
     """How many rows of E a number of output rows reads."""
-    return (rows - 1) * _down(windows) + windows.extent[0]
+    return (rows - 1) * _row_distance(windows) + windows.extent[0]
 
 
-def _row(problem: Problem, n: int) -> int:
+def _row_elements(problem: Problem, n: int) -> int:
     """How many elements one row of E has for one group."""
     return problem.windows.kernel[1] * problem.channels_of_group * problem.windows.output[1] * n
 
@@ -69,22 +71,22 @@ def _row(problem: Problem, n: int) -> int:
 def rows_of_tile(problem: Problem, n: int) -> int:
     """How many output rows a tile has; all tiles of a map are about equally high."""
     windows, oh = problem.windows, problem.windows.output[0]
-    row = groups_of_tile(problem, n) * _row(problem, n)
-    most = max(LOWEST, (TILE // row - windows.extent[0]) // _down(windows) + 1)
-    return -(-oh // -(-oh // most))
+    row = groups_of_tile(problem, n) * _row_elements(problem, n)
+    most_rows = max(FEWEST_ROWS, (TILE // row - windows.extent[0]) // _row_distance(windows) + 1)
+    return -(-oh // -(-oh // most_rows))
 
 
-def expanded(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
+def column_buffers(problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
     """The buffer of a tile's expanded columns, (groups, rows, kw, c, ow, n); none if the map itself is read."""
     windows = problem.windows
     if reads_map(windows):
         return {}
-    groups, rows = groups_of_tile(problem, n), _height(windows, rows_of_tile(problem, n))
+    groups, rows = groups_of_tile(problem, n), _rows_read(windows, rows_of_tile(problem, n))
     shape = (groups, rows, windows.kernel[1], problem.channels_of_group, windows.output[1], n)
     return {"columns": Buffer(shape, lifetime)}
 
 
-def moved(problem: Problem) -> int:
+def copied_elements(problem: Problem) -> int:
     """How many elements the expansion copies for one image."""
     windows = problem.windows
     if reads_map(windows):
@@ -93,17 +95,17 @@ def moved(problem: Problem) -> int:
     return (oh if kh == 1 else windows.padded[0]) * kw * problem.channels * ow
 
 
-def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -> Iterator[Tile]:
+def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most_rows: int) -> Iterator[Tile]:
     """Yield the tiles that hold all windows of a map, with at most `most` output rows each."""
     oh, ow = problem.windows.output
     if "columns" not in buffers:
-        for first in range(0, oh, most):
-            rows = slice(first, min(first + most, oh))
+        for first in range(0, oh, most_rows):
+            rows = slice(first, min(first + most_rows, oh))
             yield Tile(slice(0, problem.groups), rows, [], grouped_rows(x[rows], problem.groups))
         return
     columns, source, n = buffers["columns"], grouped_map(x, problem.groups), x.shape[-1]
-    item, down, height = columns.itemsize, _down(problem.windows), min(most, rows_of_tile(problem, n))
-    fill = clear(edges(problem.windows, columns))
+    item, down, height = columns.itemsize, _row_distance(problem.windows), min(most_rows, rows_of_tile(problem, n))
+    fill = clear(padding_views(problem.windows, columns))
     for group, first in product(range(0, problem.groups, len(columns)), range(0, oh, height)):
         groups, rows = slice(group, group + len(columns)), slice(first, min(first + height, oh))
         count = rows.stop - rows.start
@@ -113,22 +115,24 @@ def tiles(problem: Problem, x: Array, buffers: Mapping[str, Array], most: int) -
             (columns.strides[0], down * columns.strides[1], ow * n * item, item),
             writeable=False,
         )
-        read, start = columns[:, : _height(problem.windows, count)], first * problem.windows.stride[0]
+        read, start = columns[:, : _rows_read(problem.windows, count)], first * problem.windows.stride[0]
         cleared = group > 0 and height == oh  # rows above and below the map are still zero
         fill += _expand(problem.windows, source[groups], read, start - problem.windows.padding[0], cleared=cleared)
         yield Tile(groups, rows, fill, view)
         fill = []
 
 
-def edges(windows: Windows, columns: Array) -> list[Array]:
+def padding_views(windows: Windows, columns: Array) -> list[Array]:
     """Views of expanded columns (groups, rows, kw, c, ow, n): the places of padding to the left and right."""
     taps = range(windows.kernel[1])
-    return [edge for kx in taps for edge in outside(columns[:, :, kx], slice(*inside(windows, 1, kx)))]
+    return [
+        edge for kx in taps for edge in unreached_columns(columns[:, :, kx], slice(*outputs_of_tap(windows, 1, kx)))
+    ]
 
 
 def _expand(windows: Windows, source: Array, columns: Array, start: int, *, cleared: bool) -> list[Step]:
     """Copy every column tap of the rows from `start` on; rows above and below the map become zero unless `cleared`."""
-    step = windows.stride[0] // _down(windows)
+    step = windows.stride[0] // _row_distance(windows)
     low = max(0, -(start // step))
     high = max(low, min(columns.shape[1], (windows.height - 1 - start) // step + 1))
     rows, inner = slice(start + low * step, start + high * step, step), columns[:, low:high]
@@ -137,8 +141,8 @@ def _expand(windows: Windows, source: Array, columns: Array, start: int, *, clea
         return steps
     if not any(windows.padding[2:]):
         return [*steps, copy(_all_taps(windows, source[:, rows], inner.shape), inner)]
-    moves = along(windows, 1)
-    return [*steps, *(copy(source[:, rows, :, read], inner[:, :, kx, :, made]) for kx, read, made in moves)]
+    moves = axis_taps(windows, 1)
+    return [*steps, *(copy(source[:, rows, :, read], inner[:, :, kx, :, written]) for kx, read, written in moves)]
 
 
 def _all_taps(windows: Windows, source: Array, shape: Shape) -> Array:

@@ -110,14 +110,14 @@ def _choose(
     problem: Problem, n: int, mode: Literal["train", "infer"], pinned: str | None, machine: MachineModel
 ) -> Choice:
     directions = DIRECTIONS if mode == "train" else DIRECTIONS[:1]
-    found: list[Choice] = [
+    choices: list[Choice] = [
         {direction: _cheapest(direction, problem, n, pinned, machine) for direction in directions},
         *({direction: joint[direction] for direction in directions} for joint in JOINT if _supported(joint, problem)),
     ]
-    named = [choice for choice in found if pinned in {kernel.name for kernel in choice.values()}]
+    named = [choice for choice in choices if pinned in {kernel.name for kernel in choice.values()}]
     counted = [direction for direction in directions if direction != "input" or problem.channels > IMAGE]
     return min(
-        named or found,
+        named or choices,
         key=lambda choice: sum(_nanoseconds(choice[direction], problem, n, machine) for direction in counted),
     )
 

@@ -27,7 +27,7 @@ from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
 from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.kernels.views import outside
+from cnnspec.kernels.views import unreached_columns
 from cnnspec.shapes import Windows
 
 HEIGHT = 4  # rows that a band writes: higher bands multiply more zeros, lower ones read rows more often
@@ -92,14 +92,14 @@ def _forward_diagonals(windows: Windows, matrices: Array) -> list[Array]:
 def _input_diagonals(windows: Windows, matrices: Array) -> list[Array]:
     """Views: for every row tap u, the entries [i*stride + u*dilation - top, i], i counted from the first row read."""
     bands, stride = _input_bands(windows), windows.stride[0]
-    found = []
+    diagonals = []
     for u in range(windows.kernel[0]):
         offset = u * windows.dilation[0] - windows.padding[0] - bands.before * stride
         first = max(0, -(offset // stride))
         last = min(bands.depth, (bands.height - 1 - offset) // stride + 1)
         start = (first * stride + offset, first)
-        found.append(_diagonal(matrices, start, (stride, 1), max(0, last - first)))
-    return found
+        diagonals.append(_diagonal(matrices, start, (stride, 1), max(0, last - first)))
+    return diagonals
 
 
 def _fill(weight: Array, matrices: Array, diagonals: list[Array]) -> Step:
@@ -114,9 +114,9 @@ def _fill(weight: Array, matrices: Array, diagonals: list[Array]) -> Step:
     return step
 
 
-def _channels_of_tile(problem: Problem, elements: int, most: int) -> int:
+def _channels_of_tile(problem: Problem, elements: int, most_elements: int) -> int:
     """How many channels a tile has, if each has `elements`: tiles are about equal and hold at most `most` elements."""
-    tiles = -(-problem.channels * elements // most)
+    tiles = -(-problem.channels * elements // most_elements)
     return -(-problem.channels // min(tiles, problem.channels))
 
 
@@ -151,7 +151,7 @@ def _sum_of(terms: list[_Term], targets: list[Array]) -> list[Step]:
     total = targets[0]
     if not terms:
         return clear([total])
-    steps = clear(outside(total, terms[0].reach.write))
+    steps = clear(unreached_columns(total, terms[0].reach.write))
     for term, target in zip(terms, targets, strict=False):
         outer, read = term.matrices.shape[:2], term.reach.read
         operand = _matrix_of(term.rows, read, (outer[0], 1))
@@ -220,7 +220,9 @@ def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> l
 def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
     reaches = _widest_first(reads(problem.windows))
-    unreached = [edge for array, reach in zip(held, reaches[1:], strict=False) for edge in outside(array, reach.write)]
+    unreached = [
+        edge for array, reach in zip(held, reaches[1:], strict=False) for edge in unreached_columns(array, reach.write)
+    ]
     steps = clear(unreached)
     for rows, read, part in _forward_bands(problem.windows):
         for maps, filters in _tiles(problem, _forward_channels(problem, x.shape[-1])):
@@ -263,7 +265,9 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
         reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
         apart = reached if split else reached[1:]  # without gaps, the first product is written to its place at once
         others = [next(held)[:, :, :width] for _ in apart]
-        edges += [edge for array, (r, _) in zip(others, apart, strict=True) for edge in outside(array, r.write)]
+        edges += [
+            edge for array, (r, _) in zip(others, apart, strict=True) for edge in unreached_columns(array, r.write)
+        ]
         for rows, read, part in _input_bands(windows):
             for maps, _ in _tiles(problem, _input_channels(problem, n)):
                 place = dx[rows, maps, phase :: windows.stride[1]]

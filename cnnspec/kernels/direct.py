@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
-from cnnspec.kernels.columns import expanded, moved, reads_map, rows_of_tile, tiles
+from cnnspec.kernels.columns import column_buffers, copied_elements, reads_map, rows_of_tile, tiles
 from cnnspec.kernels.elementwise import add_rows, copy
 from cnnspec.kernels.kernel import FULL, Kernel, Work, nothing_to_prepare, product_macs
 from cnnspec.kernels.problem import Problem
@@ -34,7 +34,7 @@ def correlate(windows: Array, packed: Array, y: Array) -> Step:
 
 def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     packed = Buffer((problem.groups, problem.filters_of_group, problem.depth), "prepare")
-    return {"packed": packed, **expanded(problem, n, "forward")}
+    return {"packed": packed, **column_buffers(problem, n, "forward")}
 
 
 def _pack(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -65,7 +65,7 @@ def gradient_problem(problem: Problem) -> Problem:
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     above = gradient_problem(problem)
     packed = Buffer((above.groups, above.filters_of_group, above.depth), "prepare")
-    return {"packed": packed, **expanded(above, n, "input")}
+    return {"packed": packed, **column_buffers(above, n, "input")}
 
 
 def _pack_turned(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -83,7 +83,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
 def _weight_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
     matrix = (problem.depth, problem.filters_of_group)
     return {
-        **expanded(problem, n, "params"),
+        **column_buffers(problem, n, "params"),
         "products": Buffer((problem.groups, _rows_of_products(problem, n), *matrix), "params"),
         "total": Buffer((problem.groups, *matrix), "params"),
         "partial": Buffer((problem.groups, *matrix), "params"),
@@ -126,7 +126,7 @@ def _supports_input(problem: Problem) -> bool:
 
 
 def _work(problem: Problem) -> Work:
-    moved_in_all = moved(problem) + 2 * problem.filters * prod(problem.windows.output)  # results go to memory
+    moved_in_all = copied_elements(problem) + 2 * problem.filters * prod(problem.windows.output)  # results go to memory
     columns = problem.windows.output[1] if problem.filters_of_group > 1 else FULL  # a single row needs no packing
     return Work(product_macs(problem), moved_in_all, columns=columns)
 

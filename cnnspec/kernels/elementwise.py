@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.kernels.step import Array, Step, join_steps
 
 
 def copy(source: Array, target: Array) -> Step:
@@ -16,11 +16,11 @@ def copy(source: Array, target: Array) -> Step:
 
     An assignment begins 0.2 us earlier than `copyto`.
     """
-    read, written = runs(source, target)
+    read, written = merge_contiguous(source, target)
     return partial(written.__setitem__, ..., read)
 
 
-def runs(source: Array, target: Array) -> tuple[Array, Array]:
+def merge_contiguous(source: Array, target: Array) -> tuple[Array, Array]:
     """Views of two arrays for a copy, in which the axes that are contiguous in both form one element."""
     axes = min(_contiguous_axes(source), _contiguous_axes(target))
     length = prod(source.shape[source.ndim - axes :])
@@ -57,7 +57,7 @@ def accumulate(total: Array, term: Array) -> Step:
     return partial(np.add, total, term, total)
 
 
-def larger(a: Array, b: Array, out: Array) -> Step:
+def maximum_of(a: Array, b: Array, out: Array) -> Step:
     """out = max(a, b). NumPy's `maximum` takes `out` by name, which costs a `partial` 0.1 us more than a function."""
     maximum, place = np.maximum, (out,)
 
@@ -67,7 +67,7 @@ def larger(a: Array, b: Array, out: Array) -> Step:
     return step
 
 
-def likeliest(scores: Array, out: Array) -> Step:
+def argmax_channel(scores: Array, out: Array) -> Step:
     """out = the first channel with the largest score at each place of a map: (h, c, w, n) -> (h, w, n).
 
     NumPy's argmax over an inner axis copies the whole map at every call; this compares one channel after the other.
@@ -95,4 +95,4 @@ def add_rows(products: Array, total: Array, spare: Array, *, first: bool) -> Ste
     """total = the sum of products (groups, rows, K, filters) over rows; if not `first`, total += it, via `spare`."""
     if first:
         return sum_over(1, products, total)
-    return in_turn([sum_over(1, products, spare), accumulate(total, spare)])
+    return join_steps([sum_over(1, products, spare), accumulate(total, spare)])

@@ -98,8 +98,10 @@ def loaded() -> MachineModel:
     """The model of the loaded OpenBLAS; with another BLAS, the model for the processor's instructions."""
     from threadpoolctl import threadpool_info  # late, as checking a spec asks no machine
 
-    found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")
-    architecture = next(found, None)
+    architectures = (
+        library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas"
+    )
+    architecture = next(architectures, None)
     wide = EXTENSIONS & vector_instructions() if architecture is None else architecture.lower() in UNPACKING
     return AVX512 if wide else AVX2
 

@@ -21,7 +21,7 @@ from cnnspec.kernels.elementwise import add_rows, clear, copy
 from cnnspec.kernels.kernel import FULL, Kernel, Work, nothing_to_prepare, product_macs
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
-from cnnspec.kernels.taps import inside, read_by
+from cnnspec.kernels.taps import inputs_of_tap, outputs_of_tap
 from cnnspec.kernels.views import grouped_map, grouped_rows, part
 from cnnspec.shapes import Shape
 
@@ -51,13 +51,13 @@ def _taps(problem: Problem, rows: slice, patches: Array, source: Array) -> Itera
     (kh, kw), ow = windows.kernel, windows.output[1]
     by_tap = patches.reshape(*patches.shape[:2], problem.channels_of_group, kh, kw, ow, n)
     for ky in range(kh):
-        top, bottom = inside(windows, 0, ky)
+        top, bottom = outputs_of_tap(windows, 0, ky)
         top, bottom = max(top, rows.start), min(bottom, rows.stop)
         for kx in range(kw):
-            left, right = inside(windows, 1, kx)
+            left, right = outputs_of_tap(windows, 1, kx)
             if bottom > top and right > left:
                 of_tap = by_tap[:, top - rows.start : bottom - rows.start, :, ky, kx, left:right]
-                down, across = read_by(windows, 0, ky, top, bottom), read_by(windows, 1, kx, left, right)
+                down, across = inputs_of_tap(windows, 0, ky, top, bottom), inputs_of_tap(windows, 1, kx, left, right)
                 yield of_tap, source[:, down, :, across]
 
 
@@ -97,10 +97,10 @@ def _side_by_side(
         part(buffers[name].reshape(-1), (groups, length, count, columns))
         for name, length in (("patches", problem.depth), ("products", problem.filters_of_group))
     )
-    wide, made = (array.reshape(groups, -1, count * columns) for array in (patches, products))
+    wide_patches, wide_products = (array.reshape(groups, -1, count * columns) for array in (patches, products))
     return [
         *_fill(problem, rows, patches.swapaxes(1, 2), source),
-        product(matrix, wide, made),
+        product(matrix, wide_patches, wide_products),
         copy(products.swapaxes(1, 2), target),
     ]
 
@@ -153,11 +153,11 @@ def _patches(lifetime: Lifetime, problem: Problem, n: int) -> dict[str, Buffer]:
 
 
 def _forward_scratch(problem: Problem, n: int) -> dict[str, Buffer]:
-    found = _patches("forward", problem, n)
+    buffers = _patches("forward", problem, n)
     if _joined(problem, n):
-        groups, rows, _, columns = found["patches"].shape
-        found["products"] = Buffer((groups, problem.filters_of_group, rows, columns))
-    return found
+        groups, rows, _, columns = buffers["patches"].shape
+        buffers["products"] = Buffer((groups, problem.filters_of_group, rows, columns))
+    return buffers
 
 
 def _input_scratch(problem: Problem, n: int) -> dict[str, Buffer]:

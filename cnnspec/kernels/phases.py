@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnspec.kernels.taps import inside
+from cnnspec.kernels.taps import outputs_of_tap
 from cnnspec.shapes import Windows
 
 
@@ -39,23 +39,23 @@ class Reach:
 
 def reads(windows: Windows) -> list[Reach]:
     """A `Reach` for each column tap of the forward pass, which reads a phase of the map and writes outputs."""
-    found = []
+    reaches = []
     for tap in range(windows.kernel[1]):
-        first, last = inside(windows, 1, tap)
+        first, last = outputs_of_tap(windows, 1, tap)
         start, phase = divmod(first * windows.stride[1] + _offset(windows, tap), windows.stride[1])
-        found.append(Reach(tap, phase, first, last, start))
-    return found
+        reaches.append(Reach(tap, phase, first, last, start))
+    return reaches
 
 
 def writes(windows: Windows) -> list[Reach]:
     """A `Reach` for each column tap of the input's gradient, which reads dy and writes a phase of dx."""
-    found = []
+    reaches = []
     for tap in range(windows.kernel[1]):
         shift, phase = divmod(_offset(windows, tap), windows.stride[1])
         first = max(0, shift)
         last = max(first, min(width_of_phase(windows, phase), windows.output[1] + shift))
-        found.append(Reach(tap, phase, first, last, first - shift))
-    return found
+        reaches.append(Reach(tap, phase, first, last, first - shift))
+    return reaches
 
 
 def width_of_phase(windows: Windows, phase: int) -> int:

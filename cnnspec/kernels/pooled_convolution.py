@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.elementwise import clear, copy, larger
+from cnnspec.kernels.elementwise import clear, copy, maximum_of
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Step
 from cnnspec.shapes import Shape
@@ -33,14 +33,14 @@ def scratch(problem: Problem) -> dict[str, Buffer]:
     """The scratch arrays of `prepare` and `forward`."""
     windows, (rows, columns) = problem.windows, _pooled(problem)
     depth = prod(_taps(problem)) + 1
-    found = {
+    buffers = {
         "places": Buffer((*WINDOW, problem.filters, depth), "prepare"),
         "patches": Buffer((depth, rows * columns)),
         "products": Buffer((*WINDOW, problem.filters, rows, columns)),
     }
     if any(windows.padding):
-        found["padded"] = Buffer((windows.padded[0], problem.channels, windows.padded[1]))
-    return found
+        buffers["padded"] = Buffer((windows.padded[0], problem.channels, windows.padded[1]))
+    return buffers
 
 
 def prepare(problem: Problem, weight: Array, bias: Array | float, buffers: Mapping[str, Array]) -> Step:
@@ -69,15 +69,15 @@ def forward(problem: Problem, x: Array, y: Array, buffers: Mapping[str, Array]) 
         inner = source[top : top + windows.height, :, left_of : left_of + windows.width]
         steps += [*clear([source]), copy(x[..., 0], inner)]
     row, channel, column = source.strides
-    made = patches[:-1].reshape(*_taps(problem), *products.shape[-2:])
-    read = as_strided(source, made.shape, (channel, row, column, 2 * row, 2 * column), writeable=False)
+    target = patches[:-1].reshape(*_taps(problem), *products.shape[-2:])
+    read = as_strided(source, target.shape, (channel, row, column, 2 * row, 2 * column), writeable=False)
     of_places = places.reshape(-1, len(patches))
     return [
         *steps,
-        copy(read, made),
+        copy(read, target),
         product(of_places, patches, products.reshape(len(of_places), -1)),
-        larger(products[0], below, products[0]),
-        larger(left, right, left),
+        maximum_of(products[0], below, products[0]),
+        maximum_of(left, right, left),
         copy(left, y[..., 0].swapaxes(0, 1)),
     ]
 

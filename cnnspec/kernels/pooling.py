@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from cnnspec.kernels.elementwise import copy, larger, runs
-from cnnspec.kernels.step import Array, Buffer, Step, in_turn
-from cnnspec.kernels.taps import along, overlap, taps
+from cnnspec.kernels.elementwise import copy, maximum_of, merge_contiguous
+from cnnspec.kernels.step import Array, Buffer, Step, join_steps
+from cnnspec.kernels.taps import axis_taps, taps, windows_overlap
 from cnnspec.shapes import Windows
 
 
@@ -27,18 +27,18 @@ def maximum_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
     (oh, ow), w = windows.output, windows.width
     high, small = (oh, channels, w, n), (oh, channels, ow, n)
     position = np.uint8 if max(windows.kernel) <= 256 else np.uint16
-    found = {"high": Buffer(high)}
+    buffers = {"high": Buffer(high)}
     if train or n > 1:
-        found |= {"side": Buffer(small)}
+        buffers |= {"side": Buffer(small)}
     if train:
-        found |= {"row": Buffer(high, "kept", position), "column": Buffer(small, "kept", position)}
-        found |= {"high_place": Buffer(high, "forward", position), "high_better": Buffer(high, "forward", bool)}
-        found |= {name: Buffer(small, "forward", position) for name in ("side_row", "leader", "place")}
-        found |= {name: Buffer(small, "forward", bool) for name in ("better", "tie")}
-        found |= {"high_gradient": Buffer(high, "input"), "high_part": Buffer(high, "input")}
-        found |= {"high_won": Buffer(high, "input", bool)}
-        found |= {"part": Buffer(small, "input"), "won": Buffer(small, "input", bool)}
-    return found
+        buffers |= {"row": Buffer(high, "kept", position), "column": Buffer(small, "kept", position)}
+        buffers |= {"high_place": Buffer(high, "forward", position), "high_better": Buffer(high, "forward", bool)}
+        buffers |= {name: Buffer(small, "forward", position) for name in ("side_row", "leader", "place")}
+        buffers |= {name: Buffer(small, "forward", bool) for name in ("better", "tie")}
+        buffers |= {"high_gradient": Buffer(high, "input"), "high_part": Buffer(high, "input")}
+        buffers |= {"high_won": Buffer(high, "input", bool)}
+        buffers |= {"part": Buffer(small, "input"), "won": Buffer(small, "input", bool)}
+    return buffers
 
 
 def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
@@ -51,11 +51,11 @@ def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> 
     """
     high = work["high"]
     if "row" not in work:
-        return [_compete(windows, x, y, work)]
+        return [_unmarked_maximum(windows, x, y, work)]
     row, place, better = (work[name] for name in ("row", "high_place", "high_better"))
     down = [
         (row.dtype.type(i), x[read], high[write], row[write], place[write], better[write])
-        for i, read, write in along(windows, 0)
+        for i, read, write in axis_taps(windows, 0)
     ]
 
     def rows() -> None:
@@ -70,8 +70,12 @@ def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> 
     side, side_row, column, leader = (work[name] for name in ("side", "side_row", "column", "leader"))
     number, greater, tie = (work[name] for name in ("place", "better", "tie"))
     across = [
-        (column.dtype.type(j), _apart(windows, high, side, read, write), copy(row[:, :, read], side_row[:, :, write]))
-        for j, read, write in along(windows, 1)
+        (
+            column.dtype.type(j),
+            _copy_column(windows, high, side, read, write),
+            copy(row[:, :, read], side_row[:, :, write]),
+        )
+        for j, read, write in axis_taps(windows, 1)
     ]
 
     def columns() -> None:
@@ -96,53 +100,53 @@ def maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> 
     return [rows, columns]
 
 
-def _compete(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> Step:
+def _unmarked_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> Step:
     """The step that computes maxima without marks; columns of a single image are compared without a copy."""
     high = work["high"]
-    down = [(x[read], high[write]) for _, read, write in along(windows, 0)]
+    down = [(x[read], high[write]) for _, read, write in axis_taps(windows, 0)]
     line: list[Step] = [partial(high.fill, -np.inf)]
-    line += [larger(best, candidate, best) for candidate, best in down]
+    line += [maximum_of(best, candidate, best) for candidate, best in down]
     line.append(partial(y.fill, -np.inf))
-    for _, read, write in along(windows, 1):
+    for _, read, write in axis_taps(windows, 1):
         if "side" in work:
             side = work["side"]
-            line += [_apart(windows, high, side, read, write), larger(y, side, y)]
+            line += [_copy_column(windows, high, side, read, write), maximum_of(y, side, y)]
         else:
             best = y[:, :, write]
-            line.append(larger(best, high[:, :, read], best))
-    return in_turn(line)
+            line.append(maximum_of(best, high[:, :, read], best))
+    return join_steps(line)
 
 
-def _apart(windows: Windows, high: Array, side: Array, read: slice, write: slice) -> Step:
+def _copy_column(windows: Windows, high: Array, side: Array, read: slice, write: slice) -> Step:
     """Copy one column of every window to `side`, minus infinity where it lies in the padding."""
     covered = copy(high[:, :, read], side[:, :, write])
-    whole = write == slice(0, windows.output[1])
-    return covered if whole else in_turn([partial(side.fill, -np.inf), covered])
+    covers_result = write == slice(0, windows.output[1])
+    return covered if covers_result else join_steps([partial(side.fill, -np.inf), covered])
 
 
 def maximum_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, Array]) -> list[Step]:
     """dx gets dy at the winner of each window and 0 elsewhere: first to its column, then to its row."""
     high, masked, won, column = (work[name] for name in ("high_gradient", "part", "won", "column"))
     line: list[Step] = [partial(high.fill, 0)]
-    for j, read, write, fresh in _fresh(windows, 1):
+    for j, read, write, fresh in _first_visits(windows, 1):
         part, target = masked[:, :, write], high[:, :, read]
         line += [partial(np.equal, column, j, won), partial(np.multiply, dy, won, masked)]
         line.append(copy(part, target) if fresh else partial(np.add, target, part, target))
     line.append(partial(dx.fill, 0))
-    for i, read, write, fresh in _fresh(windows, 0):
+    for i, read, write, fresh in _first_visits(windows, 0):
         winner, equal, gradient, part = (
             work[name][write] for name in ("row", "high_won", "high_gradient", "high_part")
         )
         target = dx[read]
         line += [partial(np.equal, winner, i, equal), partial(np.multiply, gradient, equal, target if fresh else part)]
         line += [] if fresh else [partial(np.add, target, part, target)]
-    return [in_turn(line)]
+    return [join_steps(line)]
 
 
-def _fresh(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, bool]]:
+def _first_visits(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice, bool]]:
     """Yield the taps of an axis, and for each whether no earlier tap touches its places of the map."""
     seen = set[int]()
-    for tap, read, write in along(windows, axis):
+    for tap, read, write in axis_taps(windows, axis):
         phase = read.start % windows.stride[axis]
         yield tap, read, write, phase not in seen
         seen.add(phase)
@@ -152,14 +156,14 @@ def halving_scratch(windows: Windows, channels: int, n: int, *, train: bool) -> 
     """The scratch of the two halving kernels; columns of a single image are compared without a copy."""
     (oh, ow), w = windows.output, windows.width
     high, small = (oh, channels, w, n), (oh, channels, ow, n)
-    found = {"high": Buffer(high)}
+    buffers = {"high": Buffer(high)}
     if train or n > 1:
-        found |= {"sides": Buffer((2, *small))}
+        buffers |= {"sides": Buffer((2, *small))}
     if train:
-        found |= {"row": Buffer(high, "kept", np.uint8), "column": Buffer(small, "kept", np.uint8)}
-        found |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
-        found |= {"high_gradient": Buffer(high, "input"), "side_gradients": Buffer((2, *small), "input")}
-    return found
+        buffers |= {"row": Buffer(high, "kept", np.uint8), "column": Buffer(small, "kept", np.uint8)}
+        buffers |= {"side_below": Buffer((2, *small), "forward", bool), "tie": Buffer(small, "forward", bool)}
+        buffers |= {"high_gradient": Buffer(high, "input"), "side_gradients": Buffer((2, *small), "input")}
+    return buffers
 
 
 def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Array]) -> list[Step]:
@@ -172,16 +176,16 @@ def halving_maximum(windows: Windows, x: Array, y: Array, work: Mapping[str, Arr
     high = work["high"]
     if "sides" not in work and windows.width == 2 * windows.output[1]:  # even and odd elements of one line
         line = high.reshape(-1)
-        return [in_turn([larger(upper, lower, high), larger(line[::2], line[1::2], y.reshape(-1))])]
+        return [join_steps([maximum_of(upper, lower, high), maximum_of(line[::2], line[1::2], y.reshape(-1))])]
     columns = _columns(windows, high)
     left, right = sides = work.get("sides", columns)
     apart = [copy(part, side) for part, side in zip(columns, sides, strict=True) if part is not side]
-    compete = in_turn([larger(upper, lower, high), *apart, larger(left, right, y)])
+    compete = join_steps([maximum_of(upper, lower, high), *apart, maximum_of(left, right, y)])
     if "row" not in work:
         return [compete]
     below, right_won = (work[name].view(bool) for name in ("row", "column"))
     side_below, tie = work["side_below"], work["tie"]
-    below_pairs = _pairs(windows, below, side_below)
+    below_pairs = _column_copies(windows, below, side_below)
 
     def mark() -> None:
         np.greater(lower, upper, out=below)
@@ -200,7 +204,7 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
     """The gradient goes down the tournament: one product and one difference at each match."""
     (oh, ow), high, (left, right) = windows.output, work["high_gradient"], work["side_gradients"]
     upper, lower = (dx[row : 2 * oh : 2] for row in (0, 1))
-    pairs = _pairs(windows, high, work["side_gradients"])
+    pairs = _column_copies(windows, high, work["side_gradients"])
     below, won = (work[name].view(bool) for name in ("row", "column"))
     uncovered = [high[:, :, 2 * ow :], dx[2 * oh :]]
 
@@ -217,9 +221,9 @@ def halving_gradient(windows: Windows, dy: Array, dx: Array, work: Mapping[str, 
     return [step]
 
 
-def _pairs(windows: Windows, high: Array, sides: Array) -> list[tuple[Array, Array]]:
+def _column_copies(windows: Windows, high: Array, sides: Array) -> list[tuple[Array, Array]]:
     """Pair views of the left and the right columns of all windows with the arrays that they are copied to."""
-    return [runs(part, side) for part, side in zip(_columns(windows, high), sides, strict=True)]
+    return [merge_contiguous(part, side) for part, side in zip(_columns(windows, high), sides, strict=True)]
 
 
 def _columns(windows: Windows, high: Array) -> list[Array]:
@@ -242,7 +246,7 @@ def _counts(windows: Windows, axis: int, length: int, padding: tuple[int, ...]) 
 def spread(windows: Windows, values: Array, dx: Array) -> list[Step]:
     """dx = the sum over the windows that hold each element of `values`, one for each window."""
     passes = [(values[tap.write], dx[tap.read]) for tap in taps(windows)]
-    adding = overlap(windows)
+    adding = windows_overlap(windows)
 
     def step() -> None:
         dx.fill(0)

@@ -26,9 +26,9 @@ def require_level() -> None:
     """Raise RunError unless this process computes at the portable level; StartError if a restarted one would."""
     if pinned():
         return
-    what = obstacle()
-    if what is not None:
-        raise RunError(f"portable: {what}", "leave portable out, or train on an x86-64 processor that has AVX2")
+    reason = obstacle()
+    if reason is not None:
+        raise RunError(f"portable: {reason}", "leave portable out, or train on an x86-64 processor that has AVX2")
     raise StartError(
         "portable: this process has loaded OpenBLAS and NumPy for its own processor, and they cannot be changed",
         pinning(),
@@ -48,9 +48,9 @@ def obstacle() -> str | None:
         return "this processor has no AVX2 and FMA, or NumPy was told not to use them"
     if not _kernels():
         return "NumPy has another BLAS here than OpenBLAS, as its wheels have it"
-    given = pinning()
-    if not pinned() and all(os.environ.get(name, "") == value for name, value in given.items()):
-        return f"OpenBLAS and NumPy do not follow {' and '.join(given)}"
+    setting = pinning()
+    if not pinned() and all(os.environ.get(name, "") == value for name, value in setting.items()):
+        return f"OpenBLAS and NumPy do not follow {' and '.join(setting)}"
     return None
 
 

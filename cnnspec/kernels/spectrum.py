@@ -60,7 +60,7 @@ class Places:
 def analysis(circle: Circle, places: Places, source: Array, middle: Array, spectrum: Array) -> list[Step]:
     """Steps from source (columns, rows, q) to spectrum (frequencies, 2, q); middle is (circle.columns, rows, q)."""
     q = source.shape[-1]
-    across, _ = _across(circle.columns, places.columns)
+    across, _ = _real_transform(circle.columns, places.columns)
     steps = [
         wide_product(across.astype(source.dtype), source.reshape(len(source), -1), middle.reshape(len(middle), -1))
     ]
@@ -76,7 +76,7 @@ def synthesis(circle: Circle, places: Places, spectrum: Array, middle: Array, ta
     for part, source, (down, pairs) in _parts(circle, places, middle, spectrum):
         back = (down * pairs[:, None] / circle.rows).T.astype(target.dtype)
         steps.append(wide_product(back, source.reshape(len(part), -1, q), part))
-    across, pairs = _across(circle.columns, places.columns)
+    across, pairs = _real_transform(circle.columns, places.columns)
     back = (across * pairs[:, None] / circle.columns).T.astype(target.dtype)
     return [*steps, wide_product(back, middle.reshape(len(middle), -1), target.reshape(len(target), -1))]
 
@@ -88,27 +88,31 @@ def _parts(
     rows, q, start = middle.shape[1], middle.shape[2], 0
     for part, count, components, each in circle.parts():
         stop = start + count * each
-        matrix = _down(circle.rows, places.rows) if components == 2 else _across(circle.rows, places.rows, both=True)
+        matrix = (
+            _complex_transform(circle.rows, places.rows)
+            if components == 2
+            else _real_transform(circle.rows, places.rows, with_sines=True)
+        )
         yield middle[part].reshape(count, components * rows, q), spectrum[start:stop], matrix
         start = stop
 
 
-def _across(length: int, places: Sequence[int], *, both: bool = False) -> tuple[Array, Array]:
+def _real_transform(length: int, places: Sequence[int], *, with_sines: bool = False) -> tuple[Array, Array]:
     """The transform of a real signal: cos, -sin for each frequency of half a circle, but no sines of 0 and length / 2.
 
-    With `both` there are these sines too. The second array says how many frequencies of the circle each row stands for.
+    `with_sines` keeps these sines too. The second array says how many frequencies of the circle each row stands for.
     """
     rows, pairs = [], []
     for frequency in range(length // 2 + 1):
         angles = 2 * pi * frequency * np.array(places) / length
-        own = 2 * frequency % length == 0  # its own conjugate
-        found = [np.cos(angles)] if own and not both else [np.cos(angles), -np.sin(angles)]
-        rows += found
-        pairs += [1.0 if own else 2.0] * len(found)
+        self_conjugate = 2 * frequency % length == 0  # its own conjugate
+        bases = [np.cos(angles)] if self_conjugate and not with_sines else [np.cos(angles), -np.sin(angles)]
+        rows += bases
+        pairs += [1.0 if self_conjugate else 2.0] * len(bases)
     return np.array(rows), np.array(pairs)
 
 
-def _down(length: int, places: Sequence[int]) -> tuple[Array, Array]:
+def _complex_transform(length: int, places: Sequence[int]) -> tuple[Array, Array]:
     """The transform of a complex signal by e^-ia (p + iq) = (p cos a + q sin a) + i (q cos a - p sin a)."""
     angles = 2 * pi * np.outer(np.arange(length), places) / length
     cos, sin = np.cos(angles), np.sin(angles)

@@ -42,14 +42,14 @@ def step_state() -> Iterator[None]:
         yield
 
 
-def in_turn(steps: Sequence[Step]) -> Step:
+def join_steps(steps: Sequence[Step]) -> Step:
     """Join steps in one step that runs them in order; a step that is itself joined is taken apart, to save a call."""
-    single = [one for step in steps for one in (step.steps if isinstance(step, InTurn) else (step,))]
-    return single[0] if len(single) == 1 else InTurn(tuple(single))
+    single = [part for step in steps for part in (step.steps if isinstance(step, JoinedSteps) else (step,))]
+    return single[0] if len(single) == 1 else JoinedSteps(tuple(single))
 
 
 @dataclass(frozen=True)
-class InTurn:
+class JoinedSteps:
     """A step that runs several steps in order."""
 
     steps: tuple[Step, ...]

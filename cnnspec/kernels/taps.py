@@ -21,15 +21,15 @@ class Tap:
 
 def taps(windows: Windows) -> list[Tap]:
     """Every position of the windows in row-major order; elements in the padding are left out of both regions."""
-    every, columns = slice(None), list(along(windows, 1))
+    every, columns = slice(None), list(axis_taps(windows, 1))
     return [
         Tap(i * windows.kernel[1] + j, (down, every, across), (upper, every, left))
-        for i, down, upper in along(windows, 0)
+        for i, down, upper in axis_taps(windows, 0)
         for j, across, left in columns
     ]
 
 
-def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
+def axis_taps(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
     """Yield every tap of one axis that reaches the map: its number, the places it reads, and their outputs."""
     stride, length, outputs = windows.stride[axis], (windows.height, windows.width)[axis], windows.output[axis]
     for tap in range(windows.kernel[axis]):
@@ -41,12 +41,12 @@ def along(windows: Windows, axis: int) -> Iterator[tuple[int, slice, slice]]:
             yield tap, slice(first * stride + offset, last * stride + offset + 1, stride), slice(first, last + 1)
 
 
-def overlap(windows: Windows) -> bool:
+def windows_overlap(windows: Windows) -> bool:
     """Whether an element of the map may lie in two windows."""
     return any(extent > stride for extent, stride in zip(windows.extent, windows.stride, strict=True))
 
 
-def inside(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
+def outputs_of_tap(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
     """The output positions [first, last) along an axis for which a tap lies in the map and not in its padding."""
     length = (windows.height, windows.width)[axis]
     before, stride = windows.padding[2 * axis], windows.stride[axis]
@@ -56,7 +56,7 @@ def inside(windows: Windows, axis: int, tap: int) -> tuple[int, int]:
     return first, max(last, first)
 
 
-def read_by(windows: Windows, axis: int, tap: int, first: int, last: int) -> slice:
+def inputs_of_tap(windows: Windows, axis: int, tap: int, first: int, last: int) -> slice:
     """The input positions that a tap reads for output positions [first, last)."""
     stride = windows.stride[axis]
     start = first * stride + tap * windows.dilation[axis] - windows.padding[2 * axis]

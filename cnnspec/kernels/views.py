@@ -25,6 +25,6 @@ def grouped_map(array: Array, groups: int) -> Array:
     return array.reshape(h, groups, c // groups, w, n).transpose(1, 0, 2, 3, 4)
 
 
-def outside(array: Array, reached: slice) -> list[Array]:
+def unreached_columns(array: Array, reached: slice) -> list[Array]:
     """The columns of an array (..., w, n) to the left and right of those that a tap reaches, views."""
     return [array[..., : reached.start, :], array[..., reached.stop :, :]]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from cnnspec.kernels.blocks import NARROW, block, column_blocks, gradient_product, product
-from cnnspec.kernels.columns import edges
+from cnnspec.kernels.columns import padding_views
 from cnnspec.kernels.direct import gradient_problem
 from cnnspec.kernels.elementwise import accumulate, clear, copy, sum_over
 from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
@@ -91,14 +91,14 @@ class Filtering:
         """The number of tiles of a map."""
         return -(-problem.windows.output[0] // self.rows)
 
-    def tiles(self, problem: Problem, most: int = 1) -> Iterator[Tile]:
+    def tiles(self, problem: Problem, most_tiles: int = 1) -> Iterator[Tile]:
         """Yield all tiles from the top; up to `most` neighbours together if all of their rows lie in the map."""
         windows, first = problem.windows, 0
         height = windows.output[0]
         while first < height:
             start = first - windows.padding[0]
-            whole = min((height - first) // self.rows, (windows.height - start - self.positions) // self.rows + 1)
-            count = max(1, min(most, whole)) if start >= 0 else 1
+            complete = min((height - first) // self.rows, (windows.height - start - self.positions) // self.rows + 1)
+            count = max(1, min(most_tiles, complete)) if start >= 0 else 1
             stop = start + (count - 1) * self.rows + self.positions
             inputs = slice(max(start, 0), min(stop, windows.height))
             used = slice(inputs.start - start, min(self.positions, windows.height - start))
@@ -122,20 +122,20 @@ class Filtering:
 
     def columns(self, problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
         """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
-        windows, p, most = problem.windows, self.positions, self.together(problem, n)
+        windows, p, most_tiles = problem.windows, self.positions, self.together(problem, n)
         length = (windows.padding[2] + problem.channels * windows.width + windows.padding[3]) * n
         return {
-            "rows": Buffer((most, p, length), lifetime),
-            "columns": Buffer((most, p, windows.kernel[1], problem.channels, windows.output[1], n), lifetime),
+            "rows": Buffer((most_tiles, p, length), lifetime),
+            "columns": Buffer((most_tiles, p, windows.kernel[1], problem.channels, windows.output[1], n), lifetime),
         }
 
     def scratch(self, problem: Problem, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
         """The buffers of `forward`."""
-        most = self.together(problem, n)
+        most_tiles = self.together(problem, n)
         return {
             **self.prepared(problem),
             **self.columns(problem, n, lifetime),
-            "products": Buffer((most, self.positions, problem.filters, problem.windows.output[1] * n), lifetime),
+            "products": Buffer((most_tiles, self.positions, problem.filters, problem.windows.output[1] * n), lifetime),
         }
 
     def prepare(self, problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> list[Step]:
@@ -165,7 +165,7 @@ class Filtering:
         return [
             product(matrix, self._stack(x[tile.inputs], tile.count), rows[..., start : start + size]),
             copy(shifted, columns),
-            *clear(edges(windows, columns)),
+            *clear(padding_views(windows, columns)),
         ]
 
     def _stack(self, rows: Array, count: int) -> Array:
@@ -176,19 +176,19 @@ class Filtering:
     def forward(self, problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
         """Steps that compute y = A^T [U E], some tiles at a time."""
         transformed, products, columns = buffers["transformed"], buffers["products"], buffers["columns"]
-        most, p, filters, length = products.shape
+        most_tiles, p, filters, length = products.shape
         depth = transformed.shape[-1]
         width = block(length, NARROW, filters * depth)
-        right = column_blocks(columns.reshape(most, p, depth, length), width)
+        right = column_blocks(columns.reshape(most_tiles, p, depth, length), width)
         out, back = column_blocks(products, width), self.of_output.T.astype(x.dtype)
         steps: list[Step] = []
-        for tile in self.tiles(problem, most):
+        for tile in self.tiles(problem, most_tiles):
             rows = self._stack(y[tile.rows], tile.count)
-            made = products[: tile.count].reshape(tile.count, p, -1)
+            target = products[: tile.count].reshape(tile.count, p, -1)
             steps += [
                 *self.expand(problem, x, buffers["rows"], columns[: tile.count], tile),
                 product(transformed[:, None], right[: tile.count], out[: tile.count]),
-                product(back[: rows.shape[1]], made, rows),
+                product(back[: rows.shape[1]], target, rows),
             ]
         return steps
 
@@ -265,11 +265,11 @@ class Filtering:
 
     def scratch_of_weight(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """The buffers of `weight_gradient`."""
-        p, kw, most = self.positions, problem.windows.kernel[1], self.together(problem, n)
-        length, matrix = most * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
+        p, kw, most_tiles = self.positions, problem.windows.kernel[1], self.together(problem, n)
+        length, matrix = most_tiles * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
         return {
             **self.columns(problem, n, "params"),
-            **({"beside": Buffer((self.rows, problem.filters, length), "params")} if most > 1 else {}),
+            **({"beside": Buffer((self.rows, problem.filters, length), "params")} if most_tiles > 1 else {}),
             "gradients": Buffer((p, problem.filters, length), "params"),
             "total": Buffer((p, *matrix), "params"),
             "partial": Buffer((p, *matrix), "params"),

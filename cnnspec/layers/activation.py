@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.fields import NonNegativeNumber, PositiveNumber
 from cnnspec.kernels import special_functions, sums
-from cnnspec.kernels.elementwise import larger
+from cnnspec.kernels.elementwise import maximum_of
 from cnnspec.kernels.step import Buffer, Step
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, batch_shape
 from cnnspec.registry import register
@@ -35,11 +35,11 @@ class Activation(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the arrays of x's shape that the subclass names."""
         shape = batch_shape(inputs[0], n)
-        found = {name: Buffer(shape) for name in self.forward_scratch}
+        buffers = {name: Buffer(shape) for name in self.forward_scratch}
         if mode == "train":
-            found |= {name: Buffer(shape, "input") for name in self.backward_scratch}
-            found |= {name: Buffer(shape, "input", bool) for name in self.masks}
-        return found
+            buffers |= {name: Buffer(shape, "input") for name in self.backward_scratch}
+            buffers |= {name: Buffer(shape, "input", bool) for name in self.masks}
+        return buffers
 
     def backward(self, o: Operands) -> Backward:
         """Return the step that computes dx; no step if dx is not needed."""
@@ -62,7 +62,7 @@ class Relu(Activation):
         """Bind y = max(x, 0) as one pass over long rows."""
         shape = (-1,) if o.x.ndim == 2 or o.x.size <= sums.SMALL_MAP else (len(o.x), -1)
         x, y = o.x.reshape(shape), o.y.reshape(shape)
-        return [larger(x, sums.zeros(x.shape[-1], str(x.dtype)), y)]
+        return [maximum_of(x, sums.zeros(x.shape[-1], str(x.dtype)), y)]
 
     def derivative(self, o: Operands) -> Step:
         """dx = dy where y > 0."""

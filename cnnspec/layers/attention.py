@@ -56,12 +56,12 @@ class Attention(Layer):
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """Return in_weight (3c, c), in_bias (3c,), out_weight (c, c) and out_bias (c,)."""
         c = inputs[0][0]
-        found = {}
+        params = {}
         for name, rows in (("in", 3 * c), ("out", c)):
-            found[f"{name}_weight"] = Parameter((rows, c), self.weight_init, fans=(c, c), decays=True)
+            params[f"{name}_weight"] = Parameter((rows, c), self.weight_init, fans=(c, c), decays=True)
             if self.bias == "channel":
-                found[f"{name}_bias"] = Parameter((rows,), self.bias_init)
-        return found
+                params[f"{name}_bias"] = Parameter((rows,), self.bias_init)
+        return params
 
     def cost(self, *inputs: Shape) -> int:
         """4 c^2 for each pixel, and 2 c for each pair of pixels in a window."""
@@ -77,7 +77,7 @@ class Attention(Layer):
         windows = h * w // pixels * n
         each, triple = (c, windows, pixels), (3 * c, windows, pixels)
         pairs, row = (self.heads, windows, pixels, pixels), (self.heads, windows, pixels, 1)
-        found = {
+        buffers = {
             "pixels": Buffer(each, "kept"),
             "projected": Buffer(triple, "kept"),
             "weights": Buffer(pairs, "kept"),
@@ -86,7 +86,7 @@ class Attention(Layer):
             "row": Buffer(row),
         }
         if mode == "train":
-            found |= {
+            buffers |= {
                 "gradient": Buffer(each, "shared"),
                 "mixed_gradient": Buffer(each, "shared"),
                 "projected_gradient": Buffer(triple, "shared"),
@@ -95,7 +95,7 @@ class Attention(Layer):
                 "row_gradient": Buffer(row, "shared"),
                 "pixels_gradient": Buffer(each, "input"),
             }
-        return found
+        return buffers
 
     def _by_window(self, array: Array) -> Array:
         """A map (h, c, w, n) as (c, windows down, windows across, n, rows, columns)."""
@@ -220,11 +220,11 @@ class Matmul(Layer):
         """Return matrices (n, c, rows, columns) of both inputs, which are kept, of y, and of the gradients."""
         first, second = ((n, *shape) for shape in inputs)
         result = (n, *self.infer_shape(*inputs))
-        found = {"first": Buffer(first, "kept"), "second": Buffer(second, "kept"), "result": Buffer(result)}
+        buffers = {"first": Buffer(first, "kept"), "second": Buffer(second, "kept"), "result": Buffer(result)}
         if mode == "train":
-            found["gradient"] = Buffer(result, "input")
-            found |= {"first_gradient": Buffer(first, "input"), "second_gradient": Buffer(second, "input")}
-        return found
+            buffers["gradient"] = Buffer(result, "input")
+            buffers |= {"first_gradient": Buffer(first, "input"), "second_gradient": Buffer(second, "input")}
+        return buffers
 
     def _factors(self, first: Array, second: Array) -> tuple[Array, Array]:
         return (

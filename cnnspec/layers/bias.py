@@ -30,13 +30,13 @@ def add_bias(o: Operands) -> list[Step]:
     """Bind y += bias, if there is a bias: it is (filters,) or, untied, (filters, oh, ow)."""
     if "bias" not in o.params:
         return []
-    given, target = o.params["bias"], o.y
+    bias, target = o.params["bias"], o.y
     if "bias" in o.buffers:
         spread = o.buffers["bias"][: len(o.y)]  # all rows are equal, and a part of the map has fewer
-    elif given.ndim == 1:
-        target, spread = sums.rows_of(o.y), given[:, None]
+    elif bias.ndim == 1:
+        target, spread = sums.rows_of(o.y), bias[:, None]
     else:
-        spread = given.transpose(1, 0, 2)[..., None]
+        spread = bias.transpose(1, 0, 2)[..., None]
     return [accumulate(target, spread)]
 
 

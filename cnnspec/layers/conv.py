@@ -10,7 +10,7 @@ from cnnspec.fields import ConvolutionPadding, Pair, PositiveInt, Registered
 from cnnspec.kernels import cost
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
-from cnnspec.kernels.step import Array, Buffer, Step, in_turn
+from cnnspec.kernels.step import Array, Buffer, Step, join_steps
 from cnnspec.layers.base import (
     Backward,
     InitializerField,
@@ -77,13 +77,13 @@ class Conv2d(Layer):
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return (filters, oh, ow); ShapeError where groups do not divide the channels or a filter does not fit."""
         channels, _, _ = expect_map(inputs[0], "conv2d")
-        for what, count in (("input channels", channels), ("filters", self.filters)):
+        for noun, count in (("input channels", channels), ("filters", self.filters)):
             if count % self.groups:
                 nearest = _largest_divisor(gcd(channels, self.filters), self.groups)
                 raise ShapeError(
-                    f"expected {what} divisible by groups {self.groups}, got {count}",
+                    f"expected {noun} divisible by groups {self.groups}, got {count}",
                     field="groups",
-                    help=f"use groups: {nearest}, or another number of {what}",
+                    help=f"use groups: {nearest}, or another number of {noun}",
                 )
         return (self.filters, *self.windows(inputs[0]).output)
 
@@ -91,11 +91,11 @@ class Conv2d(Layer):
         """Return weight (filters, c/groups, kh, kw) and bias (filters,), or (filters, oh, ow) where it is untied."""
         channels, taps = inputs[0][0] // self.groups, prod(self.kernel_size)
         fans = (channels * taps, self.filters * taps)
-        found = {"weight": Parameter((self.filters, channels, *self.kernel_size), self.weight_init, fans, decays=True)}
+        params = {"weight": Parameter((self.filters, channels, *self.kernel_size), self.weight_init, fans, decays=True)}
         if self.bias != "none":
             shape = (self.filters,) if self.bias == "channel" else self.infer_shape(*inputs)
-            found["bias"] = Parameter(shape, self.bias_init, fans)
-        return found
+            params["bias"] = Parameter(shape, self.bias_init, fans)
+        return params
 
     def cost(self, *inputs: Shape) -> int:
         """Return filters * c/groups * kh * kw * oh * ow."""
@@ -105,15 +105,15 @@ class Conv2d(Layer):
         """Return the buffers of the chosen kernels, by kernel and direction, and the bias gradient's partial sums."""
         problem = self.convolution(inputs[0])
         chosen = cost.choose(problem, n, mode, self.kernel)
-        found = {
+        buffers = {
             f"{_part(kernel, direction)}.{name}": buffer
             for direction, kernel in chosen.items()
             for name, buffer in kernel.scratch(problem, n).items()
             if buffer.lifetime != "prepare" or not _finds_prepared(direction, chosen)
         }
         if mode == "train" and self.bias == "channel":
-            found["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "params")
-        return found | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
+            buffers["bias_rows"] = Buffer((problem.windows.output[0], self.filters), "params")
+        return buffers | bias_scratch(self.bias, self.infer_shape(*inputs), n, mode)
 
     def prepare(self, o: Operands) -> Steps:
         """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
@@ -136,19 +136,19 @@ class Conv2d(Layer):
         if "bias" in o.grads:
             params.append(bias_gradient(o.dy, o.grads["bias"], o.buffers.get("bias_rows")))
         dx = [] if o.dx is None else [self._bind("input", o, o.dy, o.params["weight"], o.dx)]
-        return Backward(dx, params, shared=[in_turn(shared)])
+        return Backward(dx, params, shared=[join_steps(shared)])
 
     def _bind(self, direction: Direction, o: Operands, a: Array, b: Array, out: Array) -> Step:
         """Bind one direction as a single step: tiles depend on n, but all shards must have the same number of steps."""
         kernel = self._choice(o)[direction]
-        return in_turn(kernel.bind(self._problem_of(o.x), a, b, out, self._buffers(direction, o)))
+        return join_steps(kernel.bind(self._problem_of(o.x), a, b, out, self._buffers(direction, o)))
 
     def _buffers(self, direction: Direction, o: Operands) -> dict[str, Array]:
         """The buffers of a direction's kernel, and the prepared weights that it shares with the forward pass."""
         chosen = self._choice(o)
-        own = within(o.buffers, _part(chosen[direction], direction))
-        found = within(o.buffers, _part(chosen["forward"], "forward")) if _finds_prepared(direction, chosen) else {}
-        return found | own
+        buffers = within(o.buffers, _part(chosen[direction], direction))
+        prepared = within(o.buffers, _part(chosen["forward"], "forward")) if _finds_prepared(direction, chosen) else {}
+        return prepared | buffers
 
     def _choice(self, o: Operands) -> Choice:
         return cost.choose(self._problem_of(o.x), o.x.shape[-1], o.mode, self.kernel)

@@ -45,10 +45,10 @@ class Dense(Layer):
         """Return weight (units, features) and bias (units,)."""
         features = size(inputs[0])
         fans = (features, self.units)
-        found = {"weight": Parameter((self.units, features), self.weight_init, fans, decays=True)}
+        params = {"weight": Parameter((self.units, features), self.weight_init, fans, decays=True)}
         if self.bias != "none":
-            found["bias"] = Parameter((self.units,), self.bias_init, fans)
-        return found
+            params["bias"] = Parameter((self.units,), self.bias_init, fans)
+        return params
 
     def cost(self, *inputs: Shape) -> int:
         """Return units * features."""

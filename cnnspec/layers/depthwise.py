@@ -159,8 +159,8 @@ class SeparableConv2d(Layer):
         """Return depthwise (c * multiplier, 1, kh, kw), pointwise (filters, c * multiplier, 1, 1), bias (filters,)."""
         depthwise, pointwise = self.parts(inputs[0][0])
         between = pointwise.params(depthwise.infer_shape(*inputs))
-        found = {"depthwise": depthwise.params(*inputs)["weight"], "pointwise": between["weight"]}
-        return {**found, "bias": between["bias"]} if "bias" in between else found
+        params = {"depthwise": depthwise.params(*inputs)["weight"], "pointwise": between["weight"]}
+        return {**params, "bias": between["bias"]} if "bias" in between else params
 
     def cost(self, *inputs: Shape) -> int:
         """Return c * multiplier * (kh * kw + filters) * oh * ow."""
@@ -171,14 +171,14 @@ class SeparableConv2d(Layer):
         """Return the buffers of both convolutions, the map between them, and its gradient."""
         depthwise, pointwise = self.parts(inputs[0][0])
         middle = depthwise.infer_shape(*inputs)
-        found = {f"depthwise.{key}": value for key, value in depthwise.scratch(*inputs, n=n, mode=mode).items()}
+        buffers = {f"depthwise.{key}": value for key, value in depthwise.scratch(*inputs, n=n, mode=mode).items()}
         for key, value in pointwise.scratch(middle, n=n, mode=mode).items():
             lifetime = "shared" if value.lifetime == "input" else value.lifetime
-            found[f"pointwise.{key}"] = replace(value, lifetime=lifetime)
-        found["middle"] = Buffer(batch_shape(middle, n), "kept")
+            buffers[f"pointwise.{key}"] = replace(value, lifetime=lifetime)
+        buffers["middle"] = Buffer(batch_shape(middle, n), "kept")
         if mode == "train":
-            found["middle_gradient"] = Buffer(batch_shape(middle, n), "shared")
-        return found
+            buffers["middle_gradient"] = Buffer(batch_shape(middle, n), "shared")
+        return buffers
 
     def prepare(self, o: Operands) -> Steps:
         """Bind the preparation of both convolutions."""

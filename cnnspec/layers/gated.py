@@ -33,8 +33,8 @@ class Gated(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return two scratch arrays of x's shape, and in training the slope, which is kept for backward."""
         shape = batch_shape(inputs[0], n)
-        kept = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
-        return {"factor": Buffer(shape), "work": Buffer(shape)} | kept
+        slope = {"slope": Buffer(shape, "kept")} if mode == "train" else {}
+        return {"factor": Buffer(shape), "work": Buffer(shape)} | slope
 
     def forward(self, o: Operands) -> Steps:
         """y = x P(x)."""

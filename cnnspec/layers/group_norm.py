@@ -38,7 +38,7 @@ class ImageNorm(Layer):
         """Return the centred input and inverse deviations, which backward reads, sums, and factors for a row."""
         c, h, w = inputs[0] if len(inputs[0]) == 3 else (inputs[0][0], 1, 1)
         shape, groups = batch_shape(inputs[0], n), self.count(c)
-        found = {
+        buffers = {
             "centred": Buffer(shape, "kept"),
             "inverse": Buffer((groups, n), "kept"),
             "mean": Buffer((groups, n)),
@@ -46,14 +46,14 @@ class ImageNorm(Layer):
             "repeated": Buffer((2, c, w, n)),
         }
         if mode == "train":
-            found |= {
+            buffers |= {
                 "product": Buffer(shape, "input"),
                 "partial_gradients": Buffer((h, c, n), "shared"),
                 "totals": Buffer((2, c, n), "shared"),
                 "means": Buffer((2, groups, n), "input"),
                 "repeated_factors": Buffer((3, c, w, n), "input"),
             }
-        return found
+        return buffers
 
     def forward(self, o: Operands) -> Steps:
         """Bind the mean, the centred squares, and scale and shift, which are repeated along one row of the map."""

@@ -98,15 +98,15 @@ def _scratch(shape: Shape, n: int, mode: Mode) -> dict[str, Buffer]:
     """The normalised input and the inverse deviations, which backward reads, and the scratch of each pass."""
     c, h, w = shape if len(shape) == 3 else (shape[0], 1, 1)
     each, pixels = Buffer(batch_shape(shape, n), "kept"), (h, 1, w * n)
-    found = {"normalised": each, "inverse": Buffer(pixels, "kept"), "mean": Buffer(pixels)}
+    buffers = {"normalised": each, "inverse": Buffer(pixels, "kept"), "mean": Buffer(pixels)}
     if mode == "train":
-        found |= {
+        buffers |= {
             "scaled": Buffer(each.shape, "input"),
             "means": Buffer((2, *pixels), "input"),
             "product": Buffer(each.shape, "params"),
             "partial": Buffer((h, c), "params"),
         }
-    return found
+    return buffers
 
 
 def _normalise(o: Operands, epsilon: float, *, centre: bool) -> Step:

@@ -73,14 +73,14 @@ class BatchNorm(Layer):
         def exact(count: int, lifetime: Lifetime) -> Buffer:
             return Buffer((count, c), lifetime, np.float64)
 
-        found = {
+        buffers = {
             "statistics": exact(2, "prepare"),
             "work": exact(2, "forward" if mode == "train" else "prepare"),
             "coefficients": Buffer((2, c), "prepare"),
             "repeated": Buffer((2, c, length)),
         }
         if mode == "train":
-            found |= {
+            buffers |= {
                 "totals": exact(2, "forward"),
                 "partial": Buffer((2, h, c)),
                 "centred": Buffer((c, w * n)),
@@ -91,7 +91,7 @@ class BatchNorm(Layer):
                 "factors": Buffer((3, c), "prepare"),
                 "repeated_factors": Buffer((3, c, length), "input"),
             }
-        return found
+        return buffers
 
     def prepare(self, o: Operands) -> Steps:
         """Bind scale and shift by the running statistics at inference; nothing in training."""

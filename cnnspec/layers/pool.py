@@ -36,18 +36,18 @@ class Pool2d(Layer):
 
     def windows(self, shape: Shape) -> Windows:
         """Return how the windows lie; ShapeError if none fits, or if one could lie in the padding alone."""
-        laid = self._laid(shape, ceil=False)
-        top, bottom, left, right = laid.padding
-        kh, kw = laid.kernel
+        windows = self._windows_over(shape, ceil=False)
+        top, bottom, left, right = windows.padding
+        kh, kw = windows.kernel
         if max(top, bottom) >= kh or max(left, right) >= kw:
             raise ShapeError(
                 f"expected padding smaller than the {kh}x{kw} kernel, got {self.padding}",
                 field="padding",
                 help="a window must hold at least one element of the map",
             )
-        return self._laid(shape, ceil=True) if self.ceil_mode else laid
+        return self._windows_over(shape, ceil=True) if self.ceil_mode else windows
 
-    def _laid(self, shape: Shape, *, ceil: bool) -> Windows:
+    def _windows_over(self, shape: Shape, *, ceil: bool) -> Windows:
         return windows(
             shape,
             self.type_name,
@@ -74,25 +74,25 @@ class MaxPool2d(Pool2d):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the arrays of the kernel, and in training the marks of the windows' winners, kept for backward."""
-        laid = self.windows(inputs[0])
-        kind = pooling.halving_scratch if pooling.is_halving(laid) else pooling.maximum_scratch
-        return kind(laid, inputs[0][0], n, train=mode == "train")
+        windows = self.windows(inputs[0])
+        kind = pooling.halving_scratch if pooling.is_halving(windows) else pooling.maximum_scratch
+        return kind(windows, inputs[0][0], n, train=mode == "train")
 
     def forward(self, o: Operands) -> Steps:
         """Bind the maxima, and in training the marks of the winners."""
-        laid = _windows_of(self, o.x)
-        if pooling.is_halving(laid):
-            return pooling.halving_maximum(laid, o.x, o.y, o.buffers)
-        return pooling.maximum(laid, o.x, o.y, o.buffers)
+        windows = _windows_of(self, o.x)
+        if pooling.is_halving(windows):
+            return pooling.halving_maximum(windows, o.x, o.y, o.buffers)
+        return pooling.maximum(windows, o.x, o.y, o.buffers)
 
     def backward(self, o: Operands) -> Backward:
         """Bind dx = dy at the winners, 0 elsewhere."""
         if o.dx is None:
             return Backward()
-        laid = _windows_of(self, o.dx)
-        if pooling.is_halving(laid):
-            return Backward(input=pooling.halving_gradient(laid, o.dy, o.dx, o.buffers))
-        return Backward(input=pooling.maximum_gradient(laid, o.dy, o.dx, o.buffers))
+        windows = _windows_of(self, o.dx)
+        if pooling.is_halving(windows):
+            return Backward(input=pooling.halving_gradient(windows, o.dy, o.dx, o.buffers))
+        return Backward(input=pooling.maximum_gradient(windows, o.dy, o.dx, o.buffers))
 
 
 @register("avg_pool2d")
@@ -107,21 +107,21 @@ class AvgPool2d(Pool2d):
 
     def forward(self, o: Operands) -> Steps:
         """Bind the sum of each window, divided by the number of its elements."""
-        laid, y = _windows_of(self, o.x), o.y
-        inverse = pooling.inverse_counts(laid, y.dtype, self._counted(o.x))
-        return [*pooling.window_sums(laid, o.x, y), partial(np.multiply, y, inverse, y)]
+        windows, y = _windows_of(self, o.x), o.y
+        inverse = pooling.inverse_counts(windows, y.dtype, self._counted(o.x))
+        return [*pooling.window_sums(windows, o.x, y), partial(np.multiply, y, inverse, y)]
 
     def backward(self, o: Operands) -> Backward:
         """Bind dx = the sum of dy / count over the windows that hold an element."""
         if o.dx is None:
             return Backward()
-        laid, dy, share = _windows_of(self, o.dx), o.dy, o.buffers["share"]
-        inverse = pooling.inverse_counts(laid, dy.dtype, self._counted(o.dx))
-        return Backward(input=[partial(np.multiply, dy, inverse, share), *pooling.spread(laid, share, o.dx)])
+        windows, dy, share = _windows_of(self, o.dx), o.dy, o.buffers["share"]
+        inverse = pooling.inverse_counts(windows, dy.dtype, self._counted(o.dx))
+        return Backward(input=[partial(np.multiply, dy, inverse, share), *pooling.spread(windows, share, o.dx)])
 
     def _counted(self, x: Array) -> tuple[int, int, int, int]:
         """The padding that counts as elements of a window: none, or all of it without the part that ceil_mode adds."""
-        return self._laid(map_shape(x), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
+        return self._windows_over(map_shape(x), ceil=False).padding if self.count_include_pad else (0, 0, 0, 0)
 
 
 @register("lp_pool2d")
@@ -144,12 +144,12 @@ class LpPool2d(Pool2d):
 
     def forward(self, o: Operands) -> Steps:
         """Bind y = m times the root of the mean of the powers of |x| / m."""
-        laid, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
-        inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
+        windows, x, y, p = _windows_of(self, o.x), o.x, o.y, self.p
+        inverse = pooling.inverse_counts(windows, y.dtype, (0, 0, 0, 0))
         magnitudes, largest, powers = (o.buffers[name] for name in ("magnitudes", "largest", "powers"))
         smallest = np.finfo(y.dtype).tiny  # instead of 0, in a window of zeros
         passes = [
-            (magnitudes[tap.read], *(array[tap.write] for array in (largest, powers, y))) for tap in taps.taps(laid)
+            (magnitudes[tap.read], *(array[tap.write] for array in (largest, powers, y))) for tap in taps.taps(windows)
         ]
 
         def step() -> None:
@@ -172,13 +172,13 @@ class LpPool2d(Pool2d):
         """Bind dx = sum over windows of dy (|x| / y)^(p-1) sign(x) / |P|."""
         if o.dx is None:
             return Backward()
-        laid, x, y, dy, dx, p = _windows_of(self, o.x), o.x, o.y, o.dy, o.dx, self.p
-        inverse = pooling.inverse_counts(laid, y.dtype, (0, 0, 0, 0))
+        windows, x, y, dy, dx, p = _windows_of(self, o.x), o.x, o.y, o.dy, o.dx, self.p
+        inverse = pooling.inverse_counts(windows, y.dtype, (0, 0, 0, 0))
         share, ratio, scale, signs = (o.buffers[name] for name in ("share", "ratio", "scale", "signs"))
         smallest = np.finfo(y.dtype).tiny  # |x| is at most |P|^(1/p) y, so where y is 0 the ratio is at most 1
         passes = [
             (x[tap.read], dx[tap.read], *(array[tap.write] for array in (share, ratio, scale)))
-            for tap in taps.taps(laid)
+            for tap in taps.taps(windows)
         ]
 
         def step() -> None:
@@ -247,11 +247,11 @@ class GlobalMaxPool2d(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the maxima over rows; in training also each channel's pixels in one row, and the places of winners."""
         c, h, w = inputs[0]
-        found = {"columns": Buffer((c, w, n))}
+        buffers = {"columns": Buffer((c, w, n))}
         if mode == "train":
-            found |= {"pixels": Buffer((c, n, h, w), "input")}
-            found |= {name: Buffer((c, n), "input", np.intp) for name in ("row", "column")}
-        return found
+            buffers |= {"pixels": Buffer((c, n, h, w), "input")}
+            buffers |= {name: Buffer((c, n), "input", np.intp) for name in ("row", "column")}
+        return buffers
 
     def forward(self, o: Operands) -> Steps:
         """Bind the maximum over rows, which are long contiguous runs, and the maximum of these over columns."""

@@ -37,8 +37,8 @@ class Positions(Layer):
     def forward(self, o: Operands) -> Steps:
         """Bind y = x + the positions, the same for every image."""
         weight = o.params["weight"]
-        laid = weight.transpose(1, 0, 2) if weight.ndim == 3 else weight
-        return [partial(np.add, o.x, laid[..., None], o.y)]
+        table = weight.transpose(1, 0, 2) if weight.ndim == 3 else weight
+        return [partial(np.add, o.x, table[..., None], o.y)]
 
     def backward(self, o: Operands) -> Backward:
         """Bind dx = dy, and dweight = the sum of dy over the images."""

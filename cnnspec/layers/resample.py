@@ -36,8 +36,8 @@ class Resampling(Layer):
         """Return the map between both products, with resampled rows, and in training its gradient."""
         channels, _, width = inputs[0]
         shape = (self.infer_shape(*inputs)[1], channels, width, n)
-        found = {"middle": Buffer(shape)}
-        return found | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else found
+        buffers = {"middle": Buffer(shape)}
+        return buffers | {"middle_gradient": Buffer(shape, "input")} if mode == "train" else buffers
 
     def forward(self, o: Operands) -> Steps:
         """Bind the resampling of rows, and of the columns of the result."""
@@ -68,11 +68,11 @@ class AdaptiveAvgPool2d(Resampling):
 
     def weights(self, outputs: int, inputs: int) -> Array:
         """Return 1 / length inside each bin."""
-        found = np.zeros((outputs, inputs))
+        weights = np.zeros((outputs, inputs))
         for i in range(outputs):
             first, last = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
-            found[i, first:last] = 1 / (last - first)
-        return found
+            weights[i, first:last] = 1 / (last - first)
+        return weights
 
 
 @register("upsample2d")

@@ -105,10 +105,10 @@ class Pad2d(Layer):
         channels, height, width = expect_map(inputs[0], self.type_name)
         top, bottom, left, right = self.padding
         for pads, length, axis in (((top, bottom), height, "rows"), ((left, right), width, "columns")):
-            most = {"reflect": length - 1, "replicate": max(pads), "circular": length}[self.mode]
-            if max(pads) > most:
+            most_pads = {"reflect": length - 1, "replicate": max(pads), "circular": length}[self.mode]
+            if max(pads) > most_pads:
                 raise ShapeError(
-                    f"expected margins of at most {most} {axis} for {self.mode} on a map of {length} {axis}, "
+                    f"expected margins of at most {most_pads} {axis} for {self.mode} on a map of {length} {axis}, "
                     f"got {max(pads)}",
                     field="padding",
                 )

@@ -36,10 +36,10 @@ class LocalResponseNorm(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the squares, the base of the power, which backward reads, and in training the terms of dx."""
         shape = batch_shape(inputs[0], n)
-        found = {"square": Buffer(shape), "base": Buffer(shape, "kept")}
+        buffers = {"square": Buffer(shape), "base": Buffer(shape, "kept")}
         if mode == "train":
-            found |= {name: Buffer(shape, "input") for name in ("inverse", "share", "spread")}
-        return found
+            buffers |= {name: Buffer(shape, "input") for name in ("inverse", "share", "spread")}
+        return buffers
 
     def forward(self, o: Operands) -> Steps:
         """Bind the sum over the window, its power, and the product with x."""

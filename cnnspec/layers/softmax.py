@@ -26,10 +26,10 @@ class Softmax(Layer):
         """Return an array of one number for each position; in training also one of x's shape."""
         shape = batch_shape(inputs[0], n)
         row = batch_shape((1, *inputs[0][1:]), n)
-        found = {"row": Buffer(row)}
+        buffers = {"row": Buffer(row)}
         if mode == "train":
-            found |= {"weighted": Buffer(shape, "input"), "row_again": Buffer(row, "input")}
-        return found
+            buffers |= {"weighted": Buffer(shape, "input"), "row_again": Buffer(row, "input")}
+        return buffers
 
     def forward(self, o: Operands) -> Steps:
         """Bind the exponentials over their sum; the largest x is subtracted first, so that nothing overflows."""

@@ -11,7 +11,7 @@ from cnnspec.fields import Padding, Pair, PositiveInt, Schema
 from cnnspec.kernels import cost
 from cnnspec.kernels.kernel import Kernel
 from cnnspec.kernels.problem import Problem
-from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, in_turn
+from cnnspec.kernels.step import Array, Buffer, Lifetime, Step, join_steps
 from cnnspec.layers.base import Backward, InitializerField, Layer, Mode, Operands, Parameter, Steps, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient
 from cnnspec.registry import register
@@ -101,16 +101,16 @@ class ConvTranspose2d(Layer):
             raise ShapeError(
                 f"expected output_padding below the stride, got {list(self.output_padding)}", field="output_padding"
             )
-        laid = self.windows(inputs[0])
-        return (self.filters, laid.height, laid.width)
+        windows = self.windows(inputs[0])
+        return (self.filters, windows.height, windows.width)
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """Return weight (c, filters/groups, kh, kw) and bias (filters,)."""
         channels, taps = inputs[0][0], prod(self.kernel_size)
         fans = (channels // self.groups * taps, self.filters // self.groups * taps)
         shape = (channels, self.filters // self.groups, *self.kernel_size)
-        found = {"weight": Parameter(shape, self.weight_init, fans, decays=True)}
-        return found if self.bias == "none" else {**found, "bias": Parameter((self.filters,), self.bias_init, fans)}
+        params = {"weight": Parameter(shape, self.weight_init, fans, decays=True)}
+        return params if self.bias == "none" else {**params, "bias": Parameter((self.filters,), self.bias_init, fans)}
 
     def cost(self, *inputs: Shape) -> int:
         """Return c * filters/groups * kh * kw * h * w."""
@@ -119,14 +119,14 @@ class ConvTranspose2d(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the buffers of the convolution's kernels, by this layer's directions, and the bias gradient's sums."""
         problem = self._problem(inputs[0])
-        found = {}
+        buffers = {}
         for direction, kernel in self._kernels(problem, n, mode).items():
             for name, buffer in kernel.scratch(problem, n).items():
                 lifetime = "prepare" if buffer.lifetime == "prepare" else LIFETIMES[direction]
-                found[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
+                buffers[f"{direction}.{name}"] = replace(buffer, lifetime=lifetime)
         if mode == "train" and self.bias != "none":
-            found["bias_rows"] = Buffer((problem.windows.height, self.filters), "params")
-        return found
+            buffers["bias_rows"] = Buffer((problem.windows.height, self.filters), "params")
+        return buffers
 
     def prepare(self, o: Operands) -> Steps:
         """Bind the transformation of the weights into the forms that the chosen kernels multiply with."""
@@ -152,7 +152,7 @@ class ConvTranspose2d(Layer):
         problem = self._problem_of(o.x)
         kernel = self._kernels(problem, o.x.shape[-1], o.mode)[direction]
         buffers = within(o.buffers, direction)
-        return in_turn(kernel.bind(problem, a, b, out, buffers))
+        return join_steps(kernel.bind(problem, a, b, out, buffers))
 
     def _kernels(self, problem: Problem, n: int, mode: Mode) -> Mapping[str, Kernel]:
         directions = ROLES if mode == "train" else {"forward": ROLES["forward"]}

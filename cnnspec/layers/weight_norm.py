@@ -55,15 +55,15 @@ class WeightNorm(Layer):
                 field="layer",
                 help=f"write {{type: pad2d, padding: 1, mode: {self.layer.padding}}} above it, and padding: valid here",
             )
-        found: Shape = self.layer.infer_shape(*inputs)
-        return found
+        shape: Shape = self.layer.infer_shape(*inputs)
+        return shape
 
     def params(self, *inputs: Shape) -> Mapping[str, Parameter]:
         """Return direction, of the shape of the layer's weight, length (units,), and the layer's other parameters."""
-        own = dict(self.layer.params(*inputs))
-        weight = own.pop("weight")
+        params = dict(self.layer.params(*inputs))
+        weight = params.pop("weight")
         lengths = Parameter(weight.shape[:1], _Lengths(weight), weight.fans, decays=True)
-        return {"direction": weight, "length": lengths, **own}
+        return {"direction": weight, "length": lengths, **params}
 
     def cost(self, *inputs: Shape) -> int:
         """Return that of the layer."""
@@ -73,11 +73,11 @@ class WeightNorm(Layer):
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the layer's buffers, its weight and the factors g / |v|; in training the gradient of the weight."""
         shape = self.layer.params(*inputs)["weight"].shape
-        found = dict(self.layer.scratch(*inputs, n=n, mode=mode))
-        found |= {"normed.weight": Buffer(shape, "prepare"), "normed.inverse": Buffer(shape[:1], "prepare")}
+        buffers = dict(self.layer.scratch(*inputs, n=n, mode=mode))
+        buffers |= {"normed.weight": Buffer(shape, "prepare"), "normed.inverse": Buffer(shape[:1], "prepare")}
         if mode == "train":
-            found |= {"normed.gradient": Buffer(shape, "params"), "normed.work": Buffer(shape, "params")}
-        return found
+            buffers |= {"normed.gradient": Buffer(shape, "params"), "normed.work": Buffer(shape, "params")}
+        return buffers
 
     def prepare(self, o: Operands) -> Steps:
         """Bind w = g v / |v|, 0 where |v| is 0, and what the wrapped layer prepares from w."""

@@ -37,10 +37,12 @@ class FromData(Initializer):
         """ShapeError for a bias, and for more filters than there are eigenvectors with both signs."""
         if len(shape) != 4:
             raise ShapeError(f"from_data needs the filters of a convolution, this is {text(shape)}", help="use zeros")
-        most = 2 * prod(shape[1:])
-        if shape[0] > most:
-            message = f"from_data: expected at most {most} filters for patches of {text(shape[1:])}, got {shape[0]}"
-            raise ShapeError(message, help=f"use filters: {most}, or a larger kernel_size")
+        most_filters = 2 * prod(shape[1:])
+        if shape[0] > most_filters:
+            message = (
+                f"from_data: expected at most {most_filters} filters for patches of {text(shape[1:])}, got {shape[0]}"
+            )
+            raise ShapeError(message, help=f"use filters: {most_filters}, or a larger kernel_size")
 
     def learn(self, array: Array, moments: Array) -> None:
         """Write the filters (f, c, kh, kw) for second moments (c kh kw, c kh kw) of patches."""

@@ -27,7 +27,7 @@ class Workers(ABC):
     the number of workers.
     """
 
-    looks: int  # how often a worker looks at a semaphore before it goes to sleep
+    polls: int  # how often a worker looks at a semaphore before it goes to sleep
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         self._size, self._state = size, state
@@ -40,7 +40,7 @@ class Workers(ABC):
                 if stretch.parallel:
                     self._stretches.append(stretch.phases)
             self._programs.append(numbered)
-        self._own = self._tasks_of(0)
+        self._own_tasks = self._tasks_of(0)
         self._go, self._done = ([self.semaphore() for _ in range(size - 1)] for _ in range(2))
         self._barrier = Barrier(size, self.semaphore)
         self._command = shared((1,), "int64").data  # the number of a stretch, or END
@@ -61,7 +61,7 @@ class Workers(ABC):
             self.busy = True
             self._send(number)
             try:
-                self._work(0, self._own[number])
+                self._work(0, self._own_tasks[number])
             except KeyboardInterrupt:  # it may come between any two instructions: the pool ends the workers
                 raise
             except BaseException:
@@ -103,11 +103,11 @@ class Workers(ABC):
 
     def wait(self, semaphore: Semaphore) -> None:
         """Take one unit of a semaphore, while the processes that could release it live."""
-        if not self._found(semaphore):
+        if not self._poll(semaphore):
             self._sleep(semaphore)
 
-    def _found(self, semaphore: Semaphore) -> bool:
-        for _ in range(self.looks):  # noqa: SIM110  a generator takes three times as long
+    def _poll(self, semaphore: Semaphore) -> bool:
+        for _ in range(self.polls):  # noqa: SIM110  a generator takes three times as long
             if semaphore.acquire(False):
                 return True
         return False
@@ -124,10 +124,10 @@ class Workers(ABC):
     def _serve(self, index: int) -> None:
         """Run stretches as worker `index` until the command says END."""
         go, done = self._go[index - 1], self._done[index - 1]
-        own = self._tasks_of(index)
+        tasks_of_stretches = self._tasks_of(index)
         with self._state(index):
             while True:
-                if not self._found(go):
+                if not self._poll(go):
                     self._asleep[index] = 1
                     self._sleep(go)
                     self._asleep[index] = 0
@@ -135,7 +135,7 @@ class Workers(ABC):
                 if command == END:
                     return
                 try:
-                    self._work(index, own[command])
+                    self._work(index, tasks_of_stretches[command])
                 except BaseException as error:
                     self._report(error)
                 finally:

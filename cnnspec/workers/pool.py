@@ -47,7 +47,7 @@ class WorkerPool:
 
     def learn(self, *programs: Program) -> None:
         """Announce programs before they run, so that the same workers know all of them."""
-        new = [program for program in programs if self._shares(program) and id(program) not in self._numbers]
+        new = [program for program in programs if self._is_parallel(program) and id(program) not in self._numbers]
         if new:
             self.close()
             self._programs = [*self._programs, *new][-MOST_PROGRAMS:]
@@ -65,12 +65,12 @@ class WorkerPool:
     def _run(self, program: Program) -> None:
         number = self._numbers.get(id(program))
         if number is None:
-            if not self._shares(program):
-                self._context.run(_run_alone, program)
+            if not self._is_parallel(program):
+                self._context.run(_run_serially, program)
                 return
             self.learn(program)
             number = self._numbers[id(program)]
-        workers, started = self._ready(), time.perf_counter()
+        workers, started = self._started(), time.perf_counter()
         try:
             if self._short[number] and workers.awake:  # pinning the caller would take as long as a small layer
                 self._context.run(workers.run, number)
@@ -109,10 +109,10 @@ class WorkerPool:
     def __del__(self) -> None:
         self.close()
 
-    def _shares(self, program: Program) -> bool:
+    def _is_parallel(self, program: Program) -> bool:
         return self.size > 1 and is_parallel(program)
 
-    def _ready(self) -> Workers:
+    def _started(self) -> Workers:
         if self._owner != os.getpid():  # this process was forked from the owner of the workers
             self._workers, self._owner = None, os.getpid()
         return self._workers or self._begin()
@@ -126,7 +126,7 @@ class WorkerPool:
     def _begin_as(self, kind: type[Workers]) -> Workers:
         """Start workers of a kind; the pool holds them before they fork, so that `wait` also works in each of them."""
         try:
-            self._workers = workers = kind(self.size, tuple(self._programs), partial(_state, self._processors))
+            self._workers = workers = kind(self.size, tuple(self._programs), partial(_worker_state, self._processors))
             workers.begin()
         except BaseException:
             self.close()
@@ -134,14 +134,14 @@ class WorkerPool:
         return workers
 
 
-def _run_alone(program: Program) -> None:
+def _run_serially(program: Program) -> None:
     for phase in program:
         for task in phase:
             task()
 
 
 @contextmanager
-def _state(processors: Sequence[set[int]], index: int) -> Iterator[None]:
+def _worker_state(processors: Sequence[set[int]], index: int) -> Iterator[None]:
     """Set the state in which a worker works. It must not refer to the pool, whose deletion ends the workers."""
     with step_state(), _pinned(processors, index):
         yield

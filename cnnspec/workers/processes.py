@@ -31,7 +31,7 @@ class Processes(Workers):
     They hold none of the caller's files, so that locks and pipes are closed when the caller ends.
     """
 
-    looks = 5000  # 0.5 ms, five times as long as waking up takes: most waits at a barrier are shorter
+    polls = 5000  # 0.5 ms, five times as long as waking up takes: most waits at a barrier are shorter
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         super().__init__(size, programs, state)
@@ -41,7 +41,7 @@ class Processes(Workers):
         os.set_blocking(self._reports, False)
         self._pids: list[int] = []
         self._files = [self._errors, self._reports]
-        self._finalize = weakref.finalize(self, _end, self._caller, self._pids, self._files)
+        self._finalize = weakref.finalize(self, _kill_and_close, self._caller, self._pids, self._files)
 
     @staticmethod
     def semaphore(value: int = 0) -> Semaphore:
@@ -70,7 +70,7 @@ class Processes(Workers):
                 try:
                     pid = os.fork()
                     if pid == 0:
-                        self._live(index, reader)
+                        self._run_worker(index, reader)
                     self._pids.append(pid)
                 finally:
                     os.close(reader)
@@ -79,7 +79,7 @@ class Processes(Workers):
         """Kill the workers at once: they hold nothing that the caller does not hold too."""
         self._finalize()
 
-    def _live(self, index: int, caller_alive: int) -> NoReturn:
+    def _run_worker(self, index: int, caller_alive: int) -> NoReturn:
         """Run a worker in a forked process until it ends; none of the caller's code follows, not even exit handlers."""
         status = 1
         try:
@@ -87,13 +87,13 @@ class Processes(Workers):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             gc.disable()
-            nothing = os.open(os.devnull, os.O_RDWR)
+            null_device = os.open(os.devnull, os.O_RDWR)
             for standard in range(3):
-                os.dup2(nothing, standard)
+                os.dup2(null_device, standard)
             first = 3
-            for kept in sorted((self._reports, caller_alive)):
-                os.closerange(first, kept)
-                first = kept + 1
+            for file in sorted((self._reports, caller_alive)):
+                os.closerange(first, file)
+                first = file + 1
             os.closerange(first, os.sysconf("SC_OPEN_MAX"))
             _die_at_the_end_of(caller_alive)
             if os.getppid() == self._caller:
@@ -174,7 +174,7 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _end(caller: int, pids: Sequence[int], files: Sequence[int]) -> None:
+def _kill_and_close(caller: int, pids: Sequence[int], files: Sequence[int]) -> None:
     if os.getpid() == caller:
         for pid in pids:
             with suppress(ProcessLookupError):

@@ -21,8 +21,8 @@ class WorkQueue:
 
         queue = WorkQueue(pool)
         update = queue.add(update_step)
-        both = queue.countdown(2, in_turn([partial(queue.last, update), queue.finish]))
-        program = [[queue.reset], queue.phase([in_turn([first, both]), in_turn([second, both])])]
+        both = queue.countdown(2, join_steps([partial(queue.put_last, update), queue.finish]))
+        program = [[queue.reset], queue.phase([join_steps([first, both]), join_steps([second, both])])]
     """
 
     def __init__(self, pool: WorkerPool) -> None:
@@ -32,7 +32,7 @@ class WorkQueue:
         self._counts: list[int] = []  # the countdowns' values at the beginning of a run
         self._free = pool.semaphore(1)  # 0 while a worker changes the queue
         self._lock = _Lock(self._pool, self._free)
-        self._more = [pool.semaphore() for _ in range(pool.size)]  # released when a worker may find something
+        self._wakeups = [pool.semaphore() for _ in range(pool.size)]  # released when a worker may find something
         self._state = shared((3,), "int64").data  # the elements of a memoryview are plain numbers, three times as fast
         self._queue = shared((0,), "int64").data
         self._left = shared((0,), "int64").data  # the remaining count of each countdown
@@ -66,12 +66,12 @@ class WorkQueue:
         self._left = shared((len(self._counts),), "int64").data
         return [
             *(partial(self._finish_if_it_fails, task) for task in tasks),
-            *(partial(self._help, more) for more in self._more),
+            *(partial(self._work_until_finished, more) for more in self._wakeups),
         ]
 
     def reset(self) -> None:
         """Empty the queue and restore the countdowns at the beginning of a run, also after a run that failed."""
-        for semaphore in (*self._more, self._free):
+        for semaphore in (*self._wakeups, self._free):
             while semaphore.acquire(False):
                 pass
         self._state[FRONT] = self._state[END] = len(self._tasks)  # the middle: the queue grows to both sides
@@ -80,30 +80,30 @@ class WorkQueue:
             self._left[place] = count
         self._free.release()
 
-    def first(self, *tasks: int) -> None:
+    def put_first(self, *tasks: int) -> None:
         """Put tasks at the front of the queue, in their order."""
         with self._lock:
             for task in reversed(tasks):
                 self._state[FRONT] -= 1
                 self._queue[self._state[FRONT]] = task
-        self._call()
+        self._wake()
 
-    def last(self, *tasks: int) -> None:
+    def put_last(self, *tasks: int) -> None:
         """Put tasks at the end of the queue, in their order."""
         with self._lock:
             for task in tasks:
                 self._queue[self._state[END]] = task
                 self._state[END] += 1
-        self._call()
+        self._wake()
 
     def finish(self) -> None:
         """Declare that no further task will be put into the queue: workers leave it when it is empty."""
         with self._lock:
             self._state[FINISHED] = True
-        self._call()
+        self._wake()
 
-    def _call(self) -> None:
-        for more in self._more:
+    def _wake(self) -> None:
+        for more in self._wakeups:
             more.release()
 
     def _take(self) -> bool:
@@ -126,7 +126,7 @@ class WorkQueue:
             self.finish()
             raise
 
-    def _help(self, more: Semaphore) -> None:
+    def _work_until_finished(self, more: Semaphore) -> None:
         finished = False
         while not finished:
             self._pool.wait(more)

@@ -34,7 +34,7 @@ class _Semaphore:
 class Threads(Workers):
     """Threads work on every system, but run at the same time only inside NumPy: Python's lock admits one at a time."""
 
-    looks = 0  # a thread that looks holds Python's lock, which the others need
+    polls = 0  # a thread that looks holds Python's lock, which the others need
 
     def __init__(self, size: int, programs: Sequence[Program], state: State) -> None:
         super().__init__(size, programs, state)

@@ -16,7 +16,7 @@ from cnnspec.kernels.blocks import (
     transposed_scratch,
 )
 from cnnspec.kernels.machine import AVX2, AVX512, MachineModel, current
-from cnnspec.kernels.step import in_turn
+from cnnspec.kernels.step import join_steps
 
 
 @pytest.mark.usefixtures("machine")
@@ -45,7 +45,7 @@ def test_products_of_few_columns(shape: tuple[int, int], n: int) -> None:
     out, back = np.full((shape[0], n), np.nan), np.full((shape[1], n), np.nan)
     narrow_product(matrix, columns, out)()
     work = {name: np.full(buffer.shape, np.nan) for name, buffer in transposed_scratch(*shape, n).items()}
-    in_turn(transposed_product(matrix, rows, back, work))()
+    join_steps(transposed_product(matrix, rows, back, work))()
     np.testing.assert_allclose(out, matrix @ columns, atol=1e-11)
     np.testing.assert_allclose(back, matrix.T @ rows, atol=1e-11)
 

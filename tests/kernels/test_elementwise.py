@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnspec.kernels.blocks import product
-from cnnspec.kernels.elementwise import copy, likeliest
+from cnnspec.kernels.elementwise import argmax_channel, copy
 from cnnspec.kernels.step import Array
 
 
@@ -65,5 +65,5 @@ def test_products_of_any_views(data: st.DataObject, sides: tuple[int, int, int],
 def test_likeliest_is_the_first_of_the_largest(channels: int) -> None:
     scores = np.random.default_rng(0).integers(0, 3, (4, channels, 3, 6)).astype(float)
     out = np.full((4, 3, 6), -1)
-    likeliest(scores, out)()
+    argmax_channel(scores, out)()
     np.testing.assert_array_equal(out, scores.argmax(axis=1))

@@ -102,7 +102,7 @@ def test_an_interruption_in_a_task_of_the_caller(kind: type[Workers]) -> None:
 INTERRUPTED = """
 import random, signal, sys, time
 from functools import partial
-from cnnspec.kernels.step import in_turn
+from cnnspec.kernels.step import join_steps
 from cnnspec.workers import Processes, Threads, WorkerPool, WorkQueue, shared
 
 armed = False
@@ -119,7 +119,7 @@ def count(task):
     time.sleep(1e-4)
     counts[task] += 1
 end = queue.countdown(20, queue.finish)
-numbers = [queue.add(in_turn([partial(count, task), end])) for task in range(20)]
+numbers = [queue.add(join_steps([partial(count, task), end])) for task in range(20)]
 program = [
     [queue.reset],
     [partial(count, task) for task in range(20, 40)],
@@ -315,7 +315,7 @@ def test_threads_go_with_their_pool_though_their_program_has_a_queue() -> None:
     pool, before = WorkerPool(3, Threads), set(threading.enumerate())
     queue = WorkQueue(pool)
     task = queue.add(lambda: None)
-    phase = queue.phase([lambda: queue.last(task), queue.finish])
+    phase = queue.phase([lambda: queue.put_last(task), queue.finish])
     pool.run([[queue.reset], phase])
     started = set(threading.enumerate()) - before
     assert len(started) == 2

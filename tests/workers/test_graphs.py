@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from cnnspec.kernels.step import Array, in_turn
+from cnnspec.kernels.step import Array, join_steps
 from cnnspec.workers import Program, WorkerPool, Workers, WorkQueue, shared
 from tests.workers.kinds import KINDS
 
@@ -69,8 +69,8 @@ def through_the_queue(graph: TaskGraph, pool: WorkerPool, random: Random) -> Pro
     begins: list[list[Callable[[], object]]] = [[] for _ in graph.sources]  # of each task, what its end sets off
     started: list[int] = []
     for task in reversed(range(len(graph.sources))):
-        number = queue.add(in_turn([partial(graph.compute, task), *begins[task], done]))
-        put = partial(random.choice([queue.first, queue.last]), number)
+        number = queue.add(join_steps([partial(graph.compute, task), *begins[task], done]))
+        put = partial(random.choice([queue.put_first, queue.put_last]), number)
         if graph.sources[task]:
             enter = queue.countdown(len(graph.sources[task]), put)
             for source in graph.sources[task]:
@@ -79,7 +79,7 @@ def through_the_queue(graph: TaskGraph, pool: WorkerPool, random: Random) -> Pro
             started.append(number)
     cut = random.randrange(len(started) + 1)
     parts = [started[:cut], started[cut:]]
-    return [[queue.reset], queue.phase([partial(queue.last, *part) for part in parts])]
+    return [[queue.reset], queue.phase([partial(queue.put_last, *part) for part in parts])]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from cnnspec.kernels.step import Array, in_turn
+from cnnspec.kernels.step import Array, join_steps
 from cnnspec.workers import Step, WorkerPool, Workers, WorkQueue, shared
 from tests.workers.kinds import KINDS
 
@@ -26,12 +26,12 @@ def test_first_and_last_keep_the_order_of_their_tasks() -> None:
     queue = WorkQueue(pool)
     tasks = [queue.add(record.of(number)) for number in range(6)]
     steps: list[Step] = [
-        partial(queue.last, tasks[2], tasks[3]),
-        partial(queue.first, tasks[0], tasks[1]),
-        partial(queue.last, tasks[4], tasks[5]),
+        partial(queue.put_last, tasks[2], tasks[3]),
+        partial(queue.put_first, tasks[0], tasks[1]),
+        partial(queue.put_last, tasks[4], tasks[5]),
         queue.finish,
     ]
-    program = [[queue.reset], queue.phase([in_turn(steps)])]
+    program = [[queue.reset], queue.phase([join_steps(steps)])]
     for _ in range(2):
         pool.run(program)
     assert record.numbers == [0, 1, 2, 3, 4, 5] * 2
@@ -40,9 +40,9 @@ def test_first_and_last_keep_the_order_of_their_tasks() -> None:
 def test_the_queue_runs_what_its_own_tasks_put_into_it() -> None:
     pool, record = WorkerPool(1), Record()
     queue = WorkQueue(pool)
-    last = queue.add(in_turn([record.of(2), queue.finish]))
-    middle = queue.add(in_turn([record.of(1), partial(queue.last, last)]))
-    pool.run([[queue.reset], queue.phase([in_turn([record.of(0), partial(queue.first, middle)])])])
+    last = queue.add(join_steps([record.of(2), queue.finish]))
+    middle = queue.add(join_steps([record.of(1), partial(queue.put_last, last)]))
+    pool.run([[queue.reset], queue.phase([join_steps([record.of(0), partial(queue.put_first, middle)])])])
     assert record.numbers == [0, 1, 2]
 
 
@@ -59,8 +59,8 @@ def test_a_countdown_fires_once_a_run_after_all_that_count(size: int, kind: type
     def count(number: int) -> None:
         counted[number] += 1
 
-    both = queue.countdown(5, in_turn([fire, queue.finish]))
-    tasks = [in_turn([partial(count, number), both]) for number in range(5)]
+    both = queue.countdown(5, join_steps([fire, queue.finish]))
+    tasks = [join_steps([partial(count, number), both]) for number in range(5)]
     program = [[queue.reset], queue.phase(tasks)]
     for run in range(1, 30):
         pool.run(program)
@@ -83,8 +83,8 @@ def test_every_worker_helps(kind: type[Workers]) -> None:
         for _ in range(2):
             pool.wait(arrived[number])
 
-    tasks = [queue.add(in_turn([partial(wait_for_others, number), end])) for number in range(3)]
-    program = [[queue.reset], queue.phase([partial(queue.last, *tasks)])]
+    tasks = [queue.add(join_steps([partial(wait_for_others, number), end])) for number in range(3)]
+    program = [[queue.reset], queue.phase([partial(queue.put_last, *tasks)])]
     for _ in range(20):
         pool.run(program)
     pool.close()
@@ -106,9 +106,12 @@ def test_a_step_that_fails_finishes_the_queue(place: int, size: int, kind: type[
     def add() -> None:
         done[0] += 1
 
-    end = queue.countdown(2, in_turn([partial(fail_if, broken, 3), add, queue.finish]))
-    task = queue.add(in_turn([partial(fail_if, broken, 2), end]))
-    program = [[queue.reset], queue.phase([in_turn([partial(queue.last, task), partial(fail_if, broken, 1), end])])]
+    end = queue.countdown(2, join_steps([partial(fail_if, broken, 3), add, queue.finish]))
+    task = queue.add(join_steps([partial(fail_if, broken, 2), end]))
+    program = [
+        [queue.reset],
+        queue.phase([join_steps([partial(queue.put_last, task), partial(fail_if, broken, 1), end])]),
+    ]
     for run in range(1, 11):
         broken[0] = place
         with pytest.raises(ValueError, match="broken step"):

@@ -18,12 +18,12 @@ FIRST = "first"  # the prefix of the names of the first layer's arrays
 
 def fold_batch_norm(graph: Graph) -> Graph:
     """Fold batch normalisation, for inference, into the layer before it if nothing else reads that layer."""
-    nodes, found, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
+    nodes, folded, gone = {node.name: node for node in graph.nodes}, dict[str, Node](), set[str]()
     for node in graph.nodes:
         first = nodes.get(node.inputs[0])
         if first is not None and _can_fold(graph, first, node):
             gone.add(first.name)
-            found[node.name] = dataclasses.replace(
+            folded[node.name] = dataclasses.replace(
                 node,
                 layer=Folded(first.layer, node.layer),
                 inputs=first.inputs,
@@ -31,7 +31,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
                 keys={**node.keys, **{f"{FIRST}.{name}": key for name, key in first.keys.items()}},
                 macs=first.macs,
             )
-    left = tuple(found.get(node.name, node) for node in graph.nodes if node.name not in gone)
+    left = tuple(folded.get(node.name, node) for node in graph.nodes if node.name not in gone)
     return dataclasses.replace(graph, nodes=left)
 
 
@@ -54,14 +54,14 @@ class Folded(Layer):
     norm: Any
 
     def __init__(self, first: Layer, norm: Layer) -> None:
-        given = {
+        fields = {
             "first": first.but(bias="channel"),
             "norm": norm,
             "type_name": f"{first.type_name}+batch_norm",
             # A part with some units would need its rows of the scaled weights, which are not parameters of this layer.
             "row_reads": None if first.row_reads == "units" else first.row_reads,
         }
-        for name, value in given.items():
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -75,13 +75,13 @@ class Folded(Layer):
 
     def windows(self, shape: Shape) -> Windows:
         """Return how the windows of the first layer lie over a map."""
-        found: Windows = self.first.windows(shape)
-        return found
+        windows: Windows = self.first.windows(shape)
+        return windows
 
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return what the first layer makes."""
-        found: Shape = self.first.infer_shape(*inputs)
-        return found
+        output: Shape = self.first.infer_shape(*inputs)
+        return output
 
     def convolution(self, *inputs: Shape) -> Any:
         """Return the convolution problem of the first layer."""
@@ -89,11 +89,11 @@ class Folded(Layer):
 
     def scratch(self, *inputs: Shape, n: int, mode: Mode) -> Mapping[str, Buffer]:
         """Return the first layer's buffers, its scaled weights s W, s, and the bias s b + t."""
-        found = {f"{FIRST}.{name}": buffer for name, buffer in self.first.scratch(*inputs, n=n, mode=mode).items()}
+        buffers = {f"{FIRST}.{name}": buffer for name, buffer in self.first.scratch(*inputs, n=n, mode=mode).items()}
         params = self.first.params(*inputs)
         channels = params["bias"].shape
         scaled = Buffer(params[self.first.scales].shape, "prepare")
-        return {**found, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
+        return {**buffers, "scaled": scaled, "scale": Buffer(channels, "prepare"), "shift": Buffer(channels, "prepare")}
 
     def prepare(self, o: Operands) -> Steps:
         """Bind the scaling of the weights, and what the first layer prepares from them."""
@@ -122,6 +122,6 @@ class Folded(Layer):
         return forward
 
     def _bound(self, o: Operands) -> Operands:
-        own: dict[str, Array] = within(o.params, FIRST)
-        params = {**own, self.first.scales: o.buffers["scaled"], "bias": o.buffers["shift"]}
+        first_params: dict[str, Array] = within(o.params, FIRST)
+        params = {**first_params, self.first.scales: o.buffers["scaled"], "bias": o.buffers["shift"]}
         return dataclasses.replace(o, params=params, buffers=within(o.buffers, FIRST))

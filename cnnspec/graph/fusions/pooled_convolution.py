@@ -12,7 +12,7 @@ import numpy as np
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.kernels import direct, pooled_convolution, pooling
 from cnnspec.kernels.problem import Problem
-from cnnspec.kernels.step import Array, Buffer, Step, in_turn
+from cnnspec.kernels.step import Array, Buffer, Step, join_steps
 from cnnspec.layers.base import Backward, Layer, Mode, Operands, Steps, map_shape, within
 from cnnspec.layers.bias import add_bias, bias_gradient, bias_scratch, prepare_bias
 from cnnspec.shapes import Shape, Windows
@@ -28,9 +28,9 @@ def pooling_in_convolution(graph: Graph) -> Graph:
     """
     sharing = graph.sharing
     renamed: dict[str, str] = {}
-    kept: list[Node] = []
+    nodes: list[Node] = []
     for node in graph.nodes:
-        first = kept[-1] if kept else None
+        first = nodes[-1] if nodes else None
         if (
             first is not None
             and first.inputs == (INPUT,)
@@ -39,12 +39,12 @@ def pooling_in_convolution(graph: Graph) -> Graph:
             and graph.output_name not in (first.name, node.name)
             and can_pool(first.layer, node.layer, first.input_shapes[0])
         ):
-            kept[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
+            nodes[-1] = dataclasses.replace(first, layer=PooledConvolution(first.layer), shape=node.shape)
             renamed[node.name] = first.name
         else:
             inputs = tuple(renamed.get(name, name) for name in node.inputs)
-            kept.append(dataclasses.replace(node, inputs=inputs))
-    return dataclasses.replace(graph, nodes=tuple(kept))
+            nodes.append(dataclasses.replace(node, inputs=inputs))
+    return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
 def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
@@ -55,14 +55,14 @@ def can_pool(first: Layer, second: Layer, shape: Shape) -> bool:
     if not first.convolves or not second.selects_maximum or second.covers_map:
         return False
     convolution, pool = cast(Any, first), cast(Any, second)
-    laid, kernel = convolution.windows(shape), getattr(convolution, "kernel", None)
+    windows, kernel = convolution.windows(shape), getattr(convolution, "kernel", None)
     return (
         (kernel == KERNEL or (kernel is None and shape[0] == 1))
-        and laid.stride == laid.dilation == (1, 1)
+        and windows.stride == windows.dilation == (1, 1)
         and convolution.groups == 1
         and convolution.bias != "untied"
         and pooling.is_halving(pool.windows(first.infer_shape(shape)))
-        and not any(length % 2 for length in laid.output)
+        and not any(length % 2 for length in windows.output)
     )
 
 
@@ -94,13 +94,13 @@ class PooledConvolution(Layer):
 
     def windows(self, shape: Shape) -> Windows:
         """Return the windows of the input that each output depends on: those of the four pixels that it pools."""
-        laid: Windows = self.first.windows(shape)
-        return dataclasses.replace(laid, kernel=(laid.kernel[0] + 1, laid.kernel[1] + 1), stride=(2, 2))
+        windows: Windows = self.first.windows(shape)
+        return dataclasses.replace(windows, kernel=(windows.kernel[0] + 1, windows.kernel[1] + 1), stride=(2, 2))
 
     def convolution(self, *inputs: Shape) -> Problem:
         """Return the convolution problem of the pairs of filters: one column wider, with a stride of two columns."""
-        laid: Windows = self.first.windows(inputs[0])
-        pairs = dataclasses.replace(laid, kernel=(laid.kernel[0], laid.kernel[1] + 1), stride=(1, 2))
+        windows: Windows = self.first.windows(inputs[0])
+        pairs = dataclasses.replace(windows, kernel=(windows.kernel[0], windows.kernel[1] + 1), stride=(1, 2))
         return Problem(pairs, inputs[0][0], 2 * self.first.filters, 1)
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -114,15 +114,15 @@ class PooledConvolution(Layer):
             return pooled_convolution.scratch(self.first.convolution(*inputs))
         taps = (problem.filters, problem.channels, *problem.windows.kernel)
         whole, side = (2 * rows, problem.filters, columns, n), (rows, 2, filters, columns, n)
-        found = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
+        buffers = {"pairs": Buffer(taps, "prepare"), "map": Buffer(whole)}
         if mode == "train":
-            found |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
-            found |= {"map_gradient": Buffer(whole, "params"), "pairs_gradient": Buffer(taps, "params")}
-            found |= {"bias_rows": Buffer((rows, filters), "params")}
+            buffers |= {"right": Buffer(side, "kept", bool), "below": Buffer((rows, *side[2:]), "kept", bool)}
+            buffers |= {"map_gradient": Buffer(whole, "params"), "pairs_gradient": Buffer(taps, "params")}
+            buffers |= {"bias_rows": Buffer((rows, filters), "params")}
         for direction, kernel in KERNELS.items():
             if direction == "forward" or mode == "train":
-                found |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}
-        return found | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
+                buffers |= {f"{direction}.{name}": buffer for name, buffer in kernel.scratch(problem, n).items()}
+        return buffers | bias_scratch(self.first.bias, (filters, rows, columns), n, mode)
 
     def prepare(self, o: Operands) -> Steps:
         """Bind the making and preparation of the pairs of filters, or of the filters of a window's four places."""
@@ -170,7 +170,7 @@ class PooledConvolution(Layer):
         return Backward(params=params)
 
     def _bind(self, direction: str, o: Operands, a: Array, b: Array, out: Array) -> Step:
-        return in_turn(KERNELS[direction].bind(self._problem_of(o.x), a, b, out, within(o.buffers, direction)))
+        return join_steps(KERNELS[direction].bind(self._problem_of(o.x), a, b, out, within(o.buffers, direction)))
 
     def _problem_of(self, x: Array) -> Problem:
         return self.convolution(map_shape(x))

@@ -71,18 +71,18 @@ class Loss(Declaration):
         if target.kind == "mask":
             _check_map(self.type_name, output, given)
         elif len(output) != 1:
-            what = "numbers" if target.kind == "values" else "class scores"
+            noun = "numbers" if target.kind == "values" else "class scores"
             raise ShapeError(
-                f"{self.type_name} expects a vector of {what}, got a map of {text(output)}",
+                f"{self.type_name} expects a vector of {noun}, got a map of {text(output)}",
                 help="end with flatten or global_avg_pool2d, and dense",
             )
         count = len(target.names)
         binary = self.one_output and count == 2 and target.kind in ("class", "mask")
         if count and output[0] != count and not (binary and output[0] == 1):
-            what = "value" if target.kind == "values" else "class"
+            noun = "value" if target.kind == "values" else "class"
             key = "filters" if target.kind == "mask" else "units"
             raise ShapeError(
-                f"expected {count} output{'s' * (count > 1)}, one for each {what} of the data, got {output[0]}",
+                f"expected {count} output{'s' * (count > 1)}, one for each {noun} of the data, got {output[0]}",
                 help=f"use {key}: {count}",
             )
 

@@ -144,7 +144,7 @@ class Dice(ClassScores):
         each, over, classes = buffers["each"], np.expand_dims(row, 1), prediction.shape[1]
         portions, smooth = class_portions(prediction, target, wanted), self.smooth
         weights = np.array([1.0] * classes if self.class_weights is None else self.class_weights, prediction.dtype)
-        most, column = weights.mean(), weights[:, None]
+        mean_weight, column = weights.mean(), weights[:, None]
 
         def step() -> None:
             portions()
@@ -159,7 +159,7 @@ class Dice(ClassScores):
             np.multiply(softmax, wanted, out=shifted)
             common = 2 * np.add.reduce(shifted, axis=(0, 2)) + smooth
             whole = np.add.reduce(softmax, axis=(0, 2)) + np.add.reduce(wanted, axis=(0, 2)) + smooth
-            np.subtract(most, (common / whole * column).mean(axis=0), out=losses)
+            np.subtract(mean_weight, (common / whole * column).mean(axis=0), out=losses)
             if gradient is not None:
                 np.multiply(wanted, (-2 / classes / whole * column)[:, None], out=shifted)
                 np.add(shifted, (common / classes / whole**2 * column)[:, None], out=shifted)

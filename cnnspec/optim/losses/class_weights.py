@@ -103,16 +103,16 @@ class Weighted(Loss):
             return self
         never = [1.0] * count
         if isinstance(self.class_weights, tuple):
-            found = list(self.class_weights)
+            weights = list(self.class_weights)
         elif isinstance(self.class_weights, NamedWeights):
-            found = [self.class_weights.get(name, 1.0) for name in target.names]
+            weights = [self.class_weights.get(name, 1.0) for name in target.names]
         elif several:
             never = [_balanced(target.images, 2, target.images - number) for number in target.counts]
-            found = [_balanced(target.images, 2, number) for number in target.counts]
+            weights = [_balanced(target.images, 2, number) for number in target.counts]
         else:
-            found = [_balanced(sum(target.counts), len(target.counts), number) for number in target.counts]
-        found, never = (part + [1.0] * (count - len(part)) for part in (found, never))
-        return self.but(class_weights=tuple(never + found if several else found))
+            weights = [_balanced(sum(target.counts), len(target.counts), number) for number in target.counts]
+        weights, never = (part + [1.0] * (count - len(part)) for part in (weights, never))
+        return self.but(class_weights=tuple(never + weights if several else weights))
 
     def _count(self, target: Target, outputs: int) -> int:
         """The number of classes: one output may serve two."""
@@ -126,8 +126,8 @@ class Weighted(Loss):
         if labels.dtype.kind in "iu":
             return float(weights[labels[labels != VOID] if labels.ndim == 3 else labels].mean())
         if len(weights) == 2 * labels.shape[1]:
-            never, found = weights.reshape(2, -1)
-            return float((never + (found - never) * labels).mean())
+            absent, present = weights.reshape(2, -1)
+            return float((absent + (present - absent) * labels).mean())
         return float((labels @ weights).mean())
 
 

@@ -73,8 +73,8 @@ class Part:
 
     def outputs(self, joined: Array) -> Array:
         """The loss's own values in outputs (n, rows), images first."""
-        found = np.moveaxis(self.of(joined.T), -1, 0)
-        return found.transpose(0, 2, 1, 3) if found.ndim == 4 else found
+        outputs = np.moveaxis(self.of(joined.T), -1, 0)
+        return outputs.transpose(0, 2, 1, 3) if outputs.ndim == 4 else outputs
 
 
 class Losses(Loss):
@@ -95,14 +95,14 @@ class Losses(Loss):
     @property
     def main(self) -> str:
         """The name of the main loss."""
-        found = answering(self.terms) or self.terms
-        return next((name for name, term in found.items() if term.loss.reads_labels), next(iter(found)))
+        names = answering(self.terms) or self.terms
+        return next((name for name, term in names.items() if term.loss.reads_labels), next(iter(names)))
 
     @property
     def applies(self) -> Literal["softmax", "sigmoid"] | None:  # type: ignore[override]
         """The function that turns outputs of the main loss into probabilities."""
-        found: Literal["softmax", "sigmoid"] | None = self.terms[self.main].loss.applies
-        return found
+        function: Literal["softmax", "sigmoid"] | None = self.terms[self.main].loss.applies
+        return function
 
     @property
     def one_output(self) -> bool:  # type: ignore[override]
@@ -129,18 +129,18 @@ class Losses(Loss):
 
     def parts(self) -> dict[str, Part]:
         """The losses in the plan by name, each with its rows of the joined vector."""
-        found: dict[str, Part] = {}
+        parts: dict[str, Part] = {}
         start = 0
         for name, shapes in self.shapes.items():
             term: Term = self.terms[name]
-            own = shapes[: term.loss.reads]
+            read_shapes = shapes[: term.loss.reads]
             target = target_of(name, term, self.target)
-            shape = own[0] if len(own) == 1 else (sum(map(size, own)),)
-            end, stop = start + sum(map(size, own)), start + sum(map(size, shapes))
+            shape = read_shapes[0] if len(read_shapes) == 1 else (sum(map(size, read_shapes)),)
+            end, stop = start + sum(map(size, read_shapes)), start + sum(map(size, shapes))
             loss = term.loss.fitted(target, shape[0])
-            found[name] = Part(loss, term.weight, shape, target, slice(start, end), slice(end, stop))
+            parts[name] = Part(loss, term.weight, shape, target, slice(start, end), slice(end, stop))
             start = stop
-        return found
+        return parts
 
     def outputs_by_target(self) -> dict[str, int]:
         """The number of outputs for each of several targets, by name."""
@@ -154,12 +154,12 @@ class Losses(Loss):
 
     def columns(self) -> dict[str, slice]:
         """The place of the labels of each loss in the joined labels of several targets."""
-        found: dict[str, slice] = {}
+        columns: dict[str, slice] = {}
         stop = 0
         for name, width in self.widths().items():
             start, stop = stop, stop + width
-            found[name] = slice(start, stop)
-        return {name: found[of] for name, term in self.terms.items() if (of := term.target or name) in found}
+            columns[name] = slice(start, stop)
+        return {name: columns[of] for name, term in self.terms.items() if (of := term.target or name) in columns}
 
     def label_shape(self, target: Target, output: Shape) -> Shape:
         """The shape of an image's label for the main loss; for several targets a vector of all their labels."""
@@ -198,16 +198,16 @@ class Losses(Loss):
                 wanted = target[columns[name]] if name in columns else target
                 wanted = wanted[0] if name in columns and part.target.kind == "class" else wanted
             prefix = f"{name}/"
-            own = {key.removeprefix(prefix): array for key, array in buffers.items() if key.startswith(prefix)}
+            part_buffers = {key.removeprefix(prefix): array for key, array in buffers.items() if key.startswith(prefix)}
             slope = None if gradient is None else part.of(gradient)
-            step = part.loss.bind(part.of(prediction), wanted, slope, buffers[name], own, batch)
+            step = part.loss.bind(part.of(prediction), wanted, slope, buffers[name], part_buffers, batch)
             bound.append((part.weight, step, buffers[name], slope))
 
         def weighted() -> None:
             losses.fill(0)
-            for weight, step, found, slope in bound:
+            for weight, step, part_losses, slope in bound:
                 step()
-                np.add(losses, found if weight == 1 else weight * found, out=losses)
+                np.add(losses, part_losses if weight == 1 else weight * part_losses, out=losses)
                 if slope is not None and weight != 1:
                     np.multiply(slope, weight, out=slope)
 
@@ -216,14 +216,16 @@ class Losses(Loss):
     def least(self, labels: Array, classes: int, images: Array | None = None) -> float:
         """The weighted sum of the lowest values of all losses, for labels (n, ...)."""
         columns = self.columns() if self.target.kind == "several" else {}
-        found = 0.0
+        total = 0.0
         for name, part in self.parts().items():
-            own = labels[:, columns[name]] if name in columns else labels
-            own = own[:, 0].astype(np.int64) if name in columns and part.target.kind == "class" else own
-            found += part.weight * part.loss.least(own, part.shape[0], images)
-        return found
+            part_labels = labels[:, columns[name]] if name in columns else labels
+            part_labels = (
+                part_labels[:, 0].astype(np.int64) if name in columns and part.target.kind == "class" else part_labels
+            )
+            total += part.weight * part.loss.least(part_labels, part.shape[0], images)
+        return total
 
     def probabilities(self, output: Array) -> Array:
         """The probabilities by the main loss."""
-        found: Array = self.terms[self.main].loss.probabilities(output)
-        return found
+        probabilities: Array = self.terms[self.main].loss.probabilities(output)
+        return probabilities

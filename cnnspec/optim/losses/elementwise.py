@@ -100,11 +100,11 @@ class Elementwise(Weighted):
         axis = 1 if prediction.ndim == 4 else 0
         outputs, column = prediction.shape[axis], (-1, *(1,) * (prediction.ndim - 1 - axis))
         if len(weights) == 2 * outputs:  # those of "no", then those of "yes"
-            never, found = (part.reshape(column) for part in weights.reshape(2, -1))
+            absent, present = (part.reshape(column) for part in weights.reshape(2, -1))
 
             def by_answer() -> None:
-                np.multiply(wanted, found - never, out=counts)
-                np.add(counts, never, out=counts)
+                np.multiply(wanted, present - absent, out=counts)
+                np.add(counts, absent, out=counts)
 
             return by_answer
         row = weights.reshape(column)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from cnnspec.graph import INPUT, Graph, Node
-from cnnspec.kernels.elementwise import accumulate, copy, likeliest
+from cnnspec.kernels.elementwise import accumulate, argmax_channel, copy
 from cnnspec.kernels.step import Array, Step
 from cnnspec.layers.base import Mode, Operands, from_public, to_public
 from cnnspec.optim import Loss
@@ -218,4 +218,4 @@ class Arrays:
             return partial(np.greater, output, threshold, decided)
         if output.shape[axis] == 1:
             return partial(np.greater, output.squeeze(axis), threshold, decided)
-        return likeliest(output, decided) if axis else partial(output.argmax, 0, decided)
+        return argmax_channel(output, decided) if axis else partial(output.argmax, 0, decided)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from cnnspec.kernels.step import Step, in_turn
+from cnnspec.kernels.step import Step, join_steps
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
 from cnnspec.workers import Program, WorkerPool, WorkQueue
 
@@ -19,14 +19,14 @@ def bind(graph: TaskGraph, pool: WorkerPool) -> Program:
     """Return the program that runs the graph's tasks on the pool's workers."""
     phases = _lanes_by_phase(graph, pool)
     if all(task.lane is not None for task in graph.tasks):
-        return [[in_turn([step for task in lane for step in task.steps]) for lane in phase] for phase in phases]
+        return [[join_steps([step for task in lane for step in task.steps]) for lane in phase] for phase in phases]
     queue = WorkQueue(pool)
     binder = _Binder(graph, queue, lanes=len(phases[-1]))
     *first, last = [[[step for task in lane for step in binder.run(task)] for lane in phase] for phase in phases]
     return [
         [queue.reset],
-        *([in_turn(steps) for steps in phase] for phase in first),
-        queue.phase([in_turn([*steps, binder.end]) for steps in last]),
+        *([join_steps(steps) for steps in phase] for phase in first),
+        queue.phase([join_steps([*steps, binder.end]) for steps in last]),
     ]
 
 
@@ -112,9 +112,9 @@ class _Binder:
             return [step for task in group for step in self.run(task)]
         if key not in self.starts:
             if inline:
-                start = in_turn([step for task in group for step in self.run(task)])
+                start = join_steps([step for task in group for step in self.run(task)])
             else:
-                numbers = [self.queue.add(in_turn(self.run(task))) for task in group]
-                start = partial(self.queue.first if urgent else self.queue.last, *numbers)
+                numbers = [self.queue.add(join_steps(self.run(task))) for task in group]
+                start = partial(self.queue.put_first if urgent else self.queue.put_last, *numbers)
             self.starts[key] = start if len(before) == 1 else self.queue.countdown(len(before), start)
         return [self.starts[key]]

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.kernels.step import Array, Step, join_steps
 from cnnspec.workers import shared
 
 
@@ -29,7 +29,7 @@ class LossCheck:
 
     def guard(self, steps: Sequence[Step]) -> list[Step]:
         """Return these steps as one, which does nothing if a loss is not finite."""
-        return [partial(_run_if, self._finite, in_turn(steps))]
+        return [partial(_run_if, self._finite, join_steps(steps))]
 
 
 def _run_if(finite: memoryview, step: Step) -> None:

@@ -11,7 +11,7 @@ from math import ceil
 
 import numpy as np
 
-from cnnspec.kernels.step import Array, Step, in_turn
+from cnnspec.kernels.step import Array, Step, join_steps
 from cnnspec.optim import Optimizer, Update
 from cnnspec.optim.settings import Clip, Lookahead
 from cnnspec.period import ALWAYS, Period
@@ -228,7 +228,7 @@ class Training:
         """The step that updates a chunk of the weights, and its average, by the summed gradient."""
         parts = [chunk] if chunk.shape else _cut_evenly(chunk)
         measuring = self.norms.measure_step(self.gradients[0], chunk.start, chunk.stop)
-        return in_turn([measuring, *(_BoundByThread(self._binder(part)) for part in parts)])
+        return join_steps([measuring, *(_BoundByThread(self._binder(part)) for part in parts)])
 
     def _timing(self, chunk: Chunk) -> _Timing:
         return self._timings[self._timing_key(chunk.rule, chunk.optimizer)]
