@@ -168,13 +168,13 @@ class Model(Network):
             raise ValueError(f"no layer '{layer}': {did_you_mean(layer, names, 'layers')}")
         images = self._entering(images)
         shape = self.graph.node(layer).shape
-        found = [
+        outputs = [
             to_public(output)
             for start in range(0, len(images), self.inference_batch)
             for node, _, output in values(self, images[start : start + self.inference_batch], "infer")
             if node.name == layer
         ]
-        return np.concatenate(found) if found else np.empty((0, *shape), self.weights.values.dtype)
+        return np.concatenate(outputs) if outputs else np.empty((0, *shape), self.weights.values.dtype)
 
     def _entering(self, images: Entering) -> Array:
         if self.spec.inputs or isinstance(images, Mapping):
@@ -207,9 +207,9 @@ class Model(Network):
 
         `cnnspec.load` reads it. RunError if the file cannot be written.
         """
-        found = self.pipeline.record() if self.pipeline else {}
-        said = {"target": self.target.record(), "network": render(self.spec, self.graph), **found}
-        write_checkpoint(Path(path), self.weights, None, said)
+        record = self.pipeline.record() if self.pipeline else {}
+        network = {"target": self.target.record(), "network": render(self.spec, self.graph), **record}
+        write_checkpoint(Path(path), self.weights, None, network)
 
     def load(self, path: str | Path) -> None:
         """Read weights that `save` or a training wrote; of a training, the moving averages if there are any.
@@ -263,15 +263,15 @@ def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = No
     if path.is_dir() and not stored.is_file():
         raise no_run(path)
     if path.is_dir() or (stored.is_file() and "network" not in read_checkpoint(file).progress):
-        about = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
-        for note in check_kept(directory, about):
+        record = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
+        for note in check_kept(directory, record):
             warnings.warn(note, stacklevel=2)
         spec = loads(read_spec(stored), str(stored), allow_plugins=True)
-        return trained(spec, checked(spec), file, about, threads)
-    said = read_checkpoint(file).progress.get("network")
-    if said is None:
+        return trained(spec, checked(spec), file, record, threads)
+    network = read_checkpoint(file).progress.get("network")
+    if network is None:
         raise RunError(f"{file} does not say which network it is of", "compile its spec, then model.load(path)")
-    model = compile(said, threads=threads)
+    model = compile(network, threads=threads)
     model.load(file)
     return model
 

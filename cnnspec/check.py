@@ -16,19 +16,21 @@ MEMORY = {"train_memory", "infer_memory"}
 def checked(spec: Spec) -> Graph:
     """Return the graph of a spec that is valid, fits its data and loss and keeps its budgets; SpecError otherwise."""
     graph = build(spec)
-    found = misfits(spec, graph)
-    if found:
-        raise SpecError(found)
+    diagnostics = misfits(spec, graph)
+    if diagnostics:
+        raise SpecError(diagnostics)
     return graph
 
 
 def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
     """Return errors where the data, the loss or the budgets of a spec do not fit its graph."""
-    found = check(spec, graph)
-    fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in found}
+    diagnostics = check(spec, graph)
+    fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in diagnostics}
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
-        found += over_budget(spec, memory(spec, graph))
-    return found or [with_value(one.path, one.value, wrong) for one in spec.variants for wrong in _misfits_of(one)]
+        diagnostics += over_budget(spec, memory(spec, graph))
+    return diagnostics or [
+        with_value(variant.path, variant.value, wrong) for variant in spec.variants for wrong in _misfits_of(variant)
+    ]
 
 
 def _misfits_of(variant: Variant) -> list[Diagnostic]:
@@ -37,7 +39,7 @@ def _misfits_of(variant: Variant) -> list[Diagnostic]:
     try:
         return misfits(spec, build(spec))
     except SpecError as error:
-        return [found for found in error.diagnostics if found.severity == "error"]
+        return [diagnostic for diagnostic in error.diagnostics if diagnostic.severity == "error"]
 
 
 def figures(spec: Spec, graph: Graph) -> dict[str, int | tuple[int, ...]]:

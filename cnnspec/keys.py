@@ -24,14 +24,14 @@ def keys() -> Mapping[str, Meanings]:
 @lru_cache(maxsize=4)
 def _keys(registered: frozenset[type]) -> Mapping[str, Meanings]:
     """Return the keys for a set of registered classes, so that the result can be cached."""
-    whole = schema()
-    found: dict[str, dict[str, list[str]]] = {}
-    for place, part in _parts(whole):
+    root = schema()
+    meanings: dict[str, dict[str, list[str]]] = {}
+    for place, part in _parts(root):
         for key, where, description in _walk(part, place):
-            places = found.setdefault(key, {}).setdefault(description, [])
+            places = meanings.setdefault(key, {}).setdefault(description, [])
             if where not in places:
                 places.append(where)
-    return found
+    return meanings
 
 
 def key_page(key: str) -> str | None:
@@ -39,20 +39,22 @@ def key_page(key: str) -> str | None:
     meanings = keys().get(key)
     if meanings is None:
         return None
-    lines = [f"  of {_listed(places)}{': ' if what else ''}{what}" for what, places in meanings.items()]
+    lines = [f"  of {_listed(places)}{': ' if meaning else ''}{meaning}" for meaning, places in meanings.items()]
     words = elsewhere(key, ["key"])
     return "\n".join([f"{key} (key)", *lines, *([f"  Elsewhere: {', '.join(words)}"] if words else [])])
 
 
-def _parts(whole: Json) -> Iterator[tuple[str, Json]]:
+def _parts(root: Json) -> Iterator[tuple[str, Json]]:
     """Yield the spec's schema and each definition in it, with the name of the thing whose keys it declares."""
-    yield "", {"properties": whole["properties"]}
+    yield "", {"properties": root["properties"]}
     yield "a layer", {"properties": COMMON}
-    for name, part in whole["definitions"].items():
-        kind, _, own = name.partition(".")
-        if kind == "layer" and own:
-            part = {"properties": {key: told for key, told in part["properties"].items() if key not in COMMON}}
-        yield own or ("a layer" if kind in ("layer", "layers") else f"any {kind}"), part
+    for name, part in root["definitions"].items():
+        kind, _, subkind = name.partition(".")
+        if kind == "layer" and subkind:
+            part = {
+                "properties": {key: description for key, description in part["properties"].items() if key not in COMMON}
+            }
+        yield subkind or ("a layer" if kind in ("layer", "layers") else f"any {kind}"), part
 
 
 def _walk(part: Json, place: str) -> Iterator[tuple[str, str, str]]:

@@ -106,24 +106,24 @@ Example: - {id: halves, type: split, parts: 2}
 def page(topic: str) -> str | None:
     """Return the page on a topic: a code, a type, a key, a section or page of the guide, another framework's word."""
     types, guide = _declared(), sections()
-    found = [guide[topic]] if topic in guide else []
-    found += [_kind_page(topic)] if topic in registry.PACKAGES else []
-    found += [_code_page(topic)] if topic in CATALOGUE else []
-    found += [_page(topic)] if topic in types else []
-    found += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
-    found += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
-    found += [key_page(topic) or ""] if found and topic not in guide else []
-    found += [guide_contents()] if topic == "guide" else []
+    parts = [guide[topic]] if topic in guide else []
+    parts += [_kind_page(topic)] if topic in registry.PACKAGES else []
+    parts += [_code_page(topic)] if topic in CATALOGUE else []
+    parts += [_page(topic)] if topic in types else []
+    parts += [f"{topic} (layer)\n\n{NESTED[topic]}"] if topic in NESTED else []
+    parts += [f"{topic} (block)\n\n{source(topic)}"] if topic in shipped().values else []
+    parts += [key_page(topic) or ""] if parts and topic not in guide else []
+    parts += [guide_contents()] if topic == "guide" else []
     book = guide_pages()
-    own = "\n\n".join(filter(None, found))
-    return book.get(topic) or own or book.get(f"guide/{topic}") or _word(topic, types) or None
+    text = "\n\n".join(filter(None, parts))
+    return book.get(topic) or text or book.get(f"guide/{topic}") or _word(topic, types) or None
 
 
 def topics() -> list[str]:
     """Return everything that has a page."""
     pages = [name.removeprefix("guide/") for name in guide_pages()]
-    own = [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *pages, *keys()]
-    return list(dict.fromkeys(own))
+    names = [*_declared(), *NESTED, *shipped().values, *CATALOGUE, *sections(), *registry.PACKAGES, *pages, *keys()]
+    return list(dict.fromkeys(names))
 
 
 def contents() -> str:
@@ -156,12 +156,12 @@ def guide_contents() -> str:
 def sections() -> dict[str, str]:
     """Return the sections of the language guide by the words in their headings; a word may be in several."""
     text = files("cnnspec").joinpath("guide", "language.md").read_text(encoding="utf-8")
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for section in text.split("\n## ")[1:]:
         heading, _, body = section.partition("\n")
         for word in re.findall("`([^`]+)`", heading):
-            found.setdefault(word, []).append(f"{heading.replace('`', '')}\n\n{body.strip()}")
-    return {word: "\n\n".join(pages) for word, pages in found.items()}
+            result.setdefault(word, []).append(f"{heading.replace('`', '')}\n\n{body.strip()}")
+    return {word: "\n\n".join(pages) for word, pages in result.items()}
 
 
 @cache
@@ -194,13 +194,17 @@ def _page(topic: str) -> str:
 def _word(topic: str, types: Collection[str]) -> str:
     """Return a page on a key, or on the equivalent of another framework's word; empty if the word is not known."""
     known = keys()
-    own, key = meant(topic, types), topic if topic in known else meant(topic, known)
-    if own is not None and key is None:
-        return f"{topic} is {own} here.\n\n{_page(own)}"
-    lines = [f"{topic} is {own} here: cnnspec explain {own}"] if own is not None and key != topic else []
+    type_name, key = meant(topic, types), topic if topic in known else meant(topic, known)
+    if type_name is not None and key is None:
+        return f"{topic} is {type_name} here.\n\n{_page(type_name)}"
+    lines = (
+        [f"{topic} is {type_name} here: cnnspec explain {type_name}"] if type_name is not None and key != topic else []
+    )
     lines += [f"{topic} is the key {key} here."] if key not in (None, topic) else []
     lines += [key_page(key) or ""] if key is not None else []
-    lines += dict.fromkeys(f"{topic}: {told}" for place in ADVICE if (told := advice(place, topic)) is not None)
+    lines += dict.fromkeys(
+        f"{topic}: {advice_text}" for place in ADVICE if (advice_text := advice(place, topic)) is not None
+    )
     return "\n".join(lines)
 
 
@@ -210,10 +214,10 @@ def _declared() -> dict[str, type[Declaration]]:
 
 
 def _code_page(code: str) -> str:
-    about = CATALOGUE[code]
-    page = f"{code} ({about.severity})\n\n{about.title} {about.why}"
-    if about.bad != about.good:
-        page += f"\n\nWrong:\n\n{_indented(about.bad)}\n\nRight:\n\n{_indented(about.good)}"
+    entry = CATALOGUE[code]
+    page = f"{code} ({entry.severity})\n\n{entry.title} {entry.why}"
+    if entry.bad != entry.good:
+        page += f"\n\nWrong:\n\n{_indented(entry.bad)}\n\nRight:\n\n{_indented(entry.good)}"
     return page
 
 
@@ -223,16 +227,16 @@ def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
     if declared:
         lines += ["", "Fields:", ""]
     for option in declared:
-        what = option.schema["$ref"].rpartition("/")[2] if "$ref" in option.schema else expected(option.schema)
+        noun = option.schema["$ref"].rpartition("/")[2] if "$ref" in option.schema else expected(option.schema)
         default = option.default
         written = None if isinstance(default, Declaration) and default.kind == "section" else _written(default)
         state = "required" if option.required else f"default {written}" if written is not None else "optional"
-        lines.append(f"  {option.name}: {what} ({state})")
+        lines.append(f"  {option.name}: {noun} ({state})")
         if option.description:
             lines.append(f"      {option.description}")
     if issubclass(cls, Layer):
-        own = cls.infer_shape is not Layer.infer_shape
-        lines += ["", f"Shape: {inspect.getdoc(cls.infer_shape) if own else 'that of the input.'}"]
+        has_shape_rule = cls.infer_shape is not Layer.infer_shape
+        lines += ["", f"Shape: {inspect.getdoc(cls.infer_shape) if has_shape_rule else 'that of the input.'}"]
         if cls.params is not Layer.params:
             lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
         if cls.cost is not Layer.cost:

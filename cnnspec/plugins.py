@@ -69,19 +69,19 @@ def load_all(paths: Iterable[str | Path]) -> tuple[Plugin, ...]:
 
 def combined(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
     """Return each plugin once; PluginError if one registers a name that another one or the library has."""
-    kept: dict[bytes, Plugin] = {}
+    first_of_content: dict[bytes, Plugin] = {}
     for plugin in plugins:
-        if plugin.source in kept:
+        if plugin.source in first_of_content:
             continue
         for kind, name in plugin.classes:
-            other = next((other for other in kept.values() if (kind, name) in other.classes), None)
+            other = next((other for other in first_of_content.values() if (kind, name) in other.classes), None)
             if other is not None or name in registry.table(kind):
                 where = f"{other.name} registers too" if other else "there is already"
                 line = _line_of(plugin.classes[kind, name])
                 message = f"plugin {plugin.name}, line {line}: registers the {kind} '{name}', which {where}"
                 raise PluginError(message, "give it another name")
-        kept[plugin.source] = plugin
-    return tuple(kept.values())
+        first_of_content[plugin.source] = plugin
+    return tuple(first_of_content.values())
 
 
 @contextmanager
@@ -93,17 +93,17 @@ def using(plugins: Iterable[Plugin]) -> Iterator[None]:
 
 def keep(plugins: Sequence[Plugin], directory: Path) -> tuple[Plugin, ...]:
     """Copy the plugins into a run's directory, and return them under their names there."""
-    kept: dict[str, Plugin] = {}
+    renamed: dict[str, Plugin] = {}
     for plugin in plugins:
         name, number = f"{FOLDER}/{plugin.path.name}", 1
-        while name in kept:
+        while name in renamed:
             number += 1
             name = f"{FOLDER}/{plugin.path.stem}-{number}{plugin.path.suffix}"
-        kept[name] = replace(plugin, name=name)
+        renamed[name] = replace(plugin, name=name)
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(plugin.source)
-    return tuple(kept.values())
+    return tuple(renamed.values())
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -114,35 +114,35 @@ def relative(path: Path, folder: Path) -> str:
         return path.as_posix()
 
 
-def recorded(plugins: Sequence[Plugin], kept: Sequence[Plugin]) -> list[dict[str, str]]:
+def recorded(plugins: Sequence[Plugin], copies: Sequence[Plugin]) -> list[dict[str, str]]:
     """Return the plugins' entries in run.json: their paths relative to the spec, and their copies with checksums."""
     return [
         {"path": plugin.name, "file": copy.name, "sha256": plugin.sha256}
-        for plugin, copy in zip(plugins, kept, strict=True)
+        for plugin, copy in zip(plugins, copies, strict=True)
     ]
 
 
-def check_kept(directory: Path, about: Mapping[str, Any]) -> list[str]:
+def check_kept(directory: Path, entries: Mapping[str, Any]) -> list[str]:
     """Compare a run's plugins with run.json; RunError if the run's copy of one was changed.
 
     Returns a line for every plugin whose original has changed: the run uses its copy.
     """
     notes = []
-    spec, records = Path(str(about.get("spec", ""))), about.get("plugins", [])
+    spec, records = Path(str(entries.get("spec", ""))), entries.get("plugins", [])
     if not isinstance(records, list) or not all(map(_is_record, records)):
         raise RunError(
             f"{directory}/run.json does not say which plugins the training ran", "put it back, or train anew"
         )
     for record in records:
         copy, original = directory / record["file"], spec.parent / record["path"]
-        found = _checksum_of(copy)
-        if found != record["sha256"]:
-            state = "is missing" if found is None else "was changed"
+        checksum = _checksum_of(copy)
+        if checksum != record["sha256"]:
+            state = "is missing" if checksum is None else "was changed"
             raise RunError(
                 f"{copy} {state}: the training ran the plugin with SHA-256 {record['sha256'][:12]}",
                 f"put the file back, such as {original} as it was, or train anew",
             )
-        if _checksum_of(original) not in (None, found):
+        if _checksum_of(original) not in (None, checksum):
             notes.append(f"{original} has changed since this training began; the run uses its own copy, {copy}")
     return notes
 
@@ -197,13 +197,13 @@ def _run(path: Path, source: bytes, name: str) -> registry.Classes:
 def _failure(error: BaseException, path: Path, name: str) -> PluginError:
     """Return the error of a file that failed to run, with the line."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    line, what, help = (lines[-1] if lines else None), str(error), "mend the file"
+    line, message, help = (lines[-1] if lines else None), str(error), "mend the file"
     if isinstance(error, SyntaxError) and error.filename == str(path):
-        line, what = error.lineno, error.msg
+        line, message = error.lineno, error.msg
     if isinstance(error, ModuleNotFoundError):
         help = f"install {error.name}; a plugin is one file and cannot import others that lie beside it"
     where = f", line {line}" if line else ""
-    return PluginError(f"plugin {name}{where}: {type(error).__name__}: {what}", help)
+    return PluginError(f"plugin {name}{where}: {type(error).__name__}: {message}", help)
 
 
 def _line_of(cls: type[Any]) -> int:

@@ -84,17 +84,17 @@ def find(kind: str, name: str) -> type[Any]:
     if (kind, name) in _used.get():
         return _used.get()[kind, name]
     # Installed packages are only searched for names that the library lacks, because that takes time.
-    found = own(kind).get(name)
-    return _installed()[kind, name] if found is None else found
+    cls = own(kind).get(name)
+    return _installed()[kind, name] if cls is None else cls
 
 
 @contextmanager
 def collecting(module: str) -> Iterator[Classes]:
     """Collect the classes that a module or package registers in this context, instead of adding them to the table."""
-    found: Classes = {}
-    token = _collected.set((module, found))
+    classes: Classes = {}
+    token = _collected.set((module, classes))
     try:
-        yield found
+        yield classes
     finally:
         _collected.reset(token)
 
@@ -114,21 +114,21 @@ def _installed() -> Classes:
     """Return the classes of installed packages; PluginError if one cannot be loaded or uses a name that is taken."""
     from importlib.metadata import entry_points  # takes as long to import as all else here
 
-    found: Classes = {}
+    installed: Classes = {}
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         package = point.dist.name if point.dist else point.module
-        what, known = f"plugin {point.name} of the package {package}", point.module in sys.modules
+        origin, was_loaded = f"plugin {point.name} of the package {package}", point.module in sys.modules
         with collecting(point.module.partition(".")[0]) as classes:
             try:
                 point.load()
             except (Exception, SystemExit) as error:
-                message = f"{what} cannot be loaded: {type(error).__name__}: {error}"
+                message = f"{origin} cannot be loaded: {type(error).__name__}: {error}"
                 raise PluginError(message, f"upgrade {package}, or uninstall it") from error
-        if not classes and not known:
-            raise PluginError(f"{what} registers nothing", f"upgrade {package}, or uninstall it")
+        if not classes and not was_loaded:
+            raise PluginError(f"{origin} registers nothing", f"upgrade {package}, or uninstall it")
         for (kind, name), cls in classes.items():
-            if name in own(kind) or (kind, name) in found:
-                message = f"{what} registers the {kind} '{name}', which there is already"
+            if name in own(kind) or (kind, name) in installed:
+                message = f"{origin} registers the {kind} '{name}', which there is already"
                 raise PluginError(message, f"upgrade {package}, or uninstall it")
-            found[kind, name] = cls
-    return found
+            installed[kind, name] = cls
+    return installed

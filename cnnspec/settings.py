@@ -78,9 +78,9 @@ def _nearest(folder: Path) -> Settings:
     for name in (OWN_FILE, PROJECT_FILE):
         file = folder / name
         if file.is_file():
-            said = _section(file)
-            if said is not None:
-                return _read(file, said, (file,))
+            settings = _section(file)
+            if settings is not None:
+                return _read(file, settings, (file,))
     return Settings() if folder.parent == folder else _nearest(folder.parent)
 
 
@@ -105,15 +105,15 @@ def _section(file: Path) -> Mapping[str, Any] | None:
     return tree
 
 
-def _read(file: Path, said: Mapping[str, Any], chain: tuple[Path, ...]) -> Settings:
+def _read(file: Path, settings: Mapping[str, Any], chain: tuple[Path, ...]) -> Settings:
     """Return the settings of a table on top of those that it extends: lists are added, `select` is replaced."""
-    for key in said:
+    for key in settings:
         if key not in KEYS:
             raise SettingsError(f"{file}: unknown key '{key}'", did_you_mean(key, KEYS, "keys"))
     base = Settings()
-    if "extend" in said:
-        base = _extended(file, said["extend"], chain)
-    lists = {key: _texts(file, key, said.get(key, [])) for key in ("exclude", "select", "ignore")}
+    if "extend" in settings:
+        base = _extended(file, settings["extend"], chain)
+    lists = {key: _texts(file, key, settings.get(key, [])) for key in ("exclude", "select", "ignore")}
     for key in ("select", "ignore"):
         for code in lists[key]:
             fault = fault_of(code, key)
@@ -121,7 +121,7 @@ def _read(file: Path, said: Mapping[str, Any], chain: tuple[Path, ...]) -> Setti
                 raise SettingsError(f"{file}: {key}: {fault[0]}", fault[1])
     return Settings(
         (*base.exclude, *((file.parent, pattern.rstrip("/")) for pattern in lists["exclude"])),
-        frozenset(lists["select"]) if "select" in said else base.select,
+        frozenset(lists["select"]) if "select" in settings else base.select,
         base.ignore | frozenset(lists["ignore"]),
     )
 
@@ -134,10 +134,10 @@ def _extended(file: Path, named: object, chain: tuple[Path, ...]) -> Settings:
         raise SettingsError(f"{file}: extend: {named} leads in a circle")
     if not path.is_file():
         raise SettingsError(f"{file}: extend: there is no {named}", "the path is relative to the file that extends")
-    said = _section(path)
-    if said is None:
+    settings = _section(path)
+    if settings is None:
         raise SettingsError(f"{file}: extend: {named} has no [tool.{SECTION}]")
-    return _read(path, said, (*chain, path))
+    return _read(path, settings, (*chain, path))
 
 
 def _texts(file: Path, key: str, given: object) -> tuple[str, ...]:

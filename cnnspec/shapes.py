@@ -34,12 +34,12 @@ def size(shape: Shape) -> int:
     return product
 
 
-def expect_map(shape: Shape, what: str) -> tuple[int, int, int]:
+def expect_map(shape: Shape, subject: str) -> tuple[int, int, int]:
     """Return the three axes c, h, w of a map; ShapeError for a vector."""
     if len(shape) != 3:
         raise ShapeError(
             f"expected a map of channels x height x width, got a vector of {text(shape)} features",
-            help=f"put {what} before flatten",
+            help=f"put {subject} before flatten",
         )
     return shape[0], shape[1], shape[2]
 
@@ -121,7 +121,7 @@ def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[i
 @lru_cache(maxsize=4096)  # cached, because the same maps are laid out again and again
 def windows(
     shape: Shape,
-    what: str,
+    subject: str,
     *,
     kernel: tuple[int, int],
     stride: tuple[int, int],
@@ -133,7 +133,7 @@ def windows(
 
     With `ceil` the output length is rounded up: a last window may hang over the end, as more padding.
     """
-    _, height, width = expect_map(shape, what)
+    _, height, width = expect_map(shape, subject)
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
         named = _same if padding in MARGINS else NAMED_PADDINGS[padding]
@@ -147,17 +147,17 @@ def windows(
             if len(padding) == 2
             else (padding[0], padding[1], padding[2], padding[3])
         )
-    laid = Windows(height, width, kernel, stride, dilation, pads)
-    if laid.padded[0] < extent[0] or laid.padded[1] < extent[1]:
+    result = Windows(height, width, kernel, stride, dilation, pads)
+    if result.padded[0] < extent[0] or result.padded[1] < extent[1]:
         raise ShapeError(
             f"kernel {extent[0]}x{extent[1]} does not fit the {height}x{width} input (padding {_describe(pads)})",
             field="kernel_size",
-            help=f"use a kernel_size up to {min(laid.padded)}, or padding: same",
+            help=f"use a kernel_size up to {min(result.padded)}, or padding: same",
         )
     if ceil:
         pads = _up(height, extent[0], stride[0], pads[:2]) + _up(width, extent[1], stride[1], pads[2:])
-        laid = Windows(height, width, kernel, stride, dilation, pads)
-    return laid
+        result = Windows(height, width, kernel, stride, dilation, pads)
+    return result
 
 
 def _describe(pads: tuple[int, int, int, int]) -> str:

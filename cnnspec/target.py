@@ -56,10 +56,10 @@ class Target:
     images: int = 0  # number of training images, if each may have any number of classes
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Self:
+    def of(cls, record: Mapping[str, Any]) -> Self:
         """Return the target that `record` returned."""
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-        parts = {name: cls.of(part) for name, part in found.get("parts", {}).items()}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        parts = {name: cls.of(part) for name, part in record.get("parts", {}).items()}
         return cls(**{**values, "parts": parts})
 
     def record(self) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def measured(kind: Kind, names: tuple[str, ...], labels: Any) -> Target:
         counts = np.zeros(len(names), np.int64)
         for start in range(0, len(labels), COUNTED):  # maps of a large set lie in a file
             maps = labels[start : start + COUNTED]
-            found = np.bincount(maps[maps != VOID], minlength=len(counts))
-            counts = found + np.pad(counts, (0, len(found) - len(counts)))
+            class_counts = np.bincount(maps[maps != VOID], minlength=len(counts))
+            counts = class_counts + np.pad(counts, (0, len(class_counts) - len(counts)))
     elif kind == "classes":
         counts = labels.sum(axis=0).astype(np.int64)
         return Target(kind, names, tuple(counts.tolist()), images=len(labels))
@@ -128,9 +128,9 @@ def measured_by_name(targets: Mapping[str, Target], labels: np.ndarray[Any, Any]
     stop = 0
     for name, target in targets.items():
         start, stop = stop, stop + target.width
-        own = labels[:, start:stop]
-        own = own[:, 0].astype(np.int64) if target.kind == "class" else own
-        part = parts[name] = measured(target.kind, target.names, own)
+        part_labels = labels[:, start:stop]
+        part_labels = part_labels[:, 0].astype(np.int64) if target.kind == "class" else part_labels
+        part = parts[name] = measured(target.kind, target.names, part_labels)
         mean += part.mean or (0.0,) * target.width
         deviation += part.deviation or (1.0,) * target.width
     return Target("several", (), (), tuple(mean), tuple(deviation), parts)

@@ -57,17 +57,17 @@ def against(
         # Waiting threads that spin lose whole time slices to other programs: PyTorch then takes ten times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch loads its OpenMP
     with one_blas_thread:
-        own = _Own(spec, graph, batch, mode, threads)
-        others = _others(framework, own, threads, spin=busy is None or busy <= BUSY, say=say)
-        programs = {OWN: own.run, **others}
-        found = race(
+        reference = _Own(spec, graph, batch, mode, threads)
+        others = _others(framework, reference, threads, spin=busy is None or busy <= BUSY, say=say)
+        programs = {OWN: reference.run, **others}
+        comparison = race(
             programs, OWN, rounds=ROUNDS, seconds=seconds / ROUNDS, progress=lambda: say(f"a round of {ROUNDS} is over")
         )
-        own.pool.close()
+        reference.pool.close()
     if busy is not None:
         time.sleep(SETTLE)
         busy = max(busy, others_share() or 0.0)  # other programs may have started during the race
-    return Comparison(found, busy)
+    return Comparison(comparison, busy)
 
 
 class _Own:
@@ -96,24 +96,30 @@ class _Own:
             self.plan.step(self.optimizer.learning_rate)
 
 
-def _others(framework: str, own: _Own, threads: int, *, spin: bool, say: Say) -> Mapping[str, Program]:
+def _others(framework: str, reference: _Own, threads: int, *, spin: bool, say: Say) -> Mapping[str, Program]:
     if framework == "onnxruntime":
-        return onnxruntime_programs(own.graph, own.values, own.images, threads=threads, spin=spin)
+        return onnxruntime_programs(reference.graph, reference.values, reference.images, threads=threads, spin=spin)
     if framework == "torch":
         return pytorch_programs(
-            own.graph,
-            own.values,
-            own.images,
-            own.labels,
-            own.mode,
-            loss=own.loss,
-            optimizer=own.optimizer,
+            reference.graph,
+            reference.values,
+            reference.images,
+            reference.labels,
+            reference.mode,
+            loss=reference.loss,
+            optimizer=reference.optimizer,
             threads=threads,
             say=say,
         )
     say(f"compiling with {framework}")
     translation = importlib.import_module(f"cnnspec.compare.{framework}")  # loads the framework
     programs: Mapping[str, Program] = translation.programs(
-        own.graph, own.values, own.images, own.labels, loss=own.loss, optimizer=own.optimizer, threads=threads
+        reference.graph,
+        reference.values,
+        reference.images,
+        reference.labels,
+        loss=reference.loss,
+        optimizer=reference.optimizer,
+        threads=threads,
     )
     return programs

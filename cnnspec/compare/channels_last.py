@@ -84,12 +84,12 @@ def native(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
     strange = sorted({node.layer.type_name for node in graph.nodes} - FUNCTIONS.keys())
     if strange:
         raise RunError(f"no counterpart of {', '.join(strange)} is known here", "measure a spec without such layers")
-    found = {}
+    arrays = {}
     for node in graph.nodes:
         for name in (*(() if node.share else node.params), *node.state):
             key = f"{node.name}.{name}"
-            found[key] = np.ascontiguousarray(values[key].transpose(axes_of(node, name, values[key].ndim)))
-    return found
+            arrays[key] = np.ascontiguousarray(values[key].transpose(axes_of(node, name, values[key].ndim)))
+    return arrays
 
 
 def axes_of(node: Node, name: str, ndim: int) -> tuple[int, ...]:
@@ -105,15 +105,15 @@ def apply(
     framework: Framework, graph: Graph, arrays: Mapping[str, Tensor], x: Tensor, *, training: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the network's output, and the running statistics that changed, by name."""
-    found: dict[str, Tensor] = {INPUT: x}
+    values: dict[str, Tensor] = {INPUT: x}
     state: dict[str, Tensor] = {}
     for node in graph.nodes:
-        own = {name: arrays[key] for name, key in node.keys.items()}
-        own |= {name: arrays[f"{node.name}.{name}"] for name in node.state}
-        call = Call(framework, node, own, [found[name] for name in node.inputs], training)
-        found[node.name] = FUNCTIONS[node.layer.type_name](call)
+        node_arrays = {name: arrays[key] for name, key in node.keys.items()}
+        node_arrays |= {name: arrays[f"{node.name}.{name}"] for name in node.state}
+        call = Call(framework, node, node_arrays, [values[name] for name in node.inputs], training)
+        values[node.name] = FUNCTIONS[node.layer.type_name](call)
         state |= {f"{node.name}.{name}": value for name, value in call.state.items()}
-    return found[graph.output.name], state
+    return values[graph.output.name], state
 
 
 def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -154,14 +154,14 @@ def loss(framework: Framework, settings: Loss, classes: int) -> Callable[[Tensor
 
 def decays(graph: Graph, optimizer: Optimizer) -> dict[str, float]:
     """Return the weight decay of every trained parameter, by name."""
-    found = {}
+    decay_of = {}
     if any(node.rate_factor != 1 for node in graph.nodes):
         raise RunError("no counterpart of rate_factor is known here", "leave it out, or race against torch")
     for node in graph.nodes:
-        own = optimizer.weight_decay if node.weight_decay is None else node.weight_decay
+        decay = optimizer.weight_decay if node.weight_decay is None else node.weight_decay
         for name, parameter in () if node.share or not node.trainable else node.params.items():
-            found[f"{node.name}.{name}"] = own if parameter.decays else 0.0
-    return found
+            decay_of[f"{node.name}.{name}"] = decay if parameter.decays else 0.0
+    return decay_of
 
 
 def _padded(call: Call, x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> Tensor:
@@ -176,22 +176,22 @@ def _biased(call: Call, y: Tensor) -> Tensor:
 
 
 def _convolution(call: Call) -> Tensor:
-    laid = call.layer.windows(call.node.input_shapes[0])
+    windows = call.layer.windows(call.node.input_shapes[0])
     groups = getattr(call.layer, "groups", call.node.input_shapes[0][0])  # depthwise: as many as channels
-    x = _padded(call, call.x, laid.padding)
-    return _biased(call, call.framework.convolution(x, call.arrays["weight"], laid.stride, laid.dilation, groups))
+    x = _padded(call, call.x, windows.padding)
+    return _biased(call, call.framework.convolution(x, call.arrays["weight"], windows.stride, windows.dilation, groups))
 
 
 def _separable(call: Call) -> Tensor:
-    laid, channels = call.layer.windows(call.node.input_shapes[0]), call.node.input_shapes[0][0]
-    x, convolution = _padded(call, call.x, laid.padding), call.framework.convolution
-    middle = convolution(x, call.arrays["depthwise"], laid.stride, laid.dilation, channels)
+    windows, channels = call.layer.windows(call.node.input_shapes[0]), call.node.input_shapes[0][0]
+    x, convolution = _padded(call, call.x, windows.padding), call.framework.convolution
+    middle = convolution(x, call.arrays["depthwise"], windows.stride, windows.dilation, channels)
     return _biased(call, convolution(middle, call.arrays["pointwise"], (1, 1), (1, 1), 1))
 
 
 def _transposed(call: Call) -> Tensor:
     """Insert zeros between the pixels and convolve with flipped filters; the crop of the result is done in advance."""
-    layer, laid, array = call.layer, call.layer.windows(call.node.input_shapes[0]), call.array
+    layer, windows, array = call.layer, call.layer.windows(call.node.input_shapes[0]), call.array
     weight, groups = call.arrays["weight"], layer.groups  # (kh, kw, filters/groups, c)
     kh, kw, filters, c = weight.shape
     turned = array.reshape(array.flip(weight, (0, 1)), (kh, kw, filters, groups, c // groups))
@@ -203,12 +203,12 @@ def _transposed(call: Call) -> Tensor:
         shape[axis] *= stride
         x = array.reshape(spread, (-1, *shape[1:]))
         x = x[:, : shape[1] - stride + 1] if axis == 1 else x[:, :, : shape[2] - stride + 1]
-    top, bottom, left, right = laid.padding
-    eh, ew = laid.extent
+    top, bottom, left, right = windows.padding
+    eh, ew = windows.extent
     down, across = layer.output_padding
     x = _padded(call, x, (eh - 1, eh - 1 + down, ew - 1, ew - 1 + across))
     x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
-    return _biased(call, call.framework.convolution(x, turned, (1, 1), laid.dilation, groups))
+    return _biased(call, call.framework.convolution(x, turned, (1, 1), windows.dilation, groups))
 
 
 def _dense(call: Call) -> Tensor:
@@ -216,23 +216,23 @@ def _dense(call: Call) -> Tensor:
 
 
 def _max_pool(call: Call) -> Tensor:
-    laid = call.layer.windows(call.node.input_shapes[0])
-    x = _padded(call, call.x, laid.padding, -np.inf)
-    return call.framework.maximum(x, laid.kernel, laid.stride)
+    windows = call.layer.windows(call.node.input_shapes[0])
+    x = _padded(call, call.x, windows.padding, -np.inf)
+    return call.framework.maximum(x, windows.kernel, windows.stride)
 
 
-def _mean_of_windows(call: Call, x: Tensor, *, whole: bool) -> Tensor:
-    laid = call.layer.windows(call.node.input_shapes[0])
-    y = call.framework.mean(_padded(call, x, laid.padding), laid.kernel, laid.stride)
-    if whole or not any(laid.padding):
+def _mean_of_windows(call: Call, x: Tensor, *, count_padding: bool) -> Tensor:
+    windows = call.layer.windows(call.node.input_shapes[0])
+    y = call.framework.mean(_padded(call, x, windows.padding), windows.kernel, windows.stride)
+    if count_padding or not any(windows.padding):
         return y
-    inside = _padded(call, call.array.ones_like(x[:1, :, :, :1]), laid.padding)
-    return y / call.framework.mean(inside, laid.kernel, laid.stride)
+    inside = _padded(call, call.array.ones_like(x[:1, :, :, :1]), windows.padding)
+    return y / call.framework.mean(inside, windows.kernel, windows.stride)
 
 
 def _lp_pool(call: Call) -> Tensor:
     powers = call.array.abs(call.x) ** call.layer.p
-    return _mean_of_windows(call, powers, whole=False) ** (1 / call.layer.p)
+    return _mean_of_windows(call, powers, count_padding=False) ** (1 / call.layer.p)
 
 
 def _resampled(call: Call) -> Tensor:
@@ -298,8 +298,8 @@ def _merged(function: Callable[[Any, Tensor, Tensor], Tensor]) -> Function:
 
     def merge(call: Call) -> Tensor:
         rank = len(call.node.shape) + 1
-        whole = [x[:, None, None] if len(x.shape) < rank else x for x in call.inputs]
-        return reduce(partial(function, call.array), whole)
+        inputs = [x[:, None, None] if len(x.shape) < rank else x for x in call.inputs]
+        return reduce(partial(function, call.array), inputs)
 
     return merge
 
@@ -387,7 +387,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _resampled,
     "abs": _plain(lambda own, x, layer: own.array.absolute(x)),
     "add": _merged(lambda array, x, other: x + other),
-    "avg_pool2d": lambda call: _mean_of_windows(call, call.x, whole=call.layer.count_include_pad),
+    "avg_pool2d": lambda call: _mean_of_windows(call, call.x, count_padding=call.layer.count_include_pad),
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
     "channel_max": _plain(lambda own, x, layer: own.array.max(x, axis=-1, keepdims=True)),

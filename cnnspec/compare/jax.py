@@ -60,8 +60,8 @@ class Jax:
 
     def keep(self, shape: tuple[int, ...], rate: float) -> Tensor:
         """Return a dropout mask drawn with `key`, which the program sets for every step."""
-        self.key, own = self.jax.random.split(self.key)
-        return self.jax.random.bernoulli(own, 1 - rate, shape) / (1 - rate)
+        self.key, key = self.jax.random.split(self.key)
+        return self.jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
 
 
 def programs(
@@ -122,9 +122,9 @@ class JaxNetwork:
         slots = {name: (array.zeros_like(self.params[name]),) * 2 for name in decays}
 
         def step(params: Arrays, state: Arrays, slots: Any, x: Tensor, labels: Tensor, count: Tensor) -> Any:
-            (value, state), found = gradients(params, state, x, labels, jax.random.key(count))
+            (value, state), gradient = gradients(params, state, x, labels, jax.random.key(count))
             for name, decay in decays.items():
-                after, slots[name] = update(params[name], found[name], slots[name], decay, count + 1)
+                after, slots[name] = update(params[name], gradient[name], slots[name], decay, count + 1)
                 params = {**params, name: after}
             return params, state, slots, value
 

@@ -45,7 +45,7 @@ class Keras:
             by_channel = ops.reshape(weight, (kh, kw, groups, filters // groups))
             return ops.depthwise_conv(x, by_channel, **settings)
         parts = zip(ops.split(x, groups, -1), ops.split(weight, groups, -1), strict=True)
-        return ops.concatenate([ops.conv(part, own, **settings) for part, own in parts], -1)
+        return ops.concatenate([ops.conv(part, weights, **settings) for part, weights in parts], -1)
 
     def maximum(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
         """Return the maximum of each window with `ops.max_pool`."""
@@ -79,11 +79,11 @@ def programs(
     threading = framework.tensorflow.config.threading
     threading.set_intra_op_parallelism_threads(threads)
     threading.set_inter_op_parallelism_threads(1)
-    found = {}
+    result = {}
     for name, compiled in (("keras", False), ("keras xla", True)):
         network = KerasNetwork(framework, graph, values, images, labels, compiled=compiled)
-        found[name] = network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)
-    return found
+        result[name] = network.inference() if loss is None or optimizer is None else network.training(loss, optimizer)
+    return result
 
 
 class KerasNetwork:
@@ -124,21 +124,21 @@ class KerasNetwork:
     def training(self, loss: Loss, optimizer: Optimizer) -> Program:
         """Return a program of one step: loss, gradients, update."""
         decays = channels_last.decays(self.graph, optimizer)
-        names, own = list(decays), _optimizer(self.framework.keras, optimizer)
+        names, update = list(decays), _optimizer(self.framework.keras, optimizer)
         variables = [self.arrays[name] for name in names]
-        own.build(variables)
+        update.build(variables)
         coupled = optimizer.type_name != "adamw"
         rate = optimizer.learning_rate
 
         def step(x: Tensor, labels: Tensor) -> Tensor:
-            value, found = self.gradients(loss, names, x, labels)
+            value, gradient = self.gradients(loss, names, x, labels)
             for i, variable in enumerate(variables):
                 decay = decays[names[i]]
                 if decay and coupled:
-                    found[i] = found[i] + decay * variable.value
+                    gradient[i] = gradient[i] + decay * variable.value
                 elif decay:
                     variable.assign(variable.value * (1 - rate * decay))
-            own.apply(found)
+            update.apply(gradient)
             return value
 
         function = self._function(step)

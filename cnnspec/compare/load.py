@@ -16,8 +16,8 @@ def others_share(seconds: float = 0.5) -> float | None:
     before = _ticks()
     time.sleep(seconds)
     after = _ticks()
-    whole, idle = (last - first for first, last in zip(before, after, strict=True))
-    return 1 - idle / whole if whole else None
+    total, idle = (last - first for first, last in zip(before, after, strict=True))
+    return 1 - idle / total if total else None
 
 
 def _ticks() -> tuple[int, int]:

@@ -205,20 +205,20 @@ class _Turns:
 
 def _turns(timed: Plan, plain: Plan, workers: WorkerPool, cells: Sequence[Cell], seconds: float) -> _Turns:
     """Run both plans and the large products in turn, and store the layers' times in the cells."""
-    product, found = large_products(workers), _Turns()
-    _turn(timed, plain, workers, product, cells, found)  # warms up
+    product, turns = large_products(workers), _Turns()
+    _turn(timed, plain, workers, product, cells, turns)  # warms up
     for cell in cells:
         cell.seconds.clear()
-    found, end = _Turns(), time.perf_counter() + seconds
-    while not found.steps or time.perf_counter() < end:
-        _turn(timed, plain, workers, product, cells, found)
-    return found
+    turns, end = _Turns(), time.perf_counter() + seconds
+    while not turns.steps or time.perf_counter() < end:
+        _turn(timed, plain, workers, product, cells, turns)
+    return turns
 
 
 def _turn(
-    timed: Plan, plain: Plan, workers: WorkerPool, product: Program, cells: Sequence[Cell], found: _Turns
+    timed: Plan, plain: Plan, workers: WorkerPool, product: Program, cells: Sequence[Cell], turns: _Turns
 ) -> None:
-    for plan, seconds in ((timed, found.timed), (plain, found.steps)):
+    for plan, seconds in ((timed, turns.timed), (plain, turns.steps)):
         for _ in range(TURN):
             started = time.perf_counter()
             if plan.training is None:
@@ -230,7 +230,7 @@ def _turn(
                 cell.close()
     started = time.perf_counter()
     workers.run(product)
-    found.products.append(time.perf_counter() - started)
+    turns.products.append(time.perf_counter() - started)
 
 
 def fill(plan: Plan, graph: Graph) -> None:
@@ -254,15 +254,15 @@ def names_in(graph: Graph, optimised: Graph) -> Mapping[str, str]:
     nearest place with that object is taken.
     """
     at = {node.name: index for index, node in enumerate(graph.nodes)}
-    found = {node.name: node.name for node in optimised.nodes}
+    names = {node.name: node.name for node in optimised.nodes}
     moved = [node for node in optimised.nodes if node.name in at and graph.nodes[at[node.name]].layer is not node.layer]
     left = {*at} - {node.name for node in optimised.nodes if node not in moved}
     for node in moved:
         same = [name for name in left if graph.nodes[at[name]].layer is node.layer]
         if same:
-            found[node.name] = min(same, key=lambda name: abs(at[name] - at[node.name]))
-            left.remove(found[node.name])
-    return found
+            names[node.name] = min(same, key=lambda name: abs(at[name] - at[node.name]))
+            left.remove(names[node.name])
+    return names
 
 
 def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, float, bool]]:

@@ -64,13 +64,13 @@ def module(graph: Graph, values: Mapping[str, Array]) -> Any:
 
         def forward(self, x: Tensor) -> Tensor:
             """Return the output of the last node."""
-            found = {INPUT: x}
+            values = {INPUT: x}
             for node in graph.nodes:
                 arrays = {name: getattr(self, _attribute(key)) for name, key in node.keys.items()}
                 arrays |= {name: getattr(self, _attribute(f"{node.name}.{name}")) for name in node.state}
-                inputs = [found[name] for name in node.inputs]
-                found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, self.training)
-            return found[graph.output.name]
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, self.training)
+            return values[graph.output.name]
 
     return Module()
 
@@ -84,10 +84,10 @@ def optimizer(network: Any, graph: Graph, settings: Optimizer) -> Any:
     library, chosen = torch(), settings.type_name
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for node in graph.nodes:
-        own = settings.weight_decay if node.weight_decay is None else node.weight_decay
+        node_decay = settings.weight_decay if node.weight_decay is None else node.weight_decay
         for name, parameter in () if node.share or not node.trainable else node.params.items():
             tensor = getattr(network, _attribute(f"{node.name}.{name}"))
-            groups.setdefault((own if parameter.decays else 0.0, node.rate_factor), []).append(tensor)
+            groups.setdefault((node_decay if parameter.decays else 0.0, node.rate_factor), []).append(tensor)
     fields: Any = settings
     parameters = [
         {"params": tensors, "weight_decay": decay, "lr": fields.learning_rate * factor}
@@ -150,35 +150,37 @@ def _even(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> 
 
 def _convolution(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], laid.padding)
+    windows = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], windows.padding)
     groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
     bias = arrays.get("bias")
     untied = bias is not None and bias.ndim == 3
-    y = _functional().conv2d(x, arrays["weight"], None if untied else bias, laid.stride, padding, laid.dilation, groups)
+    y = _functional().conv2d(
+        x, arrays["weight"], None if untied else bias, windows.stride, padding, windows.dilation, groups
+    )
     return y + bias if untied else y
 
 
 def _separable(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], laid.padding)
-    first = _functional().conv2d(x, arrays["depthwise"], None, laid.stride, padding, laid.dilation, channels)
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], windows.padding)
+    first = _functional().conv2d(x, arrays["depthwise"], None, windows.stride, padding, windows.dilation, channels)
     return _functional().conv2d(first, arrays["pointwise"], arrays.get("bias"))
 
 
 def _transposed(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    top, bottom, left, right = laid.padding
+    windows = layer.windows(node.input_shapes[0])
+    top, bottom, left, right = windows.padding
     y = _functional().conv_transpose2d(
         inputs[0],
         arrays["weight"],
         arrays.get("bias"),
-        stride=laid.stride,
+        stride=windows.stride,
         output_padding=layer.output_padding,
         groups=layer.groups,
-        dilation=laid.dilation,
+        dilation=windows.dilation,
     )
     return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
 
@@ -194,31 +196,33 @@ def _weight_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training
 
 def _max_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    top, bottom, left, right = laid.padding
-    if (top, left) == (bottom, right) and 2 * top <= laid.kernel[0] and 2 * left <= laid.kernel[1]:
-        return _functional().max_pool2d(inputs[0], laid.kernel, laid.stride, (top, left))
-    return _functional().max_pool2d(_padded(inputs[0], laid.padding, float("-inf")), laid.kernel, laid.stride)
+    windows = layer.windows(node.input_shapes[0])
+    top, bottom, left, right = windows.padding
+    if (top, left) == (bottom, right) and 2 * top <= windows.kernel[0] and 2 * left <= windows.kernel[1]:
+        return _functional().max_pool2d(inputs[0], windows.kernel, windows.stride, (top, left))
+    return _functional().max_pool2d(_padded(inputs[0], windows.padding, float("-inf")), windows.kernel, windows.stride)
 
 
-def _mean_of_windows(node: Node, x: Tensor, *, whole: bool) -> Tensor:
+def _mean_of_windows(node: Node, x: Tensor, *, count_padding: bool) -> Tensor:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    y = _functional().avg_pool2d(_padded(x, laid.padding), laid.kernel, laid.stride)
-    if whole or not any(laid.padding):
+    windows = layer.windows(node.input_shapes[0])
+    y = _functional().avg_pool2d(_padded(x, windows.padding), windows.kernel, windows.stride)
+    if count_padding or not any(windows.padding):
         return y
-    covered = _functional().avg_pool2d(_padded(torch().ones_like(x[:1, :1]), laid.padding), laid.kernel, laid.stride)
+    covered = _functional().avg_pool2d(
+        _padded(torch().ones_like(x[:1, :1]), windows.padding), windows.kernel, windows.stride
+    )
     return y / covered
 
 
 def _avg_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    return _mean_of_windows(node, inputs[0], whole=layer.count_include_pad)
+    return _mean_of_windows(node, inputs[0], count_padding=layer.count_include_pad)
 
 
 def _lp_pool(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
-    return _mean_of_windows(node, inputs[0].abs() ** layer.p, whole=False) ** (1 / layer.p)
+    return _mean_of_windows(node, inputs[0].abs() ** layer.p, count_padding=False) ** (1 / layer.p)
 
 
 def _batch_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
@@ -353,8 +357,8 @@ def _drop_path(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: 
     x = inputs[0]
     if not training:
         return x
-    kept = torch().rand(x.shape[0], *(1,) * (x.ndim - 1)) >= layer.rate
-    return x * kept / (1 - layer.rate)
+    is_kept = torch().rand(x.shape[0], *(1,) * (x.ndim - 1)) >= layer.rate
+    return x * is_kept / (1 - layer.rate)
 
 
 def _plain(function: Callable[[Any, Tensor, Any], Tensor]) -> Function:

@@ -32,28 +32,28 @@ class Race:
     def ratios(self, other: str) -> tuple[float, ...]:
         """Return how many times as fast as another program the own one was, in each round, sorted."""
         pairs = zip(self.seconds[other], self.seconds[self.own], strict=True)
-        return tuple(sorted(theirs / own for theirs, own in pairs))
+        return tuple(sorted(theirs / reference for theirs, reference in pairs))
 
 
 def race(
     programs: Mapping[str, Program],
-    own: str,
+    reference: str,
     *,
     rounds: int = 5,
     seconds: float = 0.5,
     progress: Program = lambda: None,
 ) -> Race:
     """Run all programs in turn, in short slices, for about `seconds` each a round; a round counts its median run."""
-    found: dict[str, list[float]] = {name: [] for name in programs}
+    medians: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds):
         runs: dict[str, list[float]] = {name: [] for name in programs}
         while any(len(some) < FEWEST or sum(some) < seconds for some in runs.values()):
             for name in _order(list(programs), turn):
                 runs[name] += _slice(programs[name], min(seconds, SLICE))
         for name, some in runs.items():
-            found[name].append(statistics.median(some))
+            medians[name].append(statistics.median(some))
         progress()
-    return Race(own, {name: tuple(values) for name, values in found.items()})
+    return Race(reference, {name: tuple(values) for name, values in medians.items()})
 
 
 def _order(names: list[str], turn: int) -> Iterator[str]:

@@ -17,12 +17,12 @@ MOST_BYTES = 64 << 20
 Finding = tuple[str, str, str]  # the file, relative to the baseline's folder; the code; the message
 
 
-def write_baseline(path: Path, found: Sequence[Diagnostic]) -> None:
+def write_baseline(path: Path, diagnostics: Sequence[Diagnostic]) -> None:
     """Write a baseline with a count for each finding; OSError leaves the file unchanged.
 
     Line numbers are left out, so that a finding stays known when lines above it are added or removed.
     """
-    counts = sorted(Counter(_key(finding, path) for finding in found).items())
+    counts = sorted(Counter(_key(finding, path) for finding in diagnostics).items())
     findings = [
         {"file": file, "code": code, "message": message, "count": count} for (file, code, message), count in counts
     ]
@@ -34,10 +34,12 @@ def write_baseline(path: Path, found: Sequence[Diagnostic]) -> None:
 def read_baseline(path: Path) -> Counter[Finding]:
     """Return the known findings, each with its count; SettingsError for a file that is no baseline."""
     try:
-        said: Any = json.loads(read_bounded(path, MOST_BYTES).decode(errors="surrogateescape"))
-        if said["cnnspec-baseline"] != VERSION:
+        content: Any = json.loads(read_bounded(path, MOST_BYTES).decode(errors="surrogateescape"))
+        if content["cnnspec-baseline"] != VERSION:
             raise ValueError
-        return Counter({(str(f["file"]), str(f["code"]), str(f["message"])): int(f["count"]) for f in said["findings"]})
+        return Counter(
+            {(str(f["file"]), str(f["code"]), str(f["message"])): int(f["count"]) for f in content["findings"]}
+        )
     except OSError as error:
         help = "write it with --update-baseline"
         raise SettingsError(f"cannot read the baseline {path}: {error.strerror}", help) from error
@@ -47,7 +49,7 @@ def read_baseline(path: Path) -> Counter[Finding]:
 
 
 def unknown_findings(
-    found: Sequence[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
+    diagnostics: Sequence[Diagnostic], known: Counter[Finding], path: Path, files: Sequence[str]
 ) -> tuple[list[Diagnostic], int]:
     """Return the findings that are not in a baseline, and the number of its entries that were not found again.
 
@@ -55,7 +57,7 @@ def unknown_findings(
     """
     left = Counter(known)
     new: list[Diagnostic] = []
-    for finding in found:
+    for finding in diagnostics:
         key = _key(finding, path)
         if left[key] > 0:
             left[key] -= 1

@@ -120,8 +120,8 @@ class StartError(RunError):
     """The process was started in the wrong environment; a new one, started with these variables, can do the task."""
 
     def __init__(self, message: str, environment: Mapping[str, str]) -> None:
-        said = " ".join(f"{name}='{value}'" for name, value in environment.items())
-        super().__init__(message, f"set before Python starts: {said}")
+        assignments = " ".join(f"{name}='{value}'" for name, value in environment.items())
+        super().__init__(message, f"set before Python starts: {assignments}")
         self.environment = environment
 
 

@@ -19,27 +19,29 @@ IGNORE = re.compile(r"#\s*cnnspec:\s*ignore(-file)?\s*\[([^\[\]]*)\]")
 WHOLE_FILE = 0  # stands for the line number of a comment for the whole file
 
 
-def unsilenced(found: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
+def unsilenced(diagnostics: Sequence[Diagnostic], file: str) -> list[Diagnostic]:
     """Return the findings that no comment silences, and a warning for each code in a comment that silenced nothing.
 
     Errors are never silenced: an error prevents later checks, whose findings would be missed.
     """
     silenced: dict[str, dict[int, set[str]]] = {}
-    kept: list[Diagnostic] = []
+    remaining: list[Diagnostic] = []
     used: set[tuple[int, str]] = set()
-    for finding in found:
+    for finding in diagnostics:
         where = finding.span.file
         if where not in silenced:
             silenced[where] = _silenced(where)
         line = next((n for n in (finding.span.line, WHOLE_FILE) if finding.code in silenced[where].get(n, ())), None)
         if line is None or finding.severity == "error":
-            kept.append(finding)
+            remaining.append(finding)
         elif where == file:
             used.add((line, finding.code))
     # After an error, later stages did not run, and a comment may be for one of their findings.
-    wrong = any(finding.severity == "error" for finding in kept)
-    idle = (told for told in _idle(file, used) if not wrong or (told.path in CATALOGUE and _is_error(told.path)))
-    return sorted([*kept, *islice(idle, MOST_IDLE)], key=lambda finding: finding.span)
+    wrong = any(finding.severity == "error" for finding in remaining)
+    idle = (
+        warning for warning in _idle(file, used) if not wrong or (warning.path in CATALOGUE and _is_error(warning.path))
+    )
+    return sorted([*remaining, *islice(idle, MOST_IDLE)], key=lambda finding: finding.span)
 
 
 def _silenced(file: str) -> dict[int, set[str]]:

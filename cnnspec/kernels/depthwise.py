@@ -24,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from cnnspec.kernels.blocks import product
 from cnnspec.kernels.elementwise import accumulate, clear, copy
 from cnnspec.kernels.kernel import Kernel, Work, nothing_to_prepare
-from cnnspec.kernels.phases import Reach, reads, width_of_phase, writes
+from cnnspec.kernels.phases import Reach, forward_reaches, gradient_reaches, width_of_phase
 from cnnspec.kernels.problem import Problem
 from cnnspec.kernels.step import Array, Buffer, Lifetime, Step
 from cnnspec.kernels.views import unreached_columns
@@ -165,7 +165,7 @@ def _widest_first(reaches: list[Reach]) -> list[Reach]:
     return sorted((r for r in reaches if r.last > r.first), key=lambda r: r.first - r.last)
 
 
-def _phases(reaches: list[Reach]) -> list[int]:
+def _read_phases(reaches: list[Reach]) -> list[int]:
     return sorted({reach.phase for reach in reaches if reach.last > reach.first})
 
 
@@ -179,7 +179,7 @@ def _planes(problem: Problem, n: int, channels: int, lifetime: Lifetime) -> dict
     windows, bands = problem.windows, _forward_bands(problem.windows)
     if windows.stride[1] == 1:
         return {}
-    count = len(_phases(reads(windows)))
+    count = len(_read_phases(forward_reaches(windows)))
     return {"planes": Buffer((count, bands.depth, channels, width_of_phase(windows, 0), n), lifetime)}
 
 
@@ -188,7 +188,7 @@ def _split(problem: Problem, part: Array, buffers: Mapping[str, Array]) -> tuple
     if "planes" not in buffers:
         return {0: part}, []
     planes, steps = {}, []
-    for phase, plane in zip(_phases(reads(problem.windows)), buffers["planes"], strict=True):
+    for phase, plane in zip(_read_phases(forward_reaches(problem.windows)), buffers["planes"], strict=True):
         source = part[:, :, phase :: problem.windows.stride[1]]
         planes[phase] = plane[: part.shape[0], : part.shape[1], : source.shape[2]]
         steps.append(copy(source, planes[phase]))
@@ -219,7 +219,7 @@ def _prepare(problem: Problem, weight: Array, buffers: Mapping[str, Array]) -> l
 
 def _forward(problem: Problem, x: Array, weight: Array, y: Array, buffers: Mapping[str, Array]) -> list[Step]:
     matrices, held = buffers["matrices"], buffers["held"]
-    reaches = _widest_first(reads(problem.windows))
+    reaches = _widest_first(forward_reaches(problem.windows))
     unreached = [
         edge for array, reach in zip(held, reaches[1:], strict=False) for edge in unreached_columns(array, reach.write)
     ]
@@ -262,7 +262,7 @@ def _input_gradient(problem: Problem, dy: Array, weight: Array, dx: Array, buffe
     steps: list[Step] = []
     for phase in range(min(windows.stride[1], windows.width)):
         width, split = width_of_phase(windows, phase), windows.stride[1] > 1
-        reached = [(r, f) for r in _widest_first(writes(windows)) if r.phase == phase for f in range(m)]
+        reached = [(r, f) for r in _widest_first(gradient_reaches(windows)) if r.phase == phase for f in range(m)]
         apart = reached if split else reached[1:]  # without gaps, the first product is written to its place at once
         others = [next(held)[:, :, :width] for _ in apart]
         edges += [
@@ -306,7 +306,7 @@ def _weight_gradient(problem: Problem, x: Array, dy: Array, dweight: Array, buff
         for maps, filters in _tiles(problem, _weight_channels(problem, x.shape[-1])):
             planes, split = _split(problem, x[read, maps], buffers)
             steps += split
-            for reach in _widest_first(reads(windows)):
+            for reach in _widest_first(forward_reaches(windows)):
                 left = _matrix_of(dy[rows, filters], reach.write, (maps.stop - maps.start, m))
                 right = _matrix_of(planes[reach.phase], reach.read, (maps.stop - maps.start, 1)).swapaxes(-1, -2)
                 steps.append(product(left, right, by_tap[reach.tap, maps, :, : left.shape[-2], part]))
@@ -348,7 +348,7 @@ def _forward_work(problem: Problem) -> Work:
 
 def _input_work(problem: Problem) -> Work:
     windows = problem.windows
-    firsts = len(_phases(writes(windows)))  # the first tap of each phase is not added
+    firsts = len(_read_phases(gradient_reaches(windows)))  # the first tap of each phase is not added
     summed = (windows.kernel[1] - firsts) * problem.filters * windows.height * windows.output[1]
     return _work_of(problem, _input_bands(windows), windows.output[1], summed + _split_elements(problem))
 

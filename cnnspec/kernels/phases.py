@@ -37,7 +37,7 @@ class Reach:
         return slice(self.first, self.last)
 
 
-def reads(windows: Windows) -> list[Reach]:
+def forward_reaches(windows: Windows) -> list[Reach]:
     """A `Reach` for each column tap of the forward pass, which reads a phase of the map and writes outputs."""
     reaches = []
     for tap in range(windows.kernel[1]):
@@ -47,7 +47,7 @@ def reads(windows: Windows) -> list[Reach]:
     return reaches
 
 
-def writes(windows: Windows) -> list[Reach]:
+def gradient_reaches(windows: Windows) -> list[Reach]:
     """A `Reach` for each column tap of the input's gradient, which reads dy and writes a phase of dx."""
     reaches = []
     for tap in range(windows.kernel[1]):

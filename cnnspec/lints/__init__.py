@@ -14,8 +14,8 @@ Lint = Callable[[Spec, Graph], Iterator[Diagnostic]]
 
 def lint(spec: Spec, graph: Graph) -> tuple[Diagnostic, ...]:
     """Return the warnings about a graph that is right, sorted by place; a mistake in a block is reported once."""
-    found = {(d.code, d.span): d for check in LINTS for d in check(spec, graph)}
-    return tuple(sorted(found.values(), key=lambda d: d.span))
+    diagnostics = {(d.code, d.span): d for check in LINTS for d in check(spec, graph)}
+    return tuple(sorted(diagnostics.values(), key=lambda d: d.span))
 
 
 LINTS: tuple[Lint, ...] = (

@@ -67,8 +67,8 @@ def unused_ids(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     varied = [path.split(".") for path in (spec.sweep.values if spec.sweep else ())]
     read |= {steps[1] for steps in varied if steps[0] == "layers" and len(steps) > 1}
     init = spec.train.init if spec.train else None
-    taken = (*init.layers, *init.rename) if init else ()  # weights are found by the layer's name
-    read |= {entry.name for entry in entries if any(fnmatchcase(entry.name, pattern) for pattern in taken)}
+    transferred = (*init.layers, *init.rename) if init else ()  # weights are found by the layer's name
+    read |= {entry.name for entry in entries if any(fnmatchcase(entry.name, pattern) for pattern in transferred)}
     # An id in a block is used if a reference leads into any instance of the block.
     written = {entry.place.of("id") for entry in entries if entry.name in read}
     for entry in entries:

@@ -12,11 +12,11 @@ from cnnspec.spec.place import Place
 
 def readers(graph: Graph) -> Mapping[str, list[Node]]:
     """Return the nodes that read each value, a node once for each of its inputs that is the value."""
-    found: defaultdict[str, list[Node]] = defaultdict(list)
+    nodes: defaultdict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:
         for name in node.inputs:
-            found[name].append(node)
-    return found
+            nodes[name].append(node)
+    return nodes
 
 
 def warning(code: str, message: str, span: Span, place: Place, help: str, path: str | None = None) -> Diagnostic:

@@ -14,17 +14,20 @@ from cnnspec.spec.model import Spec
 def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of rows or columns at the end of the map itself, without its padding, that no window reaches."""
     for node in graph.nodes:
-        laid = windows_over(node)
+        windows = windows_over(node)
         # Windows smaller than their stride leave places out on purpose.
-        if laid is None or laid.extent < laid.stride:
+        if windows is None or windows.extent < windows.stride:
             continue
         dropped = [
-            max(0, laid.padded[axis] - laid.extent[axis] - (laid.output[axis] - 1) * laid.stride[axis] - after)
-            for axis, after in ((0, laid.padding[1]), (1, laid.padding[3]))
+            max(
+                0,
+                windows.padded[axis] - windows.extent[axis] - (windows.output[axis] - 1) * windows.stride[axis] - after,
+            )
+            for axis, after in ((0, windows.padding[1]), (1, windows.padding[3]))
         ]
         if any(dropped):
-            counts = [f"{n} {what}{'s' * (n > 1)}" for n, what in zip(dropped, ("row", "column"), strict=True) if n]
-            message = f"leaves out {' and '.join(counts)} of its {laid.height}x{laid.width} input"
+            counts = [f"{n} {noun}{'s' * (n > 1)}" for n, noun in zip(dropped, ("row", "column"), strict=True) if n]
+            message = f"leaves out {' and '.join(counts)} of its {windows.height}x{windows.width} input"
             yield from at(
                 node, "rows-dropped", message, "use padding: same, or another kernel_size or stride", "stride"
             )
@@ -33,9 +36,14 @@ def rows_dropped(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 def window_covers_map(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     """Warn of pooling whose only window is the whole map."""
     for node in graph.nodes:
-        laid = windows_over(node)
-        if laid and not node.params and laid.kernel == (laid.height, laid.width) and laid.kernel != (1, 1):
-            message = f"its window covers the whole {laid.height}x{laid.width} map"
+        windows = windows_over(node)
+        if (
+            windows
+            and not node.params
+            and windows.kernel == (windows.height, windows.width)
+            and windows.kernel != (1, 1)
+        ):
+            message = f"its window covers the whole {windows.height}x{windows.width} map"
             name = "global_max_pool2d" if node.layer.selects_maximum else "global_avg_pool2d"
             yield from at(node, "window-covers-map", message, f"use {name}", "kernel_size")
 
@@ -52,5 +60,5 @@ def even_kernels(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 def windows_over(node: Node) -> Windows | None:
     """Return the windows of a layer over its input; None for a layer without windows."""
-    laid = getattr(node.layer, "windows", None)
-    return laid(node.input_shapes[0]) if callable(laid) else None
+    windows = getattr(node.layer, "windows", None)
+    return windows(node.input_shapes[0]) if callable(windows) else None

@@ -36,19 +36,19 @@ def asked(body: bytes, pipeline: Pipeline, test: Dataset | None) -> Asked:
         raise RequestError(400, "expected a body, got none", FORMS)
     try:
         if body.startswith(NPY):
-            found = _of_array(_npy(body), pipeline)
+            request = _of_array(_npy(body), pipeline)
         elif body.lstrip()[:1] in (b"{", b"["):
-            found = _of_json(_json(body), pipeline, test)
+            request = _of_json(_json(body), pipeline, test)
         else:
             images, conversions = pipeline.picture(Path("picture"), body, MOST_PIXELS)
-            found = Asked(images, conversions)
+            request = Asked(images, conversions)
     except DataError as error:
         raise RequestError(400, str(error), error.help) from error
-    if len(found.images) > MOST_IMAGES:
+    if len(request.images) > MOST_IMAGES:
         raise RequestError(
-            413, f"expected at most {MOST_IMAGES:,} images, got {len(found.images):,}", "send them in parts"
+            413, f"expected at most {MOST_IMAGES:,} images, got {len(request.images):,}", "send them in parts"
         )
-    return found
+    return request
 
 
 def _of_array(array: Array, pipeline: Pipeline) -> Asked:
@@ -89,16 +89,20 @@ def _json(body: bytes) -> Any:
         raise RequestError(400, f"the body cannot be read as JSON: {why}", FORMS) from error
 
 
-def _of_json(said: Any, pipeline: Pipeline, test: Dataset | None) -> Asked:
-    if not isinstance(said, dict) or len(said) != 1:
-        what = f"the keys {', '.join(map(repr, said)) or 'none'}" if isinstance(said, dict) else type(said).__name__
-        raise RequestError(400, f"expected an object with images or test_image, got {what}", FORMS)
-    if "test_image" in said:
-        return Asked(_test_images(said["test_image"], test))
-    if "images" not in said:
-        raise RequestError(400, f"expected the key images or test_image, got {next(iter(said))!r}", FORMS)
+def _of_json(content: Any, pipeline: Pipeline, test: Dataset | None) -> Asked:
+    if not isinstance(content, dict) or len(content) != 1:
+        got = (
+            f"the keys {', '.join(map(repr, content)) or 'none'}"
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
+        raise RequestError(400, f"expected an object with images or test_image, got {got}", FORMS)
+    if "test_image" in content:
+        return Asked(_test_images(content["test_image"], test))
+    if "images" not in content:
+        raise RequestError(400, f"expected the key images or test_image, got {next(iter(content))!r}", FORMS)
     try:
-        array = np.asarray(said["images"])
+        array = np.asarray(content["images"])
     except (ValueError, OverflowError) as error:
         raise RequestError(
             400, "images: the rows are not all of one length", "send nested lists of one shape"
@@ -109,10 +113,10 @@ def _of_json(said: Any, pipeline: Pipeline, test: Dataset | None) -> Asked:
 def _test_images(number: Any, test: Dataset | None) -> Array:
     count = 0 if test is None else len(test)
     numbers = number if isinstance(number, list) else [number]
-    for one in numbers:
-        if type(one) is not int or not 0 <= one < count:
+    for image_number in numbers:
+        if type(image_number) is not int or not 0 <= image_number < count:
             there = f"a number from 0 to {count - 1}" if count else "no test_image, as the data is not here"
-            raise RequestError(400, f"test_image: expected {there}, got {str(one)[:40]}", FORMS)
+            raise RequestError(400, f"test_image: expected {there}, got {str(image_number)[:40]}", FORMS)
     if test is None or not numbers or len(numbers) > MOST_IMAGES:
         raise RequestError(400, f"test_image: expected 1 to {MOST_IMAGES:,} numbers, got {len(numbers):,}", FORMS)
     return np.asarray(test.pixels[np.array(numbers)])

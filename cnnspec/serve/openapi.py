@@ -61,7 +61,7 @@ def openapi(service: Service) -> dict[str, Any]:
 
 def _operation(summary: str, parameters: list[Any], schema: Mapping[str, Any], body: str | None = None) -> Any:
     error = {"application/json": {"schema": _object(error={"type": "string"})}}
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "summary": summary,
         "parameters": parameters,
         "responses": {
@@ -73,7 +73,7 @@ def _operation(summary: str, parameters: list[Any], schema: Mapping[str, Any], b
         pixels = {"description": "nested lists of pixels", "type": "array"}
         number = {"description": "number of a test image, or several", "type": ["integer", "array"]}
         either = {"oneOf": [_object(images=pixels), _object(test_image=number)]}
-        told["requestBody"] = {
+        description["requestBody"] = {
             "description": body,
             "required": True,
             "content": {
@@ -82,7 +82,7 @@ def _operation(summary: str, parameters: list[Any], schema: Mapping[str, Any], b
                 "image/*": {"schema": {}},
             },
         }
-    return told
+    return description
 
 
 def _object(**properties: Any) -> dict[str, Any]:

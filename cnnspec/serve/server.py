@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
         page = resources.files("cnnspec.serve") / "page"
         files = {path: ((page / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
         self.routes: Mapping[str, Mapping[str, Callable[[Query, bytes], Content]]] = {
-            **{path: {"GET": partial(_fixed, found)} for path, found in files.items()},
+            **{path: {"GET": partial(_fixed, content)} for path, content in files.items()},
             "/openapi.json": {"GET": partial(_fixed, (document, "application/json"))},
             "/health": {"GET": lambda query, body: _json(service.health())},
             "/spec": {"GET": lambda query, body: _json(service.spec())},
@@ -306,8 +306,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(own) for key, own in value.items()}
-    return [_finite(own) for own in value] if isinstance(value, list | tuple) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _refused(message: str, help: str | None) -> Content:

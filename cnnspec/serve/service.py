@@ -65,45 +65,47 @@ class Service:
     def predict(self, query: Query, body: bytes) -> dict[str, Any]:
         """Return an answer for each image, like `cnnspec predict --json`, and a sentence on each conversion."""
         top = number(query, "top", 3, 1, 100_000)
-        found = asked(body, self.pipeline, self.test)
+        request = asked(body, self.pipeline, self.test)
         model, batch, until = self.model, self.model.inference_batch, time.monotonic() + 2 * SECONDS
-        said: list[dict[str, Any]] = []
-        for start in range(0, len(found.images), batch):
+        results: list[dict[str, Any]] = []
+        for start in range(0, len(request.images), batch):
             if time.monotonic() > until:
-                raise RequestError(503, f"{start} of {len(found.images)} images took too long", "send fewer at a time")
-            part = found.images[start : start + batch]
+                raise RequestError(
+                    503, f"{start} of {len(request.images)} images took too long", "send fewer at a time"
+                )
+            part = request.images[start : start + batch]
             with self._computing():
                 if model.output_names:
                     named = model.outputs_by_name(part)
                     each = [{name: outputs[i] for name, outputs in named.items()} for i in range(len(part))]
-                    said += [answers(model, outputs, self.classes, top) for outputs in each]
+                    results += [answers(model, outputs, self.classes, top) for outputs in each]
                 else:
-                    said += [answer(model, output, self.classes, top) for output in model.outputs(part)]
-        return {"answers": said, "notes": self._notes(found.conversions)}
+                    results += [answer(model, output, self.classes, top) for output in model.outputs(part)]
+        return {"answers": results, "notes": self._notes(request.conversions)}
 
     def activations(self, query: Query, body: bytes) -> dict[str, Any]:
         """Return the values of one layer or all for one image, and the network's input after normalisation."""
         layer = query.get("layer")
         wanted = [self._node(layer)] if layer is not None else list(self.model.graph.nodes)
-        found = asked(body, self.pipeline, self.test)
-        if len(found.images) != 1:
-            raise RequestError(400, f"expected one image, got {len(found.images)}", "send one at a time")
+        request = asked(body, self.pipeline, self.test)
+        if len(request.images) != 1:
+            raise RequestError(400, f"expected one image, got {len(request.images)}", "send one at a time")
         size = sum(int(np.prod(node.shape)) for node in wanted)
         if size > MOST_VALUES:
             raise RequestError(
                 413, f"expected at most {MOST_VALUES:,} values, these are {size:,}", "ask with ?layer=NAME"
             )
-        names, last, told = {node.name for node in wanted}, wanted[-1].name, []
+        names, last, layers = {node.name for node in wanted}, wanted[-1].name, []
         entering: Array | None = None
         with self._computing(), one_blas_thread:
-            for node, inputs, output in values(self.model, found.images, "infer"):
+            for node, inputs, output in values(self.model, request.images, "infer"):
                 entering = to_public(inputs[0])[0] if entering is None else entering
                 if node.name in names:
-                    told.append({"name": node.name, **encoded(to_public(output)[0])})
+                    layers.append({"name": node.name, **encoded(to_public(output)[0])})
                 if node.name == last:
                     break
         assert entering is not None
-        return {"input": encoded(entering), "layers": told, "notes": self._notes(found.conversions)}
+        return {"input": encoded(entering), "layers": layers, "notes": self._notes(request.conversions)}
 
     def weights(self, query: Query) -> dict[str, Any]:
         """Return a layer's parameters by name, in the form in which it computes with them."""
@@ -204,7 +206,7 @@ def number(query: Query, key: str, default: int, low: int, high: int) -> int:
 
 def _described(node: Node) -> dict[str, Any]:
     """Return a layer as the page shows it; for a convolution, with its windows."""
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "name": node.name,
         "type": node.layer.type_name,
         "inputs": list(node.inputs),
@@ -213,12 +215,12 @@ def _described(node: Node) -> dict[str, Any]:
     }
     problem = node.layer.convolution(*node.input_shapes)
     if problem is not None and "weight" in node.params:
-        laid = problem.windows
-        told["window"] = {
-            "kernel": laid.kernel,
-            "stride": laid.stride,
-            "dilation": laid.dilation,
-            "padding": [laid.padding[0], laid.padding[2]],
+        windows = problem.windows
+        description["window"] = {
+            "kernel": windows.kernel,
+            "stride": windows.stride,
+            "dilation": windows.dilation,
+            "padding": [windows.padding[0], windows.padding[2]],
             "groups": problem.groups,
         }
-    return told
+    return description

@@ -44,13 +44,13 @@ def shape_after(layer: Layer, inputs: Sequence[Arrival], name: str, place: Place
             return shape
         shapes.append(shape)
     fewest, most = layer.arity
-    what = f"{layer.type_name} '{name}'"
+    subject = f"{layer.type_name} '{name}'"
     if len(shapes) < fewest or (most is not None and len(shapes) > most):
-        return Unknown(what, ShapeError(f"cannot read {len(shapes)} inputs", field="from"), place)
+        return Unknown(subject, ShapeError(f"cannot read {len(shapes)} inputs", field="from"), place)
     try:
         return layer.infer_shape(*shapes)
     except ShapeError as error:
-        return Unknown(what, error, place)
+        return Unknown(subject, error, place)
 
 
 def length(name: str, arriving: Arriving, findings: Findings) -> int:

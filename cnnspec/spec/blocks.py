@@ -45,9 +45,9 @@ def _declared(block: Tree) -> Mapping:
 class Blocks:
     """The blocks of a spec by name, with a record of which blocks, inputs and parameters are used."""
 
-    def __init__(self, findings: Findings, own: Mapping | None, variables: Scope) -> None:
+    def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
         self.findings, self.variables = findings, variables
-        self.own: dict[str, Tree] = {} if own is None else own.values
+        self.own: dict[str, Tree] = {} if blocks is None else blocks.values
         self.used: set[str] = set()
         self.inputs_read: dict[str, set[str]] = {}
         self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
@@ -93,14 +93,14 @@ class Blocks:
         if given is None:
             return {}
         words = given.items if isinstance(given, Items) else ()
-        found = {str(plain(word)): word.span for word in words}
-        if not found or len(found) < len(words) or not all(is_name(name) for name in found):
+        spans = {str(plain(word)): word.span for word in words}
+        if not spans or len(spans) < len(words) or not all(is_name(name) for name in spans):
             message = f"inputs: expected a list of different names, got {got(plain(given))}"
             raise self.findings.error("invalid-value", message, given.span, where, help="write inputs: [x, condition]")
-        if INPUT in found:
+        if INPUT in spans:
             message = f"inputs: '{INPUT}' is the first one's name in every block"
-            raise self.findings.error("invalid-value", message, found[INPUT], where, help="choose another name")
-        return found
+            raise self.findings.error("invalid-value", message, spans[INPUT], where, help="choose another name")
+        return spans
 
     def note_reads(self, called: str, ports: Container[str], prefix: str, entries: Iterable[Entry]) -> None:
         """Record which inputs of a block are read by the layers of an instance."""

@@ -112,15 +112,15 @@ def size(value: Any) -> int:
     return count
 
 
-def unreserved(name: str, span: Span, findings: Findings, where: Where, what: str) -> None:
+def unreserved(name: str, span: Span, findings: Findings, where: Where, noun: str) -> None:
     """Raise Wrong for a name that has another meaning in expressions, or that no expression can read."""
     if name in RESERVED:
-        message = f"'{name}' can be no {what}: it means something else in every expression"
+        message = f"'{name}' can be no {noun}: it means something else in every expression"
         raise findings.error("invalid-value", message, span, where.down(name), help="choose another name")
     if not is_variable(name):
         message = f"expected at most {LONGEST} characters, {VARIABLE_WORDS}, got '{name}'"
         raise findings.error(
-            "invalid-value", message, span, where.down(name), help=f"choose another name for the {what}"
+            "invalid-value", message, span, where.down(name), help=f"choose another name for the {noun}"
         )
 
 

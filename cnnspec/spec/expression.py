@@ -49,9 +49,9 @@ class ExpressionError(Exception):
 
 def substitute(text: str, names: Mapping[str, Any]) -> Any:
     """Return the value of a text that is one expression, or else the text with all expressions in it replaced."""
-    whole = NAME.fullmatch(text) or EXPRESSION.fullmatch(text)
-    if whole:
-        return evaluate(whole[1], names)
+    match = NAME.fullmatch(text) or EXPRESSION.fullmatch(text)
+    if match:
+        return evaluate(match[1], names)
     return _replaced(NAME, _replaced(EXPRESSION, text, names), names)
 
 

@@ -61,16 +61,16 @@ class Findings:
             self.error("too-large", message, span, where)
             raise SpecError(self.diagnostics)
 
-    def meant(self, word: str, names: Sequence[str], what: str) -> tuple[str | None, str]:
+    def meant(self, word: str, names: Sequence[str], known_names: str) -> tuple[str | None, str]:
         """Return the name that was clearly meant, if any, and a line of help; a long search only lists the names."""
         self._compared += len(word) * sum(map(len, names))
         if self._compared > MOST_COMPARED:
-            return None, listing(names, what)
-        return clearest(word, names), did_you_mean(word, names, what)
+            return None, listing(names, known_names)
+        return clearest(word, names), did_you_mean(word, names, known_names)
 
     def drop(self, code: str) -> None:
         """Remove the findings with a code, because they follow from another finding."""
-        self.diagnostics = [found for found in self.diagnostics if found.code != code]
+        self.diagnostics = [diagnostic for diagnostic in self.diagnostics if diagnostic.code != code]
 
     def unknown(
         self,
@@ -84,10 +84,10 @@ class Findings:
         place: str = "",
     ) -> Wrong:
         """Report an unknown name, with its equivalent here or the nearest names; `place` is that of `advice`."""
-        told = advice(place, word)
-        if told is not None:
-            return self.error(code, f"unknown {what} '{word}'", span, where, help=told, related=related)
+        advice_text = advice(place, word)
+        if advice_text is not None:
+            return self.error(code, f"unknown {what} '{word}'", span, where, help=advice_text, related=related)
         noun, gap, rest = what.partition(" ")
-        meant, known = self.meant(word, list(names), f"known {plural(noun)}{gap}{rest}")
-        fix = Fix(span, meant, f"replace {word} by {meant}") if meant else None
+        suggestion, known = self.meant(word, list(names), f"known {plural(noun)}{gap}{rest}")
+        fix = Fix(span, suggestion, f"replace {word} by {suggestion}") if suggestion else None
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

@@ -69,21 +69,21 @@ def _without_dots(path: Path) -> Path:
 def merged(trees: Sequence[Tree]) -> Tree:
     """Merge a lineage, a spec and its bases in turn: values of an earlier tree replace those of later ones."""
     *heirs, tree = trees
-    for own in reversed(heirs):
-        tree = merge(tree, own.without("extends") if isinstance(own, Mapping) else own)
+    for heir in reversed(heirs):
+        tree = merge(tree, heir.without("extends") if isinstance(heir, Mapping) else heir)
     return tree
 
 
-def merge(base: Tree, own: Tree) -> Tree:
+def merge(base: Tree, heir: Tree) -> Tree:
     """Return `own` merged onto `base`."""
-    if not isinstance(base, Mapping) or not isinstance(own, Mapping):
-        return own
+    if not isinstance(base, Mapping) or not isinstance(heir, Mapping):
+        return heir
     merged = base
-    for key, value in own.values.items():
+    for key, value in heir.values.items():
         if isinstance(value, Scalar) and value.value is None:
             merged = merged.without(key)
             continue
         before = base.get(key)
         merged = merged.with_value(key, value if before is None else merge(before, value))
-        merged.keys[key] = own.keys[key]
-    return Mapping(merged.keys, merged.values, own.span)
+        merged.keys[key] = heir.keys[key]
+    return Mapping(merged.keys, merged.values, heir.span)

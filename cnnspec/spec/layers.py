@@ -59,7 +59,7 @@ class LayersBuilder(References):
             return ()
         given = [item.get("id") for item in tree.items if isinstance(item, Mapping)]
         names.below |= {str(id.value): id.span for id in given if isinstance(id, Scalar)}
-        made: list[Entry] = []
+        entries: list[Entry] = []
         self.depth += 1
         if self.depth > MOST_DEPTH:
             self.too_large(f"expected at most {MOST_DEPTH} lists of layers within one another", tree.span, where)
@@ -69,12 +69,12 @@ class LayersBuilder(References):
                 message = f"expected at most {MOST_ITEMS:,} entries of layers with all blocks expanded"
                 self.too_large(message, item.span, where.down(i))
             try:
-                made += self.item(item, scope, names, where.down(i), chain)
+                entries += self.item(item, scope, names, where.down(i), chain)
             except Wrong:
                 self.claim_anyway(item, names)
                 names.above = Unknown()
         self.depth -= 1
-        return tuple(made)
+        return tuple(entries)
 
     def too_large(self, message: str, span: Span, where: Where) -> NoReturn:
         """Stop reading a spec that asks for too much, because the rest would take as long."""
@@ -84,8 +84,8 @@ class LayersBuilder(References):
     def item(self, item: Tree, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]) -> list[Entry]:
         """Build the entries of one item: none, one, or one for each repetition."""
         if item.varies:
-            given, here = item, scope.at(lambda: self.arriving(given, scope, names, where))
-            item = filled(given, here, self.findings, where, skip=UNFILLED)
+            given, inner_scope = item, scope.at(lambda: self.arriving(given, scope, names, where))
+            item = filled(given, inner_scope, self.findings, where, skip=UNFILLED)
         item = self.spelt_out(item)
         if isinstance(item, Mapping):
             condition = item.get("when")
@@ -97,10 +97,14 @@ class LayersBuilder(References):
                 if not met:
                     return []
             item = item.without("when")
-            made = self.nested(item, scope, names, where, chain)
-            if made is not None:
+            entries = self.nested(item, scope, names, where, chain)
+            if entries is not None:
                 period, factor = self.period(item, where), self.rate_factor(item, where)
-                return made if (period, factor) == (ALWAYS, 1) else [trained(entry, period, factor) for entry in made]
+                return (
+                    entries
+                    if (period, factor) == (ALWAYS, 1)
+                    else [trained(entry, period, factor) for entry in entries]
+                )
         return [self.layer(item, names, where)]
 
     def spelt_out(self, item: Tree) -> Tree:
@@ -263,13 +267,13 @@ class LayersBuilder(References):
                 "invalid-value", "branches: expected a list of two or more lists of layers", branches.span, where
             )
         (arrived,) = self.shapes_of(inputs, names)
-        made, shapes, place = [], [], place_of(item, where)
+        branch_results, shapes, place = [], [], place_of(item, where)
         for i, branch in enumerate(branches.items):
             inner = LayerNames(arrived, f"{name}.{i + 1}.", outer=names)
-            made.append(self.entries(branch, scope, inner, where.down("branches").down(i), chain))
+            branch_results.append(self.entries(branch, scope, inner, where.down("branches").down(i), chain))
             shapes.append(inner.above)
         self.made(name, shape_after(create("layer", merge), shapes, name, place), names)
-        return ParallelEntry(name, tuple(made), merge, place, inputs, named)
+        return ParallelEntry(name, tuple(branch_results), merge, place, inputs, named)
 
     def split(self, item: Mapping, names: LayerNames, where: Where) -> BlockEntry:
         """Build a block of slices called `ID.1`, `ID.2` and so on, one for each part of the channels."""
@@ -332,8 +336,8 @@ class LayersBuilder(References):
         for index in range(count):
             self.items += 1  # an empty block takes time too
             arrived = shapes[:1]
-            here = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
-            inner_scope = self.blocks.parameters(item, block, here, index, count, where, meant)
+            at_arrival = scope.at(lambda arrived=arrived: arrived)  # type: ignore[misc]
+            inner_scope = self.blocks.parameters(item, block, at_arrival, index, count, where, meant)
             prefix = f"{name}.{index + 1}" if count > 1 else name
             used = where.used(f"block '{called}' used here", item.values["use"].span)
             inner = LayerNames(shapes[0], f"{prefix}.", dict(ports))
@@ -345,8 +349,8 @@ class LayersBuilder(References):
             outputs = self.outputs(block, inner, used)
             shape = self.shapes.get(outputs[0][1], Unknown()) if outputs else inner.above
             for output, value in outputs:
-                for whole in (prefix, *([name] if last else [])):
-                    self.known(f"{whole}.{output}", self.shapes.get(value, Unknown()))
+                for name_of_block in (prefix, *([name] if last else [])):
+                    self.known(f"{name_of_block}.{output}", self.shapes.get(value, Unknown()))
             self.made(prefix, shape, names)
             self.made(name, shape, names)
             self.full_names.add(prefix)
@@ -380,7 +384,7 @@ class LayersBuilder(References):
             message = f"the block reads {len(ports)} values: {', '.join(ports)}"
             raise self.findings.error("missing-key", message, item.values["use"].span, where, help=f"write {wanted}")
         if not isinstance(given, Mapping):
-            found = self.single(item, names, where) if len(ports) < 2 else self.inputs(item, names, where)
+            sources = self.single(item, names, where) if len(ports) < 2 else self.inputs(item, names, where)
         else:
             if not ports:
                 message = "from: expected the id of a layer, got a mapping: the block gives its inputs no names"
@@ -392,12 +396,12 @@ class LayersBuilder(References):
             first, *_ = ports
             words = [given.values[port] for port in ports if port in given.values]
             above = () if first in given.values else (ABOVE,)
-            found = (*above, *self.references(Items(tuple(words), given.span), names, where))
-        if found is not None and len(found) != max(len(ports), 1):
+            sources = (*above, *self.references(Items(tuple(words), given.span), names, where))
+        if sources is not None and len(sources) != max(len(ports), 1):
             assert given is not None
-            message = f"from: expected {max(len(ports), 1)} layers, got {len(found)}"
+            message = f"from: expected {max(len(ports), 1)} layers, got {len(sources)}"
             raise self.findings.error("invalid-value", message, given.span, where, help=f"write {wanted}")
-        return found
+        return sources
 
     def outputs(self, block: Mapping, inner: LayerNames, where: Where) -> tuple[tuple[str, str], ...]:
         """Return the name and the layer of each output that a block declares."""
@@ -409,14 +413,14 @@ class LayersBuilder(References):
             pairs = list(given.values.items())
         else:
             pairs = [(str(plain(word)), word) for word in (given.items if isinstance(given, Items) else (given,))]
-        found = []
+        outputs = []
         for name, word in pairs:
             (value,) = self.references(word, inner, where)
             if value == INPUT or (inner.resolve(name) not in (None, value)):
                 message = f"outputs: '{name}' is {'what arrives' if value == INPUT else 'another layer in the block'}"
                 raise self.findings.error("invalid-value", message, word.span, where, help="name a layer of the block")
-            found.append((name, value))
-        return tuple(found)
+            outputs.append((name, value))
+        return tuple(outputs)
 
     def owner(self, item: Mapping, called: str, names: LayerNames, where: Where) -> str | None:
         """Return the use of the same block whose parameters this one shares; None if it has its own."""

@@ -25,8 +25,8 @@ def formatted(text: str, file: str) -> str:
     tree = read(text, file)
     lines = LINE_BREAK.split(text.removeprefix("\ufeff"))
     first = LINE_BREAK.search(text)
-    made = _without_blanks(_spaced(_indented(lines, tree)))
-    result = (first[0] if first else "\n").join([*made, ""])
+    formatted_lines = _without_blanks(_spaced(_indented(lines, tree)))
+    result = (first[0] if first else "\n").join([*formatted_lines, ""])
     try:
         return result if plain(read(result, file)) == plain(tree) else text
     except SpecError:  # a layout that these rules do not know: it stays as it is
@@ -36,19 +36,19 @@ def formatted(text: str, file: str) -> str:
 def _indented(lines: list[str], tree: Tree) -> list[str]:
     """Indent every line by its depth; a continuation line moves together with the line where its value began."""
     wanted = dict(_depths(tree, 0, lines))
-    made, shift = [], 0
+    indented, shift = [], 0
     for number, line in enumerate(lines, 1):
         before = _depth(line)
         if number in wanted:
             shift = wanted[number] - before
         elif line.lstrip().startswith("#"):
-            made.append(" " * _of_comment(number, before, lines, wanted) + line.lstrip())
+            indented.append(" " * _of_comment(number, before, lines, wanted) + line.lstrip())
             continue
         content = line.lstrip(" ")
         if number in wanted:
             content = _DASHES.sub(lambda dashes: "- " * dashes[0].count("-"), content)
-        made.append(" " * max(before + shift, 0) + content)
-    return made
+        indented.append(" " * max(before + shift, 0) + content)
+    return indented
 
 
 def _of_comment(number: int, before: int, lines: list[str], wanted: dict[int, int]) -> int:
@@ -101,49 +101,51 @@ def _spaced(lines: list[str]) -> Iterator[str]:
             yield line.rstrip()
             continue
         scalar = None
-        made = line[:start]
+        spaced = line[:start]
         at = start
         while at < len(line):
             character = line[at]
             if quote:
-                made += character
+                spaced += character
                 if character == "\\" and quote == '"':
                     at += 1
-                    made += line[at : at + 1]
+                    spaced += line[at : at + 1]
                 elif character == quote:
                     quote = ""
-            elif character in "'\"" and (not made.strip() or made[-1] in " ,[{"):
+            elif character in "'\"" and (not spaced.strip() or spaced[-1] in " ,[{"):
                 quote = character
-                made += character
-            elif character == "#" and (not made.strip() or line[at - 1] in " \t"):
-                kept = len(made) - len(made.rstrip())
+                spaced += character
+            elif character == "#" and (not spaced.strip() or line[at - 1] in " \t"):
+                text_length = len(spaced) - len(spaced.rstrip())
                 comment = line[at:].rstrip()
                 apart = comment if re.match(r"#+(\s|$|!)", comment) else f"# {comment[1:]}"
-                made = f"{made.rstrip()}{' ' * max(kept, 2)}{apart}" if made.strip() else f"{made}{apart}"
+                spaced = (
+                    f"{spaced.rstrip()}{' ' * max(text_length, 2)}{apart}" if spaced.strip() else f"{spaced}{apart}"
+                )
                 break
-            elif character in "[{" and (depth or not made.strip() or made[-1] in " -"):
+            elif character in "[{" and (depth or not spaced.strip() or spaced[-1] in " -"):
                 depth += 1
-                made += character
+                spaced += character
                 at = _skipped(line, at)
             elif character in "]}" and depth:
                 depth -= 1
-                made = made.rstrip() + character if made.strip() else made + character
+                spaced = spaced.rstrip() + character if spaced.strip() else spaced + character
             elif character == "," and depth:
-                made = made.rstrip() + ","
+                spaced = spaced.rstrip() + ","
                 at = _skipped(line, at)
-                made += " " if at + 1 < len(line) else ""
+                spaced += " " if at + 1 < len(line) else ""
             elif character == ":" and line[at + 1 : at + 2] in (" ", "\t"):
-                made += ":"
+                spaced += ":"
                 end = _skipped(line, at)
                 if line[end + 1 : end + 2] not in ("", "#"):
-                    made += " "
+                    spaced += " "
                     at = end
             else:
-                made += character
+                spaced += character
             at += 1
         if not depth and not quote and re.search(r"(:|-|^)\s*[|>][+-]?\d?\s*(#.*)?$", line):
             scalar = start
-        yield made if quote else made.rstrip()
+        yield spaced if quote else spaced.rstrip()
 
 
 def _skipped(line: str, at: int) -> int:
@@ -155,10 +157,10 @@ def _skipped(line: str, at: int) -> int:
 
 def _without_blanks(lines: Iterator[str]) -> list[str]:
     """Return the lines without blank ones at both ends, and with single blank lines in between."""
-    made: list[str] = []
+    result: list[str] = []
     for line in lines:
-        if line or (made and made[-1]):
-            made.append(line)
-    while made and not made[-1]:
-        made.pop()
-    return made
+        if line or (result and result[-1]):
+            result.append(line)
+    while result and not result[-1]:
+        result.pop()
+    return result

@@ -125,7 +125,7 @@ def typed(tree: Tree, name: str, *, plugins: abc.Sequence[str | Path] = (), allo
         raise SpecError(findings.diagnostics)
     reader = Plugins(findings, name, given, trusted=allow_plugins)
     spec = _SpecLoader(findings, tree, name).spec(reader)
-    errors = [found for found in findings.diagnostics if found.severity == "error"]
+    errors = [diagnostic for diagnostic in findings.diagnostics if diagnostic.severity == "error"]
     if errors or spec is None:
         raise SpecError(findings.diagnostics)
     return spec
@@ -144,10 +144,10 @@ class _SpecLoader:
         """Build the spec; None if it has an error."""
         plugins = self.part("plugins", reader.all, default=reader.given)
         with using(plugins or ()):
-            found = self.parts()
+            spec = self.parts()
         if plugins is None:  # a plugin that was not run would have registered the types
             self.findings.drop("unknown-type")
-        return found and replace(found, plugins=plugins)
+        return spec and replace(spec, plugins=plugins)
 
     def parts(self) -> Spec | None:
         """Build the spec without its plugins, which are registered already; None if it has an error."""
@@ -164,7 +164,7 @@ class _SpecLoader:
         require = self.part("require", self.require, default=())
         sweep = self.sweep()
         shape = (sum(map(size, inputs.values())),) if inputs else shape
-        if shape is None or any(found.severity == "error" for found in self.findings.diagnostics):
+        if shape is None or any(diagnostic.severity == "error" for diagnostic in self.findings.diagnostics):
             return None
         variants = self.variants() if sweep is not None else ()
         self.unused()
@@ -330,7 +330,7 @@ class _SpecLoader:
         """Build the spec with each choice and each bound of its sweep; errors of a variant name its value."""
         from cnnspec.spec.sweep import changed_trees  # as above
 
-        found = []
+        variants = []
         for changed in changed_trees(self.findings, self.tree):
             assert isinstance(changed.tree, Mapping)
             findings = Findings()
@@ -338,20 +338,20 @@ class _SpecLoader:
             spec = loader.parts()
             self.scope.used.update(loader.scope.used)
             if spec is not None:
-                found.append(Variant(changed.path, changed.value, spec))
+                variants.append(Variant(changed.path, changed.value, spec))
             errors = [diagnostic for diagnostic in findings.diagnostics if diagnostic.severity == "error"]
             self.findings.diagnostics += [with_value(changed.path, changed.value, error) for error in errors]
-        return tuple(found)
+        return tuple(variants)
 
     def unused(self) -> None:
         """Warn of unused names, unless the spec has errors, which may hide the use."""
         variables = self.scope.used.union(*self.blocks.names_used.values())
-        for section, what, used in (("vars", "variable", variables), ("blocks", "block", self.blocks.used)):
+        for section, noun, used in (("vars", "variable", variables), ("blocks", "block", self.blocks.used)):
             tree = self.tree.get(section)
             for name, span in tree.keys.items() if isinstance(tree, Mapping) else ():
                 if name not in used:
                     code = f"unused-{section.removesuffix('s')}"
-                    self.findings.warn(code, f"{what} '{name}' is never used", span, Where(section))
+                    self.findings.warn(code, f"{noun} '{name}' is never used", span, Where(section))
         for block, name, span in self.blocks.idle_inputs():
             message = f"input '{name}' of block '{block}' is never read"
             self.findings.warn("unused-parameter", message, span, Where("blocks").down(block).down("inputs"))
@@ -402,7 +402,7 @@ class _SpecLoader:
 
     def require(self, tree: Tree, where: Where) -> tuple[Requirement, ...]:
         mapping = self.mapping(tree, where)
-        named = (f"{split}.{name}.{what}" for split in SCORED for name in self.losses for what in MEASURED)
+        named = (f"{split}.{name}.{figure}" for split in SCORED for name in self.losses for figure in MEASURED)
         known, required = (*METRICS, *named), []
         for metric, value in mapping.values.items():
             if metric not in known:

@@ -107,9 +107,9 @@ class Variant:
     spec: Spec
 
 
-def with_value(path: str, value: Any, found: Diagnostic) -> Diagnostic:
+def with_value(path: str, value: Any, diagnostic: Diagnostic) -> Diagnostic:
     """Return the finding of a variant, with the path and value of the sweep put before its message."""
-    return replace(found, message=f"with {path}: {value}: {found.message}")
+    return replace(diagnostic, message=f"with {path}: {value}: {diagnostic.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +146,5 @@ class Spec:
         """Return the folder of the file where a section's key was written; the spec's own folder for a default."""
         place = self.sections.get(section)
         files = [self.path] if place is None else [place.of(key).file, self.path]
-        found = next((path for path in map(Path, files) if path.is_file()), None)
-        return Path() if found is None else found.resolve().parent
+        file = next((path for path in map(Path, files) if path.is_file()), None)
+        return Path() if file is None else file.resolve().parent

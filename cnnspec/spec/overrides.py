@@ -89,9 +89,9 @@ def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:
     for position in range(len(rest), 0, -1):
         key, above = rest[position - 1], (*path, *rest[: position - 1])
         keys, values = {key: value.span}, {key: value}
-        kept = _default_type(above) if key != "type" else None
-        if kept is not None:
-            keys, values = {"type": value.span, **keys}, {"type": Scalar(kept, value.span), **values}
+        type_name = _default_type(above) if key != "type" else None
+        if type_name is not None:
+            keys, values = {"type": value.span, **keys}, {"type": Scalar(type_name, value.span), **values}
         value = Mapping(keys, values, value.span)
     return value
 
@@ -108,9 +108,9 @@ def _default_type(path: tuple[str, ...]) -> str | None:
 
 def _ids(tree: Items) -> list[str | None]:
     """Return the given or generated id of every layer; None where a condition above decides on the number in it."""
-    taken = {_id(item) for item in tree.items}
+    present = {_id(item) for item in tree.items}
     counts: Counter[str] = Counter()
-    found: list[str | None] = []
+    ids: list[str | None] = []
     conditional = False
     for item in tree.items:
         kind = item.get("use") or item.get("type") if isinstance(item, Mapping) else item
@@ -118,11 +118,11 @@ def _ids(tree: Items) -> list[str | None]:
         local = _id(item)
         if local is None and isinstance(kind, Scalar) and not conditional:
             counts[str(kind.value)] += 1
-            while f"{kind.value}_{counts[str(kind.value)]}" in taken:
+            while f"{kind.value}_{counts[str(kind.value)]}" in present:
                 counts[str(kind.value)] += 1
             local = f"{kind.value}_{counts[str(kind.value)]}"
-        found.append(local)
-    return found
+        ids.append(local)
+    return ids
 
 
 def _id(tree: Tree) -> str | None:

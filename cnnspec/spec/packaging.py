@@ -16,14 +16,14 @@ class BuildPy(build_py):  # type: ignore[misc]
 
     def run(self) -> None:
         """Write the schema file, then copy the package, or leave it in place for an editable installation."""
-        here = Path(__file__).resolve()
-        sys.path.insert(0, str(here.parents[2]))  # setuptools loads this file by its path
+        file = Path(__file__).resolve()
+        sys.path.insert(0, str(file.parents[2]))  # setuptools loads this file by its path
         from cnnspec.spec.schema import schema_text  # found once the path is set
 
-        (here.parent / FILE).write_text(schema_text(), encoding="utf-8")
+        (file.parent / FILE).write_text(schema_text(), encoding="utf-8")
         super().run()
         if not self.editable_mode:  # an editable installation finds them in the checkout
             zoo = Path(self.build_lib, "cnnspec", "zoo")
             zoo.mkdir(parents=True, exist_ok=True)
-            for spec in here.parents[2].glob("specs/*.yaml"):
+            for spec in file.parents[2].glob("specs/*.yaml"):
                 shutil.copy(spec, zoo)

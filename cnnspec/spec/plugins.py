@@ -33,15 +33,15 @@ class Plugins:
         if not isinstance(tree, Items):
             message = f"plugins: expected a list of files, got {got(plain(tree))}"
             raise self.findings.error(CODE, message, tree.span, where, help="write plugins: [layers.py]")
-        found, bad = list(self.given), False
+        plugins, bad = list(self.given), False
         for number, item in enumerate(tree.items):
             try:
-                found = [*self.one(found, item, where.down(number))]
+                plugins = [*self.one(plugins, item, where.down(number))]
             except Wrong:
                 bad = True
         if bad:
             raise Wrong
-        return tuple(found)
+        return tuple(plugins)
 
     def one(self, before: Sequence[Plugin], item: Tree, where: Where) -> tuple[Plugin, ...]:
         """Return the plugins `before` and the one that an item of the list names."""

@@ -135,13 +135,13 @@ def _failure(
 def _merged(tree: Mapping) -> Mapping:
     """Return the mapping merged with those under `<<`; its own keys win, then those of earlier mappings."""
     given = tree.values[MERGE]
-    own = tree.without(MERGE)
+    result = tree.without(MERGE)
     for base in given.items if isinstance(given, Items) else (given,):
         if not isinstance(base, Mapping):
             help = "write <<: *NAME, where &NAME stands in front of a mapping above"
             raise _failure("yaml-syntax", "<<: expected a mapping or a list of mappings", tree.keys[MERGE], help)
-        own = Mapping({**base.keys, **own.keys}, {**base.values, **own.values}, tree.span)
-    return own
+        result = Mapping({**base.keys, **result.keys}, {**base.values, **result.values}, tree.span)
+    return result
 
 
 class _Reader:

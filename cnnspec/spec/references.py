@@ -107,7 +107,7 @@ class References:
                 where,
                 help="leave it out to read the layer above",
             )
-        found = []
+        names_read = []
         for word in words:
             if not isinstance(word, Scalar) or not isinstance(word.value, str):
                 message = f"{key}: expected the id of a layer or a list of ids, got {got(plain(word))}"
@@ -122,8 +122,8 @@ class References:
             if full is None or (full != INPUT and full not in self.full_names):
                 known = self.within(names.prefix) if "." in word.value else names.known()
                 raise self.findings.unknown("unknown-reference", "layer above", word.value, known, word.span, where)
-            found.append(full)
-        return tuple(found)
+            names_read.append(full)
+        return tuple(names_read)
 
     def within(self, prefix: str) -> list[str]:
         """Return every name so far under a prefix, without the prefix, also of layers inside blocks."""

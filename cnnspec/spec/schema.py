@@ -108,9 +108,9 @@ def schema() -> Json:
 
 def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
     names = {"anyOf": [{"enum": list(properties)}, ANNOTATION]}
-    told = {name: _told(name, part) for name, part in properties.items()}
-    found: Json = {"type": "object", "properties": told, "propertyNames": names}
-    return {**found, "required": list(required)} if required else found
+    described = {name: _told(name, part) for name, part in properties.items()}
+    schema: Json = {"type": "object", "properties": described, "propertyNames": names}
+    return {**schema, "required": list(required)} if required else schema
 
 
 def _told(name: str, part: Json) -> Json:
@@ -139,9 +139,9 @@ def _or_variable(part: Json) -> Json:
 
 
 def _described(cls: type[Any], common: Json) -> Json:
-    own = schema_of(cls)
+    schema = schema_of(cls)
     properties: Json = {"type": {"const": cls.type_name}, **common}
-    for name, part in own["properties"].items():
+    for name, part in schema["properties"].items():
         notes = {key: part[key] for key in ("description", "default") if key in part}
         bare = {key: value for key, value in part.items() if key not in notes}
         words = elsewhere(name, ["key"])
@@ -156,12 +156,15 @@ def _described(cls: type[Any], common: Json) -> Json:
     line = (cls.__doc__ or "").strip().split("\n")[0]
     words = elsewhere(cls.type_name, [cls.kind])
     line += f" Elsewhere: {', '.join(words)}." if words else ""
-    return {"description": line, **_strict(properties, tuple(own["required"]))}
+    return {"description": line, **_strict(properties, tuple(schema["required"]))}
 
 
 def _section(cls: type[Any]) -> Json:
-    own = schema_of(cls)
-    return {**_strict(own["properties"], tuple(own["required"])), "description": (cls.__doc__ or "").split("\n")[0]}
+    schema = schema_of(cls)
+    return {
+        **_strict(schema["properties"], tuple(schema["required"])),
+        "description": (cls.__doc__ or "").split("\n")[0],
+    }
 
 
 def _choice(kind: str) -> list[Json]:

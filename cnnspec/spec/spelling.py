@@ -25,8 +25,8 @@ def respelt(key: str, given: Any) -> str | None:
     """Return a value in the spec's notation: `20` for 20.0, `[3, 3]` for (3, 3), or for another framework's word."""
     numbers = given if isinstance(given, list) else [given]
     if any(_is_whole(number) for number in numbers) and all(isinstance(number, (int, float)) for number in numbers):
-        whole = [int(number) if _is_whole(number) else number for number in numbers]
-        return str(whole if isinstance(given, list) else whole[0])
+        rounded = [int(number) if _is_whole(number) else number for number in numbers]
+        return str(rounded if isinstance(given, list) else rounded[0])
     if isinstance(given, str) and (match := _TUPLE.fullmatch(given)):
         return f"[{match[1]}]"
     if isinstance(given, str) and _QUOTIENT.fullmatch(given):

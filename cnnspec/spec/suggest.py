@@ -55,17 +55,17 @@ def clearest(word: str, names: Iterable[str]) -> str | None:
     return near[0] if first <= 2 and all(first < other for other in others) else None
 
 
-def did_you_mean(word: str, names: Iterable[str], what: str) -> str:
+def did_you_mean(word: str, names: Iterable[str], noun: str) -> str:
     """Return a line of help with the nearest names, or with all names if none is near."""
     listed = list(names)
     near = nearest(word, listed)
-    return f"did you mean {' or '.join(near)}?" if near else listing(listed, what)
+    return f"did you mean {' or '.join(near)}?" if near else listing(listed, noun)
 
 
-def listing(listed: Sequence[str], what: str) -> str:
+def listing(listed: Sequence[str], noun: str) -> str:
     """Return a line of help with all names."""
     shown = ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
-    return f"{what}: {shown}" if listed else f"there are no {what}"
+    return f"{noun}: {shown}" if listed else f"there are no {noun}"
 
 
 def plural(noun: str) -> str:

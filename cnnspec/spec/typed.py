@@ -178,7 +178,7 @@ class Typing:
         tree = tree.without(*common)
         title = getattr(cls, "type_name", None) or where.path
         place = f"{where.path.partition('.')[0] if cls.kind == 'section' else cls.kind} key"
-        misspelt = self.known_keys(tree, [*declared, *common], where, what=f"key of {title}", place=place)
+        misspelt = self.known_keys(tree, [*declared, *common], where, noun=f"key of {title}", place=place)
         values, bad = {}, False
         for name, option in declared.items():
             given = tree.get(name)
@@ -205,22 +205,22 @@ class Typing:
                 bad = True
         if bad:
             raise Wrong
-        made = cls(**values)
+        created = cls(**values)
         if written is not None:
             if len(_created) >= MOST_CREATED:
                 _created.clear()
-            _created[written] = made
-        return made
+            _created[written] = created
+        return created
 
-    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, what: str, place: str = "") -> set[str]:
+    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, noun: str, place: str = "") -> set[str]:
         """Report every key that is not in `names`, except x- annotations; return the names that were probably meant."""
-        meant: set[str] = set()
+        named: set[str] = set()
         rest = self.parentheses(tree, where)
         for key, span in tree.keys.items():
             if key not in names and key not in rest and not key.startswith("x-"):
-                self.findings.unknown("unknown-key", what, key, names, span, where.down(key), place=place)
-                meant.update(nearest(key, names, count=1))
-        return meant
+                self.findings.unknown("unknown-key", noun, key, names, span, where.down(key), place=place)
+                named.update(nearest(key, names, count=1))
+        return named
 
     def parentheses(self, tree: Mapping, where: Where) -> set[str]:
         """Report each `key: (3, 3)`, which YAML reads as a text and further keys; return those further keys."""
@@ -235,11 +235,11 @@ class Typing:
                 if key.endswith(")"):
                     start, written = tree.values[open_key].span, ", ".join(pieces)
                     text = f"[{written.strip('()')}]"
-                    whole = replace(start, end_line=span.end_line, end_column=span.end_column)
+                    extent = replace(start, end_line=span.end_line, end_column=span.end_column)
                     message = f"{open_key}: expected a list in brackets, got {written}"
-                    fix = Fix(whole, text, f"write {text}")
+                    fix = Fix(extent, text, f"write {text}")
                     place = where.down(open_key)
-                    self.findings.error("invalid-value", message, whole, place, help=f"write {text}", fix=fix)
+                    self.findings.error("invalid-value", message, extent, place, help=f"write {text}", fix=fix)
                     open_key = ""
             else:
                 open_key = key if opens_parentheses(value) else ""

@@ -469,20 +469,20 @@ def folded(word: str) -> str:
 
 @cache
 def _meanings() -> Mapping[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    meanings: dict[str, tuple[str, ...]] = {}
     tables: list[Mapping[str, str]] = [*TYPES.values(), KEYS]
     for table in tables:
-        for own, words in table.items():
-            for word in (own, *words.split()):
-                found[folded(word)] = (*found.get(folded(word), ()), own)
-    return found
+        for name, words in table.items():
+            for word in (name, *words.split()):
+                meanings[folded(word)] = (*meanings.get(folded(word), ()), name)
+    return meanings
 
 
 def meant(word: str, names: Collection[str]) -> str | None:
     """Return the one of these names that is the equivalent, or another spelling, of a word; None if there is none."""
     key = folded(word)
-    known = next((own for own in _meanings().get(key, ()) if own in names), None)
-    return known or next((own for own in names if folded(own) == key), None)
+    known = next((name for name in _meanings().get(key, ()) if name in names), None)
+    return known or next((name for name in names if folded(name) == key), None)
 
 
 @cache
@@ -508,7 +508,7 @@ def value(key: str, written: object) -> str | None:
     return None
 
 
-def elsewhere(own: str, tables: Iterable[str]) -> tuple[str, ...]:
+def elsewhere(type_name: str, tables: Iterable[str]) -> tuple[str, ...]:
     """Return the names of a type in other frameworks; `tables` are the kinds of types to look at, or `key`."""
-    words = [table.get(own, "") for name in tables for table in (KEYS if name == "key" else TYPES.get(name, {}),)]
+    words = [table.get(type_name, "") for name in tables for table in (KEYS if name == "key" else TYPES.get(name, {}),)]
     return tuple(word for line in words for word in line.split())

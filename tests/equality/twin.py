@@ -20,7 +20,7 @@ Tensors = dict[str, Tensor]
 def _lp_pool(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     """With the gradient 0 where all of a window is 0, for which PyTorch has none."""
     t, layer = pytorch.torch(), node.layer
-    powers = pytorch._mean_of_windows(node, inputs[0].abs() ** layer.p, whole=False)  # type: ignore[attr-defined]
+    powers = pytorch._mean_of_windows(node, inputs[0].abs() ** layer.p, count_padding=False)  # type: ignore[attr-defined]
     positive = powers > 0
     return t.where(positive, t.where(positive, powers, 1.0) ** (1 / layer.p), 0.0)  # type: ignore[attr-defined]
 

@@ -123,7 +123,7 @@ numbers = [queue.add(join_steps([partial(count, task), end])) for task in range(
 program = [
     [queue.reset],
     [partial(count, task) for task in range(20, 40)],
-    queue.phase([partial(queue.last, *numbers[:10]), partial(queue.first, *numbers[10:])]),
+    queue.phase([partial(queue.put_last, *numbers[:10]), partial(queue.put_first, *numbers[10:])]),
 ]
 signal.signal(signal.SIGALRM, interrupt)
 interrupted = 0

@@ -19,7 +19,7 @@ FORMATS = {  # the module of each format
 }
 
 
-def formatted(name: str, found: Sequence[Diagnostic], files: Sequence[str]) -> str:
+def formatted(name: str, diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     """Return findings as one text in a format; `files` are the names of all files that were checked."""
     module = importlib.import_module(f"{__name__}.{FORMATS[name]}")
-    return str(getattr(module, name)(found, files))
+    return str(getattr(module, name)(diagnostics, files))

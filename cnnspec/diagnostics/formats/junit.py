@@ -17,14 +17,16 @@ def junit(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     failed = 0
     for file in files:
         case = SubElement(suite, "testcase", name=printable(file), classname="cnnspec", time="0")
-        found = [diagnostic for diagnostic in diagnostics if diagnostic.span.file == file]
-        errors = [diagnostic for diagnostic in found if diagnostic.severity == "error"]
+        diagnostics_of_file = [diagnostic for diagnostic in diagnostics if diagnostic.span.file == file]
+        errors = [diagnostic for diagnostic in diagnostics_of_file if diagnostic.severity == "error"]
         if errors:
             failed += 1
             failure = SubElement(case, "failure", type=errors[0].code, message=errors[0].message)
-            failure.text = "\n".join(first_line(diagnostic) for diagnostic in found)
-        elif found:
-            SubElement(case, "system-out").text = "\n".join(first_line(diagnostic) for diagnostic in found)
+            failure.text = "\n".join(first_line(diagnostic) for diagnostic in diagnostics_of_file)
+        elif diagnostics_of_file:
+            SubElement(case, "system-out").text = "\n".join(
+                first_line(diagnostic) for diagnostic in diagnostics_of_file
+            )
     suite.set("failures", str(failed))
     indent(suites)
     return tostring(suites, encoding="unicode", xml_declaration=True)

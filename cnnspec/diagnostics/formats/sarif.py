@@ -30,13 +30,13 @@ def sarif(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
 
 
 def _rule(code: str) -> dict[str, Any]:
-    about = CATALOGUE[code]
+    entry = CATALOGUE[code]
     return {
         "id": code,
-        "shortDescription": {"text": about.title},
-        "fullDescription": {"text": about.why},
-        "help": {"text": f"{about.why}\n\nWrong:\n\n{about.bad}\nRight:\n\n{about.good}"},
-        "defaultConfiguration": {"level": about.severity},
+        "shortDescription": {"text": entry.title},
+        "fullDescription": {"text": entry.why},
+        "help": {"text": f"{entry.why}\n\nWrong:\n\n{entry.bad}\nRight:\n\n{entry.good}"},
+        "defaultConfiguration": {"level": entry.severity},
     }
 
 

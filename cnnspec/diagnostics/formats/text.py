@@ -39,8 +39,8 @@ def explained(diagnostic: Diagnostic, colour: bool = False) -> str:
 def summary(diagnostics: Sequence[Diagnostic], files: Sequence[str]) -> str:
     """Return a summary such as `2 errors, 1 warning in 3 files`."""
     counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in ("error", "warning")]
-    found = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
-    return f"{found or 'no problems'} in {len(files)} file{'' if len(files) == 1 else 's'}"
+    counted = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)
+    return f"{counted or 'no problems'} in {len(files)} file{'' if len(files) == 1 else 's'}"
 
 
 def _excerpt(span: Span) -> list[str]:
