@@ -143,12 +143,12 @@ def coloured_output() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _out_of_memory(what: str) -> int:
+def _out_of_memory(detail: str) -> int:
     """Report that memory ran out, with the amount that is free; large needs are checked before they arise."""
     available = available_bytes()
     there = "" if available is None else f"; {bytes_text(available)} is there"
-    what = f": {what[:1].lower()}{what[1:]}" if what else ""
-    complain(f"out of memory{what}{there}", "lower the batch size, the size of the images or their number")
+    detail = f": {detail[:1].lower()}{detail[1:]}" if detail else ""
+    complain(f"out of memory{detail}{there}", "lower the batch size, the size of the images or their number")
     return FAILED
 
 
@@ -157,14 +157,16 @@ def _confess(error: Exception) -> int:
     try:
         with tempfile.NamedTemporaryFile("w", prefix="cnnspec-", suffix=".log", delete=False, encoding="utf-8") as log:
             traceback.print_exc(file=log)
-        kept = log.name
+        trace_file = log.name
     except OSError:
-        kept = "a file that could not be written: set TMPDIR to a folder that takes one"
+        trace_file = "a file that could not be written: set TMPDIR to a folder that takes one"
     place = blamed(error)
     if place is not None:
-        complain(f"plugin {place}: {type(error).__name__}: {error}", f"mend the plugin; the whole trace is in {kept}")
+        complain(
+            f"plugin {place}: {type(error).__name__}: {error}", f"mend the plugin; the whole trace is in {trace_file}"
+        )
         return FAILED
     last = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"{type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}"
-    complain(f"internal error ({what})", f"this is a bug in cnnspec: please report it {TRACKER}, with {kept}")
+    fault = f"{type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}"
+    complain(f"internal error ({fault})", f"this is a bug in cnnspec: please report it {TRACKER}, with {trace_file}")
     return BUG

@@ -30,12 +30,16 @@ def run_on_dask(
     If a worker is lost, another one continues from the last checkpoint. If this process is interrupted, the programs
     end at a checkpoint. RunError if there is no scheduler at that address.
     """
-    here = Path.cwd()
+    working_folder = Path.cwd()
     with _client(jobs, scheduler) as client:
         over = Event(f"cnnspec-{uuid.uuid4()}", client=client)
         waiting = {
             client.submit(
-                train, replace(program, folder=program.folder.resolve()), here, over.name, key=f"{over.name}-{number}"
+                train,
+                replace(program, folder=program.folder.resolve()),
+                working_folder,
+                over.name,
+                key=f"{over.name}-{number}",
             ): program.task
             for number, program in enumerate(programs)
         }
@@ -55,8 +59,8 @@ def _outcome(future: Future) -> Outcome:
     except KilledWorker:
         return Outcome({}, "every worker that trained it was lost: is there memory for as many trainings?")
     except Exception as error:
-        what = f"a worker of the Dask cluster cannot train: {type(error).__name__}: {error}"
-        raise RunError(what, "workers need the same cnnspec, and see the same files under the same paths") from error
+        message = f"a worker of the Dask cluster cannot train: {type(error).__name__}: {error}"
+        raise RunError(message, "workers need the same cnnspec, and see the same files under the same paths") from error
     return outcome
 
 

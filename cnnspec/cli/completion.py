@@ -92,9 +92,9 @@ def _fish(verbs: Mapping[str, Sequence[Option]]) -> str:
                 for name in option.names
             )
             values = f" -a {_quoted(' '.join(option.values))}" if option.values else ""
-            taken = (" -x" if option.values else " -r") if option.takes_value else ""
+            value_flag = (" -x" if option.values else " -r") if option.takes_value else ""
             if names or values:
-                lines.append(f"complete -c cnnspec -n {seen}{names}{taken}{values} -d {_quoted(option.help)}")
+                lines.append(f"complete -c cnnspec -n {seen}{names}{value_flag}{values} -d {_quoted(option.help)}")
     return "\n".join(lines)
 
 

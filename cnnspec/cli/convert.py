@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def lengths(text: str) -> tuple[int, ...]:
     """Parse lengths above 0 with commas between them."""
-    found = tuple(int(part) for part in text.split(","))
-    if not found or min(found) < 1:
+    numbers = tuple(int(part) for part in text.split(","))
+    if not numbers or min(numbers) < 1:
         raise ValueError(text)
-    return found
+    return numbers
 
 
 def run(arguments: argparse.Namespace) -> int:

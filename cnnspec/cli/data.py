@@ -68,8 +68,8 @@ def _act(arguments: argparse.Namespace) -> int:
     known = registry.table("source")
     if act is show and not (len(arguments.sources) == 1 and _is_spec(arguments.sources[0])):
         return _misused("show takes one spec file", "cnnspec data show spec.yaml")
-    taken = act in (_verify, show)
-    unknown = [name for name in arguments.sources if name not in known and not (taken and _is_spec(name))]
+    takes_names = act in (_verify, show)
+    unknown = [name for name in arguments.sources if name not in known and not (takes_names and _is_spec(name))]
     if unknown:
         return _misused(f"unknown source '{unknown[0]}'", did_you_mean(unknown[0], known, "sources"))
     names = arguments.sources or (list(known) if act is _list else _present(arguments.data) if act is _verify else [])
@@ -96,31 +96,31 @@ def _is_spec(name: str) -> bool:
 
 def _present(root: Path | None) -> list[str]:
     """Return the names of the published data sets whose files are on this machine."""
-    found = []
+    present = []
     for name, cls in registry.table("source").items():
         if issubclass(cls, Published) and cls.remotes:
             with suppress(DataError):
                 cls().locate(root)
-                found.append(name)
-    return found
+                present.append(name)
+    return present
 
 
 def _list(name: str, arguments: argparse.Namespace) -> Row:
     cls = registry.find("source", name)
-    about = (cls.__doc__ or "").split("\n")[0]
+    description = (cls.__doc__ or "").split("\n")[0]
     if not issubclass(cls, Published):
         needed = [option.name for option in options(cls) if option.required]
-        return {"source": name, "state": f"needs {', '.join(needed)}" if needed else "yours", "about": about}
+        return {"source": name, "state": f"needs {', '.join(needed)}" if needed else "yours", "about": description}
     if not cls.remotes:
-        return {"source": name, "state": "built in", "about": about}
+        return {"source": name, "state": "built in", "about": description}
     source = cls()
     total = sum(remote.size for remote in source.remotes)
     try:
         paths = source.locate(arguments.data)
     except DataError:
-        return {"source": name, "state": "missing", "download_bytes": total, "about": about}
+        return {"source": name, "state": "missing", "download_bytes": total, "about": description}
     size = sum(path.stat().st_size for path in paths)
-    return {"source": name, "state": "present", "folder": str(paths[0].parent), "bytes": size, "about": about}
+    return {"source": name, "state": "present", "folder": str(paths[0].parent), "bytes": size, "about": description}
 
 
 def _fetch(name: str, arguments: argparse.Namespace) -> Row:
@@ -147,15 +147,15 @@ def _verify(name: str, arguments: argparse.Namespace) -> Row:
     else:
         settings = DataSettings.of(source=_published(name))
     source: Source = settings.source
-    found = source.read(root, False)
-    images = {split: len(images.labels) for split, images in found.splits.items()}
+    data = source.read(root, False)
+    images = {split: len(images.labels) for split, images in data.splits.items()}
     return {
         "source": name,
-        "state": "in part" if found.notes else "whole",
+        "state": "in part" if data.notes else "whole",
         "images": images,
-        "classes": len(found.class_names),
-        "sha256": dict(found.checksums),
-        "notes": list(found.notes),
+        "classes": len(data.class_names),
+        "sha256": dict(data.checksums),
+        "notes": list(data.notes),
     }
 
 

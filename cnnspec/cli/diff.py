@@ -78,11 +78,11 @@ def _delta(count: int) -> str:
 
 def _text(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, int, int]]) -> str:
     lines = [
-        f"{kind:8}{name}: {details}" + "".join(f"  {delta} {what}" for delta, what in figures if delta)
+        f"{kind:8}{name}: {details}" + "".join(f"  {delta} {noun}" for delta, noun in figures if delta)
         for kind, name, details, *deltas in rows
         for figures in [zip(deltas, ("parameters", "MACs"), strict=True)]
     ]
-    lines += [f"{what}: {old:,} -> {new:,} ({_delta(new - old) or 'the same'})" for what, old, new in totals]
+    lines += [f"{noun}: {old:,} -> {new:,} ({_delta(new - old) or 'the same'})" for noun, old, new in totals]
     return "\n".join(lines)
 
 
@@ -90,5 +90,5 @@ def _markdown(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str
     lines = ["| | layer | what | parameters | MACs |", "|---|---|---|---:|---:|"]
     lines += [f"| {kind} | `{name}` | {details} | {p} | {m} |" for kind, name, details, p, m in rows]
     lines += ["", "| total | before | after | difference |", "|---|---:|---:|---:|"]
-    lines += [f"| {what} | {old:,} | {new:,} | {_delta(new - old) or '0'} |" for what, old, new in totals]
+    lines += [f"| {noun} | {old:,} | {new:,} | {_delta(new - old) or '0'} |" for noun, old, new in totals]
     return "\n".join(lines)

@@ -16,8 +16,8 @@ from cnnspec.spec.suggest import nearest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command-line arguments of the verb."""
-    about = "such as conv2d, shape-mismatch or guide/data; lists all by default"
-    parser.add_argument("topic", metavar="TOPIC", nargs="?", help=about)
+    description = "such as conv2d, shape-mismatch or guide/data; lists all by default"
+    parser.add_argument("topic", metavar="TOPIC", nargs="?", help=description)
     parser.add_argument("--code", action="store_true", help="print the code of a layer, a loss and the like instead")
     add_plugin(parser)
 
@@ -29,14 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(topic: str | None, of: Callable[[str], str | None]) -> int:
-    told = contents() if topic is None else of(topic)
-    if told is None and topic is not None and page(topic) is not None:
+    text = contents() if topic is None else of(topic)
+    if text is None and topic is not None and page(topic) is not None:
         complain(f"'{topic}' is not computed", "--code is for layers, losses, optimizers and what else is registered")
         return USAGE
-    if told is None:
+    if text is None:
         near = nearest(str(topic).removeprefix("guide/"), topics())
         cure = f"did you mean {' or '.join(near)}?" if near else "cnnspec explain lists all topics"
         complain(f"nothing is known of '{topic}'", cure)
         return USAGE
-    print(told)
+    print(text)
     return 0

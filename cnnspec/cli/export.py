@@ -138,11 +138,11 @@ def _proven(model: Model, folder: Path, name: str, options: Options, arguments: 
     images, labels = _images(model, arguments)
     expected = model.outputs(images if model.pipeline is None else model.pipeline.prepared(images))
     given = _normalised(model, images) if options.raw else images
-    found = agreement(model, expected, runner(given), labels)
-    print(visible(f"{arguments.format}: {found.text()}"))
-    if not found.agrees:
+    result = agreement(model, expected, runner(given), labels)
+    print(visible(f"{arguments.format}: {result.text()}"))
+    if not result.agrees:
         complain("what was written does not give what the network gives, so it was not kept", "please report it")
-    return found.agrees
+    return result.agrees
 
 
 def _normalised(model: Model, images: Array) -> Array:

@@ -96,24 +96,24 @@ def template(name: str) -> str:
 
 def from_data(root: Path, folder: Path) -> str:
     """Return a spec for a folder of pictures, to be written into `folder`; DataError where there are no classes."""
-    found = survey(root)
-    if found.broken:
-        note(f"{found.broken} of the pictures that were looked at cannot be read: the spec skips such ones")
-    widths = [filters for filters in (16, 32, 64, 128) if found.side >= 4 * filters // 16]
+    files = survey(root)
+    if files.broken:
+        note(f"{files.broken} of the pictures that were looked at cannot be read: the spec skips such ones")
+    widths = [filters for filters in (16, 32, 64, 128) if files.side >= 4 * filters // 16]
     layers = POOL.join(STAGE.format(filters=filters) for filters in widths)
-    pictures = sum(found.counts.values())
-    two = len(found.counts) == 2
+    pictures = sum(files.counts.values())
+    two = len(files.counts) == 2
     return FROM_DATA.format(
-        about=_about(found),
-        channels=1 if found.grey else 3,
-        side=found.side,
+        about=_about(files),
+        channels=1 if files.grey else 3,
+        side=files.side,
         layers=layers,
-        classes=1 if two else len(found.counts),
-        names=_names(found) if not two else f"the second of {_names(found)}",
-        mode="grey" if found.grey else "rgb",
-        on_error=", on_error: skip" if found.broken else "",
+        classes=1 if two else len(files.counts),
+        names=_names(files) if not two else f"the second of {_names(files)}",
+        mode="grey" if files.grey else "rgb",
+        on_error=", on_error: skip" if files.broken else "",
         root=_relative(root, folder),
-        validation="" if "validation" in found.splits else "  validation: {fraction: 0.15}     # set apart, to watch\n",
+        validation="" if "validation" in files.splits else "  validation: {fraction: 0.15}     # set apart, to watch\n",
         batch=min(64, max(8, pictures // 20)),
         loss="binary_cross_entropy" if two else "softmax_cross_entropy",
     )

@@ -58,12 +58,12 @@ class MpiRanks(Executor):
                     rank, program = free.popleft(), waiting.popleft()
                     busy[rank] = program.task
                     self.communicator.send(replace(program, folder=program.folder.resolve()), rank)
-                rank, told = self._told()
-                if isinstance(told, Outcome):
+                rank, message = self._told()
+                if isinstance(message, Outcome):
                     free.append(rank)
-                    done(busy.pop(rank), told)
-                elif told is not None:
-                    raise Interruption(told)
+                    done(busy.pop(rank), message)
+                elif message is not None:
+                    raise Interruption(message)
         except BaseException:
             self.end()
             raise
@@ -77,8 +77,8 @@ class MpiRanks(Executor):
             self.communicator.send(None, rank)
         left = set(self.others)
         while left:
-            rank, told = self._told()
-            if told is None:
+            rank, message = self._told()
+            if message is None:
                 left.remove(rank)
 
     def _told(self) -> tuple[int, Told]:
@@ -86,14 +86,14 @@ class MpiRanks(Executor):
         status = MPI.Status()
         while not self.communicator.iprobe(status=status):
             time.sleep(POLLED)
-        told: Told = self.communicator.recv(source=status.source)
-        return status.source, told
+        message: Told = self.communicator.recv(source=status.source)
+        return status.source, message
 
 
 def serve(exchange: MpiExchange) -> None:
     """Run the programs that the first rank hands out, one after the other, until it sends None."""
     exchange.tell(usable_processors())
-    communicator, here, running = exchange.communicator, Path.cwd(), list[Running]()
+    communicator, working_folder, running = exchange.communicator, Path.cwd(), list[Running]()
     signals: list[int] = []
     with handling(lambda number, frame: signals.append(number)):
         try:
@@ -102,11 +102,11 @@ def serve(exchange: MpiExchange) -> None:
                     program: Program | None = communicator.recv(source=0)
                     if program is None:
                         break
-                    running.append(_started(program, here))
+                    running.append(_started(program, working_folder))
                 elif running and running[0].process.poll() is not None:
                     program, outcome = running[0].program, outcome_of(running.pop())
                     if outcome is None:
-                        running.append(_started(replace(program, attempt=program.attempt + 1), here))
+                        running.append(_started(replace(program, attempt=program.attempt + 1), working_folder))
                     else:
                         communicator.send(outcome, 0)
                 elif signals:

@@ -21,18 +21,18 @@ def named_specs(
     files: dict[str, None] = {}
     missing: list[str] = []
     foreign: set[str] = set()
-    own = Settings(tuple((Path.cwd(), pattern.rstrip("/")) for pattern in exclude))
+    exclusions = Settings(tuple((Path.cwd(), pattern.rstrip("/")) for pattern in exclude))
 
     def excluded(path: Path) -> bool:
-        return own.excludes(path) or settings_of(path).excludes(path)
+        return exclusions.excludes(path) or settings_of(path).excludes(path)
 
     for path in paths:
         if path == "-":
             files[STDIN] = None
             continue
-        found = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
-        missing += [] if found else [path]
-        for name in found:
+        names = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
+        missing += [] if names else [path]
+        for name in names:
             if Path(name).is_dir():
                 below = list(specs_below(name, excluded))
                 specs = [file for file, says_so in below if says_so]

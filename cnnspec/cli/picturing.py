@@ -60,10 +60,10 @@ class Picturing:
             self.tiles.append(Tile(image, (Path(name).name, *words.split("  ")[:MOST_LINES])))
         if self.explains:
             score = score_of(self.model, output, self.model.class_names, self.wanted)
-            found = attribution(self.model, image, score, self.layer)
+            picture = attribution(self.model, image, score, self.layer)
             path = self._path(name)
             with drawing(path):
-                draw_attribution(image, words, found, path)
+                draw_attribution(image, words, picture, path)
 
     def close(self) -> None:
         """Draw the contact sheet, and print what was drawn."""

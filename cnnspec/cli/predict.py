@@ -99,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     if views is not None:
         note(f"each answer is the mean of {views}")
     if failures:
-        what = "path" if failures == 1 else "paths"
-        complain(f"{failures:,} {what} could not be read; all others were")
+        noun = "path" if failures == 1 else "paths"
+        complain(f"{failures:,} {noun} could not be read; all others were")
     return FAILED if failures else CLEAN
 
 
@@ -224,8 +224,12 @@ def _text(file: TextIO, format: str, top: int, model: Model) -> Write:
         elif format == "table":
             print(f"{loggable(name)}: {loggable(spoken(found))}", file=file)
         else:
-            parts = {f"{part}.": own for part, own in found.items()} if several else {"": found}
-            columns = {f"{part}{key}": value for part, own in parts.items() for key, value in _columns(own).items()}
+            parts = {f"{part}.": part_answer for part, part_answer in found.items()} if several else {"": found}
+            columns = {
+                f"{part}{key}": value
+                for part, part_answer in parts.items()
+                for key, value in _columns(part_answer).items()
+            }
             row = {"image": name, **columns}
             if not table:
                 table.append(csv.DictWriter(file, list(row), lineterminator="\n"))

@@ -43,9 +43,9 @@ def reading_bar(console: Console) -> Iterator[Watch]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def watch(what: str, done: int, count: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=count)
-            bar.update(tasks[what], completed=done)
+        def watch(description: str, done: int, count: int) -> None:
+            if description not in tasks:
+                tasks[description] = bar.add_task(description, total=count)
+            bar.update(tasks[description], completed=done)
 
         yield watch

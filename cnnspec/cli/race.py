@@ -19,13 +19,18 @@ from cnnspec.spec import Spec
 
 def run_race(spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int, arguments: argparse.Namespace) -> int:
     """Run the race and print its result; RunError if the framework is missing or cannot run this network."""
-    found = against(arguments.against, spec, graph, batch, mode, threads=threads, seconds=arguments.seconds, say=_say)
+    comparison = against(
+        arguments.against, spec, graph, batch, mode, threads=threads, seconds=arguments.seconds, say=_say
+    )
     if arguments.json:
-        print(json.dumps(_figures(found, batch, mode, threads), indent=2))
+        print(json.dumps(_figures(comparison, batch, mode, threads), indent=2))
         return 0
-    _print(found.race, batch, mode, threads)
-    if found.crowded:
-        print(f"other programs used {found.busy:.0%} of the processors: these ratios are not those of a quiet machine")
+    _print(comparison.race, batch, mode, threads)
+    if comparison.crowded:
+        print(
+            f"other programs used {comparison.busy:.0%} of the processors: "
+            "these ratios are not those of a quiet machine"
+        )
     return 0
 
 

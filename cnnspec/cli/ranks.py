@@ -64,20 +64,20 @@ class _Rank:
         self.agreed = False  # whether all ranks have come to the end
 
     def run(self, call: Callable[[Exchange], int]) -> int:
-        said = io.StringIO()
+        error_output = io.StringIO()
         with ExitStack() as stack:
             if self.number:
-                stack.enter_context(redirect_stdout(said))
-                stack.enter_context(redirect_stderr(said))
+                stack.enter_context(redirect_stdout(error_output))
+                stack.enter_context(redirect_stderr(error_output))
             status = reported(partial(self.joined, call))
         if self.exchange is not None and not self.agreed:
             if self.number:
                 time.sleep(GRACE)
-                lines = said.getvalue().splitlines()
+                lines = error_output.getvalue().splitlines()
                 errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
                 helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
-                what = errors[-1] if errors else f"ended with status {status}"
-                self.complain(self.number, what, helps[-1] if helps else None)
+                failure = errors[-1] if errors else f"ended with status {status}"
+                self.complain(self.number, failure, helps[-1] if helps else None)
             self.exchange.abort(status)
         return status
 
@@ -160,8 +160,8 @@ def share_processors(exchange: Exchange, threads: int | None) -> int | None:
     if exchange.size == 1:
         return threads
     usable = usable_processors()
-    found = exchange.tell((platform.node(), usable))
-    alike = [rank for rank, other in enumerate(found) if other == found[exchange.rank]]
+    hosts = exchange.tell((platform.node(), usable))
+    alike = [rank for rank, other in enumerate(hosts) if other == hosts[exchange.rank]]
     each, place = len(usable) // len(alike), alike.index(exchange.rank)
     if each and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable[place * each : (place + 1) * each])

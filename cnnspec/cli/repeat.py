@@ -40,20 +40,23 @@ def variants(spec: Spec, arguments: argparse.Namespace) -> Iterator[argparse.Nam
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the mean and standard deviation of every figure that all runs have."""
-    found = {}
+    statistics_of = {}
     for name in rows[0]:
         values = [row.get(name) for row in rows]
         if name.startswith(SPLITS) and all(isinstance(value, (int, float)) for value in values):
             numbers = np.array(values, np.float64)
-            found[name] = {"mean": float(numbers.mean()), "spread": float(numbers.std(ddof=len(rows) > 1))}
-    return found
+            statistics_of[name] = {"mean": float(numbers.mean()), "spread": float(numbers.std(ddof=len(rows) > 1))}
+    return statistics_of
 
 
 def told(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> str:
     """Return the final output of several trainings: their runs, and the mean and deviation of their figures."""
-    found = summary(rows)
+    statistics_of = summary(rows)
     if as_json:
-        return json.dumps({"runs": [str(path) for path in paths], "figures": found})
-    width = max(map(len, found), default=0)
-    lines = [f"{name:<{width}}  {one['mean']:.4f} +- {one['spread']:.4f}" for name, one in found.items()]
+        return json.dumps({"runs": [str(path) for path in paths], "figures": statistics_of})
+    width = max(map(len, statistics_of), default=0)
+    lines = [
+        f"{name:<{width}}  {statistic['mean']:.4f} +- {statistic['spread']:.4f}"
+        for name, statistic in statistics_of.items()
+    ]
     return "\n".join([f"{len(rows)} runs, mean and standard deviation:", *lines])

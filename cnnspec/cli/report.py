@@ -109,14 +109,14 @@ def _times(model: Model) -> Times:
         return Times("A step takes too long to measure the layers here: cnnspec bench SPEC does.", {})
     batch = min(settings.batch_size, max(1, int(TIMED // work)))
     measured = profile(model.graph, batch, "train", loss=settings.loss, optimizer=settings.optimizer, seconds=MEASURING)
-    found: dict[str, tuple[float, float]] = {}
+    times: dict[str, tuple[float, float]] = {}
     for row in measured.rows:
-        forward, backward = found.get(row.layer, (0.0, 0.0))
+        forward, backward = times.get(row.layer, (0.0, 0.0))
         time = row.seconds / batch * 1e6
         way = (time, 0.0) if row.direction in ("prepare", "forward") else (0.0, time)
-        found[row.layer] = forward + way[0], backward + way[1]
+        times[row.layer] = forward + way[0], backward + way[1]
     words = f"Times are of one thread, of an image in a training step of {batch} images, on the machine of this report."
-    return Times(f"{words} A layer without one is computed together with another one.", found)
+    return Times(f"{words} A layer without one is computed together with another one.", times)
 
 
 def _named(runs: list[Run]) -> list[Told]:

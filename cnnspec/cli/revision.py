@@ -34,8 +34,8 @@ def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
         except SpecError as error:
             near = f"{revision}:{path.parent}"
             spans = [replace(d.span, file=d.span.file.replace(folder, near)) for d in error.diagnostics]
-            found = [replace(d, span=span) for d, span in zip(error.diagnostics, spans, strict=True)]
-            raise SpecError(found) from error
+            diagnostics = [replace(d, span=span) for d, span in zip(error.diagnostics, spans, strict=True)]
+            raise SpecError(diagnostics) from error
 
 
 def _extract(command: list[str], folder: str) -> str:

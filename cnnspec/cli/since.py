@@ -53,9 +53,9 @@ def _line(change: Change) -> str:
 def _last_run(name: str) -> Path | None:
     """Return the newest run of that name: the directory with the highest number of NAME, NAME-2, NAME-3 and so on."""
     number = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
-    found = {
+    runs = {
         path: int(match[1] or 1)
         for path in (RUNS.iterdir() if RUNS.is_dir() else ())
         if (match := number.fullmatch(path.name)) and (path / "spec.yaml").is_file()
     }
-    return max(found, key=lambda path: found[path], default=None)
+    return max(runs, key=lambda path: runs[path], default=None)

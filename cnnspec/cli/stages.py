@@ -58,7 +58,7 @@ def stages(spec: Spec, words: Sequence[str], limits: Limits) -> Iterator[tuple[S
     except SpecError as error:
         yield Stage("validate", "failed", "\n".join(map(first_line, error.diagnostics))), None
         return
-    warnings = [first_line(found) for found in (*spec.warnings, *lint(spec, graph))]
+    warnings = [first_line(warning) for warning in (*spec.warnings, *lint(spec, graph))]
     yield Stage("validate", "passed", "\n".join(warnings)), graph
     if spec.train is None:
         yield Stage("smoke", "skipped", "the spec has no train section"), graph
@@ -73,8 +73,8 @@ def _smoke(words: Sequence[str], limits: Limits) -> Stage:
     start = time.monotonic()
     command = [sys.executable, "-m", "cnnspec", "smoke", *words, "--json", "--seconds", str(limits.smoke_seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = last_words(done.stderr) if done.returncode else ""
-    return Stage("smoke", "failed" if done.returncode else "passed", said, time.monotonic() - start)
+    message = last_words(done.stderr) if done.returncode else ""
+    return Stage("smoke", "failed" if done.returncode else "passed", message, time.monotonic() - start)
 
 
 def _train(spec: Spec, words: Sequence[str], limits: Limits) -> Stage:

@@ -49,12 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     if spec.train is not None:
         footprints["training"] = training_footprint(graph, batch, spec.train)
     mode: Mode = "train" if spec.train else "infer"
-    chosen = list(explain_kernels(graph, batch, mode)) if arguments.explain_kernels else []
-    stages = explain_stages(graph, batch, mode) if arguments.explain_kernels else []
+    chosen = list(explain_kernels(graph, batch, mode)) if arguments.explain_plan else []
+    stages = explain_stages(graph, batch, mode) if arguments.explain_plan else []
     if arguments.json:
         plan = {"kernels": [dataclasses.asdict(entry) for entry in chosen], "stages": stages}
-        kept = {name: entries for name, entries in plan.items() if entries}
-        print(json.dumps({**_figures(graph, batch, footprints), **kept}, indent=2))
+        shown = {name: entries for name, entries in plan.items() if entries}
+        print(json.dumps({**_figures(graph, batch, footprints), **shown}, indent=2))
     else:
         _print(spec, graph, batch, footprints)
         if chosen:

@@ -234,8 +234,8 @@ class _SweepVerb:
         return Program(task, [*words, *shared, "--out", str(trials)], shared, trials / name)
 
     def sources(self) -> list[str]:
-        found = ["--data", str(self.arguments.data)] if self.arguments.data else []
-        return [*found, "--download"] if self.arguments.download else found
+        arguments = ["--data", str(self.arguments.data)] if self.arguments.data else []
+        return [*arguments, "--download"] if self.arguments.download else arguments
 
     def done(self, task: Task, outcome: Outcome) -> None:
         """Store an outcome in the journal, and print it."""
@@ -245,10 +245,10 @@ class _SweepVerb:
         self.journal.add(task, outcome)
         self.measured.append((outcome.epochs, outcome.seconds))
         seed = f", seed {task.seed}" if self.sweep.seeds > 1 else ""
-        what = "the best" if task.trial == BEST_TRIAL else f"trial {task.trial} of {self.sweep.count}"
-        said = f"{metric} {outcome.figures[metric]:.4g}" if metric in outcome.figures else f"failed: {outcome.error}"
+        subject = "the best" if task.trial == BEST_TRIAL else f"trial {task.trial} of {self.sweep.count}"
+        result = f"{metric} {outcome.figures[metric]:.4g}" if metric in outcome.figures else f"failed: {outcome.error}"
         cut = "" if task.epochs is None else f" after {task.epochs} epoch{'s' * (task.epochs > 1)}"
-        self.say(f"{what}{seed}: {said}{cut}; {self.left()}")
+        self.say(f"{subject}{seed}: {result}{cut}; {self.left()}")
 
     def left(self) -> str:
         """Return an estimate of the time left, by the mean duration of an epoch so far."""
@@ -267,8 +267,8 @@ class _SweepVerb:
         given = argparse.Namespace(**vars(self.arguments))
         given.overrides = [*self.arguments.overrides, *changes, "sweep=null"]
         spec = spec_of(given)
-        kept = keep(spec.plugins, self.folder)
-        stored = replace(with_root(spec, folder_of(spec, self.arguments), self.folder), plugins=kept)
+        plugins = keep(spec.plugins, self.folder)
+        stored = replace(with_root(spec, folder_of(spec, self.arguments), self.folder), plugins=plugins)
         path = self.folder / BEST
         self.write(BEST, self.origin(best) + render(stored, checked(spec)))
         checked(load(path, allow_plugins=True))
@@ -317,15 +317,17 @@ class _SweepVerb:
             if outcome.error:
                 complain(f"the best, seed {task.seed}: {outcome.error}")
         if self.arguments.json:
-            found: dict[str, Any] = {"folder": str(self.folder), "metric": metric, "trials": rows(self.sweep, trials)}
-            found |= {"importance": shares, "best": best.number, "figures": figures}
-            print(json.dumps(found))
+            record: dict[str, Any] = {"folder": str(self.folder), "metric": metric, "trials": rows(self.sweep, trials)}
+            record |= {"importance": shares, "best": best.number, "figures": figures}
+            print(json.dumps(record))
             return
         if self.arguments.quiet:
             return
         console(width=WIDEST).print(_table(self.sweep, trials))
-        told = ", ".join(f"{path} {'unknown' if share is None else f'{share:.0%}'}" for path, share in shares.items())
-        print(visible(f"importance, alone: {told}"))
+        shares_text = ", ".join(
+            f"{path} {'unknown' if share is None else f'{share:.0%}'}" for path, share in shares.items()
+        )
+        print(visible(f"importance, alone: {shares_text}"))
         names = [name for name in ("test.accuracy", "test.mean_iou", "test.mae", "test.loss") if name in figures]
         test = ", ".join(f"{name} {_figure(figures[name]['mean'], figures[name].get('spread'))}" for name in names)
         print(visible(f"best: trial {best.number}, {test}; {self.folder / BEST}, {self.folder / TABLE}"))
@@ -340,12 +342,12 @@ def _about(spec: Spec, sweep: Sweep) -> dict[str, Any]:
 def _together(tested: Mapping[Task, Outcome]) -> dict[str, dict[str, float]]:
     """Return the figures of the best trial: the mean over the seeds, and the spread if there are several."""
     trial = Trial(BEST_TRIAL, {}, [[replace(outcome, error="") for outcome in tested.values()]])
-    found = {}
+    statistics_of = {}
     for name in dict.fromkeys(name for outcome in tested.values() for name in outcome.figures):
         mean, spread = trial.mean(name), trial.spread(name)
         assert mean is not None
-        found[name] = {"mean": mean} | ({} if spread is None else {"spread": spread})
-    return found
+        statistics_of[name] = {"mean": mean} | ({} if spread is None else {"spread": spread})
+    return statistics_of
 
 
 def _figure(mean: float | None, spread: float | None) -> str:

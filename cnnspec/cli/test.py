@@ -80,19 +80,19 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.threads,
         arguments.data,
     )
-    found: list[Tested] = []
+    results: list[Tested] = []
     for file in files:
         tested = _tested(file, limits, arguments)
         if tested is not None:
-            found.append(tested)
-    _write(arguments.junit, partial(_junit, found))
-    _write(arguments.markdown, partial(_markdown, found, arguments.against))
+            results.append(tested)
+    _write(arguments.junit, partial(_junit, results))
+    _write(arguments.markdown, partial(_markdown, results, arguments.against))
     if arguments.json:
-        print(json.dumps({"specs": [asdict(tested) | {"failed": tested.failed} for tested in found]}, indent=2))
+        print(json.dumps({"specs": [asdict(tested) | {"failed": tested.failed} for tested in results]}, indent=2))
     else:
-        print(_summary(found))
-    wrong = any(stage.name == "validate" and stage.outcome == "failed" for tested in found for stage in tested.stages)
-    return WRONG_SPEC if wrong else FAILED if any(tested.failed for tested in found) else CLEAN
+        print(_summary(results))
+    wrong = any(stage.name == "validate" and stage.outcome == "failed" for tested in results for stage in tested.stages)
+    return WRONG_SPEC if wrong else FAILED if any(tested.failed for tested in results) else CLEAN
 
 
 def _tested(file: str, limits: Limits, arguments: argparse.Namespace) -> Tested | None:
@@ -146,9 +146,9 @@ def _words(file: str, arguments: argparse.Namespace) -> list[str]:
 
 def _tell(file: str, stage: Stage, arguments: argparse.Namespace) -> None:
     if not arguments.json:
-        told = f"{file}: {stage.name} {stage.outcome}"
+        line = f"{file}: {stage.name} {stage.outcome}"
         first, *more = stage.message.split("\n") if stage.outcome != "passed" or stage.name == "gates" else [""]
-        print(visible("\n".join([told + (f": {first}" if first else ""), *more])), flush=True)
+        print(visible("\n".join([line + (f": {first}" if first else ""), *more])), flush=True)
 
 
 def _summary(found: Sequence[Tested]) -> str:

@@ -106,8 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
             complain("--folds and --seeds are several trainings, of one process each", "leave mpiexec out")
         return USAGE
     statuses, paths, rows = [], [], []
-    for one in variants(_spec(arguments), arguments):
-        status, path = _train(one)
+    for variant in variants(_spec(arguments), arguments):
+        status, path = _train(variant)
         results = Run.existing(path).about().get("results")
         if status not in (CLEAN, FAILED) or results is None:
             return status
@@ -193,8 +193,8 @@ def _follow(model: Model, data: Data, arguments: argparse.Namespace) -> int:
 
 def _warn(spec: Spec, graph: Graph) -> None:
     """Print the warnings that `validate` would print, on standard error."""
-    for found in unsilenced([*spec.warnings, *lint(spec, graph)], spec.path):
-        print(visible(first_line(found) + (f"\nhelp: {found.help}" if found.help else "")), file=sys.stderr)
+    for warning in unsilenced([*spec.warnings, *lint(spec, graph)], spec.path):
+        print(visible(first_line(warning) + (f"\nhelp: {warning.help}" if warning.help else "")), file=sys.stderr)
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:

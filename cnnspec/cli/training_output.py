@@ -81,17 +81,17 @@ class TrainingOutput:
 
     def _forecast(self, epochs: float) -> Watcher:
         first: list[tuple[float, int]] = []
-        told: list[bool] = []
+        is_told: list[bool] = []
 
         def watch(moment: Moment) -> None:
-            if told:
+            if is_told:
                 return
             now, step = time.monotonic(), moment.position.step
             if not first:
                 first.append((now, step))
             seconds, steps = now - first[0][0], step - first[0][1]
             if seconds >= MEASURED and steps:
-                told.append(True)
+                is_told.append(True)
                 total = round(moment.steps * epochs)
                 left = (min(total, self.max_steps or total) - step) * seconds / steps
                 if left >= LONG:
@@ -155,10 +155,10 @@ def confused(score: Score | None, names: Sequence[str]) -> str:
     wrong = score.confusion * (1 - np.eye(len(score.confusion), dtype=np.int64))
     if not wrong.any():
         return ""
-    true, said = divmod(int(wrong.argmax()), len(wrong))
-    name = [names[i] if i < len(names) else str(i) for i in (true, said)]
+    true, answered = divmod(int(wrong.argmax()), len(wrong))
+    name = [names[i] if i < len(names) else str(i) for i in (true, answered)]
     total = int(score.confusion[true].sum())
-    return f"{loggable(name[0])} taken for {loggable(name[1])}, {int(wrong[true, said]):,} of {total:,}"
+    return f"{loggable(name[0])} taken for {loggable(name[1])}, {int(wrong[true, answered]):,} of {total:,}"
 
 
 def _boxed(lines: Sequence[str]) -> None:
@@ -176,13 +176,13 @@ def _boxed(lines: Sequence[str]) -> None:
 
 def _figures(score: Score) -> str:
     """Return a split's loss, the losses of its parts, and its main figure."""
-    found = [f"{score.loss:.4f}"]
+    figures = [f"{score.loss:.4f}"]
     if len(score.parts) > 1:
-        found.append(f"({', '.join(f'{part} {own.loss:.4f}' for part, own in score.parts.items())})")
+        figures.append(f"({', '.join(f'{part} {part_score.loss:.4f}' for part, part_score in score.parts.items())})")
     for value, form in ((score.accuracy, ".2%"), (score.mean_iou, ".2%"), (score.mae, ".4g")):
         if value is not None:
-            found.append(f"{value:{form}}")
-    return " ".join(found)
+            figures.append(f"{value:{form}}")
+    return " ".join(figures)
 
 
 def _figures_named(model: Model) -> str:
@@ -210,8 +210,8 @@ def _best(model: Model, data: Data) -> str:
 
 def _fitted(spec: Spec, model: Model) -> Iterator[str]:
     """Yield the values that the training images determined."""
-    target, asked = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
-    if isinstance(asked, (str, Mapping)):
+    target, class_weights = model.target, getattr(spec.train.loss, "class_weights", None) if spec.train else None
+    if isinstance(class_weights, (str, Mapping)):
         weights = getattr(model.loss, "class_weights", ())
         names = [*(f"not {name}" for name in target.names if target.kind == "classes"), *target.names]
         names += map(str, range(len(names), len(weights)))

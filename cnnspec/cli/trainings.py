@@ -64,13 +64,13 @@ def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcom
             while waiting and len(running) < jobs:
                 running.append(started(waiting.popleft()))
             time.sleep(POLLED)
-            for one in [one for one in running if one.process.poll() is not None]:
-                running.remove(one)
-                outcome = outcome_of(one)
+            for training in [training for training in running if training.process.poll() is not None]:
+                running.remove(training)
+                outcome = outcome_of(training)
                 if outcome is None:
-                    waiting.appendleft(replace(one.program, attempt=one.program.attempt + 1))
+                    waiting.appendleft(replace(training.program, attempt=training.program.attempt + 1))
                 else:
-                    done(one.program.task, outcome)
+                    done(training.program.task, outcome)
     finally:
         ending(running)
 
@@ -130,18 +130,18 @@ def _is_figure(name: str, value: object) -> bool:
 def ending(running: Sequence[Running]) -> None:
     """End programs at their next step, or at once if that takes too long or is interrupted again."""
     try:
-        for one in running:
-            one.process.send_signal(signal.SIGTERM)
+        for training in running:
+            training.process.send_signal(signal.SIGTERM)
         until = time.monotonic() + PATIENCE
-        for one in running:
-            one.process.wait(max(0.0, until - time.monotonic()))
+        for training in running:
+            training.process.wait(max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         pass
     finally:
-        for one in running:
-            one.process.kill()
-            one.process.wait()
-            _close(one)
+        for training in running:
+            training.process.kill()
+            training.process.wait()
+            _close(training)
 
 
 def _close(one: Running) -> None:

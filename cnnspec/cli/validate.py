@@ -182,23 +182,23 @@ def check_file(
 def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, settings: Mapping[str, Settings]) -> None:
     """Apply all fixes, and keep the other findings; with --diff, only print the changes."""
     total = changed = 0
-    for file, own in found.items():
-        if not any(d.fix for d in own):
+    for file, findings_of_file in found.items():
+        if not any(d.fix for d in findings_of_file):
             continue
         changed += 1
         before = text = _read(file)
         for _ in range(MOST_ROUNDS):
-            text, count = mend(text, file, own)
+            text, count = mend(text, file, findings_of_file)
             if not count:
                 break
             total += count
             with given(file, text):
-                own = _findings(file, arguments, settings[file])
+                findings_of_file = _findings(file, arguments, settings[file])
         if arguments.diff:
             print(difference(before, text, file, "fixed"), end="")
         else:
             replace_text(Path(file), text)
-            found[file] = own
+            found[file] = findings_of_file
     word = "would fix" if arguments.diff else "fixed"
     print(f"{word} {total} in {changed} file{'' if changed == 1 else 's'}", file=sys.stderr)
 

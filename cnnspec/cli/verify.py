@@ -85,9 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     if difference is None and replay.compared < most:
         difference = f"of {most:,} steps, {replay.compared:,} could be compared: the rest is not recorded"
     changed = {} if difference is None else _changed(about.get("versions", {}))
-    found = {"steps": replay.steps, "epochs": replay.epochs, "difference": difference, "versions": changed}
+    record = {"steps": replay.steps, "epochs": replay.epochs, "difference": difference, "versions": changed}
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(record))
     elif difference is None:
         epochs = f" and {replay.epochs} epochs" if replay.epochs else ""
         print(f"the same bits: {replay.steps} steps{epochs}")

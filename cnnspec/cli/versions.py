@@ -31,8 +31,8 @@ def versions() -> dict[str, str]:
 
 def _instructions() -> list[str]:
     """Return the instruction sets that NumPy was built for or found here; they change the last bits of sums."""
-    found = np.show_config(mode="dicts")
-    known = found.get("SIMD Extensions", {}) if isinstance(found, dict) else {}
+    config = np.show_config(mode="dicts")
+    known = config.get("SIMD Extensions", {}) if isinstance(config, dict) else {}
     return [*known.get("baseline", ()), *known.get("found", ())]
 
 

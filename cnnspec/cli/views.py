@@ -27,9 +27,9 @@ def views_of(model: Model, arguments: argparse.Namespace) -> Views | None:
 
 
 def _views(text: str) -> Views:
-    found = FORM.fullmatch(text)
+    match = FORM.fullmatch(text)
     if text == "none":
         return Views()
-    if found is None or not any(found.groups()):
+    if match is None or not any(match.groups()):
         raise argparse.ArgumentTypeError(f"expected flip, shifts=N, flip,shifts=N or none, got '{text}'")
-    return Views(flip=bool(found[1]), shifts=int(found[2] or 0))
+    return Views(flip=bool(match[1]), shifts=int(match[2] or 0))

@@ -80,9 +80,9 @@ def _axes(message: Any, name: str, default: int) -> list[int]:
     """Return the values for rows and columns of a setting that is given once or for each axis."""
     if message.HasField(f"{name}_h") or message.HasField(f"{name}_w"):
         return [getattr(message, f"{name}_h"), getattr(message, f"{name}_w")]
-    found = list(getattr(message, "kernel_size" if name == "kernel" else name)) or [default]
-    refuse_unless(len(found) <= 2, f"{name} has {len(found)} lengths")
-    return [found[0], found[-1]]
+    lengths = list(getattr(message, "kernel_size" if name == "kernel" else name)) or [default]
+    refuse_unless(len(lengths) <= 2, f"{name} has {len(lengths)} lengths")
+    return [lengths[0], lengths[-1]]
 
 
 def _short(lengths: Sequence[int]) -> Any:

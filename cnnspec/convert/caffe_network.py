@@ -122,15 +122,15 @@ def _blobs(path: Path) -> dict[str, list[Array]]:
 def _array(blob: Any) -> Array:
     numbers = blob.data or blob.double_data
     lengths = list(blob.shape.dim) if blob.HasField("shape") else [blob.num, blob.channels, blob.height, blob.width]
-    found = np.fromiter(numbers, np.float32, len(numbers))
-    if any(length < 0 for length in lengths) or int(np.prod(np.array(lengths, object))) != len(found):
-        raise ValueError(f"an array of shape {lengths} holds {len(found):,} numbers")
-    return found.reshape(lengths)
+    array = np.fromiter(numbers, np.float32, len(numbers))
+    if any(length < 0 for length in lengths) or int(np.prod(np.array(lengths, object))) != len(array):
+        raise ValueError(f"an array of shape {lengths} holds {len(array):,} numbers")
+    return array.reshape(lengths)
 
 
 def _layers(net: Any, path: Path) -> list[Layer]:
     versions: Counter[str] = Counter()
-    found = []
+    layers = []
 
     def current(name: str) -> str:
         return f"{name}:{versions[name]}"
@@ -143,8 +143,8 @@ def _layers(net: Any, path: Path) -> list[Layer]:
         inputs = tuple(current(name) for name in message.bottom)
         for name in message.top:
             versions[name] += 1
-        found.append(Layer(message, message.name, inputs, tuple(current(name) for name in message.top)))
-    return found
+        layers.append(Layer(message, message.name, inputs, tuple(current(name) for name in message.top)))
+    return layers
 
 
 def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
@@ -208,8 +208,10 @@ def _translated(
             if kind not in TRANSLATORS:
                 raise Unsaid(f"no layer computes {kind}", NEAREST.get(kind, ""))
             inputs = [made.values[name] for name in layer.inputs]
-            own = None if blobs is None else blobs.get(layer.name, ())
-            use = Use(made, operator, layer.message, inputs, own, len(layer.outputs), readers[layer.inputs[0]] == 1)
+            blobs_of_layer = None if blobs is None else blobs.get(layer.name, ())
+            use = Use(
+                made, operator, layer.message, inputs, blobs_of_layer, len(layer.outputs), readers[layer.inputs[0]] == 1
+            )
             values = TRANSLATORS[kind](use)
             if len(values) != len(layer.outputs):
                 raise Unsaid(f"it has {len(layer.outputs)} outputs, expected {len(values)}")

@@ -55,10 +55,10 @@ def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], 
         graph, parts = _built(spec_name, layout, folded, header), folded
     if any(unused_ids(loads(spec_text(spec_name, layout.input, parts.blocks, parts.layers, [], {})), graph)):
         header = [*header, *UNREAD]
-    whole = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
+    spec = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
     lengths = made.source.lengths[made.source.entry]
     weighted = bool(parts.arrays) or not graph.parameter_count
-    return Converted(whole, layout.input, parts.arrays, lengths, dtype, run, weighted)
+    return Converted(spec, layout.input, parts.arrays, lengths, dtype, run, weighted)
 
 
 def refused(refusals: Sequence[Refusal]) -> ConversionError:
@@ -97,10 +97,12 @@ def whole_lengths(lengths: Sequence[int | None], given: Shape | None) -> Lengths
             [f"the file leaves lengths of its input open: {_open(lengths)}"],
             "say those of one image: --input 3,224,224",
         )
-    found = (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
-    if prod(found) > MOST_VALUES:
-        raise ConversionError([f"its input has {prod(found):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer")
-    return found
+    result = (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
+    if prod(result) > MOST_VALUES:
+        raise ConversionError(
+            [f"its input has {prod(result):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer"
+        )
+    return result
 
 
 def _open(lengths: Sequence[int | None]) -> str:

@@ -42,12 +42,12 @@ class Section:
     def number(self, name: str, default: float) -> float:
         """Return an option as a number; Unsaid if it is not one."""
         try:
-            found = float(self.text(name, repr(default)))
+            number = float(self.text(name, repr(default)))
         except ValueError:
-            found = float("nan")
-        if not np.isfinite(found):
+            number = float("nan")
+        if not np.isfinite(number):
             raise Unsaid(f"{name}={self.options[name]} is no number")
-        return found
+        return number
 
     def integers(self, name: str) -> list[int]:
         """Return an option as a list of whole numbers; Unsaid if it is not one."""
@@ -68,27 +68,29 @@ class Section:
 def read_sections(path: Path) -> list[Section]:
     """Read a .cfg; ConversionError with all lines that are not valid, OSError if there is no file."""
     content = read_bounded(path, MOST_TEXT)
-    found: list[Section] = []
+    sections: list[Section] = []
     wrong = []
     for number, raw in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         line = "".join(raw.partition("#")[0].split())
         if not line or line[0] == ";":
             continue
         if line[0] == "[" and line[-1] == "]":
-            found.append(Section(line[1:-1], number))
+            sections.append(Section(line[1:-1], number))
             continue
         name, equals, value = line.partition("=")
-        if not equals or not name or not found:
+        if not equals or not name or not sections:
             wrong.append(f"{path}:{number}: expected [section] or option=value, got {raw.strip()[:60]!r}")
             continue
-        found[-1].options.setdefault(name, value)  # if an option is repeated, Darknet takes the first
+        sections[-1].options.setdefault(name, value)  # if an option is repeated, Darknet takes the first
     if wrong:
         raise ConversionError(wrong[:10], "name a .cfg of Darknet")
-    if not found or found[0].type not in ("net", "network"):
+    if not sections or sections[0].type not in ("net", "network"):
         raise ConversionError([f"{path} does not begin with [net]"], "name a .cfg of Darknet")
-    if len(found) > MOST_SECTIONS:
-        raise ConversionError([f"{path} has {len(found):,} sections, at most {MOST_SECTIONS:,} are read"], "use fewer")
-    return found
+    if len(sections) > MOST_SECTIONS:
+        raise ConversionError(
+            [f"{path} has {len(sections):,} sections, at most {MOST_SECTIONS:,} are read"], "use fewer"
+        )
+    return sections
 
 
 class Weights:

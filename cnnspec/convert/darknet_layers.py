@@ -93,9 +93,9 @@ class Translation:
 
 
 def _bounded(section: Section, name: str, default: int, least: int = 1) -> int:
-    found = section.integer(name, default)
-    refuse_unless(least <= found <= MOST, f"{name}={found} is out of range")
-    return found
+    number = section.integer(name, default)
+    refuse_unless(least <= number <= MOST, f"{name}={number} is out of range")
+    return number
 
 
 def _steps(section: Section) -> tuple[Any, tuple[int, int]]:

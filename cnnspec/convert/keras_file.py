@@ -110,13 +110,13 @@ def _archive(content: bytes) -> KerasFile:
 def _by_class(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the name of each layer's arrays in files that store them by class and number, such as conv2d_1."""
     counts: Counter[str] = Counter()
-    found = {}
+    result = {}
     for entry in entries:
         snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", entry["class_name"]))
         count = counts[snake.lower()]
         counts[snake.lower()] += 1
-        found[str(entry["config"]["name"])] = f"{snake.lower()}_{count}" if count else snake.lower()
-    return found
+        result[str(entry["config"]["name"])] = f"{snake.lower()}_{count}" if count else snake.lower()
+    return result
 
 
 def _hdf5(content: bytes) -> KerasFile:
@@ -156,12 +156,12 @@ def _group(parent: Any, name: str) -> Any:
 
 def _array(group: Any, name: str) -> Array:
     """Return an array whose numbers are all in the file itself."""
-    found = _group(group, name)
-    if found.external or found.is_virtual or found.id.get_storage_size() < found.size * found.dtype.itemsize:
+    dataset = _group(group, name)
+    if dataset.external or dataset.is_virtual or dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
         raise ValueError(f"the numbers of {name} are not in the file, or compressed")
-    if found.dtype.kind not in "fiu" or found.ndim > 4:
+    if dataset.dtype.kind not in "fiu" or dataset.ndim > 4:
         raise ValueError(f"{name} is no array of numbers of a layer")
-    return np.asarray(found[()])
+    return np.asarray(dataset[()])
 
 
 def _entries(model: Any) -> list[Mapping[str, Any]]:

@@ -95,8 +95,8 @@ def _transposed(use: Use) -> Tensor:
     sides, ends = list[int](), list[int]()
     for axis in (0, 1):
         kernel, stride = (
-            found if isinstance(found, int) else found[axis]
-            for found in (fields["kernel_size"], fields.get("stride", 1))
+            setting if isinstance(setting, int) else setting[axis]
+            for setting in (fields["kernel_size"], fields.get("stride", 1))
         )
         over = kernel - stride
         cut = max(over, 0) if fields.get("padding") == "same" else 0
@@ -134,11 +134,11 @@ def _last_axis(use: Use, value: Value) -> None:
 def _scaling(use: Use, value: Value, *states: str) -> dict[str, Array | None]:
     """Return weight and bias of a normalisation, ones and zeros where Keras leaves them out, and its statistics."""
     has = {"weight": use.config.get("scale", True), "bias": use.config.get("center", True)}
-    found = use.take(*(name for name, given in has.items() if given), *states)
+    arrays = use.take(*(name for name, given in has.items() if given), *states)
     channels = value.shape[0]
     if use.arrays is not None:
-        found = {"weight": np.ones(channels), "bias": np.zeros(channels), **found}
-    return found
+        arrays = {"weight": np.ones(channels), "bias": np.zeros(channels), **arrays}
+    return arrays
 
 
 def _batch_norm(use: Use) -> Tensor:
@@ -177,7 +177,7 @@ def _pointwise(type: str, **fields: str) -> Translator:
     """Return a translator for an elementwise function; `fields` maps a spec's names of settings to Keras's."""
 
     return lambda use: use.pointwise(
-        type, {own: use.number(theirs, 0.0) for own, theirs in fields.items() if theirs in use.config}
+        type, {field: use.number(theirs, 0.0) for field, theirs in fields.items() if theirs in use.config}
     )
 
 

@@ -112,19 +112,19 @@ def _output(file: KerasFile, until: str | None) -> tuple[str, int]:
 def _needed(file: KerasFile, output: tuple[str, int]) -> list[tuple[KerasLayer, int]]:
     """Return the layers and call numbers that the output needs, each after its inputs."""
     layers = {layer.name: layer for layer in file.layers}
-    found: dict[tuple[str, int], None] = {}
+    needed: dict[tuple[str, int], None] = {}
     open_uses: set[tuple[str, int]] = set()
     waiting = [output]
     while waiting:
         name, number = waiting[-1]
         if name not in layers or not 0 <= number < len(layers[name].calls):
             raise ConversionError([f"the file is damaged: it reads {name!r}, use {number}, which is not there"], "")
-        unmade = [use for use in layers[name].calls[number].inputs if use not in found]
-        if (name, number) in found or not unmade:
-            found[waiting.pop()] = None
+        unmade = [use for use in layers[name].calls[number].inputs if use not in needed]
+        if (name, number) in needed or not unmade:
+            needed[waiting.pop()] = None
             continue
         if (name, number) in open_uses:
             raise ConversionError([f"the file is damaged: {name!r} depends on itself"], "write it anew")
         open_uses.add((name, number))
         waiting += unmade
-    return [(layers[name], number) for name, number in found]
+    return [(layers[name], number) for name, number in needed]

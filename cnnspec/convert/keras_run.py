@@ -49,7 +49,7 @@ def run_file(path: Path, output: tuple[str, int], images: Array) -> tuple[str, A
         name, use = output
         last = model.get_layer(name)._inbound_nodes[use].outputs[0]
         entering = np.moveaxis(images, 1, -1) if images.ndim == 4 else images
-        found = np.asarray(keras.Model(model.inputs, last).predict(entering, verbose=0))
+        outputs = np.asarray(keras.Model(model.inputs, last).predict(entering, verbose=0))
     except Exception as error:  # Keras may raise anything
         return f"Keras: {' '.join(str(error).split())[:MOST_FAILURE]}"
-    return "Keras", np.moveaxis(found, -1, 1) if found.ndim == 4 else found
+    return "Keras", np.moveaxis(outputs, -1, 1) if outputs.ndim == 4 else outputs

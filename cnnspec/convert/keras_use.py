@@ -98,26 +98,26 @@ class Use:
 
     def number(self, name: str, default: float) -> float:
         """Return a setting as a number; Unsaid if it is not one."""
-        found = self.config.get(name, default)
-        found = found.get("value") if isinstance(found, Mapping) else found  # an array of one number
-        if isinstance(found, bool) or not isinstance(found, int | float) or not np.isfinite(found):
+        value = self.config.get(name, default)
+        value = value.get("value") if isinstance(value, Mapping) else value  # an array of one number
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise Unsaid(f"{name} is no number")
-        return float(found)
+        return float(value)
 
     def pair(self, name: str, default: Any = 1) -> Any:
         """Return a setting of one or two whole numbers in the form that a spec uses."""
-        found = self.config.get(name, default)
-        found = [found, found] if isinstance(found, int) else found
-        if not isinstance(found, list) or len(found) != 2 or not all(type(length) is int for length in found):
-            raise Unsaid(f"{name} is {str(found)[:60]}, not two whole numbers")
-        return found[0] if found[0] == found[1] else found
+        value = self.config.get(name, default)
+        value = [value, value] if isinstance(value, int) else value
+        if not isinstance(value, list) or len(value) != 2 or not all(type(length) is int for length in value):
+            raise Unsaid(f"{name} is {str(value)[:60]}, not two whole numbers")
+        return value[0] if value[0] == value[1] else value
 
     def sides(self, name: str) -> list[int]:
         """Return a setting as numbers of rows above and below, columns left and right."""
-        found = self.config.get(name, 0)
-        found = [found, found] if isinstance(found, int) else found
-        pairs = [[side, side] if isinstance(side, int) else side for side in found]
-        refuse_unless(len(pairs) == 2 and all(len(pair) == 2 for pair in pairs), f"{name} is {str(found)[:60]}")
+        value = self.config.get(name, 0)
+        value = [value, value] if isinstance(value, int) else value
+        pairs = [[side, side] if isinstance(side, int) else side for side in value]
+        refuse_unless(len(pairs) == 2 and all(len(pair) == 2 for pair in pairs), f"{name} is {str(value)[:60]}")
         return [int(length) for pair in pairs for length in pair]
 
     def activated(self, tensor: Tensor) -> Tensor:

@@ -44,22 +44,22 @@ class Layout:
     def _owners(self) -> dict[str, str]:
         """Map the key of a layer to that of the first layer with the same parameters in the file, if there is one."""
         first: dict[Any, Draft] = {}
-        found = {}
+        owners = {}
         for draft in self.written:
             origin = draft.origin[: len(draft.arrays.keys() - STATES)]
             owner = first.setdefault((draft.type, repr(draft.fields), origin), draft)
             if owner is not draft and draft.arrays and _same_parameters(owner, draft):
-                found[draft.key] = owner.key
-        return found
+                owners[draft.key] = owner.key
+        return owners
 
     def item(self, draft: Draft) -> dict[str, Any]:
         """Return a layer as a YAML mapping, without its name and inputs."""
-        found: dict[str, Any] = {"type": draft.type, **draft.fields}
+        item: dict[str, Any] = {"type": draft.type, **draft.fields}
         activation = self.activations.get(draft.key)
         if activation is not None:
             fields = {"type": activation.type, **activation.fields}
-            found["activation"] = fields if activation.fields else activation.type
-        return found
+            item["activation"] = fields if activation.fields else activation.type
+        return item
 
     def notes(self, draft: Draft) -> list[str]:
         """Return the comments on a layer."""
@@ -68,12 +68,12 @@ class Layout:
 
     def named(self, drafts: Sequence[Draft]) -> set[str]:
         """Return the keys of layers that get an id: those with a name in the file, and parameters or a reader below."""
-        above, found = INPUT, {draft.key for draft in drafts if draft.arrays}
+        above, names = INPUT, {draft.key for draft in drafts if draft.arrays}
         for draft in drafts:
             if self.sources(draft) != [above]:
-                found.update(self.sources(draft))
+                names.update(self.sources(draft))
             above = draft.key
-        return {draft.key for draft in drafts if draft.named and draft.key in found}
+        return {draft.key for draft in drafts if draft.named and draft.key in names}
 
 
 def _reachable(drafts: Mapping[str, Draft], output: str) -> list[Draft]:

@@ -99,8 +99,8 @@ class Network:
         """Return a setting that older opsets keep in an attribute and newer ones in a constant input."""
         if operator.attributes.get(name) is not None:
             return operator.attributes[name]
-        found = self.constant(operator, position)
-        return default if found is None else found.tolist()
+        value = self.constant(operator, position)
+        return default if value is None else value.tolist()
 
     def read(self, operator: Operator, position: int = 0) -> Value:
         """Return an input of the operator; Unsaid if it is a constant or unknown."""
@@ -136,8 +136,8 @@ class Network:
         given = dict(fields or {})
         source, order = self.before_permutation(sources[0])
         if order and len(sources) == 1 and not arrays and type in OF_NUMBERS:
-            found = self.add(operator, type, [source], given, note=note, nameless=nameless)
-            return replace(self.permuted(operator, found, order), lengths=sources[0].lengths)
+            value = self.add(operator, type, [source], given, note=note, nameless=nameless)
+            return replace(self.permuted(operator, value, order), lengths=sources[0].lengths)
         try:
             layer = create("layer", {"type": type, **given})
             shapes = [source.shape for source in sources]
@@ -239,13 +239,13 @@ class Network:
 def _cleaned(name: str, operator: str) -> str:
     """Return a name of the file as an id: path parts without repetitions; empty if it only numbers operators."""
     parts = [part for part in name.split("/") if part]
-    own = bool(parts) and re.fullmatch(rf"(?i){re.escape(operator)}(_output)?(_\d+)*", parts[-1])
-    if own:
+    is_default = bool(parts) and re.fullmatch(rf"(?i){re.escape(operator)}(_output)?(_\d+)*", parts[-1])
+    if is_default:
         parts.pop()  # of a path to a module, in which a letter and a number are a name that someone gave
-    if parts and re.fullmatch(r"\d+" if own else r"[A-Za-z]?_?\d+", parts[-1]):
+    if parts and re.fullmatch(r"\d+" if is_default else r"[A-Za-z]?_?\d+", parts[-1]):
         parts = []
-    kept = [
+    words = [
         part for place, part in enumerate(parts) if not "".join(parts[place + 1 : place + 2]).startswith(f"{part}.")
     ]
-    found = NO_NAME.sub("_", "_".join(kept)).strip("_-")
-    return found[:LONGEST_NAME]
+    cleaned = NO_NAME.sub("_", "_".join(words)).strip("_-")
+    return cleaned[:LONGEST_NAME]

@@ -47,5 +47,5 @@ def _header(name: str, file: OnnxFile, source: Simplified) -> list[str]:
         lines.append(f"Its input is {file.entry.dtype}: numbers are float32 here.")
     if len(source.lengths[source.entry]) == 3:
         lines.append("Sequences (n, c, l) are maps of one row.")
-    lines += [f"{what}{f', {count} times' if count > 1 else ''}." for what, count in sorted(source.changes.items())]
+    lines += [f"{change}{f', {count} times' if count > 1 else ''}." for change, count in sorted(source.changes.items())]
     return lines

@@ -31,8 +31,8 @@ def package() -> Any:
             importlib.import_module(f"onnx.{part}")
     except ImportError as error:
         raise RunError("onnx is not installed", "pip install 'cnnspec[onnx]'") from error
-    found = tuple(int(part) for part in onnx.__version__.split(".")[:2])
-    if found < OLDEST:
+    version = tuple(int(part) for part in onnx.__version__.split(".")[:2])
+    if version < OLDEST:
         raise RunError(f"reading needs onnx 1.21 or newer, got {onnx.__version__}", "pip install --upgrade onnx")
     return onnx
 
@@ -194,14 +194,14 @@ def array_of(tensor: Any, path: Path) -> Array:
 
 def _external(tensor: Any, dtype: np.dtype[Any], lengths: list[int], count: int, path: Path) -> Array:
     """Return an array from another file in the same folder; paths and links that lead out of the folder are refused."""
-    said = {item.key: item.value for item in tensor.external_data}
+    entries = {item.key: item.value for item in tensor.external_data}
     folder = path.parent.resolve()
-    place = (folder / said.get("location", "")).resolve()
-    if not said.get("location") or not place.is_relative_to(folder) or place == folder:
-        raise ValueError(f"its numbers are outside of the file's folder: {said.get('location', '')!r}")
-    start, size = int(said.get("offset", 0)), count * dtype.itemsize
-    if start < 0 or int(said.get("length", size)) != size:
-        raise ValueError(f"expected {size:,} bytes, got {said.get('length')}")
+    place = (folder / entries.get("location", "")).resolve()
+    if not entries.get("location") or not place.is_relative_to(folder) or place == folder:
+        raise ValueError(f"its numbers are outside of the file's folder: {entries.get('location', '')!r}")
+    start, size = int(entries.get("offset", 0)), count * dtype.itemsize
+    if start < 0 or int(entries.get("length", size)) != size:
+        raise ValueError(f"expected {size:,} bytes, got {entries.get('length')}")
     if not place.is_file() or place.stat().st_size < start + size:
         raise ValueError(f"{place.name} is not there, or shorter than {start + size:,} bytes")
     with place.open("rb") as file:

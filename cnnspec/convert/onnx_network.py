@@ -71,8 +71,8 @@ def _shape_output(made: Network, source: Simplified) -> None:
         made.values[source.output] = made.add(output, "reshape", [value], {"shape": list(value.shape)})
         return
     last = next((operator for operator in source.operators if source.output in operator.outputs), output)
-    asked = last.type in ("Reshape", "Unsqueeze") and len(source.lengths.get(last.inputs[0], ())) == 2
-    if len(value.lengths) <= 4 and (asked or not (len(value.shape) == 1 and prod(value.lengths[2:]) == 1)):
+    is_flattening = last.type in ("Reshape", "Unsqueeze") and len(source.lengths.get(last.inputs[0], ())) == 2
+    if len(value.lengths) <= 4 and (is_flattening or not (len(value.shape) == 1 and prod(value.lengths[2:]) == 1)):
         made.values[source.output] = made.canonical(output, value)
 
 

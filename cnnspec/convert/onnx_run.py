@@ -32,8 +32,8 @@ def _runtime(model: Any, feed: dict[str, Array], output: str) -> Any:
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    whole = _with_output(model, output)
-    session = runtime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with_output = _with_output(model, output)
+    session = runtime.InferenceSession(with_output.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run([output], feed)[0]
 
 

@@ -32,11 +32,11 @@ def own(file: OnnxFile, name: str) -> Converted | None:
     None if the file has no spec, lacks weights, or computes other outputs than the spec does with them. The operators
     that prepare images are left out, because the spec says how images are prepared.
     """
-    said = {item.key: item.value for item in file.model.metadata_props}
-    if file.model.producer_name != PRODUCER or not said.get("spec"):
+    metadata = {item.key: item.value for item in file.model.metadata_props}
+    if file.model.producer_name != PRODUCER or not metadata.get("spec"):
         return None
     try:
-        spec = loads(said["spec"], name)
+        spec = loads(metadata["spec"], name)
         graph = build(spec)
         arrays = _arrays(graph, file.constants)
         largest = max(prod(shape) for shape in (graph.input_shape, *(node.shape for node in graph.nodes)))
@@ -49,17 +49,17 @@ def own(file: OnnxFile, name: str) -> Converted | None:
         return None
     run = partial(run_file, inner, graph.answering.output.name)
     images = np.random.default_rng(0).standard_normal((SEVERAL, *graph.input_shape)).astype(np.float32)
-    found = run(images)
-    if isinstance(found, str) or not _agree(found[1], network.outputs(images)):
+    outputs = run(images)
+    if isinstance(outputs, str) or not _agree(outputs[1], network.outputs(images)):
         return None
     note = "the file was written by cnnspec, so the spec is the one in it"
     lengths = (SEVERAL, *graph.input_shape)
-    return Converted(said["spec"], graph.input_shape, arrays, lengths, np.dtype("float32"), run, note=note)
+    return Converted(metadata["spec"], graph.input_shape, arrays, lengths, np.dtype("float32"), run, note=note)
 
 
 def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | None:
     """Return all arrays of the network by their names; None if one is missing."""
-    found = {}
+    arrays = {}
     for node in graph.nodes:
         if node.share:
             continue
@@ -70,8 +70,8 @@ def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | 
             array = next(_candidates(key, constants), None)
             if array is None or array.size != prod(shape) or not np.isfinite(array).all():
                 return None
-            found[key] = np.asarray(array, np.float32).reshape(shape)
-    return found
+            arrays[key] = np.asarray(array, np.float32).reshape(shape)
+    return arrays
 
 
 def _candidates(key: str, constants: Mapping[str, Array]) -> Iterator[Array]:
@@ -88,15 +88,15 @@ def _network_of(file: OnnxFile, output: str, shape: Shape) -> OnnxFile:
     onnx: Any = package()
     model = type(file.model)()
     model.CopyFrom(file.model)
-    wanted, kept = {output}, []
+    wanted, operators = {output}, []
     for node in reversed(file.model.graph.node):
         if INPUT not in node.output and wanted.intersection(node.output):
             wanted.update(node.input)
-            kept.append(node)
+            operators.append(node)
     if INPUT not in wanted:
         raise ValueError("the output does not depend on the input")
     del model.graph.node[:], model.graph.input[:], model.graph.output[:]
-    model.graph.node.extend(reversed(kept))
+    model.graph.node.extend(reversed(operators))
     model.graph.input.append(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, ["n", *shape]))
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(output))
     return replace(file, model=model, entry=Entry(INPUT, (None, *shape), np.dtype("float32")), outputs=(output,))

@@ -47,16 +47,16 @@ class Match:
 def matches(source: Simplified) -> dict[str, Match]:
     """Return the groups in a simplified file, by the name of the value that each computes."""
     producers = {name: operator for operator in source.operators for name in operator.outputs if name}
-    found = {}
+    result = {}
     for operator in source.operators:
         for expression, write in PATTERNS:
             if expression[0] != operator.type:
                 continue
             bound = next(_matched(expression, operator.output, {}, producers, source.constants), None)
             if bound is not None and not source.constants.keys() & set(Match(operator, write, bound).inputs):
-                found[operator.output] = Match(operator, write, bound)
+                result[operator.output] = Match(operator, write, bound)
                 break
-    return found
+    return result
 
 
 def _matched(

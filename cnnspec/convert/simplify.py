@@ -95,12 +95,12 @@ def _output(file: OnnxFile, operators: list[Operator], until: str | None) -> str
 
 
 def _needed(operators: list[Operator], output: str) -> list[Operator]:
-    wanted, found = {output}, []
+    wanted, needed = {output}, []
     for operator in reversed(operators):
         if wanted.intersection(operator.outputs):
             wanted.update(operator.inputs)
-            found.append(operator)
-    return found[::-1]
+            needed.append(operator)
+    return needed[::-1]
 
 
 class _Work:
@@ -124,8 +124,8 @@ class _Work:
         if operator.type in ("Shape", "Size") and operator.inputs and operator.inputs[0] in self.lengths:
             lengths = np.array(self.lengths[operator.inputs[0]], np.int64)
             start, stop = operator.attributes.get("start", 0), operator.attributes.get("end")
-            found = np.prod(lengths) if operator.type == "Size" else lengths[slice(start, stop)]
-            self.constants[operator.output] = np.asarray(found)
+            folded = np.prod(lengths) if operator.type == "Size" else lengths[slice(start, stop)]
+            self.constants[operator.output] = np.asarray(folded)
             return True
         if any(name and name not in self.constants for name in operator.inputs):
             return False
@@ -224,14 +224,14 @@ class _Work:
             }
             types = {name: self._type(name) for name in given if name in self.lengths or name in self.constants}
             opsets = [onnx.helper.make_opsetid("", self.opset)]
-            found = onnx.shape_inference.infer_node_outputs(
+            inferred = onnx.shape_inference.infer_node_outputs(
                 schema, node_of(operator), types, small, opset_imports=opsets
             )
         except Exception:  # whatever shape inference raises, the lengths stay unknown
-            found = {}
+            inferred = {}
         if operator.type in SAME_LENGTHS and operator.inputs[0] in self.lengths:
             self.lengths[operator.output] = self.lengths[operator.inputs[0]]
-        for name, kind in found.items():
+        for name, kind in inferred.items():
             axes = kind.tensor_type.shape.dim
             if kind.tensor_type.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
                 self.lengths[name] = tuple(int(axis.dim_value) for axis in axes)

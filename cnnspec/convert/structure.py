@@ -52,10 +52,10 @@ def structured(layout: Layout) -> Structure:
         if len(part.drafts) >= SHORTEST and not any(draft.key in layout.owners for draft in part.drafts):
             kinds.setdefault(_signature(layout, part), []).append(part)
     blocks = []
-    taken = Counter[str]()
+    counts = Counter[str]()
     for alike in kinds.values():
         if len(alike) > 1:
-            blocks += _block(layout, alike, taken)
+            blocks += _block(layout, alike, counts)
     return _structure(layout, blocks, parts)
 
 
@@ -108,8 +108,8 @@ def _block(layout: Layout, alike: Sequence[Part], taken: Counter[str]) -> list[s
             key: parameters.said(key, [other.get(key) for other in items])
             for key in dict.fromkeys(key for other in items for key in other)
         }
-        kept = {key: value for key, value in item.items() if value != _default(draft.type, key)}
-        lines.append("    " + layer_line(kept, layout.sources(draft), above, local, layout.notes(draft)))
+        fields = {key: value for key, value in item.items() if value != _default(draft.type, key)}
+        lines.append("    " + layer_line(fields, layout.sources(draft), above, local, layout.notes(draft)))
         above = draft.key
     for number, part in enumerate(alike):
         part.block, part.given = name, parameters.given(number)
@@ -170,13 +170,13 @@ class _Parameters:
 def _complete(layout: Layout, draft: Draft) -> dict[str, Any]:
     """Return a layer's type and fields in declared order, with the defaults of fields that may differ between uses."""
     item = layout.item(draft)
-    found = {"type": draft.type}
+    item_fields = {"type": draft.type}
     for option in options(find("layer", draft.type)):
         if option.name in item:
-            found[option.name] = item[option.name]
+            item_fields[option.name] = item[option.name]
         elif option.name in WRITTEN:
-            found[option.name] = _default(draft.type, option.name)
-    return found
+            item_fields[option.name] = _default(draft.type, option.name)
+    return item_fields
 
 
 WRITTEN = ("stride", "padding", "dilation", "groups", "bias", "multiplier")

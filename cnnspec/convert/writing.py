@@ -16,12 +16,12 @@ def layer_line(
     item: Mapping[str, Any], sources: Sequence[str], above: str, called: Mapping[str, str], notes: Sequence[str]
 ) -> str:
     """Return a layer as a line of a list; `called` maps inputs to names, `above` is the key of the layer above."""
-    found = dict(item)
+    fields = dict(item)
     if list(sources) != [above]:
         names = [called[source] for source in sources]
-        found["from"] = names[0] if len(names) == 1 else names
+        fields["from"] = names[0] if len(names) == 1 else names
     comment = f"  # {'; '.join(notes)}" if notes else ""
-    return f"  - {found['type'] if list(found) == ['type'] else flow(found)}{comment}"
+    return f"  - {fields['type'] if list(fields) == ['type'] else flow(fields)}{comment}"
 
 
 def spec_text(
@@ -42,11 +42,11 @@ def spec_text(
 
 
 def _wrapped(text: str) -> list[str]:
-    found, line = [], ""
+    lines, line = [], ""
     for word in re.sub(r"[^ -~]+", "?", text).split(" "):
         if line and len(line) + len(word) + 1 > WIDTH:
-            found.append(line)
+            lines.append(line)
             line = f"  {word}"
         else:
             line = f"{line} {word}" if line else word
-    return [*found, line]
+    return [*lines, line]

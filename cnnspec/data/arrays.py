@@ -27,7 +27,7 @@ def refused(message: str, help: str) -> ImagesError:
     return error
 
 
-def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
+def as_pixels(array: Array, subject: str, scale: Scale = "1/255") -> Array:
     """Return pixels of any numeric type as bytes: values from 0 to 255, or from 0 to 1 where `scale` is `none`.
 
     Values are rounded. ImagesError, with a cure, for all others: where pixels are 0 to 255, values from 0 to 1 would be
@@ -36,13 +36,13 @@ def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
     if array.dtype == np.uint8 and (scale == "1/255" or array.max(initial=0) > 1):
         return array
     if array.dtype.kind not in "biuf":
-        raise refused(f"{what}: expected numbers, got {array.dtype}", "give an array of uint8")
+        raise refused(f"{subject}: expected numbers, got {array.dtype}", "give an array of uint8")
     if array.size == 0:
         return array.astype(np.uint8)
     most = 1 if scale == "none" else 255
     low, high = array.min(), array.max()
     if array.dtype == bool and scale == "1/255":
-        raise refused(f"{what}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
+        raise refused(f"{subject}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
     between = bool(low >= 0 and high <= most)
     if not between or (scale == "1/255" and array.dtype.kind == "f" and 0 < high <= 1):
         got = (
@@ -55,11 +55,11 @@ def as_pixels(array: Array, what: str, scale: Scale = "1/255") -> Array:
             cure = "numpy.rint(x * 255).astype('uint8')"
         elif scale == "1/255" and low >= 0 and 255 < high <= 65535:
             cure = "(x // 257).astype('uint8') for 16 bits, (x // 16).astype('uint8') for 12"
-        raise refused(f"{what}: expected pixels from 0 to {most}, got {got}", cure)
+        raise refused(f"{subject}: expected pixels from 0 to {most}, got {got}", cure)
     return np.rint(array * np.float64(255 // most)).astype(np.uint8)
 
 
-def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array, tuple[str, ...]]:
+def as_images(array: Array, shape: Shape, layout: str, subject: str) -> tuple[Array, tuple[str, ...]]:
     """Return one image or several as (n, c, h, w) with the channels of `shape`, and the keys of the conversions done.
 
     Accepted: (h, w), (n, h, w), (h, w, c), (n, h, w, c), (c, h, w), (n, c, h, w), and rows of all pixels (n, c h w).
@@ -67,27 +67,27 @@ def as_images(array: Array, shape: Shape, layout: str, what: str) -> tuple[Array
     """
     c, h, w = shape
     if array.ndim not in (2, 3, 4):
-        raise refused(f"{what}: expected images (n, {c}, {h}, {w}), got {array.shape}", "give one image or more")
+        raise refused(f"{subject}: expected images (n, {c}, {h}, {w}), got {array.shape}", "give one image or more")
     if array.size == 0:
-        raise refused(f"{what}: expected images, got none", "give an array with at least one image")
+        raise refused(f"{subject}: expected images, got none", "give an array with at least one image")
     if array.ndim == 2:
         rows = array.shape[1] == size(shape) and array.shape != (h, w)
-        return _in_channels(array.reshape(-1, *shape) if rows else array[None, None], c, what)
+        return _in_channels(array.reshape(-1, *shape) if rows else array[None, None], c, subject)
     if array.ndim == 3:
-        return _in_channels(_of_three_axes(array, c, w, what), c, what)
+        return _in_channels(_of_three_axes(array, c, w, subject), c, subject)
     if not _channels_last(array, shape, layout):
-        return _in_channels(array, c, what)
-    images, conversions = _in_channels(array.transpose(0, 3, 1, 2), c, what)
+        return _in_channels(array, c, subject)
+    images, conversions = _in_channels(array.transpose(0, 3, 1, 2), c, subject)
     return images, conversions if layout == "nhwc" else (*conversions, *["layout"] * len(images))
 
 
-def _of_three_axes(array: Array, c: int, w: int, what: str) -> Array:
+def _of_three_axes(array: Array, c: int, w: int, subject: str) -> Array:
     """Return an array of three axes as (n, c, h, w): one picture with channels, or several grey pictures."""
     a, _, b = array.shape
     last, first = b in _possible(c), c > 1 and a == c
     if (last and b == w) or (first and (last or c == 3)):
         cure = f"give (n, {c}, h, w) for pictures of {c} channels, (n, 1, h, w) for grey ones"
-        raise refused(f"{what}: {array.shape} may be one picture or several", cure)
+        raise refused(f"{subject}: {array.shape} may be one picture or several", cure)
     if last:
         return array.transpose(2, 0, 1)[None]
     return array[None] if first else array[:, None]
@@ -95,11 +95,11 @@ def _of_three_axes(array: Array, c: int, w: int, what: str) -> Array:
 
 def _channels_last(array: Array, shape: Shape, layout: str) -> bool:
     """Tell whether a batch has the axes (n, h, w, c): by the whole shape, the channels, or the layout of the data."""
-    (c, h, w), found = shape, array.shape[1:]
+    (c, h, w), axes = shape, array.shape[1:]
     for first, last in (
-        (found == (c, h, w), found == (h, w, c)),
-        (found[0] == c, found[2] == c),
-        (found[0] in _possible(c), found[2] in (*_possible(c), 4)),
+        (axes == (c, h, w), axes == (h, w, c)),
+        (axes[0] == c, axes[2] == c),
+        (axes[0] in _possible(c), axes[2] in (*_possible(c), 4)),
     ):
         if first != last:
             return last
@@ -113,7 +113,7 @@ def _possible(c: int) -> tuple[int, ...]:
     return (1, 3) if c in (1, 3) else (c,)
 
 
-def _in_channels(images: Array, c: int, what: str) -> tuple[Array, tuple[str, ...]]:
+def _in_channels(images: Array, c: int, subject: str) -> tuple[Array, tuple[str, ...]]:
     """Return images with `c` channels: grey is copied to three channels, or colour is reduced to grey."""
     got = images.shape[1]
     if got == c:
@@ -125,4 +125,4 @@ def _in_channels(images: Array, c: int, what: str) -> tuple[Array, tuple[str, ..
         grey = (np.einsum("nchw,c->nhw", pixels, LUMA) + HALF) >> 16
         return grey.astype(np.uint8)[:, None], ("grey",) * len(images)
     help = "drop the fourth channel, which is transparency" if got == 4 else f"give images of {c} channels"
-    raise refused(f"{what}: expected {c} channels, got {got}", help)
+    raise refused(f"{subject}: expected {c} channels, got {got}", help)

@@ -56,9 +56,9 @@ def read_asked(paths: Sequence[Path], pipeline: Pipeline, batch: int, threads: i
         with ThreadPoolExecutor(threads) as pool:
             # The threads have ended before the network computes: its workers may be forked.
             pictures = list(pool.map(lambda path: _picture(path, pipeline), chunk))
-        for path, found in zip(chunk, pictures, strict=True):
-            if found is not None:
-                yield found
+        for path, picture in zip(chunk, pictures, strict=True):
+            if picture is not None:
+                yield picture
             else:
                 yield from _others(path, pipeline, batch, threads)
 
@@ -70,10 +70,10 @@ def _named_by(word: str) -> Iterator[Path | DataError]:
     elif path.exists():
         yield _file(path)
     elif glob.has_magic(word):
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-        if not found:
+        paths = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        if not paths:
             yield DataError(f"{word}: no file matches", "patterns are *, ?, [abc], and ** for any depth")
-        for match in found:
+        for match in paths:
             if match.is_dir():
                 yield from _in_folder(match)
             else:

@@ -79,10 +79,10 @@ class Batches:
                 filled.put(error)
 
         def consume() -> Iterator[Batch]:
-            while (found := filled.get()) is not None:
-                if isinstance(found, BaseException):
-                    raise found
-                memory, made = found
+            while (batch := filled.get()) is not None:
+                if isinstance(batch, BaseException):
+                    raise batch
+                memory, made = batch
                 yield from made
                 empty.put(memory)
 

@@ -79,9 +79,9 @@ class CifarSource(Published):
     def _of_python(self, contents: Mapping[str, bytes], places: Mapping[str, Path]) -> Found:
         """Read files in the Python format by way of the binary one; their checksums are not known."""
         read = {f"{name}.bin": records(content, self.python_labels, places[name]) for name, content in contents.items()}
-        found = self._found(read, {f"{name}.bin": path for name, path in places.items()}, {}, published=False)
+        result = self._found(read, {f"{name}.bin": path for name, path in places.items()}, {}, published=False)
         note = f"{self.type_name}: read from Python's files, whose form is checked but whose checksums are not known"
-        return replace(found, notes=(*found.notes, note))
+        return replace(result, notes=(*result.notes, note))
 
     def _packed(self, path: Path) -> Found:
         got, wanted = file_checksum(path), self.remotes[0].sha256
@@ -112,9 +112,9 @@ class CifarSource(Published):
             wanted = self.unpacked if published else sums
             parts = [self._records(contents[name], places[name], name, sums[name], wanted[name]) for name in present]
             splits[split] = Images(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-            count, whole = len(splits[split].labels), self.sizes[split]
-            if count != whole:
-                notes.append(f"{self.type_name}: {count:,} of the published {whole:,} {split} images are here")
+            count, full_size = len(splits[split].labels), self.sizes[split]
+            if count != full_size:
+                notes.append(f"{self.type_name}: {count:,} of the published {full_size:,} {split} images are here")
             checksums.update(sums)
         return Found(splits, checksums, self.names, tuple(notes))
 
@@ -130,10 +130,12 @@ class CifarSource(Published):
         table = np.frombuffer(content, np.uint8).reshape(-1, length)
         labels = table[:, self.label_bytes - 1].astype(np.int64)
         check_labels(labels, len(self.names), path)
-        whole = self.sizes["train"] // len(self.files["train"]) if name in self.files["train"] else self.sizes["test"]
-        if len(table) > whole:
-            raise DataError(f"{path}: expected at most {whole:,} images in {name}, got {len(table):,}", AGAIN)
-        if len(table) == whole and got != wanted:
+        full_count = (
+            self.sizes["train"] // len(self.files["train"]) if name in self.files["train"] else self.sizes["test"]
+        )
+        if len(table) > full_count:
+            raise DataError(f"{path}: expected at most {full_count:,} images in {name}, got {len(table):,}", AGAIN)
+        if len(table) == full_count and got != wanted:
             raise DataError(f"{path}: expected SHA-256 {wanted} ({name}), got {got}: the file is damaged", AGAIN)
         return table[:, self.label_bytes :].reshape(-1, *self.shape), labels
 

@@ -23,9 +23,9 @@ def records(content: bytes, labels: Sequence[str], path: Path) -> bytes:
     each by a class in this file that only stores its arguments.
     """
     try:
-        found = _Reader(io.BytesIO(content), encoding="bytes").load()
-        pixels = found[b"data"].table()
-        columns = [np.array(found[name.encode()], np.int64) for name in labels]
+        content_dict = _Reader(io.BytesIO(content), encoding="bytes").load()
+        pixels = content_dict[b"data"].table()
+        columns = [np.array(content_dict[name.encode()], np.int64) for name in labels]
     except Exception as error:  # a damaged pickle raises what it likes
         raise DataError(f"{path}: cannot be read as a Python file of CIFAR: {error}", AGAIN) from error
     if any(column.shape != pixels.shape[:1] for column in columns):

@@ -38,7 +38,7 @@ class Labels:
         return np.array([places.get(name, -1) for name in self.names], np.int64)[self.positions]
 
 
-def read_labels(array: Array, images: int, what: str) -> Labels:
+def read_labels(array: Array, images: int, subject: str) -> Labels:
     """Read labels (n,), (n, 1) or one-hot (n, k): whole numbers of any type, booleans, or text.
 
     DataError names the first image whose label is not a valid one.
@@ -46,56 +46,56 @@ def read_labels(array: Array, images: int, what: str) -> Labels:
     if array.ndim == 2 and (array.shape[1] == 1 or array.shape == (1, images)):
         array = array.reshape(-1)
     if array.ndim == 2:
-        return _one_hot(array, what)
+        return _one_hot(array, subject)
     if array.ndim != 1:
-        raise DataError(f"{what}: expected labels (n,), (n, 1) or one-hot (n, k), got {array.shape}", ONE)
+        raise DataError(f"{subject}: expected labels (n,), (n, 1) or one-hot (n, k), got {array.shape}", ONE)
     if array.dtype.kind in "US":
-        return _text(array, what)
+        return _text(array, subject)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what}: expected whole numbers or text, got {array.dtype}", ONE)
+        raise DataError(f"{subject}: expected whole numbers or text, got {array.dtype}", ONE)
     if array.dtype.kind == "u" and len(array) and array.max() >= 1 << 53:
-        raise DataError(f"{what}: expected classes, got labels up to {array.max()}", ONE)
+        raise DataError(f"{subject}: expected classes, got labels up to {array.max()}", ONE)
     if array.dtype.kind == "f":
         wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array))))
         if len(wrong):
             value = array[wrong[0]]
-            raise DataError(f"{what}: expected classes, got {value:g} as the label of image {wrong[0]}", ONE)
+            raise DataError(f"{subject}: expected classes, got {value:g} as the label of image {wrong[0]}", ONE)
         if len(array) and np.abs(array).max() >= 1 << 53:
-            raise DataError(f"{what}: expected classes, got labels up to {np.abs(array).max():g}", ONE)
+            raise DataError(f"{subject}: expected classes, got labels up to {np.abs(array).max():g}", ONE)
     numbers, positions = np.unique(array.astype(np.int64), return_inverse=True)
     return Labels(positions.reshape(-1), tuple(map(str, numbers.tolist())))
 
 
-def _one_hot(array: Array, what: str) -> Labels:
+def _one_hot(array: Array, subject: str) -> Labels:
     numeric = array.dtype.kind in "biuf"
     if not numeric or not np.isin(array, (0, 1)).all():
-        raise DataError(f"{what}: expected one label an image or one-hot rows of 0 and 1, got {array.shape}", ONE)
+        raise DataError(f"{subject}: expected one label an image or one-hot rows of 0 and 1, got {array.shape}", ONE)
     counts = array.astype(np.int64).sum(axis=1)
     wrong = np.flatnonzero(counts != 1)
     if len(wrong):
-        raise DataError(f"{what}: expected one class an image, got {counts[wrong[0]]} for image {wrong[0]}", ONE)
+        raise DataError(f"{subject}: expected one class an image, got {counts[wrong[0]]} for image {wrong[0]}", ONE)
     return Labels(array.argmax(axis=1), numbered(array.shape[1]), complete=True)
 
 
-def _text(array: Array, what: str) -> Labels:
+def _text(array: Array, subject: str) -> Labels:
     length = array.dtype.itemsize // (4 if array.dtype.kind == "U" else 1)
     if length > LONGEST:
-        raise DataError(f"{what}: expected labels of at most {LONGEST} characters, got up to {length:,}", ONE)
+        raise DataError(f"{subject}: expected labels of at most {LONGEST} characters, got up to {length:,}", ONE)
     texts, positions = np.unique(array, return_inverse=True)
     try:
         names = [(text.decode() if isinstance(text, bytes) else text).strip() for text in texts.tolist()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{what}: labels are not UTF-8", "save them as text") from error
+        raise DataError(f"{subject}: labels are not UTF-8", "save them as text") from error
     if "" in names:
         image = int(np.flatnonzero(positions.reshape(-1) == names.index(""))[0])
-        raise DataError(f"{what}: the label of image {image} is empty", "fill it in, or leave the image out")
-    whole = [_whole(name) for name in names]
-    if all(name is not None for name in whole):
-        names = [name or "" for name in whole]
-    kept = ordered(names)
-    order = {name: place for place, name in enumerate(kept)}
+        raise DataError(f"{subject}: the label of image {image} is empty", "fill it in, or leave the image out")
+    numbers = [_whole(name) for name in names]
+    if all(name is not None for name in numbers):
+        names = [name or "" for name in numbers]
+    classes = ordered(names)
+    order = {name: place for place, name in enumerate(classes)}
     places = np.array([order[name] for name in names], np.int64)
-    return Labels(places[positions.reshape(-1)], kept)
+    return Labels(places[positions.reshape(-1)], classes)
 
 
 def _whole(name: str) -> str | None:
@@ -107,19 +107,19 @@ def _whole(name: str) -> str | None:
     return str(int(number)) if number.is_integer() else None
 
 
-def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: str) -> tuple[tuple[str, ...], str]:
+def class_names(labels: Labels, declared: int | tuple[str, ...] | None, subject: str) -> tuple[tuple[str, ...], str]:
     """Return the class names in the order of the outputs, and a note if they are not simply the numbers from 0."""
     if isinstance(declared, int):
         return numbered(declared), ""
     if declared is not None:
         return declared, ""
     names = labels.names if labels.complete else ordered(labels.names)
-    whole = [is_number(name) for name in names]
-    if labels.complete or not any(whole):
+    numeric = [is_number(name) for name in names]
+    if labels.complete or not any(numeric):
         return names, ""
-    if not all(whole):
+    if not all(numeric):
         shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        return names, f"{what}: labels are numbers and names: {shown}; each is a class"
+        return names, f"{subject}: labels are numbers and names: {shown}; each is a class"
     numbers = [int(name) for name in names]
     if numbers == list(range(len(numbers))):
         return names, ""
@@ -128,6 +128,6 @@ def class_names(labels: Labels, declared: int | tuple[str, ...] | None, what: st
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     lacks = f"no image has label {missing}" if missing < max(numbers) else "not all are from 0 on"
     return names, (
-        f"{what}: labels are {shown}: {lacks}; the outputs are these {len(names)} classes in this order "
+        f"{subject}: labels are {shown}: {lacks}; the outputs are these {len(names)} classes in this order "
         f"(data.source.classes: {1 + max(max(numbers), 1)} would number them from 0)"
     )

@@ -16,11 +16,11 @@ NAMED = 5  # classes that a message names before it counts the others
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
     """Return class names in the order of their labels: numerically if all are whole numbers, else alphabetically."""
-    found = set(names)
+    distinct = set(names)
     try:
-        return tuple(sorted(found, key=lambda name: (int(name), name)))
+        return tuple(sorted(distinct, key=lambda name: (int(name), name)))
     except ValueError:
-        return tuple(sorted(found))
+        return tuple(sorted(distinct))
 
 
 def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
@@ -31,23 +31,23 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     """
     if found.kind != "class":
         return _same(found, trained)
-    here = (*found.class_names, *found.strangers)
+    all_names = (*found.class_names, *found.strangers)
     wanted = tuple(trained) or found.class_names
     whose = "the network" if trained else found.places.get("train", "the training images")
     positions = {name: position for position, name in enumerate(wanted)}
-    numbers = {name: number for number, name in enumerate(here)}
-    targets = np.array([positions.get(name, -1) for name in here], np.int64)
+    numbers = {name: number for number, name in enumerate(all_names)}
+    targets = np.array([positions.get(name, -1) for name in all_names], np.int64)
     splits, notes = {}, list(found.notes)
     for split, images in found.splits.items():
         where = found.places.get(split, split)
-        counts = np.bincount(images.labels, minlength=len(here))
-        unknown = {name: int(counts[i]) for i, name in enumerate(here) if targets[i] < 0 and counts[i]}
+        counts = np.bincount(images.labels, minlength=len(all_names))
+        unknown = {name: int(counts[i]) for i, name in enumerate(all_names) if targets[i] < 0 and counts[i]}
         absent = [name for name in wanted if name not in numbers or not counts[numbers[name]]]
         notes += _told(where, whose, unknown, absent)
-        splits[split] = _relabelled(images, targets) if here != wanted else images
+        splits[split] = _relabelled(images, targets) if all_names != wanted else images
         if not len(splits[split].labels):
             raise DataError(
-                f"{where}: expected images of the classes {_listed(wanted)}, got {_listed(here) or 'none'}",
+                f"{where}: expected images of the classes {_listed(wanted)}, got {_listed(all_names) or 'none'}",
                 "name the folders or labels as the classes of the network",
             )
     return replace(found, splits=splits, class_names=wanted, strangers=(), notes=tuple(notes))
@@ -65,8 +65,12 @@ def _same(found: Found, trained: Sequence[str]) -> Found:
 
 def _relabelled(images: Images, targets: np.typing.NDArray[np.int64]) -> Images:
     labels = targets[images.labels]
-    kept = labels >= 0
-    return Images(images.pixels, labels) if kept.all() else Images(images.pixels, labels).chosen(np.flatnonzero(kept))
+    is_kept = labels >= 0
+    return (
+        Images(images.pixels, labels)
+        if is_kept.all()
+        else Images(images.pixels, labels).chosen(np.flatnonzero(is_kept))
+    )
 
 
 def _told(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[str]) -> Iterator[str]:

@@ -61,10 +61,10 @@ def _delimiter(file: TextIO, path: Path) -> str:
 def as_number(value: str, delimiter: str) -> float | None:
     """Return a finite number, or None; a comma is a decimal point unless it is the table's delimiter."""
     try:
-        found = float(value if delimiter == "," else value.replace(",", "."))
+        number = float(value if delimiter == "," else value.replace(",", "."))
     except ValueError:
         return None
-    return found if isfinite(found) else None
+    return number if isfinite(number) else None
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -83,9 +83,9 @@ def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, t
                 if _part(path, file, 1):  # at the end, where gzip's checksum is compared
                     raise _truncated(path, expected, "more")
 
-            found = store.find(key) if packed else None
-            made, _ = found or store.make(key, shape, kind, f"{path}: reading {shape[0]:,} images", write)
-            return in_one(made), tuple(store.told(path, made, new=found is None))
+            stored = store.find(key) if packed else None
+            made, _ = stored or store.make(key, shape, kind, f"{path}: reading {shape[0]:,} images", write)
+            return in_one(made), tuple(store.told(path, made, new=stored is None))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -136,14 +136,14 @@ class Idx(OwnFiles):
 
     def places(self, root: Path) -> dict[str, Path]:
         """Return the file of each split; test images may be named with t10k or test in the place of train."""
-        found = super().places(root)
-        train = found["train"]
+        places = super().places(root)
+        train = places["train"]
         for word in ("t10k", "test"):
             name = train.name.replace("train", word)
             for path in (train.with_name(name), train.parent.parent / name / name):
-                if "test" not in found and self.test is None and name != train.name and path.is_file():
-                    found["test"] = path
-        return found
+                if "test" not in places and self.test is None and name != train.name and path.is_file():
+                    places["test"] = path
+        return places
 
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """Read the images of a file, and the labels in the file beside it."""
@@ -195,8 +195,8 @@ class Characters(Source):
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read the files, and replace class numbers by names."""
-        found = self.files.read(root, download, store)
-        numbers = [int(name) - self.first for name in (*found.class_names, *found.strangers)]
+        files = self.files.read(root, download, store)
+        numbers = [int(name) - self.first for name in (*files.class_names, *files.strangers)]
         wrong = next((number for number in numbers if not 0 <= number < len(self.class_names)), None)
         if wrong is not None:
             raise DataError(
@@ -204,13 +204,13 @@ class Characters(Source):
                 "the files belong to another data set",
             )
         places = np.array(numbers, np.int64)
-        splits = {split: Images(images.pixels, places[images.labels]) for split, images in found.splits.items()}
+        splits = {split: Images(images.pixels, places[images.labels]) for split, images in files.splits.items()}
         notes = tuple(
             f"{name}: is not the published file: changed, or packed anew"
-            for name, checksum in found.checksums.items()
+            for name, checksum in files.checksums.items()
             if self.published.get(name, checksum) != checksum
         )
-        return replace(found, splits=splits, class_names=self.class_names, strangers=(), notes=notes)
+        return replace(files, splits=splits, class_names=self.class_names, strangers=(), notes=notes)
 
 
 @register("emnist")

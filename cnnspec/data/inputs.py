@@ -37,33 +37,35 @@ class Inputs:
         if self.pixels is not None or not self.shapes:
             return self
         pictures = [name for name, shape in self.shapes.items() if len(shape) == 3]
-        found = frozenset(name for name in pictures if name in arrays and np.asarray(arrays[name]).dtype == np.uint8)
-        return replace(self, pixels=found)
+        byte_names = frozenset(
+            name for name in pictures if name in arrays and np.asarray(arrays[name]).dtype == np.uint8
+        )
+        return replace(self, pixels=byte_names)
 
-    def joined(self, arrays: object, what: str = "inputs") -> Array:
+    def joined(self, arrays: object, subject: str = "inputs") -> Array:
         """Concatenate the arrays (n, ...) of all inputs, in the order of the spec, to (n, elements).
 
         DataError, a ValueError too, if names, shapes, lengths or values are wrong.
         """
         if not isinstance(arrays, Mapping):
-            raise refused(f"{what}: expected arrays by name, {self}, got {type(arrays).__name__}", self._cure)
+            raise refused(f"{subject}: expected arrays by name, {self}, got {type(arrays).__name__}", self._cure)
         for name in self.shapes:
             if name not in arrays:
-                raise refused(f"{what}: expected arrays {self}, got {', '.join(arrays) or 'none'}", self._cure)
+                raise refused(f"{subject}: expected arrays {self}, got {', '.join(arrays) or 'none'}", self._cure)
         for name in arrays:
             if name not in self.shapes:
-                raise refused(f"{what}: the network has no input '{name}', its inputs are {self}", self._cure)
+                raise refused(f"{subject}: the network has no input '{name}', its inputs are {self}", self._cure)
         known = self.seen(arrays)
-        parts = {name: known._part(name, np.asarray(array), f"{what}: {name}") for name, array in arrays.items()}
+        parts = {name: known._part(name, np.asarray(array), f"{subject}: {name}") for name, array in arrays.items()}
         counts = {name: len(part) for name, part in parts.items()}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
+            counted = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
             raise refused(
-                f"{what}: expected as many images in each array, got {told}", "one row of each is one example"
+                f"{subject}: expected as many images in each array, got {counted}", "one row of each is one example"
             )
         elements = sum(map(size, self.shapes.values()))
         count = next(iter(counts.values()))
-        require_memory(4 * count * elements, what, "give fewer or smaller arrays")
+        require_memory(4 * count * elements, subject, "give fewer or smaller arrays")
         joined = np.empty((count, elements), np.float32)
         start = 0
         for name, shape in self.shapes.items():
@@ -73,7 +75,9 @@ class Inputs:
                 stretch /= 255
             start += size(shape)
         if not np.isfinite(joined).all():
-            raise refused(f"{what}: expected finite numbers, got some that are infinite or not a number", "remove them")
+            raise refused(
+                f"{subject}: expected finite numbers, got some that are infinite or not a number", "remove them"
+            )
         return joined
 
     def record(self) -> list[str] | None:
@@ -88,20 +92,20 @@ class Inputs:
     def _cure(self) -> str:
         return f"give {{{', '.join(f'{name!r}: array' for name in self.shapes)}}}"
 
-    def _part(self, name: str, array: Array, what: str) -> Array:
+    def _part(self, name: str, array: Array, subject: str) -> Array:
         """Check the array (n, ...) of one input; pixels are returned as bytes."""
         shape = self.shapes[name]
         if array.dtype.kind not in "biuf":
-            raise refused(f"{what}: expected numbers, got {array.dtype}", "give an array of numbers")
+            raise refused(f"{subject}: expected numbers, got {array.dtype}", "give an array of numbers")
         if array.ndim == 0 or (array.shape[1:] != shape and array.shape[1:] != _short(shape)):
             turned = len(shape) == 3 and array.shape[1:] == (*shape[1:], shape[0])
             cure = "channels come first: x.transpose(0, 3, 1, 2)" if turned else f"each is {text(shape)}"
-            raise refused(f"{what}: expected (n, {', '.join(map(str, shape))}), got {array.shape}", cure)
+            raise refused(f"{subject}: expected (n, {', '.join(map(str, shape))}), got {array.shape}", cure)
         if self.pixels is not None and name in self.pixels:
-            return as_pixels(array, what)
+            return as_pixels(array, subject)
         if self.pixels is not None and len(shape) == 3 and array.dtype == np.uint8:
             cure = "scale them as the training images were"
-            raise refused(f"{what}: expected numbers as in training, which were no bytes, got uint8", cure)
+            raise refused(f"{subject}: expected numbers as in training, which were no bytes, got uint8", cure)
         return array
 
 

@@ -39,8 +39,8 @@ class Mixup(Mixture):
         n = len(pixels)
         partner = random.permutation(n)
         parts = np.rint(PARTS * random.beta(self.alpha, self.alpha, n)).astype(np.uint16)
-        own, other = parts.reshape(n, 1, 1, 1), (PARTS - parts).reshape(n, 1, 1, 1)
-        total = pixels * own
+        weights, other = parts.reshape(n, 1, 1, 1), (PARTS - parts).reshape(n, 1, 1, 1)
+        total = pixels * weights
         total += pixels[partner] * other
         total += PARTS // 2
         total >>= 8

@@ -46,7 +46,7 @@ class ArrayFiles(OwnFiles):
         """The shape that the spec declares, if any."""
         return self.shape
 
-    def arranged(self, pixels: Array, what: str) -> tuple[Array, tuple[str, ...]]:
+    def arranged(self, pixels: Array, subject: str) -> tuple[Array, tuple[str, ...]]:
         """Return images as (n, c, h, w), and a note if channels were found to be last."""
         notes: tuple[str, ...] = ()
         if pixels.ndim == 2 and self.shape is not None and pixels.shape[1] == size(self.shape):
@@ -54,17 +54,17 @@ class ArrayFiles(OwnFiles):
         elif pixels.ndim == 3:
             pixels = pixels[:, None]
         elif pixels.ndim == 4:
-            layout = self.layout or _layout(pixels.shape[1:], self.shape, what)
+            layout = self.layout or _layout(pixels.shape[1:], self.shape, subject)
             if layout == "nhwc":
                 if self.layout is None:
-                    notes = (f"{what}: {pixels.shape} is read with channels last (data.source.layout: nhwc)",)
+                    notes = (f"{subject}: {pixels.shape} is read with channels last (data.source.layout: nhwc)",)
                 pixels = pixels.transpose(0, 3, 1, 2)
         else:
             raise DataError(
-                f"{what}: expected images (n, h, w), (n, c, h, w) or (n, h, w, c), got {pixels.shape}",
+                f"{subject}: expected images (n, h, w), (n, c, h, w) or (n, h, w, c), got {pixels.shape}",
                 _shape_cure(pixels),
             )
-        check_shape(pixels.shape[1:], self.shape, what)
+        check_shape(pixels.shape[1:], self.shape, subject)
         return pixels, notes
 
 
@@ -79,7 +79,7 @@ def _shape_cure(pixels: Array) -> str:
     return f"say what a row of {count:,} values is: data.source.shape: [channels, height, width]"
 
 
-def _layout(found: Shape, declared: Shape | None, what: str) -> str:
+def _layout(found: Shape, declared: Shape | None, subject: str) -> str:
     """Return `nchw` or `nhwc` if the declared shape, the channels or equal sides decide; DataError if they do not."""
     a, b, c = found
     turned = (c, a, b)
@@ -91,7 +91,7 @@ def _layout(found: Shape, declared: Shape | None, what: str) -> str:
         if first != last:
             return "nchw" if first else "nhwc"
     raise DataError(
-        f"{what}: {text(found)} may be channels first or last",
+        f"{subject}: {text(found)} may be channels first or last",
         "write data.source.layout: nchw where channels come first, or layout: nhwc where they come last",
     )
 
@@ -111,13 +111,13 @@ class Npz(ArrayFiles):
 
     def places(self, root: Path) -> dict[str, Path]:
         """Return the file of each split; an archive that holds all splits is the file of each."""
-        found = super().places(root)
-        with opened(found["train"]) as archive:
+        places = super().places(root)
+        with opened(places["train"]) as archive:
             names = archive.files
         for split in ("validation", "test"):
-            if split not in found and _pair(names, split, self._words) is not None:
-                found[split] = found["train"]
-        return found
+            if split not in places and _pair(names, split, self._words) is not None:
+                places[split] = places["train"]
+        return places
 
     def has_labels(self, path: Path) -> bool:
         """Tell whether an archive holds more than one array."""
@@ -151,8 +151,8 @@ class Npz(ArrayFiles):
             read = {word: member(archive, found, path) for word, found in names.items() if found is not None}
             named = {word: member(archive, found, path) for word, found in labels.items() if found is not None}
         label, first = next(iter(named)), next(iter(read.values()))
-        what = f"{path}: {labels[label]}"
-        return Arrays(first, named[label], str(path), what, named=named if self.targets else {}, inputs=read)
+        subject = f"{path}: {labels[label]}"
+        return Arrays(first, named[label], str(path), subject, named=named if self.targets else {}, inputs=read)
 
     @property
     def _words(self) -> tuple[str, ...]:
@@ -170,9 +170,9 @@ class Npz(ArrayFiles):
             for target in self.targets:
                 _, own = _keys(path, archive.files, split, (target,))
                 named[target] = member(archive, own, path)
-        what = f"{path}: {names[0]}"
-        pixels, notes = self.arranged(pixels, what)
-        return Arrays(pixels, labels, what, f"{path}: {names[1]}", notes, key, named)
+        subject = f"{path}: {names[0]}"
+        pixels, notes = self.arranged(pixels, subject)
+        return Arrays(pixels, labels, subject, f"{path}: {names[1]}", notes, key, named)
 
 
 @contextmanager
@@ -256,9 +256,9 @@ def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
 
 def _extracted(archive: np.lib.npyio.NpzFile, name: str, path: Path, store: Store, key: str) -> Array:
     """Return an array of an archive; a large one is written to the store in blocks of rows, and mapped from there."""
-    found = store.find(key)
-    if found is not None:
-        return found[0].array
+    stored = store.find(key)
+    if stored is not None:
+        return stored[0].array
     assert archive.zip is not None  # the archive is open
     entry = next((entry for entry in archive.zip.infolist() if entry.filename == f"{name}.npy"), None)
     if entry is None or not store.large(entry.file_size):
@@ -295,9 +295,9 @@ class Npy(ArrayFiles):
     def read_file(self, path: Path, split: str, store: Store) -> Arrays:
         """Read the array of images, and the array with its labels."""
         other = self._labels_of(path, split)
-        what = str(path)
-        pixels, notes = self.arranged(_load(path, store), what)
-        return Arrays(pixels, _load(other), what, str(other), notes, key_of("npy", *stamps([path])))
+        subject = str(path)
+        pixels, notes = self.arranged(_load(path, store), subject)
+        return Arrays(pixels, _load(other), subject, str(other), notes, key_of("npy", *stamps([path])))
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Return the SHA-256 of each file of images and labels, by file name."""

@@ -71,8 +71,8 @@ class Data:
         if self.target.parts:
             return f"{', '.join(counts)}, targets {', '.join(self.target.parts)}"
         number = len(self.class_names)
-        one, several = ("value", "values") if self.target.kind == "values" else ("class", "classes")
-        return ", ".join(counts) + (f", {number} {one if number == 1 else several}" if number else "")
+        noun, several = ("value", "values") if self.target.kind == "values" else ("class", "classes")
+        return ", ".join(counts) + (f", {number} {noun if number == 1 else several}" if number else "")
 
     def _from(self, split: str) -> str:
         return f" ({self.places[split]})" if split in self.places else ""
@@ -108,11 +108,11 @@ def open_data(
     root = data_dir or root_of(settings, base)
     root = root and _direct(root)
     read = source.read_inputs(inputs, root) if inputs else source.read(root, download, store)
-    found = by_name(read, classes)
-    found = found if shape is None or inputs else _fitted(found, shape, store)
-    _check(settings, found, input, output)
-    train, validation = found.splits["train"], found.splits.get("validation")
-    places, notes = dict(found.places), list(found.notes)
+    data = by_name(read, classes)
+    data = data if shape is None or inputs else _fitted(data, shape, store)
+    _check(settings, data, input, output)
+    train, validation = data.splits["train"], data.splits.get("validation")
+    places, notes = dict(data.places), list(data.notes)
     if settings.validation is not None:
         if validation is not None:
             notes.append(f"{places.pop('validation')} is not read: data.validation sets training images apart")
@@ -126,28 +126,28 @@ def open_data(
                 "leave data.validation out, or add images",
             )
         rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
-        if found.kind == "class":
+        if data.kind == "class":
             for label in np.setdiff1d(train.labels[chosen], train.labels[rest]).tolist():
-                notes.append(f"all images of {found.class_names[label]} are set apart to validate: it is not learned")
+                notes.append(f"all images of {data.class_names[label]} are set apart to validate: it is not learned")
         validation, train = _take(train, chosen), _take(train, rest)
     train = _limited(train, settings.train.limit, seed, "train")
     found_shape = train.pixels.shape[1:]
     pipeline = Pipeline.of(settings, input or settings.transformed(found_shape), inputs).found(
-        found_shape, found.class_names, found.scale, found.inputs
+        found_shape, data.class_names, data.scale, data.inputs
     )
     prepared = _prepared(store, pipeline, train)
     return Data(
         prepared,
         _prepared(store, pipeline, validation) if validation else None,
-        _prepared(store, pipeline, _limited(found.splits["test"], settings.test.limit, seed, "test")),
+        _prepared(store, pipeline, _limited(data.splits["test"], settings.test.limit, seed, "test")),
         pipeline,
-        found.checksums,
-        found.class_names,
+        data.checksums,
+        data.class_names,
         tuple(notes),
         places,
-        measured_by_name(found.targets, np.asarray(prepared.labels))
-        if found.kind == "several"
-        else measured(found.kind, found.class_names, prepared.labels),
+        measured_by_name(data.targets, np.asarray(prepared.labels))
+        if data.kind == "several"
+        else measured(data.kind, data.class_names, prepared.labels),
     )
 
 

@@ -112,15 +112,15 @@ class OwnFiles(Source):
     def places(self, root: Path) -> dict[str, Path]:
         """Return the file of each split: as the spec names it, or by its usual name beside the training file."""
         train = self.located(root, self.train)
-        found = {"train": train}
+        places = {"train": train}
         for split, name in (("validation", self.validation), ("test", self.test)):
             if name is not None:
-                found[split] = self.located(root, name)
+                places[split] = self.located(root, name)
             else:
                 beside = [train.with_name(_renamed(train.name, other)) for other in SIBLINGS[split]]
                 there = next((path for path in beside if path != train and path.is_file()), None)
-                found |= {split: there} if there else {}
-        return found
+                places |= {split: there} if there else {}
+        return places
 
     def located(self, root: Path, name: str) -> Path:
         """Return the path of a file under the root; DataError if there is none."""
@@ -332,10 +332,10 @@ def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
     return split
 
 
-def check_shape(shape: Shape, declared: Shape | None, what: str) -> None:
+def check_shape(shape: Shape, declared: Shape | None, subject: str) -> None:
     """Raise DataError if images do not have the shape that the spec declares."""
     if declared is not None and shape != declared:
         raise DataError(
-            f"{what}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",
+            f"{subject}: expected images of {text(declared)}, which is the source's shape, got {text(shape)}",
             f"write data.source.shape: [{', '.join(map(str, shape))}], or give other images",
         )

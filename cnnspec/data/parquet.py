@@ -43,13 +43,13 @@ class Parquet(Table):
         names = names_of(path)
         self.check_names(str(path), names)
         key = key_of("parquet", *stamps([path]), self.shape, self.label, self.label_count)
-        found = store.find(key)
-        pixels, record = found or self._read(path, store, key)
+        stored = store.find(key)
+        pixels, record = stored or self._read(path, store, key)
         columns = [record[f"label {place}"] for place in range(self.label_count)]
         named = dict(zip(self.targets, columns, strict=False))
         labels = columns[0] if named or self.labels == 1 else np.stack(columns, axis=1)
         where = f"{path}: {', '.join(names[self.label_columns])}"
-        notes = store.told(path, pixels, new=found is None)
+        notes = store.told(path, pixels, new=stored is None)
         return Arrays(in_one(pixels), labels, str(path), where, tuple(notes), key, named)
 
     def _read(self, path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
@@ -68,8 +68,8 @@ class Parquet(Table):
                 (f"label {place}", np.concatenate(parts)) for place, parts in enumerate(zip(*labels, strict=True))
             )
 
-        what = f"{path}: reading {count:,} images"
-        return store.make(key, (count, *self.shape), first[0].dtype, what, write)
+        progress = f"{path}: reading {count:,} images"
+        return store.make(key, (count, *self.shape), first[0].dtype, progress, write)
 
     def _batches(self, path: Path) -> Iterator[tuple[Array, list[Array]]]:
         """Yield images (n, c, h, w) of some rows at a time, with their columns of labels."""
@@ -123,8 +123,8 @@ def pixels_of(path: Path, columns: Sequence[Column], start: int = 0) -> Array:
     """
     if not columns:
         raise DataError(f"{path}: expected columns of pixels, got none", "give a column for each pixel")
-    found = [_numbers(path, name, column, start, alone=len(columns) == 1) for name, column in columns]
-    pixels = found[0] if found[0].ndim == 2 else np.stack(found, axis=1)
+    columns_read = [_numbers(path, name, column, start, alone=len(columns) == 1) for name, column in columns]
+    pixels = columns_read[0] if columns_read[0].ndim == 2 else np.stack(columns_read, axis=1)
     wrong = np.argwhere(~((pixels >= 0) & (pixels <= 255)))
     if len(wrong):
         row, place = wrong[0]

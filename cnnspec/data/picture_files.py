@@ -69,8 +69,8 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
             usual = [path for path in _folders(root) if path.name.lower() in SPLITS[split]]
             full = [path for path in usual if _has_classes(path)]
             if len(full) > 1:
-                both = " and ".join(f"{path.name}/" for path in full)
-                raise DataError(f"{root}: expected one {split} folder, got {both}", f"name one: data.source.{split}")
+                names = " and ".join(f"{path.name}/" for path in full)
+                raise DataError(f"{root}: expected one {split} folder, got {names}", f"name one: data.source.{split}")
             if full or (split == "train" and usual and not _has_classes(root, usual)):
                 places[split] = (full or usual)[0]
     if "train" not in places:

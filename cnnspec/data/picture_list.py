@@ -41,8 +41,8 @@ def read_list(path: Path) -> Listing:
             )
         name, label = (values[column] for column in columns)
         if not name or not label:
-            what = "label" if name else "file"
-            raise DataError(f"{path}:{number}: the {what} is empty", "fill it in, or remove the line")
+            noun = "label" if name else "file"
+            raise DataError(f"{path}:{number}: the {noun} is empty", "fill it in, or remove the line")
         file = path.parent / user_path(name.replace("\\", "/"))
         if not file.is_file():
             raise DataError(
@@ -58,5 +58,5 @@ def read_list(path: Path) -> Listing:
 def _columns(values: list[str]) -> tuple[int, int] | None:
     """Return the positions of the file and label columns if the values are column names, else None."""
     lower = [value.lower() for value in values]
-    found = [next((lower.index(name) for name in names if name in lower), None) for names in (FILES, LABELS)]
-    return None if found[0] is None or found[1] is None else (found[0], found[1])
+    columns = [next((lower.index(name) for name in names if name in lower), None) for names in (FILES, LABELS)]
+    return None if columns[0] is None or columns[1] is None else (columns[0], columns[1])

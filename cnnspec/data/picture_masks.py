@@ -118,13 +118,13 @@ class ImageMasks(LabelledPictures):
             out.record |= {"present": np.flatnonzero(present).tolist(), "highest": np.array(highest)}
 
         key = key_of("masks", decoder(), self.size, self.ignore, *stamps(masks))
-        what = f"{masks[0].parent}: reading {len(masks):,} masks of {text(shape)}"
-        return store.find(key) or store.make(key, (len(masks), *shape), np.uint8, what, write, COPIES)
+        progress = f"{masks[0].parent}: reading {len(masks):,} masks of {text(shape)}"
+        return store.find(key) or store.make(key, (len(masks), *shape), np.uint8, progress, write, COPIES)
 
     def _map(self, mask: Path) -> Array:
         """Return one mask (h, w), resized to the declared size."""
-        found = read_mask(mask)
-        return found if self.size is None else Resize(size=self.size).move_maps(found[None])[0]
+        mask_classes = read_mask(mask)
+        return mask_classes if self.size is None else Resize(size=self.size).move_maps(mask_classes[None])[0]
 
 
 @dataclass(frozen=True, slots=True)

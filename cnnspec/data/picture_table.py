@@ -51,7 +51,7 @@ class ImageTable(LabelledPictures):
         if not lines or len(lines[0][1]) < 2:
             raise DataError(f"{place}: expected columns of files and labels", "name them in the first line: file,label")
         columns = tuple(lines[0][1][1:])
-        found = []
+        entries = []
         for number, values in lines[1:]:
             where = f"{place}:{number}"
             if len(values) != len(columns) + 1:
@@ -59,8 +59,8 @@ class ImageTable(LabelledPictures):
             file = place.parent / user_path(values[0].replace("\\", "/"))
             if not file.is_file():
                 raise DataError(f"{where}: {file}: no such file", "names of files are relative to the table's folder")
-            found.append((file, (columns, where, values[1:])))
-        return found
+            entries.append((file, (columns, where, values[1:])))
+        return entries
 
     def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Array]]:
         """Return the columns as numbers, or one column of lists of labels as 0 or 1 for each label."""
@@ -96,12 +96,12 @@ def _split(value: str) -> list[str]:
 
 
 def _floats(where: str, values: list[str]) -> list[float]:
-    found = []
+    numbers = []
     for position, value in enumerate(values):
         try:
-            found.append(float(value))
+            numbers.append(float(value))
         except ValueError as error:
             raise DataError(
                 f"{where}: column {position + 2}: expected a number, got '{value[:20]}'", "correct the line"
             ) from error
-    return found
+    return numbers

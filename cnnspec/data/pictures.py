@@ -81,34 +81,34 @@ class PictureSource(Source):
         `place` is their folder or table. DataError for the first file that cannot be read, or has another size or mode.
         """
         key = key_of("pictures", decoder(), self.picture_rules, self.on_error, *stamps(paths))
-        found = store.find(key)
-        pixels, record = found or self._read(place, paths, store, key)
+        stored = store.find(key)
+        pixels, record = stored or self._read(place, paths, store, key)
         notes = list(left_out(place, "skipped unreadable", [paths[number] for number in record["skipped"]]))
         conversions = Counter(record["conversions"])
         for declared in DECLARED:
             del conversions[declared]
         notes += [f"{place}: {note}" for note in tell(conversions.elements(), self.picture_rules)]
-        notes += store.told(place, pixels, new=found is None)
-        kept = np.setdiff1d(np.arange(len(paths)), record["skipped"])
-        return Pictures(pixels, kept, bytes.fromhex(record["digest"]), tuple(notes))
+        notes += store.told(place, pixels, new=stored is None)
+        read_numbers = np.setdiff1d(np.arange(len(paths)), record["skipped"])
+        return Pictures(pixels, read_numbers, bytes.fromhex(record["digest"]), tuple(notes))
 
     def _read(self, place: Path, paths: Sequence[Path], store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
         with closing(in_order(self._decoded, paths)) as files:
             start = list[tuple[Path, _Content]]()
-            for path, (content, found) in files:
-                start.append((path, (content, found)))
-                if isinstance(found, Decoded):
+            for path, (content, picture) in files:
+                start.append((path, (content, picture)))
+                if isinstance(picture, Decoded):
                     break
-                self._refuse(content, found)
+                self._refuse(content, picture)
             else:
                 raise DataError(f"{place}: expected pictures, got none that can be read", "give at least one picture")
-            shape = found.pixels.shape
-            what = f"{place}: reading {len(paths):,} pictures of {'x'.join(map(str, shape))}"
+            shape = picture.pixels.shape
+            progress = f"{place}: reading {len(paths):,} pictures of {'x'.join(map(str, shape))}"
 
             def write(out: Writing) -> None:
                 self._write(place, chain(start, files), (path, shape), out)
 
-            return store.make(key, (len(paths), *shape), np.uint8, what, write, COPIES)
+            return store.make(key, (len(paths), *shape), np.uint8, progress, write, COPIES)
 
     def _write(
         self, place: Path, files: Iterable[tuple[Path, _Content]], first: tuple[Path, Shape], out: Writing
@@ -118,16 +118,16 @@ class PictureSource(Source):
 
         root = place if place.is_dir() else place.parent
         digest, conversions, skipped = hashlib.sha256(), Counter[str](), list[int]()
-        for number, (path, (content, found)) in enumerate(files):
+        for number, (path, (content, picture)) in enumerate(files):
             digest.update(Path(os.path.relpath(path, root)).as_posix().encode() + b"\0" + content)
-            if isinstance(found, DataError):
-                self._refuse(content, found)
+            if isinstance(picture, DataError):
+                self._refuse(content, picture)
                 skipped.append(number)
                 continue
-            if found.pixels.shape != first[1]:
-                raise _different(place, first, (path, found.pixels.shape))
-            conversions.update(found.conversions)
-            out.add(found.pixels[None])
+            if picture.pixels.shape != first[1]:
+                raise _different(place, first, (path, picture.pixels.shape))
+            conversions.update(picture.conversions)
+            out.add(picture.pixels[None])
         out.record |= {"skipped": skipped, "conversions": dict(conversions), "digest": digest.hexdigest()}
 
     def _refuse(self, content: bytes, error: DataError) -> None:
@@ -156,10 +156,10 @@ class PictureSource(Source):
             return digest, DataError(str(error), f"{error.help}, or set data.source.on_error: skip")
 
 
-def left_out(place: Path, what: str, paths: Sequence[Path]) -> Iterator[str]:
+def left_out(place: Path, noun: str, paths: Sequence[Path]) -> Iterator[str]:
     """Yield a note that names some of the files that were not read as pictures, if there are any."""
     if paths:
-        yield f"{place}: {what} files, {len(paths)} in all: {few(paths)}"
+        yield f"{place}: {noun} files, {len(paths)} in all: {few(paths)}"
 
 
 def few(paths: Sequence[Path]) -> str:
@@ -194,13 +194,13 @@ def decoder() -> str:
     return str(__version__)
 
 
-def _different(place: Path, one: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
+def _different(place: Path, first: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
     """Return the error for two pictures that differ in size, or of which one is grey and one in colour."""
-    if one[1][0] != other[1][0]:
-        what, cure = "mode", "mode: rgb or mode: grey"
-        kinds = ["grey" if shape[0] == 1 else "rgb" for _, shape in (one, other)]
+    if first[1][0] != other[1][0]:
+        property_name, cure = "mode", "mode: rgb or mode: grey"
+        kinds = ["grey" if shape[0] == 1 else "rgb" for _, shape in (first, other)]
     else:
-        what, cure = "size", "size: [height, width]"
-        kinds = [f"{shape[1]}x{shape[2]}" for _, shape in (one, other)]
-    listed = ", ".join(f"{kind} ({path})" for kind, (path, _) in zip(kinds, (one, other), strict=True))
-    return DataError(f"{place}: expected pictures of one {what}, got {listed}", f"set data.source.{cure}")
+        property_name, cure = "size", "size: [height, width]"
+        kinds = [f"{shape[1]}x{shape[2]}" for _, shape in (first, other)]
+    listed = ", ".join(f"{kind} ({path})" for kind, (path, _) in zip(kinds, (first, other), strict=True))
+    return DataError(f"{place}: expected pictures of one {property_name}, got {listed}", f"set data.source.{cure}")

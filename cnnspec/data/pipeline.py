@@ -62,10 +62,10 @@ class Pipeline:
 
     def record(self) -> dict[str, Any]:
         """Return what a run stores of the pipeline beside the spec; `restored` reads it."""
-        kept: dict[str, Any] = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
+        record: dict[str, Any] = {"shape": self.shape, "layout": self.layout, "scale": self.scale}
         if self.inputs:
-            kept["pixels"] = self.inputs.record()
-        return {"pipeline": kept, "classes": self.classes}
+            record["pixels"] = self.inputs.record()
+        return {"pipeline": record, "classes": self.classes}
 
     def restored(self, record: object, where: str | Path) -> Self:
         """Return the pipeline with the record that a run stored; RunError if that is missing or damaged."""
@@ -83,8 +83,8 @@ class Pipeline:
                 },
                 "classes": [*classes],
             } if not self.inputs and all(isinstance(name, str) for name in classes):
-                found = None if shape is None else tuple(shape)
-                made = replace(self, shape=found, layout=layout, scale=scale, classes=tuple(classes))
+                stored_shape = None if shape is None else tuple(shape)
+                made = replace(self, shape=stored_shape, layout=layout, scale=scale, classes=tuple(classes))
             case _:
                 raise RunError(f"{where}: expected pipeline (shape, layout, scale) and classes, got none", HELP)
         if made.shape is not None and made._behind(made.shape) != self.input:
@@ -131,13 +131,13 @@ class Pipeline:
         mode: Mode | None = "grey" if shape[0] == 1 else "rgb" if shape[0] == 3 else None
         return replace(self.rules, mode=mode, size=(shape[1], shape[2]))
 
-    def array(self, array: Array, what: str) -> tuple[Array, tuple[str, ...]]:
+    def array(self, array: Array, subject: str) -> tuple[Array, tuple[str, ...]]:
         """Return one image or several, in any unambiguous layout, as prepared bytes, and the conversions done.
 
         DataError if the layout is ambiguous, or if values are no pixels.
         """
         shape = self._source_shape()
-        pixels, conversions = as_images(as_pixels(array, what, self.scale), shape, self.layout, what)
+        pixels, conversions = as_images(as_pixels(array, subject, self.scale), shape, self.layout, subject)
         if pixels.shape[2:] != shape[1:]:
             conversions = (*conversions, *["size"] * len(pixels))
         return self.prepared(resize(pixels, (shape[1], shape[2]))), conversions

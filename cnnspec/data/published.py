@@ -91,11 +91,11 @@ class Published(Source):
             if base is not None:
                 yield from (base / folder for folder in self.folders)
 
-    def missing(self, what: str, root: Path | None) -> DataError:
+    def missing(self, subject: str, root: Path | None) -> DataError:
         """Return the error that says what was looked for, and in which folders."""
         looked = ", ".join(map(str, self.places(root)))
         return DataError(
-            f"{self.type_name}: no {what} in {looked}",
+            f"{self.type_name}: no {subject} in {looked}",
             "name the folder with --data DIR or data.root, or fetch the files with --download",
         )
 

@@ -96,10 +96,10 @@ def interpolate(pixels: Array, fine: Array) -> None:
     source = _quads(pixels, height, width)
     np.clip(fine, 0, np.array([h + 1, w + 1], np.float32).reshape(2, 1, 1, 1) * FINE, out=fine)
     np.add(fine, WHOLE, out=fine)
-    whole, share = fine.view(np.uint32), kept("share", fine.shape, np.uint32)
-    np.bitwise_and(whole, np.uint32(FINE - 1), out=share)
-    np.right_shift(whole, np.uint32(BITS), out=whole)
-    (row, column), (below, right) = whole, share
+    integers, share = fine.view(np.uint32), kept("share", fine.shape, np.uint32)
+    np.bitwise_and(integers, np.uint32(FINE - 1), out=share)
+    np.right_shift(integers, np.uint32(BITS), out=integers)
+    (row, column), (below, right) = integers, share
     np.multiply(row, np.uint32(width), out=row)
     np.add(row, column, out=row)
     excess = (int(WHOLE.view(np.uint32)) >> BITS) * (width + 1)
@@ -117,15 +117,15 @@ def interpolate(pixels: Array, fine: Array) -> None:
     np.subtract(following, left, out=following)
     np.multiply(following, right, out=following)
     np.left_shift(left, np.uint32(BITS), out=left)
-    both = np.add(left, following, out=left)
+    pair_sum = np.add(left, following, out=left)
     # Down: each half times its weight, FINE - share and share, and the sum of both in the upper half.
     np.multiply(below, np.uint32((1 << 16) - 1), out=below)
     np.add(below, np.uint32(FINE), out=below)
-    np.multiply(both.view(np.uint16), below.view(np.uint16), out=both.view(np.uint16))
-    np.multiply(both, HALVES, out=both)
-    np.add(both, np.uint32(FINE * FINE // 2 << 16), out=both)
-    np.right_shift(both, np.uint32(16 + 2 * BITS), out=both)
-    np.copyto(pixels, both.transpose(1, 0, 2, 3), casting="unsafe")
+    np.multiply(pair_sum.view(np.uint16), below.view(np.uint16), out=pair_sum.view(np.uint16))
+    np.multiply(pair_sum, HALVES, out=pair_sum)
+    np.add(pair_sum, np.uint32(FINE * FINE // 2 << 16), out=pair_sum)
+    np.right_shift(pair_sum, np.uint32(16 + 2 * BITS), out=pair_sum)
+    np.copyto(pixels, pair_sum.transpose(1, 0, 2, 3), casting="unsafe")
 
 
 def _quads(pixels: Array, height: int, width: int) -> Array:

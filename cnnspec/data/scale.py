@@ -17,7 +17,7 @@ NEAR = 1e-3  # in units of a byte: the error of x / 255 in float32
 
 
 def as_bytes(
-    pixels: Array, scale: Scale | Literal["auto"], what: str, store: Store = MEMORY, key: str = ""
+    pixels: Array, scale: Scale | Literal["auto"], subject: str, store: Store = MEMORY, key: str = ""
 ) -> tuple[Pixels, Scale, tuple[str, ...]]:
     """Return images (n, ...) as bytes, the scale that their values had, and notes for the user on the conversion.
 
@@ -28,7 +28,7 @@ def as_bytes(
     if pixels.dtype == np.uint8 and (scale == "1/255" or (scale == "auto" and not _are_zeros_and_ones(pixels))):
         return pixels, "1/255", ()
     if pixels.dtype.kind not in "biuf":
-        raise DataError(f"{what}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
+        raise DataError(f"{subject}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
     low, high = _range(pixels)
     chosen: Scale = "none" if high <= 1 else "1/255"
     if scale != "auto" and not (pixels.dtype.kind in "iu" and high > 1):  # whole numbers above 1 are bytes
@@ -37,7 +37,7 @@ def as_bytes(
     slack = NEAR / 255 if chosen == "none" else 0.0
     if not (-slack <= low and high <= most + slack):
         raise DataError(
-            f"{what}: expected values from 0 to {most}, got {pixels.dtype} from {low:g} to {high:g}",
+            f"{subject}: expected values from 0 to {most}, got {pixels.dtype} from {low:g} to {high:g}",
             _cure(low, high, chosen),
         )
     factor = 255 if chosen == "none" else 1
@@ -52,12 +52,12 @@ def as_bytes(
         out.record["whole"] = whole
 
     name = key_of("bytes", key, chosen, pixels.shape, pixels.strides)
-    out, record = store.find(name) or store.make(name, pixels.shape, np.uint8, f"{what}: making bytes", write)
+    out, record = store.find(name) or store.make(name, pixels.shape, np.uint8, f"{subject}: making bytes", write)
     whole = record["whole"]
     steps = "" if whole else ", rounded to 256 steps"
-    read = f"{what}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
-    told = not whole or (scale == "auto" and chosen == "none")
-    return out, chosen, (f"{read} (data.source.scale: {chosen})",) if told else ()
+    read = f"{subject}: {pixels.dtype} from {low:g} to {high:g} is read as 0 to {most}{steps}"
+    notes_scale = not whole or (scale == "auto" and chosen == "none")
+    return out, chosen, (f"{read} (data.source.scale: {chosen})",) if notes_scale else ()
 
 
 def _are_zeros_and_ones(pixels: Array) -> bool:
@@ -73,8 +73,8 @@ def _are_zeros_and_ones(pixels: Array) -> bool:
 def _range(pixels: Array) -> tuple[float, float]:
     if not pixels.size:
         return 0.0, 0.0
-    found = [(np.min(block), np.max(block)) for block in blocks(pixels, BLOCK)]
-    lowest, highest = zip(*found, strict=True)
+    ranges = [(np.min(block), np.max(block)) for block in blocks(pixels, BLOCK)]
+    lowest, highest = zip(*ranges, strict=True)
     return float(np.min(lowest)), float(np.max(highest))  # the result is not a number if any value is not
 
 

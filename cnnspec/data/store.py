@@ -113,9 +113,9 @@ class Store:
                 checksum = _checksum(images, checksum)
             if checksum != record["checksum"]:
                 raise ValueError
-            about = dict(record["about"])
+            record_of_files = dict(record["about"])
             with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-                about |= {name: arrays[name] for name in arrays.files}
+                record_of_files |= {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the files are whole
                 raise RunError(
@@ -127,14 +127,14 @@ class Store:
             return None
         with suppress(OSError):
             os.utime(place / "record.json")  # the time of the last use
-        return FileRows.all(array, key), about
+        return FileRows.all(array, key), record_of_files
 
     def make(
         self,
         key: str,
         shape: Shape,
         dtype: Any,
-        what: str,
+        progress: str,
         write: Callable[[Writing], None],
         copies: int = 1,
     ) -> tuple[Pixels, dict[str, Any]]:
@@ -144,9 +144,9 @@ class Store:
         """
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if not self.wants(size):
-            require_memory(copies * size, what, "use smaller images (data.source.size for pictures), or fewer")
+            require_memory(copies * size, progress, "use smaller images (data.source.size for pictures), or fewer")
             memory = np.empty(shape, dtype)
-            writing = Writing(shape[0], self.watch, what, memory)
+            writing = Writing(shape[0], self.watch, progress, memory)
             write(writing)
             return memory[: writing.done], writing.record
         assert self.folder is not None
@@ -154,7 +154,7 @@ class Store:
         try:
             with _fresh(self.folder, key) as place:
                 with (place / "pixels").open("wb") as file:
-                    writing = Writing(shape[0], self.watch, what, file=file)
+                    writing = Writing(shape[0], self.watch, progress, file=file)
                     write(writing)
                 arrays: dict[str, Any] = {k: v for k, v in writing.record.items() if isinstance(v, np.ndarray)}
                 with (place / "arrays.npz").open("wb") as file:
@@ -169,12 +169,14 @@ class Store:
                 (place / "record.json").write_text(json.dumps(record), encoding="utf-8")
         except OSError as error:
             raise _unwritable(self.folder, error) from error
-        found = self.find(key)
-        if found is None:
+        stored = self.find(key)
+        if stored is None:
             raise DataError(f"{self.folder / key}: cannot be read again", "write data.cache: false")
-        return found
+        return stored
 
-    def through(self, pixels: Pixels, change: Callable[[Array], Array], code: Iterable[object], what: str) -> Pixels:
+    def through(
+        self, pixels: Pixels, change: Callable[[Array], Array], code: Iterable[object], progress: str
+    ) -> Pixels:
         """Apply a function to images; those in files are processed block by block, and the result goes to files too.
 
         `code` are the objects that the function calls: their fields and the files of their classes are part of the key.
@@ -194,22 +196,22 @@ class Store:
                 out.add(change(images))
 
         shape = (len(array), *start.shape[1:])
-        made, _ = self.find(key) or self.make(key, shape, start.dtype, what, write)
+        made, _ = self.find(key) or self.make(key, shape, start.dtype, progress, write)
         return replace(made, numbers=pixels.numbers) if isinstance(made, FileRows) else made[pixels.numbers]
 
-    def mapped(self, pixels: Array, key: str, what: str) -> Pixels:
+    def mapped(self, pixels: Array, key: str, progress: str) -> Pixels:
         """Return the images of an array, memory-mapped or in memory, as one contiguous set in this store."""
         if not isinstance(pixels, np.memmap):
             return np.ascontiguousarray(pixels)
         rows = FileRows.all(pixels, key_of(key, pixels.shape, pixels.strides))
-        return rows if pixels.flags.c_contiguous else self.through(rows, np.ascontiguousarray, (), what)
+        return rows if pixels.flags.c_contiguous else self.through(rows, np.ascontiguousarray, (), progress)
 
     def told(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
         """Yield a note that says where the pixels are, if they are in files."""
         if isinstance(pixels, FileRows):
-            what = "are kept in" if new else "are those in"
+            verb = "are kept in" if new else "are those in"
             size = bytes_text(pixels.array.nbytes)
-            yield f"{place}: decoded images {what} {self.folder} ({size}; data.cache: false keeps them in memory)"
+            yield f"{place}: decoded images {verb} {self.folder} ({size}; data.cache: false keeps them in memory)"
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used file sets if the folder would grow too large, and unfinished ones."""
@@ -247,11 +249,11 @@ def stamps(paths: Iterable[Path]) -> Iterator[tuple[str, int, int, int]]:
     """Yield path, size and times of change of each file, by which a changed file is recognised."""
     for path in paths:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:  # the error is reported when the file is read
             yield str(path.absolute()), -1, 0, 0
         else:
-            yield str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            yield str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _file(made: object) -> Path:

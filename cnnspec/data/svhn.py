@@ -55,9 +55,9 @@ class Svhn(Source):
         splits, notes = {}, list[str]()
         for split, path in places.items():
             key = key_of("svhn", *stamps([path]))
-            found = store.find(key)
-            pixels, record = found or _read(path, store, key)
-            notes += store.told(path, pixels, new=found is None)
+            stored = store.find(key)
+            pixels, record = stored or _read(path, store, key)
+            notes += store.told(path, pixels, new=stored is None)
             splits[split] = Images(pixels, record["labels"])
         checksums = {path.name: file_checksum(path) for path in places.values()}
         return Found(splits, checksums, DIGITS, tuple(notes))
@@ -75,20 +75,20 @@ def _place(root: Path, name: str) -> Path:
 
 def _read(path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
     """Read the images and labels of one file."""
-    with numbers_in(path, "y") as found:
-        marks = _whole(path, found).astype(np.int64)
+    with numbers_in(path, "y") as file:
+        marks = _whole(path, file).astype(np.int64)
     labels = np.where(marks == len(DIGITS), 0, marks)
     check_labels(labels, len(DIGITS), path)
-    with numbers_in(path, "X") as found:
-        if found.shape[:3] != (32, 32, 3) or found.shape[3:] != labels.shape or found.dtype != np.uint8:
+    with numbers_in(path, "X") as file:
+        if file.shape[:3] != (32, 32, 3) or file.shape[3:] != labels.shape or file.dtype != np.uint8:
             expected = f"{len(labels):,} images of 32x32x3 bytes, one for each label"
-            raise DataError(f"{path}: X: expected {expected}, got {found.dtype} {found.shape}", AGAIN)
-        row = prod(found.shape[:3])
+            raise DataError(f"{path}: X: expected {expected}, got {file.dtype} {file.shape}", AGAIN)
+        row = prod(file.shape[:3])
 
         def write(out: Writing) -> None:
             for start in range(0, len(labels), BLOCK):
                 count = min(BLOCK, len(labels) - start)
-                content = part_of(path, found, count * row)
+                content = part_of(path, file, count * row)
                 out.add(np.frombuffer(content, np.uint8).reshape(count, 3, 32, 32).swapaxes(2, 3))
             out.record["labels"] = labels
 

@@ -117,7 +117,7 @@ class Synthetic(Source):
         ]
         splits = {}
         for split in self.counts:
-            parts = [found.splits[split] for found in single]
+            parts = [source.splits[split] for source in single]
             pixels = np.mean([part.pixels for part in parts], axis=0, dtype=np.float32)
             splits[split] = Images(
                 np.rint(pixels).astype(np.uint8), side_by_side([np.asarray(part.labels) for part in parts])
@@ -152,11 +152,11 @@ class Synthetic(Source):
             labels = (random.random((count, self.classes)) < 0.5).astype(np.float64)
             weights = labels / np.maximum(labels.sum(axis=1, keepdims=True), 1)
         else:
-            both = random.random((count, self.classes)).argsort(axis=1)[:, :2]
+            classes_of_images = random.random((count, self.classes)).argsort(axis=1)[:, :2]
             portions = random.random((count, 1))
             weights = np.zeros((count, self.classes))
-            pair = np.concatenate((portions, 1 - portions), axis=1)[:, : both.shape[1]]
-            np.put_along_axis(weights, both, pair / pair.sum(axis=1, keepdims=True), axis=1)
+            pair = np.concatenate((portions, 1 - portions), axis=1)[:, : classes_of_images.shape[1]]
+            np.put_along_axis(weights, classes_of_images, pair / pair.sum(axis=1, keepdims=True), axis=1)
             labels = weights
         shown = np.tensordot(weights, patterns, 1)
         levels = (1 - self.noise) * shown + self.noise * random.integers(0, 256, shown.shape)

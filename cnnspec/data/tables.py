@@ -55,8 +55,8 @@ class Table(OwnFiles):
 
     def wrong_count(self, where: str, found: int) -> DataError:
         """Return the error for a row with too few or too many values."""
-        what = "a label" if self.label_count == 1 else f"{self.label_count} labels"
-        expected = f"{self.label_count + size(self.shape)} values, {what} and {text(self.shape)} pixels"
+        noun = "a label" if self.label_count == 1 else f"{self.label_count} labels"
+        expected = f"{self.label_count + size(self.shape)} values, {noun} and {text(self.shape)} pixels"
         return DataError(f"{where}: expected {expected}, got {found}", "correct data.source.shape or the line")
 
     def check_names(self, where: str, names: Sequence[str]) -> None:
@@ -97,20 +97,20 @@ class Csv(Table):
         self.check_targets()
         form = self._form(path)
         key = key_of("csv", *stamps([path]), form, self.shape, self.label, self.label_count, self.target_kind)
-        found = store.find(key)
-        pixels, record = found or self._read(path, form, store, key)
-        labels, notes = record["labels"], store.told(path, pixels, new=found is None)
+        stored = store.find(key)
+        pixels, record = stored or self._read(path, form, store, key)
+        labels, notes = record["labels"], store.told(path, pixels, new=stored is None)
         named = {name: _plain(labels[:, i]) for i, name in enumerate(self.targets)}
         return Arrays(in_one(pixels), labels, str(path), str(path), tuple(notes), key, named)
 
     def _read(self, path: Path, form: _Form, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
         """Read the lines in chunks: as bytes, or as floats if a pixel is no whole number or none exceeds 1."""
         count = sum(1 for _ in form.lines(path))
-        what, why = f"{path}: reading {count:,} images", ""
+        progress, why = f"{path}: reading {count:,} images", ""
         for dtype in (np.uint8, np.float64):
             write = partial(self._write, path, form, dtype)
             try:
-                return store.make(key, (count, *self.shape), dtype, what, write)
+                return store.make(key, (count, *self.shape), dtype, progress, write)
             except ValueError as error:
                 why = str(error)
         raise self._fault(path, form, why)

@@ -53,8 +53,8 @@ class WarpChain(Warp):
 
 def joined(augmentations: Sequence[Augmentation]) -> Iterator[Augmentation]:
     """Yield the augmentations, with every run of two or more warps replaced by one WarpChain."""
-    for _, found in groupby(augmentations, lambda part: isinstance(part, Warp)):
-        parts = list(found)
+    for _, group in groupby(augmentations, lambda part: isinstance(part, Warp)):
+        parts = list(group)
         warps = tuple(part for part in parts if isinstance(part, Warp))
         yield from [WarpChain(parts=warps)] if len(warps) > 1 else parts
 

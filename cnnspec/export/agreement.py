@@ -49,9 +49,9 @@ def agreement(network: Network, expected: Array, found: Array, labels: Array | N
     scale = max(1.0, float(np.abs(expected).max())) if expected.size else 1.0
     if network.learned.kind != "class" or expected.ndim != 2:
         return Agreement(len(expected), difference, scale, None, None)
-    here, there = _classes(network, expected), _classes(network, found)
-    equal = int((here == there).sum())
-    scores = None if labels is None else (float((there == labels).mean()), float((here == labels).mean()))
+    expected_classes, there = _classes(network, expected), _classes(network, found)
+    equal = int((expected_classes == there).sum())
+    scores = None if labels is None else (float((there == labels).mean()), float((expected_classes == labels).mean()))
     return Agreement(len(expected), difference, scale, equal, scores)
 
 

@@ -17,13 +17,13 @@ def copied(names: Collection[str], *files: str) -> list[str]:
     functions: dict[str, str] = {}
     for file in files:
         functions |= _functions((FOLDER / file).read_text(encoding="utf-8"))
-    waiting, found = sorted(names), set[str]()
+    waiting, copied_names = sorted(names), set[str]()
     while waiting:
         name = waiting.pop()
-        if name in functions and name not in found:
-            found.add(name)
+        if name in functions and name not in copied_names:
+            copied_names.add(name)
             waiting += _names(functions[name])
-    return [source for name, source in functions.items() if name in found]
+    return [source for name, source in functions.items() if name in copied_names]
 
 
 def _functions(text: str) -> Iterator[tuple[str, str]]:

@@ -83,8 +83,8 @@ def _normalised(groups_of: Callable[[Any, int], int] | None) -> Writer:
 
 def _layer_norm(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    whole = layer.over == "map" and len(node.shape) == 3
-    return _normalised((lambda layer, channels: 1) if whole else None)(node, inputs)
+    over_map = layer.over == "map" and len(node.shape) == 3
+    return _normalised((lambda layer, channels: 1) if over_map else None)(node, inputs)
 
 
 def _rms_norm(node: Node, inputs: Sequence[str]) -> Written:
@@ -107,8 +107,8 @@ def _prelu(node: Node, inputs: Sequence[str]) -> Written:
 
 
 def _positions(node: Node, inputs: Sequence[str]) -> Written:
-    laid = axes(1, 2, 0) if len(node.shape) == 3 else as_is
-    return Written(f"{{layer}}({inputs[0]})", "Positions(", {"weight": ("weight", laid)})
+    order = axes(1, 2, 0) if len(node.shape) == 3 else as_is
+    return Written(f"{{layer}}({inputs[0]})", "Positions(", {"weight": ("weight", order)})
 
 
 def _scale_shift(node: Node, inputs: Sequence[str]) -> Written:
@@ -235,10 +235,10 @@ def _gelu(node: Node, inputs: Sequence[str]) -> Written:
 
 def _clip(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    found = inputs[0]
+    expression = inputs[0]
     for function, bound in (("maximum", layer.min), ("minimum", layer.max)):
-        found = found if bound is None else f"ops.{function}({found}, {float(bound)!r})"
-    return Written(found)
+        expression = expression if bound is None else f"ops.{function}({expression}, {float(bound)!r})"
+    return Written(expression)
 
 
 def _drop_path(node: Node, inputs: Sequence[str]) -> Written:

@@ -96,15 +96,15 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
         )
         arrays |= stored
     body = "\n".join(lines)
-    own = "\n\n".join(text for called, text in CLASSES.items() if f"{called}(" in body)
+    classes = "\n\n".join(text for called, text in CLASSES.items() if f"{called}(" in body)
     names = network.class_names
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.npz",
         entry="prepare(images)" if pipeline is not None else "x",
-        ops=", ops" if "ops." in body + own else "",
+        ops=", ops" if "ops." in body + classes else "",
         constants=f"CLASSES = {json.dumps(list(names), ensure_ascii=False)}\n" if names else "",
-        classes=f"\n\n{own}" if own else "",
+        classes=f"\n\n{classes}" if classes else "",
         input=_last(graph.input_shape),
         output=_last(graph.output.shape),
         shape=_turned(graph.input_shape),
@@ -144,14 +144,14 @@ def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str,
             layer = f'{parts.layer}{separator}name="{names[owner]}")'
         if owner not in made:
             made.add(owner)
-            for variable, (part, laid) in parts.arrays.items():
+            for variable, (part, order) in parts.arrays.items():
                 key = node.keys.get(part, f"{node.name}.{part}")
-                arrays[f"{names[owner]}/{variable}"] = np.ascontiguousarray(laid(values[key]))
+                arrays[f"{names[owner]}/{variable}"] = np.ascontiguousarray(order(values[key]))
             if owner in several:
                 lines.append(f"    {objects[f'{owner}_layer']} = {layer}")
-        kept = objects.get(f"{owner}_layer", layer)
+        layer_name = objects.get(f"{owner}_layer", layer)
         lines += assignment(
-            variables[node.name], parts.call.format(layer=kept) if layer else parts.call, _turned(node.shape)
+            variables[node.name], parts.call.format(layer=layer_name) if layer else parts.call, _turned(node.shape)
         )
     return lines, variables[graph.output.name], arrays
 
@@ -160,5 +160,5 @@ def _layer_names(owners: Iterable[str], calls: Iterable[str]) -> dict[str, str]:
     """Return a name in Keras for each layer with arrays, different from all names that Keras generates."""
     called = re.findall(r"\b(?:layers|ops)\.(\w+)\(", "".join((*calls, *CLASSES.values())))
     automatic = UNWRITTEN | {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in called}
-    found = [*identifiers(owners).values()]
-    return identifiers(owners, [name for name in found if re.sub(r"_\d+$", "", name) in automatic])
+    owner_names = [*identifiers(owners).values()]
+    return identifiers(owners, [name for name in owner_names if re.sub(r"_\d+$", "", name) in automatic])

@@ -97,48 +97,48 @@ def refuse_unless(holds: bool, node: Node, reason: str) -> None:
 
 def _convolution(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    refuse_unless(1 in (max(windows.stride), max(windows.dilation)), node, "convolution with both strides and dilation")
     bias = bias_of(node)
     untied = bool(bias) and "bias" in node.params and len(node.params["bias"].shape) == 3
     refuse_unless(not untied, node, "bias: untied")
-    x, padding = _even(inputs[0], laid)
+    x, padding = _even(inputs[0], windows)
     more = {
-        "strides": pair(laid.stride),
+        "strides": pair(windows.stride),
         "padding": padding,
-        "dilation_rate": pair(laid.dilation),
+        "dilation_rate": pair(windows.dilation),
         "use_bias": bool(bias),
     }
     groups = getattr(layer, "groups", channels)
-    if groups == channels > 1 and laid.stride[0] == laid.stride[1]:
+    if groups == channels > 1 and windows.stride[0] == windows.stride[1]:
         multiplier = node.shape[0] // channels
-        made = f"layers.DepthwiseConv2D({pair(laid.kernel)}" + options(**more, depth_multiplier=multiplier)
+        made = f"layers.DepthwiseConv2D({pair(windows.kernel)}" + options(**more, depth_multiplier=multiplier)
 
         def by_channel(array: Array) -> Array:
-            return array.reshape(channels, multiplier, *laid.kernel).transpose(2, 3, 0, 1)
+            return array.reshape(channels, multiplier, *windows.kernel).transpose(2, 3, 0, 1)
 
         return Written(f"{{layer}}({x})", made, {"kernel": ("weight", by_channel), **bias})
-    made = f"layers.Conv2D({node.shape[0]}, {pair(laid.kernel)}" + options(**more, groups=groups)
+    made = f"layers.Conv2D({node.shape[0]}, {pair(windows.kernel)}" + options(**more, groups=groups)
     return Written(f"{{layer}}({x})", made, {"kernel": ("weight", axes(*MATRIX)), **bias})
 
 
 def _separable(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    refuse_unless(laid.stride[0] == laid.stride[1], node, "separable convolution with other strides for rows")
-    refuse_unless(1 in (max(laid.stride), max(laid.dilation)), node, "convolution with both strides and dilation")
-    x, padding = _even(inputs[0], laid)
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    refuse_unless(windows.stride[0] == windows.stride[1], node, "separable convolution with other strides for rows")
+    refuse_unless(1 in (max(windows.stride), max(windows.dilation)), node, "convolution with both strides and dilation")
+    x, padding = _even(inputs[0], windows)
     bias = bias_of(node)
-    made = f"layers.SeparableConv2D({node.shape[0]}, {pair(laid.kernel)}" + options(
-        strides=pair(laid.stride),
+    made = f"layers.SeparableConv2D({node.shape[0]}, {pair(windows.kernel)}" + options(
+        strides=pair(windows.stride),
         padding=padding,
-        dilation_rate=pair(laid.dilation),
+        dilation_rate=pair(windows.dilation),
         depth_multiplier=layer.multiplier,
         use_bias=bool(bias),
     )
 
     def by_channel(array: Array) -> Array:
-        return array.reshape(channels, layer.multiplier, *laid.kernel).transpose(2, 3, 0, 1)
+        return array.reshape(channels, layer.multiplier, *windows.kernel).transpose(2, 3, 0, 1)
 
     arrays = {"depthwise_kernel": ("depthwise", by_channel), "pointwise_kernel": ("pointwise", axes(*MATRIX)), **bias}
     return Written(f"{{layer}}({x})", made, arrays)
@@ -148,15 +148,15 @@ def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
     """Write a transposed convolution; Keras computes every row that a window reaches, so the rest is cut off."""
     layer: Any = node.layer
     refuse_unless(layer.groups == 1, node, "transposed convolution with groups")
-    laid, bias, (_, *lengths) = layer.windows(node.input_shapes[0]), bias_of(node), node.input_shapes[0]
-    refuse_unless(max(laid.dilation) == 1, node, "transposed convolution with dilation on every backend")
-    cut = list(laid.padding)
+    windows, bias, (_, *lengths) = layer.windows(node.input_shapes[0]), bias_of(node), node.input_shapes[0]
+    refuse_unless(max(windows.dilation) == 1, node, "transposed convolution with dilation on every backend")
+    cut = list(windows.padding)
     for axis in (0, 1):
-        made = lengths[axis] * laid.stride[axis] + max(laid.kernel[axis] - laid.stride[axis], 0)
+        made = lengths[axis] * windows.stride[axis] + max(windows.kernel[axis] - windows.stride[axis], 0)
         cut[2 * axis + 1] = made - node.shape[1 + axis] - cut[2 * axis]
     refuse_unless(min(cut) >= 0, node, "output_padding of this size")
-    made_layer = f"layers.Conv2DTranspose({node.shape[0]}, {pair(laid.kernel)}" + options(
-        strides=pair(laid.stride), use_bias=bool(bias)
+    made_layer = f"layers.Conv2DTranspose({node.shape[0]}, {pair(windows.kernel)}" + options(
+        strides=pair(windows.stride), use_bias=bool(bias)
     )
     call = f"{{layer}}({inputs[0]})"
     if any(cut):
@@ -166,16 +166,16 @@ def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
 
 def _max_pool(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], laid)
+    windows = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], windows)
     if padding == "'valid'":
-        x = padded(inputs[0], laid.padding, '-float("inf")')
-    return Written(f"layers.MaxPooling2D({pair(laid.kernel)}{_apart(laid)}{options(padding=padding)})({x})")
+        x = padded(inputs[0], windows.padding, '-float("inf")')
+    return Written(f"layers.MaxPooling2D({pair(windows.kernel)}{_apart(windows)}{options(padding=padding)})({x})")
 
 
-def _apart(laid: Any) -> str:
+def _apart(windows: Any) -> str:
     """Return the strides of windows as an argument; empty if they equal the window's size."""
-    return "" if tuple(laid.stride) == tuple(laid.kernel) else f", strides={pair(laid.stride)}"
+    return "" if tuple(windows.stride) == tuple(windows.kernel) else f", strides={pair(windows.stride)}"
 
 
 def _avg_pool(node: Node, inputs: Sequence[str]) -> Written:
@@ -185,12 +185,12 @@ def _avg_pool(node: Node, inputs: Sequence[str]) -> Written:
 def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
     """Write a mean over the map and its counted padding: a mean over all padding, divided by the counted share."""
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    pool = f"layers.AveragePooling2D({pair(laid.kernel)}{_apart(laid)})"
-    mean = f"{pool}({padded(x, laid.padding)})"
-    if counted == laid.padding:
+    windows = layer.windows(node.input_shapes[0])
+    pool = f"layers.AveragePooling2D({pair(windows.kernel)}{_apart(windows)})"
+    mean = f"{pool}({padded(x, windows.padding)})"
+    if counted == windows.padding:
         return mean
-    (rows, columns), margin = counting(node.input_shapes[0], laid.padding, counted)
+    (rows, columns), margin = counting(node.input_shapes[0], windows.padding, counted)
     return f"{mean} / {pool}({padded(f'ops.ones((1, {rows}, {columns}, 1))', margin)})"
 
 

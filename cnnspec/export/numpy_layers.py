@@ -99,57 +99,57 @@ def _nothing(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> s
 
 def _convolution(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
+    windows = layer.windows(node.input_shapes[0])
     groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
     untied = "bias" in node.params and len(node.params["bias"].shape) == 3
     arrays = [part(name) for name in ("weight", "bias") if name in node.params and not (untied and name == "bias")]
-    expression = call("conv2d", *inputs, *arrays, **_laid(laid), dilation=laid.dilation, groups=groups)
+    expression = call("conv2d", *inputs, *arrays, **_laid(windows), dilation=windows.dilation, groups=groups)
     return f"{expression} + {part('bias')}" if untied else expression
 
 
 def _separable(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
+    windows = layer.windows(node.input_shapes[0])
     groups = node.input_shapes[0][0]
-    middle = call("conv2d", *inputs, part("depthwise"), **_laid(laid), dilation=laid.dilation, groups=groups)
+    middle = call("conv2d", *inputs, part("depthwise"), **_laid(windows), dilation=windows.dilation, groups=groups)
     return call("conv2d", middle, *(part(name) for name in ("pointwise", "bias") if name in node.params))
 
 
 def _transposed(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
+    windows = layer.windows(node.input_shapes[0])
     arrays = [part(name) for name in ("weight", "bias") if name in node.params]
     return call(
         "conv_transpose2d",
         *inputs,
         *arrays,
-        stride=laid.stride,
-        cut=laid.padding,
+        stride=windows.stride,
+        cut=windows.padding,
         more=layer.output_padding,
-        dilation=laid.dilation,
+        dilation=windows.dilation,
         groups=layer.groups,
     )
 
 
-def _laid(laid: Any) -> dict[str, Any]:
-    return {"stride": laid.stride, "padding": laid.padding}
+def _laid(windows: Any) -> dict[str, Any]:
+    return {"stride": windows.stride, "padding": windows.padding}
 
 
 def _pool(function: str) -> Writer:
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         layer: Any = node.layer
-        laid = layer.windows(node.input_shapes[0])
+        windows = layer.windows(node.input_shapes[0])
         more = {"p": layer.p} if function == "lp_pool2d" else {}
-        return call(function, *inputs, kernel=laid.kernel, **_laid(laid), **more)
+        return call(function, *inputs, kernel=windows.kernel, **_laid(windows), **more)
 
     return write
 
 
 def _avg_pool(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
+    windows = layer.windows(node.input_shapes[0])
     counted = counted_padding(node)
-    return call("avg_pool2d", *inputs, kernel=laid.kernel, **_laid(laid), counted=counted)
+    return call("avg_pool2d", *inputs, kernel=windows.kernel, **_laid(windows), counted=counted)
 
 
 def _group_norm(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
@@ -200,10 +200,10 @@ def _infix(operator: str) -> Writer:
 
     def write(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
         shapes = zip(inputs, node.input_shapes, strict=True)
-        whole = [x if len(shape) == len(node.shape) else f"{x}[:, :, None, None]" for x, shape in shapes]
+        operands = [x if len(shape) == len(node.shape) else f"{x}[:, :, None, None]" for x, shape in shapes]
         if not operator.startswith("np."):
-            return f" {operator} ".join(whole)
-        return reduce(lambda left, right: f"{operator}({left}, {right})", whole)
+            return f" {operator} ".join(operands)
+        return reduce(lambda left, right: f"{operator}({left}, {right})", operands)
 
     return write
 

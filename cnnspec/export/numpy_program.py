@@ -137,8 +137,13 @@ def prepare_function(pipeline: Pipeline, shape: Shape) -> tuple[str, set[str], d
                 name = transform.type_name
                 raise RunError(f"the NumPy program has no words for {name}", "export a spec without it in preprocess")
     scale, shift = (_constant(values) for values in pipeline.affine)
-    what = f'"""Bytes {batch_of(given)} to numbers {batch_of(shape)}."""'
-    lines = ["def prepare(images: Array) -> Array:", f"    {what}", *lines, f"    return images * {scale} + {shift}"]
+    description = f'"""Bytes {batch_of(given)} to numbers {batch_of(shape)}."""'
+    lines = [
+        "def prepare(images: Array) -> Array:",
+        f"    {description}",
+        *lines,
+        f"    return images * {scale} + {shift}",
+    ]
     return "\n".join(lines) + "\n\n", used, values
 
 

@@ -121,12 +121,12 @@ def _model(
     )
     imports = [onnx.helper.make_opsetid("", written.opset)]
     version = max(4, onnx.helper.find_min_ir_version_for(imports))
-    found = onnx.helper.make_model(
+    result = onnx.helper.make_model(
         made, opset_imports=imports, ir_version=version, producer_name="cnnspec", producer_version=__version__
     )
-    found = onnx.shape_inference.infer_shapes(found, check_type=True, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(found, full_check=True)
-    return found
+    result = onnx.shape_inference.infer_shapes(result, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(result, full_check=True)
+    return result
 
 
 def _preprocessing(made: ModelWriter, pipeline: Pipeline, shape: Shape) -> None:

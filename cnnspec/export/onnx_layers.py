@@ -127,17 +127,17 @@ def _merge(operator: str) -> Writer:
 
 
 def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str) -> None:
-    whole = [
+    operands = [
         made.add("Reshape", [name, made.constant(":as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
         if len(shape) < len(node.shape)
         else name
         for i, (name, shape) in enumerate(zip(inputs, node.input_shapes, strict=True))
     ]
-    product = whole[0]
-    for i, other in enumerate(whole[1:], 2):
-        product = made.add(operator, [product, other], node.name if i == len(whole) else f"{node.name}.{i}")
-    if len(whole) == 1:
-        made.add("Identity", whole, node.name)
+    product = operands[0]
+    for i, other in enumerate(operands[1:], 2):
+        product = made.add(operator, [product, other], node.name if i == len(operands) else f"{node.name}.{i}")
+    if len(operands) == 1:
+        made.add("Identity", operands, node.name)
 
 
 def _channels(operator: str) -> Writer:

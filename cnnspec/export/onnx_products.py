@@ -34,8 +34,8 @@ def _attention(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     mixed = _added(made, node, "mixed", "MatMul", [weights, value])
     together = _reshaped(made, node, "together", _transposed(made, node, "heads", mixed, (0, 2, 1, 3)), (0, 0, c))
     result = _projected(made, node, "result", together, _arrays(made, node, "out"))
-    laid = _reshaped(made, node, "windows", result, (-1, h // rows, w // columns, rows, columns, c))
-    turned = _transposed(made, node, "turned", laid, (0, 5, 1, 3, 2, 4))
+    tiles = _reshaped(made, node, "windows", result, (-1, h // rows, w // columns, rows, columns, c))
+    turned = _transposed(made, node, "turned", tiles, (0, 5, 1, 3, 2, 4))
     made.add("Reshape", [turned, made.constant(f"{node.name}.map", np.array((-1, c, h, w)))], node.name)
 
 

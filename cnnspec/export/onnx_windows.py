@@ -22,8 +22,8 @@ def _pads(padding: tuple[int, int, int, int]) -> list[int]:
 
 def _windows(node: Node) -> dict[str, Any]:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    return {"kernel_shape": laid.kernel, "strides": laid.stride, "pads": _pads(laid.padding)}
+    windows = layer.windows(node.input_shapes[0])
+    return {"kernel_shape": windows.kernel, "strides": windows.stride, "pads": _pads(windows.padding)}
 
 
 def _convolution(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
@@ -89,24 +89,24 @@ def _mean(made: ModelWriter, node: Node, source: str, output: str, *, whole: boo
 
 def _avg_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     layer: Any = node.layer
-    laid, counted = layer.windows(node.input_shapes[0]), counted_padding(node)
-    if counted in ((0, 0, 0, 0), laid.padding):
+    windows, counted = layer.windows(node.input_shapes[0]), counted_padding(node)
+    if counted in ((0, 0, 0, 0), windows.padding):
         _mean(made, node, inputs[0], node.name, whole=any(counted))
         return
     _mean(made, node, inputs[0], f"{node.name}.whole", whole=True)
-    size = math.prod(laid.kernel) / _counts(laid, counted)
+    size = math.prod(windows.kernel) / _counts(windows, counted)
     made.add("Mul", [f"{node.name}.whole", made.constant(f"{node.name}.counts", size.astype(np.float32))], node.name)
 
 
-def _counts(laid: Windows, counted: Sequence[int]) -> Array:
+def _counts(windows: Windows, counted: Sequence[int]) -> Array:
     """Return how many elements of each window count, (oh, ow)."""
-    found = []
-    for axis, length in enumerate((laid.height, laid.width)):
+    counts = []
+    for axis, length in enumerate((windows.height, windows.width)):
         before, after = counted[2 * axis : 2 * axis + 2]
-        starts = np.arange(laid.output[axis]) * laid.stride[axis] - laid.padding[2 * axis]
-        ends = np.minimum(starts + laid.kernel[axis], length + after)
-        found.append(ends - np.maximum(starts, -before))
-    return np.asarray(found[0][:, None] * found[1])
+        starts = np.arange(windows.output[axis]) * windows.stride[axis] - windows.padding[2 * axis]
+        ends = np.minimum(starts + windows.kernel[axis], length + after)
+        counts.append(ends - np.maximum(starts, -before))
+    return np.asarray(counts[0][:, None] * counts[1])
 
 
 def _lp_pool(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:

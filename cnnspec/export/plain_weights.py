@@ -25,17 +25,17 @@ def answering(
     """
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     graph = remove_dead_nodes(graph.answering)
-    asked = {node.layer.type_name for node in graph.nodes if node.params or not with_parameters}
-    if strange := sorted(asked - set(known)):
+    types = {node.layer.type_name for node in graph.nodes if node.params or not with_parameters}
+    if strange := sorted(types - set(known)):
         raise RunError(refusal.format(", ".join(strange)), cure)
     return graph, values
 
 
 def with_plain_weights(graph: Graph, values: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:
     """Return the graph with every `weight_norm` replaced by the layer in it, and the arrays with their weights."""
-    found = dict(values)
-    nodes = tuple(_plain(node, found) for node in graph.nodes)
-    return replace(graph, nodes=nodes), found
+    plain = dict(values)
+    nodes = tuple(_plain(node, plain) for node in graph.nodes)
+    return replace(graph, nodes=nodes), plain
 
 
 def _plain(node: Node, values: dict[str, Array]) -> Node:

@@ -46,16 +46,16 @@ def _options(**given: object) -> str:
 
 def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], laid.padding)
-    filters, kernel = node.shape[0], pair(laid.kernel)
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], windows.padding)
+    filters, kernel = node.shape[0], pair(windows.kernel)
     bias = "bias" in node.params
     if bias and len(node.params["bias"].shape) == 3:
         raise RunError(f"{node.name}: no counterpart of bias: untied in PyTorch is known here", "write bias: channel")
     made = f"nn.Conv2d({channels}, {filters}, {kernel}" + _options(
-        stride=pair(laid.stride),
+        stride=pair(windows.stride),
         padding=pair(padding),
-        dilation=pair(laid.dilation),
+        dilation=pair(windows.dilation),
         groups=getattr(layer, "groups", channels),
         bias=bias,
     )
@@ -64,11 +64,11 @@ def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 def _separable(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], laid.padding)
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    x, padding = _even(inputs[0], windows.padding)
     middle = channels * layer.multiplier
-    first = f"nn.Conv2d({channels}, {middle}, {pair(laid.kernel)}" + _options(
-        stride=pair(laid.stride), padding=pair(padding), dilation=pair(laid.dilation), groups=channels, bias=False
+    first = f"nn.Conv2d({channels}, {middle}, {pair(windows.kernel)}" + _options(
+        stride=pair(windows.stride), padding=pair(padding), dilation=pair(windows.dilation), groups=channels, bias=False
     )
     second = f"nn.Conv2d({middle}, {node.shape[0]}, 1" + _options(bias="bias" in node.keys)
     names = {"depthwise": f"{own}.0.weight", "pointwise": f"{own}.1.weight"}
@@ -78,14 +78,14 @@ def _separable(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 def _transposed(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    top, bottom, left, right = laid.padding
-    made = f"nn.ConvTranspose2d({channels}, {node.shape[0]}, {pair(laid.kernel)}" + _options(
-        stride=pair(laid.stride),
+    windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
+    top, bottom, left, right = windows.padding
+    made = f"nn.ConvTranspose2d({channels}, {node.shape[0]}, {pair(windows.kernel)}" + _options(
+        stride=pair(windows.stride),
         output_padding=pair(_both(layer.output_padding)),
         groups=layer.groups,
         bias="bias" in node.keys,
-        dilation=pair(laid.dilation),
+        dilation=pair(windows.dilation),
     )
     call = f"self.{own}({inputs[0]})"
     return Written(padded(call, (-top, -bottom, -left, -right)), {own: made + ")"}, _plain_names(node, own))
@@ -170,11 +170,11 @@ def _scale_shift(node: Node, own: str, inputs: Sequence[str]) -> Written:
 
 def _max_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
-    laid = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], laid.padding, ', value=float("-inf")')
-    if 2 * padding[0] > laid.kernel[0] or 2 * padding[1] > laid.kernel[1]:
-        x, padding = padded(inputs[0], laid.padding, ', value=float("-inf")'), (0, 0)
-    return _call(f"F.max_pool2d({x}, {pair(laid.kernel)}, {pair(laid.stride)}{_options(padding=pair(padding))})")
+    windows = layer.windows(node.input_shapes[0])
+    x, padding = _even(inputs[0], windows.padding, ', value=float("-inf")')
+    if 2 * padding[0] > windows.kernel[0] or 2 * padding[1] > windows.kernel[1]:
+        x, padding = padded(inputs[0], windows.padding, ', value=float("-inf")'), (0, 0)
+    return _call(f"F.max_pool2d({x}, {pair(windows.kernel)}, {pair(windows.stride)}{_options(padding=pair(padding))})")
 
 
 def _avg_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
@@ -241,7 +241,7 @@ def _attention(node: Node, own: str, inputs: Sequence[str]) -> Written:
     c, h, w = node.shape
     rows, columns = layer.window or (h, w)
     down, across = h // rows, w // columns
-    pixels, turned, whole = f"{inputs[0]}.flatten(2).mT", ".mT", f".reshape(-1, {c}, {h}, {w})"
+    pixels, turned, reshaped = f"{inputs[0]}.flatten(2).mT", ".mT", f".reshape(-1, {c}, {h}, {w})"
     if layer.window:
         cut = f"{inputs[0]}.reshape(-1, {c}, {down}, {rows}, {across}, {columns})"
         pixels = f"{cut}.permute(0, 2, 4, 3, 5, 1).reshape(-1, {rows * columns}, {c})"
@@ -249,7 +249,7 @@ def _attention(node: Node, own: str, inputs: Sequence[str]) -> Written:
     made = f"nn.MultiheadAttention({c}, {layer.heads}" + _options(bias=layer.bias == "channel") + ", batch_first=True)"
     names = {"in_weight": "in_proj_weight", "in_bias": "in_proj_bias"}
     names |= {"out_weight": "out_proj.weight", "out_bias": "out_proj.bias"}
-    call = f"self.{own}(*({pixels},) * 3, need_weights=False)[0]{turned}{whole}"
+    call = f"self.{own}(*({pixels},) * 3, need_weights=False)[0]{turned}{reshaped}"
     return Written(call, {own: made}, {part: f"{own}.{names[part]}" for part in node.params})
 
 

@@ -159,8 +159,8 @@ def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, list[str], dict[str
             case Scale() | Normalize():
                 pass  # they are in `affine`
             case _:
-                what = transform.type_name
-                raise RunError(f"the PyTorch source has no words for {what}", "--raw leaves the preprocessing out")
+                type_name = transform.type_name
+                raise RunError(f"the PyTorch source has no words for {type_name}", "--raw leaves the preprocessing out")
     scale, shift = (listed(values) for values in pipeline.affine)
     lines = "".join(f"{step}\n" for step in steps)
     text = PREPARE.format(given=batch_of(given), shape=batch_of(shape), steps=lines, scale=scale, shift=shift)

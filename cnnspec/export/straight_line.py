@@ -47,8 +47,8 @@ def variables_of(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
         for position, name in enumerate(names)
         if {names.index(node.name) for node in graph.consumers(name)} <= {position + 1}
     ]
-    own = identifiers([name for name in names if name not in read_next], {"x", *reserved})
-    return dict.fromkeys(read_next, "x") | own
+    lasting = identifiers([name for name in names if name not in read_next], {"x", *reserved})
+    return dict.fromkeys(read_next, "x") | lasting
 
 
 def assignment(variable: str, expression: str, shape: Shape, indent: str = "    ") -> Iterator[str]:

@@ -20,11 +20,11 @@ FIX_ALL = f"{types.CodeActionKind.SourceFixAll.value}.cnnspec"
 def actions(document: Document, params: types.CodeActionParams) -> list[types.CodeAction]:
     """Return the code actions for the findings in a range, and the action that applies all fixes."""
     wanted = params.context.only
-    found = [*_quick(document, params.range), *_all(document)]
+    result = [*_quick(document, params.range), *_all(document)]
     if wanted is None:
-        return found
+        return result
     kinds = [kind.value if isinstance(kind, types.CodeActionKind) else kind for kind in wanted]
-    return [action for action in found if any(f"{action.kind}.".startswith(f"{kind}.") for kind in kinds)]
+    return [action for action in result if any(f"{action.kind}.".startswith(f"{kind}.") for kind in kinds)]
 
 
 def _quick(document: Document, range: types.Range) -> Iterator[types.CodeAction]:

@@ -41,14 +41,14 @@ class Analysis:
 
 def analyse(text: str, file: str, trust: Trust) -> Analysis:
     """Read and check a text as `validate` does with a file of that name."""
-    found = Analysis(text)
+    analysis = Analysis(text)
     try:
-        diagnostics = _understand(found, file, trust)
+        diagnostics = _understand(analysis, file, trust)
     except SpecError as error:
         diagnostics = list(error.diagnostics)
     settings = _settings(file)
-    found.diagnostics = [finding for finding in unsilenced(diagnostics, file) if settings.tells(finding)]
-    return found
+    analysis.diagnostics = [finding for finding in unsilenced(diagnostics, file) if settings.tells(finding)]
+    return analysis
 
 
 def _settings(file: str) -> Settings:

@@ -51,9 +51,9 @@ class Completion:
         """Return all completions."""
         ignore, expression = _IGNORE.search(self.line), _EXPRESSION.search(self.line)
         if ignore:
-            for code, about in CATALOGUE.items():
-                if about.severity == "warning":
-                    self.offer(code, Kind.EnumMember, ignore[1], documentation=about.title)
+            for code, entry in CATALOGUE.items():
+                if entry.severity == "warning":
+                    self.offer(code, Kind.EnumMember, ignore[1], documentation=entry.title)
         elif expression:
             self.variables(re.search(r"\w*$", self.line)[0])  # type: ignore[index]
         else:
@@ -117,9 +117,9 @@ class Completion:
                 required = plain(default) == "required"
                 yield name, {} if required else {"default": plain(default)}, required
             return
-        whole = _unmarked(plain(tree))
-        parts = Schema().at(steps, whole)
-        given = _value_at(whole, steps)
+        document = _unmarked(plain(tree))
+        parts = Schema().at(steps, document)
+        given = _value_at(document, steps)
         if _is_item(steps) and not {"type", "use", "layers"} & (given or {}).keys():
             yield "type", {"description": "the type of a layer"}, True
             yield "use", {"description": "the block that is put here"}, True
@@ -183,8 +183,8 @@ class Completion:
 
     def blocks(self, above: Tree) -> Iterable[str]:
         """Return the names of the spec's blocks, above and below the cursor, and of the shipped ones."""
-        own = {**_mapping(above, "blocks"), **_mapping(self.tree(above), "blocks")}
-        return [*own, *shipped().values]
+        blocks = {**_mapping(above, "blocks"), **_mapping(self.tree(above), "blocks")}
+        return [*blocks, *shipped().values]
 
     def variables(self, word: str) -> None:
         """Add the names that an expression can read."""
@@ -208,8 +208,8 @@ class Completion:
         folder = Path(self.document.file).parent
         if not folder.is_dir():
             return []
-        found = (path for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")) if path.suffix in endings)
-        names = [path.relative_to(folder).as_posix() for path in found if str(path) != self.document.file]
+        files = (path for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")) if path.suffix in endings)
+        names = [path.relative_to(folder).as_posix() for path in files if str(path) != self.document.file]
         return names[:MOST_FILES]
 
 
@@ -230,15 +230,15 @@ def _is_item(steps: tuple[Step, ...]) -> bool:
 
 
 def _at(tree: Tree, steps: Iterable[Step]) -> Tree | None:
-    found: Tree | None = tree
+    node: Tree | None = tree
     for step in steps:
-        if isinstance(found, Mapping) and isinstance(step, str):
-            found = found.get(step)
-        elif isinstance(found, Items) and isinstance(step, int):
-            found = found.items[step]
+        if isinstance(node, Mapping) and isinstance(step, str):
+            node = node.get(step)
+        elif isinstance(node, Items) and isinstance(step, int):
+            node = node.items[step]
         else:
             return None
-    return found
+    return node
 
 
 def _value_at(value: Any, steps: Iterable[Step]) -> dict[str, Any]:
@@ -269,15 +269,15 @@ def _block_of(tree: Tree | None, use: Tree | None) -> Tree | None:
 
 def _ids_above(tree: Tree, steps: tuple[Step, ...]) -> list[str]:
     """Return the ids that a layer can read: those above it in its list and in the lists around, and block inputs."""
-    found = [INPUT]
+    names = [INPUT]
     for depth, step in enumerate(steps):
         around = _at(tree, steps[:depth])
         if isinstance(step, int) and isinstance(around, Items):
             ids = (item.get("id") for item in around.items[:step] if isinstance(item, Mapping))
-            found += [str(id.value) for id in ids if isinstance(id, Scalar)]
+            names += [str(id.value) for id in ids if isinstance(id, Scalar)]
         inputs = around.get("inputs") if isinstance(around, Mapping) and step == "layers" and depth == 2 else None
-        found += [str(plain(item)) for item in inputs.items] if isinstance(inputs, Items) else []
-    return found
+        names += [str(plain(item)) for item in inputs.items] if isinstance(inputs, Items) else []
+    return names
 
 
 def _words(part: Json) -> str | None:

@@ -37,15 +37,15 @@ def contexts(before: str) -> list[Context]:
     if brackets is None:
         return []
     closing = "".join(CLOSING[bracket] for bracket in reversed(brackets))
-    found: dict[tuple[tuple[Step, ...], bool], Context] = {}
+    result: dict[tuple[tuple[Step, ...], bool], Context] = {}
     for mark in (MARK, f"{MARK}: "):
         try:
             tree = read(start + mark + closing, "")
         except SpecError:
             continue
         for steps, is_key in _marks(tree, ()):
-            found.setdefault((steps, is_key), Context(steps, tree, is_key, word[0], bool(brackets)))
-    return list(found.values())
+            result.setdefault((steps, is_key), Context(steps, tree, is_key, word[0], bool(brackets)))
+    return list(result.values())
 
 
 def _marks(tree: Tree, steps: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], bool]]:
@@ -65,7 +65,7 @@ def _marks(tree: Tree, steps: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ..
 
 def _open_brackets(text: str) -> list[str] | None:
     """Return the brackets that are open at the end of a text; None if it ends in quotes or a comment."""
-    found: list[str] = []
+    brackets: list[str] = []
     at, last = 0, "\n"
     while at < len(text):
         character, end = text[at], at
@@ -76,13 +76,13 @@ def _open_brackets(text: str) -> list[str] | None:
         elif text.startswith("${", at):
             end = text.find("}", at)
         elif character in CLOSING and _OPENS_VALUE.match(last):
-            found.append(character)
-        elif found and character == CLOSING[found[-1]]:
-            found.pop()
+            brackets.append(character)
+        elif brackets and character == CLOSING[brackets[-1]]:
+            brackets.pop()
         if end < 0:
             return None
         last, at = text[end], end + 1
-    return found
+    return brackets
 
 
 def _closing_quote(text: str, start: int) -> int:

@@ -22,7 +22,7 @@ def diagnostics(documents: Documents, document: Document) -> list[types.Diagnost
     def location(span: Span) -> types.Location:
         return types.Location(documents.uri_of(span.file), text_of(span.file).range(span))
 
-    return [_shown(document, found, location) for found in document.analysis.diagnostics]
+    return [_shown(document, diagnostic, location) for diagnostic in document.analysis.diagnostics]
 
 
 def span_here(document: Document, found: Diagnostic) -> Span:

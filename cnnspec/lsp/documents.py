@@ -111,10 +111,10 @@ class Documents:
 
     def heirs(self, changed: Document | None) -> list[Document]:
         """Return the other specs that extend a file, and so perhaps the changed one; their analyses are discarded."""
-        found = [document for document in self if document.extends and document is not changed]
-        for document in found:
+        documents = [document for document in self if document.extends and document is not changed]
+        for document in documents:
             document.outdated()
-        return found
+        return documents
 
     def text_of(self, file: str) -> Text:
         """Return the text of any file, open or not."""

@@ -48,12 +48,12 @@ def figures(trace: Trace) -> dict[Span, list[Figures]]:
         for name in _around(node.name):
             params[name] += node.parameter_count
             macs[name] += node.macs
-    found: dict[Span, list[Figures]] = {}
+    result: dict[Span, list[Figures]] = {}
     for entry in _entries(trace.spec.layers):
         shape = trace.shapes.get(trace.values.get(entry.name, entry.name))
         known = Figures(entry.name, entry, shape, params[entry.name], macs[entry.name])
-        found.setdefault(entry.place.span, []).append(known)
-    return found
+        result.setdefault(entry.place.span, []).append(known)
+    return result
 
 
 def _around(name: str) -> Iterator[str]:

@@ -34,8 +34,8 @@ class _Scope:
     ids: dict[str, tuple[Span, _Scope | None]] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[Span, _Scope | None] | None:
-        found = self.ids.get(name)
-        return found if found is not None or self.outer is None else self.outer.find(name)
+        span = self.ids.get(name)
+        return span if span is not None or self.outer is None else self.outer.find(name)
 
 
 def occurrences(tree: Tree, line_of: LineOf) -> list[Occurrence]:
@@ -81,17 +81,17 @@ class _Finder:
 
     def spec(self, tree: Mapping) -> None:
         """Record all names, definitions first."""
-        known, own = shipped(), tree.get("blocks")
+        known, own_blocks = shipped(), tree.get("blocks")
         self.blocks = {name: (known.keys[name], block) for name, block in known.values.items()}
-        if isinstance(own, Mapping):
-            self.blocks |= {name: (own.keys[name], block) for name, block in own.values.items()}
+        if isinstance(own_blocks, Mapping):
+            self.blocks |= {name: (own_blocks.keys[name], block) for name, block in own_blocks.values.items()}
         given = tree.get("vars")
         if isinstance(given, Mapping):
             for name, value in given.values.items():
                 self.values(value, {})
                 self.variables[name] = given.keys[name]
                 self.note("variable", name, given.keys[name], given.keys[name])
-        for name, block in own.values.items() if isinstance(own, Mapping) else ():
+        for name, block in own_blocks.values.items() if isinstance(own_blocks, Mapping) else ():
             self.note("block", name, self.blocks[name][0], self.blocks[name][0])
             self.block(name, block)
         scope = _Scope()
@@ -108,10 +108,10 @@ class _Finder:
         """Note the names in the paths of a sweep: `vars.NAME`, `blocks.NAME` and `layers.ID`, with what follows."""
         for path, span in _keys(sweep, "values").items():
             section, name, *_ = [*path.split("."), ""]
-            found = (
+            paths = (
                 scope.ids.get(name) if section == "layers" else self.blocks.get(name) if section == "blocks" else None
             )
-            definition = self.variables.get(name) if section == "vars" else found and found[0]
+            definition = self.variables.get(name) if section == "vars" else paths and paths[0]
             start = self.line_of(span.file, span.line).find(path, span.column - 1) + len(section) + 2
             if definition is not None and start > span.column:
                 kind = {"vars": "variable", "blocks": "block", "layers": "id"}[section]

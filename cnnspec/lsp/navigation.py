@@ -31,38 +31,38 @@ def definition(documents: Documents, document: Document, position: types.Positio
     if extended is not None and extended.start("path") < column <= extended.end("path") + 1:
         file = str(Path(document.file).parent / extended["path"])
         return types.Location(documents.uri_of(file), types.Range(types.Position(0, 0), types.Position(0, 0)))
-    found = _at(documents, document, position)
-    return None if found is None else _location(documents, found.definition)
+    occurrence = _at(documents, document, position)
+    return None if occurrence is None else _location(documents, occurrence.definition)
 
 
 def references(
     documents: Documents, document: Document, position: types.Position, definition: bool
 ) -> list[types.Location]:
     """Return every place of the name at a position, with or without its definition."""
-    found = _at(documents, document, position)
-    if found is None:
+    occurrence = _at(documents, document, position)
+    if occurrence is None:
         return []
-    spans, definitions = _everywhere(documents, document, found)
+    spans, definitions = _everywhere(documents, document, occurrence)
     return [_location(documents, span) for span in spans if definition or span not in definitions]
 
 
 def renamable(documents: Documents, document: Document, position: types.Position) -> types.Range | None:
     """Return the range of the name at a position if a spec defines it; None for names of shipped blocks."""
-    found = _at(documents, document, position)
-    ours = found is not None and found.definition.file != str(SHIPPED) and document.analysis.tree is not None
-    return document.text.range(found.span) if found is not None and ours else None
+    occurrence = _at(documents, document, position)
+    ours = occurrence is not None and occurrence.definition.file != str(SHIPPED) and document.analysis.tree is not None
+    return document.text.range(occurrence.span) if occurrence is not None and ours else None
 
 
 def rename(documents: Documents, document: Document, position: types.Position, name: str) -> types.WorkspaceEdit | None:
     """Rename the name at a position in every file that uses it; an error if the new name is not valid."""
-    found = _at(documents, document, position)
-    if found is None or renamable(documents, document, position) is None:
+    occurrence = _at(documents, document, position)
+    if occurrence is None or renamable(documents, document, position) is None:
         return None
-    plain = found.kind in ("variable", "parameter")
+    plain = occurrence.kind in ("variable", "parameter")
     if not (is_variable(name) if plain else is_name(name)):
         raise JsonRpcInvalidParams(f"expected {VARIABLE_WORDS if plain else NAME_WORDS}, got '{name}'")
     changes: dict[str, list[types.TextEdit]] = {}
-    for span in _everywhere(documents, document, found)[0]:
+    for span in _everywhere(documents, document, occurrence)[0]:
         edit = types.TextEdit(_location(documents, span).range, name)
         changes.setdefault(documents.uri_of(span.file), []).append(edit)
     return types.WorkspaceEdit(changes)
@@ -84,8 +84,8 @@ def _at(documents: Documents, document: Document, position: types.Position) -> O
     if document.analysis.tree is None:
         return None
     line, column = document.text.place(position)
-    here = (one for one in names_of(documents, document) if one.span.file == document.file)
-    return next((one for one in here if within(one.span, line, column)), None)
+    names_here = (name for name in names_of(documents, document) if name.span.file == document.file)
+    return next((name for name in names_here if within(name.span, line, column)), None)
 
 
 def _location(documents: Documents, span: Span) -> types.Location:
@@ -102,7 +102,7 @@ def _everywhere(documents: Documents, document: Document, wanted: Occurrence) ->
             names += occurrences(merged(trees), _line_of)
             same += replaced(trees)
         definitions = _joined(definitions, same)
-    return sorted(definitions.union(one.span for one in names if one.definition in definitions)), definitions
+    return sorted(definitions.union(name.span for name in names if name.definition in definitions)), definitions
 
 
 def _joined(definitions: set[Span], same: Sequence[tuple[Span, Span]]) -> set[Span]:

@@ -73,13 +73,15 @@ class _Outline:
         detail: str | None = None,
     ) -> types.DocumentSymbol:
         """Return a symbol for a key or an item; if its value is elsewhere, as for an alias, it spans the key alone."""
-        here = (value.span.file, value.span.line) >= (span.file, span.line) and value.span.file == span.file
-        end = value.span if here else span
-        whole = Span(span.file, span.line, span.column, end.end_line, end.end_column)
-        first = whole if span.end_line == span.line else Span(span.file, span.line, span.column, span.line, span.column)
+        is_below = (value.span.file, value.span.line) >= (span.file, span.line) and value.span.file == span.file
+        end = value.span if is_below else span
+        extent = Span(span.file, span.line, span.column, end.end_line, end.end_column)
+        first = (
+            extent if span.end_line == span.line else Span(span.file, span.line, span.column, span.line, span.column)
+        )
         text = self.document.text
         chosen = text.range(span if span.end_line == span.line else first)
-        return types.DocumentSymbol(name or "''", kind, text.range(whole), chosen, detail, children=inside or None)
+        return types.DocumentSymbol(name or "''", kind, text.range(extent), chosen, detail, children=inside or None)
 
 
 def folds(document: Document) -> list[types.FoldingRange]:
@@ -113,13 +115,13 @@ def _selection(document: Document, position: types.Position) -> types.SelectionR
     line, column = document.text.place(position)
     tree = document.analysis.tree
     cursor = find(tree, document.file, line, column) if tree is not None else None
-    found = types.SelectionRange(document.text.whole)
+    selection = types.SelectionRange(document.text.whole)
     for span in [*(tree.span for tree in cursor.trees), cursor.span] if cursor is not None else ():
         range = document.text.range(span)
-        inside = _before(found.range.start, range.start) and _before(range.end, found.range.end)
-        if span.file == document.file and inside and range != found.range:
-            found = types.SelectionRange(range, found)
-    return found
+        inside = _before(selection.range.start, range.start) and _before(range.end, selection.range.end)
+        if span.file == document.file and inside and range != selection.range:
+            selection = types.SelectionRange(range, selection)
+    return selection
 
 
 def _before(one: types.Position, other: types.Position) -> bool:

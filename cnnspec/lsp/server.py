@@ -121,8 +121,8 @@ def make_server(trust: Trust) -> Server:
     @server.feature(types.TEXT_DOCUMENT_REFERENCES)
     def referred(params: types.ReferenceParams) -> list[types.Location] | None:
         document = documents.get(params.text_document.uri)
-        whole = params.context.include_declaration
-        return None if document is None else references(documents, document, params.position, whole)
+        with_definition = params.context.include_declaration
+        return None if document is None else references(documents, document, params.position, with_definition)
 
     @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
     def prepared(params: types.PrepareRenameParams) -> types.Range | None:

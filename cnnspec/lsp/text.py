@@ -86,7 +86,7 @@ class Lines:
 def _alike(some: list[str], others: list[str]) -> int:
     """Return the number of equal elements at the start of two lists."""
     pairs = enumerate(zip(some, others, strict=False))
-    return next((number for number, (one, other) in pairs if one != other), min(len(some), len(others)))
+    return next((number for number, (before, other) in pairs if before != other), min(len(some), len(others)))
 
 
 def within(span: Span, line: int, column: int) -> bool:

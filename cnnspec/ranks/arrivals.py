@@ -25,6 +25,6 @@ def _of_connection(number: int) -> int:
         if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
             with socket.socket(fileno=os.dup(number)) as connection:
                 if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
-                    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RECEIVED + 8)
-                    return int(struct.unpack_from("=Q", told, RECEIVED)[0])
+                    length = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RECEIVED + 8)
+                    return int(struct.unpack_from("=Q", length, RECEIVED)[0])
     return 0

@@ -58,11 +58,11 @@ class Exchange(ABC):
 
     def tell(self, value: Any) -> list[Any]:
         """Send a value to all ranks and return the values of all, in the order of ranks; a value must be picklable."""
-        own = np.frombuffer(pickle.dumps(value), np.uint8)
-        lengths = [length for (length,) in self.numbers(len(own))]
+        pickled = np.frombuffer(pickle.dumps(value), np.uint8)
+        lengths = [length for (length,) in self.numbers(len(pickled))]
         everything = np.empty(sum(lengths), np.uint8)
         parts = [everything[place] for place in places(lengths)]
-        parts[self.rank][...] = own
+        parts[self.rank][...] = pickled
         self.gather(everything, lengths)
         return [pickle.loads(part.tobytes()) for part in parts]
 

@@ -30,8 +30,8 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 def unlaunched(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for a program that a rank starts but that is no rank itself."""
-    told = {name for names in LAUNCHERS for name in names}
-    return {name: value for name, value in environment.items() if name not in told}
+    launcher_variables = {name for names in LAUNCHERS for name in names}
+    return {name: value for name, value in environment.items() if name not in launcher_variables}
 
 
 def join() -> MpiExchange:

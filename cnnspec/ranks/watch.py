@@ -62,12 +62,12 @@ class Watchdog:
 
     def _listen(self) -> set[int]:
         """Receive all waiting signs of life, and return the ranks that sent them."""
-        found: set[int] = set()
+        ranks: set[int] = set()
         status = MPI.Status()
         while self.communicator.Iprobe(status=status):
-            found.add(status.source)
+            ranks.add(status.source)
             self.communicator.Recv(np.empty(1, np.uint8), status.source)
-        return found
+        return ranks
 
     def _give_up(self, rank: int) -> None:
         self.silent(rank, SILENCE)

@@ -74,14 +74,14 @@ def answers(model: Network, dataset: Dataset, split: str, names: Sequence[str]) 
         return Answers(
             split, count, len(dataset), headings=("loss", "figure", "value"), table=_figures(model, asked_of)
         )
-    asked = _Asked(model, chosen, dataset.pixels[chosen], dataset.labels[chosen], names)
-    found = {
-        "classes": asked.labels_of_many,
-        "values": asked.of_values,
-        "mask": asked.of_masks,
-        "input": asked.of_inputs,
-    }.get(model.learned.kind, asked.of_classes)()
-    return Answers(split, count, len(dataset), **found)
+    questions = _Asked(model, chosen, dataset.pixels[chosen], dataset.labels[chosen], names)
+    examples = {
+        "classes": questions.labels_of_many,
+        "values": questions.of_values,
+        "mask": questions.of_masks,
+        "input": questions.of_inputs,
+    }.get(model.learned.kind, questions.of_classes)()
+    return Answers(split, count, len(dataset), **examples)
 
 
 def _figures(model: Network, dataset: Dataset) -> tuple[tuple[str, ...], ...]:
@@ -114,9 +114,9 @@ class _Asked:
 
         def example(i: int) -> Example:
             likeliest = np.argsort(-probabilities[i], kind="stable")[:TOP].tolist()
-            said = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
+            answers_shown = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
             right = bool(predicted[i] == truth[i])
-            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), names[truth[i]], said, right)
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), names[truth[i]], answers_shown, right)
 
         worst = np.argsort(probabilities[places, truth], kind="stable")[:LISTED].tolist()
         uncertain = np.argsort(probabilities.max(axis=1), kind="stable")[:LISTED].tolist()
@@ -148,28 +148,32 @@ class _Asked:
     def probabilities(self) -> Array:
         """Return probabilities (n, classes); a single output is that of the second class, and 1 minus it the first."""
         loss = self.model.loss
-        found = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
-        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else np.asarray(found)
+        probabilities = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
+        return (
+            np.concatenate([1 - probabilities, probabilities], axis=1)
+            if probabilities.shape[1] == 1
+            else np.asarray(probabilities)
+        )
 
     def labels_of_many(self) -> dict[str, Any]:
         loss = self.model.loss
         probabilities = self.outputs if loss is None else loss.probabilities(self.outputs.T).T
-        there, said = self.labels > 0.5, probabilities > 0.5
-        names = self.names[: said.shape[1]]
+        there, predicted = self.labels > 0.5, probabilities > 0.5
+        names = self.names[: predicted.shape[1]]
         distance = np.abs(probabilities - there).sum(axis=1)
 
         def example(i: int) -> Example:
             truth = ", ".join(names[k] for k in np.flatnonzero(there[i])) or "no label"
             likeliest = np.argsort(-probabilities[i], kind="stable")[:TOP].tolist()
-            told = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
-            right = bool((there[i] == said[i]).all())
-            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), truth, told, right)
+            answers_shown = tuple((names[k], f"{probabilities[i, k]:.1%}") for k in likeliest)
+            right = bool((there[i] == predicted[i]).all())
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), truth, answers_shown, right)
 
         worst = np.argsort(-distance, kind="stable")[:LISTED].tolist()
         uncertain = np.argsort(np.abs(probabilities - 0.5).min(axis=1), kind="stable")[:LISTED].tolist()
         return {
             "names": names,
-            **_per_class(names, (there & said).sum(axis=0), said.sum(axis=0), there.sum(axis=0)),
+            **_per_class(names, (there & predicted).sum(axis=0), predicted.sum(axis=0), there.sum(axis=0)),
             "worst": tuple(map(example, worst)),
             "uncertain": tuple(map(example, uncertain)),
             "measure": "the sum over the labels of how far the probability is off",
@@ -183,8 +187,8 @@ class _Asked:
 
         def example(i: int) -> Example:
             rows = zip(names, labels[i].tolist(), outputs[i].tolist(), strict=True)
-            said = tuple((name, f"{truth:.3g}", f"{value:.3g}") for name, truth, value in rows)
-            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), "", (("", "is", "said"), *said))
+            answers_shown = tuple((name, f"{truth:.3g}", f"{value:.3g}") for name, truth, value in rows)
+            return Example(int(self.numbers[i]), (picture(self.pixels[i]),), "", (("", "is", "said"), *answers_shown))
 
         worst = np.argsort(-(error / spread).max(axis=1), kind="stable")[:LISTED].tolist()
         squared = np.sqrt((error**2).mean(axis=0))
@@ -209,15 +213,15 @@ class _Asked:
 
         def example(i: int) -> Example:
             pictures = picture(self.pixels[i]), mask_picture(self.labels[i]), mask_picture(predicted[i])
-            said = (("right pixels", f"{right[i]:.1%}"),)
-            return Example(int(self.numbers[i]), pictures, "", said, captions=("input", "truth", "answer"))
+            answers_shown = (("right pixels", f"{right[i]:.1%}"),)
+            return Example(int(self.numbers[i]), pictures, "", answers_shown, captions=("input", "truth", "answer"))
 
         names = self.names[:classes]
-        found = _per_class(names, np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1), iou=True)
+        scores = _per_class(names, np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1), iou=True)
         worst = np.argsort(right, kind="stable")[:LISTED].tolist()
         colours = tuple(f"rgb({', '.join(map(str, colour))})" for colour in class_colours(np.arange(classes)).tolist())
         worst_examples = tuple(map(example, worst))
-        return {**found, "worst": worst_examples, "measure": "the portion of right pixels", "colours": colours}
+        return {**scores, "worst": worst_examples, "measure": "the portion of right pixels", "colours": colours}
 
     def of_inputs(self) -> dict[str, Any]:
         inputs = self.pixels.astype(np.float64)
@@ -229,8 +233,8 @@ class _Asked:
 
         def example(i: int) -> Example:
             pictures = picture(self.pixels[i]), picture(back[i])
-            said = (("squared error", shown(float(errors[i]))),)
-            return Example(int(self.numbers[i]), pictures, "", said, captions=("input", "output"))
+            answers_shown = (("squared error", shown(float(errors[i]))),)
+            return Example(int(self.numbers[i]), pictures, "", answers_shown, captions=("input", "output"))
 
         worst = np.argsort(-errors, kind="stable")[:LISTED].tolist()
         figures = (float(errors.mean()), float(np.median(errors)), float(errors.max()))

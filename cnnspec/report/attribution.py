@@ -88,15 +88,15 @@ def attribution(model: Network, image: Array, score: Score, layer: str | None = 
     if image.ndim != 3 or min(image.shape[1:]) < 2:
         raise RunError("only images can be explained, and the network's input is none", "leave --explain out")
     layer = layer or last_map(model)
-    found = gradients(model, image[None], score)
-    if layer not in found.gradients or found.gradients[layer].ndim != 4:
-        maps = [name for name, of in found.gradients.items() if of.ndim == 4 and name != INPUT]
+    result = gradients(model, image[None], score)
+    if layer not in result.gradients or result.gradients[layer].ndim != 4:
+        maps = [name for name, of in result.gradients.items() if of.ndim == 4 and name != INPUT]
         raise RunError(f"layer '{layer}' has no map on the way to the output", did_you_mean(layer, maps, "layers"))
     return Attribution(
         score,
         occlusion(model, image, score),
-        np.abs(found.gradients[INPUT][0]).max(axis=0),
-        grad_cam(found.values[layer][0], found.gradients[layer][0]),
+        np.abs(result.gradients[INPUT][0]).max(axis=0),
+        grad_cam(result.values[layer][0], result.gradients[layer][0]),
         layer,
     )
 
@@ -138,15 +138,15 @@ def occlusion(model: Network, image: Array, score: Score) -> Array:
     mean = image.mean(axis=(1, 2), keepdims=True)
     cover = np.rint(mean).astype(image.dtype) if image.dtype == np.uint8 else mean.astype(image.dtype)
     corners = [(y, x) for y in _starts(height, side) for x in _starts(width, side)]
-    whole = score.of(model.outputs(image[None]))[0]
+    unchanged = score.of(model.outputs(image[None]))[0]
     fall, covered = np.zeros((height, width)), np.zeros((height, width))
     for start in range(0, len(corners), AT_ONCE):
         part = corners[start : start + AT_ONCE]
         images = np.repeat(image[None], len(part), axis=0)
-        for one, (y, x) in zip(images, part, strict=True):
-            one[:, y : y + side, x : x + side] = cover
+        for copy, (y, x) in zip(images, part, strict=True):
+            copy[:, y : y + side, x : x + side] = cover
         for value, (y, x) in zip(score.of(model.outputs(images)), part, strict=True):
-            fall[y : y + side, x : x + side] += whole - value
+            fall[y : y + side, x : x + side] += unchanged - value
             covered[y : y + side, x : x + side] += 1
     return fall / covered
 

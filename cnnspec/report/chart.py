@@ -50,10 +50,10 @@ def line_of(rows: Sequence[Mapping[str, Any]], metric: str, name: str, colour: i
 
 def chart(title: str, lines: Sequence[Line], *, percent: bool = False) -> Chart | None:
     """Draw lines over the epochs on one pair of axes; None if no line has a point."""
-    kept = tuple(line for line in lines if line.points)
-    if not kept:
+    drawn_lines = tuple(line for line in lines if line.points)
+    if not drawn_lines:
         return None
-    xs, ys = zip(*(point for line in kept for point in line.points), strict=True)
+    xs, ys = zip(*(point for line in drawn_lines for point in line.points), strict=True)
     logarithmic = not percent and min(ys) > 0 and max(ys) / min(ys) >= DECADES
     left, right = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, max(xs) + 0.5)
     low, high = _range(min(ys), max(ys), logarithmic=logarithmic)
@@ -73,7 +73,7 @@ def chart(title: str, lines: Sequence[Line], *, percent: bool = False) -> Chart 
         at = place(x, low)[0]
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">epoch</text>')
-    for line in kept:
+    for line in drawn_lines:
         places = [place(*point) for point in _thinned(line.points)]
         style = f'class="line c{line.colour} d{line.dash}"'
         if len(places) > 1:
@@ -85,13 +85,14 @@ def chart(title: str, lines: Sequence[Line], *, percent: bool = False) -> Chart 
         "x": [left, right],
         "box": [LEFT, WIDTH - RIGHT, WIDTH],
         "lines": [
-            {"name": line.name, "points": [[x, shown(y, percent=percent)] for x, y in line.points]} for line in kept
+            {"name": line.name, "points": [[x, shown(y, percent=percent)] for x, y in line.points]}
+            for line in drawn_lines
         ],
     }
     last = max(xs)
-    values = [(line.name, dict(line.points).get(last)) for line in kept]
-    told = ", ".join(f"{name} {shown(y, percent=percent)}" for name, y in values if y is not None)
-    return Chart(title, "".join(parts), json.dumps(numbers), f"epoch {last:g}: {told}", kept)
+    values = [(line.name, dict(line.points).get(last)) for line in drawn_lines]
+    values_text = ", ".join(f"{name} {shown(y, percent=percent)}" for name, y in values if y is not None)
+    return Chart(title, "".join(parts), json.dumps(numbers), f"epoch {last:g}: {values_text}", drawn_lines)
 
 
 def shown(value: float, *, percent: bool = False) -> str:
@@ -133,8 +134,8 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
     if len(points) <= MOST:
         return list(points)
     size = math.ceil(2 * len(points) / MOST)
-    found = []
+    points_left = []
     for start in range(0, len(points), size):
         group = points[start : start + size]
-        found += sorted({min(group, key=lambda p: p[1]), max(group, key=lambda p: p[1])})
-    return found
+        points_left += sorted({min(group, key=lambda p: p[1]), max(group, key=lambda p: p[1])})
+    return points_left

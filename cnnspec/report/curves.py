@@ -54,15 +54,15 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     margins = {"left": 0.08, "wspace": 0.22} if classifies else {"left": 0.14}
     panels = figure.subplots(1, 2 if classifies else 1, squeeze=False, gridspec_kw={**margins, "right": 0.98})[0]
-    for axes, what, corner in zip(panels, ("loss", "accuracy"), ("upper right", "lower right"), strict=False):
+    for axes, metric, corner in zip(panels, ("loss", "accuracy"), ("upper right", "lower right"), strict=False):
         for curve in curves:
-            name = f"{curve.split}.{what}"
+            name = f"{curve.split}.{metric}"
             points = [(row["epoch"], row[name]) for row in curve.rows if row[name] is not None]
             if points:
                 style = curve.style if len(points) <= MOST_MARKED else {**curve.style, "marker": ""}
                 axes.plot(*zip(*points, strict=True), label=curve.label, **style)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(what)
+        axes.set_ylabel(metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -51,7 +51,7 @@ def label_words(data: Data, label: Any) -> tuple[str, ...]:
     if data.target.kind == "classes" and value.ndim == 1:
         return tuple(name for name, applies in zip(names, value, strict=False) if applies > 0.5) or ("no label",)
     if data.target.kind == "values" and value.ndim == 1:
-        return tuple(f"{name} {shown(float(one))}" for name, one in zip(names, value, strict=False))
+        return tuple(f"{name} {shown(float(number))}" for name, number in zip(names, value, strict=False))
     return ()
 
 
@@ -75,8 +75,8 @@ def tiles_of(data: Data) -> tuple[list[Tile], int]:
 
 
 def _row(data: Data, dataset: Dataset, chosen: Sequence[int], columns: int) -> list[Tile]:
-    found = [Tile(dataset.pixels[i], label_words(data, dataset.labels[i])[:MOST_LINES]) for i in chosen]
-    return [*found, *[Tile(None)] * (columns - len(found))]
+    tiles = [Tile(dataset.pixels[i], label_words(data, dataset.labels[i])[:MOST_LINES]) for i in chosen]
+    return [*tiles, *[Tile(None)] * (columns - len(tiles))]
 
 
 def evenly(count: int, wanted: int) -> Array:

@@ -125,12 +125,12 @@ def _means(images: Array) -> Array:
     """Return images (n, c, h, w) as means over a grid, (n, k), which are no farther apart than the images."""
     n, c, height, width = images.shape
     rows, columns = (np.linspace(0, size, min(size, GRID) + 1).round().astype(int)[:-1] for size in (height, width))
-    found = np.empty((n, c, len(rows), len(columns)), np.float32)
+    means = np.empty((n, c, len(rows), len(columns)), np.float32)
     for start in range(0, n, AT_ONCE):
         part = np.asarray(images[start : start + AT_ONCE], np.float32)
-        found[start : start + AT_ONCE] = np.add.reduceat(np.add.reduceat(part, rows, axis=2), columns, axis=3)
+        means[start : start + AT_ONCE] = np.add.reduceat(np.add.reduceat(part, rows, axis=2), columns, axis=3)
     counts = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
-    return np.asarray(found / np.sqrt(counts * (c * height * width))).reshape(n, -1)
+    return np.asarray(means / np.sqrt(counts * (c * height * width))).reshape(n, -1)
 
 
 def _checksum(image: Array) -> bytes:
@@ -149,12 +149,14 @@ def _fewer(some: _Some, most: int) -> _Some:
 
 
 def _sentence(one: _Some, other: _Some, few: _Some, many: _Some, same: int, near: int) -> str:
-    told = f"Of {one.words} images {same or 'none'} {'is' if same <= 1 else 'are'} in {other.split} too, pixel by pixel"
-    told += f" ({other.words} were looked at)" if len(other.numbers) < other.of else ""
-    told += f", and {near or 'none'}{' more' if same and near else ''} nearly so"
+    sentence = (
+        f"Of {one.words} images {same or 'none'} {'is' if same <= 1 else 'are'} in {other.split} too, pixel by pixel"
+    )
+    sentence += f" ({other.words} were looked at)" if len(other.numbers) < other.of else ""
+    sentence += f", and {near or 'none'}{' more' if same and near else ''} nearly so"
     if (len(few.numbers), len(many.numbers)) < (few.of, many.of):
-        told += f" (for likeness {few.words} and {many.words} were looked at)"
-    return f"{told}."
+        sentence += f" (for likeness {few.words} and {many.words} were looked at)"
+    return f"{sentence}."
 
 
 def _pair(data: Data, first: tuple[str, int], second: tuple[str, int], apart: float) -> Pair:

@@ -92,20 +92,20 @@ def activations(model: Network, images: Array) -> tuple[list[Activations], str]:
     if len(wanted) > MOST_LAYERS:
         places = {round(i * (len(wanted) - 1) / (MOST_LAYERS - 1)) for i in range(MOST_LAYERS)}
         wanted = [name for place, name in enumerate(wanted) if place in places]
-    found = []
+    result = []
     for node, _, output in values(model, images, "infer"):
         if node.name in wanted:
             public = to_public(output)
-            found.append(Activations(node.name, node.layer.type_name, _words(node), tuple(map(_drawn, public))))
+            result.append(Activations(node.name, node.layer.type_name, _words(node), tuple(map(_drawn, public))))
     left = len(model.graph.nodes) - len(wanted)
-    return found, f"{left} of the {len(model.graph.nodes)} layers are left out, evenly" if left else ""
+    return result, f"{left} of the {len(model.graph.nodes)} layers are left out, evenly" if left else ""
 
 
 def _words(node: Node) -> str:
     if len(node.shape) == 3:
         channels = node.shape[0]
-        what = f"{channels} maps of {node.shape[1]}x{node.shape[2]}"
-        return f"the first {MOST_CHANNELS} of {what}" if channels > MOST_CHANNELS else what
+        size_text = f"{channels} maps of {node.shape[1]}x{node.shape[2]}"
+        return f"the first {MOST_CHANNELS} of {size_text}" if channels > MOST_CHANNELS else size_text
     return f"{node.shape[0]} numbers, row by row"
 
 
@@ -151,12 +151,12 @@ def ailing(graph: Graph, found: Sequence[Health]) -> list[str]:
 
     Layers that only pass on dead units, such as a pooling, are left out.
     """
-    told = []
+    lines = []
     for layer in found:
         node = graph.node(layer.layer)
         if layer.dead and (node.params or node.layer.rectifies):
             numbers = ", ".join(map(str, layer.dead[:12])) + (", ..." if len(layer.dead) > 12 else "")
-            told.append(f"{layer.layer}: {len(layer.dead)} of {layer.units} units are 0 for every image: {numbers}")
+            lines.append(f"{layer.layer}: {len(layer.dead)} of {layer.units} units are 0 for every image: {numbers}")
         if layer.saturated > SATURATED and layer.layer != graph.output_name:
-            told.append(f"{layer.layer}: {layer.saturated:.0%} of its values lie at an end of its range")
-    return told
+            lines.append(f"{layer.layer}: {layer.saturated:.0%} of its values lie at an end of its range")
+    return lines

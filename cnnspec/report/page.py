@@ -78,9 +78,9 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
         split = "test" if len(data.test) else "train"
         dataset = data.splits[split]
         shown["answers"] = answers(model, dataset, split, data.class_names or model.target.names)
-        found, count = health(model, dataset.pixels)
-        shown |= {"health": {layer.layer: layer for layer in found}, "measured": count}
-        shown["ailing"] = ailing(model.graph, found)
+        layers_health, count = health(model, dataset.pixels)
+        shown |= {"health": {layer.layer: layer for layer in layers_health}, "measured": count}
+        shown["ailing"] = ailing(model.graph, layers_health)
         layers, left_out = activations(model, dataset.pixels[:PICTURED])
         shown |= {"activations": layers, "left_out": left_out, "pictured": range(min(PICTURED, len(dataset)))}
         shown["inputs"] = [picture(image) for image in dataset.pixels[:PICTURED]]
@@ -181,7 +181,7 @@ def _charts(runs: Sequence[Told]) -> list[Chart]:
         line_of(told.rows, "learning_rate", "learning rate" if single else told.name, number % COLOURS, 0)
         for number, told in enumerate(runs)
     ]
-    return [found for found in (*made, chart("Learning rate", rates)) if found is not None]
+    return [chart_drawn for chart_drawn in (*made, chart("Learning rate", rates)) if chart_drawn is not None]
 
 
 def _norms(rows: Sequence[Row], graph: Graph) -> tuple[list[Chart], str]:
@@ -195,7 +195,7 @@ def _norms(rows: Sequence[Row], graph: Graph) -> tuple[list[Chart], str]:
     words = f" Of {len(layers)} layers with weights these are {len(chosen)}, evenly chosen." * (
         len(layers) > len(chosen)
     )
-    return [found for found in made if found is not None], words
+    return [norm_chart for norm_chart in made if norm_chart is not None], words
 
 
 def _metrics(rows: Sequence[Row]) -> list[str]:
@@ -219,11 +219,11 @@ def _layers(graph: Graph) -> Iterator[tuple[str, ...]]:
 
 
 def _totals(spec: Spec, graph: Graph) -> str:
-    told = f"{graph.parameter_count:,} parameters, {graph.macs:,} multiply-accumulates an image"
+    sentence = f"{graph.parameter_count:,} parameters, {graph.macs:,} multiply-accumulates an image"
     if spec.train is not None:
         total = training_footprint(graph, spec.train.batch_size, spec.train).total
-        told += f"; training at batch {spec.train.batch_size} takes {bytes_text(total)}"
-    return told + "."
+        sentence += f"; training at batch {spec.train.batch_size} takes {bytes_text(total)}"
+    return sentence + "."
 
 
 def _samples(model: Network, data: Data) -> list[tuple[str, str, str]]:
@@ -262,24 +262,26 @@ def _class_counts(data: Data) -> tuple[list[str], list[tuple[str, list[int], flo
 
 
 def _facts(told: Told) -> Iterator[tuple[str, str]]:
-    about = told.about
+    record = told.about
     for key, name in (("command", "command"), ("started", "started"), ("seed", "seed"), ("threads", "threads")):
-        if about.get(key) is not None:
-            yield name, str(about[key])
+        if record.get(key) is not None:
+            yield name, str(record[key])
     if told.rows and told.rows[-1].get("weights"):
         yield "fingerprint of the weights", str(told.rows[-1]["weights"])
     yield from (
         (f"{name} version" if name != "platform" else "machine", str(value))
-        for name, value in _pairs(about, "versions")
+        for name, value in _pairs(record, "versions")
     )
-    yield from ((f"{split} images", f"{count:,}") for split, count in _pairs(about, "images"))
-    yield from ((f"SHA-256 of {name}", str(value)) for name, value in _pairs(about, "data"))
-    yield from ((f"plugin {number}", json.dumps(plugin)) for number, plugin in enumerate(about.get("plugins") or (), 1))
+    yield from ((f"{split} images", f"{count:,}") for split, count in _pairs(record, "images"))
+    yield from ((f"SHA-256 of {name}", str(value)) for name, value in _pairs(record, "data"))
+    yield from (
+        (f"plugin {number}", json.dumps(plugin)) for number, plugin in enumerate(record.get("plugins") or (), 1)
+    )
 
 
 def _pairs(about: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    found = about.get(key)
-    return list(found.items()) if isinstance(found, dict) else []
+    value = about.get(key)
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _differs(facts: Sequence[Mapping[str, str]], key: str) -> bool:

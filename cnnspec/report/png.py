@@ -113,9 +113,9 @@ def coloured(values: Array) -> Array:
 
 def class_colours(classes: Array) -> Array:
     """Return class numbers as colours (..., 3) of bytes; pixels of no class are black."""
-    found = CLASSES[classes.astype(np.int64) % len(CLASSES)]
-    found[classes == VOID] = 0
-    return np.asarray(found)
+    colours = CLASSES[classes.astype(np.int64) % len(CLASSES)]
+    colours[classes == VOID] = 0
+    return np.asarray(colours)
 
 
 def mask_picture(classes: Array, largest: int = LARGEST) -> str:

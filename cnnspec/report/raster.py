@@ -59,7 +59,7 @@ def as_picture(svg: str, kind: Literal["png", "pdf"]) -> bytes:
             axes.text(float(shape.get("x", 0)), float(shape.get("y", 0)), shape.text or "", **place, **words)
         elif shape.tag == f"{SVG}path":
             steps = list(_steps(shape.get("d", "")))
-            points = [point for _, found in steps for point in found]
+            points = [point for _, part in steps for point in part]
             path = Path(points, [code for letter, _ in steps for code in codes[letter]])
             axes.add_patch(PathPatch(path, fill=False, edgecolor=ARROW, linewidth=1.2, zorder=order))
             x, y = points[-1]

@@ -206,8 +206,8 @@ class _Scene:
 
     def lane(self, arrow: Arrow, common: str, link: tuple[str, str]) -> float | None:
         """Return where an arrow runs down beside the rows it skips: in the frame of both ends or the target's."""
-        own = self.boxes[arrow.target].frame
-        enters = [(own, (OUTSIDE, arrow.target))] if self.item_of(arrow.source, own) is None else []
+        target_frame = self.boxes[arrow.target].frame
+        enters = [(target_frame, (OUTSIDE, arrow.target))] if self.item_of(arrow.source, target_frame) is None else []
         for frame, wanted in ((common, link), *enters):
             area = self.areas[f"frame {frame}" if frame else ""]
             if wanted in area.lanes:
@@ -218,7 +218,7 @@ class _Scene:
     def common(self, arrow: Arrow) -> str:
         """Return the innermost frame that contains both ends of an arrow."""
         first, second = (self.chains[self.boxes[name].frame] for name in (arrow.source, arrow.target))
-        return [one for one, other in zip(first, second, strict=False) if one == other][-1]
+        return [ancestor for ancestor, other in zip(first, second, strict=False) if ancestor == other][-1]
 
 
 def _last(frame: str, frames: tuple[str, ...]) -> str:

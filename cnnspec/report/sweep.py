@@ -79,11 +79,11 @@ def sweep_page(name: str, sweep: Sweep, trials: Sequence[Trial]) -> str:
 
 
 def _verdict(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, failed: int) -> str:
-    told = f"{len(trials)} trials by {sweep.method}" + (f", of which {failed} failed" if failed else "")
+    sentence = f"{len(trials)} trials by {sweep.method}" + (f", of which {failed} failed" if failed else "")
     mean = None if best is None else best.mean(sweep.metric)
     if best is None or mean is None:
-        return f"{told}."
-    return f"{told}. The best is trial {best.number}, with {sweep.metric} {shown(mean)} on the validation images."
+        return f"{sentence}."
+    return f"{sentence}. The best is trial {best.number}, with {sweep.metric} {shown(mean)} on the validation images."
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -113,9 +113,9 @@ def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str
         places = [*(axis.place(trial.point[path]) for path, axis in axes.items()), _part(span, figure)]
         points = "L".join(f"{LEFT + n * gap:.1f} {_down(place, HEIGHT):.1f}" for n, place in enumerate(places))
         faint = 1 - (1 - FAINTEST) * number / max(len(trials) - 1, 1)
-        told = escape(_point_text(sweep, trial, figure))
+        label = escape(_point_text(sweep, trial, figure))
         colour = "c1" if number == 0 else "c0"
-        parts.append(f'<path class="line {colour}" opacity="{faint:.2f}" d="M{points}"><title>{told}</title></path>')
+        parts.append(f'<path class="line {colour}" opacity="{faint:.2f}" d="M{points}"><title>{label}</title></path>')
     for n, (path, axis) in enumerate(every.items()):
         x = LEFT + n * gap
         parts.append(f'<path class="axis" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
@@ -143,9 +143,9 @@ def _slice(sweep: Sweep, path: str, axis: _Axis, trials: Sequence[Trial]) -> str
     for number in reversed(range(len(trials))):
         trial, figure = trials[number], values[number]
         x, y = LEFT + axis.place(trial.point[path]) * width, _down(_part(span, figure), height)
-        told = escape(_point_text(sweep, trial, figure))
+        label = escape(_point_text(sweep, trial, figure))
         colour = "c1" if number == 0 else "c0"
-        parts.append(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{told}</title></circle>')
+        parts.append(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{label}</title></circle>')
     return "".join([*parts, "</svg>"])
 
 

@@ -47,10 +47,10 @@ class Journal:
             content = read_bounded(path, MOST_BYTES) if path.exists() else b""
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.split(b"\n")[:-1]
-        if len(whole) < len(content):  # the sweep was killed while it wrote the last line
-            os.truncate(path, len(whole))
+        complete_lines = content[: content.rfind(b"\n") + 1]
+        lines = complete_lines.split(b"\n")[:-1]
+        if len(complete_lines) < len(content):  # the sweep was killed while it wrote the last line
+            os.truncate(path, len(complete_lines))
         if not lines:
             self._append(dict(about))
         for number, line in enumerate(lines, 1):
@@ -75,10 +75,10 @@ class Journal:
 
     def add(self, task: Task, outcome: Outcome) -> None:
         """Add an outcome, and flush it to the disk."""
-        asked = {"trial": task.trial, "seed": task.seed, "epochs_asked": task.epochs}
+        request = {"trial": task.trial, "seed": task.seed, "epochs_asked": task.epochs}
         ended = {"figures": dict(outcome.figures), "error": outcome.error}
         with self._lock:
-            self._append({**asked, **ended, "seconds": round(outcome.seconds, 3), "epochs": outcome.epochs})
+            self._append({**request, **ended, "seconds": round(outcome.seconds, 3), "epochs": outcome.epochs})
             self.outcomes[task] = outcome
 
     def _append(self, record: Mapping[str, Any]) -> None:

@@ -83,21 +83,21 @@ def _groups(sweep: Sweep, path: str, trials: Sequence[Trial]) -> list[list[int]]
     """Group the positions of trials by equal or similar values at a path."""
     domain = sweep.values[path]
     if isinstance(domain, Choices):
-        found = [[n for n, trial in enumerate(trials) if trial.point[path] == choice] for choice in domain.values]
+        groups = [[n for n, trial in enumerate(trials) if trial.point[path] == choice] for choice in domain.values]
     else:
         order = sorted(range(len(trials)), key=lambda n: (trials[n].point[path], n))
         count = max(1, min(GROUPS, len(trials) // 2))
-        found = [part.tolist() for part in np.array_split(np.array(order, int), count)]
-    return [group for group in found if group]
+        groups = [part.tolist() for part in np.array_split(np.array(order, int), count)]
+    return [group for group in groups if group]
 
 
 def _explained(ranks: np.ndarray[Any, Any], groups: Sequence[Sequence[int]]) -> float | None:
     n, k = len(ranks), len(groups)
     if k < 2 or n <= k:
         return None
-    whole = ((ranks - ranks.mean()) ** 2).sum()
-    if whole == 0:
+    total = ((ranks - ranks.mean()) ** 2).sum()
+    if total == 0:
         return 0.0
     between = sum(len(group) * (ranks[list(group)].mean() - ranks.mean()) ** 2 for group in groups)
-    h = (n - 1) * between / whole
+    h = (n - 1) * between / total
     return float(max(0.0, (h - k + 1) / (n - k)))

@@ -50,13 +50,13 @@ class Trial:
 
 def rungs(sweep: Sweep, epochs: float) -> list[int | None]:
     """The epochs after which points are compared; None stands for the end of the training."""
-    found: list[int | None] = []
+    epochs_of_rungs: list[int | None] = []
     if sweep.halving is not None:
         reached = sweep.halving.first
         while reached < epochs:
-            found.append(reached)
+            epochs_of_rungs.append(reached)
             reached *= sweep.halving.factor
-    return [*found, None]
+    return [*epochs_of_rungs, None]
 
 
 def going_on(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
@@ -64,8 +64,8 @@ def going_on(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     assert sweep.halving is not None
     right = [trial for trial in trials if trial.mean(sweep.metric) is not None]
     right.sort(key=lambda trial: order_of(sweep, trial))
-    kept = {trial.number for trial in right[: math.ceil(len(trials) / sweep.halving.factor)]}
-    return [trial for trial in trials if trial.number in kept]
+    numbers = {trial.number for trial in right[: math.ceil(len(trials) / sweep.halving.factor)]}
+    return [trial for trial in trials if trial.number in numbers]
 
 
 def order_of(sweep: Sweep, trial: Trial) -> tuple[int, float, int]:

@@ -21,11 +21,11 @@ def answers(
 ) -> dict[str, dict[str, Any]]:
     """The answers of several outputs for one image, by the names of the outputs."""
     assert network.heads is not None
-    found = {}
+    result = {}
     for name, output in outputs.items():
         part = network.heads.parts[name]
-        found[name] = _answer(part.target.kind, part.loss, output, part.target.names or names, top)
-    return found
+        result[name] = _answer(part.target.kind, part.loss, output, part.target.names or names, top)
+    return result
 
 
 def answer(network: Network, output: Array, names: Sequence[str] = (), top: int = 3) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def write_checkpoint(path: Path, weights: Weights, training: Training | None, pr
         "weights": fingerprint(dict(weights.arrays()), {} if training is None else training.averages()),
         "updates": 0 if training is None else training.averaged_states,
     }
-    about = json.dumps({**standing, **progress}, sort_keys=True)
-    arrays["progress"] = np.frombuffer(about.encode(), np.uint8)
+    record = json.dumps({**standing, **progress}, sort_keys=True)
+    arrays["progress"] = np.frombuffer(record.encode(), np.uint8)
     arrays[CHECKSUM] = np.frombuffer(_checksum(arrays).encode(), np.uint8)
     try:
         with replacing(path) as file:
@@ -89,10 +89,10 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
             raise ValueError("its checksum is that of another content")
     except (OSError, ValueError, KeyError, *UNREADABLE) as error:
         raise RunError(f"{path} is damaged or no checkpoint: {error}", "use another checkpoint of the run") from error
-    found = Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
-    _check_weights(found)
-    _check_best(found)
-    return found
+    checkpoint = Checkpoint(path, _under("network/", arrays), _under("optimizer/", arrays), progress)
+    _check_weights(checkpoint)
+    _check_best(checkpoint)
+    return checkpoint
 
 
 def _check_best(checkpoint: Checkpoint) -> None:
@@ -199,17 +199,17 @@ def restore(checkpoint: Checkpoint, weights: Weights, training: Training | None)
             moving = weights.averaged_in(weights.values, weights.statistics)
             fill({f"{AVERAGE}{name}": array for name, array in moving.items()}, checkpoint.averages)
     except (KeyError, ValueError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        difference = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise RunError(
-            f"{checkpoint.path} does not fit this network: {what}", "use the spec it was trained with"
+            f"{checkpoint.path} does not fit this network: {difference}", "use the spec it was trained with"
         ) from error
 
 
-def _check_types(given: Mapping[str, Array], own: Mapping[str, Array]) -> None:
+def _check_types(arrays: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
     """Raise ValueError if a value would have to be converted, which changes it."""
-    for name, array in own.items():
-        if given[name].dtype != array.dtype:
-            raise ValueError(f"{name}: expected {array.dtype}, got {given[name].dtype}")
+    for name, array in expected.items():
+        if arrays[name].dtype != array.dtype:
+            raise ValueError(f"{name}: expected {array.dtype}, got {arrays[name].dtype}")
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -31,9 +31,9 @@ def guilty_layer(model: Network, images: Array) -> str | None:
 
 def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tuple[Node, tuple[Array, ...], Array]]:
     """Yield every node with its input arrays and its output, in a plan's layout, in the order of the graph."""
-    found = {INPUT: entered(model, images)}
+    values_by_name = {INPUT: entered(model, images)}
     for node in model.graph.nodes:
-        inputs = tuple(found[name] for name in node.inputs)
+        inputs = tuple(values_by_name[name] for name in node.inputs)
         single = bind_single(
             node.layer,
             node.input_shapes,
@@ -44,7 +44,7 @@ def values(model: Network, images: Array, mode: Mode = "train") -> Iterator[tupl
             random=Stream(0, node.name, 0, np.array(1)),
         )
         single.run_forward()
-        found[node.name] = single.operands.output
+        values_by_name[node.name] = single.operands.output
         yield node, inputs, single.operands.output
 
 

@@ -29,8 +29,8 @@ def learn_first_filters(network: Network, images: Dataset) -> None:
         chosen = np.sort(random.permutation(len(images))[:count])
         dilation = getattr(slot.node.layer, "dilation", (1, 1))
         with one_blas_thread:
-            found = _moments(network, images, chosen, slot.shape[2:], dilation)
-            initializer.learn(network.weights.params[slot.key], found)
+            moments = _moments(network, images, chosen, slot.shape[2:], dilation)
+            initializer.learn(network.weights.params[slot.key], moments)
         network.weights.version += 1
 
 

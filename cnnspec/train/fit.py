@@ -239,10 +239,10 @@ class _Pass:
             row |= {f"validation.{figure}": value for figure, value in validation.figures().items()}
         rules.see(row)
         last = position.step >= self.most or rules.is_over
-        whole = position.done == self.steps
+        is_complete = position.done == self.steps
         return Epoch(
             epoch=position.epoch,
-            position=Position(epoch=position.epoch + 1, step=position.step) if whole else position,
+            position=Position(epoch=position.epoch + 1, step=position.step) if is_complete else position,
             learning_rate=self.rate(position.done - 1, fallen),
             train=train,
             validation=validation,
@@ -307,16 +307,16 @@ class _Pass:
 
     def tell(self, plan: Plan, batch: Batch) -> float | None:
         """Exchange right answers and signals between ranks after a step; return how many images are answered right."""
-        own, predictions = (0, 0), plan.predictions
+        counts, predictions = (0, 0), plan.predictions
         if predictions is not None:
-            own = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
-        told = self.model.exchange.numbers(*own, self.ask())
-        self.asked = max(signal for _, _, signal in told)
+            counts = right_answers(predictions, batch.labels), asked_answers(batch.labels, predictions.shape[1:])
+        totals = self.model.exchange.numbers(*counts, self.ask())
+        self.asked = max(signal for _, _, signal in totals)
         if predictions is None:
             return None
         if len(plan.images) == plan.batch:  # each rank has the whole batch
-            told = told[:1]
-        return right_images(sum(row[0] for row in told), batch.count, sum(row[1] for row in told))
+            totals = totals[:1]
+        return right_images(sum(row[0] for row in totals), batch.count, sum(row[1] for row in totals))
 
     def rate(self, done: int, fallen: float) -> float:
         """Return the learning rate of the epoch's step after `done` others."""
@@ -329,8 +329,8 @@ class _Pass:
 
     def diverged(self, loss: float, batch: Batch, rate: float) -> RunError:
         became = "not a number" if math.isnan(loss) else "infinite"
-        found = self.model.exchange.tell(guilty_layer(self.model, batch.images))
-        layer = next((layer for layer in found if layer), None)
+        layers = self.model.exchange.tell(guilty_layer(self.model, batch.images))
+        layer = next((layer for layer in layers if layer), None)
         where = f", first in {layer}" if layer else ""
         return RunError(
             f"the loss became {became} at step {self.position.step + 1} (epoch {self.position.epoch}){where}",

@@ -16,12 +16,12 @@ Start = tuple[Position, Sequence[Mapping[str, Any]]]  # where a training begins,
 def share_start(model: Network, start: Start | None) -> Start:
     """Send the first rank's `start`, weights, statistics, slots and averages to all ranks; return its `start`."""
     assert model.training is not None
-    found: Start = model.exchange.tell(start)[0]
+    shared_start: Start = model.exchange.tell(start)[0]
     weights, training = model.weights, model.training
     for array in (weights.values, weights.statistics, training.statistics, training.clock, *training.slots.values()):
         model.exchange.broadcast(array.reshape(-1))
     weights.version += 1
-    return found
+    return shared_start
 
 
 def follow(model: Network, data: Data, max_steps: int | None = None, *, tests: bool = True) -> None:

@@ -43,16 +43,16 @@ def given(
     labels = checked_labels(network, len(images), y)
     if isinstance(validation, tuple):
         other = entering(network, validation[0])
-        kept = Dataset(other, checked_labels(network, len(other), validation[1]))
+        held_out = Dataset(other, checked_labels(network, len(other), validation[1]))
         train = Dataset(images, labels)
     elif validation is not None:
-        train, kept = _apart(network, Dataset(images, labels), validation)
+        train, held_out = _apart(network, Dataset(images, labels), validation)
     else:
-        train, kept = Dataset(images, labels), None
+        train, held_out = Dataset(images, labels), None
     kind = network.target.kind
     names = network.target.names if kind in ("class", "mask", "classes", "values", "shares") else ()
     target = network.target if kind == "several" else measured(kind, names, train.labels)
-    return Given(train, kept, target, network.pipeline)
+    return Given(train, held_out, target, network.pipeline)
 
 
 def entering(network: Network, x: Entering) -> Array:
@@ -159,10 +159,10 @@ def _classes(labels: Array, classes: int) -> Array:
 
 def _apart(network: Network, whole: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     """Divide images into training images and a fraction of each class to validate, chosen by the spec's seed."""
-    kept = round(fraction * len(whole))
-    if not 0 < kept < len(whole):
+    held_out = round(fraction * len(whole))
+    if not 0 < held_out < len(whole):
         raise ValueError(f"expected a validation share that leaves images to train, got {fraction} of {len(whole):,}")
-    chosen = stratified(whole.labels, kept, network.spec.seed, leave=1)
+    chosen = stratified(whole.labels, held_out, network.spec.seed, leave=1)
     rest = np.setdiff1d(np.arange(len(whole)), chosen)
     pixels = np.asarray(whole.pixels)
     return Dataset(pixels[rest], whole.labels[rest]), Dataset(pixels[chosen], whole.labels[chosen])

@@ -94,15 +94,15 @@ def _error(
     """The largest error over some random directions, whose coordinates have a standard deviation of `length`."""
     if not np.isfinite(gradient).all():
         return float("inf")
-    kept, size = array.copy(), max(float(np.linalg.norm(gradient)) * length, 1e-12)
-    here, largest = objective(), 0.0
+    original, size = array.copy(), max(float(np.linalg.norm(gradient)) * length, 1e-12)
+    loss, largest = objective(), 0.0
     for _ in range(DIRECTIONS):
         direction = length * random.standard_normal(array.shape)
         sides = []
         for step in (STEP, -STEP):
-            array[...] = kept + step * direction
-            sides.append((objective() - here) / step)
-        array[...] = kept
+            array[...] = original + step * direction
+            sides.append((objective() - loss) / step)
+        array[...] = original
         slope, bend = sum(sides) / 2, abs(sides[0] - sides[1]) / 2
         largest = max(largest, abs(slope - float(np.vdot(gradient, direction))) - bend)
     return max(largest, 0.0) / size

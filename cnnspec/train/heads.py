@@ -41,8 +41,8 @@ class Heads:
         """The labels of one loss, from the joined labels (n, ...) of all targets."""
         if name not in self.columns:
             return labels
-        own = labels[:, self.columns[name]]
-        return own[:, 0].astype(np.int64) if self.parts[name].target.kind == "class" else own
+        part_labels = labels[:, self.columns[name]]
+        return part_labels[:, 0].astype(np.int64) if self.parts[name].target.kind == "class" else part_labels
 
     def tallies(self, k: int) -> dict[str, Tally]:
         """An empty tally for each loss."""

@@ -162,9 +162,9 @@ class Network:
 
     def _forget(self, mode: Mode) -> None:
         """Drop the inference plan unused for longest if there are too many; training plans stay."""
-        kept = [key for key in self._plans if key[1] == "infer"]
-        if mode == "infer" and len(kept) >= INFERENCE_PLANS:
-            del self._plans[kept[0]]
+        inference_keys = [key for key in self._plans if key[1] == "infer"]
+        if mode == "infer" and len(inference_keys) >= INFERENCE_PLANS:
+            del self._plans[inference_keys[0]]
 
     def outputs(self, images: Pixels) -> Array:
         """The network's output for any number of images: logits if the loss contains the softmax.
@@ -213,8 +213,8 @@ class Network:
             tally.add(part.start, plan.losses, labels, plan.predictions, output)
         if self.exchange.size > 1:
             tally, parts = merged(self.exchange.tell((tally, parts)))
-        found = tally.score(has_loss=self.loss is not None)
-        return replace(found, parts={name: part.score(has_loss=True) for name, part in parts.items()})
+        score = tally.score(has_loss=self.loss is not None)
+        return replace(score, parts={name: part.score(has_loss=True) for name, part in parts.items()})
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

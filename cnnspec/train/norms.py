@@ -48,12 +48,12 @@ def read_norms(path: Path) -> list[dict[str, float | None]]:
     A last line that was cut off is left out.
     """
     try:
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-        rows = csv.DictReader(io.StringIO(whole))
-        found = [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+        complete_lines = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        rows = csv.DictReader(io.StringIO(complete_lines))
+        norms = [{key: float(value) if value else None for key, value in row.items()} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error):
         return []
-    return [row for number, row in enumerate(found, 1) if row.get("epoch") == number]
+    return [row for number, row in enumerate(norms, 1) if row.get("epoch") == number]
 
 
 def _shown(value: float | None) -> str:

@@ -17,8 +17,8 @@ def random_labels(network: Network, images: Array, random: np.random.Generator) 
         return _labels(target, network.graph.output.shape, images, random)
     assert network.heads is not None
     lengths = network.heads.losses.outputs_by_target()
-    found = [_labels(part, (lengths[name],), images, random) for name, part in target.parts.items()]
-    return np.concatenate([labels.reshape(len(images), -1) for labels in found], axis=1)
+    parts = [_labels(part, (lengths[name],), images, random) for name, part in target.parts.items()]
+    return np.concatenate([labels.reshape(len(images), -1) for labels in parts], axis=1)
 
 
 def _labels(target: Target, output: Shape, images: Array, random: np.random.Generator) -> Array:

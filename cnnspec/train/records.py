@@ -87,18 +87,26 @@ NAMES = {int: "a whole number", float: "a number", str: "a text", None: "nothing
 def misfit(value: Any, kind: Kind, where: str = "it") -> str | None:
     """Say what is wrong with a value from JSON, and where in it; None if it is of that kind."""
     if isinstance(kind, tuple):
-        return None if any(misfit(value, one) is None for one in kind) else _expected(kind[0], value, where)
+        return (
+            None
+            if any(misfit(value, kind_of_value) is None for kind_of_value in kind)
+            else _expected(kind[0], value, where)
+        )
     if isinstance(kind, list):
         if not isinstance(value, list):
             return f"{where}: expected a list, got {_shown(value)}"
-        found = (misfit(item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))
-        return next((wrong for wrong in found if wrong), None)
+        misfits = (misfit(item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))
+        return next((wrong for wrong in misfits if wrong), None)
     if isinstance(kind, dict):
         if not isinstance(value, dict):
             return f"{where}: expected a mapping, got {_shown(value)}"
         for name, item in value.items():
-            one = kind.get(name, kind.get("*"))
-            wrong = None if one is None else misfit(item, one, f"{where}.{name}" if where != "it" else name)
+            kind_of_value = kind.get(name, kind.get("*"))
+            wrong = (
+                None
+                if kind_of_value is None
+                else misfit(item, kind_of_value, f"{where}.{name}" if where != "it" else name)
+            )
             if wrong:
                 return wrong
         return None

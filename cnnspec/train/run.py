@@ -137,12 +137,12 @@ class Run:
             self.notes.append(f"{error}; it is written anew from {EPOCHS}")
         rows = []
         for row in history:
-            found = logged.get(row["epoch"])
-            agrees = found is not None and timeless(found) == row
-            rows.append(found if agrees and found is not None else {**row, **dict.fromkeys(TIMES)})
+            logged_row = logged.get(row["epoch"])
+            agrees = logged_row is not None and timeless(logged_row) == row
+            rows.append(logged_row if agrees and logged_row is not None else {**row, **dict.fromkeys(TIMES)})
             if logged and not agrees and not self.notes:
-                told = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
-                self.notes.append(f"{told}, and is written anew from that")
+                message = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
+                self.notes.append(f"{message}, and is written anew from that")
         return rows
 
     def keep_origins(self, origins: str) -> None:
@@ -211,8 +211,8 @@ class Run:
                 raise RunError(f"cannot write {earlier}: {error.strerror}") from error
         self._save(last, model, position)
         self._saved = position
-        kept = sorted(self.path.glob("step-*.npz"))
-        for old in kept[: len(kept) - self.keep + 1]:
+        checkpoints = sorted(self.path.glob("step-*.npz"))
+        for old in checkpoints[: len(checkpoints) - self.keep + 1]:
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path, model: Network, position: Position) -> None:

@@ -77,9 +77,9 @@ class Score:
 
     def figures(self) -> dict[str, Any]:
         """Return all figures for the target's kind by name; those of each part with its name and a dot in front."""
-        own = {name: getattr(self, name) for name in FIGURES[self.kind]}
+        figures = {name: getattr(self, name) for name in FIGURES[self.kind]}
         parts = self.parts.items()
-        return own | {f"{part}.{name}": value for part, score in parts for name, value in score.figures().items()}
+        return figures | {f"{part}.{name}": value for part, score in parts for name, value in score.figures().items()}
 
 
 def right_answers(predictions: Array, labels: Array) -> int:
@@ -91,8 +91,8 @@ def right_answers(predictions: Array, labels: Array) -> int:
 
 def asked_answers(labels: Array, shape: Shape) -> int:
     """Count the answers to compare, if an image's answers have this shape; pixels without a class do not count."""
-    found = len(labels) * prod(shape)
-    return found - int(np.count_nonzero(labels == VOID)) if len(shape) == 2 else found
+    count = len(labels) * prod(shape)
+    return count - int(np.count_nonzero(labels == VOID)) if len(shape) == 2 else count
 
 
 def right_images(answers: int, images: int, asked: int) -> float:
@@ -134,12 +134,12 @@ class Tally:
         if predictions is None or self.kind in VALUES:
             return
         if self.kind != "mask":
-            asked = asked_answers(labels, predictions.shape[1:])
-            self.right[part] = right_images(right_answers(predictions, labels), len(predictions), asked)
+            answer_count = asked_answers(labels, predictions.shape[1:])
+            self.right[part] = right_images(right_answers(predictions, labels), len(predictions), answer_count)
         if self.kind == "classes":
             there = labels > 0.5
-            found = (predictions & there, predictions, there)
-            self.answers += np.stack([array.sum(axis=0, dtype=np.int64) for array in found])
+            masks = (predictions & there, predictions, there)
+            self.answers += np.stack([array.sum(axis=0, dtype=np.int64) for array in masks])
             return
         assert self.confusion is not None
         truth = labels.argmax(axis=1) if self.kind == "shares" else labels.ravel()
@@ -174,17 +174,17 @@ class Tally:
     def score(self, *, has_loss: bool) -> Score:
         """Return the figures over all added parts."""
         count = max(self.images, 1)
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         if self.kind == "values":
-            found = _errors(_joined(self.outputs), _joined(self.labels))
+            figures = _errors(_joined(self.outputs), _joined(self.labels))
         elif self.kind == "classes":
             outputs, labels = _joined(self.outputs), _joined(self.labels) > 0.5
-            found = {"answers": self.answers, "mean_average_precision": _mean_average_precision(outputs, labels)}
+            figures = {"answers": self.answers, "mean_average_precision": _mean_average_precision(outputs, labels)}
         elif self.confusion is not None:
             matrix = self.confusion
             sums = np.stack([np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)])
-            found = {"confusion": matrix, "answers": sums}
-            found["top_k"] = self.near / count if self.kind != "mask" else None
+            figures = {"confusion": matrix, "answers": sums}
+            figures["top_k"] = self.near / count if self.kind != "mask" else None
         accuracy = None if self.kind in VALUES else _total(self.right) / count
         if self.kind == "mask" and self.confusion is not None:
             accuracy = float(np.diagonal(self.confusion).sum() / max(self.confusion.sum(), 1))
@@ -193,7 +193,7 @@ class Tally:
             images=self.images,
             accuracy=accuracy,
             kind=self.kind,
-            **found,
+            **figures,
         )
 
 
@@ -233,7 +233,7 @@ def _mean_average_precision(outputs: Array, labels: Array) -> float:
 
     Images with the same output count as one step, as in scikit-learn.
     """
-    found = []
+    precisions = []
     for output, there in zip(outputs.T, labels.T, strict=True):
         if not there.any():
             continue
@@ -241,5 +241,5 @@ def _mean_average_precision(outputs: Array, labels: Array) -> float:
         last = np.flatnonzero(np.append(np.diff(output[order]) != 0, True))  # the last of each run of equal outputs
         right = np.cumsum(there[order])[last]
         steps = np.diff(right, prepend=0)
-        found.append(float((right / (last + 1) * steps).sum() / right[-1]))
-    return float(np.mean(found)) if found else 0.0
+        precisions.append(float((right / (last + 1) * steps).sum() / right[-1]))
+    return float(np.mean(precisions)) if precisions else 0.0

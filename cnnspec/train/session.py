@@ -78,11 +78,11 @@ class Session:
 
     def between_epochs(self, position: Position, epochs: float) -> None:
         """Raise Interruption if a signal came while an epoch was scored, and another epoch is left."""
-        asked = max(signal for (signal,) in self.model.exchange.numbers(self.asked()))
-        if asked and position.epoch <= epochs:
+        signal_number = max(signal for (signal,) in self.model.exchange.numbers(self.asked()))
+        if signal_number and position.epoch <= epochs:
             if self.run is not None:
                 self.run.finish(self.model, position)
-            raise Interruption(asked)
+            raise Interruption(signal_number)
 
     def signals(self) -> AbstractContextManager[None]:
         """End the training after the running step on SIGINT, SIGTERM or SIGHUP; a second one ends it at once."""

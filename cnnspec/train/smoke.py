@@ -154,8 +154,8 @@ def _learned(model: Network, plan: Plan, first: float, seconds: float) -> Proof:
         return Proof(name, False, figure, None, f"the time was up: give it more, --seconds {4 * seconds:g}")
     dropping = [node for node in model.graph.nodes if _drops(node)]
     if dropping:
-        whole = remove_train_only(model.graph)
-        if _with_adam(model, plan, whole, goal, seconds / 2)[1].loss <= goal:
+        graph = remove_train_only(model.graph)
+        if _with_adam(model, plan, graph, goal, seconds / 2)[1].loss <= goal:
             most = max(dropping, key=lambda node: float(getattr(node.layer, "rate", 0)))
             return Proof(name, False, figure, most.name, "without its dropout it learns: lower the rate")
     advice = "look for activations that saturate or die, or a missing path; see what `validate` warns of"

@@ -57,10 +57,10 @@ class Transfer:
         """Return the result as text: one line for the layers that were taken, one for each layer that was not."""
         renamed = [f"{own} from {theirs}" for own, theirs in self.taken.items() if own != theirs]
         count = len(self.taken) + len(self.fresh)
-        said = [f"init: {len(self.taken)} of {count} layers with weights from {self.source}"]
-        said[0] += f" ({_listed(renamed)})" if renamed else ""
-        said += [f"init: {layer} starts fresh: {why}" for layer, why in self.fresh.items()]
-        return said + ([f"init: not used from there: {_listed(self.unused)}"] if self.unused else [])
+        lines = [f"init: {len(self.taken)} of {count} layers with weights from {self.source}"]
+        lines[0] += f" ({_listed(renamed)})" if renamed else ""
+        lines += [f"init: {layer} starts fresh: {why}" for layer, why in self.fresh.items()]
+        return lines + ([f"init: not used from there: {_listed(self.unused)}"] if self.unused else [])
 
 
 def transfer(network: Network) -> Transfer | None:
@@ -74,23 +74,23 @@ def transfer(network: Network) -> Transfer | None:
         return None
     path = network.spec.folder_of("train.init", "from") / user_path(init.source)
     there = _arrays(path, init.source)
-    own = {node.name: node for node in network.graph.nodes if (node.params or node.state) and not node.share}
-    chosen = _chosen(init, own)
-    taken: dict[str, str] = {}
-    fresh = {name: "init.layers leaves it out" for name in own if name not in chosen}
+    nodes = {node.name: node for node in network.graph.nodes if (node.params or node.state) and not node.share}
+    chosen = _chosen(init, nodes)
+    sources: dict[str, str] = {}
+    fresh = {name: "init.layers leaves it out" for name in nodes if name not in chosen}
     values: dict[str, Array] = {}
     renamed = {name: _renamed(name, init.rename) for name in chosen}
     attributes = module_names(network.graph, *renamed.values())
     for name, theirs in renamed.items():
-        found, why = _found(own[name], theirs, attributes[theirs], there)
+        found, why = _found(nodes[name], theirs, attributes[theirs], there)
         if why is None:
-            taken[name] = theirs
+            sources[name] = theirs
             values |= found
         else:
             fresh[name] = why
     lost = {name: fresh[name] for name in chosen if name in fresh}
     layers = sorted({key.rpartition(".")[0] for key in there})
-    if not taken:
+    if not sources:
         raise RunError(f"init: nothing in {init.source} fits this network", f"layers there: {_listed(layers)}")
     if lost and init.missing == "error":
         shown = _listed([f"{name} ({why})" for name, why in lost.items()])
@@ -99,8 +99,8 @@ def transfer(network: Network) -> Transfer | None:
         if key in values:
             array[...] = values[key]
     network.weights.version += 1
-    unused = [name for name in layers if name not in taken.values()]
-    return Transfer(init.source, taken, fresh, unused, fingerprint(values, {}))
+    unused = [name for name in layers if name not in sources.values()]
+    return Transfer(init.source, sources, fresh, unused, fingerprint(values, {}))
 
 
 def _chosen(init: Init, own: Mapping[str, Node]) -> list[str]:
@@ -128,18 +128,18 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
 
 def _found(node: Node, theirs: str, attribute: str, there: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
     """A layer's arrays by this network's names, or the reason why they do not fit; `attribute` is its PyTorch name."""
-    found: dict[str, Array] = {}
+    tensors: dict[str, Array] = {}
     shapes = {part: parameter.shape for part, parameter in node.params.items()}
     shapes |= {part: state.shape for part, state in node.state.items()}
     for part, shape in shapes.items():
         array = next((there[key] for key in _keys(theirs, attribute, part) if key in there), None)
         if array is None:
-            known = any(key.rpartition(".")[0] == theirs for key in there)
-            return {}, f"no {part} of {theirs} there" if known else f"no layer {theirs} there"
+            has_layer = any(key.rpartition(".")[0] == theirs for key in there)
+            return {}, f"no {part} of {theirs} there" if has_layer else f"no layer {theirs} there"
         if array.shape != shape:
             return {}, f"{part} is {text(array.shape)} there, {text(shape)} here"
-        found[f"{node.name}.{part}"] = array
-    return found, None
+        tensors[f"{node.name}.{part}"] = array
+    return tensors, None
 
 
 def _keys(layer: str, attribute: str, part: str) -> list[str]:
@@ -169,13 +169,13 @@ def _tensors(path: Path, shown: str) -> dict[str, Array]:
         raise RunError(f"init: there is no file at {shown}", "the path is relative to the spec")
     try:
         with library.safe_open(path, "np") as file:
-            found = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
+            tensors = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
     except Exception as error:  # the library's exceptions have no public base class
         raise RunError(f"init: {shown} is damaged or no file of safetensors: {error}", "write it anew") from error
-    for name, array in found.items():
+    for name, array in tensors.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise RunError(f"init: {shown}: {name} is not finite", "use weights of a training that went well")
-    return found
+    return tensors
 
 
 def _listed(names: Sequence[str]) -> str:

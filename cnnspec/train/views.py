@@ -16,9 +16,9 @@ KINDS = ("class", "shares", "classes", "values")  # the kinds of targets with on
 
 def require_views(network: Network) -> None:
     """Raise RunError if a network's answers to several views of an image cannot be averaged."""
-    what = network.learned.kind
+    kind = network.learned.kind
     several = network.heads is not None and len(network.heads.parts) > 1
-    if several or what not in KINDS or len(network.graph.output.shape) != 1:
+    if several or kind not in KINDS or len(network.graph.output.shape) != 1:
         raise RunError("test-time augmentation averages one answer for each image: this network gives more", CURE)
     if len(network.graph.input_shape) != 3:
         raise RunError("test-time augmentation moves the pixels of images: this network reads vectors", CURE)

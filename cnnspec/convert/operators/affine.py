@@ -191,16 +191,16 @@ def _taken_in(draft: Draft, operator: Operator, channels: int, scale: Array, shi
 
 
 def _composed(draft: Draft, channels: int, scale: Array, shift: Array) -> bool:
-    found = {}
+    factors = {}
     for name, neutral in (("scale", 1.0), ("shift", 0.0)):
         written = draft.fields.get(name)
         stored = draft.arrays.get(name, neutral if written == "none" or written is None else written)
-        found[name] = np.ravel(np.asarray(stored, np.float64))
-    found = {"scale": found["scale"] * scale, "shift": found["shift"] * scale + shift}
-    short = max(numbers.size for numbers in found.values()) <= WRITTEN
+        factors[name] = np.ravel(np.asarray(stored, np.float64))
+    factors = {"scale": factors["scale"] * scale, "shift": factors["shift"] * scale + shift}
+    short = max(numbers.size for numbers in factors.values()) <= WRITTEN
     draft.fields, draft.arrays = ({"learned": False} if short else {}), {}
     for name, neutral in (("scale", 1.0), ("shift", 0.0)):
-        numbers = found[name]
+        numbers = factors[name]
         if (numbers == neutral).all():
             draft.fields[name] = "none"
         elif short:

@@ -23,9 +23,9 @@ def epsilon(type: str, value: float) -> dict[str, float]:
 
 
 def _parameters(made: Network, operator: Operator, count: int) -> list[Array]:
-    found = [made.constant(operator, position) for position in range(1, count + 1)]
-    refuse_unless(all(array is not None for array in found), "some of its parameters are missing")
-    return [np.ravel(array) for array in found if array is not None]
+    parameters = [made.constant(operator, position) for position in range(1, count + 1)]
+    refuse_unless(all(array is not None for array in parameters), "some of its parameters are missing")
+    return [np.ravel(array) for array in parameters if array is not None]
 
 
 def _batch_norm(made: Network, operator: Operator) -> None:

@@ -56,8 +56,8 @@ def _repeated(made: Network, operator: Operator, value: Value, repeats: list[int
                 *value.lengths[:2],
                 *(length * factor for length, factor in zip(value.lengths[2:], scale, strict=True)),
             )
-            found = made.add(operator, "upsample2d", [made.canonical(operator, value)], _scale(scale))
-            value = replace(found, lengths=lengths)
+            result = made.add(operator, "upsample2d", [made.canonical(operator, value)], _scale(scale))
+            value = replace(result, lengths=lengths)
             repeats = [*repeats[:2], *(count // factor for count, factor in zip(repeats[2:], scale, strict=True))]
     for axis, count in enumerate(repeats):
         refuse_unless(count <= MOST_PARTS, f"it repeats an axis {count} times", f"at most {MOST_PARTS} times")
@@ -134,16 +134,16 @@ def _space_to_depth(made: Network, operator: Operator) -> None:
         for i in range(factor)
         for j in range(factor)
     ]
-    found = made.add(operator, "concat", parts)
+    result = made.add(operator, "concat", parts)
     if operator.attributes.get("mode", "DCR") == "CRD" and value.shape[0] > 1:
-        found = made.add(operator, "channel_shuffle", [found], {"groups": factor * factor})
-    made.write(operator, found)
+        result = made.add(operator, "channel_shuffle", [result], {"groups": factor * factor})
+    made.write(operator, result)
 
 
 def _range(start: int, stop: int | None, step: int = 1) -> dict[str, int]:
-    found = {"start": start} if start else {}
-    found |= {} if stop is None else {"stop": stop}
-    return found | ({"step": step} if step != 1 else {})
+    fields = {"start": start} if start else {}
+    fields |= {} if stop is None else {"stop": stop}
+    return fields | ({"step": step} if step != 1 else {})
 
 
 def _pad(made: Network, operator: Operator) -> None:
@@ -154,10 +154,10 @@ def _pad(made: Network, operator: Operator) -> None:
     pads = [int(length) for length in pads]
     axes = made.constant(operator, 3)
     if axes is not None:
-        whole = [0] * (2 * rank)
+        all_pads = [0] * (2 * rank)
         for place, axis in enumerate(np.ravel(axes).tolist()):
-            whole[axis % rank], whole[axis % rank + rank] = pads[place], pads[place + len(pads) // 2]
-        pads = whole
+            all_pads[axis % rank], all_pads[axis % rank + rank] = pads[place], pads[place + len(pads) // 2]
+        pads = all_pads
     refuse_unless(len(pads) == 2 * rank, f"expected {2 * rank} pads, got {len(pads)}")
     if not any(pads):
         made.write(operator, value)
@@ -237,8 +237,8 @@ def _cut(made: Network, operator: Operator, value: Value, chosen: Mapping[int, r
         value = made.canonical(operator, value) if rank > 2 else made.shaped(operator, value, (value.lengths[1], 1, 1))
         names = {2: ("channels",), 3: ("channels", "columns"), 4: ("channels", "rows", "columns")}[rank]
         fields = {names[axis - 1]: _bounds(places, lengths[axis]) for axis, places in changed.items()}
-    found = made.add(operator, "slice", [value], fields)
-    return replace(found, lengths=tuple(len(changed.get(axis, range(length))) for axis, length in enumerate(lengths)))
+    result = made.add(operator, "slice", [value], fields)
+    return replace(result, lengths=tuple(len(changed.get(axis, range(length))) for axis, length in enumerate(lengths)))
 
 
 def picked(made: Network, operator: Operator, value: Value, axis: int, places: Sequence[int]) -> Value:
@@ -296,11 +296,13 @@ def _resize(made: Network, operator: Operator) -> None:
     mode = str(attributes.get("mode", "nearest"))
     factors = [length / before for length, before in zip(lengths, value.lengths, strict=True)]
     refuse_unless(factors[:2] == [1, 1], "it resizes channels or images", "rows and columns")
-    whole = [int(factor) for factor in factors]
+    factors_of_axes = [int(factor) for factor in factors]
     refuse_unless(
-        factors == whole and min(whole) >= 1, f"its factors are {factors[2:]}", "upsample2d, by whole numbers"
+        factors == factors_of_axes and min(factors_of_axes) >= 1,
+        f"its factors are {factors[2:]}",
+        "upsample2d, by whole numbers",
     )
-    scale = [1, whole[2]] if rank == 3 else whole[2:]
+    scale = [1, factors_of_axes[2]] if rank == 3 else factors_of_axes[2:]
     if max(scale) == 1:
         made.write(operator, value)
         return

@@ -30,17 +30,17 @@ def _reduce(kind: str, made: Network, operator: Operator, *, negative: bool = Fa
     count = prod(value.lengths[axis] for axis in axes)
     if negative:
         value = scaled(made, operator, value, -1)
-    found = _reduced(kind, made, operator, value, axes)
+    result = _reduced(kind, made, operator, value, axes)
     if total:
-        found = scaled(made, operator, found, count)
-    made.write(operator, scaled(made, operator, found, -1) if negative else found)
+        result = scaled(made, operator, result, count)
+    made.write(operator, scaled(made, operator, result, -1) if negative else result)
 
 
 def _reduced(kind: str, made: Network, operator: Operator, value: Value, axes: list[int]) -> Value:
-    whole, window, channels = KINDS[kind]
+    over_map, window, channels = KINDS[kind]
     rank = len(value.lengths)
     if rank in (3, 4) and axes == list(range(2, rank)):
-        return made.add(operator, whole, [made.canonical(operator, value)])
+        return made.add(operator, over_map, [made.canonical(operator, value)])
     if rank == 4 and axes in ([2], [3]):
         shaped = made.canonical(operator, value)
         kernel = [shaped.shape[1], 1] if axes == [2] else [1, shaped.shape[2]]

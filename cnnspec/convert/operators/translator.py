@@ -15,10 +15,10 @@ Translator = Callable[[Network, Operator], None]
 def axis_of(axis: int, value: Value) -> int:
     """Return an axis as a number from 0; Unsaid for axis 0, which is the batch, and for an axis that does not exist."""
     rank = len(value.lengths)
-    found = axis + rank if axis < 0 else axis
-    if not 0 < found < rank:
+    number = axis + rank if axis < 0 else axis
+    if not 0 < number < rank:
         raise Unsaid(f"it works on axis {axis}, which is that of the images or none", "an axis of one image")
-    return found
+    return number
 
 
 def brought_first(made: Network, operator: Operator, value: Value, first: int, last: int) -> tuple[Value, bool]:
@@ -52,6 +52,6 @@ def refuse_unless(holds: bool, reason: str, nearest: str = "") -> None:
 
 def pair(values: Sequence[int] | None, rank: int, default: int, rows: int = 1) -> list[int]:
     """Return lengths for rows and columns from one or two lengths; with only one axis, `rows` is used for rows."""
-    found = list(values or [default] * rank)
-    refuse_unless(len(found) == rank, f"expected {rank} lengths, got {found}")
-    return found if rank == 2 else [rows, *found]
+    numbers = list(values or [default] * rank)
+    refuse_unless(len(numbers) == rank, f"expected {rank} lengths, got {numbers}")
+    return numbers if rank == 2 else [rows, *numbers]

@@ -28,9 +28,9 @@ def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = F
     attributes = operator.attributes
     stride = pair(attributes.get("strides"), rank, 1)
     dilation = pair(attributes.get("dilations"), rank, 1)
-    found: dict[str, Any] = {"kernel_size": _short(kernel)}
+    fields: dict[str, Any] = {"kernel_size": _short(kernel)}
     if stride != (kernel if pool else [1, 1]):
-        found["stride"] = _short(stride)
+        fields["stride"] = _short(stride)
     named = attributes.get("auto_pad", "NOTSET")
     if named in NAMED:
         padding: Any = NAMED[named]
@@ -38,10 +38,10 @@ def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = F
     else:
         padding = _padding(list(attributes.get("pads") or [0] * (2 * rank)), rank, value, kernel, stride, dilation)
     if padding != "valid":
-        found["padding"] = padding
+        fields["padding"] = padding
     if dilation != [1, 1]:
-        found["dilation"] = _short(dilation)
-    return found
+        fields["dilation"] = _short(dilation)
+    return fields
 
 
 def _reached(value: Value, kernel: list[int], stride: list[int], dilation: list[int], *, pool: bool) -> bool:
@@ -67,7 +67,7 @@ def _padding(
         return "valid"
     uneven = sides[0] != sides[1] or sides[2] != sides[3]
     for named in ("same", "same_lower") if uneven else ("same",) if stride == [1, 1] else ():
-        laid = windows(
+        placed = windows(
             value.shape,
             "",
             kernel=(kernel[0], kernel[1]),
@@ -75,7 +75,7 @@ def _padding(
             stride=(stride[0], stride[1]),
             dilation=(dilation[0], dilation[1]),
         )
-        if list(laid.padding) == sides:
+        if list(placed.padding) == sides:
             return named
     return sides if uneven else _short([sides[0], sides[2]])
 
@@ -94,9 +94,9 @@ def _kernel(operator: Operator, value: Value, weight: Array | None = None) -> li
         )
     else:
         kernel = list(operator.attributes.get("kernel_shape") or ())
-    found = pair(kernel, rank, 1)
-    refuse_unless(min(found) > 0, f"its kernel is {kernel}")
-    return found
+    lengths = pair(kernel, rank, 1)
+    refuse_unless(min(lengths) > 0, f"its kernel is {kernel}")
+    return lengths
 
 
 def _weights(made: Network, operator: Operator) -> tuple[Array, Array | None]:
@@ -201,8 +201,8 @@ def _product(made: Network, operator: Operator) -> None:
     last = len(value.lengths) - 1
     rows, _ = brought_first(made, operator, value, last, last)
     fields = {"filters": turned.shape[0], "kernel_size": 1, "bias": "none"}
-    found = made.add(operator, "conv2d", [rows], fields, {"weight": turned[:, :, None, None]})
-    made.write(operator, put_back(made, operator, found, value, last))
+    result = made.add(operator, "conv2d", [rows], fields, {"weight": turned[:, :, None, None]})
+    made.write(operator, put_back(made, operator, result, value, last))
 
 
 def _pool(type: str, made: Network, operator: Operator) -> None:
@@ -237,7 +237,7 @@ def _maximum_of_taps(
     refuse_unless(not named, "programs lay windows with gaps and auto_pad differently", "pads")
     padding = tuple(given) if isinstance(given, list) else given
     try:
-        laid = windows(
+        placed = windows(
             value.shape, "", kernel=(kernel[0], kernel[1]), padding=padding, stride=stride, dilation=dilation
         )
     except ShapeError as error:
@@ -245,7 +245,7 @@ def _maximum_of_taps(
     lengths = made.lengths(operator)
     for axis in range(2, len(lengths)):
         place = axis - len(lengths)
-        before, length = (laid.padding[0], laid.padding[2])[place], value.lengths[axis]
+        before, length = (placed.padding[0], placed.padding[2])[place], value.lengths[axis]
         starts = range(-before, lengths[axis] * stride[place] - before, stride[place])
         taps = [range(start, start + kernel[place] * dilation[place], dilation[place]) for start in starts]
         inside = [[tap for tap in window if 0 <= tap < length] for window in taps]
@@ -259,8 +259,8 @@ def _maximum_of_taps(
             slices.append(made.canonical(operator, picked(made, operator, value, axis, places)))
         if len(slices) > 1:
             note = "a window with gaps is the maximum of its taps"
-            found = made.add(operator, "maximum", slices, note=note)
-            value = replace(found, lengths=slices[0].lengths)
+            result = made.add(operator, "maximum", slices, note=note)
+            value = replace(result, lengths=slices[0].lengths)
         else:
             value = slices[0]
     return value
