@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from cnnspec import registry
 from cnnspec.fields import Json
+from cnnspec.listing import first_and_more
 from cnnspec.spec.schema import COMMON, schema
 from cnnspec.spec.words import elsewhere
 
@@ -39,7 +40,9 @@ def key_page(key: str) -> str | None:
     meanings = keys().get(key)
     if meanings is None:
         return None
-    lines = [f"  of {_listed(places)}{': ' if meaning else ''}{meaning}" for meaning, places in meanings.items()]
+    lines = []
+    for meaning, places in meanings.items():
+        lines.append(f"  of {first_and_more(places, MOST_PLACES)}{': ' if meaning else ''}{meaning}")
     words = elsewhere(key, ["key"])
     return "\n".join([f"{key} (key)", *lines, *([f"  Elsewhere: {', '.join(words)}"] if words else [])])
 
@@ -66,8 +69,3 @@ def _walk(part: Json, place: str) -> Iterator[tuple[str, str, str]]:
         for inner in part[word] if isinstance(part.get(word), list) else [part.get(word)]:
             if isinstance(inner, dict):
                 yield from _walk(inner, place)
-
-
-def _listed(places: Sequence[str]) -> str:
-    more = len(places) - MOST_PLACES
-    return ", ".join(places[:MOST_PLACES]) + (f" and {more} more" if more > 0 else "")

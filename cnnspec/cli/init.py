@@ -10,6 +10,7 @@ from pathlib import Path
 from cnnspec.cli import FAILED, USAGE
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.data.survey import Survey, survey
+from cnnspec.listing import first_names
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.zoo import zoo, zoo_text
 
@@ -127,8 +128,7 @@ def _about(found: Survey) -> str:
 
 
 def _names(found: Survey) -> str:
-    names = list(found.counts)
-    shown = ", ".join(names[:MOST_CLASSES]) + (", ..." if len(names) > MOST_CLASSES else "")
+    shown = first_names(list(found.counts), MOST_CLASSES)
     return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 

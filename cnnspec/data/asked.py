@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnspec.data.delimited import as_number, delimiter_of, rows
+from cnnspec.data.delimited import as_number, delimiter_of, names_columns, rows
 from cnnspec.data.npz import member, opened
 from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in
@@ -188,16 +188,16 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
     """Yield the images of a text table: each line holds all pixels of one, with or without a label, or names a file."""
     lines = rows(path)
     head = list(islice(lines, 2))
-    pixel = 0 if pipeline.label == "last" else -1  # labels may be text
-    if len(head) == 2 and not _is_number(head[0][1][pixel]) and not _is_file(path, head[0][1]):
-        del head[0]  # the names of the columns
+    delimiter = delimiter_of(path)
+    if len(head) == 2 and names_columns(_pixels_of(head[0][1], pipeline), delimiter) and not _is_file(path, head[0][1]):
+        del head[0]
     if not head:
         raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
     waiting = chain(head, lines)
     if _is_file(path, head[0][1]):
         yield from read_asked([path.parent / values[0] for _, values in waiting], pipeline, batch, threads)
         return
-    index, delimiter = 0, delimiter_of(path)
+    index = 0
     while chunk := list(islice(waiting, LINES)):
         pixels = np.stack([_pixels(path, line, values, delimiter, pipeline) for line, values in chunk])
         images, conversions = pipeline.array(pixels, str(path))
@@ -208,9 +208,9 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
 def _pixels(path: Path, line: int, values: list[str], delimiter: str, pipeline: Pipeline) -> Array:
     """Return the image (c, h, w) of one line of a table, without its label."""
     shape = pipeline.shape or pipeline.input
-    expected, start = size(shape), 1
-    if len(values) == expected + 1:
-        values, start = (values[:-1], 1) if pipeline.label == "last" else (values[1:], 2)
+    expected, columns = size(shape), len(values)
+    values = _pixels_of(values, pipeline)
+    start = 2 if len(values) < columns and pipeline.label != "last" else 1
     if len(values) != expected:
         raise DataError(
             f"{path}:{line}: expected {expected:,} pixels of {text(shape)} and perhaps a label, got {len(values):,}",
@@ -224,13 +224,12 @@ def _pixels(path: Path, line: int, values: list[str], delimiter: str, pipeline: 
     return np.array(pixels, np.float64).reshape(shape)
 
 
-def _is_number(value: str) -> bool:
-    try:
-        float(value.replace(",", "."))
-    except ValueError:
-        return False
-    return True
+def _pixels_of(values: list[str], pipeline: Pipeline) -> list[str]:
+    """Leave the label out of a line that has one value more than an image has pixels."""
+    if len(values) != size(pipeline.shape or pipeline.input) + 1:
+        return values
+    return values[:-1] if pipeline.label == "last" else values[1:]
 
 
 def _is_file(path: Path, values: list[str]) -> bool:
-    return bool(values) and not _is_number(values[0]) and (path.parent / values[0]).is_file()
+    return bool(values) and (path.parent / values[0]).is_file()

@@ -12,6 +12,7 @@ from cnnspec.data.classes import ordered
 from cnnspec.data.source import numbered
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
+from cnnspec.listing import first_names
 
 ONE = "save one label an image: a whole number or a name"
 SHOWN = 8  # labels that a note names
@@ -118,16 +119,15 @@ def class_names(labels: Labels, declared: int | tuple[str, ...] | None, subject:
     if labels.complete or not any(numeric):
         return names, ""
     if not all(numeric):
-        shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        return names, f"{subject}: labels are numbers and names: {shown}; each is a class"
+        return names, f"{subject}: labels are numbers and names: {first_names(names, SHOWN)}; each is a class"
     numbers = [int(name) for name in names]
     if numbers == list(range(len(numbers))):
         return names, ""
     there = set(numbers)
     missing = next(number for number in range(len(numbers) + 1) if number not in there)
-    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     lacks = f"no image has label {missing}" if missing < max(numbers) else "not all are from 0 on"
     return names, (
-        f"{subject}: labels are {shown}: {lacks}; the outputs are these {len(names)} classes in this order "
+        f"{subject}: labels are {first_names(names, SHOWN)}: {lacks}; "
+        f"the outputs are these {len(names)} classes in this order "
         f"(data.source.classes: {1 + max(max(numbers), 1)} would number them from 0)"
     )

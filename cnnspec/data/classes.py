@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnspec.data.source import Found, Images
 from cnnspec.diagnostics import DataError
+from cnnspec.listing import first_and_more
 
 NAMED = 5  # classes that a message names before it counts the others
 
@@ -47,7 +48,8 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
         splits[split] = _relabelled(images, targets) if all_names != wanted else images
         if not len(splits[split].labels):
             raise DataError(
-                f"{where}: expected images of the classes {_listed(wanted)}, got {_listed(all_names) or 'none'}",
+                f"{where}: expected images of the classes {first_and_more(wanted, NAMED)}, "
+                f"got {first_and_more(all_names, NAMED) or 'none'}",
                 "name the folders or labels as the classes of the network",
             )
     return replace(found, splits=splits, class_names=wanted, strangers=(), notes=tuple(notes))
@@ -57,7 +59,8 @@ def _same(found: Found, trained: Sequence[str]) -> Found:
     """Return `found` unchanged; DataError if its columns or class numbers mean something else to the network."""
     if trained and tuple(trained) != found.class_names:
         raise DataError(
-            f"data: expected {_listed(trained)}, which the network was trained on, got {_listed(found.class_names)}",
+            f"data: expected {first_and_more(trained, NAMED)}, which the network was trained on, "
+            f"got {first_and_more(found.class_names, NAMED)}",
             "give data with the same classes or values in the same order",
         )
     return found
@@ -83,15 +86,10 @@ def _told(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[s
         rest = sum(list(unknown.values())[NAMED:])
         yield f"{where}: {len(unknown) - NAMED} more classes are none of {whose}: {rest:,} images are left out"
     if absent:
-        yield f"{where}: no image of {_listed(absent)}"
+        yield f"{where}: no image of {first_and_more(absent, NAMED)}"
 
 
 def _nearest(name: str, absent: Sequence[str]) -> str | None:
     folded = {other.casefold(): other for other in absent}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     return folded[near[0]] if near else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

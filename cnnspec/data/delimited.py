@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -65,6 +65,17 @@ def as_number(value: str, delimiter: str) -> float | None:
     except ValueError:
         return None
     return number if isfinite(number) else None
+
+
+def names_columns(values: Sequence[str], delimiter: str) -> bool:
+    """Tell whether the values in the columns of pixels are names, or consecutive numbers that serve as names."""
+    numbers = [as_number(value, delimiter) for value in values]
+    if 2 * numbers.count(None) > len(values):
+        return True
+    start = numbers[0] if numbers else None
+    return (
+        len(values) > 8 and start in (0, 1) and numbers == [start + k for k in range(len(values)) if start is not None]
+    )
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -11,10 +11,11 @@ import numpy as np
 from cnnspec.data.classes import ordered
 from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
 from cnnspec.data.picture_list import read_list
-from cnnspec.data.pictures import PictureSource, few, left_out
+from cnnspec.data.pictures import NAMED, PictureSource, left_out
 from cnnspec.data.source import Found, Images
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
+from cnnspec.listing import first_names
 from cnnspec.registry import register
 
 
@@ -94,7 +95,7 @@ def _check_classes(listing: Listing, images: Images, names: Sequence[str]) -> No
         if not count:
             folder = listing.place / name
             held = [path for path in listing.others if folder in path.parents]
-            files = f", but other files: {few(held)}" if held else ""
+            files = f", but other files: {first_names(held, NAMED)}" if held else ""
             raise DataError(
                 f"{folder}: no picture of this class{files}",
                 "put pictures (PNG, JPEG, ...) into it, or remove the folder",

@@ -21,6 +21,7 @@ from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Byte, ImageShape
 from cnnspec.kernels.step import Array
+from cnnspec.listing import first_names
 from cnnspec.memory import require_memory
 from cnnspec.registry import register
 from cnnspec.shapes import Shape, size, text
@@ -145,7 +146,8 @@ class Npz(ArrayFiles):
             if missing or not any(labels.values()):
                 arrays = ", ".join((*inputs, *(self.targets or ("y",))))
                 raise DataError(
-                    f"{path}: expected arrays {arrays}, or these names with _{split}, got {_few(archive.files)}",
+                    f"{path}: expected arrays {arrays}, or these names with _{split}, "
+                    f"got {first_names(archive.files, SHOWN) or 'none'}",
                     f"save it with these names: numpy.savez(FILE, {', '.join(f'{n}=...' for n in arrays.split(', '))})",
                 )
             read = {word: member(archive, found, path) for word, found in names.items() if found is not None}
@@ -221,7 +223,7 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
     if words is not LABELS:
         raise DataError(
             f"{path}: expected labels in an array {words[0]} or {words[0]}_{split} beside images in x, "
-            f"got {_few(present)}",
+            f"got {first_names(present, SHOWN) or 'none'}",
             f"save it with these names: numpy.savez(FILE, x=images, {words[0]}=labels)",
         )
     if sorted(present) == ["arr_0", "arr_1"]:
@@ -231,14 +233,10 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
             f"{path}: expected arrays, got an archive of pictures", "unpack it, and write source: image_folder"
         )
     raise DataError(
-        f"{path}: expected arrays x_{split} and y_{split}, x and y, or images and labels, got {_few(present)}",
+        f"{path}: expected arrays x_{split} and y_{split}, x and y, or images and labels, "
+        f"got {first_names(present, SHOWN) or 'none'}",
         "save it with these names: numpy.savez(FILE, x=images, y=labels)",
     )
-
-
-def _few(present: list[str]) -> str:
-    """Return the names of the first few arrays in an archive."""
-    return ", ".join(present[:SHOWN]) + (", ..." if len(present) > SHOWN else "") if present else "none"
 
 
 def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:

@@ -21,6 +21,7 @@ from cnnspec.data.store import BLOCK, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
 from cnnspec.fields import Colour, Fraction, Pair
 from cnnspec.kernels.step import Array
+from cnnspec.listing import first_names
 from cnnspec.shapes import Shape
 
 DECLARED = {"grey", "rgb", "size"}  # conversions that a spec asks for by `mode` and `size`
@@ -159,12 +160,7 @@ class PictureSource(Source):
 def left_out(place: Path, noun: str, paths: Sequence[Path]) -> Iterator[str]:
     """Yield a note that names some of the files that were not read as pictures, if there are any."""
     if paths:
-        yield f"{place}: {noun} files, {len(paths)} in all: {few(paths)}"
-
-
-def few(paths: Sequence[Path]) -> str:
-    """Return the names of the first few files."""
-    return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
+        yield f"{place}: {noun} files, {len(paths)} in all: {first_names(paths, NAMED)}"
 
 
 def in_order(make: Callable[[Given], Made], items: Sequence[Given]) -> Generator[tuple[Given, Made]]:

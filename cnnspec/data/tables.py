@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from cnnspec.data.delimited import MOST_LINE, as_number, delimiter_of, lines_of, opened, rows
+from cnnspec.data.delimited import MOST_LINE, as_number, delimiter_of, lines_of, names_columns, opened, rows
 from cnnspec.data.own import Arrays, OwnFiles
 from cnnspec.data.picture_list import LABELS
 from cnnspec.data.rows import Pixels, in_one
@@ -141,7 +141,8 @@ class Csv(Table):
         if not values:
             raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
         form = _Form(delimiter_of(path), number)
-        seen = _names_columns(values[: -self.label_count] if self.label == "last" else values[self.label_count :], form)
+        pixels = values[: -self.label_count] if self.label == "last" else values[self.label_count :]
+        seen = names_columns(pixels, form.delimiter)
         if self.header and not seen:
             raise DataError(
                 f"{path}:{number}: expected the names of the columns, as header: true says, got numbers",
@@ -215,14 +216,3 @@ class _Form:
                 chunk, length = [], 0
         if chunk:
             yield chunk
-
-
-def _names_columns(values: list[str], form: _Form) -> bool:
-    """Tell whether the values in the columns of pixels are names, or consecutive numbers that serve as names."""
-    numbers = [as_number(value, form.delimiter) for value in values]
-    if 2 * numbers.count(None) > len(values):
-        return True
-    start = numbers[0] if numbers else None
-    return (
-        len(values) > 8 and start in (0, 1) and numbers == [start + k for k in range(len(values)) if start is not None]
-    )

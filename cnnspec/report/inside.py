@@ -12,6 +12,7 @@ from cnnspec.data.rows import Pixels
 from cnnspec.graph import Graph, Node
 from cnnspec.kernels.step import Array
 from cnnspec.layers.base import to_public
+from cnnspec.listing import first_names
 from cnnspec.report.png import around_zero, coloured, shrunk, stretched, tiled
 from cnnspec.shapes import size
 from cnnspec.train.diagnose import values
@@ -22,6 +23,7 @@ LARGEST_MAP = 28  # rows and columns of an activation in a page
 PICTURED = 3  # images whose activations are drawn
 MOST_IMAGES, MOST_WORK = 256, 2e10  # limits for measuring layers: images, and multiply-accumulates in all
 NEAR = 0.01  # distance from an end, as a share of the range, that counts as saturated
+MOST_DEAD = 12  # numbers of dead units that a sentence has
 SATURATED = 0.5  # share of saturated values from which a layer is named
 
 
@@ -155,7 +157,7 @@ def ailing(graph: Graph, found: Sequence[Health]) -> list[str]:
     for layer in found:
         node = graph.node(layer.layer)
         if layer.dead and (node.params or node.layer.rectifies):
-            numbers = ", ".join(map(str, layer.dead[:12])) + (", ..." if len(layer.dead) > 12 else "")
+            numbers = first_names(layer.dead, MOST_DEAD)
             lines.append(f"{layer.layer}: {len(layer.dead)} of {layer.units} units are 0 for every image: {numbers}")
         if layer.saturated > SATURATED and layer.layer != graph.output_name:
             lines.append(f"{layer.layer}: {layer.saturated:.0%} of its values lie at an end of its range")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from cnnspec.listing import first_names
 from cnnspec.spec.words import meant
 
 LONGEST = 60  # characters of a word that is compared with names: a longer one is no misspelt name
@@ -64,8 +65,7 @@ def did_you_mean(word: str, names: Iterable[str], noun: str) -> str:
 
 def listing(listed: Sequence[str], noun: str) -> str:
     """Return a line of help with all names."""
-    shown = ", ".join(listed[:MOST_NAMES]) + (", ..." if len(listed) > MOST_NAMES else "")
-    return f"{noun}: {shown}" if listed else f"there are no {noun}"
+    return f"{noun}: {first_names(listed, MOST_NAMES)}" if listed else f"there are no {noun}"
 
 
 def plural(noun: str) -> str:

@@ -17,6 +17,7 @@ from cnnspec.files import user_path
 from cnnspec.graph import Node
 from cnnspec.graph.identifiers import module_names
 from cnnspec.kernels.step import Array
+from cnnspec.listing import first_and_more
 from cnnspec.optim.settings import Init
 from cnnspec.plan.state.training import AVERAGE
 from cnnspec.shapes import text
@@ -58,9 +59,11 @@ class Transfer:
         renamed = [f"{own} from {theirs}" for own, theirs in self.taken.items() if own != theirs]
         count = len(self.taken) + len(self.fresh)
         lines = [f"init: {len(self.taken)} of {count} layers with weights from {self.source}"]
-        lines[0] += f" ({_listed(renamed)})" if renamed else ""
+        lines[0] += f" ({first_and_more(renamed, MOST_NAMES)})" if renamed else ""
         lines += [f"init: {layer} starts fresh: {why}" for layer, why in self.fresh.items()]
-        return lines + ([f"init: not used from there: {_listed(self.unused)}"] if self.unused else [])
+        if self.unused:
+            lines.append(f"init: not used from there: {first_and_more(self.unused, MOST_NAMES)}")
+        return lines
 
 
 def transfer(network: Network) -> Transfer | None:
@@ -91,9 +94,10 @@ def transfer(network: Network) -> Transfer | None:
     lost = {name: fresh[name] for name in chosen if name in fresh}
     layers = sorted({key.rpartition(".")[0] for key in there})
     if not sources:
-        raise RunError(f"init: nothing in {init.source} fits this network", f"layers there: {_listed(layers)}")
+        help = f"layers there: {first_and_more(layers, MOST_NAMES)}"
+        raise RunError(f"init: nothing in {init.source} fits this network", help)
     if lost and init.missing == "error":
-        shown = _listed([f"{name} ({why})" for name, why in lost.items()])
+        shown = first_and_more([f"{name} ({why})" for name, why in lost.items()], MOST_NAMES)
         raise RunError(f"init: {shown}", "name it under rename, or let it start fresh with missing: keep")
     for key, array in network.weights.arrays():
         if key in values:
@@ -176,8 +180,3 @@ def _tensors(path: Path, shown: str) -> dict[str, Array]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise RunError(f"init: {shown}: {name} is not finite", "use weights of a training that went well")
     return tensors
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

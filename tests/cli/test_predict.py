@@ -168,6 +168,8 @@ def test_arrays_in_every_layout_and_tables(tmp_path: Path, capsys: Captured) -> 
     heading = ",".join(["label", *(f"pixel{number}" for number in range(192))])
     numbered = np.column_stack([np.arange(20), table])
     np.savetxt(tmp_path / "headed.csv", numbered, "%d", delimiter=";", header=heading.replace(",", ";"), comments="")
+    np.savetxt(tmp_path / "counted.csv", table, "%d", delimiter=",", header=",".join(map(str, range(192))), comments="")
+    (tmp_path / "spoiled.csv").write_text((tmp_path / "test.csv").read_text()[1:].lstrip("0123456789"))
     capsys.readouterr()
     whole = [str(number % 2) for number in range(20)]
     for name, expected in (
@@ -177,11 +179,14 @@ def test_arrays_in_every_layout_and_tables(tmp_path: Path, capsys: Captured) -> 
         ("floats.npy", whole),
         ("test.csv", whole),
         ("headed.csv", whole),
+        ("counted.csv", whole),
     ):
         rows = predicted(capsys, run, str(tmp_path / name))
         assert [row["class"] for row in rows] == expected
         last = f"[{len(rows) - 1}]" if len(rows) > 1 else ""
         assert rows[-1]["image"] == f"{tmp_path / name}{last}"
+    assert main(["predict", run, str(tmp_path / "spoiled.csv")]) == 4
+    assert "spoiled.csv:1: column 1: expected a pixel, got ''" in capsys.readouterr().err
     assert main(["predict", run, str(tmp_path / "large.npy"), str(tmp_path / "scaled.npy")]) == 4
     err = capsys.readouterr().err
     assert "note: 1 picture of another size: resized to 8x8" in err
