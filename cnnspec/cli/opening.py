@@ -49,7 +49,8 @@ def opened(
     outputs, named = graph.output.shape, len(data.class_names)
     classifies = spec.train is not None and not spec.train.loss.reads_input and data.target.kind == "class"
     if classifies and not classes and len(outputs) == 1 and outputs[0] > named:
-        notes.append(f"{outputs[0]} outputs for {named} classes: the last {outputs[0] - named} have none")
+        classes_named = "1 class" if named == 1 else f"{named} classes"
+        notes.append(f"{outputs[0]} outputs for {classes_named}: the last {outputs[0] - named} have none")
     for note in notes:
         tell(note)
     return data

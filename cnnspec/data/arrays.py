@@ -41,6 +41,8 @@ def as_pixels(array: Array, subject: str, scale: Scale = "1/255") -> Array:
         return array.astype(np.uint8)
     most = 1 if scale == "none" else 255
     low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        raise refused(f"{subject}: holds a value that is no finite number", "replace such values")
     if array.dtype == bool and scale == "1/255":
         raise refused(f"{subject}: expected pixels from 0 to 255, got true and false", "x.astype('uint8') * 255")
     between = bool(low >= 0 and high <= most)
@@ -63,7 +65,8 @@ def as_images(array: Array, shape: Shape, layout: str, subject: str) -> tuple[Ar
     """Return one image or several as (n, c, h, w) with the channels of `shape`, and the keys of the conversions done.
 
     Accepted: (h, w), (n, h, w), (h, w, c), (n, h, w, c), (c, h, w), (n, c, h, w), and rows of all pixels (n, c h w).
-    An array that fits in two ways is read by `layout` if it has four axes, and refused if it has three.
+    An array that fits in two ways is read by `layout` if it has four axes, and refused if it has three. Rows are read
+    by `layout` too.
     """
     c, h, w = shape
     if array.ndim not in (2, 3, 4):
@@ -72,13 +75,21 @@ def as_images(array: Array, shape: Shape, layout: str, subject: str) -> tuple[Ar
         raise refused(f"{subject}: expected images, got none", "give an array with at least one image")
     if array.ndim == 2:
         rows = array.shape[1] == size(shape) and array.shape != (h, w)
-        return _in_channels(array.reshape(-1, *shape) if rows else array[None, None], c, subject)
+        return _in_channels(from_rows(array, shape, layout) if rows else array[None, None], c, subject)
     if array.ndim == 3:
         return _in_channels(_of_three_axes(array, c, w, subject), c, subject)
     if not _channels_last(array, shape, layout):
         return _in_channels(array, c, subject)
     images, conversions = _in_channels(array.transpose(0, 3, 1, 2), c, subject)
     return images, conversions if layout == "nhwc" else (*conversions, *["layout"] * len(images))
+
+
+def from_rows(rows: Array, shape: Shape, layout: str) -> Array:
+    """Return images (n, c, h, w) from rows of all their pixels, channel by channel or, in `nhwc`, pixel by pixel."""
+    c, h, w = shape
+    if layout == "nhwc":
+        return rows.reshape(-1, h, w, c).transpose(0, 3, 1, 2)
+    return rows.reshape(-1, c, h, w)
 
 
 def _of_three_axes(array: Array, c: int, w: int, subject: str) -> Array:

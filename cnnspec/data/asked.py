@@ -14,7 +14,8 @@ import numpy as np
 from cnnspec.data.delimited import as_number, delimiter_of, names_columns, rows
 from cnnspec.data.npz import member, opened
 from cnnspec.data.parquet import batches_of, pixels_of
-from cnnspec.data.picture_files import SUFFIXES, files_in
+from cnnspec.data.picture_files import SUFFIXES, files_in, is_table
+from cnnspec.data.picture_list import file_column, located
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.diagnostics import DataError
 from cnnspec.files import user_path
@@ -22,7 +23,6 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import size, text
 
 ARRAYS = frozenset({".npy", ".npz", ".parquet"})
-TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
 LINES = 4096  # lines of a table that are read at a time
 
@@ -104,7 +104,7 @@ def _in_folder(folder: Path) -> Iterator[Path | DataError]:
 
 
 def _is_other(path: Path, pipeline: Pipeline) -> bool:
-    return bool(pipeline.inputs) or path.suffix.lower() in ARRAYS or path.name.lower().endswith(TABLES)
+    return bool(pipeline.inputs) or path.suffix.lower() in ARRAYS or is_table(path)
 
 
 def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
@@ -188,16 +188,18 @@ def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator
     """Yield the images of a text table: each line holds all pixels of one, with or without a label, or names a file."""
     lines = rows(path)
     head = list(islice(lines, 2))
-    delimiter = delimiter_of(path)
-    if len(head) == 2 and names_columns(_pixels_of(head[0][1], pipeline), delimiter) and not _is_file(path, head[0][1]):
-        del head[0]
     if not head:
         raise DataError(f"{path}: expected images, got none", "give a file with at least one image")
-    waiting = chain(head, lines)
-    if _is_file(path, head[0][1]):
-        yield from read_asked([path.parent / values[0] for _, values in waiting], pipeline, batch, threads)
+    files = file_column(path, [values for _, values in head])
+    if files is not None:
+        column, named = files
+        rest = chain(head[named:], lines)
+        yield from read_asked([located(path, _of(values, column)) for _, values in rest], pipeline, batch, threads)
         return
-    index = 0
+    delimiter = delimiter_of(path)
+    if len(head) == 2 and names_columns(_pixels_of(head[0][1], pipeline), delimiter):
+        del head[0]
+    index, waiting = 0, chain(head, lines)
     while chunk := list(islice(waiting, LINES)):
         pixels = np.stack([_pixels(path, line, values, delimiter, pipeline) for line, values in chunk])
         images, conversions = pipeline.array(pixels, str(path))
@@ -231,5 +233,6 @@ def _pixels_of(values: list[str], pipeline: Pipeline) -> list[str]:
     return values[:-1] if pipeline.label == "last" else values[1:]
 
 
-def _is_file(path: Path, values: list[str]) -> bool:
-    return bool(values) and (path.parent / values[0]).is_file()
+def _of(values: Sequence[str], column: int) -> str:
+    """Return the value of a column; a shorter line names no file."""
+    return values[column] if column < len(values) else ""

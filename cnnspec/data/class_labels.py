@@ -74,7 +74,10 @@ def _one_hot(array: Array, subject: str) -> Labels:
     counts = array.astype(np.int64).sum(axis=1)
     wrong = np.flatnonzero(counts != 1)
     if len(wrong):
-        raise DataError(f"{subject}: expected one class an image, got {counts[wrong[0]]} for image {wrong[0]}", ONE)
+        raise DataError(
+            f"{subject}: expected one class an image, got {counts[wrong[0]]} for image {wrong[0]}",
+            "write data.source.target: classes where an image has any number of them, else save one label an image",
+        )
     return Labels(array.argmax(axis=1), numbered(array.shape[1]), complete=True)
 
 

@@ -70,6 +70,10 @@ class Decoded:
     conversions: tuple[str, ...]
 
 
+class _RangeError(ValueError):
+    """Numbers in a picture that have no meaning as pixels."""
+
+
 def read_picture(
     path: Path, rules: PictureRules, content: bytes | None = None, most_pixels: int = MOST_PIXELS
 ) -> Decoded:
@@ -94,6 +98,10 @@ def read_picture(
                 return _decoded(picture, rules)
         except (DataError, MemoryError):
             raise
+        except _RangeError as error:
+            raise DataError(f"{path}: {error}", "scale its pixels to that range and save it again") from error
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file", "name a file that is there") from error
         except Image.DecompressionBombError as error:
             raise _too_large(path, 2 * (Image.MAX_IMAGE_PIXELS or 0), "more") from error
         except Exception as error:  # decoders raise what they like on damaged bytes
@@ -203,11 +211,11 @@ def _from_numbers(picture: Picture, background: tuple[int, int, int]) -> tuple[P
     low, high = values.min(), values.max()
     if picture.mode == "F":
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"expected floating-point pixels from 0 to 1, got {low:g} to {high:g}: scale them")
+            raise _RangeError(f"expected floating-point pixels from 0 to 1, got {low:g} to {high:g}")
         grey, conversions = np.rint(values * 255).astype(np.uint8), ["float"]
     else:
         if low < 0 or high > 65535:
-            raise ValueError(f"expected pixels of 16 bits, 0 to 65535, got {low} to {high}: scale them")
+            raise _RangeError(f"expected pixels of 16 bits, 0 to 65535, got {low} to {high}")
         # Rounded: 65535 / 255 is 257, an odd number, so that there are no halves.
         grey, conversions = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8), ["sixteen bits"]
     made = Image.fromarray(grey)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnspec.data.classes import ordered
 from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
-from cnnspec.data.picture_list import read_list
+from cnnspec.data.picture_list import has_labels, read_list
 from cnnspec.data.pictures import NAMED, PictureSource, left_out
 from cnnspec.data.source import Found, Images
 from cnnspec.data.store import MEMORY, Store
@@ -25,8 +25,8 @@ class ImageFolder(PictureSource):
 
     Classes are the folders' names: in the order of numbers where all are numbers, else alphabetical. Pictures of a
     class may lie in folders within its folder; hidden files and those of operating systems are not looked at. A table
-    of `file` and `label` may take the place of each folder. Pictures of one size and one mode need neither `size` nor
-    `mode`; others are resized and converted to them.
+    of `file` and `label` may take the place of each folder; beside train.csv, val.csv and test.csv are then the other
+    splits. Pictures of one size and one mode need neither `size` nor `mode`; others are resized and converted to them.
     """
 
     train: Annotated[
@@ -50,17 +50,25 @@ class ImageFolder(PictureSource):
         root = root or Path()
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         places = split_places(root, named, trained=self.classes == ())
-        beside = [place for place in places.values() if place != places["train"]]
+        notes = list[str]()
+        for split in ("validation", "test"):
+            if split in places and named[split] is None and places[split].is_file() and not has_labels(places[split]):
+                notes.append(f"{places.pop(split)}: is not read: it has no labels")
+        others = [place for place in places.values() if place != places["train"]]
+        skip = self.on_error == "skip"
         listings = {
-            split: read_list(place) if place.is_file() else list_folder(place, beside)
+            split: read_list(place, skip=skip) if place.is_file() else list_folder(place, others)
             for split, place in places.items()
         }
         names = self._classes(listings["train"])
         strangers = ordered({name for listing in listings.values() for name in listing.pictures} - set(names))
-        read, checksums, notes = dict[str, Images](), {}, list[str]()
+        read, checksums = dict[str, Images](), {}
         for split, listing in listings.items():
             read[split], checksums[places[split].name], told = self._images(listing, (*names, *strangers), store)
             notes += [*told, *left_out(listing.place, "ignored other", listing.others)]
+            if listing.torn:
+                torn = first_names(listing.torn, NAMED)
+                notes.append(f"{listing.place}: the same picture is listed in several classes: {torn}")
         if self.classes != ():
             _check_classes(listings["train"], read["train"], names)
         shown = {split: place.name if place.is_file() else f"{place.name}/" for split, place in places.items()}

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from cnnspec.data.arrays import from_rows
 from cnnspec.data.download import file_checksum
 from cnnspec.data.inputs import Inputs
 from cnnspec.data.own import Arrays, OwnFiles, check_shape
@@ -51,7 +52,12 @@ class ArrayFiles(OwnFiles):
         """Return images as (n, c, h, w), and a note if channels were found to be last."""
         notes: tuple[str, ...] = ()
         if pixels.ndim == 2 and self.shape is not None and pixels.shape[1] == size(self.shape):
-            pixels = pixels.reshape(-1, *self.shape)
+            if self.layout is None and self.shape[0] > 1:
+                read = (
+                    f"{subject}: rows of {pixels.shape[1]:,} values are read as {text(self.shape)}, channel by channel"
+                )
+                notes = (f"{read} (data.source.layout: nchw; nhwc: pixel by pixel)",)
+            pixels = from_rows(pixels, self.shape, self.layout or "nchw")
         elif pixels.ndim == 3:
             pixels = pixels[:, None]
         elif pixels.ndim == 4:
@@ -76,7 +82,8 @@ def _shape_cure(pixels: Array) -> str:
     for channels in (1, 3):
         side = math.isqrt(count // channels)
         if channels * side * side == count:
-            return f"say what a row of {count:,} values is: data.source.shape: [{channels}, {side}, {side}]"
+            others = "or with other numbers of channels, rows and columns"
+            return f"say what a row of {count:,} values is: data.source.shape: [{channels}, {side}, {side}], {others}"
     return f"say what a row of {count:,} values is: data.source.shape: [channels, height, width]"
 
 

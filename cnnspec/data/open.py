@@ -194,6 +194,8 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
         raise DataError(f"data.preprocess: {error}", error.help) from error
     if input is not None and behind != input:
         cure = f"write input: [{', '.join(map(str, behind))}], or resize the images under data.preprocess"
+        if len(behind) == len(input) == 3 and behind[1:] == input[1:]:
+            cure = f"write input: [{', '.join(map(str, behind))}], or give images of {input[0]} channels"
         if (behind[-1], *behind[:-1]) == input:
             cure = "channels come last in these arrays: write data.source.layout: nhwc"
         raise DataError(f"data: expected images of {text(input)}, which is the spec's input, got {text(behind)}", cure)
@@ -208,7 +210,8 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
     binary = output == (1,) and classes == 2  # two classes on one output, which the loss checks itself
     if found.kind == "class" and output is not None and len(output) == 1 and classes > output[0] and not binary:
         raise DataError(
-            f"data: expected at most {output[0]} classes, one for each output of the network, got {classes}",
+            f"data: expected at most {'1 class' if output[0] == 1 else f'{output[0]} classes'}, one for each output of "
+            f"the network, got {classes}",
             f"use units: {classes} in the last layer",
         )
 

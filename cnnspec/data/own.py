@@ -13,9 +13,10 @@ from cnnspec.data.arrays import Scale
 from cnnspec.data.class_labels import Labels, class_names, is_number, read_labels
 from cnnspec.data.download import file_checksum
 from cnnspec.data.inputs import ONE, Inputs
-from cnnspec.data.labels import kind_of, names_of, numbers
+from cnnspec.data.labels import SLACK, kind_of, names_of, numbers
 from cnnspec.data.scale import as_bytes
-from cnnspec.data.source import Found, Images, Source, check_labels, flat_names, numbered, side_by_side
+from cnnspec.data.siblings import beside
+from cnnspec.data.source import Found, Images, Source, flat_names, numbered, side_by_side
 from cnnspec.data.split import held_out
 from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
@@ -25,7 +26,6 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape, text
 from cnnspec.target import KINDS, Kind, Target
 
-SIBLINGS = {"validation": ("val", "valid", "validation"), "test": ("test",)}  # replace "train" in a file's name
 Classes = Annotated[
     int | tuple[str, ...],
     Schema(
@@ -117,8 +117,7 @@ class OwnFiles(Source):
             if name is not None:
                 places[split] = self.located(root, name)
             else:
-                beside = [train.with_name(_renamed(train.name, other)) for other in SIBLINGS[split]]
-                there = next((path for path in beside if path != train and path.is_file()), None)
+                there = beside(train, split, Path.is_file)
                 places |= {split: there} if there else {}
         return places
 
@@ -173,7 +172,8 @@ class OwnFiles(Source):
             if inputs:
                 read[split] = Images(inputs.joined(found.inputs, found.what), labels[split])
                 continue
-            pixels, scale, more = as_bytes(found.pixels, scale, found.what, store, found.key)
+            pixels, own, more = as_bytes(found.pixels, scale, found.what, store, found.key)
+            scale = own if split == "train" else scale
             notes += [*found.notes, *more]
             if isinstance(pixels, np.ndarray):
                 pixels = store.mapped(pixels, found.key, found.what)
@@ -261,7 +261,10 @@ class OwnFiles(Source):
                     "give one name for each label",
                 )
             names = self.classes
-        return names, (), labels, ["labels are numbers to predict (target: values)"] if self.target is None else []
+        told = "labels are numbers to predict (target: values)"
+        if self.target is None and _are_shares(labels["train"]):
+            told += "; where each row is the probabilities of classes, write data.source.target: shares"
+        return names, (), labels, [told] if self.target is None else []
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Return the SHA-256 of each file, by file name."""
@@ -275,15 +278,37 @@ class OwnFiles(Source):
         label = labels.names[labels.positions[image]]
         if isinstance(self.classes, int):
             if is_number(label):
-                check_labels(np.where(positions < 0, int(label), positions), classes, path)
+                whole = [name for name in labels.names if is_number(name)]
+                raise DataError(
+                    f"{path}: label {label} of image {image} is none of the {classes} classes (0 to {classes - 1}); "
+                    f"labels are {_span(whole)}",
+                    "leave data.source.classes out, so that each label is a class, or correct the label",
+                )
             raise DataError(
                 f"{path}: label '{label}' of image {image} is no number",
                 "leave data.source.classes out, or write the names there",
+            )
+        if is_number(label):
+            raise DataError(
+                f"{path}: label {label} of image {image} has no name: data.source.classes names the labels 0 to "
+                f"{len(self.classes) - 1}",
+                "name the class of every label from 0 on; where the first is 1, save labels less 1",
             )
         raise DataError(
             f"{path}: label '{label}' of image {image} is none of the classes {', '.join(self.classes)}",
             "correct the label, or write all names in data.source.classes",
         )
+
+
+def _span(numbers: list[str]) -> str:
+    """Return the range of numbers that labels have."""
+    found = sorted(map(int, numbers))
+    return f"{found[0]} to {found[-1]}"
+
+
+def _are_shares(labels: Array) -> bool:
+    """Tell whether the rows of numbers could be probabilities."""
+    return labels.shape[1] > 1 and bool((labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=SLACK))
 
 
 def _check_counts(path: Path, arrays: Arrays) -> None:
@@ -296,11 +321,6 @@ def _check_counts(path: Path, arrays: Arrays) -> None:
             f"{path}: expected one label for each of the {images:,} images, got {(*shape, 0)[0]:,}",
             "images and labels must come in the same order and number",
         )
-
-
-def _renamed(name: str, split: str) -> str:
-    """Return a file name in which the word `train` is replaced by the name of another split."""
-    return name.replace("train", split).replace("Train", split.title()).replace("TRAIN", split.upper())
 
 
 def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
@@ -317,6 +337,8 @@ def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
 def split_off(images: Images, share: float, path: Path) -> dict[str, Images]:
     """Hold out a share of the images for testing; the only image of a class stays in the training split."""
     total = len(images.labels)
+    if total == 1:
+        raise DataError(f"{path}: expected two images or more, to hold one out, got 1", "add images")
     count = int(np.rint(share * total))
     if not 0 < count < total:
         raise DataError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnspec.data.classes import ordered
+from cnnspec.data.siblings import beside
 from cnnspec.diagnostics import DataError
 from cnnspec.files import user_path
 
@@ -36,36 +37,48 @@ SYSTEM = frozenset(  # files that cameras, storage and operating systems put bes
         "thumbs.db",
     }
 )
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 SIDECARS = frozenset({".aae", ".db", ".ini", ".lnk", ".thm", ".xmp"})
 HELP = "put pictures into DIR/train/CLASS/ and name DIR with --data DIR or data.root"
 
 
 @dataclass(slots=True)
 class Listing:
-    """The pictures of one split by class, in a fixed order, and the files beside them that are no pictures."""
+    """The pictures of one split by class, in a fixed order, and the files beside them that are no pictures.
+
+    `torn` are pictures that a list has in several classes.
+    """
 
     place: Path
     pictures: dict[str, list[Path]] = field(default_factory=dict)
     others: list[Path] = field(default_factory=list)
+    torn: list[Path] = field(default_factory=list)
 
 
 def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool = False) -> dict[str, Path]:
     """Return the folder of the training pictures, and those for validation and testing if there are any.
 
-    Named folders must exist. For the other splits the usual folder names are tried, whose subfolders hold the pictures
-    of the classes; without such a training folder, the root itself holds the folders of the classes. If a network is
-    `trained`, test pictures are enough: they also take the place of the training pictures.
+    Named folders must exist. For the other splits the usual names are tried, of tables beside a table of training
+    pictures, else of folders whose subfolders hold the pictures of the classes; without such a training folder, the
+    root itself holds the folders of the classes. If a network is `trained`, test pictures are enough: they also take
+    the place of the training pictures.
     """
     if not root.is_dir():
         unpacked = "unpack it if it is an archive, and " if root.exists() else ""
         cure = f"{unpacked}name the folder with the pictures with --data DIR or data.root"
+        if is_table(root):
+            cure = f"name the folder that it is in, and write data.source.train: {root.name}"
         raise DataError(f"{root}: {_no_folder(root)}", cure)
     places = {split: root / user_path(name) for split, name in named.items() if name is not None}
     for place in places.values():
         if not place.exists():
             raise DataError(f"{place}: no such folder", HELP)
+    table = "train" in places and places["train"].is_file()
     for split in named:
-        if split not in places:
+        there = beside(places["train"], split, Path.is_file) if table and split != "train" else None
+        if split not in places and there is not None:
+            places[split] = there
+        elif split not in places:
             usual = [path for path in _folders(root) if path.name.lower() in SPLITS[split]]
             full = [path for path in usual if _has_classes(path)]
             if len(full) > 1:
@@ -83,13 +96,13 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
     return {split: places[split] for split in SPLITS if split in places}
 
 
-def list_folder(folder: Path, beside: list[Path]) -> Listing:
-    """List the pictures below each class's folder, by class; the folders in `beside` are not classes."""
+def list_folder(folder: Path, apart: list[Path]) -> Listing:
+    """List the pictures below each class's folder, by class; the folders in `apart` are not classes."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}", HELP)
     listing = Listing(folder)
     for path in _visible(folder):
-        if path in beside:
+        if path in apart:
             continue
         if path.is_dir():
             pictures = listing.pictures.setdefault(path.name, [])
@@ -99,6 +112,11 @@ def list_folder(folder: Path, beside: list[Path]) -> Listing:
             listing.others.append(path)
     listing.pictures = {name: listing.pictures[name] for name in ordered(listing.pictures)}
     return listing
+
+
+def is_table(path: Path) -> bool:
+    """Tell by its name whether a file is a table of text."""
+    return path.name.lower().endswith(TABLES)
 
 
 def _no_folder(path: Path) -> str:
@@ -125,23 +143,27 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if path.is_dir()]
 
 
-def _has_classes(folder: Path, beside: list[Path] | None = None) -> bool:
-    """Tell whether any subfolder, except those in `beside`, holds a picture."""
+def _has_classes(folder: Path, apart: list[Path] | None = None) -> bool:
+    """Tell whether any subfolder, except those in `apart`, holds a picture."""
     return any(
         file.suffix.lower() in SUFFIXES
         for path in _folders(folder)
-        if path not in (beside or ())
+        if path not in (apart or ())
         for file in files_in(path)
     )
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files at any depth, without hidden and system files, by name; links are followed, each folder once."""
+    """Yield the files at any depth, without hidden and system files, by name.
+
+    Links are followed, each folder once; those to a folder above, in which this one lies, are not.
+    """
 
     def stop(error: OSError) -> None:
         raise _unreadable(error) from error
 
-    seen = set()
+    above = (*folder.absolute().parents, *Path(os.path.realpath(folder)).parents)
+    seen = {os.path.realpath(place) for place in above}
     for place, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:

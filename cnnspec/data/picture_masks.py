@@ -35,6 +35,7 @@ BLACK_AND_WHITE = {0, 255}
 class ImageMasks(LabelledPictures):
     """Pictures in train/images/ and, under the same names, masks in train/masks/, under the root; needs Pillow.
 
+    Beside train/ the folders val/ and test/ are the other splits, where they are there and have both.
     A mask has the number of a class in each pixel, as grey or as the index of a palette; masks of black and white alone
     mean the classes 0 and 1. Masks are brought to another size without mixing classes.
     """
@@ -54,6 +55,10 @@ class ImageMasks(LabelledPictures):
     def target_kind(self) -> Kind:
         """`mask`: a class for each pixel."""
         return "mask"
+
+    def has_labels(self, place: Path) -> bool:
+        """Tell whether a folder has pictures and masks."""
+        return (place / self.images).is_dir() and (place / self.masks).is_dir()
 
     def entries(self, place: Path) -> list[Entry]:
         """Return each picture with the path of its mask."""

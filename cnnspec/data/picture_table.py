@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 
 from cnnspec.data.classes import ordered
-from cnnspec.data.delimited import rows
+from cnnspec.data.delimited import as_number, delimiter_of, rows
 from cnnspec.data.labelled_pictures import Entry, LabelledPictures
 from cnnspec.data.labels import numbers
+from cnnspec.data.picture_list import file_column, has_labels, located, missing
 from cnnspec.data.store import Store
 from cnnspec.diagnostics import DataError
-from cnnspec.files import user_path
 from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.target import Kind
@@ -24,11 +25,11 @@ SEPARATORS = "|;"
 
 @register("image_table")
 class ImageTable(LabelledPictures):
-    """A table with a picture file in its first column and its targets in the other columns; needs Pillow.
+    """A table with a picture file in one column and its targets in the other columns; needs Pillow.
 
-    The first line names the columns. With `target: values` or `shares` each further column is a number. With
-    `target: classes` there is one column of labels with | or ; between them, or one of 0 and 1 for each class.
-    Names of files are relative to the table's folder.
+    The first line names the columns; that of the files is `file`, `path`, `image` or their like. With `target: values`
+    or `shares` each further column is a number. With `target: classes` there is one column of labels with | or ;
+    between them, or one of 0 and 1 for each class. Names of files are relative to the table's folder.
     """
 
     train: Annotated[str, "table with the training pictures, under the root"] = "train.csv"
@@ -45,63 +46,90 @@ class ImageTable(LabelledPictures):
         """The kind of target that the spec declares."""
         return self.target
 
+    def has_labels(self, place: Path) -> bool:
+        """Tell whether a table has columns beside that of the files."""
+        return has_labels(place)
+
     def entries(self, place: Path) -> list[Entry]:
         """Return each picture with its row: the column names, the file and line for messages, and the texts."""
         lines = list(rows(place))
         if not lines or len(lines[0][1]) < 2:
             raise DataError(f"{place}: expected columns of files and labels", "name them in the first line: file,label")
-        columns = tuple(lines[0][1][1:])
-        entries = []
+        file, named = file_column(place, [values for _, values in lines[:2]]) or (0, True)
+        if not named:
+            raise DataError(
+                f"{place}:{lines[0][0]}: expected the names of the columns, got a picture",
+                f"write them into a line above: file{''.join(f',label{n}' for n in range(1, len(lines[0][1])))}",
+            )
+        header, entries = lines[0][1], list[Entry]()
+        columns = tuple(header[:file] + header[file + 1 :])
+        separator = delimiter_of(place)
         for number, values in lines[1:]:
             where = f"{place}:{number}"
-            if len(values) != len(columns) + 1:
-                raise DataError(f"{where}: expected {len(columns) + 1} columns, got {len(values)}", "correct the line")
-            file = place.parent / user_path(values[0].replace("\\", "/"))
-            if not file.is_file():
-                raise DataError(f"{where}: {file}: no such file", "names of files are relative to the table's folder")
-            entries.append((file, (columns, where, values[1:])))
+            if len(values) != len(header):
+                raise DataError(f"{where}: expected {len(header)} columns, got {len(values)}", "correct the line")
+            path = located(place, values[file])
+            if not path.is_file() and self.on_error == "stop":
+                raise missing(where, place, values[file])
+            texts = values[:file] + values[file + 1 :]
+            entries.append((path, _Row(columns, where, separator, texts)))
         return entries
 
     def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Array]]:
         """Return the columns as numbers, or one column of lists of labels as 0 or 1 for each label."""
-        columns: tuple[str, ...] = found["train"][0][1][0]
-        for entries in found.values():
-            for _, (other, where, _) in entries[:1]:
-                if other != columns:
-                    raise DataError(f"{where}: expected the columns {', '.join(columns)}", "name and order them alike")
+        read = {split: [row for _, row in entries] for split, entries in found.items()}
+        columns: tuple[str, ...] = read["train"][0].columns
+        for first, *_ in read.values():
+            if first.columns != columns:
+                raise DataError(
+                    f"{first.where}: expected the columns {', '.join(columns)}", "name and order them alike"
+                )
         if self.target == "classes" and len(columns) == 1:
-            return self._listed(found)
-        arrays = {split: np.array([_floats(*entry[1:]) for _, entry in entries]) for split, entries in found.items()}
-        return columns, {split: numbers(array, self.target, split) for split, array in arrays.items()}
+            return self._listed(read)
+        arrays = {split: np.array([row.numbers() for row in parts]) for split, parts in read.items()}
+        tables = {split: parts[0].where.rpartition(":")[0] for split, parts in read.items()}
+        return columns, {split: numbers(array, self.target, tables[split]) for split, array in arrays.items()}
 
-    def _listed(self, found: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
-        names = self.classes or ordered({name for _, (_, _, values) in found["train"] for name in _split(values[0])})
+    def _listed(self, found: Mapping[str, list[_Row]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+        names = self.classes or ordered({name for row in found["train"] for name in _split(row.texts[0])})
         labels = {}
-        for split, entries in found.items():
-            array = np.zeros((len(entries), len(names)), np.float32)
-            for row, (_, (_, where, values)) in zip(array, entries, strict=True):
-                for name in _split(values[0]):
+        for split, parts in found.items():
+            array = np.zeros((len(parts), len(names)), np.float32)
+            for yes, row in zip(array, parts, strict=True):
+                for name in _split(row.texts[0]):
                     if name not in names:
                         raise DataError(
-                            f"{where}: '{name}' is no label of the training pictures", f"there are {', '.join(names)}"
+                            f"{row.where}: '{name}' is no label of the training pictures",
+                            f"there are {', '.join(names)}",
                         )
-                    row[names.index(name)] = 1
+                    yes[names.index(name)] = 1
             labels[split] = array
         return tuple(names), labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The labels of one picture as texts, by the names of their columns; the file and line for messages."""
+
+    columns: tuple[str, ...]
+    where: str
+    delimiter: str
+    texts: list[str]
+
+    def numbers(self) -> list[float]:
+        """Return the labels as numbers; DataError names the column of one that is none."""
+        values = []
+        for column, label in zip(self.columns, self.texts, strict=True):
+            number = as_number(label, self.delimiter)
+            if number is None:
+                raise DataError(
+                    f"{self.where}: column '{column}': expected a number, got '{label[:20]}'",
+                    "correct the line or remove it",
+                )
+            values.append(number)
+        return values
 
 
 def _split(value: str) -> list[str]:
     separator = next((character for character in SEPARATORS if character in value), SEPARATORS[0])
     return [name for part in value.split(separator) if (name := part.strip())]
-
-
-def _floats(where: str, values: list[str]) -> list[float]:
-    numbers = []
-    for position, value in enumerate(values):
-        try:
-            numbers.append(float(value))
-        except ValueError as error:
-            raise DataError(
-                f"{where}: column {position + 2}: expected a number, got '{value[:20]}'", "correct the line"
-            ) from error
-    return numbers

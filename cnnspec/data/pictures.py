@@ -30,7 +30,7 @@ AHEAD = 4  # pictures for each core that are decoded before they are asked for
 NAMED = 3  # files that a message names before it counts the others
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_Content = tuple[bytes, Decoded | DataError]  # a file's SHA-256, empty if it cannot be opened, and its picture or error
+_Content = tuple[bytes, Decoded | DataError]  # a file's SHA-256, empty if it must not be opened; its picture or error
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class PictureSource(Source):
         out.record |= {"skipped": skipped, "conversions": dict(conversions), "digest": digest.hexdigest()}
 
     def _refuse(self, content: bytes, error: DataError) -> None:
-        """Raise the error of a file, unless the file was opened and the spec says to skip such files."""
+        """Raise the error of a file that is not to be skipped: by the spec, or as the system forbids to open it."""
         if self.on_error == "stop" or not content:
             raise error
 
@@ -148,6 +148,11 @@ class PictureSource(Source):
 
         try:
             content = picture_bytes(path)
+        except FileNotFoundError:
+            what = "a link to a file that is not there" if path.is_symlink() else "no such file"
+            return hashlib.sha256().digest(), DataError(
+                f"{path}: {what}", "remove it, or set data.source.on_error: skip"
+            )
         except OSError as error:
             return b"", DataError(f"{path}: cannot be read: {error.strerror}", "give yourself the right to read it")
         digest = hashlib.sha256(content).digest()

@@ -30,6 +30,15 @@ def as_bytes(
     if pixels.dtype.kind not in "biuf":
         raise DataError(f"{subject}: expected numbers, got {pixels.dtype}", "save pixels 0..255 as uint8")
     low, high = _range(pixels)
+    if not np.isfinite([low, high]).all():
+        first = _first_not_finite(pixels)
+        raise DataError(f"{subject}: image {first} holds a value that is no finite number", "replace such values")
+    if scale == "1/255" and pixels.dtype.kind in "bf" and 0 < high <= 1:
+        raise DataError(
+            f"{subject}: expected values from 0 to 255, got {pixels.dtype} from {low:g} to {high:g}, which is black",
+            "save them as the training images are, numpy.rint(x * 255).astype('uint8'), or, where all images are "
+            "0 to 1, write data.source.scale: none",
+        )
     chosen: Scale = "none" if high <= 1 else "1/255"
     if scale != "auto" and not (pixels.dtype.kind in "iu" and high > 1):  # whole numbers above 1 are bytes
         chosen = scale
@@ -70,6 +79,17 @@ def _are_zeros_and_ones(pixels: Array) -> bool:
     return most == 1
 
 
+def _first_not_finite(pixels: Array) -> int:
+    """Return the number of the first image that holds a value that is not finite; there must be one."""
+    start = 0
+    for block in blocks(pixels, BLOCK):
+        wrong = np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(axis=1))
+        if len(wrong):
+            return start + int(wrong[0])
+        start += len(block)
+    return start
+
+
 def _range(pixels: Array) -> tuple[float, float]:
     if not pixels.size:
         return 0.0, 0.0
@@ -79,8 +99,6 @@ def _range(pixels: Array) -> tuple[float, float]:
 
 
 def _cure(low: float, high: float, scale: Scale) -> str:
-    if not np.isfinite([low, high]).all():
-        return "replace what is not finite"
     if scale == "none" and low >= 0 and high <= 255:
         return "save all images in one scale, as the training images are, or write data.source.scale: 1/255"
     if low >= 0 and high <= 65535 and high == int(high):

@@ -71,11 +71,58 @@ def test_labels_that_do_not_start_at_0_are_told_once(tmp_path: Path) -> None:
     assert numbered.notes == ("train.npz: no image of 0", "held out of train.npz: no image of 0")
 
 
+def test_each_split_has_its_own_scale_and_the_run_that_of_training(tmp_path: Path) -> None:
+    split: dict[str, Any] = {"x_train": X[:15] / 255, "y_train": Y[:15], "x_test": X[15:], "y_test": Y[15:]}
+    np.savez(tmp_path / "train.npz", **split)
+    data = opened(tmp_path)
+    assert same(data)
+    assert data.pipeline.scale == "none"
+    np.savez(tmp_path / "train.npz", **{**split, "x_train": X[:15], "x_test": X[15:] / 255})
+    with pytest.raises(DataError, match=r"x_test: expected values from 0 to 255, got float64 .* which is black"):
+        opened(tmp_path)
+
+
+def test_rows_of_colour_are_read_by_the_layout(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", x=COLOUR.transpose(0, 2, 3, 1).reshape(20, -1), y=Y)
+    assert same(opened(tmp_path, shape=[3, 8, 6], layout="nhwc"), COLOUR)
+    np.savez(tmp_path / "train.npz", x=COLOUR.reshape(20, -1), y=Y)
+    data = opened(tmp_path, shape=[3, 8, 6])
+    assert same(data, COLOUR)
+    assert "rows of 144 values are read as 3x8x6, channel by channel" in data.notes[0]
+
+
+def test_an_image_with_a_value_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    pixels = X / 255
+    pixels[7, 2, 2] = np.inf
+    np.savez(tmp_path / "train.npz", x=pixels, y=Y)
+    with pytest.raises(DataError, match="x: image 7 holds a value that is no finite number"):
+        opened(tmp_path)
+
+
+def test_the_help_of_labels_says_which_target_they_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", x=X, y=np.ones((20, 2)))
+    with pytest.raises(DataError, match="expected one class an image, got 2 for image 0") as caught:
+        opened(tmp_path)
+    assert "write data.source.target: classes" in (caught.value.help or "")
+    assert opened(tmp_path, target="classes").target.kind == "classes"
+    np.savez(tmp_path / "train.npz", x=X, y=np.full((20, 2), 0.5))
+    assert "write data.source.target: shares" in opened(tmp_path).notes[0]
+    np.savez(tmp_path / "train.npz", x=X, y=Y + 1)
+    with pytest.raises(
+        DataError, match=r"label 2 of image 1 is none of the 2 classes \(0 to 1\); labels are 1 to 2"
+    ) as caught:
+        opened(tmp_path, classes=2)
+    assert "leave data.source.classes out" in (caught.value.help or "")
+    assert same(opened(tmp_path))
+
+
 def test_numbers_can_be_given_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", x=X, y=Y)
     data = opened(tmp_path, classes=["cat", "dog"])
     assert (data.class_names, same(data)) == (("cat", "dog"), True)
-    with pytest.raises(DataError, match=r"train.npz: label '1' of image 1 is none of the classes cat"):
+    with pytest.raises(
+        DataError, match=r"train.npz: label 1 of image 1 has no name: data.source.classes names the labels 0 to 0"
+    ):
         opened(tmp_path, classes=["cat"])
 
 

@@ -294,6 +294,15 @@ def test_a_table_may_name_files_anywhere(tmp_path: Path) -> None:
     assert len(data.train) == 10
 
 
+def test_links_upwards_are_not_followed_and_links_to_nothing_are_named(tmp_path: Path) -> None:
+    made = fill(tmp_path)
+    (tmp_path / "train" / "cat" / "up").symlink_to("..", target_is_directory=True)
+    assert sum(len(split) for split in opened(tmp_path).splits.values()) == len(made)
+    (tmp_path / "train" / "cat" / "gone.png").symlink_to("nowhere.png")
+    fails(tmp_path, "gone.png: a link to a file that is not there")
+    assert sum(len(split) for split in opened(tmp_path, on_error="skip").splits.values()) == len(made)
+
+
 def test_many_pictures_stay_in_their_order(tmp_path: Path) -> None:
     for number in range(150):
         save(tmp_path / "train" / "a" / f"{number:03}.png", np.full((4, 4), number, np.uint8))

@@ -60,6 +60,22 @@ def test_masks_are_paired_by_name(tmp_path: Path, levels: tuple[int, ...], palet
             np.testing.assert_array_equal(label, maps[number])
 
 
+def test_folders_of_masks_beside_train_are_the_other_splits(tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        shapes(tmp_path / split, count)
+    found = ImageMasks().read(tmp_path, download=False)
+    assert found.places == {"train": "train", "validation": "val", "test": "test"}
+    assert {split: len(images.labels) for split, images in found.splits.items()} == {
+        "train": 6,
+        "validation": 3,
+        "test": 2,
+    }
+    (tmp_path / "test" / "masks").rename(tmp_path / "test" / "others")
+    found = ImageMasks().read(tmp_path, download=False)
+    assert found.places["test"] == "held out of train"
+    assert found.notes == (f"{tmp_path / 'test'}: is not read: it has no labels",)
+
+
 @pytest.mark.parametrize(
     ("levels", "ignore"), [((0, 1, 255), 255), ((1, 2, 0), 0), ((0, 255, 128), 128), ((0, 3, 7), 7)]
 )
@@ -151,6 +167,16 @@ def test_a_table_of_values(tmp_path: Path) -> None:
         np.testing.assert_allclose(images.labels, np.stack((brightness / 2, -brightness), axis=1))
 
 
+def test_a_table_of_values_with_decimal_commas_and_the_file_last(tmp_path: Path) -> None:
+    table(tmp_path, ["age;path", *(f"{i // 2},{5 * (i % 2)};.\\{i}.png" for i in range(10))])
+    (tmp_path / "test.csv").write_text("age;path\n1,5;3.png\n")
+    found = ImageTable(target="values").read(tmp_path, download=False)
+    assert found.places == {"train": "train.csv", "test": "test.csv"}
+    brightness = np.asarray(found.splits["train"].pixels)[:, 0, 0, 0] / 20
+    np.testing.assert_allclose(np.asarray(found.splits["train"].labels)[:, 0], brightness / 2)
+    assert np.asarray(found.splits["test"].labels).tolist() == [[1.5]]
+
+
 @pytest.mark.parametrize("separator", ["|", "; "])
 def test_a_table_of_several_labels(tmp_path: Path, separator: str) -> None:
     labels = [["cat"], ["dog", "cat"], [], ["bird"], ["dog"]] * 2
@@ -173,8 +199,10 @@ def test_a_table_of_a_column_for_each_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "target", "said"),
     [
-        (["file,age", "0.png,old"], "values", "train.csv:2: column 2: expected a number, got 'old'"),
+        (["file,age", "0.png,old"], "values", "train.csv:2: column 'age': expected a number, got 'old'"),
+        (["file,age", "0.png,nan"], "values", "train.csv:2: column 'age': expected a number, got 'nan'"),
         (["file,age", "77.png,3"], "values", "train.csv:2: .*77.png: no such file"),
+        (["0.png,3", "1.png,4"], "values", "train.csv:1: expected the names of the columns, got a picture"),
         (["file,age", "0.png,3,4"], "values", "train.csv:2: expected 2 columns, got 3"),
         (["file"], "values", "expected columns of files and labels"),
         (["file,a,b", "0.png,0.5,0.4"], "shares", "expected probabilities with a sum of 1"),
