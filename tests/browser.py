@@ -21,6 +21,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 300_000  # milliseconds that a page may take on a busy machine
 # For every text: the WCAG contrast of its colour with the first background behind it that is not transparent.
 CONTRAST = """
 () => {
@@ -58,7 +59,7 @@ def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: python -m pip install playwright")
     with playwright.sync_playwright() as driver:
         try:
-            started = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+            started = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET), timeout=PATIENCE)
         except playwright.Error as error:
             pytest.skip(f"no Chromium: apt-get install chromium ({str(error).splitlines()[0]})")
         yield started
@@ -68,6 +69,7 @@ def chromium() -> Iterator[Any]:
 def opened(browser: Any, address: str, *, width: int = 1280, theme: str = "light") -> tuple[Any, list[str]]:
     """The page in a window, and what it said or asked of other hosts, which grows."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page.set_default_timeout(PATIENCE)
     heard: list[str] = []
     page.on("console", lambda message: heard.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: heard.append(f"error: {error}"))

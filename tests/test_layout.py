@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 RANKS = (
     ("diagnostics",),
-    ("lock",),
+    ("lock", "signals"),
     ("shapes",),
     ("target",),
     ("registry",),

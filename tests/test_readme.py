@@ -60,7 +60,7 @@ def test_every_verb_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"cnnspec/guide/{p.name}" for p in (ROOT / "cnnspec/guide").iterdir())]
+    "page", ["README.md", *(f"cnnspec/guide/{p.name}" for p in sorted((ROOT / "cnnspec/guide").iterdir()))]
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

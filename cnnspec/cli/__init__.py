@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -104,7 +105,7 @@ def reported(call: Callable[[], int], *, program: bool = False) -> int:
 def _dispatch(words: list[str]) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
-    wanted = next((word for word in words if not word.startswith("-")), None)
+    wanted = _verb(words)
     if wanted is not None and wanted not in VERBS:
         complain(f"unknown verb '{wanted}'", did_you_mean(wanted, VERBS, "verbs"))
         return USAGE
@@ -117,6 +118,18 @@ def _dispatch(words: list[str]) -> int:
         complain(f"unknown argument {extra[0]}", instead(extra, verbs[arguments.verb]))
         return USAGE
     return int(arguments.call(arguments))
+
+
+def _verb(words: Sequence[str]) -> str | None:
+    return next((word for word in words if not word.startswith("-")), None)
+
+
+def load_verb(words: Sequence[str]) -> None:
+    """Import the module of the verb that a command line names; an error arises again where the verb runs."""
+    wanted = _verb(words)
+    if wanted in VERBS:
+        with suppress(Exception):
+            importlib.import_module(f"cnnspec.cli.{wanted}")
 
 
 def parsers(whole: Collection[str]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:

@@ -14,8 +14,9 @@ from distributed import Client, Event, Future, KilledWorker, LocalCluster, as_co
 from distributed import TimeoutError as Late
 
 from cnnspec.cli.stages import PATIENCE
-from cnnspec.cli.trainings import POLLED, Program, ending, outcome_of, started
+from cnnspec.cli.trainings import POLLED, Program, end, outcome_of, started
 from cnnspec.diagnostics import RunError
+from cnnspec.signals import Ending
 from cnnspec.sweep.journal import Outcome, Task
 
 CONNECTED = 30.0  # seconds within which a scheduler has to answer
@@ -23,13 +24,31 @@ LOOKS = 50  # polls of a training for each check whether the sweep has ended
 
 
 def run_on_dask(
-    programs: Sequence[Program], jobs: int, scheduler: str | None, done: Callable[[Task, Outcome], None]
+    programs: Sequence[Program],
+    jobs: int,
+    scheduler: str | None,
+    done: Callable[[Task, Outcome], None],
+    ending: Ending,
 ) -> None:
     """Run programs on a cluster, or on a local one of `jobs` workers, and report how each ended to `done`.
 
-    If a worker is lost, another one continues from the last checkpoint. If this process is interrupted, the programs
-    end at a checkpoint. RunError if there is no scheduler at that address.
+    If a worker is lost, another one continues from the last checkpoint. Once a signal has come, the programs end at a
+    checkpoint. RunError if there is no scheduler at that address.
     """
+    try:
+        _run(programs, jobs, scheduler, done, ending)
+    except Exception:
+        ending.check()  # a terminal sends the signal to the processes of the cluster too, which then fail
+        raise
+
+
+def _run(
+    programs: Sequence[Program],
+    jobs: int,
+    scheduler: str | None,
+    done: Callable[[Task, Outcome], None],
+    ending: Ending,
+) -> None:
     working_folder = Path.cwd()
     with _client(jobs, scheduler) as client:
         over = Event(f"cnnspec-{uuid.uuid4()}", client=client)
@@ -44,8 +63,16 @@ def run_on_dask(
             for number, program in enumerate(programs)
         }
         try:
-            for future in as_completed(waiting):
-                done(waiting[future], _outcome(future))
+            completed = as_completed(waiting)
+            while not completed.is_empty():
+                ending.check()
+                if not completed.has_ready():
+                    time.sleep(POLLED)
+                    continue
+                future = next(completed)
+                outcome = _outcome(future)
+                ending.check()  # what comes after a signal may be its consequence
+                done(waiting[future], outcome)
         except BaseException:
             over.set()
             with suppress(Late):
@@ -86,7 +113,7 @@ def train(program: Program, here: Path, over: str) -> Outcome:
                 if looks % LOOKS == 0 and ended.is_set():
                     raise RunError("the sweep has ended")
         except BaseException:
-            ending([running])
+            end([running])
             raise
         outcome = outcome_of(running)
         if outcome is not None:

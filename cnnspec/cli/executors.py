@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from cnnspec.cli.trainings import Program, run_all
+from cnnspec.signals import Ending
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.network import available_cores
@@ -22,8 +23,8 @@ class Executor(ABC):
     starter: Sequence[str] = ()  # the command before `cnnspec` that started the sweep
 
     @abstractmethod
-    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
-        """Run programs, and report how each ended to `done`; an interruption ends them at a checkpoint."""
+    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None], ending: Ending) -> None:
+        """Run programs, and report how each ended to `done`; once a signal has come, end them at a checkpoint."""
 
 
 class Processes(Executor):
@@ -35,9 +36,9 @@ class Processes(Executor):
         self.threads = arguments.threads or max(1, cores // self.jobs)
         self.threads_of_best = max(1, cores // min(self.jobs, sweep.seeds))
 
-    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
+    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None], ending: Ending) -> None:
         """Run the programs on this machine."""
-        run_all(programs, self.jobs, done)
+        run_all(programs, self.jobs, done, ending)
 
 
 class Dask(Processes):
@@ -54,9 +55,9 @@ class Dask(Processes):
             self.jobs = places_of(self.scheduler)
             self.threads = self.threads_of_best = arguments.threads or 1
 
-    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
+    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None], ending: Ending) -> None:
         """Run the programs on the cluster."""
         from cnnspec.cli.clusters import run_on_dask  # needs distributed, an extra
 
         if programs:
-            run_on_dask(programs, self.jobs, self.scheduler, done)
+            run_on_dask(programs, self.jobs, self.scheduler, done, ending)

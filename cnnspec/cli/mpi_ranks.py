@@ -13,13 +13,13 @@ from typing import Self
 from mpi4py import MPI
 
 from cnnspec.cli.executors import Executor
-from cnnspec.cli.trainings import POLLED, Program, Running, ending, outcome_of, started
+from cnnspec.cli.trainings import POLLED, Program, Running, end, outcome_of, started
 from cnnspec.diagnostics import RunError
 from cnnspec.ranks.mpi import MpiExchange
+from cnnspec.signals import Ending, Interruption, handling
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.network import usable_processors
-from cnnspec.train.session import Interruption, handling
 
 # A message to the first rank: how a training ended, the number of a signal, or None when the rank has ended.
 Told = Outcome | int | None
@@ -49,7 +49,7 @@ class MpiRanks(Executor):
     def __exit__(self, *error: object) -> None:
         self.end()
 
-    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None]) -> None:
+    def run(self, programs: Sequence[Program], done: Callable[[Task, Outcome], None], ending: Ending) -> None:
         """Run programs on the other ranks; a signal that one of those receives interrupts this rank too."""
         waiting, free, busy = deque(programs), deque(self.others), dict[int, Task]()
         try:
@@ -58,7 +58,7 @@ class MpiRanks(Executor):
                     rank, program = free.popleft(), waiting.popleft()
                     busy[rank] = program.task
                     self.communicator.send(replace(program, folder=program.folder.resolve()), rank)
-                rank, message = self._told()
+                rank, message = self._told(ending)
                 if isinstance(message, Outcome):
                     free.append(rank)
                     done(busy.pop(rank), message)
@@ -77,14 +77,16 @@ class MpiRanks(Executor):
             self.communicator.send(None, rank)
         left = set(self.others)
         while left:
-            rank, message = self._told()
+            rank, message = self._told(None)
             if message is None:
                 left.remove(rank)
 
-    def _told(self) -> tuple[int, Told]:
+    def _told(self, ending: Ending | None) -> tuple[int, Told]:
         """Wait for the next message of any rank, and return the rank's number and the message."""
         status = MPI.Status()
         while not self.communicator.iprobe(status=status):
+            if ending is not None:
+                ending.check()
             time.sleep(POLLED)
         message: Told = self.communicator.recv(source=status.source)
         return status.source, message
@@ -114,7 +116,7 @@ def serve(exchange: MpiExchange) -> None:
                 else:
                     time.sleep(POLLED)
         finally:
-            ending(running)
+            end(running)
         communicator.send(None, 0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -98,12 +97,12 @@ def _train(spec: Spec, words: Sequence[str], limits: Limits) -> Stage:
 
 
 def _run(command: Sequence[str], seconds: float) -> tuple[str, str, int, bool]:
-    """Run a program, interrupt it after `seconds`; return output, errors, exit code, and whether it was interrupted."""
+    """Run a program, end it after `seconds`; return output, errors, exit code, and whether it was interrupted."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             return *process.communicate(timeout=seconds), process.returncode, False
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a program in the background of a shell ignores Ctrl-C's signal
         except BaseException:
             process.kill()
             raise

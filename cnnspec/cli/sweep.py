@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.table import Table
@@ -34,6 +33,7 @@ from cnnspec.plugins import keep
 from cnnspec.ranks import Exchange
 from cnnspec.ranks.launch import launched
 from cnnspec.report.sweep import sweep_page
+from cnnspec.signals import Ending, Interruption, handling
 from cnnspec.spec import Spec, load
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Journal, Outcome, Task
@@ -41,7 +41,6 @@ from cnnspec.sweep.points import check_library
 from cnnspec.sweep.table import best_of, importance, rows, table_text, written
 from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
 from cnnspec.train.origin import comparable
-from cnnspec.train.session import Interruption, handling
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
 BEST_TRIAL = 0  # the number of the task that trains the best point again, and tests it
@@ -138,8 +137,9 @@ def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Ex
     folder = arguments.out or Path("runs") / f"{spec.name}-sweep"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with handling(_interrupt), _held(folder):
-            return _SweepVerb(arguments, spec, sweep, folder, executor).run()
+        ending = Ending()
+        with handling(ending.ask), _held(folder):
+            return _SweepVerb(arguments, spec, sweep, folder, executor, ending).run()
     except Interruption as interruption:
         words = shlex.join([*executor.starter, "cnnspec", *sys.argv[1:]])
         print(f"cnnspec: {interruption}: go on with the same command: {words}", file=sys.stderr)
@@ -169,19 +169,21 @@ def _held(folder: Path) -> Iterator[None]:
         raise RunError(f"another process runs the sweep in {folder}", "wait for it, or stop it") from error
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interruption(number)
-
-
 class _SweepVerb:
     """A sweep in progress: its trainings, its output, and its files."""
 
     def __init__(
-        self, arguments: argparse.Namespace, spec: Spec, sweep: Sweep, folder: Path, executor: Executor
+        self,
+        arguments: argparse.Namespace,
+        spec: Spec,
+        sweep: Sweep,
+        folder: Path,
+        executor: Executor,
+        ending: Ending,
     ) -> None:
         assert spec.train is not None
         self.arguments, self.spec, self.sweep, self.folder = arguments, spec, sweep, folder
-        self.executor, self.epochs = executor, spec.train.epochs
+        self.executor, self.ending, self.epochs = executor, ending, spec.train.epochs
         self.about = _about(spec, sweep)
         self.journal = Journal(folder / JOURNAL, self.about)
         self.points: dict[int, Mapping[str, Any]] = {}
@@ -216,7 +218,7 @@ class _SweepVerb:
         self.points |= {trial.number: trial.point for trial in trials}
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
         left = [task for task in tasks if task not in self.journal.outcomes]
-        self.executor.run([self.program(task) for task in left], self.done)
+        self.executor.run([self.program(task) for task in left], self.done, self.ending)
         for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
             path.unlink()  # the best is trained again, so these weights are not needed
         return {task: self.journal.outcomes[task] for task in tasks}
@@ -282,7 +284,7 @@ class _SweepVerb:
             words = [str(path), *values, *shared, "--out", str(self.folder)]
             programs.append(Program(task, words, shared, self.folder / name))
         left = [program for program in programs if program.task not in self.journal.outcomes]
-        self.executor.run(left, self.done)
+        self.executor.run(left, self.done, self.ending)
         return {task: self.journal.outcomes[task] for task in tasks}
 
     def origin(self, best: Trial) -> str:

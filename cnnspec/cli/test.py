@@ -22,6 +22,7 @@ from cnnspec.diagnostics import RunError, SettingsError, SpecError, printable
 from cnnspec.diagnostics.record import first_line
 from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import difference, settings_difference
+from cnnspec.signals import Interruption, handling, interrupt
 from cnnspec.spec import Spec, load
 
 
@@ -64,7 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Test everything; return 1 if a spec is wrong, 4 if one cannot learn or misses its requirements."""
+    """Test everything; return 1 if a spec is wrong, 4 if one cannot learn or misses its requirements.
+
+    A signal ends the program that runs too, which would train on alone.
+    """
+    try:
+        with handling(interrupt):
+            return _run(arguments)
+    except Interruption as interruption:
+        complain(f"{interruption} ended the test")
+        return 128 + interruption.number
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         files, missing, foreign = named_specs(arguments.paths)
     except SettingsError as error:

@@ -49,6 +49,7 @@ from cnnspec.plugins import keep, recorded
 from cnnspec.ranks import ALONE, Exchange
 from cnnspec.ranks.launch import launched
 from cnnspec.report import Events, draw_curves
+from cnnspec.signals import Interruption
 from cnnspec.spec import Spec
 from cnnspec.train import Epoch, Run, fit
 from cnnspec.train import Progress as Moment
@@ -58,7 +59,7 @@ from cnnspec.train.follow import follow, share_start
 from cnnspec.train.origin import comparable, origin
 from cnnspec.train.requirements import check_figures, unmet
 from cnnspec.train.run import SPEC
-from cnnspec.train.session import Interruption, Session
+from cnnspec.train.session import Session
 from cnnspec.train.transfer import transfer
 
 CURVES, EVENTS = "loss.png", "tensorboard"

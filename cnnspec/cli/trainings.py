@@ -20,6 +20,7 @@ from cnnspec.cli.stages import PATIENCE, last_words
 from cnnspec.diagnostics import RunError
 from cnnspec.lock import locked
 from cnnspec.ranks.launch import unlaunched
+from cnnspec.signals import Ending
 from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.checkpoint import LAST
 from cnnspec.train.run import ABOUT, SPEC, Run
@@ -56,11 +57,12 @@ class Running:
     started: float = field(default_factory=time.monotonic)
 
 
-def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcome], None]) -> None:
+def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcome], None], ending: Ending) -> None:
     """Run programs, `jobs` at a time, and report how each ended to `done`; an interruption ends all at a checkpoint."""
     waiting, running = deque(programs), list[Running]()
     try:
         while waiting or running:
+            ending.check()
             while waiting and len(running) < jobs:
                 running.append(started(waiting.popleft()))
             time.sleep(POLLED)
@@ -72,7 +74,7 @@ def run_all(programs: Sequence[Program], jobs: int, done: Callable[[Task, Outcom
                 else:
                     done(training.program.task, outcome)
     finally:
-        ending(running)
+        end(running)
 
 
 def started(program: Program, here: Path | None = None) -> Running:
@@ -127,8 +129,8 @@ def _is_figure(name: str, value: object) -> bool:
     return measured and isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def ending(running: Sequence[Running]) -> None:
-    """End programs at their next step, or at once if that takes too long or is interrupted again."""
+def end(running: Sequence[Running]) -> None:
+    """End programs at their next step, or at once if that takes too long."""
     try:
         for training in running:
             training.process.send_signal(signal.SIGTERM)

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
+from cnnspec.signals import Interruption, handling
 from cnnspec.train.fit import Position, Progress
 from cnnspec.train.network import Network
 from cnnspec.train.run import Run
 
 TRACED = 20  # the first steps whose losses a run records for `verify`
-
-
-class Interruption(BaseException):
-    """A signal ends the training or the sweep.
-
-    Like KeyboardInterrupt it is no Exception: a signal comes anywhere, and no handler of errors may take it for one.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-@contextmanager
-def handling(handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call `handle` on SIGINT, SIGTERM and SIGHUP; one that is ignored, as SIGHUP under `nohup`, stays ignored."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Session:

@@ -64,6 +64,7 @@ def journal(out: Path) -> list[dict[str, Any]]:
 
 def ended(spec: Path, out: Path, jobs: int, number: signal.Signals, trainings: int) -> str:
     """Start a sweep and send it a signal once so many trainings are in its journal; what it printed."""
+    trainings = max(trainings, len(journal(out)) + 1)  # one at least of its own, so that it has begun
     with program(spec, out, jobs) as sweep:
         while len(journal(out)) < trainings and sweep.poll() is None:
             time.sleep(0.02)

@@ -20,7 +20,7 @@ from cnnspec.kernels.step import join_steps
 
 
 @pytest.mark.usefixtures("machine")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(1, 2000), st.integers(1, 200), st.integers(1, 2_000_000))
 def test_a_block_divides_and_keeps_the_bounds_or_is_whole(length: int, fewest: int, each: int) -> None:
     part = block(length, fewest, each)

@@ -15,7 +15,7 @@ from tests.layers.draws import lengths, maps, new, numbers, paddings, pairs
 from tests.layers.harness import Bench
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(shape=maps, size=st.integers(1, 6), alpha=numbers, beta=numbers)
 def test_local_response_norm_against_its_formula(shape: Shape, size: int, alpha: float, beta: float) -> None:
     """The reference evaluator takes as many channels as there are images, so here are the loops."""
@@ -46,7 +46,7 @@ def naive_transposed(layer: ConvTranspose2d, x: Array, weight: Array) -> Array:
     return y[top : y.shape[0] - bottom, :, left : y.shape[2] - right]
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_transposed_convolution_against_loops(data: st.DataObject) -> None:
     groups = data.draw(st.integers(1, 2))
@@ -81,7 +81,7 @@ def test_padding_same_is_told_apart() -> None:
     assert found == {"same": (0, 1, 0, 1), "same_lower": (1, 0, 1, 0), "half": (1, 1, 1, 1)}
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(groups=st.integers(1, 4), per=st.integers(1, 4), height=lengths, width=lengths)
 def test_channel_shuffle_deals_the_channels_of_each_group(groups: int, per: int, height: int, width: int) -> None:
     bench = Bench(new("channel_shuffle", groups=groups), [(groups * per, height, width)], sizes=[2])
@@ -89,7 +89,7 @@ def test_channel_shuffle_deals_the_channels_of_each_group(groups: int, per: int,
     np.testing.assert_array_equal(bench.forward(), bench.inputs[0][:, dealt])
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(shape=maps, size=st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_adaptive_pooling_averages_its_bins(shape: Shape, size: tuple[int, int]) -> None:
     """Bin i of n of a length l goes from floor(i l / n) to ceil((i + 1) l / n), as PyTorch's does."""

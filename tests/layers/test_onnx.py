@@ -371,7 +371,7 @@ CASES: Mapping[str, Callable[[Draw], Case]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_agrees_with_its_operator(name: str) -> None:
-    @settings(max_examples=20, deadline=None, derandomize=True)
+    @settings(max_examples=20, deadline=None)
     @given(st.data())
     def agrees(data: st.DataObject) -> None:
         layer, of, operator, inputs, attributes = CASES[name](data.draw)
@@ -388,7 +388,7 @@ def test_a_layer_agrees_with_its_operator(name: str) -> None:
     agrees()
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_named_paddings_are_those_of_onnx(data: st.DataObject) -> None:
     """`same` is TensorFlow's, SAME_UPPER there, and `same_lower` SAME_LOWER, as onnxruntime lays them out itself."""
@@ -405,7 +405,7 @@ def test_named_paddings_are_those_of_onnx(data: st.DataObject) -> None:
         np.testing.assert_allclose(pool.forward(), expected, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_ceil_mode_is_that_of_onnxruntime(data: st.DataObject) -> None:
     kernel, stride, shape = data.draw(pairs), data.draw(pairs), data.draw(maps)
@@ -420,7 +420,7 @@ def test_ceil_mode_is_that_of_onnxruntime(data: st.DataObject) -> None:
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_grouped_and_dilated_transposed_convolution_is_that_of_onnxruntime(data: st.DataObject) -> None:
     groups, stride = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
@@ -441,7 +441,7 @@ def test_grouped_and_dilated_transposed_convolution_is_that_of_onnxruntime(data:
     np.testing.assert_allclose(bench.forward(), expected, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_a_separable_convolution_is_two(data: st.DataObject) -> None:
     fields = {"kernel_size": data.draw(pairs), "stride": data.draw(pairs), "padding": data.draw(paddings)}

@@ -19,7 +19,7 @@ pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
 paddings = st.one_of(
     st.sampled_from(["valid", "same", "same_lower", "half"]), st.integers(0, 2), st.tuples(*[st.integers(0, 2)] * 4)
 )
-pools = settings(max_examples=60, deadline=None, derandomize=True)
+pools = settings(max_examples=60, deadline=None)
 
 
 def laid(layer: type[Pool2d], side: tuple[int, int], fields: dict[str, Any]) -> tuple[Bench, dict[str, Any]]:

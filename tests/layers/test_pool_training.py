@@ -102,7 +102,7 @@ def test_max_pooling_of_odd_maps_pads_one_end(padding: str, batch: int, threads:
     batch=st.integers(1, 40),
     threads=st.sampled_from([1, 2]),
 )
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None)
 def test_random_pooling_at_any_batch(
     kind: str, size: tuple[int, int], kernel: object, stride: object, padding: object, batch: int, threads: int
 ) -> None:

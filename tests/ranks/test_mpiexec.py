@@ -107,11 +107,12 @@ def ranks_below(launcher: int) -> list[int]:
         try:
             pid, parent = int(path.name), int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
             given = dict(item.split("=", 1) for item in (path / "environ").read_text().split("\0") if "=" in item)
-        except (OSError, ValueError):
+            words = (path / "cmdline").read_text()
+        except (OSError, ValueError):  # it has ended since
             continue
         parents[pid] = parent
         rank, _ = launched(given)
-        if "cnnspec" in (path / "cmdline").read_text() and len(given.keys() & {"PMI_RANK", "OMPI_COMM_WORLD_RANK"}):
+        if "cnnspec" in words and len(given.keys() & {"PMI_RANK", "OMPI_COMM_WORLD_RANK"}):
             found[pid] = rank
     own = {pid: rank for pid, rank in found.items() if parents[pid] not in found and launcher in _above(pid, parents)}
     return sorted(own, key=own.__getitem__)

@@ -20,7 +20,6 @@ from tests.cli.test_sweep import MANY, NET, journal
 from tests.ranks.test_mpiexec import LIMIT, environment, mpiexec, ranks_below, started
 
 FEW = MANY.replace("trials: 24", "trials: 6").replace("generation: 8", "generation: 3")
-BOUND = 10.0  # seconds in which a fault has ended all ranks
 
 Captured = pytest.CaptureFixture[str]
 
@@ -81,7 +80,7 @@ def test_a_rank_that_is_lost_ends_the_sweep_and_the_journal_goes_on(
 ) -> None:
     with running(spec, tmp_path / "ranks") as (process, ranks):
         os.kill(ranks[victim], fault)
-        output, error = process.communicate(timeout=BOUND)
+        output, error = process.communicate(timeout=LIMIT)
     if fault == signal.SIGSTOP:
         assert process.returncode == 4
         assert f"cnnspec: error: rank {victim} on " in error

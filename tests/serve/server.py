@@ -48,9 +48,11 @@ def serving(model: Model, data: Data | None, **options: Any) -> Iterator[Server]
     with Server(Service(model, data, "net"), log=failures.append, **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
     assert failures == []
 
 

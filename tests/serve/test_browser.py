@@ -84,6 +84,8 @@ def test_the_window_shows_the_numbers_of_the_model(browser: Any, server: Server,
     prepared = data.test.pixels[3:4]
     for layer, filter, row, column in (("conv2d_1", 4, 0, 7), ("conv2d_2", 6, 5, 2)):
         page.locator("figure", has_text=f"{layer} ").locator("button").click()
+        words = f"document.getElementById('target-words').textContent === '{layer}, filter 0'"
+        page.wait_for_function(words)  # the weights of a layer are fetched when it is chosen
         for name, value in (("filter", filter), ("row", row), ("column", column)):
             page.fill(f"#{name}", str(value))
         expected = model.activations(prepared, layer)[0, filter, row, column]

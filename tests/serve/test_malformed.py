@@ -8,6 +8,8 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -168,14 +170,19 @@ def test_each_malformed_request_is_refused(server: Server) -> None:
 
 def test_slow_and_broken_requests_end() -> None:
     model, data = trained()
-    with serving(model, data, patience=0.5) as server:
-        for sent in (b"GET /he", b"GET /health HTTP/1.1\r\nHost: lo", post(b'{"images"', length=5000)):
-            assert raw(server, sent)[0] == 408
+    slow = (b"GET /he", b"GET /health HTTP/1.1\r\nHost: lo", post(b'{"images"', length=5000))
+
+    def idle(server: Server) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=120) as connection:
+            return connection.recv(10)
+
+    with serving(model, data, patience=3.0) as server, ThreadPoolExecutor() as clients:  # all wait at the same time
+        silent = clients.submit(idle, server)
+        assert [status for status, _ in clients.map(partial(raw, server), slow)] == [408] * 3
+        assert silent.result() == b""  # nothing was asked, so nothing is said
         for sent in (b"", b"GET", post(b"{", length=50)):  # the client leaves
             with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
                 connection.sendall(sent)
-        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=120) as idle:
-            assert idle.recv(10) == b""  # nothing was asked, so nothing is said
         assert is_well(server)
 
 

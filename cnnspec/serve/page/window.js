@@ -26,6 +26,7 @@ export async function slide(name) {
     if (!answer.ok) return;
     const { weights } = await answer.json();
     known.set(layer.name, { weight: decoded(weights.weight), bias: weights.bias && decoded(weights.bias) });
+    if (choice.value !== layer.name) return; // another one was chosen meanwhile
   }
   get("window").hidden = false;
   draw(layer);
