@@ -17,10 +17,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
     Pipes and devices are refused, because they might never end, and so is a file that changes while it is read.
     """
     state = os.stat(path)
-    if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    _require_file(path, state.st_mode)
     if state.st_size > most:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {state.st_size:,}", str(path))
     with open(path, "rb") as file:
@@ -34,9 +31,22 @@ def read_bounded(path: str | Path, most: int) -> bytes:
     return content
 
 
+def _require_file(path: str | Path, mode: int) -> None:
+    """Raise OSError for a folder, a pipe, a socket or a device."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+
+
 def user_path(name: str) -> Path:
     """Return a path with ~ or ~NAME replaced by the home folder; unchanged if there is none."""
     return Path(os.path.expanduser(name))  # Path.expanduser would raise for an unknown name
+
+
+def real_path(path: str | Path) -> Path:
+    """Return the absolute path without links; links that lead in a circle stay, and reading them fails."""
+    return Path(os.path.realpath(path))  # Path.resolve would raise for such links
 
 
 def reason(error: Exception) -> str:
@@ -46,7 +56,12 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of another one when it is complete; after an OSError the old one stays."""
+    """Open a file that takes the place of another one when it is complete; after an OSError the old one stays.
+
+    What is there and no file, such as a folder or a device, is refused.
+    """
+    if path.exists():
+        _require_file(path, path.stat().st_mode)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -24,8 +24,10 @@ from typing import Any
 from cnnspec import registry
 from cnnspec.diagnostics import PluginError, RunError
 from cnnspec.fields import options
+from cnnspec.files import read_bounded, real_path
 
 FOLDER = "plugins"  # the folder of plugins in a run's directory
+MOST_BYTES = 16 << 20  # of a plugin
 KINDS = ", ".join(registry.PACKAGES)
 
 
@@ -53,10 +55,10 @@ def load(path: Path, name: str | None = None) -> Plugin:
     """Run a file, unless this process has run it; PluginError if it cannot be read or run, or registers nothing."""
     name = name or str(path)
     try:
-        source = path.read_bytes()
+        source = read_bounded(path, MOST_BYTES)
     except OSError as error:
         raise PluginError(f"cannot read the plugin {name}: {error.strerror}", "name a Python file") from error
-    key = (path.resolve(), source)
+    key = (real_path(path), source)
     if key not in _loaded:
         _loaded[key] = Plugin(name, key[0], source, _run(key[0], source, name))
     return replace(_loaded[key], name=name)
@@ -221,6 +223,6 @@ def checksum(content: bytes) -> str:
 
 def _checksum_of(path: Path) -> str | None:
     try:
-        return checksum(path.read_bytes())
+        return checksum(read_bounded(path, MOST_BYTES))
     except OSError:
         return None

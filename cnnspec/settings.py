@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnspec.diagnostics import Diagnostic, SettingsError
 from cnnspec.diagnostics.catalogue import CATALOGUE
-from cnnspec.files import read_bounded
+from cnnspec.files import read_bounded, real_path
 from cnnspec.spec.suggest import did_you_mean
 
 SECTION, OWN_FILE, PROJECT_FILE = "cnnspec", "cnnspec.toml", "pyproject.toml"
@@ -129,7 +129,7 @@ def _read(file: Path, settings: Mapping[str, Any], chain: tuple[Path, ...]) -> S
 def _extended(file: Path, named: object, chain: tuple[Path, ...]) -> Settings:
     if not isinstance(named, str):
         raise SettingsError(f"{file}: extend: expected the path of a settings file")
-    path = (file.parent / named).resolve()
+    path = real_path(file.parent / named)
     if path in chain or len(chain) == MOST_EXTENDED:
         raise SettingsError(f"{file}: extend: {named} leads in a circle")
     if not path.is_file():

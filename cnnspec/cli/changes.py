@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from pathlib import Path
 
 from cnnspec.diagnostics import RunError
-from cnnspec.files import replacing
+from cnnspec.files import real_path, replacing
 
 
 def difference(before: str, after: str, file: str, how: str) -> str:
@@ -22,7 +22,7 @@ def replace_text(path: Path, text: str) -> None:
 
     A file with several names (hard links) is written in place, so that the names stay one file.
     """
-    target = path.resolve()
+    target = real_path(path)
     try:
         with target.open("rb") as file:
             mark = BOM_UTF8 if file.read(3) == BOM_UTF8 else b""

@@ -16,6 +16,7 @@ from distributed import TimeoutError as Late
 from cnnspec.cli.stages import PATIENCE
 from cnnspec.cli.trainings import POLLED, Program, end, outcome_of, started
 from cnnspec.diagnostics import RunError
+from cnnspec.files import real_path
 from cnnspec.signals import Ending
 from cnnspec.sweep.journal import Outcome, Task
 
@@ -55,7 +56,7 @@ def _run(
         waiting = {
             client.submit(
                 train,
-                replace(program, folder=program.folder.resolve()),
+                replace(program, folder=real_path(program.folder)),
                 working_folder,
                 over.name,
                 key=f"{over.name}-{number}",

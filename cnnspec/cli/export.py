@@ -21,10 +21,12 @@ from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_data, add_run, add_threads, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
-from cnnspec.cli.trained import data_folder, open_run, own_spec, trained_classes
+from cnnspec.cli.outputs import refuse_overwriting
+from cnnspec.cli.trained import data_folder, files_of, open_run, own_spec, trained_classes
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.export.agreement import agreement
 from cnnspec.export.formats import FORMATS, Options
+from cnnspec.files import real_path
 from cnnspec.kernels.step import Array
 from cnnspec.train.records import read_spec
 from cnnspec.train.run import SPEC, Run
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tuple[Path, str]:
     """Return the folder of the files and their common name without suffix."""
-    run = arguments.run.resolve()
+    run = real_path(arguments.run)
     inside = run.suffix == ".npz" and own_spec(run) is None  # a checkpoint of a run
     stem = run.parent.name if inside else run.stem if run.suffix == ".npz" else run.name
     if program:
@@ -107,8 +109,10 @@ def _place(arguments: argparse.Namespace, suffix: str, *, program: bool) -> tupl
 
 
 def _refuse_existing(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
-    if arguments.run.resolve() in {path.resolve() for path in paths}:
-        raise RunError(f"{arguments.run} is what is exported", "choose another name with -o")
+    for path in paths:
+        refuse_overwriting(path, files_of(arguments.run))
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path} is no file that could be replaced", "choose another name with -o")
     existing = [path for path in paths if path.exists()]
     if existing and not arguments.overwrite:
         names = ", ".join(map(str, existing))

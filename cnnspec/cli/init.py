@@ -10,6 +10,7 @@ from pathlib import Path
 from cnnspec.cli import FAILED, USAGE
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.data.survey import Survey, survey
+from cnnspec.files import real_path
 from cnnspec.listing import first_names
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.zoo import zoo, zoo_text
@@ -135,13 +136,13 @@ def _names(found: Survey) -> str:
 def _relative(root: Path, folder: Path) -> str:
     """Return the path of the pictures relative to the spec's folder."""
     try:
-        path = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+        path = Path(os.path.relpath(real_path(root), real_path(folder))).as_posix()
     except ValueError:  # on another drive of Windows
-        path = str(root.resolve())
+        path = str(real_path(root))
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _name(root: Path) -> str:
     """Return a name for the spec: that of the folder, in characters that a spec's name may have."""
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in root.resolve().name)
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in real_path(root).name)
     return name.strip("-") or "pictures"

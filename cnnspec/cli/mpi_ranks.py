@@ -15,6 +15,7 @@ from mpi4py import MPI
 from cnnspec.cli.executors import Executor
 from cnnspec.cli.trainings import POLLED, Program, Running, end, outcome_of, started
 from cnnspec.diagnostics import RunError
+from cnnspec.files import real_path
 from cnnspec.ranks.mpi import MpiExchange
 from cnnspec.signals import Ending, Interruption, handling
 from cnnspec.spec.sweep import Sweep
@@ -57,7 +58,7 @@ class MpiRanks(Executor):
                 while waiting and free:
                     rank, program = free.popleft(), waiting.popleft()
                     busy[rank] = program.task
-                    self.communicator.send(replace(program, folder=program.folder.resolve()), rank)
+                    self.communicator.send(replace(program, folder=real_path(program.folder)), rank)
                 rank, message = self._told(ending)
                 if isinstance(message, Outcome):
                     free.append(rank)

@@ -17,8 +17,9 @@ from cnnspec.api import Model
 from cnnspec.cli import CLEAN, FAILED
 from cnnspec.cli.arguments import add_run, add_threads, count
 from cnnspec.cli.output import complain, console, note
+from cnnspec.cli.outputs import refuse_overwriting
 from cnnspec.cli.picturing import Picturing, add_picturing
-from cnnspec.cli.trained import open_run
+from cnnspec.cli.trained import files_of, open_run
 from cnnspec.cli.views import add_views, views_of
 from cnnspec.data.asked import Asked, expanded, read_asked
 from cnnspec.data.decode import tell
@@ -75,11 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
             paths.append(found)
     if not (paths or failures):
         raise RunError("expected paths on standard input, got none", "write a path a line, or name files")
+    read = [*paths, *files_of(arguments.run)]
+    for output in (arguments.output, arguments.show):
+        refuse_overwriting(output and Path(output), read)
     views = views_of(model, arguments)
     if views is not None:
         require_views(model)
     picturing = Picturing(arguments, model)
-    with _output(arguments, model) as write, _progress(len(paths), arguments) as advance:
+    with _output(arguments, model, read) as write, _progress(len(paths), arguments) as advance:
         for asked in _batches(
             _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
         ):
@@ -177,7 +181,7 @@ def _progress(total: int, arguments: argparse.Namespace) -> Iterator[Callable[[]
 
 
 @contextmanager
-def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
+def _output(arguments: argparse.Namespace, model: Model, read: Sequence[Path]) -> Iterator[Write]:
     """Yield the function that takes the name and output of each image, and finish the file at the end."""
     if arguments.output is None or arguments.explain:
         yield _text(sys.stdout, arguments.format or "table", arguments.top, model)
@@ -197,6 +201,9 @@ def _output(arguments: argparse.Namespace, model: Model) -> Iterator[Write]:
             np.save(path, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
         elif _for_pictures(path, arguments.output) and path.suffix.lower() not in PICTURES:
             path.mkdir(parents=True, exist_ok=True)
+            for image in read:
+                if image.suffix == ".png":
+                    refuse_overwriting(path / image.name, [image])
             yield _Folder(path, model).write
         elif path.suffix.lower() in PICTURES:
             yield _Picture(path, model).write

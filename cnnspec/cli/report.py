@@ -11,12 +11,15 @@ from cnnspec.cli import CLEAN
 from cnnspec.cli.arguments import add_data, add_threads
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain
-from cnnspec.cli.trained import data_folder, open_run, trained_classes
+from cnnspec.cli.outputs import refuse_overwriting
+from cnnspec.cli.trained import data_folder, files_of, open_run, trained_classes
 from cnnspec.compare.profile import profile
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError
+from cnnspec.files import read_bounded, real_path
 from cnnspec.report.page import Times, Told, comparison_page, run_page
 from cnnspec.train.norms import read_norms
+from cnnspec.train.records import MOST_SPEC
 from cnnspec.train.run import NORMS, ORIGINS, Run
 
 PAGE = "report.html"
@@ -40,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page and print its path."""
     runs = [Run.existing(path) for path in arguments.runs]
     output = arguments.output or (runs[0].path / PAGE if len(runs) == 1 else Path(PAGE))
+    refuse_overwriting(output, [path for run in runs for path in files_of(run.path)])
     try:
         page = _page(runs[0], arguments) if len(runs) == 1 else comparison_page(_named(runs))
     except ImportError as error:
@@ -74,7 +78,7 @@ def report_after_training(run: Run, model: Model, data: Data) -> None:
     """Write the report after all results are stored; an error in it does not fail the training."""
     try:
         with model.averaged():
-            page = run_page(_told(run, run.path.resolve().name), model, data, (), "last.npz", _times(model))
+            page = run_page(_told(run, real_path(run.path).name), model, data, (), "last.npz", _times(model))
         (run.path / PAGE).write_text(page, encoding="utf-8")
     except Exception as error:
         complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", _asked(run))
@@ -98,7 +102,7 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
     except DataError as error:
         cure = f" ({error.help})" if error.help else ""
         notes.append(f"The data could not be read, so that nothing about images is here: {error}{cure}")
-    told = _told(run, run.path.resolve().name)
+    told = _told(run, real_path(run.path).name)
     return run_page(told, model, data, notes, f"{arguments.checkpoint}.npz", _times(model))
 
 
@@ -121,18 +125,25 @@ def _times(model: Model) -> Times:
 
 def _named(runs: list[Run]) -> list[Told]:
     """Return runs with the name of their folder, or with their path if two folders have the same name."""
-    names = [run.path.resolve().name for run in runs]
+    names = [real_path(run.path).name for run in runs]
     unique = len(set(names)) == len(names)
     return [_told(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]
 
 
+def _origins(path: Path) -> str:
+    """Return the text of a run's file of origins, which nothing relies on; empty if it cannot be read."""
+    try:
+        return read_bounded(path, MOST_SPEC).decode()
+    except (OSError, ValueError):
+        return ""
+
+
 def _told(run: Run, name: str) -> Told:
-    origins = run.path / ORIGINS
     return Told(
         name,
         run.about(),
         run.history(),
         run.spec(),
-        origins.read_text(encoding="utf-8") if origins.is_file() else "",
+        _origins(run.path / ORIGINS),
         read_norms(run.path / NORMS),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cnnspec.diagnostics import RunError, SpecError
+from cnnspec.files import real_path
 from cnnspec.spec import Spec
 
 MOST_BYTES = 1 << 20  # bytes of a file in the repository that is read
@@ -22,7 +23,7 @@ def spec_at(revision: str, path: Path, read: Callable[[Path], Spec]) -> Spec:
     """
     if revision.startswith("-"):  # git would take it for one of its options
         raise RunError(f"'{revision}' is no revision: it begins with a dash", "name a commit, a branch or a tag")
-    command = ["git", "-C", str(path.resolve().parent), "archive", "--format=tar", revision, "."]
+    command = ["git", "-C", str(real_path(path).parent), "archive", "--format=tar", revision, "."]
     with TemporaryDirectory() as folder:
         old = Path(folder) / path.name
         fault = _extract(command, folder)

@@ -13,6 +13,7 @@ from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.diagnostics import DataError, RunError
+from cnnspec.files import real_path
 from cnnspec.serve import Server, Service
 
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     except DataError as error:
         note(f"there are no test images to pick from: {error}")
     directory = arguments.run.parent if arguments.run.suffix == ".npz" else arguments.run
-    service = Service(model, data, directory.resolve().name)
+    service = Service(model, data, real_path(directory).name)
     try:
         server = Server(service, arguments.host, arguments.port, log=complain)
     except (OSError, OverflowError) as error:

@@ -16,6 +16,7 @@ from cnnspec.cli.arguments import add_overrides, add_plugins, amount, count, rea
 from cnnspec.cli.diff import figures, said
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note, visible
+from cnnspec.cli.outputs import refuse_overwriting
 from cnnspec.cli.revision import spec_at
 from cnnspec.cli.stages import Limits, Stage, stages
 from cnnspec.diagnostics import RunError, SettingsError, SpecError, printable
@@ -86,6 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if missing:
         complain(*nothing_at(missing, foreign))
         return USAGE
+    for output in (arguments.junit, arguments.markdown):
+        refuse_overwriting(output, files)
     limits = Limits(
         arguments.smoke_seconds,
         time.monotonic() + arguments.budget,

@@ -12,15 +12,15 @@ from cnnspec.api import Model, trained
 from cnnspec.api import load as load_model
 from cnnspec.cli.output import note as tell
 from cnnspec.data import root_of
-from cnnspec.files import user_path
+from cnnspec.files import real_path, user_path
 from cnnspec.graph import build
 from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load, loads
-from cnnspec.train.checkpoint import read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint
 from cnnspec.train.origin import with_init
 from cnnspec.train.records import read_about, read_spec
-from cnnspec.train.run import ABOUT, SPEC, no_run
+from cnnspec.train.run import ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, SPEC, no_run
 
 
 def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
@@ -40,6 +40,13 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
     else:
         tell(f"the run is portable, but {what}: figures may differ in their last digits")
     return trained(spec, build(spec), file, _about(directory), threads)
+
+
+def files_of(run: Path) -> list[Path]:
+    """Return the files that verbs read of a run, of a checkpoint in it, or of weights that contain their spec."""
+    folder = run.parent if run.suffix == ".npz" else run
+    names = (SPEC, ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, BEST, LAST) if (folder / SPEC).is_file() else ()
+    return [run, *(folder / name for name in names)]
 
 
 def own_spec(path: Path) -> str | None:
@@ -86,14 +93,14 @@ def folder_of(spec: Spec, arguments: argparse.Namespace) -> Path | None:
     folder: Path | None = arguments.data
     if folder is None and spec.data is not None:
         folder = root_of(spec.data, spec.base)
-    return folder and folder.parent.resolve() / folder.name
+    return folder and real_path(folder.parent) / folder.name
 
 
 def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
     """Return the spec with the paths of its data and initial weights relative to a run directory."""
     if spec.train is not None and spec.train.init is not None:
         path = spec.folder_of("train.init", "from") / user_path(spec.train.init.source)
-        spec = with_init(spec, _seen_from(path.parent.resolve() / path.name, run))
+        spec = with_init(spec, _seen_from(real_path(path.parent) / path.name, run))
     if spec.data is None:
         return spec
     return dataclasses.replace(spec, data=spec.data.but(root=folder and _seen_from(folder, run)))
@@ -101,7 +108,7 @@ def with_root(spec: Spec, folder: Path | None, run: Path) -> Spec:
 
 def _seen_from(folder: Path, run: Path) -> str:
     try:
-        return Path(os.path.relpath(folder, run.resolve())).as_posix()
+        return Path(os.path.relpath(folder, real_path(run))).as_posix()
     except ValueError:  # on another drive of Windows
         return str(folder)
 
@@ -114,8 +121,8 @@ def data_folder(path: Path) -> Path | None:
     directory = path.parent if path.suffix == ".npz" else path
     about = _about(path)
     near, folder = (about.get(key) for key in ("folder_from_run", "folder"))
-    if isinstance(near, str) and (directory.resolve() / near).exists():
-        return directory.resolve() / near
+    if isinstance(near, str) and (real_path(directory) / near).exists():
+        return real_path(directory) / near
     return Path(folder) if isinstance(folder, str) else None
 
 

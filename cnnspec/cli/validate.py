@@ -17,6 +17,7 @@ from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
 from cnnspec.cli.changes import difference, replace_text
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note
+from cnnspec.cli.outputs import refuse_overwriting
 from cnnspec.diagnostics import Diagnostic, RunError, SettingsError, Span, SpecError
 from cnnspec.diagnostics.baseline import Finding, read_baseline, unknown_findings, write_baseline
 from cnnspec.diagnostics.catalogue import CATALOGUE
@@ -83,6 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"{foreign:,} YAML file{'s are' if foreign > 1 else ' is'} no spec: passed over, as cnnspec: is not said")
     if arguments.fix and STDIN in files:
         return _usage("--fix cannot change standard input", "name the file, or look with --diff")
+    refuse_overwriting(arguments.output_file, [*files, *([arguments.baseline] if arguments.baseline else [])])
+    if arguments.update_baseline:
+        refuse_overwriting(arguments.baseline, files)
     found = _checked(files, arguments, settings)
     if arguments.diff or arguments.fix:
         _mend(found, arguments, settings)

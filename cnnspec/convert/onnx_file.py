@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnspec.convert.refusal import MALFORMED, ConversionError
 from cnnspec.diagnostics import RunError
-from cnnspec.files import read_bounded
+from cnnspec.files import read_bounded, real_path
 from cnnspec.kernels.step import Array
 
 MOST_BYTES = 2 << 30  # bytes of a file, and of the arrays in it: protobuf's own limit
@@ -195,8 +195,8 @@ def array_of(tensor: Any, path: Path) -> Array:
 def _external(tensor: Any, dtype: np.dtype[Any], lengths: list[int], count: int, path: Path) -> Array:
     """Return an array from another file in the same folder; paths and links that lead out of the folder are refused."""
     entries = {item.key: item.value for item in tensor.external_data}
-    folder = path.parent.resolve()
-    place = (folder / entries.get("location", "")).resolve()
+    folder = real_path(path.parent)
+    place = real_path(folder / entries.get("location", ""))
     if not entries.get("location") or not place.is_relative_to(folder) or place == folder:
         raise ValueError(f"its numbers are outside of the file's folder: {entries.get('location', '')!r}")
     start, size = int(entries.get("offset", 0)), count * dtype.itemsize

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cnnspec.diagnostics import Diagnostic, SpecError
 from cnnspec.diagnostics.source import repository_of
+from cnnspec.files import real_path
 from cnnspec.spec.reader import read, read_text
 from cnnspec.spec.tree import Mapping, Scalar, Tree
 
@@ -37,9 +38,9 @@ def _extended(given: Tree, chain: list[str], outside: bool) -> tuple[str, str]:
     if not isinstance(given, Scalar) or not isinstance(given.value, str):
         raise SpecError([Diagnostic("extends", "error", "extends: expected a file's path", given.span, "extends")])
     path = _without_dots(Path(chain[-1]).parent / given.value.replace("\0", ""))
-    folder = Path(chain[0]).resolve().parent
+    folder = real_path(Path(chain[0])).parent
     root = repository_of(folder)
-    if not outside and not path.resolve().is_relative_to(root or folder):
+    if not outside and not real_path(path).is_relative_to(root or folder):
         where = f"{root.name}/, the spec's repository" if root else f"{folder.name}/, the spec's own folder"
         message = f"extends: {given.value} lies outside of {where}"
         help = f"move the base file into {'it' if root else 'the folder of the spec or below'}, or give --allow-outside"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnspec.diagnostics import Diagnostic
+from cnnspec.files import real_path
 from cnnspec.period import ALWAYS, Period
 from cnnspec.plugins import Plugin
 from cnnspec.shapes import Shape
@@ -147,4 +148,4 @@ class Spec:
         place = self.sections.get(section)
         files = [self.path] if place is None else [place.of(key).file, self.path]
         file = next((path for path in map(Path, files) if path.is_file()), None)
-        return Path() if file is None else file.resolve().parent
+        return Path() if file is None else real_path(file).parent

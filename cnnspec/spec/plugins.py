@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnspec.diagnostics import PluginError
+from cnnspec.files import real_path
 from cnnspec.plugins import Plugin, combined, load, relative
 from cnnspec.spec.check import got
 from cnnspec.spec.findings import Findings, Wrong
@@ -51,11 +52,11 @@ class Plugins:
             raise self.findings.error(CODE, message, item.span, where, help="write plugins: [layers.py]")
         root = self.root
         path = (root if item.span.file == OVERRIDE else Path(item.span.file).parent) / name.replace("\0", "")
-        if not path.resolve().is_relative_to(root.resolve()):
-            message = f"plugins: {name} lies outside of {root.resolve().name}/, the spec's own folder"
+        if not real_path(path).is_relative_to(real_path(root)):
+            message = f"plugins: {name} lies outside of {real_path(root).name}/, the spec's own folder"
             help = "move the file into the folder of the spec or below, or name it with --plugin instead"
             raise self.findings.error(CODE, message, item.span, where, help=help)
-        if path.is_file() and not (self.trusted or path.resolve() in [plugin.path for plugin in self.given]):
+        if path.is_file() and not (self.trusted or real_path(path) in [plugin.path for plugin in self.given]):
             message = f"plugins: {name} was not run: it is a program, and the spec is only read here"
             help = "if you trust it, name it with --plugin, or run all that specs name with --allow-plugins"
             raise self.findings.error(CODE, message, item.span, where, help=help)

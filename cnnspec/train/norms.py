@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnspec.files import read_bounded
 from cnnspec.kernels.blas import one_blas_thread
 from cnnspec.train.network import Network
+from cnnspec.train.records import MOST_METRICS
 
 Row = Mapping[str, float | None]  # columns: the epoch, and NAME.weights and NAME.gradient of each layer
 WEIGHTS, GRADIENT = ".weights", ".gradient"
@@ -48,7 +50,7 @@ def read_norms(path: Path) -> list[dict[str, float | None]]:
     A last line that was cut off is left out.
     """
     try:
-        complete_lines = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        complete_lines = read_bounded(path, MOST_METRICS).decode().rpartition("\n")[0]
         rows = csv.DictReader(io.StringIO(complete_lines))
         norms = [{key: float(value) if value else None for key, value in row.items()} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error):
