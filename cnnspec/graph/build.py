@@ -10,6 +10,7 @@ from typing import Any
 from cnnspec.diagnostics import Diagnostic, Related, SpecError
 from cnnspec.fields import create
 from cnnspec.graph.heads import find
+from cnnspec.graph.inputs import one_input
 from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Layer, Parameter
 from cnnspec.layers.part import Part
@@ -50,7 +51,8 @@ class Trace:
         diagnostics = list(self.diagnostics)
         heads = find(spec, self.values, diagnostics)
         if diagnostics:
-            raise SpecError(diagnostics)
+            # Shapes often do not fit because the first one is wrong.
+            raise SpecError([*one_input(spec), *diagnostics])
         if not heads:
             return Graph(spec.name, spec.input, _output_last(self.nodes, self.output, spec), self.output)
         assert spec.train is not None

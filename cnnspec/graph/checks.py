@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.counts import by_layer, explanations
 from cnnspec.graph.heads import wrong
-from cnnspec.graph.inputs import several_inputs
+from cnnspec.graph.inputs import one_input, several_inputs
 from cnnspec.graph.node import INPUT, Graph
 from cnnspec.graph.published import zoo_differences
 from cnnspec.shapes import ShapeError, text
@@ -19,7 +19,7 @@ from cnnspec.target import FIGURES, KINDS, Kind, Target
 def check(spec: Spec, graph: Graph) -> list[Diagnostic]:
     """Return findings about all misfits of the graph with its data, its loss, or `expect`, except about memory."""
     return [
-        *_input(spec),
+        *one_input(spec),
         *several_inputs(spec, graph),
         *_splits(spec),
         *_loss(spec, graph),
@@ -40,32 +40,6 @@ def counted(graph: Graph) -> dict[str, int | tuple[int, ...]]:
         "macs": graph.macs,
         "output": graph.output.shape,
     }
-
-
-def _input(spec: Spec) -> list[Diagnostic]:
-    if spec.data is None:
-        return []
-    try:
-        shape = spec.data.image_shape()
-    except ShapeError as error:
-        place = _section(spec, "data")
-        return [
-            Diagnostic(
-                "input-mismatch", "error", f"preprocess: {error}", place.of("preprocess"), "data.preprocess", error.help
-            )
-        ]
-    if shape is None or shape == spec.input or spec.inputs:
-        return []
-    return [
-        Diagnostic(
-            code="input-mismatch",
-            severity="error",
-            message=f"input: expected {text(shape)}, which is what the data source gives, got {text(spec.input)}",
-            span=spec.place.of("input"),
-            path="input",
-            help=f"write input: [{', '.join(map(str, shape))}], or resize the images under data.preprocess",
-        )
-    ]
 
 
 def _splits(spec: Spec) -> Iterator[Diagnostic]:

@@ -1,4 +1,4 @@
-"""Checks of several inputs: the network must need all of them, and other settings must not be for a single input."""
+"""Checks of inputs: one has the shape of the data; of several all are needed, and no setting is for a single one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,39 @@ from collections.abc import Iterator
 
 from cnnspec.diagnostics import Diagnostic
 from cnnspec.graph.node import Graph
+from cnnspec.shapes import ShapeError, text
 from cnnspec.spec.model import Spec
 from cnnspec.spec.place import Place
 
 OF_ONE = ("shape", "layout", "scale")  # fields of sources for a single image
 CHANGES = ("preprocess", "augment", "tta")  # keys of data that change images
+
+
+def one_input(spec: Spec) -> list[Diagnostic]:
+    """Find an input of another shape than that of the data, as far as the source tells it without reading."""
+    if spec.data is None:
+        return []
+    try:
+        shape = spec.data.image_shape()
+    except ShapeError as error:
+        place = _section(spec, "data")
+        return [
+            Diagnostic(
+                "input-mismatch", "error", f"preprocess: {error}", place.of("preprocess"), "data.preprocess", error.help
+            )
+        ]
+    if shape is None or shape == spec.input or spec.inputs:
+        return []
+    return [
+        Diagnostic(
+            code="input-mismatch",
+            severity="error",
+            message=f"input: expected {text(shape)}, which is what the data source gives, got {text(spec.input)}",
+            span=spec.place.of("input"),
+            path="input",
+            help=f"write input: [{', '.join(map(str, shape))}], or resize the images under data.preprocess",
+        )
+    ]
 
 
 def several_inputs(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:

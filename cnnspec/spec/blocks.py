@@ -61,6 +61,11 @@ class Blocks:
         """Return the names of all blocks."""
         return [*self.own, *shipped().values]
 
+    def declared(self, called: object) -> Mapping:
+        """Return the parameters of a block with their defaults; none of a name without a block."""
+        block = self.own.get(str(called)) or shipped().get(str(called))
+        return Mapping({}, {}, shipped().span) if block is None else _declared(block)
+
     def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
         """Return the definition of the block that an item uses."""
         given = item.values["use"]
@@ -76,11 +81,12 @@ class Blocks:
             raise self.findings.error("block-recursion", message, given.span, where)
         place = Where(f"blocks.{called}")
         if called not in self.used and isinstance(block, Mapping):
-            Typing(self.findings).known_keys(block, KEYS, place, "key of a block")
+            Typing(self.findings, {}).known_keys(block, KEYS, place, "key of a block")
         self.used.add(called)
         if not isinstance(block, Mapping) or "layers" not in block.values:
             message = f"block '{called}' has no layers"
-            raise self.findings.error("missing-key", message, block.span, place, help="add layers: [...]")
+            help = "add layers: [...]" if isinstance(block, Mapping) else f"write {called}: {{layers: [...]}}"
+            raise self.findings.error("missing-key", message, block.span, place, help=help)
         declared = block.get("params")
         if declared is not None and not isinstance(declared, Mapping):
             message = f"params: expected a mapping of names to defaults or `required`, got {got(plain(declared))}"

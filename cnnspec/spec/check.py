@@ -45,6 +45,8 @@ def expected(fragment: Json) -> str:
     if "enum" in fragment:
         values = [str(value) for value in fragment["enum"]]
         return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+    if "$ref" in fragment:
+        return "a name or a mapping with a type"
     kind = fragment.get("type")
     if kind == "array":
         count = fragment.get("minItems")

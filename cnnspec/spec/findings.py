@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cnnspec.diagnostics import Diagnostic, Fix, Related, Span, SpecError
+from cnnspec.spec.spelling import called
 from cnnspec.spec.suggest import clearest, did_you_mean, listing, plural
 from cnnspec.spec.tree import Where
 from cnnspec.spec.words import advice
@@ -88,6 +89,14 @@ class Findings:
         if advice_text is not None:
             return self.error(code, f"unknown {what} '{word}'", span, where, help=advice_text, related=related)
         noun, gap, rest = what.partition(" ")
-        suggestion, known = self.meant(word, list(names), f"known {plural(noun)}{gap}{rest}")
+        listed, (name, has_settings) = list(names), called(word)
+        if code == "unknown-type" and span.line != span.end_line:
+            help = "align its lines with their neighbours: they are read as one text"
+            return self.error(code, f"unknown {what} '{word}'", span, where, help=help, related=related)
+        word_meant = name if code == "unknown-type" else word
+        suggestion, known = self.meant(word_meant, listed, f"known {plural(noun)}{gap}{rest}")
+        if code == "unknown-type" and has_settings and suggestion is not None:
+            help = f"write {{type: {suggestion}, ...}}, with its settings as keys"
+            return self.error(code, f"unknown {what} '{word}'", span, where, help=help, related=related)
         fix = Fix(span, suggestion, f"replace {word} by {suggestion}") if suggestion else None
         return self.error(code, f"unknown {what} '{word}'", span, where, help=known, related=related, fix=fix)

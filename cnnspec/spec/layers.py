@@ -44,7 +44,7 @@ class LayersBuilder(References):
 
     def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
         super().__init__(findings)
-        self.typing = Typing(findings)
+        self.typing = Typing(findings, variables.values)
         self.blocks = Blocks(findings, blocks, variables)
         self.layers = self.items = self.depth = 0
         self.instances: dict[str, tuple[str, str]] = {}  # by the name of a use: its block, and its last instance
@@ -55,7 +55,12 @@ class LayersBuilder(References):
     ) -> tuple[Entry, ...]:
         """Build the entries of one list of layers; wrong ones are reported and left out."""
         if not isinstance(tree, Items):
-            self.findings.error("invalid-value", f"expected a list of layers, got {got(plain(tree))}", tree.span, where)
+            help = "write each layer behind a dash: - {type: conv2d, ...}"
+            if isinstance(tree, Mapping) and all(isinstance(layer, Mapping) for layer in tree.values.values()):
+                name = next(iter(tree.keys), "x")
+                help = f"write each layer behind a dash, its name as id: - {{id: {name}, type: ...}}"
+            message = f"expected a list of layers, got {got(plain(tree))}"
+            self.findings.error("invalid-value", message, tree.span, where, help=help)
             return ()
         given = [item.get("id") for item in tree.items if isinstance(item, Mapping)]
         names.below |= {str(id.value): id.span for id in given if isinstance(id, Scalar)}
@@ -170,9 +175,8 @@ class LayersBuilder(References):
         if isinstance(item, Scalar):
             item = Mapping({"type": item.span}, {"type": item}, item.span)
         if not isinstance(item, Mapping):
-            raise self.findings.error(
-                "invalid-value", "expected a layer: a name, or a mapping with a type", item.span, where
-            )
+            message, help = "expected a layer: a name, or a mapping with a type", "write {type: conv2d, ...}"
+            raise self.findings.error("invalid-value", message, item.span, where, help=help)
         kind = item.get("type")
         if kind is None:
             help = "add type: conv2d, or use: BLOCK"
@@ -317,7 +321,8 @@ class LayersBuilder(References):
         self, item: Mapping, scope: Scope, names: LayerNames, where: Where, chain: tuple[str, ...]
     ) -> Iterator[Entry]:
         """Yield one entry for each repetition of a block."""
-        meant = self.typing.known_keys(item, USE, where, "key beside use", "layer key")
+        within = {key: f"write with: {{{key}: ...}}" for key in self.blocks.declared(plain(item.values["use"])).keys}
+        meant = self.typing.known_keys(item, USE, where, "key beside use", "layer key", within)
         block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
         repeat = item.get("repeat")

@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnspec.diagnostics import SpecError
+from cnnspec.diagnostics import Fix, SpecError
 from cnnspec.diagnostics.source import GIVEN
 from cnnspec.fields import (
     BYTES_PATTERN,
@@ -38,7 +38,8 @@ from cnnspec.spec.overrides import override
 from cnnspec.spec.place import Place
 from cnnspec.spec.plugins import Plugins
 from cnnspec.spec.reader import MOST_BYTES, decode, read, read_text
-from cnnspec.spec.tree import Items, Mapping, Tree, Where, place_of, plain
+from cnnspec.spec.spelling import comparison, shape
+from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, place_of, plain
 from cnnspec.spec.typed import Typing
 from cnnspec.target import FIGURES
 
@@ -134,9 +135,9 @@ def typed(tree: Tree, name: str, *, plugins: abc.Sequence[str | Path] = (), allo
 class _SpecLoader:
     def __init__(self, findings: Findings, tree: Mapping, file: str) -> None:
         self.findings, self.tree, self.file = findings, tree, file
-        self.typing = Typing(findings)
-        self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key", "spec key")
         self.scope = variables(tree.get("vars"), findings)
+        self.typing = Typing(findings, self.scope.values)
+        self.misspelt = self.typing.known_keys(tree, KEYS, Where(), "key", "spec key")
         self.places: dict[str, Place] = {}
         self.losses: tuple[str, ...] = ()  # the names of several losses
 
@@ -232,13 +233,10 @@ class _SpecLoader:
     def text(self, tree: Tree, where: Where) -> str:
         value = plain(tree)
         if not isinstance(value, str) or not is_name(value):
-            raise self.findings.error(
-                "invalid-value",
-                f"name: expected at most {LONGEST_NAME} {NAME_WORDS}, got {got(value)}",
-                tree.span,
-                where,
-                help="the name becomes the name of the run directory",
-            )
+            help, fix = self.typing.cure("name", tree, lambda other: isinstance(other, str) and is_name(other))
+            message = f"name: expected at most {LONGEST_NAME} {NAME_WORDS}, got {got(value)}"
+            help = help or "the name becomes the name of the run directory"
+            raise self.findings.error("invalid-value", message, tree.span, where, help=help, fix=fix)
         return value
 
     def inputs(self, tree: Tree, where: Where) -> abc.Mapping[str, Shape]:
@@ -261,13 +259,14 @@ class _SpecLoader:
 
     def input(self, tree: Tree, where: Where) -> tuple[int, ...]:
         items = tree.items if isinstance(tree, Items) else ()
-        if len(items) not in (1, 3):
+        text = shape(plain(tree))
+        if len(items) not in (1, 3) or isinstance(plain(items[0]), str):
             raise self.findings.error(
                 "invalid-value",
                 f"{where.path}: expected [channels, height, width] or [features], got {got(plain(tree))}",
                 tree.span,
                 where,
-                help="the batch axis is implicit",
+                help=f"write {text}" if text else "write its sizes without a batch axis, such as [1, 28, 28] or [784]",
             )
         return tuple(self.typing.value(PositiveInt, item, where) for item in items)
 
@@ -412,7 +411,10 @@ class _SpecLoader:
             match = _COMPARISON.fullmatch(written) if len(written) <= LONGEST else None
             if match is None or not isfinite(float(match[2])):
                 message = f'require.{metric}: expected a comparison such as ">= 0.98", got {got(plain(value))}'
-                self.findings.error("invalid-value", message, value.span, where.down(metric))
+                text = comparison(plain(value))
+                fix = Fix(value.span, text, f"write {text}") if text and isinstance(value, Scalar) else None
+                help = text and f"write {text}"
+                self.findings.error("invalid-value", message, value.span, where.down(metric), help=help, fix=fix)
                 continue
             required.append(Requirement(metric, match[1], float(match[2])))
         return tuple(required)

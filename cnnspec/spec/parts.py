@@ -18,7 +18,7 @@ MOST_PARTS = 1000
 
 def channels_of_parts(item: Mapping, arrived: Arrival, findings: Findings, where: Where) -> list[dict[str, int]]:
     """Return the channels of each part in the form of `slice`; Wrong if the requested parts do not fit the map."""
-    typing = Typing(findings)
+    typing = Typing(findings, {})
     meant = typing.known_keys(item, KEYS, where, "key of split", "layer key")
     given = [key for key in ("parts", "sizes") if key in item.values]
     if len(given) != 1:

@@ -64,6 +64,7 @@ class References:
                 f"id: expected {NAME_WORDS}, got {got(plain(given))}",
                 given.span,
                 where.down("id"),
+                help=f'write "{plain(given)}"' if isinstance(plain(given), int) else None,
             )
         local = given.value
         if local == INPUT or local in names.ids:

@@ -41,7 +41,8 @@ def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     # Words of very different lengths are far apart, and a very long one would take long.
     alike = [name for name in reach if abs(len(folded) - len(name)) <= reach[name]]
     ranked = sorted((distance(folded, name.lower()), name) for name in alike)
-    return [name for edits, name in ranked if edits <= reach[name]][:count]
+    # Words that share no letter are no misspelling of one another.
+    return [name for edits, name in ranked if edits <= min(reach[name], max(1, len(folded) - 1, len(name) - 1))][:count]
 
 
 def clearest(word: str, names: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ from collections import abc
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
@@ -16,10 +17,10 @@ from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.grammar import is_name
 from cnnspec.spec.reader import scalar
-from cnnspec.spec.spelling import meaning, opens_parentheses, respelt
+from cnnspec.spec.spelling import glued, meaning, opens_parentheses, respelt
 from cnnspec.spec.suggest import nearest
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
-from cnnspec.spec.words import value
+from cnnspec.spec.words import meant, value
 
 MOST_CREATED = 4096
 _declared: dict[type[Any], abc.Mapping[str, Option]] = {}  # what each class declares, by name
@@ -29,8 +30,8 @@ _created: dict[Hashable, Any] = {}  # objects by the text they were created from
 class Typing:
     """Builds typed values; errors are reported at the key or at the value."""
 
-    def __init__(self, findings: Findings) -> None:
-        self.findings = findings
+    def __init__(self, findings: Findings, variables: abc.Mapping[str, Any]) -> None:
+        self.findings, self.variables = findings, variables
 
     def value(self, annotation: Any, tree: Tree, where: Where) -> Any:
         """Return the Python value for a field's annotation; Wrong if it does not fit."""
@@ -102,26 +103,51 @@ class Typing:
             raise self.findings.error("invalid-value", message, span, where, help=hint, related=given, fix=fix)
         return convert(annotation, value)
 
-    @staticmethod
-    def cure(key: str, tree: Tree, right: Callable[[Any], bool]) -> tuple[str | None, Fix | None]:
+    def cure(self, key: str, tree: Tree, right: Callable[[Any], bool]) -> tuple[str | None, Fix | None]:
         """Return the corrected value as a line of help and as a fix; None for each that is not known."""
         given = plain(tree)
         if isinstance(tree, Scalar) and not tree.plain and right(scalar(given)):
             return "remove the quotes", Fix(tree.span, given, f"remove the quotes around {given}")
-        text = respelt(key.partition("[")[0], given)
-        if text is None or not right(meaning(text)):
-            return None, None
+        name = given.strip("{} ") if isinstance(given, str) else ""
+        if name in self.variables and right(self.variables[name]):
+            text = f"${name}"
+        else:
+            text = respelt(key.partition("[")[0], given) or ""
+            if not text or not right(meaning(text)):
+                return None, None
         fix = Fix(tree.span, text, f"write {text}") if isinstance(tree, Scalar) and not tree.given else None
         return f"write {text}", fix
 
     def section(self, cls: type[Any], tree: Tree, where: Where) -> Any:
         """Build an object of a class whose keys form a section of their own."""
         if not isinstance(tree, Mapping):
-            name = where.path.rpartition(".")[2]
-            raise self.findings.error(
-                "invalid-value", f"{name}: expected a mapping, got {got(plain(tree))}", tree.span, where
+            name, given = where.path.rpartition(".")[2], plain(tree)
+            text = self.first_key(cls, given)
+            help = text and f"write {name}: {text}"
+            fix = (
+                Fix(tree.span, text, f"write {text}") if text and isinstance(tree, Scalar) and not tree.given else None
             )
+            message = f"{name}: expected a mapping, got {got(given)}"
+            raise self.findings.error("invalid-value", message, tree.span, where, help=help, fix=fix)
         return self.create(cls, tree, where)
+
+    @staticmethod
+    def first_key(cls: type[Any], given: Any) -> str | None:
+        """Return the mapping that is meant by a value in its place: true, or the value of its first fitting key."""
+        declared = options(cls)
+        if given is True and not any(option.required for option in declared):
+            return "{}"
+        if isinstance(given, bool) or not isinstance(given, (int, float, str)):
+            return None
+        for option in declared:
+            kind = str(option.schema.get("$ref", "")).rpartition("/")[2]
+            text = respelt(option.name, given) if isinstance(given, str) else None
+            for written in (str(given), text):
+                if written is None:
+                    continue
+                if written in registry.table(kind) if kind else _fits(option.annotation, meaning(written)):
+                    return f"{{{option.name}: {written}}}"
+        return None
 
     def registered(self, kind: str, tree: Tree, where: Where) -> Any:
         """Build an object of a registered kind from a bare name, or a mapping with `type`."""
@@ -134,7 +160,7 @@ class Typing:
         if not isinstance(given, Scalar) or not isinstance(given.value, str):
             raise self.findings.error(
                 "invalid-value",
-                f"expected the name of a {kind} or a mapping with a type, got {got(plain(given))}",
+                f"{where.path.rpartition('.')[2]}: expected a name or a mapping with a type, got {got(plain(given))}",
                 given.span,
                 where,
                 help=f"for example {_some(kind)}",
@@ -163,9 +189,28 @@ class Typing:
             if key in table:
                 message = f"expected a mapping with type: {key}, got {key} as a key"
                 return self.findings.error("invalid-value", message, span, where, help=f"write {{type: {key}, ...}}")
+            if self.unspaced(key, tree, where):
+                return Wrong()
             if nearest(key, names) and not key.startswith("x-"):
                 return self.findings.unknown("unknown-key", f"key of a {kind}", key, names, span, where.down(key))
+        alone = plain(tree.values["activation"]) if list(tree.keys) == ["activation"] else None
+        help = f"write - {alone}" if alone in table else help
         return self.findings.error("missing-key", f"{kind} without a type", tree.span, where, help=help)
+
+    def unspaced(self, key: str, tree: Mapping, where: Where) -> str | None:
+        """Report `filters:8` and a value without a key; return the key that was meant, empty if it is not known."""
+        span, given = tree.keys[key], plain(tree.values[key])
+        apart = glued(key, given)
+        if apart is not None:
+            help = f"write {apart[0]}: {apart[1]}"
+            message, fix = f"'{key}' has no space behind its colon", Fix(span, help[6:], help)
+            self.findings.error("unknown-key", message, span, where.down(key), help=help, fix=fix)
+            return apart[0]
+        if given is None and isinstance(scalar(key), (int, float)):
+            help = "write what it is, as in units: 10; a fraction has a point, as in 0.5"
+            self.findings.error("unknown-key", f"expected a key with a value, got {key}", span, where, help=help)
+            return ""
+        return None
 
     def create(self, cls: type[Any], tree: Mapping, where: Where, common: Collection[str] = ()) -> Any:
         """Build an object from its keys; `common` keys are also allowed, and read elsewhere."""
@@ -179,6 +224,7 @@ class Typing:
         title = getattr(cls, "type_name", None) or where.path
         place = f"{where.path.partition('.')[0] if cls.kind == 'section' else cls.kind} key"
         misspelt = self.known_keys(tree, [*declared, *common], where, noun=f"key of {title}", place=place)
+        misspelt |= self.other_keys(tree, declared, where)
         values, bad = {}, False
         for name, option in declared.items():
             given = tree.get(name)
@@ -193,6 +239,9 @@ class Typing:
                         help=f"add {name}: {expected(option.schema) if '$ref' not in option.schema else '...'}",
                     )
                     bad = True
+                continue
+            if name in misspelt:
+                bad = True
                 continue
             if isinstance(given, Scalar) and given.value is None and option.default is None and not option.required:
                 continue
@@ -212,12 +261,47 @@ class Typing:
             _created[written] = created
         return created
 
-    def known_keys(self, tree: Mapping, names: Collection[str], where: Where, noun: str, place: str = "") -> set[str]:
-        """Report every key that is not in `names`, except x- annotations; return the names that were probably meant."""
+    def other_keys(self, tree: Mapping, declared: abc.Mapping[str, Option], where: Where) -> set[str]:
+        """Report keys that mean something else here than elsewhere, such as `kernel: 3`; return the names meant."""
+        found: set[str] = set()
+        for name, option in declared.items():
+            for key in tree.keys if option.required and name not in tree.keys else ():
+                if key not in declared or meant(key, [name]) is None:
+                    continue
+                given, schema = plain(tree.values[key]), declared[key].schema
+                right = opens_parentheses(given) or fits(option.schema, given)
+                if right and not fits(schema, given):
+                    message, help = f"{key}: expected {expected(schema)}, got {got(given)}", f"write {name}: ..."
+                    span, fix = tree.keys[key], Fix(tree.keys[key], name, f"replace {key} by {name}")
+                    self.findings.error("invalid-value", message, span, where.down(key), help=help, fix=fix)
+                    found |= {name, key}
+        return found
+
+    def known_keys(
+        self,
+        tree: Mapping,
+        names: Collection[str],
+        where: Where,
+        noun: str,
+        place: str = "",
+        elsewhere: abc.Mapping[str, str] = MappingProxyType({}),
+    ) -> set[str]:
+        """Report every key that is not in `names`, except x- annotations; return the names that were probably meant.
+
+        `elsewhere` has help for keys that stand in another place.
+        """
         named: set[str] = set()
         rest = self.parentheses(tree, where)
         for key, span in tree.keys.items():
             if key not in names and key not in rest and not key.startswith("x-"):
+                apart = self.unspaced(key, tree, where)
+                if apart is not None:
+                    named.add(apart)
+                    continue
+                if key in elsewhere:
+                    message = f"unknown {noun} '{key}'"
+                    self.findings.error("unknown-key", message, span, where.down(key), help=elsewhere[key])
+                    continue
                 self.findings.unknown("unknown-key", noun, key, names, span, where.down(key), place=place)
                 named.update(nearest(key, names, count=1))
         return named

@@ -88,7 +88,7 @@ TYPES: dict[str, dict[str, str]] = {
     },
     "schedule": {
         "step": "StepLR steplr stepdecay piecewise_step",
-        "multistep": "MultiStepLR steps PiecewiseConstantDecay piecewise_constant",
+        "multistep": "MultiStepLR steps PiecewiseConstantDecay piecewise_constant piecewise",
         "exponential": "ExponentialLR ExponentialDecay exp",
         "cosine": "CosineAnnealingLR CosineDecay cos cosine_annealing CosineAnnealingWarmRestarts CosineDecayRestarts",
         "polynomial": "PolynomialLR PolynomialDecay poly linear",
@@ -97,7 +97,8 @@ TYPES: dict[str, dict[str, str]] = {
         "constant": "ConstantLR fixed",
     },
     "source": {
-        "image_folder": "ImageFolder image_dataset_from_directory flow_from_directory ImageData",
+        "image_folder": "ImageFolder image_dataset_from_directory flow_from_directory ImageData folder "
+        "directory images",
         "mnist": "MNIST",
         "fashion_mnist": "FashionMNIST",
         "digits": "load_digits",
@@ -147,7 +148,7 @@ KEYS: dict[str, str] = {
     "shortcut": "skip identity_shortcut downsample",
     "filters": "out_channels num_output nb_filter num_filters channels output_channels c2 units n_filters",
     "units": "out_features num_output output_dim hidden_units hidden_size features output_size num_units fc_size "
-    "filters",
+    "filters neurons nodes size",
     "kernel_size": "kernel kernel_shape pool_size size filter_size ksize k window_size pool_kernel_size window",
     "stride": "strides s subsample pool_stride",
     "padding": "pad pads border_mode p",
@@ -189,7 +190,7 @@ KEYS: dict[str, str] = {
     "beta1": "beta_1 momentum1",
     "beta2": "beta_2 momentum2",
     "memory": "rho alpha rms_decay",
-    "gamma": "factor decay_rate lr_decay drop",
+    "gamma": "factor decay_rate lr_decay drop decay",
     "every": "step_size stepsize decay_steps period",
     "minimum": "eta_min min_lr end_learning_rate final_lr",
     "warmup": "warmup_epochs warmup_steps burn_in",
@@ -294,6 +295,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "affine": "leave it out: scale and shift are always learned; trainable: false keeps them at 1 and 0",
         "center": "leave it out: scale and shift are always learned; trainable: false keeps them at 1 and 0",
         "track_running_stats": "leave it out: running statistics are always kept",
+        "dropout": "write - {type: dropout, rate: ...} below the layer",
         "weight_norm": "write {type: weight_norm, layer: {type: ...}} around the layer",
         "batch_normalize": "write - batch_norm below the layer, and bias: none in it",
         "padding_mode": "write padding: reflect for a margin as wide as that of same; for another width write "
@@ -370,6 +372,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "device": "leave it out: everything is computed on processors; --threads N says on how many",
         "subdivisions": "write batch_size: batch / subdivisions, and accumulate: subdivisions",
         "amp": "leave it out: numbers are float32",
+        "precision": "leave it out: numbers are float32",
+        "mixed_precision": "leave it out: numbers are float32",
         "clipnorm": "write clip: {norm: ...}",
         "clipvalue": "write clip: {value: ...}",
         "clip_gradients": "write clip: {norm: ...}",
@@ -402,6 +406,7 @@ ADVICE: dict[str, dict[str, str]] = {
     },
     "optimizer key": {
         "betas": "write beta1: ... and beta2: ...",
+        "momentum": "write beta1: ..., or {type: sgd, momentum: ...}",
         "amsgrad": "leave it out: Adam is the published one",
         "clipnorm": "write train: {clip: {norm: ...}}",
         "dampening": "leave it out: momentum is not dampened",
