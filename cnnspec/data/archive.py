@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from cnnspec.diagnostics import DataError
 
-MOST = 1 << 30  # bytes of an archive after unpacking
+MOST = 1 << 30  # bytes of an archive, packed and unpacked
+MOST_READ = 1 << 28  # bytes that are read at once, which is a whole file of the archive
 HELP = "delete the archive and fetch it again with --download"
+
+
+class _Unpacked(gzip.GzipFile):
+    """The stream in a gzipped archive; a header that claims a name of gigabytes is refused before it is read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MOST_READ:
+            raise EOFError(f"expected at most {MOST_READ:,} bytes in a file or a header")
+        return super().read(size)
+
+
+def require_size(path: Path) -> None:
+    """Raise DataError if a file is larger than any that is published, before it is read."""
+    size = path.stat().st_size
+    if size > MOST:
+        raise DataError(f"{path}: expected at most {MOST:,} bytes, got {size:,}", HELP)
 
 
 def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
@@ -21,7 +39,7 @@ def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     import zlib
 
     try:
-        with tarfile.open(path) as archive:
+        with _Unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
             size = 0
             for member in archive:
                 size += member.size
@@ -44,5 +62,5 @@ def members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
 def _refuse(path: Path, name: str) -> None:
     """Raise DataError for a member whose name is absolute or leads out of the folder of the archive."""
     parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+    if parts.is_absolute() or ".." in parts.parts or any(":" in part for part in parts.parts[:1]):
         raise DataError(f"{path}: refused, the path '{name}' leads out of the archive", HELP)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cnnspec.data.archive import members
+from cnnspec.data.archive import members, require_size
 from cnnspec.data.cifar_python import records
 from cnnspec.data.download import file_checksum
 from cnnspec.data.published import AGAIN, Published, Remote
@@ -61,6 +61,8 @@ class CifarSource(Published):
     def open(self, paths: list[Path]) -> Found:
         """Check and read the archive or the files."""
         archive = self.remotes[0].name
+        for path in paths:
+            require_size(path)
         if paths[0].name == archive:
             return self._packed(paths[0])
         if paths[0].name == _python(archive):

@@ -72,6 +72,8 @@ def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[
         raise DataError(f"{path}: expected magic number {magic}, got {numbers[0]}: not this data set's file", AGAIN)
     if tuple(numbers[1:]) != dimensions:
         raise DataError(f"{path}: expected dimensions {dimensions}, got {tuple(numbers[1:])}", AGAIN)
+    if length > expected:
+        raise DataError(f"{path}: expected {expected:,} bytes, got more", AGAIN)
     if length != expected:
         raise DataError(f"{path}: truncated, expected {expected:,} bytes, got {length:,}", AGAIN)
     got = hashlib.sha256(content.data).hexdigest()
@@ -81,7 +83,10 @@ def _read(path: Path, magic: int, shape: tuple[int, ...], wanted: str) -> tuple[
 
 
 def _content(path: Path, most: int) -> tuple[Array, int]:
-    """Return the first `most` bytes of a file, decompressed straight into an array, and the file's whole length."""
+    """Return the first `most` bytes of a file, decompressed straight into an array, and its length.
+
+    Of a longer file some length above `most` is returned: the rest is not read.
+    """
     import gzip
     import zlib
 
@@ -89,7 +94,7 @@ def _content(path: Path, most: int) -> tuple[Array, int]:
     length = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while part := file.read(PART):
+            while length <= most and (part := file.read(PART)):
                 room = content[length : length + len(part)]
                 room[...] = np.frombuffer(part, np.uint8, len(room))
                 length += len(part)

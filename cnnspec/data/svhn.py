@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnspec.data.archive import require_size
 from cnnspec.data.download import file_checksum
 from cnnspec.data.matlab import AGAIN, Numbers, numbers_in, part_of
 from cnnspec.data.rows import Pixels
@@ -54,6 +55,7 @@ class Svhn(Source):
         places = {split: _place(root or Path(), name) for split, name in FILES.items()}
         splits, notes = {}, list[str]()
         for split, path in places.items():
+            require_size(path)
             key = key_of("svhn", *stamps([path]))
             stored = store.find(key)
             pixels, record = stored or _read(path, store, key)

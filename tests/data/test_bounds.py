@@ -15,7 +15,9 @@ import pytest
 from cnnspec.data.cifar import Cifar10
 from cnnspec.data.class_labels import class_names, read_labels
 from cnnspec.data.idx import Idx
+from cnnspec.data.mnist import Mnist
 from cnnspec.data.npz import Npz
+from cnnspec.data.svhn import Svhn
 from cnnspec.data.tables import Csv
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
@@ -78,6 +80,42 @@ def test_an_archive_of_more_than_any_published_one(tmp_path: Path, monkeypatch: 
             archive.addfile(member, io.BytesIO(bytes(size)))
     with pytest.raises(DataError, match="refused, it holds more than 1,000 bytes, up to 'b'"):
         Cifar10().read(tmp_path, False)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_an_archive_that_claims_a_name_of_gigabytes(kind: bytes, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("a")
+    member.size, member.type = 3 << 30, kind
+    with gzip.open(tmp_path / "cifar-10-binary.tar.gz", "wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+    with pytest.raises(DataError, match="expected at most 268,435,456 bytes in a file or a header"):
+        Cifar10().read(tmp_path, False)
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(""))
+    with pytest.raises(DataError, match="expected SHA-256"):
+        Cifar10().read(tmp_path, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (Cifar10, ["cifar-10-binary.tar.gz"]),
+        (Cifar10, [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]),
+        (Svhn, ["train_32x32.mat", "test_32x32.mat"]),
+        (Mnist, [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]),
+    ],
+)
+def test_published_files_of_a_terabyte_are_not_read(
+    source: type[Cifar10 | Svhn | Mnist], names: list[str], tmp_path: Path
+) -> None:
+    for name in names:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"expected at most 1,073,741,824 bytes|expected magic number"):
+        source().read(tmp_path, False)
 
 
 def test_a_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
