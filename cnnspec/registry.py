@@ -33,9 +33,9 @@ ENTRY_POINTS = "cnnspec.plugins"
 C = TypeVar("C", bound=type)
 Classes = dict[tuple[str, str], type[Any]]  # by kind and name
 
-_own: dict[str, dict[str, type[Any]]] = {kind: {} for kind in PACKAGES}
-_collected: ContextVar[tuple[str, Classes]] = ContextVar("collected", default=("", {}))  # classes of a module
-_used: ContextVar[Classes] = ContextVar("used", default={})  # noqa: B039 - never changed in its place
+_library: dict[str, dict[str, type[Any]]] = {kind: {} for kind in PACKAGES}
+_collector: ContextVar[tuple[str, Classes]] = ContextVar("collected", default=("", {}))  # classes of a module
+_plugins: ContextVar[Classes] = ContextVar("used", default={})  # noqa: B039 - never changed in its place
 
 
 def register(name: str) -> Callable[[C], C]:
@@ -45,17 +45,17 @@ def register(name: str) -> Callable[[C], C]:
         kind = getattr(cls, "kind", None)
         if kind not in PACKAGES:
             raise TypeError(f"{cls.__name__} is none of {', '.join(PACKAGES)}: derive it from one of their bases")
-        module, collected = _collected.get()
+        module, collected = _collector.get()
         # A module that is loaded may import others, the library's among them, whose classes are not its own.
         theirs = bool(module) and f"{cls.__module__}.".startswith(f"{module}.")
-        before = collected.get((kind, name)) if theirs else _own[kind].get(name)
+        before = collected.get((kind, name)) if theirs else _library[kind].get(name)
         if before is not None and not _is_again(cls, before):
             raise ValueError(f"the {kind} '{name}' is registered twice")
         cls.type_name = name  # type: ignore[attr-defined]
         if theirs:
             collected[kind, name] = cls
         else:
-            _own[kind][name] = cls
+            _library[kind][name] = cls
         return cls
 
     return enter
@@ -68,23 +68,23 @@ def _is_again(cls: type[Any], before: type[Any]) -> bool:
 
 def table(kind: str) -> Mapping[str, type[Any]]:
     """Return every class of a kind by name: the library's, those of installed packages and of plugins in use."""
-    others = {**_installed(), **_used.get()}
-    return {**own(kind), **{name: cls for (of, name), cls in others.items() if of == kind}}
+    others = {**_installed(), **_plugins.get()}
+    return {**library_table(kind), **{name: cls for (of, name), cls in others.items() if of == kind}}
 
 
-def own(kind: str) -> Mapping[str, type[Any]]:
+def library_table(kind: str) -> Mapping[str, type[Any]]:
     """Return the library's classes of a kind, and those that the running program has registered itself."""
     if PACKAGES[kind] not in sys.modules:
         importlib.import_module(PACKAGES[kind])
-    return _own[kind]
+    return _library[kind]
 
 
 def find(kind: str, name: str) -> type[Any]:
     """Return the class of that kind and name; KeyError if there is none."""
-    if (kind, name) in _used.get():
-        return _used.get()[kind, name]
+    if (kind, name) in _plugins.get():
+        return _plugins.get()[kind, name]
     # Installed packages are only searched for names that the library lacks, because that takes time.
-    cls = own(kind).get(name)
+    cls = library_table(kind).get(name)
     return _installed()[kind, name] if cls is None else cls
 
 
@@ -92,21 +92,21 @@ def find(kind: str, name: str) -> type[Any]:
 def collecting(module: str) -> Iterator[Classes]:
     """Collect the classes that a module or package registers in this context, instead of adding them to the table."""
     classes: Classes = {}
-    token = _collected.set((module, classes))
+    token = _collector.set((module, classes))
     try:
         yield classes
     finally:
-        _collected.reset(token)
+        _collector.reset(token)
 
 
 @contextmanager
 def using(classes: Mapping[tuple[str, str], type[Any]]) -> Iterator[None]:
     """Let specs name these classes too, within this context and thread."""
-    token = _used.set({**_used.get(), **classes})
+    token = _plugins.set({**_plugins.get(), **classes})
     try:
         yield
     finally:
-        _used.reset(token)
+        _plugins.reset(token)
 
 
 @cache
@@ -127,7 +127,7 @@ def _installed() -> Classes:
         if not classes and not was_loaded:
             raise PluginError(f"{origin} registers nothing", f"upgrade {package}, or uninstall it")
         for (kind, name), cls in classes.items():
-            if name in own(kind) or (kind, name) in installed:
+            if name in library_table(kind) or (kind, name) in installed:
                 message = f"{origin} registers the {kind} '{name}', which there is already"
                 raise PluginError(message, f"upgrade {package}, or uninstall it")
             installed[kind, name] = cls

@@ -87,29 +87,29 @@ class Windows:
         return reads, replace(self, height=reads.stop - reads.start, padding=padding)
 
 
-def _same(length: int, extent: int, stride: int) -> tuple[int, int]:
+def _same_padding(length: int, extent: int, stride: int) -> tuple[int, int]:
     # TensorFlow's and ONNX's SAME_UPPER: out = ceil(in / stride), with the odd row or column at the end.
     total = max((-(-length // stride) - 1) * stride + extent - length, 0)
     return total // 2, total - total // 2
 
 
-def _half(length: int, extent: int, stride: int) -> tuple[int, int]:
+def _half_padding(length: int, extent: int, stride: int) -> tuple[int, int]:
     # PyTorch's: as if the stride were 1, so that the first window has the first element in its middle.
     return (extent - 1) // 2, extent // 2
 
 
 NAMED_PADDINGS: Mapping[str, Callable[[int, int, int], tuple[int, int]]] = {
     "valid": lambda length, extent, stride: (0, 0),
-    "same": _same,
-    "same_lower": lambda length, extent, stride: _same(length, extent, stride)[::-1],
-    "half": _half,
+    "same": _same_padding,
+    "same_lower": lambda length, extent, stride: _same_padding(length, extent, stride)[::-1],
+    "half": _half_padding,
 }
 
 # Paddings of a convolution that are made of the map's own pixels: as wide as `same`.
 MARGINS = ("reflect", "replicate", "circular")
 
 
-def _up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
+def _padding_rounded_up(length: int, extent: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
     """Return the padding with room for a last, partly covered window that starts in the map or in the first padding."""
     before, after = pads
     count = -(-(length + before + after - extent) // stride) + 1
@@ -136,7 +136,7 @@ def windows(
     _, height, width = expect_map(shape, subject)
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
-        named = _same if padding in MARGINS else NAMED_PADDINGS[padding]
+        named = _same_padding if padding in MARGINS else NAMED_PADDINGS[padding]
         pads = named(height, extent[0], stride[0]) + named(width, extent[1], stride[1])
     elif isinstance(padding, int):
         pads = (padding,) * 4
@@ -155,7 +155,9 @@ def windows(
             help=f"use a kernel_size up to {min(result.padded)}, or padding: same",
         )
     if ceil:
-        pads = _up(height, extent[0], stride[0], pads[:2]) + _up(width, extent[1], stride[1], pads[2:])
+        pads = _padding_rounded_up(height, extent[0], stride[0], pads[:2]) + _padding_rounded_up(
+            width, extent[1], stride[1], pads[2:]
+        )
         result = Windows(height, width, kernel, stride, dilation, pads)
     return result
 

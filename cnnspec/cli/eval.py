@@ -53,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(figures))
         return 0
     place = data.places.get(arguments.split)
-    figures_of_all = _listed(replace(score, parts={}))
+    figures_of_all = _class_lines(replace(score, parts={}))
     counted = f"{score.images:,} images" + ("" if views is None else f", {views}")
     print(f"{arguments.split}{f' ({loggable(place)})' if place else ''}: {counted}, {figures_of_all}")
     for name, part in score.parts.items():
-        print(f"  {name}: {_listed(part)}")
+        print(f"  {name}: {_class_lines(part)}")
     if score.confusion is not None:
         names = list(map(loggable, _names(data.class_names, len(score.confusion))))
         if score.kind == "class":
@@ -80,9 +80,9 @@ def _by_class(confusion: Array, names: Sequence[str]) -> Iterator[str]:
         yield f"recall of each class: {shown}the least {recall[worst]:.2%} of {worst}"
 
 
-def _listed(score: Score) -> str:
+def _class_lines(score: Score) -> str:
     figures = score.figures().items()
-    return ", ".join(f"{name} {_shown(name, value)}" for name, value in figures if value is not None)
+    return ", ".join(f"{name} {_figure_text(name, value)}" for name, value in figures if value is not None)
 
 
 def _names(classes: Sequence[str], outputs: int) -> list[str]:
@@ -90,7 +90,7 @@ def _names(classes: Sequence[str], outputs: int) -> list[str]:
     return [*classes, *map(str, range(len(classes), outputs))]
 
 
-def _shown(name: str, value: float) -> str:
+def _figure_text(name: str, value: float) -> str:
     return f"{value:.4f}" if name in ("loss", "mae", "rmse", "r2") else f"{value:.2%}"
 
 

@@ -106,7 +106,7 @@ def from_data(root: Path, folder: Path) -> str:
     pictures = sum(files.counts.values())
     two = len(files.counts) == 2
     return FROM_DATA.format(
-        about=_about(files),
+        about=_summary(files),
         channels=1 if files.grey else 3,
         side=files.side,
         layers=layers,
@@ -121,7 +121,7 @@ def from_data(root: Path, folder: Path) -> str:
     )
 
 
-def _about(found: Survey) -> str:
+def _summary(found: Survey) -> str:
     (low, narrow), (high, wide) = found.sizes
     sizes = f"{low}x{narrow}" if (low, narrow) == (high, wide) else f"{low}x{narrow} to {high}x{wide}"
     splits = "" if len(found.splits) == 1 else f", in {', '.join(found.splits)}"

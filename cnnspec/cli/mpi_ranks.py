@@ -59,7 +59,7 @@ class MpiRanks(Executor):
                     rank, program = free.popleft(), waiting.popleft()
                     busy[rank] = program.task
                     self.communicator.send(replace(program, folder=real_path(program.folder)), rank)
-                rank, message = self._told(ending)
+                rank, message = self._receive(ending)
                 if isinstance(message, Outcome):
                     free.append(rank)
                     done(busy.pop(rank), message)
@@ -78,11 +78,11 @@ class MpiRanks(Executor):
             self.communicator.send(None, rank)
         left = set(self.others)
         while left:
-            rank, message = self._told(None)
+            rank, message = self._receive(None)
             if message is None:
                 left.remove(rank)
 
-    def _told(self, ending: Ending | None) -> tuple[int, Told]:
+    def _receive(self, ending: Ending | None) -> tuple[int, Told]:
         """Wait for the next message of any rank, and return the rank's number and the message."""
         status = MPI.Status()
         while not self.communicator.iprobe(status=status):

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     picturing = Picturing(arguments, model)
     with _output(arguments, model, read) as write, _progress(len(paths), arguments) as advance:
         for asked in _batches(
-            _seen(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
+            _with_progress(read_asked(paths, model.pipeline, model.inference_batch, model.threads), advance), model
         ):
             if asked.error is not None:
                 complain(str(asked.error), asked.error.help)
@@ -134,7 +134,7 @@ def _words(words: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def _seen(found: Iterable[Asked], advance: Callable[[], None]) -> Iterator[Asked]:
+def _with_progress(found: Iterable[Asked], advance: Callable[[], None]) -> Iterator[Asked]:
     for asked in found:
         advance()
         yield asked
@@ -145,7 +145,7 @@ def _batches(found: Iterable[Asked], model: Model) -> Iterator[Asked]:
     waiting: list[Asked] = []
     images = 0
 
-    def together() -> Iterator[Asked]:
+    def join_waiting() -> Iterator[Asked]:
         arrays = [asked.images for asked in waiting if asked.images is not None]
         if arrays:
             names = [name for asked in waiting for name in asked.names]
@@ -154,16 +154,16 @@ def _batches(found: Iterable[Asked], model: Model) -> Iterator[Asked]:
 
     for asked in found:
         if asked.error is not None:
-            yield from together()
+            yield from join_waiting()
             yield asked
             images = 0
             continue
         waiting.append(asked)
         images += len(asked.names)
         if images >= model.inference_batch:
-            yield from together()
+            yield from join_waiting()
             images = 0
-    yield from together()
+    yield from join_waiting()
 
 
 @contextmanager

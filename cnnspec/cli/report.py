@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or (runs[0].path / PAGE if len(runs) == 1 else Path(PAGE))
     refuse_overwriting(output, [path for run in runs for path in files_of(run.path)])
     try:
-        page = _page(runs[0], arguments) if len(runs) == 1 else comparison_page(_named(runs))
+        page = _page(runs[0], arguments) if len(runs) == 1 else comparison_page(_with_names(runs))
     except ImportError as error:
         raise RunError("a report needs Jinja2", "python -m pip install 'cnnspec[report]'") from error
     try:
@@ -71,20 +71,20 @@ def line_on_report(run: Run, *, follows: bool) -> str:
     """Return a line that says where the report will be, or how to get one."""
     if not _has_extra():
         return f"{PAGE} and loss.png need an extra: python -m pip install 'cnnspec[report]'"
-    return f"report, which is written last: {run.path / PAGE}" if follows else _asked(run)
+    return f"report, which is written last: {run.path / PAGE}" if follows else _choose_pictures(run)
 
 
 def report_after_training(run: Run, model: Model, data: Data) -> None:
     """Write the report after all results are stored; an error in it does not fail the training."""
     try:
         with model.averaged():
-            page = run_page(_told(run, real_path(run.path).name), model, data, (), "last.npz", _times(model))
+            page = run_page(_read_run(run, real_path(run.path).name), model, data, (), "last.npz", _times(model))
         (run.path / PAGE).write_text(page, encoding="utf-8")
     except Exception as error:
-        complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", _asked(run))
+        complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", _choose_pictures(run))
 
 
-def _asked(run: Run) -> str:
+def _choose_pictures(run: Run) -> str:
     return f"for a report: cnnspec report {run.path}"
 
 
@@ -102,7 +102,7 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
     except DataError as error:
         cure = f" ({error.help})" if error.help else ""
         notes.append(f"The data could not be read, so that nothing about images is here: {error}{cure}")
-    told = _told(run, real_path(run.path).name)
+    told = _read_run(run, real_path(run.path).name)
     return run_page(told, model, data, notes, f"{arguments.checkpoint}.npz", _times(model))
 
 
@@ -123,11 +123,11 @@ def _times(model: Model) -> Times:
     return Times(f"{words} A layer without one is computed together with another one.", times)
 
 
-def _named(runs: list[Run]) -> list[Told]:
+def _with_names(runs: list[Run]) -> list[Told]:
     """Return runs with the name of their folder, or with their path if two folders have the same name."""
     names = [real_path(run.path).name for run in runs]
     unique = len(set(names)) == len(names)
-    return [_told(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]
+    return [_read_run(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]
 
 
 def _origins(path: Path) -> str:
@@ -138,7 +138,7 @@ def _origins(path: Path) -> str:
         return ""
 
 
-def _told(run: Run, name: str) -> Told:
+def _read_run(run: Run, name: str) -> Told:
     return Told(
         name,
         run.about(),

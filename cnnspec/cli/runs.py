@@ -123,7 +123,7 @@ def _listing(found: list[dict[str, Any]], width: int) -> Table:
         "run": [loggable(Path(figures["run"]).name) for figures in found],
         "epochs": [str(figures["epochs"]) for figures in found],
         "time": [duration_text(figures["seconds"]) for figures in found],
-        **{name: [_shown(name, figures["best"].get(name)) for figures in found] for name in FIGURES},
+        **{name: [_figure_text(name, figures["best"].get(name)) for figures in found] for name in FIGURES},
         "loss, by epoch": [sparkline(figures["curve"], LONGEST) for figures in found],
         "seed": [str(figures["seed"]) for figures in found],
         "weights": [figures["weights"] or "" for figures in found],
@@ -165,7 +165,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("weights")
     for figures in found:
-        values = [_shown(name, figures["best"].get(name)) for name in shown]
+        values = [_figure_text(name, figures["best"].get(name)) for name in shown]
         why = f": {loggable(figures['stopped'])}" if figures["stopped"] else ""
         state = "" if figures["complete"] else f" (not finished{why})"
         counts = (str(figures["seed"]), str(figures["epochs"]), f"{figures['seconds']:.1f}")
@@ -173,7 +173,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _shown(name: str, value: float | None) -> str:
+def _figure_text(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"

@@ -138,7 +138,7 @@ def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Ex
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ending = Ending()
-        with handling(ending.ask), _held(folder):
+        with handling(ending.ask), _locked(folder):
             return _SweepVerb(arguments, spec, sweep, folder, executor, ending).run()
     except Interruption as interruption:
         words = shlex.join([*executor.starter, "cnnspec", *sys.argv[1:]])
@@ -161,7 +161,7 @@ def _section(spec: Spec) -> Sweep:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     try:
         with locked(folder, wait=False):
             yield
@@ -184,7 +184,7 @@ class _SweepVerb:
         assert spec.train is not None
         self.arguments, self.spec, self.sweep, self.folder = arguments, spec, sweep, folder
         self.executor, self.ending, self.epochs = executor, ending, spec.train.epochs
-        self.about = _about(spec, sweep)
+        self.about = _fixed_record(spec, sweep)
         self.journal = Journal(folder / JOURNAL, self.about)
         self.points: dict[int, Mapping[str, Any]] = {}
         self.planned = planned_epochs(sweep, self.epochs) + sweep.seeds * self.epochs
@@ -213,7 +213,7 @@ class _SweepVerb:
 
     def train(self, trials: Sequence[Trial], epochs: int | None) -> dict[Task, Outcome]:
         """Train some trials with every seed, except those already in the journal, and return all outcomes."""
-        if _about(spec_of(self.arguments), self.sweep) != self.about:
+        if _fixed_record(spec_of(self.arguments), self.sweep) != self.about:
             raise RunError(f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep")
         self.points |= {trial.number: trial.point for trial in trials}
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
@@ -314,7 +314,7 @@ class _SweepVerb:
     def tell(self, trials: Sequence[Trial], best: Trial, tested: Mapping[Task, Outcome]) -> None:
         """Print the results of the sweep."""
         metric, shares = self.sweep.metric, importance(self.sweep, trials)
-        figures = _together(tested)
+        figures = _mean_figures(tested)
         for task, outcome in tested.items():
             if outcome.error:
                 complain(f"the best, seed {task.seed}: {outcome.error}")
@@ -335,13 +335,13 @@ class _SweepVerb:
         print(visible(f"best: trial {best.number}, {test}; {self.folder / BEST}, {self.folder / TABLE}"))
 
 
-def _about(spec: Spec, sweep: Sweep) -> dict[str, Any]:
+def _fixed_record(spec: Spec, sweep: Sweep) -> dict[str, Any]:
     """Return what must be unchanged for a sweep to continue: the spec without its sweep, and the sweep."""
     assert spec.train is not None
     return {"spec": comparable(spec, build(spec)), "epochs": spec.train.epochs, "sweep": repr(spec.sweep or sweep)}
 
 
-def _together(tested: Mapping[Task, Outcome]) -> dict[str, dict[str, float]]:
+def _mean_figures(tested: Mapping[Task, Outcome]) -> dict[str, dict[str, float]]:
     """Return the figures of the best trial: the mean over the seeds, and the spread if there are several."""
     trial = Trial(BEST_TRIAL, {}, [[replace(outcome, error="") for outcome in tested.values()]])
     statistics_of = {}

@@ -117,7 +117,7 @@ def _tested(file: str, limits: Limits, arguments: argparse.Namespace) -> Tested 
     try:
         spec = read_spec(file, arguments)
         if arguments.against is not None:
-            old = _at(arguments.against, file, arguments)
+            old = _spec_at(arguments.against, file, arguments)
             if old is not None and not _differs(old, spec):
                 return None
             before = None if old is None else figures(old, build(old))
@@ -133,7 +133,7 @@ def _tested(file: str, limits: Limits, arguments: argparse.Namespace) -> Tested 
     return Tested(file, tuple(done), before, after)
 
 
-def _at(revision: str, file: str, arguments: argparse.Namespace) -> Spec | None:
+def _spec_at(revision: str, file: str, arguments: argparse.Namespace) -> Spec | None:
     """Return the spec at a revision; None if it did not exist or was wrong."""
     read = partial(load, overrides=arguments.overrides, plugins=arguments.plugins, allow_plugins=True)
     try:

@@ -158,7 +158,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[i
         with run.held():
             if arguments.resume is None:
                 kept = keep(spec.plugins, run.path)
-                about, position = _about(spec, model, data, arguments), Position()
+                about, position = _run_record(spec, model, data, arguments), Position()
                 about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
                 about["origin"] = run.origin["spec"]
                 begun = transfer(model)
@@ -382,7 +382,7 @@ def _note_part(about: dict[str, Any], position: Position) -> None:
     about.setdefault("parts", []).append(part)
 
 
-def _about(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:
+def _run_record(spec: Spec, model: Model, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "name": spec.name,
         "command": shlex.join(["cnnspec", *sys.argv[1:]]),

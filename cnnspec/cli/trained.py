@@ -39,7 +39,7 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
         computable(spec)
     else:
         tell(f"the run is portable, but {what}: figures may differ in their last digits")
-    return trained(spec, build(spec), file, _about(directory), threads)
+    return trained(spec, build(spec), file, _run_record(directory), threads)
 
 
 def files_of(run: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def load_spec(directory: Path) -> Spec:
 
     A note on standard error tells of a plugin whose original has changed since.
     """
-    for note in check_kept(directory, _about(directory)):
+    for note in check_kept(directory, _run_record(directory)):
         tell(note)
     return loads(read_spec(directory / SPEC), str(directory / SPEC), allow_plugins=True)
 
@@ -119,7 +119,7 @@ def data_folder(path: Path) -> Path | None:
     None if the source needs none.
     """
     directory = path.parent if path.suffix == ".npz" else path
-    about = _about(path)
+    about = _run_record(path)
     near, folder = (about.get(key) for key in ("folder_from_run", "folder"))
     if isinstance(near, str) and (real_path(directory) / near).exists():
         return real_path(directory) / near
@@ -135,10 +135,10 @@ def folders(folder: Path | None, run: Path) -> dict[str, str | None]:
 
 def trained_classes(path: Path) -> tuple[str, ...]:
     """Return the names of the classes that a run was trained on, from its run.json; empty if it has none."""
-    return tuple(map(str, _about(path).get("classes", ())))
+    return tuple(map(str, _run_record(path).get("classes", ())))
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _run_record(path: Path) -> dict[str, Any]:
     """Return the content of run.json in a run directory, or beside a checkpoint; empty if there is none."""
     directory = path.parent if path.suffix == ".npz" else path
     return read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}

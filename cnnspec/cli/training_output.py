@@ -131,7 +131,7 @@ class TrainingOutput:
                 f"next: cnnspec serve {path}",
                 f"      cnnspec predict {path} PICTURES",
             ]
-            _boxed(lines)
+            _print_in_box(lines)
         for failure in failures:
             print(f"cnnspec: error: required {failure}", file=sys.stderr)
 
@@ -161,7 +161,7 @@ def confused(score: Score | None, names: Sequence[str]) -> str:
     return f"{loggable(name[0])} taken for {loggable(name[1])}, {int(wrong[true, answered]):,} of {total:,}"
 
 
-def _boxed(lines: Sequence[str]) -> None:
+def _print_in_box(lines: Sequence[str]) -> None:
     """Print lines, in a box on a terminal."""
     screen = console()
     if screen.is_terminal:

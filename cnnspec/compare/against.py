@@ -57,7 +57,7 @@ def against(
         # Waiting threads that spin lose whole time slices to other programs: PyTorch then takes ten times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch loads its OpenMP
     with one_blas_thread:
-        reference = _Own(spec, graph, batch, mode, threads)
+        reference = _OwnNetwork(spec, graph, batch, mode, threads)
         others = _others(framework, reference, threads, spin=busy is None or busy <= BUSY, say=say)
         programs = {OWN: reference.run, **others}
         comparison = race(
@@ -70,7 +70,7 @@ def against(
     return Comparison(comparison, busy)
 
 
-class _Own:
+class _OwnNetwork:
     """This library's program, and the weights, images and labels for the other programs."""
 
     def __init__(self, spec: Spec, graph: Graph, batch: int, mode: Mode, threads: int) -> None:
@@ -96,7 +96,7 @@ class _Own:
             self.plan.step(self.optimizer.learning_rate)
 
 
-def _others(framework: str, reference: _Own, threads: int, *, spin: bool, say: Say) -> Mapping[str, Program]:
+def _others(framework: str, reference: _OwnNetwork, threads: int, *, spin: bool, say: Say) -> Mapping[str, Program]:
     if framework == "onnxruntime":
         return onnxruntime_programs(reference.graph, reference.values, reference.images, threads=threads, spin=spin)
     if framework == "torch":

@@ -293,7 +293,7 @@ def _response_norm(call: Call) -> Tensor:
     return x / (layer.k + layer.alpha / size * window) ** layer.beta
 
 
-def _merged(function: Callable[[Any, Tensor, Tensor], Tensor]) -> Function:
+def _merge_by(function: Callable[[Any, Tensor, Tensor], Tensor]) -> Function:
     """Return a function that combines all inputs in turn; vectors become 1x1 maps beside maps."""
 
     def merge(call: Call) -> Tensor:
@@ -349,17 +349,17 @@ def _public(call: Call, x: Tensor) -> Tensor:
     return call.array.transpose(x, (0, 3, 1, 2)) if len(x.shape) == 4 else x
 
 
-def _own(call: Call, x: Tensor) -> Tensor:
+def _call_own(call: Call, x: Tensor) -> Tensor:
     return call.array.transpose(x, (0, 2, 3, 1)) if len(x.shape) == 4 else x
 
 
 def _reshape(call: Call) -> Tensor:
-    return _own(call, call.array.reshape(_public(call, call.x), (-1, *call.node.shape)))
+    return _call_own(call, call.array.reshape(_public(call, call.x), (-1, *call.node.shape)))
 
 
 def _permute(call: Call) -> Tensor:
     order = (0, *(axis + 1 for axis in call.layer.order))
-    return _own(call, call.array.transpose(_public(call, call.x), order))
+    return _call_own(call, call.array.transpose(_public(call, call.x), order))
 
 
 def _dropping(mask: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Function:
@@ -386,7 +386,7 @@ def _activation(name: str) -> Function:
 FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _resampled,
     "abs": _plain(lambda own, x, layer: own.array.absolute(x)),
-    "add": _merged(lambda array, x, other: x + other),
+    "add": _merge_by(lambda array, x, other: x + other),
     "avg_pool2d": lambda call: _mean_of_windows(call, call.x, count_padding=call.layer.count_include_pad),
     "batch_norm": _batch_norm,
     "channel_shuffle": _channel_shuffle,
@@ -416,10 +416,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "local_response_norm": _response_norm,
     "lp_pool2d": _lp_pool,
     "max_pool2d": _max_pool,
-    "maximum": _merged(lambda array, x, other: array.maximum(x, other)),
-    "minimum": _merged(lambda array, x, other: array.minimum(x, other)),
+    "maximum": _merge_by(lambda array, x, other: array.maximum(x, other)),
+    "minimum": _merge_by(lambda array, x, other: array.minimum(x, other)),
     "mish": _plain(lambda own, x, layer: x * own.array.tanh(own.activation.softplus(x))),
-    "multiply": _merged(lambda array, x, other: x * other),
+    "multiply": _merge_by(lambda array, x, other: x * other),
     "permute": _permute,
     "pixel_shuffle": _pixel_shuffle,
     "prelu": lambda call: call.array.maximum(call.x, 0) + call.arrays["weight"] * call.array.minimum(call.x, 0),
@@ -437,7 +437,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "softplus": _activation("softplus"),
     "spatial_dropout2d": _dropping(lambda shape: (shape[0], 1, 1, shape[-1])),
     "square": _plain(lambda own, x, layer: x * x),
-    "subtract": _merged(lambda array, x, other: x - other),
+    "subtract": _merge_by(lambda array, x, other: x - other),
     "tanh": _plain(lambda own, x, layer: own.array.tanh(x)),
     "upsample2d": _resampled,
     "zero_pad2d": _zero_pad,

@@ -142,7 +142,9 @@ def _padded(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -
     return _functional().pad(x, _margins(padding), value=value) if any(padding) else x
 
 
-def _even(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
+def _symmetric_padding(
+    x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0
+) -> tuple[Tensor, tuple[int, int]]:
     """Return the map, and the padding that PyTorch adds itself if opposite sides are equal; else a padded map and 0."""
     top, bottom, left, right = padding
     return (x, (top, left)) if top == bottom and left == right else (_padded(x, padding, value), (0, 0))
@@ -151,7 +153,7 @@ def _even(x: Tensor, padding: tuple[int, int, int, int], value: float = 0.0) -> 
 def _convolution(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], windows.padding)
+    x, padding = _symmetric_padding(inputs[0], windows.padding)
     groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
     bias = arrays.get("bias")
     untied = bias is not None and bias.ndim == 3
@@ -164,7 +166,7 @@ def _convolution(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training
 def _separable(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
     layer: Any = node.layer
     windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], windows.padding)
+    x, padding = _symmetric_padding(inputs[0], windows.padding)
     first = _functional().conv2d(x, arrays["depthwise"], None, windows.stride, padding, windows.dilation, channels)
     return _functional().conv2d(first, arrays["pointwise"], arrays.get("bias"))
 
@@ -291,7 +293,7 @@ def _response_norm(node: Node, arrays: Tensors, inputs: Sequence[Tensor], traini
     return x / (layer.k + layer.alpha * mean) ** layer.beta
 
 
-def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
+def _merge_by(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
     """Return a function that combines all inputs in turn; vectors become 1x1 maps beside maps."""
 
     def merge(node: Node, arrays: Tensors, inputs: Sequence[Tensor], training: bool) -> Tensor:
@@ -306,7 +308,7 @@ def _first_of_equals(greater: bool) -> Function:
     def choose(left: Tensor, right: Tensor) -> Tensor:
         return torch().where(left >= right if greater else left <= right, left, right)
 
-    return _merged(choose)
+    return _merge_by(choose)
 
 
 NEUTRAL = {"scale": 1.0, "shift": 0.0}
@@ -375,7 +377,7 @@ def _dropping(name: str) -> Function:
 FUNCTIONS: Mapping[str, Function] = {
     "adaptive_avg_pool2d": _plain(lambda t, x, layer: t.nn.functional.adaptive_avg_pool2d(x, layer.output_size)),
     "abs": _plain(lambda t, x, layer: x.abs()),
-    "add": _merged(operator.add),
+    "add": _merge_by(operator.add),
     "attention": _attention,
     "avg_pool2d": _avg_pool,
     "batch_norm": _batch_norm,
@@ -413,7 +415,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "maximum": _first_of_equals(True),
     "minimum": _first_of_equals(False),
     "mish": _plain(lambda t, x, layer: t.nn.functional.mish(x)),
-    "multiply": _merged(operator.mul),
+    "multiply": _merge_by(operator.mul),
     "pad2d": _plain(lambda t, x, layer: t.nn.functional.pad(x, _margins(layer.padding), mode=layer.mode)),
     "permute": _permute,
     "pixel_shuffle": _plain(lambda t, x, layer: t.nn.functional.pixel_shuffle(x, layer.factor)),
@@ -433,7 +435,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "softplus": _plain(lambda t, x, layer: t.nn.functional.softplus(x)),
     "spatial_dropout2d": _dropping("dropout2d"),
     "square": _plain(lambda t, x, layer: x.square()),
-    "subtract": _merged(operator.sub),
+    "subtract": _merge_by(operator.sub),
     "tanh": _plain(lambda t, x, layer: t.tanh(x)),
     "upsample2d": _upsample,
     "weight_norm": _weight_norm,

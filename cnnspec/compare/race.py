@@ -15,9 +15,9 @@ WARM = 2, 0.05  # runs, or seconds, of warm-up, which replaces the last program'
 
 @dataclass(frozen=True)
 class Race:
-    """Seconds for a run of each program, round by round; `own` is the program that the others are compared with."""
+    """Seconds for a run of each program, round by round; the others are compared with the program `reference`."""
 
-    own: str
+    reference: str
     seconds: Mapping[str, tuple[float, ...]]
 
     def median(self, name: str) -> float:
@@ -27,11 +27,11 @@ class Race:
     @property
     def best(self) -> str:
         """The name of the fastest of the other programs."""
-        return min((name for name in self.seconds if name != self.own), key=self.median)
+        return min((name for name in self.seconds if name != self.reference), key=self.median)
 
     def ratios(self, other: str) -> tuple[float, ...]:
-        """Return how many times as fast as another program the own one was, in each round, sorted."""
-        pairs = zip(self.seconds[other], self.seconds[self.own], strict=True)
+        """Return how many times as fast as another program the reference was, in each round, sorted."""
+        pairs = zip(self.seconds[other], self.seconds[self.reference], strict=True)
         return tuple(sorted(theirs / reference for theirs, reference in pairs))
 
 

@@ -185,7 +185,7 @@ def _scale(use: Use) -> list[Value]:
     """Translate a scale layer: the weight and bias of the batch normalisation before it, or else a layer of its own."""
     settings = use.message.scale_param
     if len(use.inputs) == 2:
-        return _by_another(use)
+        return _refuse_other_form(use)
     value = use.one()
     refuse_unless(settings.axis == 1 and settings.num_axes == 1, "it scales by more than the channels")
     channels = value.shape[0]
@@ -202,7 +202,7 @@ def _scale(use: Use) -> list[Value]:
     return [use.add("scale_shift", [value], fields, scale=weight, shift=bias[0] if bias else None)]
 
 
-def _by_another(use: Use) -> list[Value]:
+def _refuse_other_form(use: Use) -> list[Value]:
     settings = use.message.scale_param
     refuse_unless(settings.axis == 0 and not settings.bias_term, "it scales along other axes than the channels")
     return [use.add("multiply", use.inputs)]

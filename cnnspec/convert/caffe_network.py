@@ -70,7 +70,7 @@ def convert(
     layers = [layer for layer in layers if layer.message.type not in DATA]
     left_out = sorted({layer.message.type for layer in layers if layer.message.type in TRAINING})
     layers = [layer for layer in layers if layer.message.type not in TRAINING]
-    output, layers = _until(layers, until)
+    output, layers = _layers_up_to(layers, until)
     made, refusals = _translated(layers, entry, output, lengths, blobs)
     if refusals:
         raise refused(refusals)
@@ -167,7 +167,7 @@ def _entry(net: Any, layers: Sequence[Layer]) -> tuple[str, list[int | None]]:
     return names[0], [int(axis) for axis in axes]
 
 
-def _until(layers: Sequence[Layer], until: str | None) -> tuple[str, list[Layer]]:
+def _layers_up_to(layers: Sequence[Layer], until: str | None) -> tuple[str, list[Layer]]:
     """Return the value with which the network ends, and the layers up to it."""
     if until is not None:
         for place in reversed(range(len(layers))):

@@ -29,7 +29,7 @@ def convert(
     """
     first, *sections = read_sections(path)
     lengths = _lengths(first, input_shape)
-    sections = _until(sections, until)
+    sections = _sections_up_to(sections, until)
     _, refusals = _translated(sections, lengths, None)
     if refusals:
         raise refused(refusals)
@@ -66,7 +66,7 @@ def _lengths(first: Section, given: Shape | None) -> Lengths:
     return whole_lengths([None, *image], given)
 
 
-def _until(sections: list[Section], until: str | None) -> list[Section]:
+def _sections_up_to(sections: list[Section], until: str | None) -> list[Section]:
     if until is None:
         while sections and sections[-1].type == "cost":  # only training uses it
             sections = sections[:-1]

@@ -11,7 +11,7 @@ from cnnspec.convert.converted import Converted, finished, refused, whole_length
 from cnnspec.convert.onnx_file import OnnxFile, read
 from cnnspec.convert.onnx_network import translated
 from cnnspec.convert.onnx_run import run_file
-from cnnspec.convert.own_file import own
+from cnnspec.convert.own_file import read_own
 from cnnspec.convert.simplify import Simplified, simplified
 from cnnspec.shapes import Shape
 
@@ -23,7 +23,7 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
 
 def converted(file: OnnxFile, name: str, *, until: str | None = None, input_shape: Shape | None = None) -> Converted:
     """Convert the content of an ONNX file; a complete file that `export` wrote becomes its original spec."""
-    exported = own(file, name) if until is None and input_shape is None else None
+    exported = read_own(file, name) if until is None and input_shape is None else None
     if exported is not None:
         return exported
     entry = whole_lengths(file.entry.lengths, input_shape)

@@ -26,7 +26,7 @@ MOST_RUN = 1 << 24  # numbers of one value of one image in a file that is run fo
 RANKS = range(1, 6)  # number of axes of a reshaped parameter, which is part of its name
 
 
-def own(file: OnnxFile, name: str) -> Converted | None:
+def read_own(file: OnnxFile, name: str) -> Converted | None:
     """Return the spec from which a file was exported, byte for byte, with the file's weights.
 
     None if the file has no spec, lacks weights, or computes other outputs than the spec does with them. The operators

@@ -83,10 +83,10 @@ def _matched(
             return
         orders = permutations(operands) if kind in ("Add", "Mul") else [tuple(operands)]
         for order in orders:
-            yield from _all(order, inputs, {**bound, kind: operator}, producers, constants)
+            yield from _match_all(order, inputs, {**bound, kind: operator}, producers, constants)
 
 
-def _all(
+def _match_all(
     operands: tuple[Expression, ...],
     names: list[str],
     bound: dict[str, Any],
@@ -97,7 +97,7 @@ def _all(
         yield bound
         return
     for more in _matched(operands[0], names[0], bound, producers, constants):
-        yield from _all(operands[1:], names[1:], more, producers, constants)
+        yield from _match_all(operands[1:], names[1:], more, producers, constants)
 
 
 def _activation(type: str, **fields: Any) -> Writer:

@@ -49,7 +49,7 @@ def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simp
     work = _Work(file, entry)
     names: dict[str, str] = {}
     kept = []
-    operators = _until(file, until) if until else list(file.operators)
+    operators = _operators_up_to(file, until) if until else list(file.operators)
     output = _output(file, operators, until)
     for operator in operators:
         operator = replace(operator, inputs=tuple(names.get(name, name) for name in operator.inputs))
@@ -73,7 +73,7 @@ def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simp
     )
 
 
-def _until(file: OnnxFile, until: str) -> list[Operator]:
+def _operators_up_to(file: OnnxFile, until: str) -> list[Operator]:
     for number, operator in enumerate(file.operators, 1):
         if until == operator.name or until in operator.outputs:
             return list(file.operators[:number])

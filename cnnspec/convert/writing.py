@@ -33,7 +33,7 @@ def spec_text(
     expect: Mapping[str, Any],
 ) -> str:
     """Return the text of a spec: header comments, input, blocks, layers and `expect`."""
-    lines = [f"# {line}" for text in header for line in _wrapped(text)]
+    lines = [f"# {line}" for text in header for line in _wrap(text)]
     lines += ["cnnspec: 1", f"name: {flow(name)}", f"input: {flow(list(input_shape))}", ""]
     lines += ["blocks:", *blocks, ""] if blocks else []
     lines += ["layers:", *layers]
@@ -41,7 +41,7 @@ def spec_text(
     return "\n".join(lines) + "\n"
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap(text: str) -> list[str]:
     lines, line = [], ""
     for word in re.sub(r"[^ -~]+", "?", text).split(" "):
         if line and len(line) + len(word) + 1 > WIDTH:

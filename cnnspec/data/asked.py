@@ -121,18 +121,18 @@ def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
 def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:
     try:
         if pipeline.inputs:
-            yield _named(str(path), pipeline.images(_by_name(path, pipeline)), ())
+            yield _with_name(str(path), pipeline.images(_by_name(path, pipeline)), ())
         elif path.suffix.lower() == ".parquet":
             yield from _rows(path, pipeline)
         elif path.suffix.lower() in ARRAYS:
-            yield _named(str(path), *pipeline.array(_array(path), str(path)))
+            yield _with_name(str(path), *pipeline.array(_array(path), str(path)))
         else:
             yield from _table(path, pipeline, batch, threads)
     except DataError as error:
         yield Asked(error=error)
 
 
-def _named(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
+def _with_name(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
     names = [name] if len(images) == 1 else [f"{name}[{index}]" for index in range(len(images))]
     return Asked(names, images, conversions)
 

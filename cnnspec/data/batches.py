@@ -72,7 +72,7 @@ class Batches:
                     memory = empty.get()
                     if memory is None:
                         return
-                    made = self._made(order[start : start + portion], memory, number, start // portion)
+                    made = self._make(order[start : start + portion], memory, number, start // portion)
                     filled.put((memory, made[max(first - start, 0) :]))
                 filled.put(None)
             except BaseException as error:
@@ -105,7 +105,7 @@ class Batches:
         images, labels = [[np.empty((size, *a.shape[1:]), a.dtype) for _ in range(BUFFERS)] for a in arrays]
         return list(zip(images, labels, strict=True))
 
-    def _made(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
+    def _make(self, batches: Sequence[Array], memory: Memory, epoch: int, number: int) -> list[Batch]:
         """Return the batches of portion `number` of an epoch, written to `memory`.
 
         Augmentations that draw random numbers draw them for the whole portion, so every rank makes all images of it,

@@ -93,7 +93,7 @@ def _text(array: Array, subject: str) -> Labels:
     if "" in names:
         image = int(np.flatnonzero(positions.reshape(-1) == names.index(""))[0])
         raise DataError(f"{subject}: the label of image {image} is empty", "fill it in, or leave the image out")
-    numbers = [_whole(name) for name in names]
+    numbers = [_canonical_number(name) for name in names]
     if all(name is not None for name in numbers):
         names = [name or "" for name in numbers]
     classes = ordered(names)
@@ -102,7 +102,7 @@ def _text(array: Array, subject: str) -> Labels:
     return Labels(places[positions.reshape(-1)], classes)
 
 
-def _whole(name: str) -> str | None:
+def _canonical_number(name: str) -> str | None:
     """Return a whole number as it is usually written, such as 3 for 3.0 and 03; None for any other text."""
     try:
         number = float(name)

@@ -31,7 +31,7 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     if a split has no image of any class.
     """
     if found.kind != "class":
-        return _same(found, trained)
+        return _check_same(found, trained)
     all_names = (*found.class_names, *found.strangers)
     wanted = tuple(trained) or found.class_names
     whose = "the network" if trained else found.places.get("train", "the training images")
@@ -44,7 +44,7 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
         counts = np.bincount(images.labels, minlength=len(all_names))
         unknown = {name: int(counts[i]) for i, name in enumerate(all_names) if targets[i] < 0 and counts[i]}
         absent = [name for name in wanted if name not in numbers or not counts[numbers[name]]]
-        notes += _told(where, whose, unknown, absent)
+        notes += _class_notes(where, whose, unknown, absent)
         splits[split] = _relabelled(images, targets) if all_names != wanted else images
         if not len(splits[split].labels):
             raise DataError(
@@ -55,7 +55,7 @@ def by_name(found: Found, trained: Sequence[str] = ()) -> Found:
     return replace(found, splits=splits, class_names=wanted, strangers=(), notes=tuple(notes))
 
 
-def _same(found: Found, trained: Sequence[str]) -> Found:
+def _check_same(found: Found, trained: Sequence[str]) -> Found:
     """Return `found` unchanged; DataError if its columns or class numbers mean something else to the network."""
     if trained and tuple(trained) != found.class_names:
         raise DataError(
@@ -76,7 +76,7 @@ def _relabelled(images: Images, targets: np.typing.NDArray[np.int64]) -> Images:
     )
 
 
-def _told(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[str]) -> Iterator[str]:
+def _class_notes(where: str, whose: str, unknown: Mapping[str, int], absent: Sequence[str]) -> Iterator[str]:
     for name, count in list(unknown.items())[:NAMED]:
         near = _nearest(name, absent)
         meant = f"; is it {near}?" if near else ""

@@ -139,7 +139,7 @@ def _decoded(picture: Picture, rules: PictureRules) -> Decoded:
     turn = _orientation(picture)
     if before in TURNS or turn in TURNS:
         conversions.append("orientation")
-    seen, converted = _seen(picture, rules.background)
+    seen, converted = _to_mode(picture, rules.background)
     conversions += converted
     if turn in TURNS:
         from PIL.Image import Transpose
@@ -169,7 +169,7 @@ def _orientation(picture: Picture) -> int:
         return 1
 
 
-def _seen(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, list[str]]:
+def _to_mode(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, list[str]]:
     """Return the picture in Pillow's mode L or RGB, and the keys of the conversions done."""
     mode = picture.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
@@ -179,7 +179,7 @@ def _seen(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, 
         opaque = picture.convert("LA" if mode == "La" else "RGBA").convert("RGBA")
         alpha = opaque.getchannel("A")
         if alpha.getextrema() != (255, 255):
-            return _laid(opaque.convert("RGB"), alpha, background, grey=grey), ["transparency"]
+            return _lay_on(opaque.convert("RGB"), alpha, background, grey=grey), ["transparency"]
         return opaque.convert("L" if grey else "RGB"), []
     if mode == "1":
         return picture.convert("L"), []
@@ -194,7 +194,7 @@ def _palette_has_alpha(picture: Picture) -> bool:
     return picture.mode == "P" and picture.palette is not None and picture.palette.mode.endswith("A")
 
 
-def _laid(picture: Picture, alpha: Picture, background: tuple[int, int, int], *, grey: bool) -> Picture:
+def _lay_on(picture: Picture, alpha: Picture, background: tuple[int, int, int], *, grey: bool) -> Picture:
     """Lay a picture with transparency on a background: (alpha picture + (255 - alpha) background) / 255, rounded."""
     from PIL import Image
 
@@ -222,7 +222,7 @@ def _from_numbers(picture: Picture, background: tuple[int, int, int]) -> tuple[P
     key = picture.info.get("transparency")
     if isinstance(key, int) and (values == key).any():
         alpha = Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255)))
-        return _laid(made.convert("RGB"), alpha, background, grey=True), [*conversions, "transparency"]
+        return _lay_on(made.convert("RGB"), alpha, background, grey=True), [*conversions, "transparency"]
     return made, conversions
 
 

@@ -82,7 +82,7 @@ def numbers_in(path: Path, name: str) -> Iterator[Numbers]:
 
 def part_of(path: Path, found: Numbers, count: int) -> bytes:
     """Return the next `count` bytes of an array; DataError if there are fewer."""
-    return _whole(path, found.stream, count)
+    return _read_exactly(path, found.stream, count)
 
 
 def _found(path: Path, file: BufferedReader, order: str, name: str) -> Numbers:
@@ -92,7 +92,7 @@ def _found(path: Path, file: BufferedReader, order: str, name: str) -> Numbers:
         end = file.tell() + size
         stream = _Stream(file, size, zlib.decompressobj() if kind == PACKED else None)
         if kind == PACKED:
-            kind, _ = np.frombuffer(_whole(path, stream, TAG), f"{order}u4").tolist()
+            kind, _ = np.frombuffer(_read_exactly(path, stream, TAG), f"{order}u4").tolist()
         if kind == MATRIX:
             flags = np.frombuffer(_element(path, stream, order, 8), f"{order}u4")
             shape = tuple(np.frombuffer(_element(path, stream, order, 4 * MOST_AXES), f"{order}i4").tolist())
@@ -111,7 +111,7 @@ def _found(path: Path, file: BufferedReader, order: str, name: str) -> Numbers:
 
 def _start(path: Path, stream: _Stream, order: str) -> tuple[int, int, bytes]:
     """Read the tag of the next element: its type, its length, and its content if that is within the tag."""
-    tag = _whole(path, stream, TAG)
+    tag = _read_exactly(path, stream, TAG)
     kind, length = np.frombuffer(tag, f"{order}u4").tolist()
     if kind >> 16:  # a length of at most 4 in the upper half
         return kind & 0xFFFF, kind >> 16, tag[4 : 4 + (kind >> 16)]
@@ -123,10 +123,10 @@ def _element(path: Path, stream: _Stream, order: str, most: int) -> bytes:
     _, length, content = _start(path, stream, order)
     if length > most:
         raise DataError(f"{path}: is damaged, an element has {length:,} bytes", AGAIN)
-    return content or _whole(path, stream, -(-length // 8) * 8)[:length]
+    return content or _read_exactly(path, stream, -(-length // 8) * 8)[:length]
 
 
-def _whole(path: Path, stream: _Stream | BytesIO, count: int) -> bytes:
+def _read_exactly(path: Path, stream: _Stream | BytesIO, count: int) -> bytes:
     try:
         content = stream.read(count)
     except (OSError, zlib.error) as error:  # whoever writes it elsewhere meanwhile has errors of its own

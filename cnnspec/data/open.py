@@ -66,15 +66,17 @@ class Data:
 
     def summary(self) -> str:
         """Return a line with the number of images in each split, where they are from, and the number of classes."""
-        counts = [f"{len(self.train):,} training images{self._from('train')}"]
-        counts += [f"{len(split):,} {name}{self._from(name)}" for name, split in self.splits.items() if name != "train"]
+        counts = [f"{len(self.train):,} training images{self._source_text('train')}"]
+        counts += [
+            f"{len(split):,} {name}{self._source_text(name)}" for name, split in self.splits.items() if name != "train"
+        ]
         if self.target.parts:
             return f"{', '.join(counts)}, targets {', '.join(self.target.parts)}"
         number = len(self.class_names)
         noun, several = ("value", "values") if self.target.kind == "values" else ("class", "classes")
         return ", ".join(counts) + (f", {number} {noun if number == 1 else several}" if number else "")
 
-    def _from(self, split: str) -> str:
+    def _source_text(self, split: str) -> str:
         return f" ({self.places[split]})" if split in self.places else ""
 
 

@@ -221,7 +221,7 @@ class OwnFiles(Source):
             split: read_labels(found.labels, len(found.pixels), found.labels_what) for split, found in arrays.items()
         }
         names, note = class_names(labels["train"], self.classes, arrays["train"].labels_what)
-        labels = {split: _named(found, self.classes) for split, found in labels.items()}
+        labels = {split: _name_labels(found, self.classes) for split, found in labels.items()}
         strangers: tuple[str, ...] = ()
         if self.classes is None:
             others = dict.fromkeys(name for found in labels.values() for name in found.names)
@@ -323,7 +323,7 @@ def _check_counts(path: Path, arrays: Arrays) -> None:
         )
 
 
-def _named(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
+def _name_labels(labels: Labels, declared: int | tuple[str, ...] | None) -> Labels:
     """Return numbered labels with the declared names: label i has name i."""
     if not isinstance(declared, tuple) or not all(map(is_number, labels.names)):
         return labels

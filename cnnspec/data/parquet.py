@@ -150,7 +150,7 @@ def _numbers(path: Path, name: str, column: Any, start: int, *, alone: bool) -> 
         values, kind = column.flatten(), kind.value_type
         if values.null_count:
             row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // int(lengths[0])
-            raise _missing(path, name, start + row, wanted)
+            raise _missing_error(path, name, start + row, wanted)
         if _is_numeric(kind):
             return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
     elif _is_numeric(kind):
@@ -182,10 +182,10 @@ def _labels(path: Path, name: str, column: Any, start: int) -> Array:
 def _refuse_null(path: Path, name: str, column: Any, start: int, expected: str) -> None:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise _missing(path, name, start + row, expected)
+        raise _missing_error(path, name, start + row, expected)
 
 
-def _missing(path: Path, name: str, row: int, expected: str) -> DataError:
+def _missing_error(path: Path, name: str, row: int, expected: str) -> DataError:
     return DataError(
         f"{path}: column '{name}', row {row}: expected {expected}, got nothing", "fill it in, or leave the row out"
     )

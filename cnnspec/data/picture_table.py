@@ -85,12 +85,12 @@ class ImageTable(LabelledPictures):
                     f"{first.where}: expected the columns {', '.join(columns)}", "name and order them alike"
                 )
         if self.target == "classes" and len(columns) == 1:
-            return self._listed(read)
+            return self._label_lists(read)
         arrays = {split: np.array([row.numbers() for row in parts]) for split, parts in read.items()}
         tables = {split: parts[0].where.rpartition(":")[0] for split, parts in read.items()}
         return columns, {split: numbers(array, self.target, tables[split]) for split, array in arrays.items()}
 
-    def _listed(self, found: Mapping[str, list[_Row]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+    def _label_lists(self, found: Mapping[str, list[_Row]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
         names = self.classes or ordered({name for row in found["train"] for name in _split(row.texts[0])})
         labels = {}
         for split, parts in found.items():

@@ -126,7 +126,7 @@ class PictureSource(Source):
                 skipped.append(number)
                 continue
             if picture.pixels.shape != first[1]:
-                raise _different(place, first, (path, picture.pixels.shape))
+                raise _difference_error(place, first, (path, picture.pixels.shape))
             conversions.update(picture.conversions)
             out.add(picture.pixels[None])
         out.record |= {"skipped": skipped, "conversions": dict(conversions), "digest": digest.hexdigest()}
@@ -195,7 +195,7 @@ def decoder() -> str:
     return str(__version__)
 
 
-def _different(place: Path, first: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
+def _difference_error(place: Path, first: tuple[Path, Shape], other: tuple[Path, Shape]) -> DataError:
     """Return the error for two pictures that differ in size, or of which one is grey and one in colour."""
     if first[1][0] != other[1][0]:
         property_name, cure = "mode", "mode: rgb or mode: grey"

@@ -87,7 +87,7 @@ class Pipeline:
                 made = replace(self, shape=stored_shape, layout=layout, scale=scale, classes=tuple(classes))
             case _:
                 raise RunError(f"{where}: expected pipeline (shape, layout, scale) and classes, got none", HELP)
-        if made.shape is not None and made._behind(made.shape) != self.input:
+        if made.shape is not None and made._shape_after(made.shape) != self.input:
             wrong = f"images of {text(made.shape)} do not become the input {text(self.input)}"
             raise RunError(f"{where}: pipeline: {wrong}", HELP)
         return made
@@ -166,9 +166,9 @@ class Pipeline:
         raise refused(f"expected images of shape {expected}, got {array.shape}", help)
 
     def _is_source(self, shape: Shape) -> bool:
-        return shape == self.shape if self.shape is not None else self._behind(shape) == self.input
+        return shape == self.shape if self.shape is not None else self._shape_after(shape) == self.input
 
-    def _behind(self, shape: Shape) -> Shape | None:
+    def _shape_after(self, shape: Shape) -> Shape | None:
         """Return the shape of an image after `preprocess`; None if the shape does not fit."""
         try:
             for transform in self.preprocess:
@@ -178,7 +178,7 @@ class Pipeline:
         return shape
 
     def _source_shape(self) -> tuple[int, int, int]:
-        shape = self.shape or (self.input if self._behind(self.input) == self.input else None)
+        shape = self.shape or (self.input if self._shape_after(self.input) == self.input else None)
         if shape is None or len(shape) != 3:
             raise RunError(
                 "the size of the training images is not known",

@@ -69,7 +69,7 @@ def resample(pixels: Array, places: SampleGrid) -> None:
     images = max(1, SLAB // (h * w))
     for start in range(0, n, images):
         factor = down[:, start : start + images].swapaxes(2, 3)
-        fine = np.matmul(factor, across, out=kept("fine", (*factor.shape[:3], w), np.float32))
+        fine = np.matmul(factor, across, out=reused_array("fine", (*factor.shape[:3], w), np.float32))
         interpolate(pixels[start : start + images], fine)
 
 
@@ -96,7 +96,7 @@ def interpolate(pixels: Array, fine: Array) -> None:
     source = _quads(pixels, height, width)
     np.clip(fine, 0, np.array([h + 1, w + 1], np.float32).reshape(2, 1, 1, 1) * FINE, out=fine)
     np.add(fine, WHOLE, out=fine)
-    integers, share = fine.view(np.uint32), kept("share", fine.shape, np.uint32)
+    integers, share = fine.view(np.uint32), reused_array("share", fine.shape, np.uint32)
     np.bitwise_and(integers, np.uint32(FINE - 1), out=share)
     np.right_shift(integers, np.uint32(BITS), out=integers)
     (row, column), (below, right) = integers, share
@@ -105,13 +105,13 @@ def interpolate(pixels: Array, fine: Array) -> None:
     excess = (int(WHOLE.view(np.uint32)) >> BITS) * (width + 1)
     first = np.arange(0, n * height * width, height * width) - excess
     np.add(row, (first % (1 << 32)).astype(np.uint32).reshape(n, 1, 1), out=row)
-    place = kept("place", (n, h, w), np.intp)
+    place = reused_array("place", (n, h, w), np.intp)
     np.copyto(place, row)
-    left = kept("left", (c, n, h, w), np.uint32)
+    left = reused_array("left", (c, n, h, w), np.uint32)
     # `place` lies within the source; mode="clip" spares the copy that NumPy makes to be able to raise.
     np.take(source, place.reshape(-1), axis=1, mode="clip", out=left.reshape(c, -1))
     # Across: FINE left + share (next - left). What a difference borrows from the other half, the sum gives back.
-    following = kept("place", (c, n, h, w), np.uint32)
+    following = reused_array("place", (c, n, h, w), np.uint32)
     np.right_shift(left.view(np.uint16), np.uint16(8), out=following.view(np.uint16))
     np.bitwise_and(left, BYTES, out=left)
     np.subtract(following, left, out=following)
@@ -132,13 +132,13 @@ def _quads(pixels: Array, height: int, width: int) -> Array:
     """Return (c, n height width) of uint32: each pixel, the next one, and the two below, one byte each."""
     n, c, _, _ = pixels.shape
     size = n * height * width
-    bordered = kept("place", (c, n, height, width), np.uint16)
+    bordered = reused_array("place", (c, n, height, width), np.uint16)
     bordered.fill(0)
     bordered[:, :, 1:-2, 1:-2] = pixels.transpose(1, 0, 2, 3)
-    pairs, moved = bordered.reshape(c, size), kept("left", (c, size - 1), np.uint16)
+    pairs, moved = bordered.reshape(c, size), reused_array("left", (c, size - 1), np.uint16)
     np.left_shift(pairs[:, 1:], np.uint16(8), out=moved)
     np.bitwise_or(pairs[:, :-1], moved, out=pairs[:, :-1])
-    quads, lower = kept("quads", (c, size), np.uint32), kept("left", (c, size - width), np.uint32)
+    quads, lower = reused_array("quads", (c, size), np.uint32), reused_array("left", (c, size - width), np.uint32)
     np.copyto(quads, pairs)
     np.left_shift(quads[:, width:], np.uint32(16), out=lower)
     np.bitwise_or(quads[:, :-width], lower, out=quads[:, :-width])
@@ -148,7 +148,7 @@ def _quads(pixels: Array, height: int, width: int) -> Array:
 _memory = threading.local()
 
 
-def kept(name: str, shape: tuple[int, ...], dtype: type) -> Array:
+def reused_array(name: str, shape: tuple[int, ...], dtype: type) -> Array:
     """Return an array with undefined contents in a buffer that the thread reuses from call to call.
 
     Memory that is returned to the system each time has to be mapped again page by page, which takes longer than all the

@@ -78,7 +78,7 @@ def _place(root: Path, name: str) -> Path:
 def _read(path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:
     """Read the images and labels of one file."""
     with numbers_in(path, "y") as file:
-        marks = _whole(path, file).astype(np.int64)
+        marks = _read_all(path, file).astype(np.int64)
     labels = np.where(marks == len(DIGITS), 0, marks)
     check_labels(labels, len(DIGITS), path)
     with numbers_in(path, "X") as file:
@@ -97,7 +97,7 @@ def _read(path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]
         return store.make(key, (len(labels), 3, 32, 32), np.uint8, f"{path}: reading {len(labels):,} images", write)
 
 
-def _whole(path: Path, found: Numbers) -> Array:
+def _read_all(path: Path, found: Numbers) -> Array:
     """Return all numbers of an array; DataError if they exceed the free memory."""
     size = prod(found.shape) * found.dtype.itemsize
     require_memory(size, f"{path}: y", AGAIN, DataError)

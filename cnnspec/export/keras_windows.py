@@ -77,7 +77,7 @@ def padded(x: str, margins: Margins, value: str = "") -> str:
     return f"layers.ZeroPadding2D({sides(margins)})({x})"
 
 
-def _even(x: str, laid: Any) -> tuple[str, str]:
+def _same_padding(x: str, laid: Any) -> tuple[str, str]:
     """Return the map, and the layer's own padding if it equals Keras's `same`; else the padded map and `valid`."""
     same: list[int] = []
     for axis, length in enumerate((laid.height, laid.width)):
@@ -102,7 +102,7 @@ def _convolution(node: Node, inputs: Sequence[str]) -> Written:
     bias = bias_of(node)
     untied = bool(bias) and "bias" in node.params and len(node.params["bias"].shape) == 3
     refuse_unless(not untied, node, "bias: untied")
-    x, padding = _even(inputs[0], windows)
+    x, padding = _same_padding(inputs[0], windows)
     more = {
         "strides": pair(windows.stride),
         "padding": padding,
@@ -127,7 +127,7 @@ def _separable(node: Node, inputs: Sequence[str]) -> Written:
     windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
     refuse_unless(windows.stride[0] == windows.stride[1], node, "separable convolution with other strides for rows")
     refuse_unless(1 in (max(windows.stride), max(windows.dilation)), node, "convolution with both strides and dilation")
-    x, padding = _even(inputs[0], windows)
+    x, padding = _same_padding(inputs[0], windows)
     bias = bias_of(node)
     made = f"layers.SeparableConv2D({node.shape[0]}, {pair(windows.kernel)}" + options(
         strides=pair(windows.stride),
@@ -167,13 +167,15 @@ def _transposed_convolution(node: Node, inputs: Sequence[str]) -> Written:
 def _max_pool(node: Node, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], windows)
+    x, padding = _same_padding(inputs[0], windows)
     if padding == "'valid'":
         x = padded(inputs[0], windows.padding, '-float("inf")')
-    return Written(f"layers.MaxPooling2D({pair(windows.kernel)}{_apart(windows)}{options(padding=padding)})({x})")
+    return Written(
+        f"layers.MaxPooling2D({pair(windows.kernel)}{_strides_argument(windows)}{options(padding=padding)})({x})"
+    )
 
 
-def _apart(windows: Any) -> str:
+def _strides_argument(windows: Any) -> str:
     """Return the strides of windows as an argument; empty if they equal the window's size."""
     return "" if tuple(windows.stride) == tuple(windows.kernel) else f", strides={pair(windows.stride)}"
 
@@ -186,7 +188,7 @@ def _mean_of_windows(node: Node, x: str, counted: Margins) -> str:
     """Write a mean over the map and its counted padding: a mean over all padding, divided by the counted share."""
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
-    pool = f"layers.AveragePooling2D({pair(windows.kernel)}{_apart(windows)})"
+    pool = f"layers.AveragePooling2D({pair(windows.kernel)}{_strides_argument(windows)})"
     mean = f"{pool}({padded(x, windows.padding)})"
     if counted == windows.padding:
         return mean

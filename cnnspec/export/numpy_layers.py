@@ -32,7 +32,7 @@ def network_lines(graph: Graph, program: str) -> tuple[list[str], set[str]]:
         lines.append(f"    {variables[INPUT]} = x")
     for node in graph.nodes:
         inputs = [variables[name] for name in node.inputs]
-        write = WRITERS.get(node.layer.type_name, _nothing)
+        write = WRITERS.get(node.layer.type_name, _write_input)
         expression = write(node, inputs, partial(_parameter, node))
         used |= set(re.findall(r"\b([a-z_0-9]+)\(", expression)) & vars(numpy_functions).keys()
         lines += assignment(variables[node.name], expression, node.shape)
@@ -93,7 +93,7 @@ def _with_parameters(function: str, *parts: str, **fields: str) -> Writer:
     return write
 
 
-def _nothing(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
+def _write_input(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:
     return inputs[0]
 
 
@@ -103,7 +103,9 @@ def _convolution(node: Node, inputs: Sequence[str], part: Callable[[str], str]) 
     groups = getattr(layer, "groups", node.input_shapes[0][0])  # depthwise: as many as channels
     untied = "bias" in node.params and len(node.params["bias"].shape) == 3
     arrays = [part(name) for name in ("weight", "bias") if name in node.params and not (untied and name == "bias")]
-    expression = call("conv2d", *inputs, *arrays, **_laid(windows), dilation=windows.dilation, groups=groups)
+    expression = call(
+        "conv2d", *inputs, *arrays, **_window_arguments(windows), dilation=windows.dilation, groups=groups
+    )
     return f"{expression} + {part('bias')}" if untied else expression
 
 
@@ -111,7 +113,9 @@ def _separable(node: Node, inputs: Sequence[str], part: Callable[[str], str]) ->
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
     groups = node.input_shapes[0][0]
-    middle = call("conv2d", *inputs, part("depthwise"), **_laid(windows), dilation=windows.dilation, groups=groups)
+    middle = call(
+        "conv2d", *inputs, part("depthwise"), **_window_arguments(windows), dilation=windows.dilation, groups=groups
+    )
     return call("conv2d", middle, *(part(name) for name in ("pointwise", "bias") if name in node.params))
 
 
@@ -131,7 +135,7 @@ def _transposed(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -
     )
 
 
-def _laid(windows: Any) -> dict[str, Any]:
+def _window_arguments(windows: Any) -> dict[str, Any]:
     return {"stride": windows.stride, "padding": windows.padding}
 
 
@@ -140,7 +144,7 @@ def _pool(function: str) -> Writer:
         layer: Any = node.layer
         windows = layer.windows(node.input_shapes[0])
         more = {"p": layer.p} if function == "lp_pool2d" else {}
-        return call(function, *inputs, kernel=windows.kernel, **_laid(windows), **more)
+        return call(function, *inputs, kernel=windows.kernel, **_window_arguments(windows), **more)
 
     return write
 
@@ -149,7 +153,7 @@ def _avg_pool(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> 
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
     counted = counted_padding(node)
-    return call("avg_pool2d", *inputs, kernel=windows.kernel, **_laid(windows), counted=counted)
+    return call("avg_pool2d", *inputs, kernel=windows.kernel, **_window_arguments(windows), counted=counted)
 
 
 def _group_norm(node: Node, inputs: Sequence[str], part: Callable[[str], str]) -> str:

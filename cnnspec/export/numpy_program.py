@@ -174,7 +174,7 @@ def _answer(network: Network) -> tuple[list[str], str, set[str]]:
         constants += [f"{name} = np.array({list(numbers)})" for name, numbers in units.items()]
     names = [*map(str, given), *map(str, range(len(given), outputs))][:outputs]
     if kind != "input" and (kind != "class" or len(network.graph.output.shape) == 1):
-        constants += _listed("NAMES", names)
+        constants += _list_assignment("NAMES", names)
     if kind == "values":
         return constants, '    return "  ".join(f"{name} {value:.6g}" for name, value in zip(NAMES, output))\n', used
     if kind == "mask":
@@ -205,7 +205,7 @@ def _answer(network: Network) -> tuple[list[str], str, set[str]]:
     return constants, "\n".join(lines) + "\n", used
 
 
-def _listed(name: str, values: Sequence[str]) -> list[str]:
+def _list_assignment(name: str, values: Sequence[str]) -> list[str]:
     """Return an assignment of a list, on as many lines as necessary."""
     line = f"{name} = [{', '.join(map(json.dumps, values))}]"
     if len(line) <= WIDTH:

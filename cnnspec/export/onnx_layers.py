@@ -121,12 +121,12 @@ def _merge(operator: str) -> Writer:
     """Return a writer for an operator of two inputs, applied to all in turn; vectors become 1x1 maps beside maps."""
 
     def write(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
-        _merged(made, node, inputs, operator)
+        _write_merge(made, node, inputs, operator)
 
     return write
 
 
-def _merged(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str) -> None:
+def _write_merge(made: ModelWriter, node: Node, inputs: Sequence[str], operator: str) -> None:
     operands = [
         made.add("Reshape", [name, made.constant(":as_map", np.array([0, 0, 1, 1]))], f"{node.name}.{i}.map")
         if len(shape) < len(node.shape)

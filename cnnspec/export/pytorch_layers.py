@@ -32,7 +32,7 @@ def padded(x: str, margins: Margins, value: str = "") -> str:
     return f"F.pad({x}, ({left}, {right}, {top}, {bottom}){value})" if any(margins) else x
 
 
-def _even(x: str, margins: Margins, value: str = "") -> tuple[str, tuple[int, int]]:
+def _symmetric_padding(x: str, margins: Margins, value: str = "") -> tuple[str, tuple[int, int]]:
     """Return the map, and the module's own padding if opposite sides are equal; else the padded map and no padding."""
     top, bottom, left, right = margins
     return (x, (top, left)) if (top, left) == (bottom, right) else (padded(x, margins, value), (0, 0))
@@ -47,7 +47,7 @@ def _options(**given: object) -> str:
 def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
     windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], windows.padding)
+    x, padding = _symmetric_padding(inputs[0], windows.padding)
     filters, kernel = node.shape[0], pair(windows.kernel)
     bias = "bias" in node.params
     if bias and len(node.params["bias"].shape) == 3:
@@ -65,7 +65,7 @@ def _convolution(node: Node, own: str, inputs: Sequence[str]) -> Written:
 def _separable(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
     windows, channels = layer.windows(node.input_shapes[0]), node.input_shapes[0][0]
-    x, padding = _even(inputs[0], windows.padding)
+    x, padding = _symmetric_padding(inputs[0], windows.padding)
     middle = channels * layer.multiplier
     first = f"nn.Conv2d({channels}, {middle}, {pair(windows.kernel)}" + _options(
         stride=pair(windows.stride), padding=pair(padding), dilation=pair(windows.dilation), groups=channels, bias=False
@@ -171,7 +171,7 @@ def _scale_shift(node: Node, own: str, inputs: Sequence[str]) -> Written:
 def _max_pool(node: Node, own: str, inputs: Sequence[str]) -> Written:
     layer: Any = node.layer
     windows = layer.windows(node.input_shapes[0])
-    x, padding = _even(inputs[0], windows.padding, ', value=float("-inf")')
+    x, padding = _symmetric_padding(inputs[0], windows.padding, ', value=float("-inf")')
     if 2 * padding[0] > windows.kernel[0] or 2 * padding[1] > windows.kernel[1]:
         x, padding = padded(inputs[0], windows.padding, ', value=float("-inf")'), (0, 0)
     return _call(f"F.max_pool2d({x}, {pair(windows.kernel)}, {pair(windows.stride)}{_options(padding=pair(padding))})")

@@ -63,11 +63,11 @@ def assignment(variable: str, expression: str, shape: Shape, indent: str = "    
         yield line
         return
     yield f"{indent}{variable} = {function}({comment}"
-    yield from (f"{indent}    {argument}," for argument in _apart(arguments.removesuffix(")")))
+    yield from (f"{indent}    {argument}," for argument in _split_arguments(arguments.removesuffix(")")))
     yield f"{indent})"
 
 
-def _apart(arguments: str) -> Iterator[str]:
+def _split_arguments(arguments: str) -> Iterator[str]:
     """Yield the arguments in a text, which is divided at commas outside parentheses."""
     depth, start = 0, 0
     for position, character in enumerate(arguments):

@@ -275,7 +275,7 @@ def over_budget(
             notes=_counted(name, graph, budget) if graph is not None else (),
         )
         for name, budget in spec.expect.items()
-        if name in figures and not _kept(budget, figures[name])
+        if name in figures and not _is_within(budget, figures[name])
     ]
 
 
@@ -295,7 +295,7 @@ def _section(spec: Spec, name: str) -> Place:
     return spec.sections.get(name, spec.place)
 
 
-def _kept(budget: Budget, figure: int | tuple[int, ...]) -> bool:
+def _is_within(budget: Budget, figure: int | tuple[int, ...]) -> bool:
     if budget.exact is not None:
         return budget.exact == figure
     assert isinstance(figure, int)

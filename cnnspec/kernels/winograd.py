@@ -107,7 +107,7 @@ class Filtering:
 
     # forward and the input's gradient
 
-    def together(self, problem: Problem, n: int) -> int:
+    def tiles_at_once(self, problem: Problem, n: int) -> int:
         """How many tiles are computed together: more than one if tiles are so small that calls would dominate."""
         columns = self.positions * problem.windows.kernel[1] * problem.channels * problem.windows.output[1] * n
         return max(1, min(problem.windows.output[0] // self.rows, TOGETHER // columns))
@@ -122,7 +122,7 @@ class Filtering:
 
     def columns(self, problem: Problem, n: int, lifetime: Lifetime) -> dict[str, Buffer]:
         """The transformed rows of tiles, with room for the padding at both ends, and their expanded columns."""
-        windows, p, most_tiles = problem.windows, self.positions, self.together(problem, n)
+        windows, p, most_tiles = problem.windows, self.positions, self.tiles_at_once(problem, n)
         length = (windows.padding[2] + problem.channels * windows.width + windows.padding[3]) * n
         return {
             "rows": Buffer((most_tiles, p, length), lifetime),
@@ -131,7 +131,7 @@ class Filtering:
 
     def scratch(self, problem: Problem, n: int, lifetime: Lifetime = "forward") -> dict[str, Buffer]:
         """The buffers of `forward`."""
-        most_tiles = self.together(problem, n)
+        most_tiles = self.tiles_at_once(problem, n)
         return {
             **self.prepared(problem),
             **self.columns(problem, n, lifetime),
@@ -265,7 +265,7 @@ class Filtering:
 
     def scratch_of_weight(self, problem: Problem, n: int) -> dict[str, Buffer]:
         """The buffers of `weight_gradient`."""
-        p, kw, most_tiles = self.positions, problem.windows.kernel[1], self.together(problem, n)
+        p, kw, most_tiles = self.positions, problem.windows.kernel[1], self.tiles_at_once(problem, n)
         length, matrix = most_tiles * problem.windows.output[1] * n, (kw * problem.channels, problem.filters)
         return {
             **self.columns(problem, n, "params"),
@@ -294,7 +294,7 @@ class Filtering:
         p, depth, _ = total.shape
         ow, n = dy.shape[-2:]
         steps: list[Step] = []
-        for tile in self.tiles(problem, self.together(problem, n)):
+        for tile in self.tiles(problem, self.tiles_at_once(problem, n)):
             columns = self._columns_beside(problem, tile, n, buffers)
             gradients = part(buffers["gradients"].reshape(-1), (p, filters, tile.count * ow * n))
             target = total if tile.rows.start == 0 else partial
@@ -352,7 +352,7 @@ class Filtering:
         products = tiles * p * problem.filters * max(depth, SHALLOW) * ow
         moved = tiles * p * (problem.channels * windows.kernel[1] + problem.filters) * ow
         results = problem.filters * prod(windows.output)
-        calls = CALLS * -(-tiles // self.together(problem, 1))
+        calls = CALLS * -(-tiles // self.tiles_at_once(problem, 1))
         return Work(products, transformed=moved + results, once=(p + self.taps) * weights, calls=calls, columns=ow)
 
     def work_of_weight(self, problem: Problem) -> Work:

@@ -20,7 +20,7 @@ FIX_ALL = f"{types.CodeActionKind.SourceFixAll.value}.cnnspec"
 def actions(document: Document, params: types.CodeActionParams) -> list[types.CodeAction]:
     """Return the code actions for the findings in a range, and the action that applies all fixes."""
     wanted = params.context.only
-    result = [*_quick(document, params.range), *_all(document)]
+    result = [*_quick(document, params.range), *_fix_all(document)]
     if wanted is None:
         return result
     kinds = [kind.value if isinstance(kind, types.CodeActionKind) else kind for kind in wanted]
@@ -76,7 +76,7 @@ def _silenced(document: Document, found: Diagnostic) -> Fix:
     return Fix(Span(document.file, number, column, number, column), text, f"ignore {found.code} on this line")
 
 
-def _all(document: Document) -> Iterator[types.CodeAction]:
+def _fix_all(document: Document) -> Iterator[types.CodeAction]:
     """Yield an action with every fix that `validate --fix` would apply in its first round."""
     text, count = mend(document.text.text, document.file, document.analysis.diagnostics)
     if count:

@@ -93,7 +93,7 @@ class Completion:
 
     def key(self, context: Context) -> None:
         """Add the keys that a mapping does not have yet."""
-        mapping = _at(context.tree, context.steps)
+        mapping = _tree_at(context.tree, context.steps)
         present = mapping.keys if isinstance(mapping, Mapping) else {}
         for name, part, required in self.keys(context):
             if name not in present:
@@ -111,7 +111,7 @@ class Completion:
         """Yield the keys of a mapping, each with its part of the schema, and whether it is required."""
         steps, tree = context.steps, context.tree
         if steps and steps[-1] in GIVEN:
-            use = _at(tree, steps[:-1])
+            use = _tree_at(tree, steps[:-1])
             block = _block_of(self.tree(tree), use)
             for name, default in _mapping(block, "params").items():
                 required = plain(default) == "required"
@@ -229,7 +229,7 @@ def _is_item(steps: tuple[Step, ...]) -> bool:
     return outer in ("layers", "body") or (outer == "branches" and in_branch)
 
 
-def _at(tree: Tree, steps: Iterable[Step]) -> Tree | None:
+def _tree_at(tree: Tree, steps: Iterable[Step]) -> Tree | None:
     node: Tree | None = tree
     for step in steps:
         if isinstance(node, Mapping) and isinstance(step, str):
@@ -271,7 +271,7 @@ def _ids_above(tree: Tree, steps: tuple[Step, ...]) -> list[str]:
     """Return the ids that a layer can read: those above it in its list and in the lists around, and block inputs."""
     names = [INPUT]
     for depth, step in enumerate(steps):
-        around = _at(tree, steps[:depth])
+        around = _tree_at(tree, steps[:depth])
         if isinstance(step, int) and isinstance(around, Items):
             ids = (item.get("id") for item in around.items[:step] if isinstance(item, Mapping))
             names += [str(id.value) for id in ids if isinstance(id, Scalar)]

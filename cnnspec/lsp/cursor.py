@@ -36,7 +36,7 @@ def _find(
 ) -> Cursor | None:
     match tree:
         case Scalar():
-            return Cursor(steps, trees, tree.span, False) if _at(tree.span, file, line, column) else None
+            return Cursor(steps, trees, tree.span, False) if _is_at(tree.span, file, line, column) else None
         case Items():
             for number, item in enumerate(tree.items):
                 found = _find(item, file, line, column, (*steps, number), (*trees, item))
@@ -44,7 +44,7 @@ def _find(
                     return found
         case Mapping():
             for key, span in tree.keys.items():
-                if _at(span, file, line, column):
+                if _is_at(span, file, line, column):
                     return Cursor((*steps, key), trees, span, True)
                 value = tree.values[key]
                 found = _find(value, file, line, column, (*steps, key), (*trees, value))
@@ -53,5 +53,5 @@ def _find(
     return None
 
 
-def _at(span: Span, file: str, line: int, column: int) -> bool:
+def _is_at(span: Span, file: str, line: int, column: int) -> bool:
     return span.file == file and within(span, line, column)

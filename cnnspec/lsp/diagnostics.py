@@ -22,7 +22,7 @@ def diagnostics(documents: Documents, document: Document) -> list[types.Diagnost
     def location(span: Span) -> types.Location:
         return types.Location(documents.uri_of(span.file), text_of(span.file).range(span))
 
-    return [_shown(document, diagnostic, location) for diagnostic in document.analysis.diagnostics]
+    return [_lsp_diagnostic(document, diagnostic, location) for diagnostic in document.analysis.diagnostics]
 
 
 def span_here(document: Document, found: Diagnostic) -> Span:
@@ -36,7 +36,9 @@ def span_here(document: Document, found: Diagnostic) -> Span:
     return next(uses, None) or next(extends, first)
 
 
-def _shown(document: Document, found: Diagnostic, location: Callable[[Span], types.Location]) -> types.Diagnostic:
+def _lsp_diagnostic(
+    document: Document, found: Diagnostic, location: Callable[[Span], types.Location]
+) -> types.Diagnostic:
     elsewhere = found.span.file != document.file
     lines = [found.message, *found.notes, *([f"help: {found.help}"] if found.help else [])]
     related = [(found.message, found.span)] if elsewhere else []

@@ -35,7 +35,7 @@ def hover(document: Document, position: types.Position) -> types.Hover | None:
         cursor = find(known.tree, document.file, before, column)
         plugins = known.trace.spec.plugins if known.trace is not None else ()
         with using(plugins):
-            told = (cursor and "\n\n".join(_told(document, known.tree, cursor, before, column))) or None
+            told = (cursor and "\n\n".join(_descriptions(document, known.tree, cursor, before, column))) or None
     return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, told)) if told else None
 
 
@@ -50,7 +50,7 @@ def _comment(line: str, column: int) -> str | None:
     return None
 
 
-def _told(document: Document, tree: Tree, cursor: Cursor, line: int, column: int) -> Iterator[str]:
+def _descriptions(document: Document, tree: Tree, cursor: Cursor, line: int, column: int) -> Iterator[str]:
     if cursor.on_key:
         yield from key_page(tree, cursor)
         return

@@ -25,7 +25,7 @@ def lenses(document: Document) -> list[types.CodeLens]:
     known = document.analysis
     if known.trace is None or known.trace.diagnostics or not known.trace.nodes or not isinstance(known.tree, Mapping):
         return []
-    titles = {"layers": _totals(document), "expect": ", ".join(_kept(document)), "train": _forecast(document)}
+    titles = {"layers": _totals(document), "expect": ", ".join(_expectations(document)), "train": _forecast(document)}
     return [
         types.CodeLens(document.text.range(span), types.Command(title, ""))
         for key, title in titles.items()
@@ -42,7 +42,7 @@ def _totals(document: Document) -> str:
     return f"{len(trace.nodes):,} layers, {params:,} parameters, {short(macs)} MACs an image{output}"
 
 
-def _kept(document: Document) -> Iterator[str]:
+def _expectations(document: Document) -> Iterator[str]:
     """Yield a phrase for each figure in `expect`: its value, and whether it is expected, or its share of the bound."""
     trace = document.analysis.trace
     assert trace is not None

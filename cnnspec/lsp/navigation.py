@@ -31,7 +31,7 @@ def definition(documents: Documents, document: Document, position: types.Positio
     if extended is not None and extended.start("path") < column <= extended.end("path") + 1:
         file = str(Path(document.file).parent / extended["path"])
         return types.Location(documents.uri_of(file), types.Range(types.Position(0, 0), types.Position(0, 0)))
-    occurrence = _at(documents, document, position)
+    occurrence = _occurrence_at(documents, document, position)
     return None if occurrence is None else _location(documents, occurrence.definition)
 
 
@@ -39,7 +39,7 @@ def references(
     documents: Documents, document: Document, position: types.Position, definition: bool
 ) -> list[types.Location]:
     """Return every place of the name at a position, with or without its definition."""
-    occurrence = _at(documents, document, position)
+    occurrence = _occurrence_at(documents, document, position)
     if occurrence is None:
         return []
     spans, definitions = _everywhere(documents, document, occurrence)
@@ -48,14 +48,14 @@ def references(
 
 def renamable(documents: Documents, document: Document, position: types.Position) -> types.Range | None:
     """Return the range of the name at a position if a spec defines it; None for names of shipped blocks."""
-    occurrence = _at(documents, document, position)
+    occurrence = _occurrence_at(documents, document, position)
     ours = occurrence is not None and occurrence.definition.file != str(SHIPPED) and document.analysis.tree is not None
     return document.text.range(occurrence.span) if occurrence is not None and ours else None
 
 
 def rename(documents: Documents, document: Document, position: types.Position, name: str) -> types.WorkspaceEdit | None:
     """Rename the name at a position in every file that uses it; an error if the new name is not valid."""
-    occurrence = _at(documents, document, position)
+    occurrence = _occurrence_at(documents, document, position)
     if occurrence is None or renamable(documents, document, position) is None:
         return None
     plain = occurrence.kind in ("variable", "parameter")
@@ -79,7 +79,7 @@ def _line_of(file: str, number: int) -> str:
     return lines[number - 1] if number <= len(lines) else ""
 
 
-def _at(documents: Documents, document: Document, position: types.Position) -> Occurrence | None:
+def _occurrence_at(documents: Documents, document: Document, position: types.Position) -> Occurrence | None:
     """Return the name at a position; None if there is none, or if the text cannot be read."""
     if document.analysis.tree is None:
         return None

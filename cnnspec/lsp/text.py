@@ -66,8 +66,8 @@ class Lines:
     def __init__(self, before: str, after: Text) -> None:
         old, new = LINE_BREAK.split(before), after.lines
         same = before == after.text
-        self.above = len(old) if same else _alike(old, new)
-        self.below = 0 if same else min(_alike(old[::-1], new[::-1]), min(len(old), len(new)) - self.above)
+        self.above = len(old) if same else _equal_at_start(old, new)
+        self.below = 0 if same else min(_equal_at_start(old[::-1], new[::-1]), min(len(old), len(new)) - self.above)
         self.old, self.new = len(old), len(new)
 
     def later(self, line: int) -> int | None:
@@ -83,7 +83,7 @@ class Lines:
         return line + self.old - self.new if line > self.new - self.below else None
 
 
-def _alike(some: list[str], others: list[str]) -> int:
+def _equal_at_start(some: list[str], others: list[str]) -> int:
     """Return the number of equal elements at the start of two lists."""
     pairs = enumerate(zip(some, others, strict=False))
     return next((number for number, (before, other) in pairs if before != other), min(len(some), len(others)))

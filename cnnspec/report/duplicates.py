@@ -66,7 +66,7 @@ class _Some:
 
 def duplicates(data: Data) -> Duplicates | None:
     """Compare the images of every two splits; None if there is only one split, or if the data is not images."""
-    splits = {name: _some(name, split) for name, split in data.splits.items() if len(split)}
+    splits = {name: _sample(name, split) for name, split in data.splits.items() if len(split)}
     compared = [(splits[one], splits[other]) for one, other in PAIRS if one in splits and other in splits]
     if data.train.pixels.ndim != 4 or not compared:
         return None
@@ -137,7 +137,7 @@ def _checksum(image: Array) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
-def _some(name: str, split: Dataset) -> _Some:
+def _sample(name: str, split: Dataset) -> _Some:
     size = int(np.prod(split.pixels.shape[1:])) * split.pixels.dtype.itemsize
     numbers = evenly(len(split), min(len(split), max(1, MOST_BYTES // size)))
     return _Some(name, numbers, np.asarray(split.pixels[numbers]), len(split))

@@ -50,7 +50,7 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, title: str, columns: int = 10)
         high, wide = tile.image.shape[-2:]
         scale = TILE / max(high, wide)
         left, top = x + (TILE - wide * scale) / 2, y + (TILE - high * scale) / 2
-        axes.imshow(extent=(left, left + wide * scale, top + high * scale, top), **_shown(tile.image))
+        axes.imshow(extent=(left, left + wide * scale, top + high * scale, top), **_imshow_arguments(tile.image))
         for line, words in enumerate(tile.lines):
             place = (x + TILE / 2, y + TILE + LINE * line + 0.02)
             axes.text(*place, _cut(words), fontsize=7, ha="center", va="top", parse_math=False)
@@ -77,7 +77,9 @@ def draw_attribution(image: Array, answer: str, found: Attribution, path: Path) 
         axes.set_axis_off()
         extent = (0, wide, high, 0)
         if colours != "gray":
-            axes.imshow(extent=extent, **_shown(image if values is None else image.mean(axis=0, keepdims=True)))
+            axes.imshow(
+                extent=extent, **_imshow_arguments(image if values is None else image.mean(axis=0, keepdims=True))
+            )
         if values is not None:
             most = float(np.abs(values).max()) or 1.0
             smooth: dict[str, Any] = {"interpolation": "bilinear" if colours == "inferno" else "nearest"}
@@ -103,7 +105,7 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _shown(image: Array) -> dict[str, Any]:
+def _imshow_arguments(image: Array) -> dict[str, Any]:
     """Return the arguments of matplotlib's imshow for an image of bytes: three channels as colours, else grey."""
     if image.ndim == 2:
         return {"X": class_colours(image), "interpolation": "nearest"}

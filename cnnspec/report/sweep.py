@@ -34,7 +34,7 @@ class _Axis:
             return (known.index(repr(value)) + 0.5) / len(known)
         return _part(self.domain, float(value))
 
-    def _shown(self, texts: list[str]) -> list[tuple[Any, str]]:
+    def _shown_choices(self, texts: list[str]) -> list[tuple[Any, str]]:
         """Return choices with their texts; of many, an even selection that fits."""
         assert isinstance(self.domain, Choices)
         step = -(-len(texts) // MARKS)
@@ -43,7 +43,10 @@ class _Axis:
     def marks(self) -> list[tuple[float, str]]:
         if isinstance(self.domain, Choices):
             texts = [written(choice) for choice in self.domain.values]
-            return [(self.place(c), text if len(text) <= LONG else f"{text[:LONG]}…") for c, text in self._shown(texts)]
+            return [
+                (self.place(c), text if len(text) <= LONG else f"{text[:LONG]}…")
+                for c, text in self._shown_choices(texts)
+            ]
         low, high = self.domain.low, self.domain.high
         middle = (low * high) ** 0.5 if self.domain.logarithmic else (low + high) / 2
         return [(_part(self.domain, value), shown(value)) for value in (low, middle, high)]
@@ -72,7 +75,12 @@ def sweep_page(name: str, sweep: Sweep, trials: Sequence[Trial]) -> str:
         lines=_lines(sweep, axes, scored),
         slices=[(path, shares[path], _slice(sweep, path, axis, scored)) for path, axis in axes.items()],
         rows=[
-            (row["trial"], [written(row["values"][path]) for path in sweep.values], f"{row['epochs']:g}", _told(row))
+            (
+                row["trial"],
+                [written(row["values"][path]) for path in sweep.values],
+                f"{row['epochs']:g}",
+                _row_text(row),
+            )
             for row in rows(sweep, trials)
         ],
     )
@@ -86,7 +94,7 @@ def _verdict(sweep: Sweep, trials: Sequence[Trial], best: Trial | None, failed: 
     return f"{sentence}. The best is trial {best.number}, with {sweep.metric} {shown(mean)} on the validation images."
 
 
-def _told(row: dict[str, Any]) -> str:
+def _row_text(row: dict[str, Any]) -> str:
     if row["mean"] is None:
         return str(row["error"])
     return shown(row["mean"]) + ("" if row["spread"] is None else f" ± {shown(row['spread'])}")
@@ -111,7 +119,7 @@ def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str
     for number in reversed(range(len(trials))):
         trial, figure = trials[number], values[number]
         places = [*(axis.place(trial.point[path]) for path, axis in axes.items()), _part(span, figure)]
-        points = "L".join(f"{LEFT + n * gap:.1f} {_down(place, HEIGHT):.1f}" for n, place in enumerate(places))
+        points = "L".join(f"{LEFT + n * gap:.1f} {_y_of(place, HEIGHT):.1f}" for n, place in enumerate(places))
         faint = 1 - (1 - FAINTEST) * number / max(len(trials) - 1, 1)
         label = escape(_point_text(sweep, trial, figure))
         colour = "c1" if number == 0 else "c0"
@@ -123,7 +131,7 @@ def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str
         at, anchor = (0.0, "start") if n == 0 else (WIDTH, "end") if n == len(axes) else (x, "middle")
         parts.append(f'<text x="{at:.1f}" y="{across}" text-anchor="{anchor}">{escape(_short(path))}</text>')
         for place, mark in axis.marks():
-            y = _down(place, HEIGHT) + 4
+            y = _y_of(place, HEIGHT) + 4
             parts.append(f'<text class="mark" x="{x + 5:.1f}" y="{y:.1f}">{escape(mark)}</text>')
     return "".join([*parts, "</svg>"])
 
@@ -134,7 +142,7 @@ def _slice(sweep: Sweep, path: str, axis: _Axis, trials: Sequence[Trial]) -> str
     width, height = SLICE - LEFT - 14, 220
     parts = [f'<svg viewBox="0 0 {SLICE} {height}" role="img" aria-label="{escape(sweep.metric)} over {escape(path)}">']
     for place, mark in _Axis(span).marks():
-        y = _down(place, height)
+        y = _y_of(place, height)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{SLICE - 14}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(mark)}</text>')
     for place, mark in axis.marks():
@@ -142,14 +150,14 @@ def _slice(sweep: Sweep, path: str, axis: _Axis, trials: Sequence[Trial]) -> str
         parts.append(f'<text x="{at:.1f}" y="{height - BOTTOM + 18}" text-anchor="{anchor}">{escape(mark)}</text>')
     for number in reversed(range(len(trials))):
         trial, figure = trials[number], values[number]
-        x, y = LEFT + axis.place(trial.point[path]) * width, _down(_part(span, figure), height)
+        x, y = LEFT + axis.place(trial.point[path]) * width, _y_of(_part(span, figure), height)
         label = escape(_point_text(sweep, trial, figure))
         colour = "c1" if number == 0 else "c0"
         parts.append(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{label}</title></circle>')
     return "".join([*parts, "</svg>"])
 
 
-def _down(place: float, height: int) -> float:
+def _y_of(place: float, height: int) -> float:
     return height - BOTTOM - place * (height - TOP - BOTTOM)
 
 

@@ -134,7 +134,7 @@ class Service:
             "macs": graph.macs,
             "layers": [_described(node) for node in graph.nodes],
             "test_images": 0 if self.test is None else len(self.test),
-            "dark_background": self._dark,
+            "dark_background": self._is_dark,
             "most_values": MOST_VALUES,
             "spec": self._text,
         }
@@ -165,7 +165,7 @@ class Service:
         return render(replace(spec, data=data, plugins=plugins), self.model.graph)
 
     @cached_property
-    def _dark(self) -> bool:
+    def _is_dark(self) -> bool:
         """Whether images consist mostly of dark pixels, like white digits on black."""
         if self.test is None:
             return True

@@ -47,23 +47,23 @@ class Blocks:
 
     def __init__(self, findings: Findings, blocks: Mapping | None, variables: Scope) -> None:
         self.findings, self.variables = findings, variables
-        self.own: dict[str, Tree] = {} if blocks is None else blocks.values
+        self.in_spec: dict[str, Tree] = {} if blocks is None else blocks.values
         self.used: set[str] = set()
         self.inputs_read: dict[str, set[str]] = {}
         self.names_used: dict[str, set[str]] = {}  # inside of each block: parameters, variables and `index`
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a block of that name."""
-        return name in self.own or name in shipped().values
+        return name in self.in_spec or name in shipped().values
 
     @property
     def known(self) -> list[str]:
         """Return the names of all blocks."""
-        return [*self.own, *shipped().values]
+        return [*self.in_spec, *shipped().values]
 
     def declared(self, called: object) -> Mapping:
         """Return the parameters of a block with their defaults; none of a name without a block."""
-        block = self.own.get(str(called)) or shipped().get(str(called))
+        block = self.in_spec.get(str(called)) or shipped().get(str(called))
         return Mapping({}, {}, shipped().span) if block is None else _declared(block)
 
     def find(self, item: Mapping, where: Where, chain: tuple[str, ...]) -> Mapping:
@@ -73,7 +73,7 @@ class Blocks:
         if not isinstance(called, str):
             message = f"use: expected the name of a block, got {got(called)}"
             raise self.findings.error("invalid-value", message, given.span, where.down("use"))
-        block = self.own.get(called) or shipped().get(called)
+        block = self.in_spec.get(called) or shipped().get(called)
         if block is None:
             raise self.findings.unknown("unknown-block", "block", called, self.known, given.span, where)
         if called in chain:
@@ -116,7 +116,7 @@ class Blocks:
     def idle_inputs(self) -> Iterator[tuple[str, str, Span]]:
         """Yield block, name and place of every input, except the first, that nothing in its block reads."""
         for called, names in self.inputs_read.items():
-            block = self.own.get(called)
+            block = self.in_spec.get(called)
             given = block.get("inputs") if isinstance(block, Mapping) else None
             for word in given.items[1:] if isinstance(given, Items) else ():
                 if plain(word) not in names:
@@ -125,7 +125,7 @@ class Blocks:
     def idle_parameters(self) -> Iterator[tuple[str, str, Span]]:
         """Yield block, name and place of every parameter that is not used within its block."""
         for called, names in self.names_used.items():
-            for name, span in _declared(self.own[called]).keys.items() if called in self.own else ():
+            for name, span in _declared(self.in_spec[called]).keys.items() if called in self.in_spec else ():
                 if name not in names:
                     yield called, name, span
 

@@ -218,7 +218,7 @@ class LayersBuilder(References):
             fix = Fix(span, "use", f"replace type by use: {word}") if span != kind.span else None
             message = f"'{word}' is a block, not a type of layer"
             return self.findings.error("unknown-type", message, kind.span, where, help=f"write use: {word}", fix=fix)
-        known = [*registry.table("layer"), "residual", "parallel", "split", *self.blocks.own]
+        known = [*registry.table("layer"), "residual", "parallel", "split", *self.blocks.in_spec]
         return self.findings.unknown("unknown-type", "layer", kind.value, known, kind.span, where, place="layer")
 
     def shared(self, item: Mapping, names: LayerNames, where: Where) -> str | None:

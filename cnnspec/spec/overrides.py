@@ -64,7 +64,7 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, done: tuple[str, ...]) ->
             if not (done[0] in OPEN if done else step in TOP):
                 meant = None if done else path_of(step)
                 help = did_you_mean(step, tree.keys, "known keys")
-                raise NoPathError(f"no '{step}' in {_named(done)}", help, meant)
+                raise NoPathError(f"no '{step}' in {_path_text(done)}", help, meant)
             return tree.with_value(step, _nested((*done, step), rest, value))
         return tree.with_value(step, _put(child, rest, value, (*done, step)))
     if isinstance(tree, Items):
@@ -73,15 +73,15 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, done: tuple[str, ...]) ->
         if position is None:
             named = [name for name in ids if name]
             help = did_you_mean(step, named, "known ids")
-            help += "" if help.endswith("?") else f"; {_named(done)}.0 is the first"
-            raise NoPathError(f"no '{step}' in {_named(done)}", help)
+            help += "" if help.endswith("?") else f"; {_path_text(done)}.0 is the first"
+            raise NoPathError(f"no '{step}' in {_path_text(done)}", help)
         items = list(tree.items)
         items[position] = _put(items[position], rest, value, (*done, step))
         return replace(tree, items=tuple(items))
     if done and isinstance(tree, Scalar) and isinstance(tree.value, str):
         # `optimizer: sgd` says the same as `optimizer: {type: sgd}`.
         return Mapping({"type": tree.span}, {"type": tree}, tree.span).with_value(step, value)
-    raise NoPathError(f"{_named(done)} has no parts", "set the whole value")
+    raise NoPathError(f"{_path_text(done)} has no parts", "set the whole value")
 
 
 def _nested(path: tuple[str, ...], rest: Sequence[str], value: Tree) -> Tree:
@@ -130,7 +130,7 @@ def _id(tree: Tree) -> str | None:
     return str(given.value) if isinstance(given, Scalar) else None
 
 
-def _named(done: tuple[str, ...]) -> str:
+def _path_text(done: tuple[str, ...]) -> str:
     return ".".join(done) or "the spec"
 
 

@@ -108,12 +108,12 @@ def schema() -> Json:
 
 def _strict(properties: Json, required: tuple[str, ...] = ()) -> Json:
     names = {"anyOf": [{"enum": list(properties)}, ANNOTATION]}
-    described = {name: _told(name, part) for name, part in properties.items()}
+    described = {name: _with_description(name, part) for name, part in properties.items()}
     schema: Json = {"type": "object", "properties": described, "propertyNames": names}
     return {**schema, "required": list(required)} if required else schema
 
 
-def _told(name: str, part: Json) -> Json:
+def _with_description(name: str, part: Json) -> Json:
     """Return the schema of a key with a description, if it has none and one is known."""
     if "description" in part or name not in texts.KEYS:
         return part
@@ -181,7 +181,7 @@ def _kind(kind: str) -> Json:
     """Return the schema of a registered kind: a bare name, or a mapping with a type."""
     names = list(registry.table(kind))
     mapping: Json = {
-        "properties": {"type": _told("type", {"enum": names})},
+        "properties": {"type": _with_description("type", {"enum": names})},
         "required": ["type"],
         "allOf": _choice(kind),
     }
@@ -251,7 +251,7 @@ def _layer() -> Json:
     )
     group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, **TRAINING}, ("layers",))
     typed: Json = {
-        "properties": {"type": _told("type", {"enum": [*names, "residual", "parallel", "split"]})},
+        "properties": {"type": _with_description("type", {"enum": [*names, "residual", "parallel", "split"]})},
         "required": ["type"],
         "allOf": [*_choice("layer"), *nested],
     }

@@ -73,7 +73,7 @@ def _cause(problem: str, lines: Sequence[str], begun: Span | None, met: Span | N
         if dashed is None:
             return _unseparated(lines, begun)
         place = _words(begun, dashed["indent"], "-")
-        return "a dash without a space behind it", place, f"write - {_shown(dashed['rest'])}"
+        return "a dash without a space behind it", place, f"write - {_shown_text(dashed['rest'])}"
     if (
         met is not None
         and "<block end>, but found '<scalar>'" in problem
@@ -120,7 +120,7 @@ def _unseparated(lines: Sequence[str], place: Span) -> Stumble | None:
     found = _UNSEPARATED.fullmatch(lines[place.line - 1].split(" #")[0].rstrip())
     if found is None or ": " in found[0]:
         return None
-    help = f"write {found['key']}: {_shown(found['value'])}"
+    help = f"write {found['key']}: {_shown_text(found['value'])}"
     return "a key without a colon and a space behind it", _words(place, found["indent"], found["key"]), help
 
 
@@ -130,7 +130,11 @@ def _unseparated_values(problem: str, lines: Sequence[str], begun: Span, met: Sp
     before, behind = line[: met.column - 1], line[met.column - 1 :]
     if before.endswith("$") and behind.startswith("{"):
         place = Span(met.file, met.line, met.column - 1, met.line, met.column)
-        return "an expression within brackets needs quotes", place, f'write "${_shown(behind.partition("}")[0])}}}"'
+        return (
+            "an expression within brackets needs quotes",
+            place,
+            f'write "${_shown_text(behind.partition("}")[0])}}}"',
+        )
     closing = problem.partition("or '")[2][:1]
     if met.line > begun.line and _indented(line) <= _indented(lines[begun.line - 1]):
         return "a bracket that is never closed", begun, f"add the closing bracket {closing}"
@@ -146,7 +150,7 @@ def _unseparated_values(problem: str, lines: Sequence[str], begun: Span, met: Sp
     return "two values without a comma in between", place, f"put a comma in front of {name}"
 
 
-def _shown(text: str) -> str:
+def _shown_text(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 

@@ -154,7 +154,7 @@ class Typing:
         if isinstance(tree, Mapping):
             given = tree.get("type")
             if given is None:
-                raise self.without_type(kind, tree, where, ("type",), f"add type: {_some(kind)}")
+                raise self.without_type(kind, tree, where, ("type",), f"add type: {_with_article(kind)}")
         else:
             given = tree
         if not isinstance(given, Scalar) or not isinstance(given.value, str):
@@ -163,7 +163,7 @@ class Typing:
                 f"{where.path.rpartition('.')[2]}: expected a name or a mapping with a type, got {got(plain(given))}",
                 given.span,
                 where,
-                help=f"for example {_some(kind)}",
+                help=f"for example {_with_article(kind)}",
             )
         try:
             cls = registry.find(kind, given.value)
@@ -366,5 +366,5 @@ def _fits_scalar(annotation: Any, kind: str, value: Any) -> bool:  # 1, 1.0 and 
     return fits(fragment(annotation), value)
 
 
-def _some(kind: str) -> str:
+def _with_article(kind: str) -> str:
     return next(iter(registry.table(kind)))

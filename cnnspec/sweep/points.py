@@ -94,12 +94,12 @@ def _tpe(sweep: Sweep, seed: int, known: Sequence[tuple[Point, float | None]], c
     sampler = optuna.samplers.TPESampler(seed=(seed * 1_000_003 + len(known)) % 2**32)
     study = optuna.create_study(direction="minimize" if sweep.falls else "maximize", sampler=sampler)
     for point, figure in known:
-        params = {path: _told(domain, point[path]) for path, domain in sweep.values.items()}
+        params = {path: _to_optuna(domain, point[path]) for path, domain in sweep.values.items()}
         state = optuna.trial.TrialState.FAIL if figure is None else optuna.trial.TrialState.COMPLETE
         trial = optuna.trial.create_trial(state=state, params=params, distributions=distributions, value=figure)
         study.add_trial(trial)
     drawn = [study.ask(distributions).params for _ in range(count)]
-    return [{path: _meant(domain, params[path]) for path, domain in sweep.values.items()} for params in drawn]
+    return [{path: _from_optuna(domain, params[path]) for path, domain in sweep.values.items()} for params in drawn]
 
 
 def _distribution(domain: Domain) -> Any:
@@ -112,14 +112,14 @@ def _distribution(domain: Domain) -> Any:
     return FloatDistribution(domain.low, domain.high, log=domain.logarithmic)
 
 
-def _told(domain: Domain, value: Any) -> Any:
+def _to_optuna(domain: Domain, value: Any) -> Any:
     """Convert a value for Optuna: a choice becomes its number."""
     if not isinstance(domain, Choices):
         return value
     return next(number for number, choice in enumerate(domain.values) if repr(choice) == repr(value))
 
 
-def _meant(domain: Domain, value: Any) -> Any:
+def _from_optuna(domain: Domain, value: Any) -> Any:
     if isinstance(domain, Choices):
         return domain.values[value]
     return int(value) if domain.integer else rounded(domain, value)

@@ -46,7 +46,7 @@ def given(
         held_out = Dataset(other, checked_labels(network, len(other), validation[1]))
         train = Dataset(images, labels)
     elif validation is not None:
-        train, held_out = _apart(network, Dataset(images, labels), validation)
+        train, held_out = _split_off(network, Dataset(images, labels), validation)
     else:
         train, held_out = Dataset(images, labels), None
     kind = network.target.kind
@@ -61,7 +61,7 @@ def entering(network: Network, x: Entering) -> Array:
     The numbers of several inputs are joined, one input behind the other.
     """
     if network.spec.inputs or isinstance(x, Mapping):
-        images = _together(network, x)
+        images = _as_one_array(network, x)
         if len(images) == 0:
             raise ValueError("expected arrays of at least one row, got none")
         return images
@@ -80,7 +80,7 @@ def entering(network: Network, x: Entering) -> Array:
     return images if images.dtype == np.uint8 else images.astype(network.weights.values.dtype)
 
 
-def _together(network: Network, x: Entering) -> Array:
+def _as_one_array(network: Network, x: Entering) -> Array:
     if network.pipeline is not None:
         return network.pipeline.images(x if isinstance(x, Mapping) else np.asarray(x))
     if not network.spec.inputs:
@@ -157,7 +157,7 @@ def _classes(labels: Array, classes: int) -> Array:
     return whole
 
 
-def _apart(network: Network, whole: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+def _split_off(network: Network, whole: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
     """Divide images into training images and a fraction of each class to validate, chosen by the spec's seed."""
     held_out = round(fraction * len(whole))
     if not 0 < held_out < len(whole):

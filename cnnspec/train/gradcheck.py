@@ -52,7 +52,7 @@ def gradcheck(spec: Spec, graph: Graph, *, images: int | None = None) -> Iterato
     for position, node in enumerate(graph.nodes):
         yield from _checks(node, position, spec.seed, images or OF_ONE_LAYER)
     if spec.train is not None and graph.trainable_count:
-        yield _whole(spec, graph, images or spec.train.batch_size)
+        yield _check_plan(spec, graph, images or spec.train.batch_size)
 
 
 def _checks(node: Node, position: int, seed: int, images: int) -> Iterator[Check]:
@@ -108,7 +108,7 @@ def _error(
     return max(largest, 0.0) / size
 
 
-def _whole(spec: Spec, graph: Graph, images: int) -> Check:
+def _check_plan(spec: Spec, graph: Graph, images: int) -> Check:
     """Check the parameters' gradient of a training plan: one step of plain descent at rate 1 subtracts it from them."""
     assert spec.train is not None
     rule: dict[str, Any] = {"optimizer": Sgd(learning_rate=1.0), "rate_factors": RateFactors()}

@@ -40,7 +40,7 @@ def as_text(rows: Sequence[Row], *, heading: bool = True) -> str:
         writer = csv.DictWriter(text, list(rows[0]))
         if heading:
             writer.writeheader()
-        writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: _norm_text(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -58,5 +58,5 @@ def read_norms(path: Path) -> list[dict[str, float | None]]:
     return [row for number, row in enumerate(norms, 1) if row.get("epoch") == number]
 
 
-def _shown(value: float | None) -> str:
+def _norm_text(value: float | None) -> str:
     return "" if value is None else f"{value:.7g}"

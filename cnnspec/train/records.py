@@ -94,12 +94,12 @@ def misfit(value: Any, kind: Kind, where: str = "it") -> str | None:
         )
     if isinstance(kind, list):
         if not isinstance(value, list):
-            return f"{where}: expected a list, got {_shown(value)}"
+            return f"{where}: expected a list, got {_value_text(value)}"
         misfits = (misfit(item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))
         return next((wrong for wrong in misfits if wrong), None)
     if isinstance(kind, dict):
         if not isinstance(value, dict):
-            return f"{where}: expected a mapping, got {_shown(value)}"
+            return f"{where}: expected a mapping, got {_value_text(value)}"
         for name, item in value.items():
             kind_of_value = kind.get(name, kind.get("*"))
             wrong = (
@@ -110,10 +110,10 @@ def misfit(value: Any, kind: Kind, where: str = "it") -> str | None:
             if wrong:
                 return wrong
         return None
-    return None if _is(value, kind) else _expected(kind, value, where)
+    return None if _has_kind(value, kind) else _expected(kind, value, where)
 
 
-def _is(value: Any, kind: Kind) -> bool:
+def _has_kind(value: Any, kind: Kind) -> bool:
     if kind is None:
         return value is None
     if isinstance(kind, re.Pattern):
@@ -124,10 +124,10 @@ def _is(value: Any, kind: Kind) -> bool:
 
 def _expected(kind: Kind, value: Any, where: str) -> str:
     name = NAMES.get(kind, "an exact figure") if not isinstance(kind, (list, dict)) else "a list or a mapping"
-    return f"{where}: expected {name}, got {_shown(value)}"
+    return f"{where}: expected {name}, got {_value_text(value)}"
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
 

@@ -206,7 +206,7 @@ def _silencer(model: Network, plan: Plan, of: Node) -> tuple[str, str]:
     if not read & read_by_losses:
         return of.name, "nothing on the way to the output reads it: name it under from, or remove it"
     for node, inputs, output in values(model, plan.images):
-        if _alike(output) and not all(map(_alike, inputs)):
+        if _are_images_equal(output) and not all(map(_are_images_equal, inputs)):
             if _drops(node):
                 return node.name, "it drops all that it reads: lower the rate"
             return node.name, "its output is the same for every image: look at its initial weights and biases"
@@ -218,7 +218,7 @@ def _drops(node: Node) -> bool:
     return node.layer.train_only and bool(getattr(node.layer, "rate", 0))
 
 
-def _alike(array: Array) -> bool:
+def _are_images_equal(array: Array) -> bool:
     """Whether all images have the same values."""
     return bool((array == array[..., :1]).all())
 

@@ -178,7 +178,7 @@ def _taken_in(draft: Draft, operator: Operator, channels: int, scale: Array, shi
         draft.notes.append(f"{operator.type} is its bias")
         return True
     if draft.type == "scale_shift":
-        return _composed(draft, channels, scale, shift)
+        return _compose(draft, channels, scale, shift)
     fresh = not shifts or ("bias" in draft.arrays and not draft.arrays["bias"].any())
     if not fresh or (scales and not (draft.arrays["weight"] == 1).all()):
         return False
@@ -190,7 +190,7 @@ def _taken_in(draft: Draft, operator: Operator, channels: int, scale: Array, shi
     return True
 
 
-def _composed(draft: Draft, channels: int, scale: Array, shift: Array) -> bool:
+def _compose(draft: Draft, channels: int, scale: Array, shift: Array) -> bool:
     factors = {}
     for name, neutral in (("scale", 1.0), ("shift", 0.0)):
         written = draft.fields.get(name)

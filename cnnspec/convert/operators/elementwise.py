@@ -21,7 +21,7 @@ def _plain(type: str, made: Network, operator: Operator, **fields: Any) -> None:
     made.write(operator, made.add(operator, type, [made.read(operator)], fields))
 
 
-def _with(type: str, attribute: str, default: float, field: str, made: Network, operator: Operator) -> None:
+def _with_attribute(type: str, attribute: str, default: float, field: str, made: Network, operator: Operator) -> None:
     """Translate an activation with one attribute, which becomes a field of the layer."""
     value = float(operator.attributes.get(attribute, default))
     usual = {"leaky_relu": 0.01, "elu": 1.0}[type]
@@ -118,12 +118,12 @@ TRANSLATORS: Mapping[str, Translator] = {
     "Celu": _celu,
     "Clip": _clip,
     "Dropout": _dropout,
-    "Elu": partial(_with, "elu", "alpha", 1.0, "alpha"),
+    "Elu": partial(_with_attribute, "elu", "alpha", 1.0, "alpha"),
     "Exp": partial(_plain, "exp"),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": partial(_plain, "hard_swish"),
-    "LeakyRelu": partial(_with, "leaky_relu", "alpha", 0.01, "negative_slope"),
+    "LeakyRelu": partial(_with_attribute, "leaky_relu", "alpha", 0.01, "negative_slope"),
     "Mish": partial(_plain, "mish"),
     "PRelu": _prelu,
     "Pow": _power,

@@ -22,7 +22,7 @@ NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 LEFT_OVER = "its windows leave rows or columns over, which programs cut off at different ends with auto_pad"
 
 
-def _laid(operator: Operator, value: Value, kernel: list[int], *, pool: bool = False) -> dict[str, Any]:
+def _window_fields(operator: Operator, value: Value, kernel: list[int], *, pool: bool = False) -> dict[str, Any]:
     """Return kernel, stride, padding and dilation as fields of a layer, without defaults."""
     rank = len(value.lengths) - 2
     attributes = operator.attributes
@@ -111,7 +111,7 @@ def _convolution(made: Network, operator: Operator) -> None:
     weight, bias = _weights(made, operator)
     kernel = _kernel(operator, value, weight)
     groups, channels = int(operator.attributes.get("group", 1)), value.shape[0]
-    fields = _laid(operator, value, kernel)
+    fields = _window_fields(operator, value, kernel)
     refuse_unless(groups > 0 and weight.shape[0] > 0, f"it has {groups} groups and {weight.shape[0]} filters")
     depthwise = groups == channels > 1 and weight.shape[0] % channels == 0
     arrays = {"weight": weight.reshape(weight.shape[0], weight.shape[1], *kernel)}
@@ -134,7 +134,7 @@ def _transposed(made: Network, operator: Operator) -> None:
     groups = int(operator.attributes.get("group", 1))
     attributes = operator.attributes
     ends = pair(attributes.get("output_padding"), rank, 0, rows=0)
-    fields = {"filters": weight.shape[1] * groups, **_laid(operator, value, kernel)}
+    fields = {"filters": weight.shape[1] * groups, **_window_fields(operator, value, kernel)}
     lengths = made.lengths(operator)
     if attributes.get("output_shape") or attributes.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
         stride, dilation = pair(attributes.get("strides"), rank, 1), pair(attributes.get("dilations"), rank, 1)
@@ -209,7 +209,7 @@ def _pool(type: str, made: Network, operator: Operator) -> None:
     value = made.map(operator)
     refuse_unless(len([name for name in operator.outputs if name]) == 1, "it also gives the places of the maxima")
     kernel = _kernel(operator, value)
-    fields = _laid(operator, value, kernel, pool=True)
+    fields = _window_fields(operator, value, kernel, pool=True)
     if fields == {"kernel_size": 1}:
         made.write(operator, value)  # each window is one number
         return
@@ -273,7 +273,7 @@ def _both(value: Any) -> tuple[int, int]:
 def _lp_pool(made: Network, operator: Operator) -> None:
     value = made.map(operator)
     kernel = _kernel(operator, value)
-    fields = _laid(operator, value, kernel, pool=True)
+    fields = _window_fields(operator, value, kernel, pool=True)
     refuse_unless("padding" not in fields and "dilation" not in fields, "its windows have padding or gaps")
     _lp(made, operator, value, fields, kernel)
 
