@@ -151,8 +151,12 @@ def test_floating_point_pixels_are_0_to_1_or_refused(tmp_path: Path) -> None:
 
 def test_other_modes_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
     rgb = Image.fromarray(noise(9, 8, 3))
-    for name, mode, conversions in (("cmyk.jpg", "CMYK", {"cmyk"}), ("hsv.tif", "YCbCr", set()), ("p.png", "P", set())):
-        rgb.convert(mode).save(tmp_path / name)
+    for name, mode, conversions, compression in (
+        ("cmyk.jpg", "CMYK", {"cmyk"}, None),
+        ("ycbcr.tif", "YCbCr", set(), "tiff_lzw"),
+        ("p.png", "P", set(), None),
+    ):
+        rgb.convert(mode).save(tmp_path / name, compression=compression)
         with Image.open(tmp_path / name) as picture:
             expected = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
         assert read(tmp_path / name)[1] == conversions

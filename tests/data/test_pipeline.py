@@ -63,6 +63,8 @@ def draw(folder: Path, number: int, random: np.random.Generator) -> Path:
         options |= {"save_all": True, "append_images": [picture.point(lambda value: 255 - value)]}
     if suffix == "webp":
         options["lossless"] = True
+    if suffix == "tif" and mode == "YCbCr":
+        options["compression"] = "tiff_lzw"  # uncompressed ones are files that some versions of Pillow cannot read
     path = folder / f"{number:03}.{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, **options)

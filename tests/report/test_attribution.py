@@ -149,7 +149,7 @@ def test_what_is_explained_is_what_the_network_says_or_what_is_named() -> None:
     assert score_of(model, output, names, "2") == Score(2, "2")
     with pytest.raises(RunError, match="no class 'cot'") as raised:
         score_of(model, output, names, "cot")
-    assert raised.value.help == "did you mean cat or dog?"
+    assert raised.value.help == "did you mean cat?"
     one = network(CLASSES.replace("UNITS", "1").replace("{epochs: 1}", "{epochs: 1, loss: binary_cross_entropy}"))
     assert score_of(one, np.array([-1.0]), names) == Score(0, "cat", -1.0)
     assert score_of(one, np.array([3.0]), names) == Score(0, "dog", 1.0)
