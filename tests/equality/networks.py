@@ -45,7 +45,7 @@ USUAL: Mapping[str, Sequence[Any]] = {
     "groups": (1, 2, 3, 4),
     "order": ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]),
     "rate": (0.0,),
-    "std": (0.0,),
+    "std": (0.0, 0.1, 1.0),
 }
 COMMON: Mapping[str, Sequence[Any]] = {"kernel_size": (2, 3), "stride": (1, 2), "padding": ("valid", "same", "half")}
 SIZED = {"filters", "units", "kernel_size"}  # options of the layers that most networks are made of

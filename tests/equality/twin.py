@@ -10,6 +10,9 @@ import numpy as np
 from cnnspec.compare import pytorch
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.kernels.step import Array
+from cnnspec.layers.base import batch_shape, to_public
+from cnnspec.layers.noise import Noisy
+from cnnspec.plan import shards_of
 from tests.equality import values
 from tests.equality.result import Result, Setup
 
@@ -102,6 +105,29 @@ def _clip(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
     return x if layer.max is None else t.where(x < layer.max, x, layer.max)  # type: ignore[attr-defined]
 
 
+def _normal(node: Node, seed: int, step: int, batch: int) -> Tensor:
+    """The numbers of the normal distribution that a layer draws for the images of a step, by Box and Muller (1958).
+
+    Each shard draws two uniform numbers for each of them, images last and rows first, from a counter of the step.
+    """
+    parts = []
+    for shard, n in enumerate(shards_of(batch)):
+        seeds = np.random.SeedSequence([seed, shard, *node.name.encode()])
+        uniform = np.random.Generator(np.random.Philox(seeds, counter=[0, 0, step + 1, 0]))
+        length, angle = uniform.random((2, *batch_shape(node.shape, n)))
+        parts.append(to_public(np.sqrt(-2 * np.log(1 - length)) * np.cos(2 * np.pi * angle)))
+    return pytorch.torch().tensor(np.concatenate(parts))
+
+
+def _noise(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    return inputs[0] + node.layer.std * arrays["z"] if training else inputs[0]  # type: ignore[attr-defined]
+
+
+def _reparameterize(node: Node, arrays: Any, inputs: Any, training: bool) -> Tensor:
+    mean, log_variance = inputs
+    return mean + (log_variance / 2).exp() * arrays["z"] if training else mean
+
+
 # where PyTorch's own is less exact than float64 or wrong, or has no gradient
 OWN: Mapping[str, pytorch.Function] = {
     "avg_pool2d": _avg_pool,
@@ -113,18 +139,23 @@ OWN: Mapping[str, pytorch.Function] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": _hard_swish,
     "lp_pool2d": _lp_pool,
-    "noise": lambda node, arrays, inputs, training: inputs[0],  # it is drawn with a deviation of 0
+    "noise": _noise,
+    "reparameterize": _reparameterize,
     "softplus": _softplus,
 }
 FUNCTIONS: Mapping[str, pytorch.Function] = {**pytorch.FUNCTIONS, **OWN}
 
 
-def forward(graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: bool) -> Tensor:
-    """The network's output."""
+def forward(
+    graph: Graph, params: Tensors, state: Tensors, x: Tensor, training: bool, *, seed: int = 0, step: int = 0
+) -> Tensor:
+    """The network's output; in training with the noise of a step."""
     found = {INPUT: x}
     for node in graph.nodes:
         arrays = {name: params[key] for name, key in node.keys.items()}
         arrays |= {name: state[f"{node.name}.{name}"] for name in node.state}
+        if training and isinstance(node.layer, Noisy):
+            arrays["z"] = _normal(node, seed, step, len(x))
         inputs = [found[name] for name in node.inputs]
         found[node.name] = FUNCTIONS[node.layer.type_name](node, arrays, inputs, training).contiguous()
     return found[graph.output.name]
@@ -293,7 +324,7 @@ class Twin:
         classes = t.tensor(setup.labels(step))
         tensors = {key: t.tensor(array, requires_grad=key in self.decays) for key, array in self.params.items()}
         settings = self.settings.loss
-        output = forward(self.graph, tensors, self.state, x, True)
+        output = forward(self.graph, tensors, self.state, x, True, seed=setup.spec.seed, step=step)
         loss = LOSSES[settings.type_name](settings, output, x, classes)
         keys = list(self.decays)
         found = (
