@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from cnnspec.diagnostics import Span
 from cnnspec.spec.blocks import shipped
+from cnnspec.spec.overrides import ids_of
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
 
 EXPRESSION = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
+_STEP = re.compile(r"[^.\[\]]+")  # of a path such as layers[0].filters
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 LineOf = Callable[[str, int], str]  # from a file and a line number, from 1, to the line
@@ -99,23 +101,27 @@ class _Finder:
         for _, term in _entries(tree.get("train"), "losses"):
             for word in _words(term.get("layer")) if isinstance(term, Mapping) else ():
                 self.reference(word, scope)
-        self.swept(tree.get("sweep"), scope)
         for key, value in tree.values.items():
             if key not in ("vars", "blocks", "layers"):
                 self.values(value, {})
+        self.swept(tree)
 
-    def swept(self, sweep: Tree | None, scope: _Scope) -> None:
-        """Note the names in the paths of a sweep: `vars.NAME`, `blocks.NAME` and `layers.ID`, with what follows."""
-        for path, span in _keys(sweep, "values").items():
-            section, name, *_ = [*path.split("."), ""]
-            paths = (
-                scope.ids.get(name) if section == "layers" else self.blocks.get(name) if section == "blocks" else None
-            )
-            definition = self.variables.get(name) if section == "vars" else paths and paths[0]
-            start = self.line_of(span.file, span.line).find(path, span.column - 1) + len(section) + 2
-            if definition is not None and start > span.column:
-                kind = {"vars": "variable", "blocks": "block", "layers": "id"}[section]
-                self.note(kind, name, Span(span.file, span.line, start, span.line, start + len(name)), definition)
+    def swept(self, tree: Mapping) -> None:
+        """Note the names in the paths of a sweep, such as `vars.NAME`, `layers.ID.with.NAME`, `blocks.NAME.layers.ID`.
+
+        A step is a name where the key or the id that it leads to is one, or where it calls the use of a block.
+        """
+        named = {one.span: one for one in self.found}
+        for path, span in _keys(tree.get("sweep"), "values").items():
+            start = self.line_of(span.file, span.line).find(path, span.column - 1)
+            here: Tree | None = tree
+            for step in _STEP.finditer(path) if start >= 0 else ():
+                at, block = start + step.start() + 1, self.generated(step[0]) if isinstance(here, Items) else None
+                place, here = _step(here, step[0])
+                if place in named:
+                    self.note(named[place].kind, step[0], _from(span, at, step[0]), named[place].definition)
+                elif block is not None:
+                    self.note("block", block, _from(span, at, block), self.blocks[block][0])
 
     def block(self, name: str, block: Tree) -> None:
         if not isinstance(block, Mapping) or name in self.scopes:
@@ -198,15 +204,26 @@ class _Finder:
         if whole is not None:
             self.note("id", word.value, word.span, whole[0])
             return
-        at, here = word.span.column, scope.find(word.value.partition(".")[0])
-        for part in word.value.split("."):
-            if here is None or not word.plain:
+        at, inner = word.span.column, scope
+        for position, part in enumerate(word.value.split(".") if word.plain else ()):
+            known = scope.find(part) if position == 0 else inner.ids.get(part)
+            block = None if known is not None else self.generated(part)
+            if known is not None:
+                self.note("id", part, _from(word.span, at, part), known[0])
+                following = known[1]
+            elif block is not None:
+                self.note("block", block, _from(word.span, at, block), self.blocks[block][0])
+                following = self.scopes.get(block)
+            else:
                 return
-            span = Span(word.span.file, word.span.line, at, word.span.line, at + len(part))
-            self.note("id", part, span, here[0])
-            at += len(part) + 1
-            following = word.value[at - word.span.column :].partition(".")[0]
-            here = here[1].ids.get(following) if here[1] is not None else None
+            if following is None:
+                return
+            inner, at = following, at + len(part) + 1
+
+    def generated(self, word: str) -> str | None:
+        """Return the block whose use is called by a word such as `unit_1`; None if no use is called so."""
+        block = word.rpartition("_")[0]
+        return block if block in self.blocks and word.removeprefix(f"{block}_").isdecimal() else None
 
     def values(self, tree: Tree, parameters: dict[str, Span]) -> None:
         """Record the names that expressions in a value read."""
@@ -226,6 +243,24 @@ class _Finder:
                             place = Span(span.file, span.line, name.start() + 1, span.line, name.end() + 1)
                             kind = "parameter" if name[0] in parameters else "variable"
                             self.note(kind, name[0], place, definition)
+
+
+def _from(span: Span, column: int, word: str) -> Span:
+    """Return the span of a word that begins at a column of the line of another span."""
+    return Span(span.file, span.line, column, span.line, column + len(word))
+
+
+def _step(tree: Tree | None, step: str) -> tuple[Span | None, Tree | None]:
+    """Return the key or the id that a step of a path leads to, and its value; None for what there is not."""
+    if isinstance(tree, Mapping):
+        return tree.keys.get(step), tree.values.get(step)
+    if not isinstance(tree, Items):
+        return None, None
+    ids = ids_of(tree)
+    position = int(step) if step.isdecimal() and int(step) < len(ids) else ids.index(step) if step in ids else None
+    item = None if position is None else tree.items[position]
+    id = item.get("id") if isinstance(item, Mapping) else None
+    return (id.span if isinstance(id, Scalar) and id.value == step else None), item
 
 
 def map_scalars(tree: Mapping) -> Iterator[Scalar]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 import cnnspec
@@ -19,7 +20,11 @@ from cnnspec.lsp.hover import hover
 from cnnspec.lsp.lens import lenses
 from cnnspec.lsp.navigation import definition, references, renamable, rename
 from cnnspec.lsp.outline import folds, selections, symbols
+from cnnspec.lsp.protocol import Protocol, log_lines, log_unreadable
 from cnnspec.lsp.tokens import LEGEND, tokens
+
+if TYPE_CHECKING:
+    from pygls.server import ServerErrors  # which pygls declares for type checkers only
 
 QUIET = 0.01  # seconds without a change before a check: a paste comes as many changes
 
@@ -28,9 +33,17 @@ class Server(LanguageServer):
     """A language server for specs."""
 
     def __init__(self, trust: Trust) -> None:
-        super().__init__("cnnspec", cnnspec.__version__, types.TextDocumentSyncKind.Full)
+        whole = types.TextDocumentSyncKind.Full
+        super().__init__("cnnspec", cnnspec.__version__, whole, protocol_cls=Protocol)
         self.documents = Documents(trust)
         self._waiting: dict[str, asyncio.TimerHandle] = {}
+
+    def report_server_error(self, error: Exception, source: ServerErrors) -> None:
+        """Log a message that cannot be read; show all other errors outside of requests in the editor."""
+        if source is JsonRpcException:
+            log_unreadable(error)
+        else:
+            super().report_server_error(error, source)
 
     @property
     def takes_snippets(self) -> bool:
@@ -75,7 +88,8 @@ def make_server(trust: Trust) -> Server:
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(params: types.DidChangeTextDocumentParams) -> None:
         uri, version = params.text_document.uri, params.text_document.version
-        server.check_soon(documents.put(uri, params.content_changes[-1].text, version))
+        if params.content_changes:
+            server.check_soon(documents.put(uri, params.content_changes[-1].text, version))
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(_: types.DidSaveTextDocumentParams) -> None:
@@ -169,4 +183,5 @@ def make_server(trust: Trust) -> Server:
 
 def serve(trust: Trust, stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Serve an editor until it shuts the server down or disconnects."""
+    log_lines()
     make_server(trust).start_io(stdin, stdout)

@@ -68,7 +68,7 @@ def _put(tree: Tree, path: Sequence[str], value: Tree, done: tuple[str, ...]) ->
             return tree.with_value(step, _nested((*done, step), rest, value))
         return tree.with_value(step, _put(child, rest, value, (*done, step)))
     if isinstance(tree, Items):
-        ids = _ids(tree) if done == ("layers",) else [_id(item) for item in tree.items]
+        ids = ids_of(tree) if done == ("layers",) else [_id(item) for item in tree.items]
         position = int(step) if step.isdecimal() and int(step) < len(ids) else ids.index(step) if step in ids else None
         if position is None:
             named = [name for name in ids if name]
@@ -106,7 +106,7 @@ def _default_type(path: tuple[str, ...]) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _ids(tree: Items) -> list[str | None]:
+def ids_of(tree: Items) -> list[str | None]:
     """Return the given or generated id of every layer; None where a condition above decides on the number in it."""
     present = {_id(item) for item in tree.items}
     counts: Counter[str] = Counter()

@@ -48,7 +48,7 @@ def test_a_mistake_while_typing_and_its_cure(editor: Editor) -> None:
     assert codes(found) == [("unknown-key", 5, 19)]
     assert "help: did you mean units?" in found[0].message
     assert found[0].source == "cnnspec"
-    assert codes(editor.change(uri, GOOD.replace("]\n", "\n"))) == [("yaml-syntax", 3, 7)]
+    assert codes(editor.change(uri, GOOD.replace("]\n", "\n"))) == [("yaml-syntax", 2, 8)]
     assert editor.change(uri, GOOD) == []
     editor.shut(uri)
 

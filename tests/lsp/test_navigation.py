@@ -121,7 +121,7 @@ def test_a_renamed_spec_means_the_same(editor: Editor, tmp_path: Path, line: int
     assert before.parameter_count == after.parameter_count
 
 
-@pytest.mark.parametrize(("line", "word"), [(3, "wide"), (5, "unit"), (7, "first")])
+@pytest.mark.parametrize(("line", "word"), [(3, "wide"), (5, "unit"), (7, "first"), (5, "size"), (5, "inner")])
 def test_a_rename_reaches_the_paths_of_a_sweep(editor: Editor, tmp_path: Path, line: int, word: str) -> None:
     from cnnspec.spec import loads
     from tests.lsp.test_actions import applied
@@ -130,19 +130,25 @@ def test_a_rename_reaches_the_paths_of_a_sweep(editor: Editor, tmp_path: Path, l
 input: [3, 8, 8]
 vars: {wide: 4}
 blocks:
-  unit: {layers: [{type: conv2d, filters: $wide, kernel_size: 1}]}
+  unit: {params: {size: 1}, layers: [{id: inner, type: conv2d, filters: $wide, kernel_size: $size}]}
 layers:
   - {id: first, type: conv2d, filters: 4, kernel_size: 1}
-  - {use: unit}
+  - {use: unit, with: {size: 1}}
+  - {type: add, from: [unit_1, unit_1.inner]}
 sweep:
-  values: {vars.wide: [4, 8], "layers.first.filters": [2], "blocks.unit.layers": [[relu]]}
+  values:
+    vars.wide: [4, 8]
+    "layers.first.filters": [2]
+    layers.unit_1.with.size: [1, 2]
+    blocks[unit].params.size: [1, 3]
+    blocks.unit.layers[inner].filters: [2]
 """
     uri = (tmp_path / "spec.yaml").as_uri()
     editor.open(uri, text)
     params = types.RenameParams(types.TextDocumentIdentifier(uri), place(line, word, text), "other")
     after = applied(text, editor.ask(types.TEXT_DOCUMENT_RENAME, params).changes[uri])
     editor.shut(uri)
-    assert after == re.sub(rf"\b{word}\b", "other", text)
+    assert after == re.sub(rf"\b{word}(_1)?\b", r"other\1", text)
     assert len(loads(after).variants) == len(loads(text).variants)
 
 
