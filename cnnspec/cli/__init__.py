@@ -50,6 +50,7 @@ VERBS = {
     "completion": "print a script with which a shell completes verbs and options",
     "summary": "list layers with shapes, parameters, multiply-accumulates and memory",
 }
+DIVIDED = ("train", "sweep")  # verbs whose work several ranks divide
 TRACKER = "in the issues of the repository that you have cnnspec from"
 CLEAN, WRONG_SPEC, USAGE, BUG, FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -116,6 +117,16 @@ def _dispatch(words: list[str]) -> int:
         from cnnspec.cli.hints import instead  # imported here, because only a mistake needs it
 
         complain(f"unknown argument {extra[0]}", instead(extra, verbs[arguments.verb]))
+        return USAGE
+    from cnnspec.ranks.launch import launched  # imported here, because it loads NumPy, and a wrong command needs none
+
+    rank, ranks = launched()
+    if ranks > 1 and arguments.verb not in DIVIDED:
+        if rank == 0:
+            complain(
+                f"a launcher has started {arguments.verb} {ranks} times, but it is the work of one process",
+                "leave the launcher out: only train, and sweep --executor mpi, divide their work among ranks",
+            )
         return USAGE
     return int(arguments.call(arguments))
 

@@ -82,7 +82,7 @@ class _Rank:
         return status
 
     def joined(self, call: Callable[[Exchange], int]) -> int:
-        self.exchange = join()
+        self.exchange = join(self.late)
         from cnnspec.ranks.watch import Watchdog  # needs mpi4py, an extra
 
         watchdog = Watchdog(self.exchange, self.silent)
@@ -90,6 +90,14 @@ class _Rank:
         watchdog.end()
         self.agreed = True
         return int(statuses[0])
+
+    def late(self, seconds: float) -> None:
+        with redirect_stderr(self.stderr):
+            complain(
+                f"not all of the {launched()[1]} ranks have started within {seconds:g} seconds",
+                "the same command has to run on every host: look for what the launcher and the other ranks say",
+            )
+            self.stderr.flush()
 
     def silent(self, rank: int, seconds: float) -> None:
         self.complain(rank, f"no sign of life for {seconds:g} seconds", self.cure)
@@ -119,6 +127,7 @@ def check_alike(exchange: Exchange, spec: Spec, graph: Graph, data: Data, argume
         **{f"the data's {name}": checksum for name, checksum in data.checksums.items()},
         "--max-steps": arguments.max_steps,
         "--resume": bool(arguments.resume),
+        "--no-test": arguments.no_test,
     }
     check_same(exchange, spec, graph, facts)
 

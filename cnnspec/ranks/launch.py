@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import select
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import RunError
@@ -18,6 +20,7 @@ LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
+START = 120.0  # seconds within which all ranks have to start
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -34,20 +37,55 @@ def unlaunched(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in launcher_variables}
 
 
-def join() -> MpiExchange:
-    """Join the exchange of the ranks that a launcher has started; RunError if MPI cannot be used."""
-    _, size = launched()
-    try:
-        from cnnspec.ranks.mpi import MpiExchange  # mpi4py is an extra, and loading it starts MPI
-    except (ImportError, RuntimeError) as error:
-        raise RunError(
-            f"a launcher has started {size} processes, but MPI cannot be loaded to join them: {error}",
-            "python -m pip install 'cnnspec[mpi]'; a system's own MPI does without mpich: python -m pip install mpi4py",
-        ) from error
-    exchange = MpiExchange()
+def join(late: Callable[[float], object]) -> MpiExchange:
+    """Join the exchange of the ranks that a launcher has started; RunError if MPI cannot be used.
+
+    If another rank does not start, `late` is called with the seconds that were waited, and this process is killed.
+    """
+    rank, size = launched()
+    with _killed_after(START + min(rank, 2), late):  # rank 0 or 1 is the first to report
+        try:
+            from cnnspec.ranks.mpi import MpiExchange  # mpi4py is an extra, and loading it starts MPI
+        except (ImportError, RuntimeError) as error:
+            raise RunError(
+                f"a launcher has started {size} processes, but MPI cannot be loaded to join them: {error}",
+                "python -m pip install 'cnnspec[mpi]'; a system's own MPI does without mpich: "
+                "python -m pip install mpi4py",
+            ) from error
+        exchange = MpiExchange()
     if exchange.size != size:
         raise RunError(
             f"a launcher has started {size} processes, but {exchange.library} sees {exchange.size} of them",
             "start them by the mpiexec of the library that is loaded: the first in PATH may be another one's",
         )
     return exchange
+
+
+@contextmanager
+def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[None]:
+    """Kill this process if the body takes longer, and call `late` before.
+
+    Another process does so, as MPI keeps Python's lock while it starts: neither a thread nor a signal's handler runs.
+    """
+    if not hasattr(os, "fork"):
+        yield
+        return
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.close(writer)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            over, _, _ = select.select([reader], [], [], seconds)  # it is closed when the body, or its process, ends
+            if not over:
+                late(seconds)
+                os.kill(os.getppid(), signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.close(reader)
+    try:
+        yield
+    finally:
+        os.close(writer)
+        os.waitpid(process, 0)

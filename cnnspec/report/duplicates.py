@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnnspec.data import Data, Dataset
+from cnnspec.data.rows import Pixels
 from cnnspec.kernels.step import Array
 from cnnspec.report.dataset import evenly, label_words
 from cnnspec.report.png import picture
@@ -50,18 +52,31 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """Images of a split, all of them or an even selection, as rows of bytes."""
+    """Images of a split, all of them or an even selection, which are read when they are compared."""
 
     split: str
     numbers: Array
-    pixels: Array  # (n, c, h, w)
-    of: int
+    pixels: Pixels  # (n, c, h, w), of the whole split
+
+    @property
+    def of(self) -> int:
+        """The number of images of the split."""
+        return len(self.pixels)
 
     @property
     def words(self) -> str:
         """How many images these are, and of how many."""
         count = len(self.numbers)
         return f"{count:,} {self.split}" if count == self.of else f"{count:,} of {self.of:,} {self.split}"
+
+    def each(self) -> Iterator[Array]:
+        """Yield one image after the other, of which only some are in memory."""
+        for start in range(0, len(self.numbers), AT_ONCE):
+            yield from self.pixels[self.numbers[start : start + AT_ONCE]]
+
+    def all(self) -> Array:
+        """Return all of them as one array."""
+        return np.asarray(self.pixels[self.numbers])
 
 
 def duplicates(data: Data) -> Duplicates | None:
@@ -73,8 +88,8 @@ def duplicates(data: Data) -> Duplicates | None:
     sentences, pairs = [], []
     for one, other in compared:
         few, many = _fewer(one, MOST_LIKENED), _fewer(other, MOST_LIKELY)
-        same = same_images(one.pixels, other.pixels)
-        near = near_images(few.pixels, many.pixels)
+        same = same_images(one.each(), other.each())
+        near = near_images(few.all(), many.all())
         found = {int(one.numbers[i]): (int(other.numbers[j]), 0.0) for i, j in same.items()}
         others = {int(few.numbers[i]): (int(many.numbers[j]), apart) for i, (j, apart) in near.items()}
         others = {i: pair for i, pair in others.items() if i not in found}
@@ -84,8 +99,8 @@ def duplicates(data: Data) -> Duplicates | None:
     return Duplicates(tuple(sentences), tuple(sorted(pairs, key=lambda pair: pair.apart)[:SHOWN]))
 
 
-def same_images(one: Array, other: Array) -> dict[int, int]:
-    """Map each of the images (n, c, h, w) that is also among (m, c, h, w) to the first equal one."""
+def same_images(one: Iterable[Array], other: Iterable[Array]) -> dict[int, int]:
+    """Map the number of each image of one set that is also in the other to the number of the first equal one there."""
     places: dict[bytes, int] = {}
     for number, image in enumerate(other):
         places.setdefault(_checksum(image), number)
@@ -140,12 +155,12 @@ def _checksum(image: Array) -> bytes:
 def _sample(name: str, split: Dataset) -> _Some:
     size = int(np.prod(split.pixels.shape[1:])) * split.pixels.dtype.itemsize
     numbers = evenly(len(split), min(len(split), max(1, MOST_BYTES // size)))
-    return _Some(name, numbers, np.asarray(split.pixels[numbers]), len(split))
+    return _Some(name, numbers, split.pixels)
 
 
 def _fewer(some: _Some, most: int) -> _Some:
     chosen = evenly(len(some.numbers), min(len(some.numbers), most))
-    return _Some(some.split, some.numbers[chosen], some.pixels[chosen], some.of)
+    return _Some(some.split, some.numbers[chosen], some.pixels)
 
 
 def _sentence(one: _Some, other: _Some, few: _Some, many: _Some, same: int, near: int) -> str:

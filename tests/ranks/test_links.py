@@ -31,7 +31,7 @@ data: {source: digits, train: {limit: 64}, validation: {fraction: 0.2}}
 train: {epochs: 1, batch_size: 64, optimizer: {type: sgd, learning_rate: 0.01}}
 """
 # The gradients are 14 MB, which take longer than a rank may be silent.
-SLOW = ("tbf", "rate", "5mbit", "burst", "16kb", "latency", "200ms")
+SLOW = ("tbf", "rate", "10mbit", "burst", "16kb", "latency", "200ms")
 LAUNCHER = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
 host=$1; shift
@@ -54,6 +54,7 @@ class Link:
             self.ip("-n", f"{name}-{number}", "addr", "add", f"10.99.8.{number}/24", "dev", f"{name}-a{number}")
             for device in ("lo", f"{name}-a{number}"):
                 self.ip("-n", f"{name}-{number}", "link", "set", device, "up")
+            self.ip("netns", "exec", f"{name}-{number}", "true")
 
     def ip(self, *words: str) -> None:
         done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -169,6 +169,7 @@ def test_a_batch_that_ranks_cannot_divide(spec: Path, tmp_path: Path) -> None:
     [
         (["--set", "seed=4"], "the spec differs:\n-seed: 0\n+seed: 4"),
         (["--max-steps", "3"], "--max-steps is 3, not None"),
+        (["--no-test"], "--no-test is True, not False"),
         (["--set", "data.train.limit=300"], "-  train: {limit: 400, "),
     ],
 )
@@ -190,6 +191,19 @@ def test_a_rank_that_fails_ends_all_and_is_named(spec: Path, tmp_path: Path) -> 
     assert "cnnspec: error: rank 1 on " in done.stderr
     assert "nothing.yaml" in done.stderr
     assert done.stderr.count("cnnspec: error: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_rank_that_never_starts_ends_the_others(spec: Path, present: int, tmp_path: Path) -> None:
+    code = "from cnnspec.ranks import launch; launch.START = 2; from cnnspec.cli import main; raise SystemExit(main())"
+    programs = [["true"], ["true"]]
+    programs[present] = [sys.executable, "-c", code, "train", str(spec), "--out", str(tmp_path / "runs")]
+    done = started([mpiexec(), "-n", "1", *programs[0], ":", "-n", "1", *programs[1]])
+    assert done.returncode != 0
+    assert f"cnnspec: error: not all of the 2 ranks have started within {2 + present} seconds" in done.stderr
+    assert "help: the same command has to run on every host" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
@@ -231,7 +245,8 @@ def test_ranks_killed_at_random_moments_go_on_to_the_same_bits(spec: Path, alone
             time.sleep(moments.uniform(0, 0.6))
             found = ranks_below(process.pid)
             if found:
-                os.kill(moments.choice(found), signal.SIGKILL)
+                with suppress(ProcessLookupError):  # the training may end in this moment
+                    os.kill(moments.choice(found), signal.SIGKILL)
             process.wait(timeout=LIMIT)
         assert main(["train", "--resume", str(run), "--quiet"]) == 0
         assert files(run) == files(alone)
@@ -274,6 +289,20 @@ def test_several_trainings_are_not_for_ranks(capsys: Captured, spec: Path, monke
     monkeypatch.setenv("PMI_SIZE", "2")
     assert main(["train", str(spec), "--folds", "3"]) == 2
     assert "--folds and --seeds are several trainings, of one process each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["validate", "eval"])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_other_verbs_are_not_for_ranks(
+    capsys: Captured, spec: Path, monkeypatch: pytest.MonkeyPatch, verb: str, rank: str
+) -> None:
+    monkeypatch.setenv("PMI_RANK", rank)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main([verb, str(spec)]) == 2
+    said = capsys.readouterr()
+    message = f"a launcher has started {verb} 2 times, but it is the work of one process"
+    assert (message in said.err) == (rank == "0")
+    assert not said.out
 
 
 def test_what_launchers_say() -> None:
