@@ -27,7 +27,7 @@ layers:                          # each layer reads the one above
   - {{id: logits, type: dense, units: {classes}}}   # one output a class: {names}
 
 data:
-  source: {{type: image_folder, size: [{side}, {side}], mode: {mode}{on_error}}}
+  source: {{type: image_folder{train}, size: [{side}, {side}], mode: {mode}{on_error}}}
   root: {root}
 {validation}  # augment: [flip, {{type: shift, pixels: 2}}]   # where a mirrored or moved picture is one of its class
 
@@ -50,7 +50,9 @@ MOST_CLASSES = 12  # classes listed in the comment of the spec
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command-line arguments of the verb."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="a template or a known network; without one, a list")
-    parser.add_argument("--from-data", type=Path, metavar="DIR", help="write a spec for a folder of pictures instead")
+    parser.add_argument(
+        "--from-data", type=Path, metavar="DIR", help="write a spec for a folder or a table of pictures instead"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME.yaml; - prints it")
 
 
@@ -97,7 +99,7 @@ def template(name: str) -> str:
 
 
 def from_data(root: Path, folder: Path) -> str:
-    """Return a spec for a folder of pictures, to be written into `folder`; DataError where there are no classes."""
+    """Return a spec for a folder or a table of pictures, to be written into `folder`; DataError without classes."""
     files = survey(root)
     if files.broken:
         note(f"{files.broken} of the pictures that were looked at cannot be read: the spec skips such ones")
@@ -114,7 +116,8 @@ def from_data(root: Path, folder: Path) -> str:
         names=_names(files) if not two else f"the second of {_names(files)}",
         mode="grey" if files.grey else "rgb",
         on_error=", on_error: skip" if files.broken else "",
-        root=_relative(root, folder),
+        train="" if root.is_dir() else f", train: {_quoted(root.name)}",
+        root=_relative(root if root.is_dir() else root.parent, folder),
         validation="" if "validation" in files.splits else "  validation: {fraction: 0.15}     # set apart, to watch\n",
         batch=min(64, max(8, pictures // 20)),
         loss="binary_cross_entropy" if two else "softmax_cross_entropy",
@@ -139,7 +142,12 @@ def _relative(root: Path, folder: Path) -> str:
         path = Path(os.path.relpath(real_path(root), real_path(folder))).as_posix()
     except ValueError:  # on another drive of Windows
         path = str(real_path(root))
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return _quoted(path)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML writes it in quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _name(root: Path) -> str:

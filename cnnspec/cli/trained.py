@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ def folders(folder: Path | None, run: Path) -> dict[str, str | None]:
 def trained_classes(path: Path) -> tuple[str, ...]:
     """Return the names of the classes that a run was trained on, from its run.json; empty if it has none."""
     return tuple(map(str, _run_record(path).get("classes", ())))
+
+
+def trained_checksums(path: Path, otherwise: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the SHA-256 of each file that a run was trained on, from its run.json; `otherwise` if it has none."""
+    checksums = _run_record(path).get("data")
+    return checksums if isinstance(checksums, dict) else otherwise
 
 
 def _run_record(path: Path) -> dict[str, Any]:

@@ -174,14 +174,15 @@ def _rows(path: Path, pipeline: Pipeline) -> Iterator[Asked]:
     for start, columns in batches_of(path, size(shape)):
         if len(columns) in (2, size(shape) + 1):
             columns = columns[:-1] if pipeline.label == "last" else columns[1:]
-        pixels = pixels_of(path, columns, start)
+        pixels, converted = pixels_of(path, columns, shape, start)
         if pixels.shape[1] != size(shape):
             raise DataError(
                 f"{path}: expected {size(shape):,} pixels of {text(shape)} and perhaps a label, "
                 f"got {pixels.shape[1]:,}",
                 "give images as the network was trained on",
             )
-        yield _numbered(path, start, *pipeline.array(pixels.reshape(-1, *shape), str(path)))
+        images, conversions = pipeline.array(pixels.reshape(-1, *shape), str(path))
+        yield _numbered(path, start, images, (*converted, *conversions))
 
 
 def _table(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterator[Asked]:

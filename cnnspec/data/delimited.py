@@ -15,6 +15,7 @@ from typing import TextIO
 from cnnspec.diagnostics import DataError
 
 MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"  # how these files start, whatever their names are
 MOST_LINE = 1 << 26  # characters of a line with one image and its label
 DELIMITERS = "\t;,"  # the first one found counts, because a comma may be a decimal one
 
@@ -23,9 +24,11 @@ DELIMITERS = "\t;,"  # the first one found counts, because a comma may be a deci
 def opened(path: Path) -> Iterator[TextIO]:
     """Open a text file, gzipped or not, in UTF-8 with or without a byte order mark; DataError if it cannot be read."""
     try:
-        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+        with path.open("rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == GZIP else raw as file:
             content = io.BufferedReader(file)
-            start = content.peek(3)
+            start = content.peek(4)
+            if start.startswith(ZIP):
+                raise DataError(f"{path}: is an archive or a spreadsheet, not a table of text", "save it as CSV")
             encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
             yield io.TextIOWrapper(content, encoding, newline="")
     except UnicodeDecodeError as error:

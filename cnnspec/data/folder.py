@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from cnnspec.data.classes import ordered
-from cnnspec.data.picture_files import HELP, Listing, list_folder, split_places
+from cnnspec.data.picture_files import HELP, NO_PICTURE, Listing, list_folder, split_places
 from cnnspec.data.picture_list import has_labels, read_list
 from cnnspec.data.pictures import NAMED, PictureSource, left_out
 from cnnspec.data.source import Found, Images
@@ -36,20 +36,22 @@ class ImageFolder(PictureSource):
     test: Annotated[str | None, "the same for testing; test/ where it is there, else a share is held out"] = None
     classes: Annotated[tuple[str, ...] | None, "the folders' names in the order of the labels"] = None
 
+    any_classes: ClassVar[bool] = False  # whether the classes are those of a trained network
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The class names that the spec gives; empty if it gives none."""
         return self.classes or ()
 
-    def of_any_classes(self) -> Self:
-        """Return the source without the spec's `classes`; a folder may then be empty."""
-        return self.but(classes=())
+    def of_any_classes(self) -> ImageFolder:
+        """Return the source for a trained network: folders of other classes, and none for some, are then no error."""
+        return _OfAnyClasses(**vars(self))
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read all pictures."""
         root = root or Path()
         named = {"train": self.train, "validation": self.validation, "test": self.test}
-        places = split_places(root, named, trained=self.classes == ())
+        places = split_places(root, named, trained=self.any_classes)
         notes = list[str]()
         for split in ("validation", "test"):
             if split in places and named[split] is None and places[split].is_file() and not has_labels(places[split]):
@@ -69,7 +71,7 @@ class ImageFolder(PictureSource):
             if listing.torn:
                 torn = first_names(listing.torn, NAMED)
                 notes.append(f"{listing.place}: the same picture is listed in several classes: {torn}")
-        if self.classes != ():
+        if not self.any_classes:
             _check_classes(listings["train"], read["train"], names)
         shown = {split: place.name if place.is_file() else f"{place.name}/" for split, place in places.items()}
         self.with_test(read, places, shown)
@@ -79,6 +81,9 @@ class ImageFolder(PictureSource):
         """Return the classes to learn: those of the spec, or else one for each folder."""
         if not listing.pictures:
             raise DataError(f"{listing.place}: expected one folder for each class, got none", HELP)
+        if self.any_classes:  # in the order of the training, by which its images are shuffled and known
+            known = [name for name in self.classes or () if name in listing.pictures]
+            return (*known, *(name for name in listing.pictures if name not in known))
         for name in self.classes or ():
             if name not in listing.pictures:
                 raise DataError(
@@ -96,6 +101,10 @@ class ImageFolder(PictureSource):
         return Images(pictures.pixels, labels), pictures.checksum(labels), pictures.notes
 
 
+class _OfAnyClasses(ImageFolder):
+    any_classes = True
+
+
 def _check_classes(listing: Listing, images: Images, names: Sequence[str]) -> None:
     """Raise DataError if a class has no training picture."""
     counts = np.bincount(images.labels, minlength=len(names))
@@ -106,5 +115,5 @@ def _check_classes(listing: Listing, images: Images, names: Sequence[str]) -> No
             files = f", but other files: {first_names(held, NAMED)}" if held else ""
             raise DataError(
                 f"{folder}: no picture of this class{files}",
-                "put pictures (PNG, JPEG, ...) into it, or remove the folder",
+                NO_PICTURE,
             )

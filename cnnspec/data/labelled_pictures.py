@@ -14,6 +14,7 @@ from cnnspec.data.store import MEMORY, Store
 from cnnspec.diagnostics import DataError
 
 Entry = tuple[Path, Any]  # a picture, and its label as the source found it
+Labelled = tuple[tuple[str, ...], Mapping[str, Pixels], list[str]]  # names, labels of each split, notes
 
 
 class LabelledPictures(PictureSource):
@@ -33,8 +34,8 @@ class LabelledPictures(PictureSource):
         """Return the picture files of one split, each with its label."""
         raise NotImplementedError
 
-    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
-        """Return the names of classes or values, and the labels of each split; large ones lie in the store."""
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> Labelled:
+        """Return the names of classes or values, the labels of each split, large ones in the store, and notes."""
         raise NotImplementedError
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
@@ -58,7 +59,8 @@ class LabelledPictures(PictureSource):
             entries[split] = self.entries(place)
             if not entries[split]:
                 raise DataError(f"{place}: expected pictures, got none", "give at least one picture with its label")
-        names, labels = self.labelled(entries, store)
+        names, labels, told = self.labelled(entries, store)
+        notes += told
         read, checksums = dict[str, Images](), {}
         for split, found in entries.items():
             pictures = self.pictures(places[split], [path for path, _ in found], store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +107,9 @@ def open_data(
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
+    doubled = [name for name, count in Counter(settings.class_names).items() if count > 1]
+    if doubled:
+        raise DataError(f"data.source.classes: {doubled[0]} is named twice", "name each class once")
     store = Store(None if settings.cache is False else cache_folder() / "pixels", settings.cache is True, watch)
     root = data_dir or root_of(settings, base)
     root = root and _direct(root)

@@ -14,7 +14,24 @@ from cnnspec.files import user_path
 
 SUFFIXES = frozenset(
     {
-        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+        *(
+            ".apng",
+            ".avif",
+            ".bmp",
+            ".dib",
+            ".gif",
+            ".j2k",
+            ".jfif",
+            ".jp2",
+            ".jpe",
+            ".jpeg",
+            ".jpg",
+            ".pbm",
+            ".pgm",
+            ".png",
+            ".pnm",
+            ".ppm",
+        ),
         *(".tga", ".tif", ".tiff", ".webp"),
     }
 )
@@ -39,6 +56,7 @@ SYSTEM = frozenset(  # files that cameras, storage and operating systems put bes
 )
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 SIDECARS = frozenset({".aae", ".db", ".ini", ".lnk", ".thm", ".xmp"})
+NO_PICTURE = "put pictures (PNG, JPEG, ...) into it, or remove the folder"
 HELP = "put pictures into DIR/train/CLASS/ and name DIR with --data DIR or data.root"
 
 

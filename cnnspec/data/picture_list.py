@@ -13,7 +13,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.files import user_path
 
 FILES = ("file", "filename", "file_name", "path", "filepath", "image", "image_path", "picture", "name", "id")
-LABELS = ("label", "class", "class_name", "category", "target", "y")
+LABELS = ("label", "class", "class_name", "category", "target", "y", "labels")
 RELATIVE = "names of files are relative to the table's folder"
 LINE = "write a line a picture: cats/1.png,cat"
 
@@ -53,6 +53,12 @@ def file_column(table: Path, lines: Sequence[Sequence[str]]) -> tuple[int, bool]
         return column, True
     column = next((place for place, value in enumerate(second) if _is_picture(table, value)), None)
     return None if column is None else (column, True)
+
+
+def names_pictures(path: Path) -> bool:
+    """Tell whether a table has a column with the names of picture files."""
+    lines = [values for _, values in islice(rows(path), 2)]
+    return bool(lines) and file_column(path, lines) is not None
 
 
 def _is_picture(table: Path, value: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 
 from cnnspec.data.decode import picture_bytes
-from cnnspec.data.labelled_pictures import Entry, LabelledPictures
+from cnnspec.data.labelled_pictures import Entry, Labelled, LabelledPictures
 from cnnspec.data.labels import IGNORED
 from cnnspec.data.picture_files import SUFFIXES, files_in
-from cnnspec.data.pictures import COPIES, decoder, in_order
+from cnnspec.data.pictures import COPIES, NAMED, decoder, in_order
 from cnnspec.data.rows import Pixels
 from cnnspec.data.source import numbered
 from cnnspec.data.store import Store, Writing, key_of, stamps
@@ -24,6 +24,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.fields import Byte, ClassCount
 from cnnspec.files import reason
 from cnnspec.kernels.step import Array
+from cnnspec.listing import first_names
 from cnnspec.registry import register
 from cnnspec.shapes import text
 from cnnspec.target import VOID, Kind
@@ -77,7 +78,7 @@ class ImageMasks(LabelledPictures):
                 )
         return [(path, masks[name]) for name, path in pictures.items()]
 
-    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Pixels]]:
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> Labelled:
         """Read all masks, which must have one size; large ones lie in the store."""
         read = {split: self._maps([mask for _, mask in entries], store) for split, entries in found.items()}
         present = {value for _, record in read.values() for value in record["present"]} - {self.ignore}
@@ -93,10 +94,14 @@ class ImageMasks(LabelledPictures):
                     f"{found[split][number][1]}: expected classes 0 to {min(len(names), VOID) - 1}, got {most}",
                     IGNORED if most == VOID else "raise data.source.classes, or give the pixels one of the classes",
                 )
-        return names, {
+        classes = {str(value // meaning.step) for value in present}
+        absent = [name for name in names if name not in classes]
+        notes = [f"masks: no pixel is of class {first_names(absent, NAMED)}"] if absent else []
+        labels = {
             split: store.through(maps, meaning, [meaning], "masks: numbering their classes")
             for split, (maps, _) in read.items()
         }
+        return names, labels, notes
 
     def _maps(self, masks: list[Path], store: Store) -> tuple[Pixels, Mapping[str, Any]]:
         """Return the pixels of all masks, the numbers that occur, and each mask's highest number that is not ignored.
@@ -166,7 +171,7 @@ def read_mask(path: Path) -> Array:
         raise DataError("image_masks needs Pillow", "pip install 'cnnspec[report]'") from error
     try:
         with Image.open(BytesIO(picture_bytes(path))) as picture:
-            values = np.asarray(picture)
+            values, inexact = np.asarray(picture), picture.format == "JPEG"
     except Exception as error:  # Pillow raises what it likes on damaged bytes
         raise DataError(
             f"{path}: cannot be read as a picture: {reason(error)}", "save the mask as a PNG file"
@@ -179,5 +184,10 @@ def read_mask(path: Path) -> Array:
         raise DataError(
             f"{path}: expected the number of a class, 0 to 255, in each pixel, got {values.dtype} {values.shape}",
             "save the mask as a grey PNG, or one with a palette",
+        )
+    if inexact and not set(np.unique(values).tolist()) <= BLACK_AND_WHITE:
+        raise DataError(
+            f"{path}: is a JPEG file, which changes the numbers of classes: it has {values.min()} to {values.max()}",
+            "save the masks anew as PNG; from black and white: numpy.where(mask > 127, 255, 0).astype('uint8')",
         )
     return values.astype(np.uint8)

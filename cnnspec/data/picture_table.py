@@ -11,12 +11,11 @@ import numpy as np
 
 from cnnspec.data.classes import ordered
 from cnnspec.data.delimited import as_number, delimiter_of, rows
-from cnnspec.data.labelled_pictures import Entry, LabelledPictures
+from cnnspec.data.labelled_pictures import Entry, Labelled, LabelledPictures
 from cnnspec.data.labels import numbers
 from cnnspec.data.picture_list import file_column, has_labels, located, missing
 from cnnspec.data.store import Store
 from cnnspec.diagnostics import DataError
-from cnnspec.kernels.step import Array
 from cnnspec.registry import register
 from cnnspec.target import Kind
 
@@ -75,7 +74,7 @@ class ImageTable(LabelledPictures):
             entries.append((path, _Row(columns, where, separator, texts)))
         return entries
 
-    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+    def labelled(self, found: Mapping[str, list[Entry]], store: Store) -> Labelled:
         """Return the columns as numbers, or one column of lists of labels as 0 or 1 for each label."""
         read = {split: [row for _, row in entries] for split, entries in found.items()}
         columns: tuple[str, ...] = read["train"][0].columns
@@ -88,9 +87,9 @@ class ImageTable(LabelledPictures):
             return self._label_lists(read)
         arrays = {split: np.array([row.numbers() for row in parts]) for split, parts in read.items()}
         tables = {split: parts[0].where.rpartition(":")[0] for split, parts in read.items()}
-        return columns, {split: numbers(array, self.target, tables[split]) for split, array in arrays.items()}
+        return columns, {split: numbers(array, self.target, tables[split]) for split, array in arrays.items()}, []
 
-    def _label_lists(self, found: Mapping[str, list[_Row]]) -> tuple[tuple[str, ...], Mapping[str, Array]]:
+    def _label_lists(self, found: Mapping[str, list[_Row]]) -> Labelled:
         names = self.classes or ordered({name for row in found["train"] for name in _split(row.texts[0])})
         labels = {}
         for split, parts in found.items():
@@ -104,7 +103,7 @@ class ImageTable(LabelledPictures):
                         )
                     yes[names.index(name)] = 1
             labels[split] = array
-        return tuple(names), labels
+        return tuple(names), labels, []
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Source(Declaration):
         """The number of images in each split, as far as it is known before a file is read."""
         return {}
 
-    def of_any_classes(self) -> Self:
+    def of_any_classes(self) -> Source:
         """Return the source without the classes that the spec declares, for a network that knows its own."""
         return self
 

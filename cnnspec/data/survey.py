@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median_low
 
 from cnnspec.data.decode import PictureRules, read_picture
-from cnnspec.data.picture_files import list_folder, split_places
+from cnnspec.data.picture_files import NO_PICTURE, is_table, list_folder, split_places
+from cnnspec.data.picture_list import names_pictures, read_list
 from cnnspec.diagnostics import DataError
 
 LOOKED_AT = 100  # pictures of a folder whose size and mode are read
@@ -34,11 +35,16 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Examine a folder of pictures as `image_folder` reads it; DataError if it has no classes or no pictures."""
-    if not root.is_dir():
+    """Examine pictures in folders or a table as `image_folder` reads them; DataError if there are no classes."""
+    named: dict[str, str | None] = {"train": None, "validation": None, "test": None}
+    if root.is_dir():
+        places = split_places(root, named, trained=False)
+        listing = list_folder(places["train"], [place for place in places.values() if place != places["train"]])
+    elif root.is_file() and is_table(root) and names_pictures(root):
+        places = split_places(root.parent, {**named, "train": root.name}, trained=False)
+        listing = read_list(root)
+    else:
         raise _no_folder(root)
-    places = split_places(root, {"train": None, "validation": None, "test": None}, trained=False)
-    listing = list_folder(places["train"], [place for place in places.values() if place != places["train"]])
     counts = {name: len(paths) for name, paths in listing.pictures.items()}
     files = [path for paths in listing.pictures.values() for path in paths]
     if len(counts) < 2 or not files:
@@ -51,6 +57,9 @@ def survey(root: Path) -> Survey:
             f"{places['train']}: images and masks are no classes: a mask says the class of each pixel of its picture",
             f"start from a spec for masks, cnnspec init unet-shapes, with data: {{source: image_masks, root: {root}}}",
         )
+    empty = next((name for name, count in counts.items() if not count), None)
+    if empty is not None:
+        raise DataError(f"{places['train'] / empty}: no picture of this class", NO_PICTURE)
     sizes, grey, faults = [], True, list[DataError]()
     for path in _spread(files):
         try:

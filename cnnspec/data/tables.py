@@ -57,11 +57,19 @@ class Table(OwnFiles):
         """Return the error for a row with too few or too many values."""
         noun = "a label" if self.label_count == 1 else f"{self.label_count} labels"
         expected = f"{self.label_count + size(self.shape)} values, {noun} and {text(self.shape)} pixels"
-        return DataError(f"{where}: expected {expected}, got {found}", "correct data.source.shape or the line")
+        cure = "correct data.source.shape or the line"
+        if found == 1:
+            cure = "give a line an image, with commas, semicolons or tabs between its values"
+        return DataError(f"{where}: expected {expected}, got {found}", cure)
 
     def check_names(self, where: str, names: Sequence[str]) -> None:
         """Raise DataError if the column names show that the label is in another column, or that rows are numbered."""
         lower = [name.lower() for name in names]
+        if len(names) == 1 + self.label_count + size(self.shape) and lower[0] in ("", "index", "id", "unnamed: 0"):
+            raise DataError(
+                f"{where}: the first column holds the numbers of the rows",
+                "save the table without its index: index=False of pandas",
+            )
         named = [place for place, name in enumerate(lower) if name in LABELS]
         place = len(names) - 1 if self.label == "last" else 0
         if self.label_count == 1 and len(named) == 1 and named != [place]:
@@ -69,10 +77,6 @@ class Table(OwnFiles):
             raise DataError(
                 f"{where}: '{names[named[0]]}' is column {named[0] + 1}, not the {self.label} one",
                 f"write data.source.label: {end}" if end else "put the labels into the first column",
-            )
-        if len(names) == 2 + size(self.shape) and lower[0] in ("", "index", "id", "unnamed: 0"):
-            raise DataError(
-                f"{where}: the first column holds the numbers of the rows", "save the table without its index"
             )
 
 

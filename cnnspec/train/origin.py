@@ -15,7 +15,7 @@ from cnnspec.train.checkpoint import Checkpoint
 
 OTHER = {
     "spec": "put back what its training wrote: only train.epochs may grow; see spec.yaml and run.json beside it",
-    "data": "its files' checksums are in run.json beside it",
+    "data": "put back the files whose checksums are in run.json beside it; train.init learns others from its weights",
 }
 
 
@@ -49,4 +49,7 @@ def require_origin(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> None:
     """Raise RunError if a checkpoint belongs to another spec or other data than `origin` returned for its run."""
     for name, help in OTHER.items():
         if checkpoint.progress.get(name) != expected.get(name):
-            raise RunError(f"{checkpoint.path} was written by a training with another {name}", help)
+            raise RunError(
+                f"{checkpoint.path} was written by a training with another {name}",
+                help,
+            )

@@ -83,3 +83,13 @@ def test_the_first_line_says_which_folders_are_read(trained: Path, capsys: pytes
     said = capsys.readouterr().err
     assert "12 training images (train/), 12 test (train/), 3 classes;" in said
     assert "note: 5 outputs for 3 classes: the last 2 have none" in said
+
+
+def test_eval_tells_that_files_have_changed_since_the_training(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "files were added, removed or changed since the training"
+    assert said not in scored(capsys, str(trained))[1]
+    (tmp_path / "pics" / "train" / "a" / "0.png").unlink()
+    assert said in scored(capsys, str(trained))[1]
+    assert said not in scored(capsys, str(trained), "--data", str(tmp_path / "pics"))[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_grey_pictures_two_classes_and_splits(capsys: Captured) -> None:
     assert main(["train", "data.yaml", "--max-steps", "2", "--quiet", "--threads", "1"]) == 0
 
 
+def test_a_table_of_pictures_becomes_a_spec_that_reads_it(capsys: Captured) -> None:
+    for name in ("square", "disc"):
+        draw(f"pics/{name}", 4)
+    lines = [f"{name}/{number}.png,{name}" for name in ("square", "disc") for number in range(4)]
+    Path("pics/list.csv").write_text("\n".join(["file,label", *lines]))
+    assert main(["init", "--from-data", "pics/list.csv", "-o", "list.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["data", "show", "list.yaml", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert list(counts["classes"]["train"]) == ["disc", "square"]
+
+
 @pytest.mark.parametrize(
     ("folder", "help"),
     [
@@ -84,6 +97,7 @@ def test_grey_pictures_two_classes_and_splits(capsys: Captured) -> None:
         ("shapes.npz", "write data: {source: {type: npz, train: shapes.npz}} into a spec of cnnspec init lenet"),
         ("shapes.csv.gz", "{source: {type: csv, train: shapes.csv.gz, shape: [channels, height, width]}}"),
         ("torn", "repair or replace it"),
+        ("void", "put pictures (PNG, JPEG, ...) into it, or remove the folder"),
         ("pairs", "cnnspec init unet-shapes, with data: {source: image_masks, root: pairs}"),
     ],
 )
@@ -93,6 +107,9 @@ def test_what_is_no_set_of_pictures_is_refused(folder: str, help: str, capsys: C
     for name in ("a", "b"):
         Path(f"torn/{name}").mkdir(parents=True)
         Path(f"torn/{name}/x.png").write_text("no picture")
+    draw("void/disc", 2)
+    draw("void/square", 2)
+    Path("void/nothing").mkdir()
     for name in ("images", "masks"):
         Path(f"pairs/train/{name}").mkdir(parents=True)
         Image.new("L", (8, 8)).save(f"pairs/train/{name}/a.png")

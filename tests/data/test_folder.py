@@ -303,6 +303,18 @@ def test_links_upwards_are_not_followed_and_links_to_nothing_are_named(tmp_path:
     assert sum(len(split) for split in opened(tmp_path, on_error="skip").splits.values()) == len(made)
 
 
+def test_a_trained_network_has_the_images_in_the_order_of_its_training(tmp_path: Path) -> None:
+    fill(tmp_path)
+    settings = DataSettings.of(source={"type": "image_folder", "classes": ["dog", "cat"]})
+    trained = open_data(settings, seed=0, data_dir=tmp_path)
+    again = open_data(settings, seed=0, data_dir=tmp_path, classes=("dog", "cat"))
+    np.testing.assert_array_equal(again.train.pixels, trained.train.pixels)
+    assert again.checksums == trained.checksums
+    settings = DataSettings.of(source={"type": "image_folder", "classes": ["cat", "dog", "cat"]})
+    with pytest.raises(DataError, match=r"data.source.classes: cat is named twice"):
+        open_data(settings, seed=0, data_dir=tmp_path)
+
+
 def test_many_pictures_stay_in_their_order(tmp_path: Path) -> None:
     for number in range(150):
         save(tmp_path / "train" / "a" / f"{number:03}.png", np.full((4, 4), number, np.uint8))

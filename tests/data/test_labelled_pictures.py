@@ -88,6 +88,18 @@ def test_pixels_of_no_class_are_said_by_their_number(tmp_path: Path, levels: tup
     assert found.class_names == tuple(map(str, range(max(classes) + 1)))
 
 
+def test_a_class_without_a_pixel_is_told_and_jpeg_masks_are_refused(tmp_path: Path) -> None:
+    shapes(tmp_path / "train", levels=(1, 3))
+    assert ImageMasks().read(tmp_path, download=False).notes == ("masks: no pixel is of class 0, 2",)
+    noise = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
+    picture(tmp_path / "mask.jpg", noise * 255)
+    with pytest.raises(DataError, match="is a JPEG file, which changes the numbers of classes") as caught:
+        read_mask(tmp_path / "mask.jpg")
+    assert "save the masks anew as PNG" in (caught.value.help or "")
+    picture(tmp_path / "flat.jpg", np.full((8, 8), 255, np.uint8))
+    assert (read_mask(tmp_path / "flat.jpg") == 255).all()
+
+
 def test_a_border_of_255_is_asked_about(tmp_path: Path) -> None:
     shapes(tmp_path / "train", levels=(0, 1, 255))
     with pytest.raises(DataError, match="expected classes 0 to 254, got 255") as caught:

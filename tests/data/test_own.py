@@ -156,7 +156,30 @@ def test_the_faulty_line_of_a_table_is_named(tmp_path: Path, number: int, line: 
     fails(Csv(shape=(1, 4, 5), classes=4), tmp_path, message)
 
 
+def test_a_table_is_unpacked_by_its_content(tmp_path: Path) -> None:
+    text = "\n".join(table()).encode()
+    for name, content in (("plain.csv.gz", text), ("packed.csv", gzip.compress(text))):
+        (tmp_path / name).write_bytes(content)
+        found = Csv(train=name, test=name, shape=(1, 4, 5)).read(tmp_path, False)
+        np.testing.assert_array_equal(found.splits["train"].pixels[:, 0], PIXELS)
+
+
+def test_numbered_rows_and_other_separators_are_told(tmp_path: Path) -> None:
+    numbered = [f"{number - 1 if number else ''},{line}" for number, line in enumerate(table(header=True))]
+    for lines, message, cure in (
+        (numbered, "train.csv:1: the first column holds the numbers of the rows", "without its index"),
+        ([line.replace(",", " ") for line in table()], "train.csv:1: .* got 1", "commas, semicolons or tabs"),
+        (table()[:1], "train.csv: expected two images or more, to hold one out, got 1", "add images"),
+    ):
+        (tmp_path / "train.csv").write_text("\n".join(lines))
+        with pytest.raises(DataError, match=message) as caught:
+            Csv(shape=(1, 4, 5)).read(tmp_path, False)
+        assert cure in (caught.value.help or "")
+
+
 def test_tables_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(b"PK\x03\x04" + bytes(60))
+    fails(Csv(shape=(1, 4, 5)), tmp_path, "train.csv: is an archive or a spreadsheet, not a table of text")
     (tmp_path / "train.csv.gz").write_bytes(gzip.compress("\n".join(table()).encode())[:200])
     fails(Csv(train="train.csv.gz", shape=(1, 4, 5)), tmp_path, "train.csv.gz: cannot be read")
     (tmp_path / "train.csv").write_bytes(bytes(range(128, 256)))

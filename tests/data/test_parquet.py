@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from cnnspec.cli import main
+from cnnspec.data import DataSettings, open_data
+from cnnspec.data.asked import read_asked
 from cnnspec.data.parquet import Parquet
 from cnnspec.data.tables import Csv
 from cnnspec.diagnostics import DataError
@@ -110,3 +112,50 @@ def test_a_network_is_trained_and_asked(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["predict", str(tmp_path / "runs" / "net"), str(tmp_path / "train.parquet"), "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["classes"][0]["class"] for answer in answers] == names
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_pictures_in_a_column_are_read_as_picture_files_are(tmp_path: Path, struct: bool) -> None:
+    image = pytest.importorskip("PIL.Image")
+    colour = np.random.default_rng(1).integers(0, 256, (20, 9, 7, 3)).astype(np.uint8)
+    contents = []
+    for number, pixels in enumerate(colour):
+        path = tmp_path / "pics" / NAMES[number] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(pixels if number else np.dstack([pixels, pixels[..., 0]])).save(path)  # the first has alpha
+        contents.append(path.read_bytes())
+    column = [{"bytes": content, "path": None} for content in contents] if struct else contents
+    whole = pa.table({"image": column, "label": NAMES})
+    for split in ("train", "test"):
+        parquet.write_table(whole, tmp_path / f"{split}-00000-of-00001.parquet")
+    source: dict[str, Any] = {"type": "parquet", "shape": [3, 5, 4], "train": "train-00000-of-00001.parquet"}
+    with pytest.raises(DataError, match="'label' is column 2") as caught:
+        Parquet.of(**{key: value for key, value in source.items() if key != "type"}).read(tmp_path, False)
+    assert caught.value.help == "write data.source.label: last"
+    data = open_data(DataSettings.of(source={**source, "label": "last"}), seed=0, data_dir=tmp_path)
+    rules = {"size": [5, 4], "mode": "rgb"}
+    folder = {"type": "image_folder", "test": ".", "train": ".", **rules}
+    expected = open_data(DataSettings.of(source=folder), seed=0, data_dir=tmp_path / "pics")
+    order = np.argsort(np.array(NAMES), kind="stable")
+    np.testing.assert_array_equal(np.asarray(data.test.pixels)[order], expected.test.pixels)
+    assert data.class_names == expected.class_names
+    assert f"{tmp_path / source['train']}: 1 picture had transparency: laid on white" in data.notes
+    (asked,) = read_asked([tmp_path / "test-00000-of-00001.parquet"], data.pipeline, 64, 1)
+    np.testing.assert_array_equal(asked.images, data.test.pixels)
+    assert asked.conversions == ("transparency",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "cure"),
+    [
+        ({"image": [b"no picture"] * 2}, r"train.parquet\[0\]: cannot be read as a picture", "repair"),
+        ({"image": [{"bytes": None}, {"bytes": b""}]}, "row 0: expected the bytes of a picture", "themselves"),
+        ({"image": [[[1, 2], [3, 4]]] * 2}, "column 'image': expected pixels, got list<", "one list of numbers"),
+        ({"image": [[1, 2]] * 2, "index": [0, 1]}, "column 'image': expected pixels, got list<", "without others"),
+    ],
+)
+def test_columns_that_are_no_pictures(tmp_path: Path, columns: dict[str, Any], said: str, cure: str) -> None:
+    parquet.write_table(pa.table({"label": [0, 1], **columns}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=said) as caught:
+        Parquet.of(shape=[1, 1, 2]).read(tmp_path, False)
+    assert cure in (caught.value.help or "")
