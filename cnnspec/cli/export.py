@@ -24,10 +24,11 @@ from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.outputs import refuse_overwriting
 from cnnspec.cli.trained import data_folder, files_of, open_run, own_spec, trained_classes
 from cnnspec.diagnostics import DataError, RunError
-from cnnspec.export.agreement import agreement
-from cnnspec.export.formats import FORMATS, Options
+from cnnspec.export.agreement import agreements
+from cnnspec.export.formats import FORMATS, Given, Options
 from cnnspec.files import real_path
 from cnnspec.kernels.step import Array
+from cnnspec.shapes import size
 from cnnspec.train.records import read_spec
 from cnnspec.train.run import SPEC, Run
 
@@ -63,17 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
             return USAGE
     format = FORMATS[arguments.format]
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
-    if model.output_names or model.learned.kind == "several":
-        several = ", ".join(model.output_names or model.target.parts)
-        raise RunError(
-            f"the network has several outputs or targets, {several}, and {arguments.format} is written of one alone",
-            "`cnnspec predict RUN IMAGES -o outputs.npz` and `Model.predict` give all of them",
-        )
-    if model.spec.inputs and arguments.format != "safetensors":
-        raise RunError(
-            f"the network has several inputs, {', '.join(model.spec.inputs)}, and {arguments.format} is written of one",
-            "`cnnspec predict RUN FILE.npz` and `Model.predict` take all of them",
-        )
     folder, name = _place(arguments, format.suffixes[0], program=".py" in format.suffixes)
     paths = [folder / f"{name}{suffix}" for suffix in format.suffixes]
     _refuse_existing(paths, arguments)
@@ -140,17 +130,30 @@ def _proven(model: Model, folder: Path, name: str, options: Options, arguments: 
         note(f"{format.unrun}, so what was written was not run")
         return True
     images, labels = _images(model, arguments)
-    expected = model.outputs(images if model.pipeline is None else model.pipeline.prepared(images))
-    given = _normalised(model, images) if options.raw else images
-    result = agreement(model, expected, runner(given), labels)
-    print(visible(f"{arguments.format}: {result.text()}"))
-    if not result.agrees:
-        complain("what was written does not give what the network gives, so it was not kept", "please report it")
-    return result.agrees
+    prepared = images if model.pipeline is None or model.spec.inputs else model.pipeline.prepared(images)
+    expected: Given = model.outputs_by_name(prepared) if model.output_names else model.outputs(prepared)
+    found = agreements(model, expected, runner(_given(model, images, options)), labels)
+    for output, agreed in found.items():
+        print(visible(f"{arguments.format}: {f'{output}: ' if output else ''}{agreed.text()}"))
+    if all(agreed.agrees for agreed in found.values()):
+        return True
+    complain("what was written does not give what the network gives, so it was not kept", "please report it")
+    return False
 
 
-def _normalised(model: Model, images: Array) -> Array:
-    if model.pipeline is None:
+def _given(model: Model, images: Array, options: Options) -> Given:
+    """Return images as the files take them: several inputs by name, and with `raw` as normalised numbers."""
+    if model.spec.inputs:
+        pixels = model.pipeline.inputs.pixels or frozenset() if model.pipeline is not None else frozenset()
+        ends = np.cumsum([size(shape) for shape in model.spec.inputs.values()])
+        found = {}
+        for (name, shape), part in zip(
+            model.spec.inputs.items(), np.split(images, ends[:-1].tolist(), axis=1), strict=True
+        ):
+            part = part.reshape(len(images), *shape)
+            found[name] = np.rint(part * 255).astype(np.uint8) if name in pixels and not options.raw else part
+        return found
+    if model.pipeline is None or not options.raw:
         return images
     scale, shift = (values.reshape(-1, 1, 1) for values in model.pipeline.affine)
     return np.asarray(model.pipeline.prepared(images) * scale + shift)
@@ -159,6 +162,8 @@ def _normalised(model: Model, images: Array) -> Array:
 def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array | None]:
     """Return test images before `preprocess` with their classes, or random images without classes if there are none."""
     random = np.random.default_rng(0)
+    if model.spec.inputs and model.pipeline is None:
+        return random.random((16, *model.graph.input_shape), np.float32), None
     if model.pipeline is None or model.spec.data is None:
         return random.standard_normal((16, *model.graph.input_shape)).astype(np.float32), None
     shape = model.pipeline.shape or model.spec.input
@@ -168,9 +173,11 @@ def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array |
         data = opened(bare, model.graph, arguments, trained_classes(arguments.run), model.pipeline)
     except DataError as error:
         note(f"no test images, so 16 random ones are taken: {error}")
+        if model.spec.inputs:
+            return (random.integers(0, 256, (16, *shape)) / 255).astype(np.float32), None
         return random.integers(0, 256, (16, *shape), np.uint8), None
     labels = data.test.labels[:MOST]
-    return data.test.pixels[:MOST], labels if labels.ndim == 1 else None
+    return data.test.pixels[:MOST], labels
 
 
 def _metrics(arguments: argparse.Namespace) -> int:

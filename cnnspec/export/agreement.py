@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from cnnspec.export.formats import Given
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
@@ -37,26 +39,47 @@ class Agreement:
         return f"{self.images:,} images: {'; '.join(parts)}"
 
 
-def agreement(network: Network, expected: Array, found: Array, labels: Array | None) -> Agreement:
-    """Compare the network's outputs for some images with those of the exported files.
+def agreements(network: Network, expected: Given, found: Given, labels: Array | None) -> dict[str, Agreement]:
+    """Compare the network's outputs for some images with those of the exported files, by name; "" names a single one.
 
-    `labels` are the classes of the images, if they are known.
+    `labels` are those of the images, if they are known.
+    """
+    if not isinstance(expected, Mapping):
+        kind, loss = network.learned.kind, network.loss
+        threshold = 0.5 if loss is None else loss.threshold
+        assert not isinstance(found, Mapping)
+        return {"": agreement(expected, found, threshold if kind == "class" else None, labels)}
+    assert isinstance(found, Mapping)
+    assert network.heads is not None
+    compared = {}
+    for name, output in expected.items():
+        part = network.heads.parts[name]
+        own = None if labels is None else network.heads.labels(name, labels)
+        threshold = part.loss.threshold if part.target.kind == "class" else None
+        compared[name] = agreement(output, found[name], threshold, own)
+    return compared
+
+
+def agreement(expected: Array, found: Array, threshold: float | None, labels: Array | None) -> Agreement:
+    """Compare an output for some images with that of the exported files.
+
+    If they are scores of classes, `threshold` is the one of a single score, and `labels` are the classes, if known.
     """
     if found.shape != expected.shape:
         return Agreement(len(expected), float("inf"), 1.0, None, None)
     difference = float(np.abs(found - expected).max()) if expected.size else 0.0
     difference = difference if np.isfinite(difference) else float("inf")
     scale = max(1.0, float(np.abs(expected).max())) if expected.size else 1.0
-    if network.learned.kind != "class" or expected.ndim != 2:
+    if threshold is None or expected.ndim != 2:
         return Agreement(len(expected), difference, scale, None, None)
-    expected_classes, there = _classes(network, expected), _classes(network, found)
+    expected_classes, there = _classes(expected, threshold), _classes(found, threshold)
     equal = int((expected_classes == there).sum())
-    scores = None if labels is None else (float((there == labels).mean()), float((expected_classes == labels).mean()))
+    known = labels is not None and labels.ndim == 1
+    scores = (float((there == labels).mean()), float((expected_classes == labels).mean())) if known else None
     return Agreement(len(expected), difference, scale, equal, scores)
 
 
-def _classes(network: Network, outputs: Array) -> Array:
+def _classes(outputs: Array, threshold: float) -> Array:
     if outputs.shape[1] > 1:
         return np.asarray(outputs.argmax(1))
-    threshold = 0.5 if network.loss is None else network.loss.threshold
     return np.asarray(outputs[:, 0] > threshold, np.int64)

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import numpy as np
 
 from cnnspec.diagnostics import RunError
 from cnnspec.export import jax_source, keras_source, numpy_program, onnx, pytorch_source
+from cnnspec.export.answering import labels
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
 BACKENDS = ("jax", "tensorflow", "torch")  # backends of Keras
 BATCH = 7  # images at once: no power of two, so that the last batch differs in size
-Run = Callable[[Array], Array]  # from images, or numbers without a data section, to outputs
+Given = Array | Mapping[str, Array]  # images, or numbers without a data section; of several inputs by name
+Run = Callable[[Given], Given]  # from what is given to the output, or to several by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def _write_numpy(network: Network, folder: Path, name: str, options: Options) ->
 def _run_numpy(folder: Path, name: str, options: Options) -> Run:
     module = imported(folder / f"{name}.py")
 
-    def run(images: Array) -> Array:
-        return np.concatenate([module.network(module.prepare(image[None])) for image in images])
+    def run(images: Given) -> Given:
+        return _joined([module.network(module.prepare(part)) for part in _parts(images, 1)])
 
     return run
 
@@ -76,10 +78,12 @@ def _run_onnx(folder: Path, name: str, options: Options) -> Run | None:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"onnxruntime does not take this network: {reason}") from error
     entry = session.get_inputs()[0].name
+    names = [output.name.removesuffix(".output") for output in session.get_outputs()]
 
-    def run(images: Array) -> Array:
-        parts = [session.run(None, {entry: images[i : i + BATCH]})[0] for i in range(0, len(images), BATCH)]
-        return np.concatenate(parts)
+    def run(images: Given) -> Given:
+        feeds = [part if isinstance(part, Mapping) else {entry: part} for part in _parts(images)]
+        outputs = [session.run(None, feed) for feed in feeds]
+        return _joined([dict(zip(names, of, strict=True)) if len(names) > 1 else of[0] for of in outputs])
 
     return run
 
@@ -98,12 +102,12 @@ def _run_pytorch(folder: Path, name: str, options: Options) -> Run | None:
     module = imported(folder / f"{name}.py")
     network = module.load()
 
-    def run(images: Array) -> Array:
+    def run(images: Given) -> Given:
         with torch.inference_mode():
-            parts = [torch.from_numpy(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+            parts = [_each(torch.from_numpy, part) for part in _parts(images)]
             raw = options.raw or not hasattr(network, "prepare")
             outputs = [network(part if raw else network.prepare(part)) for part in parts]
-            return np.asarray(torch.cat(outputs).numpy())
+            return _joined([_each(np.asarray, output) for output in outputs])
 
     return run
 
@@ -120,9 +124,9 @@ def _run_jax(folder: Path, name: str, options: Options) -> Run | None:
     module = imported(folder / f"{name}.py")
     compiled = jax.jit(module.network)
 
-    def run(images: Array) -> Array:
+    def run(images: Given) -> Given:
         entering = images if options.raw or not hasattr(module, "prepare") else module.prepare(images)
-        return np.concatenate([compiled(entering[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+        return _joined([_each(np.asarray, compiled(part)) for part in _parts(entering)])
 
     return run
 
@@ -140,14 +144,34 @@ def _run_keras(folder: Path, name: str, options: Options) -> Run | None:
     module = imported(folder / f"{name}.py")
     model = module.load()
 
-    def run(images: Array) -> Array:
-        entering = images if images.ndim != 4 else np.moveaxis(images, 1, -1)
+    def run(images: Given) -> Given:
+        entering = _each(lambda array: array if array.ndim != 4 else np.moveaxis(array, 1, -1), images)
         if not options.raw and hasattr(module, "prepare"):
             entering = module.prepare(entering)
-        outputs = np.asarray(model.predict(entering, batch_size=BATCH, verbose=0))
-        return outputs if outputs.ndim != 4 else np.moveaxis(outputs, -1, 1)
+        outputs = _each(np.asarray, model.predict(entering, batch_size=BATCH, verbose=0))
+        turned: Given = _each(lambda array: array if array.ndim != 4 else np.moveaxis(array, -1, 1), outputs)
+        return turned
 
     return run
+
+
+def _each(change: Callable[[Any], Any], given: Any) -> Any:
+    """Change an array, or each of several by name."""
+    return {name: change(array) for name, array in given.items()} if isinstance(given, Mapping) else change(given)
+
+
+def _parts(given: Given, size: int = BATCH) -> Iterator[Given]:
+    """Yield some images at a time."""
+    count = len(next(iter(given.values()))) if isinstance(given, Mapping) else len(given)
+    for start in range(0, count, size):
+        yield _each(lambda array, start=start: array[start : start + size], given)  # type: ignore[misc]
+
+
+def _joined(parts: Sequence[Any]) -> Given:
+    """Concatenate outputs of some images at a time, or each of several by name."""
+    if isinstance(parts[0], Mapping):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
 
 
 def _save_program(folder: Path, name: str, text: str, arrays: Mapping[str, Array]) -> None:
@@ -164,8 +188,8 @@ def _save_tensors(network: Network, arrays: Mapping[str, Array], path: Path, opt
         library: Any = importlib.import_module("safetensors.numpy")
     except ImportError as error:
         raise RunError("safetensors is not installed", "python -m pip install 'cnnspec[safetensors]'") from error
-    labels = json.dumps(list(network.class_names))
-    library.save_file(dict(arrays), path, {"format": "pt", "spec": options.text, "labels": labels})
+    metadata = {"format": "pt", "spec": options.text, "labels": json.dumps(labels(network))}
+    library.save_file(dict(arrays), path, metadata)
 
 
 def imported(path: Path) -> Any:

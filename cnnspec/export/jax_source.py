@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 
+from cnnspec.export.answering import Output, answering, labels
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.numpy_layers import network_lines, parameter_keys
 from cnnspec.export.numpy_program import prepare_function
-from cnnspec.export.plain_weights import with_plain_weights
-from cnnspec.export.straight_line import batch_of, listed
-from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
+from cnnspec.export.straight_line import INPUTS, entering, leaving, listed
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
@@ -31,7 +30,7 @@ Ints = Sequence[int]
 W = dict(np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False))
 {classes}
 
-def network(x: Array, W: Mapping[str, Array] = W) -> Array:
+def network({x}, W: Mapping[str, Array] = W) -> {made}:
     """Numbers {input} to outputs {output}; {count:,} parameters."""
 {lines}
 {functions}'''
@@ -39,13 +38,9 @@ def network(x: Array, W: Mapping[str, Array] = W) -> Array:
 
 def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Array]]:
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph = remove_dead_nodes(remove_train_only(graph.answering))
-    lines, used = network_lines(graph, "JAX source")
-    if network.target.mean:
-        mean, deviation = listed(network.target.mean), listed(network.target.deviation)
-        lines[-1:] = [f"    x = {lines[-1].split('return ')[1]}"]
-        lines.append(f"    return x * jnp.array({deviation}) + jnp.array({mean})  # in the units of the data")
+    found = answering(network, at_inference=True)
+    graph = found.graph
+    lines, used = network_lines(found, "JAX source", _scaled)
     pipeline = None if raw else network.pipeline
     prepare, steps, arrays = "", set[str](), dict[str, Array]()
     if pipeline is not None:
@@ -53,20 +48,27 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
     computed = _in_jax("\n\n".join(copied(used, "numpy_functions.py", "jax_functions.py")))
     prepared = "\n\n".join(copied(steps, "numpy_functions.py"))  # by NumPy, whose sums of resizing are exact
     functions = [prepare.replace("Array", "np.ndarray"), computed, prepared.replace("Array", "np.ndarray")]
-    names = network.class_names
+    names = labels(network)
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.npz",
-        entry="prepare(images)" if pipeline is not None else "x",
+        entry=f"prepare({INPUTS if found.inputs else 'images'})" if pipeline else INPUTS if found.inputs else "x",
         imports=_imports(computed),
-        classes=f"CLASSES = {json.dumps(list(names), ensure_ascii=False)}\n" if names else "",
-        input=batch_of(graph.input_shape),
-        output=batch_of(graph.output.shape),
+        classes=f"CLASSES = {json.dumps(names, ensure_ascii=False)}\n" if names else "",
+        x="inputs: Mapping[str, Array]" if found.inputs else "x: Array",
+        made="dict[str, Array]" if found.several else "Array",
+        input=entering(found.inputs, graph.input_shape),
+        output=leaving(found.outputs),
         count=graph.parameter_count,
         lines=_in_jax("\n".join(lines)),
         functions="".join(f"\n\n{text.rstrip()}\n" for text in functions if text),
     )
-    return text, {key: values[key] for key in sorted(parameter_keys(graph))} | arrays
+    return text, {key: found.values[key] for key in sorted(parameter_keys(graph))} | arrays
+
+
+def _scaled(x: str, output: Output) -> str:
+    """Return a value in the units of the data."""
+    return f"{x} * jnp.array({listed(output.deviation)}) + jnp.array({listed(output.mean)})"
 
 
 def _in_jax(text: str) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 
 from cnnspec.export import keras_windows
 from cnnspec.export.keras_windows import Writer, Written, as_is, axes, bias_of, options, padded, refuse_unless, sides
-from cnnspec.export.straight_line import filled
+from cnnspec.export.straight_line import filled, taken
 from cnnspec.graph import Node
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
+OWN = "_statistics"  # behind the name of a layer, that of the layer with what it does not share
 POSITIONS = {0: 3, 1: 1, 2: 2}  # where a map's channels, rows and columns are in (n, h, w, c)
 
 CLASSES = {
@@ -26,6 +27,20 @@ class Positions(layers.Layer):
 
     def call(self, x):
         return x + self.weight
+''',
+    "Reparameterize": '''\
+class Reparameterize(layers.Layer):
+    """mean + exp(log_variance / 2) noise in training, the mean at inference."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seed = keras.random.SeedGenerator()
+
+    def call(self, inputs, training=False):
+        mean, log_variance = inputs
+        if not training:
+            return mean
+        return mean + ops.exp(log_variance / 2) * keras.random.normal(ops.shape(mean), seed=self.seed)
 ''',
     "ScaleShift": '''\
 class ScaleShift(layers.Layer):
@@ -65,6 +80,52 @@ def _batch_norm(node: Node, inputs: Sequence[str]) -> Written:
     made = f"layers.BatchNormalization(momentum={layer.momentum!r}, epsilon={layer.epsilon!r}"
     arrays = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_variance"}
     return Written(f"{{layer}}({inputs[0]})", made, {name: (own, as_is) for name, own in arrays.items()})
+
+
+def tied_batch_norm(node: Node, inputs: Sequence[str]) -> Written:
+    """Write a batch norm with tied weights: its statistics are a layer of its own, its scale and shift a shared one."""
+    layer: Any = node.layer
+    fields = f"momentum={layer.momentum!r}, epsilon={layer.epsilon!r}, center=False, scale=False"
+    call = f'{{layer}}(layers.BatchNormalization({fields}, name="{node.name}{OWN}")({inputs[0]}))'
+    arrays = {"scale": ("weight", as_is), "shift": ("bias", as_is)}
+    return Written(call, "ScaleShift(", arrays, {name: f"moving_{name[8:]}" for name in node.state})
+
+
+def _attention(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    c, h, w = node.shape
+    heads, (rows, columns) = layer.heads, layer.window or (h, w)
+    d, (down, across) = c // heads, (h // rows, w // columns)
+
+    def part_of(number: int) -> Callable[[Array], Array]:
+        def laid(array: Array) -> Array:
+            own = array[number * c : (number + 1) * c].reshape(heads, d, *array.shape[1:])
+            return own.transpose(2, 0, 1) if own.ndim == 3 else own
+
+        return laid
+
+    arrays = {}
+    for variable, name in (("kernel", "weight"), ("bias", "bias")):
+        if f"in_{name}" in node.params:
+            for number, part in enumerate(("query", "key", "value")):
+                arrays[f"{part}/{variable}"] = f"in_{name}", part_of(number)
+            turned = (lambda array: array.T.reshape(heads, d, c)) if name == "weight" else as_is
+            arrays[f"attention_output/{variable}"] = f"out_{name}", turned
+    made = f"layers.MultiHeadAttention({heads}, {d}" + options(use_bias=layer.bias == "channel")
+    x = inputs[0]
+    if not layer.window:
+        return Written(f"{{layer}}({x}, {x})", made, arrays)
+    cut = f"ops.transpose(ops.reshape({x}, (-1, {down}, {rows}, {across}, {columns}, {c})), (0, 1, 3, 2, 4, 5))"
+    windows = f"ops.reshape({cut}, (-1, {rows}, {columns}, {c}))"
+    mixed = f"ops.reshape({{layer}}(*({windows},) * 2), (-1, {down}, {across}, {rows}, {columns}, {c}))"
+    return Written(f"ops.reshape(ops.transpose({mixed}, (0, 1, 3, 2, 4, 5)), (-1, {h}, {w}, {c}))", made, arrays)
+
+
+def _matmul(node: Node, inputs: Sequence[str]) -> Written:
+    layer: Any = node.layer
+    left = "nkhc" if layer.transpose == "first" else "nhkc"
+    right = "nwkc" if layer.transpose == "second" else "nkwc"
+    return Written(f'ops.einsum("{left},{right}->nhwc", {", ".join(inputs)})')
 
 
 def _normalised(groups_of: Callable[[Any, int], int] | None) -> Writer:
@@ -261,6 +322,7 @@ WRITERS: Mapping[str, Writer] = {
     **keras_windows.WRITERS,
     "abs": _plain("ops.abs({x})"),
     "add": _merge("+"),
+    "attention": _attention,
     "batch_norm": _batch_norm,
     "channel_max": _plain("ops.max({x}, -1, keepdims=True)"),
     "channel_mean": _plain("ops.mean({x}, -1, keepdims=True)"),
@@ -280,10 +342,12 @@ WRITERS: Mapping[str, Writer] = {
     "group_norm": _normalised(lambda layer, channels: int(layer.groups)),
     "hard_sigmoid": _plain("ops.hard_sigmoid({x})"),
     "hard_swish": _plain("ops.hard_silu({x})"),
+    "input": lambda node, inputs: Written(taken(inputs[0], node)),
     "instance_norm": _normalised(lambda layer, channels: channels),
     "layer_norm": _layer_norm,
     "leaky_relu": _plain("ops.leaky_relu({x}, {negative_slope})"),
     "local_response_norm": _plain("local_response_norm({x}, {size}, {alpha}, {beta}, {k})"),
+    "matmul": _matmul,
     "maximum": _choose("maximum"),
     "minimum": _choose("minimum"),
     "mish": _plain("{x} * ops.tanh(ops.softplus({x}))"),
@@ -296,6 +360,7 @@ WRITERS: Mapping[str, Writer] = {
     "prelu": _prelu,
     "relu": _plain("ops.relu({x})"),
     "relu6": _plain("ops.relu6({x})"),
+    "reparameterize": lambda node, inputs: Written(f"Reparameterize()([{', '.join(inputs)}])"),
     "reshape": _reshape,
     "rms_norm": _rms_norm,
     "scale_shift": _scale_shift,

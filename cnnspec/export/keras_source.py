@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
+from cnnspec.export.answering import Answering, Output, labels, written_with
 from cnnspec.export.copied_functions import copied
-from cnnspec.export.keras_layers import CLASSES, WRITERS
-from cnnspec.export.keras_windows import refuse_unless
+from cnnspec.export.keras_layers import CLASSES, OWN, WRITERS, tied_batch_norm
 from cnnspec.export.numpy_program import prepare_function
-from cnnspec.export.plain_weights import answering
-from cnnspec.export.straight_line import assignment, batch_of, listed, variables_of
-from cnnspec.graph import INPUT, Graph
+from cnnspec.export.straight_line import INPUTS, assignment, batch_of, entering, leaving, listed, results, variables_of
+from cnnspec.graph import INPUT
 from cnnspec.graph.identifiers import identifiers
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
-RESERVED = {"keras", "layers", "ops", "np", "Path", "model", "inputs", *CLASSES}
+RESERVED = {INPUTS, "keras", "layers", "ops", "np", "Path", "model", *CLASSES}
 UNWRITTEN = {"input_layer", "add", "subtract", "multiply", "true_divide", "power", "get_item"}  # for x + y, x[i]
 
 SOURCE = '''\
@@ -44,9 +43,9 @@ STORED = Path(__file__).with_suffix(".npz")
 
 def network() -> keras.Model:
     """Numbers {input} to outputs {output}; {count:,} parameters."""
-    inputs = keras.Input({shape})
+    inputs = {shape}
 {lines}
-    return keras.Model(inputs, {result})
+{result}
 
 
 def load(path: str | Path = STORED) -> keras.Model:
@@ -57,6 +56,12 @@ def load(path: str | Path = STORED) -> keras.Model:
             variable.assign(stored[variable.path])
     return model
 {prepare}'''
+PREPARE_INPUTS = '''
+
+def prepare(inputs):
+    """Bytes to numbers from 0 to 1; inputs of numbers stay as they are."""
+{steps}
+'''
 PREPARE = '''
 
 def prepare(images):
@@ -74,14 +79,15 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph, values = answering(network, WRITERS, "no counterpart of {} in Keras is known here", "export --format onnx")
-    lines, result, arrays = _network(graph, values)
-    if network.target.mean:
-        mean, deviation = listed(network.target.mean), listed(network.target.deviation)
-        lines.append(f"    x = {result} * ops.array({deviation}) + ops.array({mean})  # in the units of the data")
-        result = "x"
+    refusal = "no counterpart of {} in Keras is known here"
+    found = written_with(network, WRITERS, refusal, "export --format onnx")
+    graph = found.graph
+    lines, result, arrays = _network(found)
     pipeline, prepare = None if raw else network.pipeline, ""
-    if pipeline is not None:
+    if pipeline is not None and found.inputs:
+        function, _, _ = prepare_function(pipeline, graph.input_shape)
+        prepare = PREPARE_INPUTS.format(steps="\n".join(function.rstrip().splitlines()[2:]))
+    elif pipeline is not None:
         given = pipeline.shape or graph.input_shape
         function, used, stored = prepare_function(pipeline, given)
         steps = re.sub(r'W\["(.*?)"\]', r'stored["\1"]', "\n".join(function.rstrip().splitlines()[2:]))
@@ -95,21 +101,23 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
             functions=functions.replace("Array", "np.ndarray").replace("Ints", "tuple[int, ...]"),
         )
         arrays |= stored
-    body = "\n".join(lines)
+    body = "\n".join([*lines, result])
+    inputs = {name: f"keras.Input({_turned(shape)}, name={json.dumps(name)})" for name, shape in found.inputs.items()}
+    named = ", ".join(f"{json.dumps(name)}: {made}" for name, made in inputs.items())
     classes = "\n\n".join(text for called, text in CLASSES.items() if f"{called}(" in body)
-    names = network.class_names
+    names = labels(network)
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.npz",
-        entry="prepare(images)" if pipeline is not None else "x",
+        entry=f"prepare({INPUTS if found.inputs else 'images'})" if pipeline else INPUTS if found.inputs else "x",
         ops=", ops" if "ops." in body + classes else "",
-        constants=f"CLASSES = {json.dumps(list(names), ensure_ascii=False)}\n" if names else "",
+        constants=f"CLASSES = {json.dumps(names, ensure_ascii=False)}\n" if names else "",
         classes=f"\n\n{classes}" if classes else "",
-        input=_last(graph.input_shape),
-        output=_last(graph.output.shape),
-        shape=_turned(graph.input_shape),
+        input=entering(found.inputs, graph.input_shape, _last),
+        output=leaving(found.outputs, _last),
+        shape=f"{{{named}}}" if named else f"keras.Input({_turned(graph.input_shape)})",
         count=graph.parameter_count,
-        lines=body,
+        lines="\n".join(lines),
         result=result,
         prepare=prepare,
     )
@@ -124,17 +132,27 @@ def _last(shape: Shape) -> str:
     return batch_of(_turned(shape))
 
 
-def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str, dict[str, Array]]:
-    """Return the lines that build the network from `inputs`, its output variable, and the arrays by Keras's names."""
-    variables = variables_of(graph, RESERVED)
-    for node in graph.nodes:
-        refuse_unless(not (node.share and node.state), node, f"{node.layer.type_name} with share")
-    written = [WRITERS[node.layer.type_name](node, [variables[name] for name in node.inputs]) for node in graph.nodes]
+def _scaled(x: str, output: Output) -> str:
+    """Return a value in the units of the data."""
+    return f"{x} * ops.array({listed(output.deviation)}) + ops.array({listed(output.mean)})"
+
+
+def _network(found: Answering) -> tuple[list[str], str, dict[str, Array]]:
+    """Return the lines that build the network from `inputs`, what it gives, and the arrays by Keras's names."""
+    graph, values = found.graph, found.values
+    variables = variables_of(graph, RESERVED, found.outputs)
     owners = [node.share or node.name for node in graph.nodes]
+    tied = {node.share for node in graph.nodes if node.share and node.state}
+    written = [
+        (tied_batch_norm if owner in tied else WRITERS[node.layer.type_name])(
+            node, [variables[name] for name in node.inputs]
+        )
+        for node, owner in zip(graph.nodes, owners, strict=True)
+    ]
     names = _layer_names(owners, [made.call for made in written])
     several = [owner for owner, count in Counter(owners).items() if count > 1]
     objects = identifiers([f"{owner}_layer" for owner in several], {*RESERVED, *variables.values()})
-    lines = [f"    {variables[INPUT]} = inputs"]
+    lines = [] if found.inputs else [f"    {variables[INPUT]} = inputs"]
     arrays: dict[str, Array] = {}
     made: set[str] = set()  # owners whose layer object is written; unused nodes are left out
     for node, owner, parts in zip(graph.nodes, owners, written, strict=True):
@@ -149,11 +167,13 @@ def _network(graph: Graph, values: Mapping[str, Array]) -> tuple[list[str], str,
                 arrays[f"{names[owner]}/{variable}"] = np.ascontiguousarray(order(values[key]))
             if owner in several:
                 lines.append(f"    {objects[f'{owner}_layer']} = {layer}")
+        for part, variable in parts.own.items():
+            arrays[f"{node.name}{OWN}/{variable}"] = values[f"{node.name}.{part}"]
         layer_name = objects.get(f"{owner}_layer", layer)
         lines += assignment(
             variables[node.name], parts.call.format(layer=layer_name) if layer else parts.call, _turned(node.shape)
         )
-    return lines, variables[graph.output.name], arrays
+    return lines, "\n".join(results("return keras.Model(inputs, ", found.outputs, variables, _scaled, ")")), arrays
 
 
 def _layer_names(owners: Iterable[str], calls: Iterable[str]) -> dict[str, str]:

@@ -21,12 +21,14 @@ class Written:
     """A layer in Keras: the constructor of a layer object, if it has parameters, and the call that computes the output.
 
     In `call`, {layer} is the object. `arrays` map each of its variables to one of this package's arrays, and to the
-    function that brings that into Keras's layout.
+    function that brings that into Keras's layout. `own` map arrays that tied layers do not share to variables of a
+    layer of their own.
     """
 
     call: str
     layer: str = ""
     arrays: Mapping[str, tuple[str, Callable[[Array], Array]]] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 Writer = Callable[[Node, Sequence[str]], Written]

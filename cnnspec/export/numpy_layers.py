@@ -11,24 +11,27 @@ from typing import Any
 
 from cnnspec.diagnostics import RunError
 from cnnspec.export import numpy_functions
+from cnnspec.export.answering import Answering, Output
 from cnnspec.export.counted_padding import counted_padding
-from cnnspec.export.straight_line import assignment, variables_of
+from cnnspec.export.straight_line import INPUTS, assignment, results, taken, variables_of
 from cnnspec.graph import INPUT, Graph, Node
 
 Writer = Callable[[Node, Sequence[str], Callable[[str], str]], str]
 
 
-def network_lines(graph: Graph, program: str) -> tuple[list[str], set[str]]:
+def network_lines(found: Answering, program: str, scaled: Callable[[str, Output], str]) -> tuple[list[str], set[str]]:
     """Return the body of the function that computes a network, and the names of the `numpy_functions` that it calls.
 
-    RunError with all layers that have no expression; `program` is the name of the program in that message.
+    RunError with all layers that have no expression; `program` is the name of the program in that message. `scaled`
+    writes a value in the units of the data.
     """
+    graph = found.graph
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
     if strange:
         raise RunError(f"the {program} has no words for {', '.join(strange)}", "export a spec without such layers")
-    variables = variables_of(graph, {"W", "jax", "jnp", "lax", *vars(numpy_functions)})
+    variables = variables_of(graph, {"W", "jax", "jnp", "lax", *vars(numpy_functions)}, found.outputs)
     lines, used = [], set[str]()
-    if variables[INPUT] != "x":
+    if variables[INPUT] not in ("x", INPUTS):
         lines.append(f"    {variables[INPUT]} = x")
     for node in graph.nodes:
         inputs = [variables[name] for name in node.inputs]
@@ -36,7 +39,7 @@ def network_lines(graph: Graph, program: str) -> tuple[list[str], set[str]]:
         expression = write(node, inputs, partial(_parameter, node))
         used |= set(re.findall(r"\b([a-z_0-9]+)\(", expression)) & vars(numpy_functions).keys()
         lines += assignment(variables[node.name], expression, node.shape)
-    lines.append(f"    return {variables[graph.output.name]}")
+    lines += results("return ", found.outputs, variables, scaled)
     return lines, used
 
 
@@ -259,6 +262,7 @@ WRITERS: Mapping[str, Writer] = {
     "group_norm": _group_norm,
     "hard_sigmoid": _plain("hard_sigmoid"),
     "hard_swish": _plain("hard_swish"),
+    "input": lambda node, inputs, part: taken(inputs[0], node),
     "instance_norm": _group_norm,
     "layer_norm": _layer_norm,
     "leaky_relu": _plain("leaky_relu", slope="negative_slope"),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from cnnspec import __version__
+from cnnspec.data.inputs import Inputs
 from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
+from cnnspec.export.answering import Answering, Output, answering, labels
 from cnnspec.export.onnx_layers import WRITERS, identity
 from cnnspec.export.onnx_writer import FLOOR, NEWEST, ModelWriter, package
 from cnnspec.export.plain_weights import with_plain_weights
 from cnnspec.graph import INPUT, Graph
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.kernels.step import Array
+from cnnspec.layers.part import Part
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
@@ -31,9 +34,9 @@ def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -
     Unless given, `opset` is the lowest possible one. RunError with all layers that have no counterpart in ONNX.
     """
     graph, values = with_plain_weights(graph, values)
-    graph = _exportable(graph, opset)
-    written = _written(graph, values, opset)
-    return _model(graph, written, INPUT, graph.input_shape, np.dtype("float32"))
+    graph = remove_dead_nodes(remove_train_only(graph.answering))
+    outputs = (Output("", graph.output.name, graph.output.shape),)
+    return _model(Answering(graph, values, outputs), opset, None, raw=True)
 
 
 def network_model(network: Network, text: str, opset: int | None = None, *, raw: bool = False) -> Any:
@@ -41,92 +44,120 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
 
     Its inputs are bytes before `preprocess`, with `raw` normalised numbers; its outputs are in the data's units.
     """
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph, pipeline = _exportable(graph, opset), network.pipeline
-    dtype: np.dtype[Any] = np.dtype("float32")
-    entry, shape = INPUT, network.graph.input_shape
-    if not raw and pipeline is not None:
-        entry, shape, dtype = PIXELS, pipeline.shape or shape, np.dtype("uint8")
-    written = _written(graph, values, opset, None if raw else pipeline)
-    made = _model(graph, written, entry, shape, dtype, network.target.mean, network.target.deviation)
-    package().helper.set_model_props(
-        made,
-        {"labels": json.dumps(list(network.class_names)), "spec": text, "input": _described(entry, shape, pipeline)},
-    )
+    found, pipeline = answering(network, at_inference=True), network.pipeline
+    made = _model(found, opset, pipeline, raw=raw)
+    entering = INPUT if raw or pipeline is None else PIXELS
+    about = {
+        "labels": json.dumps(labels(network)),
+        "spec": text,
+        "input": _described(found, entering, pipeline),
+        "learned": json.dumps(network.target.record()),
+        "data": json.dumps(pipeline.record() if pipeline else {}),
+    }
+    package().helper.set_model_props(made, about)
     return made
 
 
-def _described(entry: str, shape: Shape, pipeline: Pipeline | None) -> str:
-    sizes = ", ".join(map(str, shape))
+def _described(found: Answering, entry: str, pipeline: Pipeline | None) -> str:
+    if found.inputs:
+        return f"numbers {Inputs(found.inputs)}" + ("; uint8 are pixels from 0 to 255" if entry == PIXELS else "")
     if entry == INPUT:
+        sizes = ", ".join(map(str, found.graph.input_shape))
         return f"numbers (n, {sizes}), normalised as the spec's data.preprocess says"
     assert pipeline is not None
+    shape = pipeline.shape or found.graph.input_shape
     colours = {1: "grey, ", 3: "red, green and blue, "}.get(shape[0], "")
+    sizes = ", ".join(map(str, shape))
     return f"bytes (n, {sizes}): {colours}fit to this size bilinearly with antialiasing; all else is in the model"
 
 
-def _exportable(graph: Graph, opset: int | None) -> Graph:
-    """Return the graph with the nodes that inference needs; RunError if a layer or the opset is not supported."""
-    graph = remove_dead_nodes(remove_train_only(graph.answering))
+def _check(graph: Graph, opset: int | None) -> None:
+    """Raise RunError if a layer or the opset is not supported."""
     strange = sorted({node.layer.type_name for node in graph.nodes if not node.layer.train_only} - WRITERS.keys())
-    if strange:
+    if strange := [name for name in strange if name != Part.type_name]:
         raise RunError(f"ONNX has no counterpart of {', '.join(strange)}", "export a spec without such layers")
     if opset is not None and not FLOOR <= opset <= NEWEST:
         raise RunError(f"expected an opset from {FLOOR} to {NEWEST}, got {opset}", "leave it out for the lowest")
-    return graph
 
 
 def _written(
-    graph: Graph, values: Mapping[str, Array], opset: int | None, pipeline: Pipeline | None = None
-) -> ModelWriter:
-    """Write all operators for an opset; if none is given, it is raised until all operators are available."""
-    written = ModelWriter(values, opset or FLOOR)
-    if pipeline is not None:
-        _preprocessing(written, pipeline, pipeline.shape or graph.input_shape)
+    found: Answering, opset: int | None, pipeline: Pipeline | None
+) -> tuple[ModelWriter, dict[str, tuple[Shape, str]]]:
+    """Write all operators for an opset, and return the shapes and types of the inputs by name.
+
+    If no opset is given, it is raised until all operators are available.
+    """
+    graph, made = found.graph, ModelWriter(found.values, opset or FLOOR)
+    names: dict[str, str] = {}  # of pixels as numbers, by the name of their input
+    if found.inputs:
+        pixels = frozenset() if pipeline is None else pipeline.inputs.pixels or frozenset()
+        entries = {name: (shape, "uint8" if name in pixels else "float32") for name, shape in found.inputs.items()}
+        names = {name: _pixels(made, name) for name in found.inputs if name in pixels}
+    elif pipeline is not None:
+        entries = {PIXELS: (pipeline.shape or graph.input_shape, "uint8")}
+        _preprocessing(made, pipeline, pipeline.shape or graph.input_shape)
+    else:
+        entries = {INPUT: (graph.input_shape, "float32")}
     for node in graph.nodes:
-        WRITERS.get(node.layer.type_name, identity)(written, node, node.inputs)
-    if written.needed <= written.opset:
-        return written
+        if not isinstance(node.layer, Part):
+            inputs = [names.get(name, name) for name in node.inputs]
+            WRITERS.get(node.layer.type_name, identity)(made, node, inputs)
+    if made.needed <= made.opset:
+        return made, entries
     if opset is not None:
-        raise RunError(f"this network needs opset {written.needed} at least, got {opset}", "leave --opset out")
-    return _written(graph, values, written.needed, pipeline)
+        raise RunError(f"this network needs opset {made.needed} at least, got {opset}", "leave --opset out")
+    return _written(found, made.needed, pipeline)
 
 
-def _model(
-    graph: Graph,
-    written: ModelWriter,
-    entry: str,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    mean: Sequence[float] = (),
-    deviation: Sequence[float] = (),
-) -> Any:
-    onnx, kinds = package(), {node.name: node.shape for node in graph.nodes}
-    last = graph.output.name
-    if mean:
-        spread = written.constant(f"{last}.deviation", np.array(deviation, np.float32))
-        written.add("Mul", [last, spread], f"{last}.spread")
-        shift = written.constant(f"{last}.mean", np.array(mean, np.float32))
-        last = written.add("Add", [f"{last}.spread", shift], f"{last}.values")
-        kinds[last] = graph.output.shape
+def _pixels(made: ModelWriter, name: str) -> str:
+    """Write the numbers from 0 to 1 of an input of bytes."""
+    made.add("Cast", [name], f"{name}.number", to=package().TensorProto.FLOAT)
+    return made.add("Div", [f"{name}.number", made.constant(":most", np.float32(255))], f"{name}.scaled")
+
+
+def _model(found: Answering, opset: int | None, pipeline: Pipeline | None, *, raw: bool) -> Any:
+    onnx, graph = package(), found.graph
+    _check(graph, opset)
+    written, entries = _written(found, opset, None if raw else pipeline)
+    kinds = {node.name: node.shape for node in graph.nodes if node.name not in entries}
+    results = [_result(written, output, {*kinds, *entries, INPUT}) for output in found.outputs]
+    kinds |= {name: output.shape for name, output in zip(results, found.outputs, strict=True)}
     float32 = onnx.TensorProto.FLOAT
     infos = {name: onnx.helper.make_tensor_value_info(name, float32, ["n", *shape]) for name, shape in kinds.items()}
     made = onnx.helper.make_graph(
         written.nodes,
         graph.name or "network",
-        [onnx.helper.make_tensor_value_info(entry, onnx.helper.np_dtype_to_tensor_dtype(dtype), ["n", *shape])],
-        [infos.pop(last)],
+        [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(type)), ["n", *shape]
+            )
+            for name, (shape, type) in entries.items()
+        ],
+        [infos.pop(name) for name in results],
         written.constants,
         value_info=list(infos.values()),
     )
     imports = [onnx.helper.make_opsetid("", written.opset)]
     version = max(4, onnx.helper.find_min_ir_version_for(imports))
-    result = onnx.helper.make_model(
+    whole = onnx.helper.make_model(
         made, opset_imports=imports, ir_version=version, producer_name="cnnspec", producer_version=__version__
     )
-    result = onnx.shape_inference.infer_shapes(result, check_type=True, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(result, full_check=True)
-    return result
+    whole = onnx.shape_inference.infer_shapes(whole, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def _result(written: ModelWriter, output: Output, taken: Collection[str]) -> str:
+    """Write an output in the units of the data, under its own name if it has one, and return that of the value."""
+    last = output.value
+    name = f"{output.name}.output" if output.name in taken and output.name != last else output.name
+    if output.mean:
+        spread = written.constant(f"{last}.deviation", np.array(output.deviation, np.float32))
+        written.add("Mul", [last, spread], f"{last}.spread")
+        shift = written.constant(f"{last}.mean", np.array(output.mean, np.float32))
+        free = name if name and name != last else f"{last}.values"
+        return written.add("Add", [f"{last}.spread", shift], free)
+    return written.add("Identity", [last], name) if name and name != last else last
 
 
 def _preprocessing(made: ModelWriter, pipeline: Pipeline, shape: Shape) -> None:

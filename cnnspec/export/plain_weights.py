@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from cnnspec.diagnostics import RunError
 from cnnspec.graph import Graph, Node
-from cnnspec.graph.passes import remove_dead_nodes
 from cnnspec.kernels.step import Array
 from cnnspec.layers.weight_norm import WeightNorm
-from cnnspec.train.network import Network
-
-
-def answering(
-    network: Network, known: Collection[str], refusal: str, cure: str, *, with_parameters: bool = False
-) -> tuple[Graph, dict[str, Array]]:
-    """Return the graph that computes the answer, without unused nodes, and its arrays, with weights computed.
-
-    RunError if it has layers that are not `known`, whose names replace {} in `refusal`; with `with_parameters`, layers
-    without parameters may be unknown.
-    """
-    graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
-    graph = remove_dead_nodes(graph.answering)
-    types = {node.layer.type_name for node in graph.nodes if node.params or not with_parameters}
-    if strange := sorted(types - set(known)):
-        raise RunError(refusal.format(", ".join(strange)), cure)
-    return graph, values
 
 
 def with_plain_weights(graph: Graph, values: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:

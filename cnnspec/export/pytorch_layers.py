@@ -82,17 +82,13 @@ def _transposed(node: Node, own: str, inputs: Sequence[str]) -> Written:
     top, bottom, left, right = windows.padding
     made = f"nn.ConvTranspose2d({channels}, {node.shape[0]}, {pair(windows.kernel)}" + _options(
         stride=pair(windows.stride),
-        output_padding=pair(_both(layer.output_padding)),
+        output_padding=pair(layer.output_padding),
         groups=layer.groups,
         bias="bias" in node.keys,
         dilation=pair(windows.dilation),
     )
     call = f"self.{own}({inputs[0]})"
     return Written(padded(call, (-top, -bottom, -left, -right)), {own: made + ")"}, _plain_names(node, own))
-
-
-def _both(value: Any) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
 
 
 def _dense(node: Node, own: str, inputs: Sequence[str]) -> Written:
@@ -315,6 +311,12 @@ def _drop_path(node: Node, own: str, inputs: Sequence[str]) -> Written:
     return _call(f"{inputs[0]} * F.dropout({ones}, {layer.rate!r}, self.training)")
 
 
+def _reparameterize(node: Node, own: str, inputs: Sequence[str]) -> Written:
+    mean, log_variance = inputs
+    drawn = f"{mean} + torch.exp({log_variance} / 2) * torch.randn_like({mean})"
+    return _call(f"({drawn} if self.training else {mean})")
+
+
 Writer = Callable[[Node, str, Sequence[str]], Written]
 WRITERS: Mapping[str, Writer] = {
     "abs": _plain("{x}.abs()"),
@@ -365,6 +367,7 @@ WRITERS: Mapping[str, Writer] = {
     "prelu": _prelu,
     "relu": _plain("F.relu({x})"),
     "relu6": _plain("F.relu6({x})"),
+    "reparameterize": _reparameterize,
     "reshape": lambda node, own, inputs: _call(f"{inputs[0]}.reshape(-1, {', '.join(map(str, node.shape))})"),
     "rms_norm": _rms_norm,
     "scale_shift": _scale_shift,

@@ -11,16 +11,27 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.plain_weights import answering
+from cnnspec.export.answering import Answering, Output, labels, written_with
 from cnnspec.export.pytorch_layers import WRITERS, padded
-from cnnspec.export.straight_line import assignment, batch_of, listed, variables_of
-from cnnspec.graph import INPUT, Graph
+from cnnspec.export.straight_line import (
+    INPUTS,
+    assignment,
+    batch_of,
+    entering,
+    leaving,
+    listed,
+    results,
+    taken,
+    variables_of,
+)
+from cnnspec.graph import INPUT
 from cnnspec.graph.identifiers import module_names
 from cnnspec.kernels.step import Array
+from cnnspec.layers.part import Part
 from cnnspec.shapes import Shape
 from cnnspec.train.network import Network
 
-RESERVED = {"self", "torch", "nn", "F", "Tensor"}
+RESERVED = {INPUTS, "self", "torch", "nn", "F", "Tensor"}
 
 SOURCE = '''\
 """{title} in PyTorch; its trained weights are in {archive} beside this file (pip install torch safetensors).
@@ -46,7 +57,7 @@ class Network(nn.Module):
         super().__init__()
 {modules}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, {x}) -> {made}:
 {lines}
 {prepare}
 
@@ -55,6 +66,11 @@ def load(path: str | Path = Path(__file__).with_suffix(".safetensors")) -> Netwo
     network = Network()
     network.load_state_dict(load_file(path))
     return network.eval()
+'''
+PREPARE_INPUTS = '''
+    def prepare(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bytes to numbers from 0 to 1; inputs of numbers stay as they are."""
+        return {{{pairs}}}
 '''
 PREPARE = '''
     def prepare(self, images: Tensor) -> Tensor:
@@ -74,25 +90,33 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 
     RunError with all layers, or with the steps of the preprocessing, that have no counterpart here.
     """
-    graph, values = answering(network, WRITERS, "no counterpart of {} in PyTorch is known here", "export --format onnx")
-    pipeline = None if raw else network.pipeline
-    modules, lines, arrays = _network(graph, values, module_names(network.graph))
+    refusal = "no counterpart of {} in PyTorch is known here"
+    found = written_with(network, WRITERS, refusal, "export --format onnx")
+    graph, pipeline = found.graph, None if raw else network.pipeline
+    modules, lines, arrays = _network(found, module_names(network.graph))
     prepare = ""
-    if pipeline is not None:
+    if pipeline is not None and found.inputs:
+        pixels = pipeline.inputs.pixels or frozenset()
+        pairs = {name: f"inputs[{json.dumps(name)}]{' / 255' if name in pixels else ''}" for name in found.inputs}
+        written = ", ".join(f"{json.dumps(name)}: {value}" for name, value in pairs.items())
+        prepare = PREPARE_INPUTS.format(pairs=written)
+    elif pipeline is not None:
         prepare, buffers, weights = _prepare(pipeline, pipeline.shape or graph.input_shape)
         modules, arrays = [*buffers, *modules], arrays | weights
-    if network.target.mean:
-        mean, deviation = network.target.mean, network.target.deviation
-        lines[-1:] = [f"        x = {lines[-1].split('return ')[1]}"]
-        lines += [f"        return x * torch.tensor({listed(deviation)}) + torch.tensor({listed(mean)})"]
-    names = network.class_names
+    names = labels(network)
     text = SOURCE.format(
         title=graph.name or name,
         archive=f"{name}.safetensors",
-        entry="network.prepare(images)" if pipeline is not None else "x",
-        classes=f"CLASSES = {json.dumps(list(names), ensure_ascii=False)}\n\n" if names else "",
-        input=batch_of(graph.input_shape),
-        output=batch_of(graph.output.shape),
+        entry=f"network.prepare({INPUTS if found.inputs else 'images'})"
+        if pipeline
+        else INPUTS
+        if found.inputs
+        else "x",
+        classes=f"CLASSES = {json.dumps(names, ensure_ascii=False)}\n\n" if names else "",
+        input=entering(found.inputs, graph.input_shape),
+        output=leaving(found.outputs),
+        x="inputs: dict[str, Tensor]" if found.inputs else "x: Tensor",
+        made="dict[str, Tensor]" if found.several else "Tensor",
         count=graph.parameter_count,
         modules="\n".join(modules) or "        pass",
         lines="\n".join(lines),
@@ -104,23 +128,24 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
 def state(network: Network) -> dict[str, Array]:
     """Return a network's arrays by the names that `source` gives them in PyTorch."""
     refusal, cure = "no names of {} in PyTorch are known here", "export --format numpy"
-    graph, values = answering(network, WRITERS, refusal, cure, with_parameters=True)
-    return _network(graph, values, module_names(network.graph))[2]
+    return _network(written_with(network, WRITERS, refusal, cure, with_parameters=True), module_names(network.graph))[2]
 
 
-def _network(
-    graph: Graph, values: Mapping[str, Array], names: Mapping[str, str]
-) -> tuple[list[str], list[str], dict[str, Array]]:
+def _network(found: Answering, names: Mapping[str, str]) -> tuple[list[str], list[str], dict[str, Array]]:
     """Return the lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names.
 
     `names` are those of the layers in PyTorch.
     """
-    variables = variables_of(graph, RESERVED)
+    graph, values = found.graph, found.values
+    variables = variables_of(graph, RESERVED, found.outputs)
     modules: list[str] = []
-    lines = [] if variables[INPUT] == "x" else [f"        {variables[INPUT]} = x"]
+    lines = [] if variables[INPUT] in ("x", INPUTS) else [f"        {variables[INPUT]} = x"]
     arrays: dict[str, Array] = {}
     called: dict[str, str] = {}  # what PyTorch calls each array, by its name here
     for node in graph.nodes:
+        if isinstance(node.layer, Part):
+            lines += assignment(variables[node.name], taken(variables[INPUT], node), node.shape, " " * 8)
+            continue
         writer = WRITERS.get(node.layer.type_name)
         if writer is None:
             continue
@@ -135,8 +160,13 @@ def _network(
             arrays[name] = np.ascontiguousarray(values[key])
             if called.setdefault(key, name) != name:
                 modules.append(f"        self.{name} = self.{called[key]}")
-    lines.append(f"        return {variables[graph.output.name]}")
+    lines += results("return ", found.outputs, variables, _scaled, indent=" " * 8)
     return modules, lines, arrays
+
+
+def _scaled(x: str, output: Output) -> str:
+    """Return a value in the units of the data."""
+    return f"{x} * torch.tensor({listed(output.deviation)}) + torch.tensor({listed(output.mean)})"
 
 
 def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, list[str], dict[str, Array]]:

@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 SPECS = Path(__file__).parents[2] / "specs"
 LARGE = {"alexnet", "densenet121", "googlenet", "resnet18", "resnet50", "squeezenet", "vgg16", "mobilenet-v2"}
 SMALL = sorted(path for path in SPECS.glob("*.yaml") if path.stem not in LARGE)
-EXPORTED = [path for path in SMALL if path.stem != "two-inputs"]  # a program of which would take one input
+EXPORTED = [path for path in SMALL if path.stem != "two-inputs"]  # which takes a mapping
 BATCH = 6
 
 # every layer that no spec in specs/ has

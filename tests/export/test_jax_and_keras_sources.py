@@ -18,7 +18,7 @@ from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED, SHARED, SPECS
-from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, one_layer, randomised
+from tests.export.test_numpy_program import CASES, LARGE_SPECS, PREPARED, close, one_layer, randomised
 from tests.export.test_pytorch_source import NAMED, TIED
 
 BEYOND = {"jax": "has no words for", "keras": "no counterpart of|Keras has no"}
@@ -40,13 +40,11 @@ def agrees(framework: str, network: Network, folder: Path, count: int, tolerance
         pytest.skip("no backend")
     random = np.random.default_rng(1)
     if raw or network.pipeline is None:
-        images = random.random((count, *network.graph.input_shape), np.float32)
-        expected = network.outputs(images)
+        images = prepared = random.random((count, *network.graph.input_shape), np.float32)
     else:
         images = random.integers(0, 256, (count, *(network.pipeline.shape or network.graph.input_shape)), np.uint8)
-        expected = network.outputs(network.pipeline.prepared(images))
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(run(images) / scale, expected / scale, rtol=0, atol=tolerance)
+        prepared = network.pipeline.prepared(images)
+    close(network, prepared, run(images), tolerance)
 
 
 def network_of(spec: Path | str) -> Network:
@@ -85,14 +83,8 @@ def test_no_two_layers_get_one_name(framework: str, tmp_path: Path) -> None:
 
 
 def test_tied_layers(framework: str, tmp_path: Path) -> None:
-    """The first of them may be one that none reads, but statistics of its own are one thing that Keras cannot tie."""
-    without_norm = "".join(line for line in TIED.splitlines(keepends=True) if "batch_norm" not in line)
-    agrees(framework, network_of(without_norm), tmp_path, 2, 2e-5)
-    if framework == "keras":
-        with pytest.raises(RunError, match="second: Keras has no batch_norm with share"):
-            FORMATS[framework].write(network_of(TIED), tmp_path, "tied", Options(raw=True))
-    else:
-        agrees(framework, network_of(TIED), tmp_path, 2, 2e-5)
+    """Running statistics are each layer's own, and the first of the tied layers may be one that none reads."""
+    agrees(framework, network_of(TIED), tmp_path, 2, 2e-5)
 
 
 def test_bytes_enter(framework: str, tmp_path: Path) -> None:
@@ -100,9 +92,26 @@ def test_bytes_enter(framework: str, tmp_path: Path) -> None:
 
 
 def test_what_has_no_counterpart_is_refused(framework: str, tmp_path: Path) -> None:
-    network = network_of("cnnspec: 1\ninput: [4, 6, 6]\nlayers: [{type: attention, heads: 2}, flatten]\n")
+    layer = {"jax": "{type: attention, heads: 2}", "keras": "{type: pad2d, padding: 1, mode: replicate}"}[framework]
+    network = network_of(f"cnnspec: 1\ninput: [4, 6, 6]\nlayers: [{layer}, flatten]\n")
     with pytest.raises(RunError, match=BEYOND[framework]):
         FORMATS[framework].write(network, tmp_path, "net", Options(raw=True))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "{type: attention, heads: 2}",
+        "{type: attention, heads: 4, window: [2, 3], bias: none}",
+        "{id: a, type: attention, heads: 1, window: 2}, {type: attention, heads: 1, window: 2, share: a}",
+        "{id: a, type: relu}, {type: matmul, from: [a, input], transpose: second}",
+        "{id: a, type: relu}, {type: matmul, from: [a, input], transpose: first}",
+        "{id: a, type: relu}, {type: tanh, from: input}, {type: reparameterize, from: [a, tanh_1]}",
+    ],
+)
+def test_products_and_noise_in_keras(framework: str, layer: str, tmp_path: Path) -> None:
+    if framework == "keras":
+        agrees(framework, network_of(f"cnnspec: 1\ninput: [4, 6, 6]\nlayers: [{layer}, flatten]\n"), tmp_path, 3, 2e-5)
 
 
 def test_a_run_is_exported_and_proven(

@@ -56,11 +56,18 @@ def randomised(network: Network) -> Network:
 
 def agrees(network: Network, folder: Path, count: int, tolerance: float) -> None:
     images = np.random.default_rng(1).random((count, *network.graph.input_shape)).astype(network.weights.values.dtype)
-    expected = network.outputs(images)
-    found = written(network, folder).network(images)
-    assert found.dtype == expected.dtype
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
+    close(network, images, written(network, folder).network(images), tolerance, same_type=True)
+
+
+def close(network: Network, images: Array, found: Any, tolerance: float, *, same_type: bool = False) -> None:
+    """Each output of a program, by name if there are several, is that of the network."""
+    expected = network.outputs_by_name(images) if network.output_names else {"": network.outputs(images)}
+    by_name = found if isinstance(found, Mapping) else {"": found}
+    assert by_name.keys() == expected.keys()
+    for name, output in expected.items():
+        assert not same_type or by_name[name].dtype == output.dtype
+        scale = max(1.0, float(np.abs(output).max()))
+        np.testing.assert_allclose(by_name[name] / scale, output / scale, rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("spec", [*EXPORTED, *LARGE_SPECS], ids=lambda path: path.stem)

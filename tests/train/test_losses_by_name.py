@@ -208,11 +208,6 @@ def test_predict_gives_every_output(run: Path, tmp_path: Path, capsys: pytest.Ca
     assert "scores.class,scores.score" in (tmp_path / "answers.csv").read_text().splitlines()[0]
 
 
-def test_export_refuses_several_outputs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(run), "--format", "numpy"]) == 4
-    assert "several outputs or targets, drawing, scores" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("losses", "message", "line"),
     [
