@@ -265,16 +265,12 @@ class _Builder:
         if len(name) > LONGEST_PATH:
             message = f"a name of {len(name):,} characters, with those of the blocks around: expected {LONGEST_PATH:,}"
             self.too_large(message, place, "choose shorter ids")
-        shapes = [self.shapes[source] for source in sources]
         self.shapes[name] = None
-        known_shapes = tuple(shape for shape in shapes if shape is not None)
-        if len(known_shapes) < len(shapes):
+        shapes = tuple(shape for source in sources if (shape := self.shapes[source]) is not None)
+        if len(shapes) < len(sources):
             return name
         try:
-            self.check_arity(layer, len(known_shapes))
-            self.shapes[name] = shape = layer.infer_shape(*known_shapes)
-            params = layer.params(*known_shapes)
-            check_initializers(layer, params)
+            shape, params = self.infer(name, layer, shapes)
         except ShapeError as error:
             self.report(name, layer.type_name, error, sources, place)
             return name
@@ -298,11 +294,11 @@ class _Builder:
                 name=name,
                 layer=layer,
                 inputs=sources,
-                input_shapes=known_shapes,
+                input_shapes=shapes,
                 shape=shape,
                 params=params,
-                state=layer.state(*known_shapes),
-                macs=layer.cost(*known_shapes),
+                state=layer.state(*shapes),
+                macs=layer.cost(*shapes),
                 weight_decay=entry.weight_decay if entry else None,
                 period=period,
                 rate_factor=factor,
@@ -311,6 +307,17 @@ class _Builder:
             )
         )
         return name
+
+    def infer(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[Shape, Mapping[str, Parameter]]:
+        """Return the shape of a layer's output and its parameters; ShapeError where inputs of these shapes do not fit.
+
+        The shape is known to the layers below even if a parameter cannot be initialised.
+        """
+        self.check_arity(layer, len(shapes))
+        self.shapes[name] = shape = layer.infer_shape(*shapes)
+        params = layer.params(*shapes)
+        check_initializers(layer, params)
+        return shape, params
 
     def too_large(self, message: str, place: Place, help: str) -> None:
         self.diagnostics.append(

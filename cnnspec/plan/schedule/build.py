@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from cnnspec.graph import INPUT, Node
 from cnnspec.kernels.step import Array, Step
@@ -329,25 +330,30 @@ class Builder:
             counts = False
             reduces = [reduce for _, reduce in parts if reduce is not None]
             if reduces:
-                add = self.sums.steps([reduce.array for reduce in reduces])
-                self.awaited = (
-                    self._add(
-                        Task(
-                            node.name,
-                            kind,
-                            [*add, reduces[0].after_sum],
-                            lane=0,
-                            after=[*tasks, *self.awaited],
-                            reads=[array for reads, _ in arrays for array in reads],
-                            writes=[
-                                *(array for _, writes in arrays for array in writes),
-                                *self.operands[node.name][0].state.values(),
-                                *self._prepared_arrays(node),
-                            ],
-                        )
-                    ),
-                )
+                self._add_all_reduce(node, kind, reduces, arrays, tasks)
         return tasks
+
+    def _add_all_reduce(
+        self,
+        node: Node,
+        kind: str,
+        reduces: Sequence[Reduce],
+        arrays: Sequence[tuple[Sequence[Array], Sequence[Array]]],
+        after: Sequence[Task],
+    ) -> None:
+        """Add the task that sums an array of all shards, which the next task of every lane waits for."""
+        sum_ = self.sums.steps([reduce.array for reduce in reduces])
+        statistics = self.operands[node.name][0].state.values()
+        task = Task(
+            node.name,
+            kind,
+            [*sum_, reduces[0].after_sum],
+            lane=0,
+            after=[*after, *self.awaited],
+            reads=[array for reads, _ in arrays for array in reads],
+            writes=[*chain.from_iterable(writes for _, writes in arrays), *statistics, *self._prepared_arrays(node)],
+        )
+        self.awaited = (self._add(task),)
 
     def _add(self, task: Task) -> Task:
         if task.lane is not None:
