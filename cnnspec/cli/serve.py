@@ -54,11 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
         why = getattr(error, "strerror", None) or error
         raise RunError(f"cannot listen at {arguments.host}:{arguments.port}: {why}", "name another --port") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-    with server:
+    with suppress(KeyboardInterrupt), server:
         print(f"{service.name} at {server.address} (Ctrl-C ends it)", flush=True)
         if not server.local:
             note("whoever reaches this machine can ask the network and see its test images")
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_forever()
     print("ended", file=sys.stderr)
     return CLEAN

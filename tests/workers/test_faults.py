@@ -128,8 +128,8 @@ program = [
 signal.signal(signal.SIGALRM, interrupt)
 interrupted = 0
 for _ in range(int(sys.argv[2])):
-    armed = True
     try:
+        armed = True
         signal.setitimer(signal.ITIMER_REAL, chances.uniform(1e-4, 4e-3))
         pool.run(program)
         armed = False
