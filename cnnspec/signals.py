@@ -34,6 +34,22 @@ def handling(handle: Callable[[int, FrameType | None], object]) -> Iterator[None
             signal.signal(number, handler)
 
 
+@contextmanager
+def terminal_unheard() -> Iterator[None]:
+    """Keep a terminal's signals from threads and processes that start meanwhile; this thread gets them at the end.
+
+    A terminal sends Ctrl-C to all programs that run in it, and only one of them is to end the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Ending:
     """Whether a signal has asked this program to end. A second one ends it at once.
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from distributed import Client, Event, Future, KilledWorker, LocalCluster, as_completed, wait
@@ -17,7 +18,7 @@ from cnnspec.cli.stages import PATIENCE
 from cnnspec.cli.trainings import POLLED, Program, end, outcome_of, started
 from cnnspec.diagnostics import RunError
 from cnnspec.files import real_path
-from cnnspec.signals import Ending
+from cnnspec.signals import Ending, terminal_unheard
 from cnnspec.sweep.journal import Outcome, Task
 
 CONNECTED = 30.0  # seconds within which a scheduler has to answer
@@ -133,12 +134,15 @@ def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
         with client:
             yield client
         return
-    cluster = LocalCluster(
-        n_workers=jobs,
-        threads_per_worker=1,
-        memory_limit=0,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    )
+    with terminal_unheard():
+        resource_tracker.ensure_running()  # by itself, as its start has Ctrl-C heard again
+    with terminal_unheard():  # Ctrl-C would end the workers before their trainings
+        cluster = LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
     with cluster, Client(cluster) as client:
         yield client

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cnnspec.cli import main
-from tests.cli.test_sweep import MANY, NET, journal
+from tests.cli.test_sweep import MANY, NET, journal, program
 
 CLUSTER = """
 import sys
@@ -89,15 +89,19 @@ def test_a_worker_that_is_killed_changes_nothing(spec: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_on_a_cluster_goes_on(spec: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+def test_an_interrupted_sweep_on_a_cluster_goes_on(
+    number: signal.Signals, send: Callable[[int, int], None], spec: Path, tmp_path: Path
+) -> None:
+    """By a signal to its process, or by a terminal's to all processes, of which this one alone acts on it."""
     expected, out = sweep(spec, tmp_path / "processes"), tmp_path / "dask"
-    words = ["sweep", str(spec), "--out", str(out), "--executor", "dask", "--jobs", "2"]
-    with subprocess.Popen([sys.executable, "-m", "cnnspec", *words], stderr=subprocess.PIPE, text=True) as process:
+    with program(spec, out, 2, "--executor", "dask") as process:
         while not journal(out) and process.poll() is None:
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
+        send(process.pid, number)
         _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
     assert sweep(spec, out, "--jobs", "1") == expected
 
 

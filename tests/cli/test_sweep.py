@@ -47,14 +47,15 @@ sweep:
 """
 
 
-def program(spec: Path, out: Path, jobs: int) -> subprocess.Popen[str]:
+def program(spec: Path, out: Path, jobs: int, *more: str) -> subprocess.Popen[str]:
+    """A sweep in a session of its own, as in a terminal of its own."""
     # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
     run = (
         "import signal, sys; from cnnspec.cli import main;"
         "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
     )
-    words = [sys.executable, "-c", run, "sweep", str(spec), "--out", str(out), "--jobs", str(jobs)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", run, "sweep", str(spec), "--out", str(out), "--jobs", str(jobs), *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def journal(out: Path) -> list[dict[str, Any]]:
