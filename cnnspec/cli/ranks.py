@@ -21,7 +21,7 @@ from cnnspec.data import Data
 from cnnspec.diagnostics import RunError, StartError
 from cnnspec.graph import Graph
 from cnnspec.plan import shards_of
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import SINGLE_RANK, Exchange
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import Spec
 from cnnspec.train.network import usable_processors
@@ -44,7 +44,7 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object], 
     """
     rank, size = launched()
     if size == 1:
-        return call(ALONE)
+        return call(SINGLE_RANK)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             before()

@@ -46,7 +46,7 @@ from cnnspec.lints import lint
 from cnnspec.optim import TrainSettings
 from cnnspec.plan.memory.requirement import require_training_memory
 from cnnspec.plugins import keep, recorded
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import SINGLE_RANK, Exchange
 from cnnspec.ranks.launch import launched
 from cnnspec.report import Events, draw_curves
 from cnnspec.signals import Interruption
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     return max(statuses)
 
 
-def _train(arguments: argparse.Namespace, exchange: Exchange = ALONE) -> tuple[int, Path]:
+def _train(arguments: argparse.Namespace, exchange: Exchange = SINGLE_RANK) -> tuple[int, Path]:
     """Train once; return the exit code and the run directory, which the first rank makes."""
     spec = _spec(arguments)
     if spec.data is None or spec.train is None:

@@ -43,8 +43,10 @@ class Exchange(ABC):
         """Complete an array in which rank r has written its own part: counts[r] elements, in the order of the ranks."""
 
     @abstractmethod
-    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Send the next give[r] elements of `given` to each rank r, and receive take[r] elements from it in `taken`."""
+    def trading(
+        self, sent: Array, sent_counts: Sequence[int], received: Array, received_counts: Sequence[int]
+    ) -> Operation:
+        """Send the next sent_counts[r] elements of `sent` to each rank r, and receive received_counts[r] from it."""
 
     @abstractmethod
     def advance(self) -> None:
@@ -66,11 +68,11 @@ class Exchange(ABC):
         self.gather(everything, lengths)
         return [pickle.loads(part.tobytes()) for part in parts]
 
-    def numbers(self, *own: int) -> list[tuple[int, ...]]:
+    def numbers(self, *values: int) -> list[tuple[int, ...]]:
         """Send numbers to all ranks and return the numbers of all, in the order of ranks."""
-        numbers = np.zeros((self.size, len(own)), np.int64)
-        numbers[self.rank] = own
-        self.gather(numbers.reshape(-1), [len(own)] * self.size)
+        numbers = np.zeros((self.size, len(values)), np.int64)
+        numbers[self.rank] = values
+        self.gather(numbers.reshape(-1), [len(values)] * self.size)
         return [tuple(row) for row in numbers.tolist()]
 
     def broadcast(self, array: Array) -> None:
@@ -78,7 +80,7 @@ class Exchange(ABC):
         self.gather(array, [array.size] + [0] * (self.size - 1))
 
 
-class Alone(Exchange):
+class SingleRank(Exchange):
     """The exchange of a process that is alone: it has nobody to send to."""
 
     rank, size = 0, 1
@@ -87,16 +89,18 @@ class Alone(Exchange):
         """Do nothing: the array is complete."""
         return _Nothing()
 
-    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Copy all elements of `given` to `taken`."""
-        return _Copy(given[: give[0]], taken[: take[0]])
+    def trading(
+        self, sent: Array, sent_counts: Sequence[int], received: Array, received_counts: Sequence[int]
+    ) -> Operation:
+        """Copy all elements of `sent` to `received`."""
+        return _Copy(sent[: sent_counts[0]], received[: received_counts[0]])
 
     def advance(self) -> None:
         """Do nothing: nothing is under way."""
 
-    def numbers(self, *own: int) -> list[tuple[int, ...]]:
+    def numbers(self, *values: int) -> list[tuple[int, ...]]:
         """Return one's own numbers."""
-        return [own]
+        return [values]
 
 
 class _Nothing(Operation):
@@ -115,7 +119,7 @@ class _Copy(_Nothing):
         np.copyto(self.target, self.source)
 
 
-ALONE = Alone()
+SINGLE_RANK = SingleRank()
 
 
 def places(counts: Sequence[int]) -> list[slice]:

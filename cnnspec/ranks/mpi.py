@@ -38,9 +38,12 @@ class MpiExchange(Exchange):
         """Complete an array in which every rank has written its part."""
         return _Requests(self, lambda: [self.communicator.Iallgatherv(MPI.IN_PLACE, [array, counts])])
 
-    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        """Send every rank its part of `given`, and receive its part of `taken`."""
-        send, receive = ([array[place] for place in places(n)] for array, n in ((given, give), (taken, take)))
+    def trading(
+        self, sent: Array, sent_counts: Sequence[int], received: Array, received_counts: Sequence[int]
+    ) -> Operation:
+        """Send every rank its part of `sent`, and receive its part of `received`."""
+        send = [sent[place] for place in places(sent_counts)]
+        receive = [received[place] for place in places(received_counts)]
         distances = range(1, self.size)  # each rank begins with a different one
         come_from = [(self.rank - distance) % self.size for distance in distances]
         go_to = [(self.rank + distance) % self.size for distance in distances]

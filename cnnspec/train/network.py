@@ -21,7 +21,7 @@ from cnnspec.optim import Losses
 from cnnspec.optim.settings import RateFactors
 from cnnspec.plan import ArenaPool, Entry, Plan, Training, Weights, inference_footprint, lower
 from cnnspec.plan.memory.requirement import require_parameter_memory
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import SINGLE_RANK, Exchange
 from cnnspec.shapes import ShapeError
 from cnnspec.spec import Spec
 from cnnspec.target import Target
@@ -49,7 +49,7 @@ class Network:
         *,
         threads: int | None = None,
         dtype: str = "float32",
-        exchange: Exchange = ALONE,
+        exchange: Exchange = SINGLE_RANK,
     ) -> None:
         self.spec = spec
         self.graph = graph

@@ -30,7 +30,7 @@ import numpy as np
 from cnnspec.api import Model
 from cnnspec.check import checked
 from cnnspec.kernels.step import Array
-from cnnspec.ranks import ALONE, Exchange, Operation
+from cnnspec.ranks import SINGLE_RANK, Exchange, Operation
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import load
 from tests.benchmarks.turns import plan_of
@@ -148,7 +148,7 @@ def predicted(events: Sequence[Event], link: Link, busy: float = 1.0) -> float:
 
 def steps(spec_path: str, batch: int, count: int) -> list[float]:
     """The seconds of steps of this rank: those of its processor where it is alone, and those that pass with others."""
-    exchange = join(print) if launched()[1] > 1 else ALONE
+    exchange = join(print) if launched()[1] > 1 else SINGLE_RANK
     spec, now = load(spec_path), time.process_time if exchange.size == 1 else time.perf_counter
     plan = plan_of(Model(spec, checked(spec), threads=1, exchange=exchange), batch * exchange.size)
     found = []

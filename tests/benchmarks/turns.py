@@ -26,7 +26,7 @@ from cnnspec.check import checked
 from cnnspec.cli.ranks import share_processors
 from cnnspec.kernels.portable import pinning
 from cnnspec.plan import Plan
-from cnnspec.ranks import ALONE
+from cnnspec.ranks import SINGLE_RANK
 from cnnspec.ranks.launch import join, launched
 from cnnspec.spec import load
 
@@ -49,7 +49,7 @@ def train(spec_path: str, way: Mapping[str, int], turns: Path) -> None:
 
     All ranks look at the file, and rest between two looks: one that waited for a message would take others' time.
     """
-    exchange = join(print) if launched()[1] > 1 else ALONE
+    exchange = join(print) if launched()[1] > 1 else SINGLE_RANK
     spec, batch = load(spec_path), way["batch"]
     threads = share_processors(exchange, way.get("threads", 1))
     plan = plan_of(Model(spec, checked(spec), threads=threads, exchange=exchange), batch)

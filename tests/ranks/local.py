@@ -35,8 +35,10 @@ class LocalExchange(Exchange):
         assert sum(counts) == len(array)
         return Local(partial(self._gather, array, counts), self.late)
 
-    def trading(self, given: Array, give: Sequence[int], taken: Array, take: Sequence[int]) -> Operation:
-        return Local(partial(self._trade, given, give, taken, take), self.late)
+    def trading(
+        self, sent: Array, sent_counts: Sequence[int], received: Array, received_counts: Sequence[int]
+    ) -> Operation:
+        return Local(partial(self._trade, sent, sent_counts, received, received_counts), self.late)
 
     def advance(self) -> None:
         pass

@@ -13,7 +13,7 @@ from cnnspec.plan.schedule.buckets import LEAST, cut, segments
 from cnnspec.plan.schedule.partition import images_of_ranks, ranks_of
 from cnnspec.plan.state import AllReduce, tree_sum
 from cnnspec.plan.state.all_reduce import blocks
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import SINGLE_RANK, Exchange
 from cnnspec.spec import loads
 from cnnspec.workers import WorkerPool
 from tests.ranks.local import on_ranks
@@ -118,7 +118,7 @@ def test_any_number_of_ranks_and_workers_computes_the_same_bits(
 ) -> None:
     """Nor does it matter when arrays travel that an operation has on their way: as it begins, or as it ends."""
     batches = [130, 130, 99, 20]  # of four shards, of three, and of one, which every rank computes by itself
-    alone = trained(text, batches)(ALONE)
+    alone = trained(text, batches)(SINGLE_RANK)
     for rank, found in enumerate(on_ranks(ranks, trained(text, batches, workers), late=late)):
         assert found == alone, f"rank {rank} of {ranks} has other bits"
 
@@ -165,7 +165,7 @@ def test_the_sum_over_ranks_has_the_bits_of_the_sum_over_shards(count: int, rank
             step()
         return bytes(own[0].data)
 
-    for found in on_ranks(ranks, work) if ranks > 1 else [work(ALONE)]:
+    for found in on_ranks(ranks, work) if ranks > 1 else [work(SINGLE_RANK)]:
         assert found == expected[0].tobytes()
 
 

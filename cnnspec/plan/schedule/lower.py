@@ -21,7 +21,7 @@ from cnnspec.plan.schedule.partition import divide
 from cnnspec.plan.schedule.tasks import TaskGraph
 from cnnspec.plan.schedule.updates import GradientUse
 from cnnspec.plan.state import Training, Weights
-from cnnspec.ranks import ALONE, Exchange
+from cnnspec.ranks import SINGLE_RANK, Exchange
 from cnnspec.target import CLASS, Target
 from cnnspec.workers import Program, WorkerPool
 
@@ -39,7 +39,7 @@ def lower(
     seed: int = 0,
     choices: Choices = BEST,
     pool: ArenaPool | None = None,
-    exchange: Exchange = ALONE,
+    exchange: Exchange = SINGLE_RANK,
     observe: Callable[[TaskGraph], None] | None = None,
 ) -> Plan:
     """Make the plan for one batch size; plans with one `pool` share their memory and must not run at once.
@@ -57,7 +57,7 @@ def lower(
     entry = entry or Entry(target=Target("mask") if len(graph.output.shape) == 3 else CLASS)
     loss = loss and loss.fitted(entry.target, graph.output.shape[0])
     if mode == "infer":
-        exchange = ALONE
+        exchange = SINGLE_RANK
     partition = divide(graph, batch, mode, choices, rank=exchange.rank, ranks=exchange.size)
     if training is not None:
         training.grow(len(partition.shards))

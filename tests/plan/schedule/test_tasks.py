@@ -17,7 +17,7 @@ from cnnspec.optim.optimizers import Adam
 from cnnspec.optim.settings import Clip
 from cnnspec.plan import Training, Weights, lower
 from cnnspec.plan.schedule.tasks import Task, TaskGraph
-from cnnspec.ranks import Alone, Operation
+from cnnspec.ranks import Operation, SingleRank
 from cnnspec.spec import load
 from cnnspec.workers import WorkerPool
 from tests.plan.graphs import graphs
@@ -35,7 +35,7 @@ class Forking(WorkerPool):
     forks = True
 
 
-class Silent(Alone):
+class Silent(SingleRank):
     """The first of several ranks, whom the others tell nothing."""
 
     def __init__(self, size: int) -> None:
