@@ -44,12 +44,22 @@ class Settings:
             if not resolved.is_relative_to(folder):
                 continue
             below = resolved.relative_to(folder)
+            # `**/` stands for no folder too.
+            patterns = {pattern, pattern.removeprefix("**/"), pattern.replace("/**/", "/")}
             for part in (below, *below.parents):
-                if part.name and (
-                    fnmatch.fnmatchcase(part.name, pattern) or fnmatch.fnmatchcase(part.as_posix(), pattern)
-                ):
+                names = (part.name, part.as_posix()) if part.name else ()
+                if any(fnmatch.fnmatchcase(name, each) for name in names for each in patterns):
                     return True
         return False
+
+
+def exclusion(folder: Path, written: str, place: str) -> tuple[Path, str]:
+    """Return a pattern of `exclude`, as it is matched below its folder; SettingsError for one that matches nothing."""
+    pattern = written.strip("/").removeprefix("./")
+    if pattern in ("", ".") or pattern.startswith("../"):
+        help = "write a name, or a path relative to the folder of this setting"
+        raise SettingsError(f"{place}: '{written}' matches no path below {folder}", help)
+    return folder, pattern
 
 
 def settings_of(path: Path) -> Settings:
@@ -120,7 +130,7 @@ def _read(file: Path, settings: Mapping[str, Any], chain: tuple[Path, ...]) -> S
             if fault is not None:
                 raise SettingsError(f"{file}: {key}: {fault[0]}", fault[1])
     return Settings(
-        (*base.exclude, *((file.parent, pattern.rstrip("/")) for pattern in lists["exclude"])),
+        (*base.exclude, *(exclusion(file.parent, one, f"{file}: exclude") for one in lists["exclude"])),
         frozenset(lists["select"]) if "select" in settings else base.select,
         base.ignore | frozenset(lists["ignore"]),
     )

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnspec.settings import Settings, settings_of
+from cnnspec.settings import Settings, exclusion, settings_of
 from cnnspec.spec.discover import is_spec, specs_below
 from cnnspec.spec.load import STDIN
 
@@ -21,7 +21,7 @@ def named_specs(
     files: dict[str, None] = {}
     missing: list[str] = []
     foreign: set[str] = set()
-    exclusions = Settings(tuple((Path.cwd(), pattern.rstrip("/")) for pattern in exclude))
+    exclusions = Settings(tuple(exclusion(Path.cwd(), pattern, "--exclude") for pattern in exclude))
 
     def excluded(path: Path) -> bool:
         return exclusions.excludes(path) or settings_of(path).excludes(path)

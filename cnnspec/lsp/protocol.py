@@ -25,9 +25,15 @@ class Protocol(LanguageServerProtocol):
 
 
 def log_lines() -> None:
-    """Have messages that cannot be read logged as the lines of `log_unreadable` alone."""
+    """Have pygls log no traceback of what the editor does wrong: `log_unreadable` or the answer says it."""
     for name in ("pygls.server", "pygls.protocol.json_rpc"):
-        logging.getLogger(name).addFilter(lambda record: not str(record.msg).startswith(UNREADABLE))
+        logging.getLogger(name).addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a record is about the server, not about a message that cannot be read or asks for what cannot be."""
+    refused = record.exc_info is not None and isinstance(record.exc_info[1], JsonRpcException)
+    return not refused and not str(record.msg).startswith(UNREADABLE)
 
 
 def log_unreadable(error: Exception) -> None:

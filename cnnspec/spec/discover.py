@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ def specs_below(folder: str, excluded: Callable[[Path], bool]) -> Iterator[tuple
         folders[:] = sorted(name for name in folders if _is_shown(name) and not excluded(Path(where, name)))
         for name in sorted(files):
             path = Path(where, name)
-            if name.endswith(SUFFIXES) and _is_shown(name) and not excluded(path):
+            if name.lower().endswith(SUFFIXES) and _is_shown(name) and not excluded(path):
                 yield str(path), is_spec(path)
 
 
@@ -41,6 +42,8 @@ def is_spec(path: Path) -> bool:
 
 def says_so(content: bytes) -> bool:
     """Tell whether the start of a file has the top-level keys of a spec."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # no spec may be so, which has to be told
+        content = content.decode("utf-16", "replace").encode()
     keys = {match[1] for match in TOP_LEVEL_KEY.finditer(content)}
     forgotten = b"layers" in keys and bool(keys & {b"input", b"inputs"})
     return b"cnnspec" in keys or forgotten or EXTENDS.search(content) is not None

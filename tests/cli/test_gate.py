@@ -55,6 +55,16 @@ def test_a_folder_gives_its_specs_only(capsys: Captured) -> None:
     assert "304 YAML files are no spec" in told.err
 
 
+def test_specs_in_another_encoding_or_with_a_large_suffix_are_taken(capsys: Captured) -> None:
+    write("models/a.YAML", BAD)
+    Path("models/b.yaml").write_text(GOOD, encoding="utf-16")
+    Path("models/c.yaml").write_text(FOREIGN["deploy.yaml"], encoding="utf-16")
+    assert main(["validate", ".", "--format", "concise"]) == 1
+    found = [line.partition(": error")[::2] for line in capsys.readouterr().out.splitlines()]
+    assert [place for place, _ in found[:2]] == ["models/a.YAML:2:1", "models/b.yaml:1:1"] or len(found) == 3
+    assert "not-utf8" in found[1][1]
+
+
 def test_a_folder_without_specs_is_a_mistake(capsys: Captured) -> None:
     write("charts/a.yaml", FOREIGN["deploy.yaml"])
     assert main(["validate", "charts"]) == 2
@@ -87,6 +97,16 @@ def test_settings_are_found_upwards(file: str, table: str, capsys: Captured) -> 
     assert main(["validate", ".", "--strict"]) == 0
 
 
+@pytest.mark.parametrize("pattern", ["**/bad.yaml", "./bad.yaml", "/bad.yaml", "bad.*", "**/bad.y?ml", "bad.yaml/"])
+def test_patterns_are_read_as_those_of_git(pattern: str, capsys: Captured) -> None:
+    write("cnnspec.toml", f'exclude = ["{pattern}", "old/**/a.yaml", "build/"]\n')
+    for path in ("bad.yaml", "old/a.yaml", "old/deep/a.yaml", "build/b.yaml"):
+        write(path, BAD)
+    write("net.yaml", GOOD)
+    assert main(["validate", "."]) == 0
+    assert last(capsys) == "no problems in 1 file"
+
+
 def test_a_nearer_file_wins_and_may_extend_another(capsys: Captured) -> None:
     write("cnnspec.toml", 'exclude = ["old.yaml"]\nselect = ["unused-id"]\n')
     write("team/cnnspec.toml", 'extend = "../cnnspec.toml"\nexclude = ["older.yaml"]\nselect = ["unused-var"]\n')
@@ -106,6 +126,7 @@ def test_a_nearer_file_wins_and_may_extend_another(capsys: Captured) -> None:
     [
         ("exlude = []\n", "unknown key 'exlude'\nhelp: did you mean exclude?"),
         ('exclude = "a"\n', "exclude: expected a list of texts"),
+        *((f'exclude = ["{path}"]\n', f"exclude: '{path}' matches no path below") for path in ("", ".", "/", "../a")),
         ('ignore = ["unusd-var"]\n', "ignore: unknown code 'unusd-var'\nhelp: did you mean unused-var?"),
         ('ignore = ["unknown-key"]\n', "ignore: unknown-key is an error, and only warnings can be ignored"),
         ("exclude = [\n", "is no TOML"),

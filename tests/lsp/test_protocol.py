@@ -12,7 +12,12 @@ import pytest
 from cnnspec.lsp.analysis import Trust
 from cnnspec.lsp.server import serve
 
-SPEC = {"uri": "untitled:1", "languageId": "cnnspec", "version": 1, "text": "cnnspec: 1\ninput: [4]\nlayers: [relu]\n"}
+SPEC = {
+    "uri": "untitled:1",
+    "languageId": "cnnspec",
+    "version": 1,
+    "text": "cnnspec: 1\ninput: [4]\nlayers:\n  - {id: a, type: relu}\n",
+}
 PLACE = {"textDocument": {"uri": "untitled:1"}, "position": {"line": 0, "character": 0}}
 
 
@@ -55,11 +60,13 @@ def test_what_cannot_be_read_is_one_line_and_requests_are_answered(caplog: pytes
                 "textDocument/didChange", {"textDocument": {"uri": "untitled:1", "version": 2}, "contentChanges": []}
             ),
             message("textDocument/hover", PLACE, id=4),
+            message("textDocument/rename", {**PLACE, "newName": "1 2", "position": {"line": 3, "character": 9}}, id=6),
             message("shutdown", None, id=5),
             message("exit", None),
         )
     assert found[2]["error"]["code"] == found[3]["error"]["code"] == -32602  # invalid parameters, as JSON-RPC says it
     assert "version of the language" in found[4]["result"]["contents"]["value"]
+    assert "got '1 2'" in found[6]["error"]["message"]
     assert found[5]["result"] is None
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 5
