@@ -11,6 +11,7 @@ from cnnspec.cli.arguments import add_threads
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.convert.conversion import convert
 from cnnspec.convert.converted import Converted
+from cnnspec.convert.own_file import adopt_learned
 from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.diagnostics import RunError
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     if model is not None:
         if not _proven(converted, model):
             return FAILED
+        adopt_learned(model, converted.learned, str(arguments.file))
         model.save(weights)
     try:
         with replacing(spec) as file:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -44,6 +44,7 @@ class Converted:
     run: Run
     weighted: bool = True
     note: str = ""  # a note for the user
+    learned: Mapping[str, Any] = field(default_factory=dict)  # records of the target and the images of the training
 
 
 def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:

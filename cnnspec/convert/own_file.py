@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from cnnspec.graph import INPUT, Graph, build
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 from cnnspec.spec import loads
+from cnnspec.target import KINDS, Target
 from cnnspec.train.network import Network
 
 PRODUCER = "cnnspec"
@@ -52,9 +54,41 @@ def read_own(file: OnnxFile, name: str) -> Converted | None:
     outputs = run(images)
     if isinstance(outputs, str) or not _agree(outputs[1], network.outputs(images)):
         return None
+    try:
+        learned = _learned(metadata, name)
+        adopt_learned(network, learned, name)
+        if network.outputs(images).shape != outputs[1].shape:
+            return None
+    except (AttributeError, DataError, KeyError, RecursionError, RunError, TypeError, ValueError):
+        return None
     note = "the file was written by cnnspec, so the spec is the one in it"
     lengths = (SEVERAL, *graph.input_shape)
-    return Converted(metadata["spec"], graph.input_shape, arrays, lengths, np.dtype("float32"), run, note=note)
+    float32 = np.dtype("float32")
+    return Converted(metadata["spec"], graph.input_shape, arrays, lengths, float32, run, note=note, learned=learned)
+
+
+def adopt_learned(network: Network, learned: Mapping[str, Any], name: str) -> None:
+    """Give a network what its training learned of the images: their form, names of classes, and units of values."""
+    if network.pipeline is not None and "pipeline" in learned:
+        network.pipeline = network.pipeline.restored(learned, name)
+    if "target" in learned:
+        network.adopt(Target.of(learned["target"]))
+
+
+def _learned(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return the records of the training in a file; an error of some kind if they are none."""
+    if "learned" not in metadata:
+        return {}
+    target = Target.of(json.loads(metadata["learned"]))
+    for part in (target, *target.parts.values()):
+        numbers = (*part.mean, *part.deviation)
+        if part.kind not in KINDS or len(part.mean) != len(part.deviation) or not np.isfinite(numbers).all():
+            raise ValueError(f"{name}: no record of a target")
+        if not all(isinstance(text, str) for text in part.names):
+            raise ValueError(f"{name}: names of a target are no texts")
+        if not all(isinstance(count, int) for count in (*part.counts, part.images)):
+            raise ValueError(f"{name}: counts of a target are no numbers")
+    return {"target": target.record(), **json.loads(metadata.get("data", "{}"))}
 
 
 def _arrays(graph: Graph, constants: Mapping[str, Array]) -> dict[str, Array] | None:

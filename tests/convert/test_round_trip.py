@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cnnspec.api import compile
+from cnnspec.api import load as load_run
+from cnnspec.cli import main
 from cnnspec.convert.converted import Converted
 from cnnspec.convert.onnx_conversion import converted
 from cnnspec.convert.onnx_file import parse
@@ -17,6 +19,7 @@ from cnnspec.graph import build
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.graph.render import render
 from cnnspec.spec import load, loads
+from cnnspec.target import Target
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED
 from tests.equality.networks import draw
@@ -121,13 +124,12 @@ def test_an_output_that_is_reshaped_to_a_map_is_one() -> None:
     assert compile(returned(Network(read, build(read), threads=1)).text).graph.output.shape == (2, 1, 1)
 
 
-ONE_OUTPUT = [path for path in EXPORTED if path.stem not in ("two-heads", "vae-digits")]  # which alone is written
 SMALL = ["lenet", "two-classes", "unet-shapes"]
 
 
 @pytest.mark.parametrize(
     "spec",
-    [pytest.param(path, marks=() if path.stem in SMALL else pytest.mark.slow) for path in ONE_OUTPUT],
+    [pytest.param(path, marks=() if path.stem in SMALL else pytest.mark.slow) for path in EXPORTED],
     ids=lambda path: path.stem,
 )
 @pytest.mark.parametrize("raw", [False, True])
@@ -140,6 +142,33 @@ def test_an_exported_file_gives_its_spec_back(spec: Path, raw: bool) -> None:
     assert found.text == text
     for name, array in network.weights.arrays():
         np.testing.assert_array_equal(found.arrays[name], array)
+
+
+def test_what_was_learned_of_the_data_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Predictions of the converted run are those of the exported one, with names and units."""
+    text = (
+        "cnnspec: 1\ninput: [1, 4, 4]\nlayers: [flatten, {type: dense, units: 3}]\n"
+        "data: {source: {type: synthetic, shape: [1, 4, 4], target: values}}\n"
+        "train: {epochs: 1, batch_size: 4, loss: mean_squared_error}\n"
+    )
+    model = compile(text, threads=1)
+    model.adopt(Target("values", ("x", "y", "size"), mean=(3.0, -1.0, 0.5), deviation=(2.0, 0.5, 9.0)))
+    made = onnx.network_model(model, text)
+    (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
+    assert main(["convert", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "net.yaml")]) == 0
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 4), np.uint8)
+    found = load_run(tmp_path / "net.npz", threads=1)
+    assert found.target == model.target
+    np.testing.assert_array_equal(found.predict(images), model.predict(images))
+    for record in (
+        "[",
+        '{"kind": "values", "mean": [1.0]}',
+        '{"kind": 3}',
+        "[[1]]",
+        '{"kind": "values", "names": [1]}',
+    ):
+        next(item for item in made.metadata_props if item.key == "learned").value = record
+        assert converted(parse(made, Path("net.onnx")), "net.onnx").text != text, record
 
 
 def test_an_exported_file_that_was_changed_is_converted_as_any_other() -> None:
