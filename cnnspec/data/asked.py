@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnspec.data.delimited import as_number, delimiter_of, names_columns, rows
-from cnnspec.data.npz import member, opened
+from cnnspec.data.npz import PLAIN, member, opened
 from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in, is_table
 from cnnspec.data.picture_list import file_column, located
@@ -165,6 +165,8 @@ def _array(path: Path) -> Array:
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes
+        if "pickle" in str(error).lower():
+            raise DataError(f"{path}: holds pickled objects, which are refused", PLAIN) from error
         raise DataError(f"{path}: cannot be read as an array: {error}", "save it with numpy.save") from error
 
 

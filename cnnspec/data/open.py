@@ -213,12 +213,14 @@ def _check(settings: DataSettings, found: Found, input: Shape | None, output: Sh
                 f"{where}: expected images of {text(shape)}, as in {whose}, got {text(other)}", "bring both to one size"
             )
     classes = len(found.class_names)
+    end = {"first": "last", "last": "first"}.get(getattr(settings.source, "label", ""))
+    other_end = f", or write data.source.label: {end} where the labels are in the {end} column" if end else ""
     binary = output == (1,) and classes == 2  # two classes on one output, which the loss checks itself
     if found.kind == "class" and output is not None and len(output) == 1 and classes > output[0] and not binary:
         raise DataError(
             f"data: expected at most {'1 class' if output[0] == 1 else f'{output[0]} classes'}, one for each output of "
             f"the network, got {classes}",
-            f"use units: {classes} in the last layer",
+            f"use units: {classes} in the last layer{other_end}",
         )
 
 

@@ -243,3 +243,11 @@ def test_a_run_whose_record_was_changed_is_refused(run: str, tmp_path: Path, cap
     (Path(run) / "run.json").write_text(about_text(about))
     assert main(["predict", run, str(tmp_path / "pics")]) == 4
     assert "run.json: pipeline: images of 3x9x8 do not become the input 3x8x8" in capsys.readouterr().err
+
+
+def test_pickled_objects_are_refused(run: str, tmp_path: Path, capsys: Captured) -> None:
+    np.save(tmp_path / "objects.npy", np.array([1, None], object), allow_pickle=True)
+    assert main(["predict", run, str(tmp_path / "objects.npy")]) == 4
+    said = capsys.readouterr().err
+    assert "objects.npy: holds pickled objects, which are refused" in said
+    assert "help: save pixels 0..255 as uint8" in said

@@ -177,6 +177,14 @@ def test_numbered_rows_and_other_separators_are_told(tmp_path: Path) -> None:
         assert cure in (caught.value.help or "")
 
 
+def test_pixels_taken_for_labels_are_told_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("\n".join(table("last")))
+    settings = DataSettings.of(source={"type": "csv", "shape": [1, 4, 5], "test": "train.csv"})
+    with pytest.raises(DataError, match="expected at most 4 classes, one for each output") as caught:
+        open_data(settings, seed=0, data_dir=tmp_path, input=(1, 4, 5), output=(4,))
+    assert "or write data.source.label: last where the labels are in the last column" in (caught.value.help or "")
+
+
 def test_tables_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(b"PK\x03\x04" + bytes(60))
     fails(Csv(shape=(1, 4, 5)), tmp_path, "train.csv: is an archive or a spreadsheet, not a table of text")
