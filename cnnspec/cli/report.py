@@ -10,12 +10,12 @@ from cnnspec.api import Model
 from cnnspec.cli import CLEAN
 from cnnspec.cli.arguments import add_data, add_threads
 from cnnspec.cli.opening import opened
-from cnnspec.cli.output import complain
+from cnnspec.cli.output import complain, visible
 from cnnspec.cli.outputs import refuse_overwriting
-from cnnspec.cli.trained import data_folder, files_of, open_run, trained_classes
+from cnnspec.cli.trained import data_folder, files_of, open_run, run_names, trained_classes
 from cnnspec.compare.profile import profile
 from cnnspec.data import Data
-from cnnspec.diagnostics import DataError, RunError
+from cnnspec.diagnostics import DataError, RunError, printable
 from cnnspec.files import read_bounded, real_path
 from cnnspec.report.page import Times, Told, comparison_page, run_page
 from cnnspec.train.norms import read_norms
@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise RunError("a report needs Jinja2", "python -m pip install 'cnnspec[report]'") from error
     try:
-        output.write_text(page, encoding="utf-8")
+        _write(output, page)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror}", "name another file with -o") from error
-    print(output)
+    print(visible(str(output)))
     return CLEAN
 
 
@@ -79,7 +79,7 @@ def report_after_training(run: Run, model: Model, data: Data) -> None:
     try:
         with model.averaged():
             page = run_page(_read_run(run, real_path(run.path).name), model, data, (), "last.npz", _times(model))
-        (run.path / PAGE).write_text(page, encoding="utf-8")
+        _write(run.path / PAGE, page)
     except Exception as error:
         complain(f"{PAGE} could not be written: {type(error).__name__}: {error}", _choose_pictures(run))
 
@@ -125,9 +125,12 @@ def _times(model: Model) -> Times:
 
 def _with_names(runs: list[Run]) -> list[Told]:
     """Return runs with the name of their folder, or with their path if two folders have the same name."""
-    names = [real_path(run.path).name for run in runs]
-    unique = len(set(names)) == len(names)
-    return [_read_run(run, name if unique else str(run.path)) for run, name in zip(runs, names, strict=True)]
+    return [_read_run(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+
+
+def _write(path: Path, page: str) -> None:
+    """Write a page; bytes in names that are no text are written as escapes."""
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _origins(path: Path) -> str:
@@ -139,6 +142,7 @@ def _origins(path: Path) -> str:
 
 
 def _read_run(run: Run, name: str) -> Told:
+    name = printable(name)
     return Told(
         name,
         run.about(),

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cnnspec.cli.output import console, visible
 from cnnspec.cli.sparkline import sparkline
+from cnnspec.cli.trained import run_names
 from cnnspec.diagnostics import RunError, loggable
 from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
@@ -181,7 +182,7 @@ def _figure_text(name: str, value: float | None) -> str:
 
 def _draw(runs: list[Run], path: Path) -> None:
     try:
-        draw_comparison({run.path.name: run.history() for run in runs}, path)
+        draw_comparison(dict(zip(run_names(runs), (run.history() for run in runs), strict=True)), path)
     except ImportError as error:
         raise RunError("drawing needs matplotlib", "python -m pip install 'cnnspec[report]'") from error
     except OSError as error:

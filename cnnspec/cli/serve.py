@@ -10,7 +10,7 @@ from contextlib import suppress
 from cnnspec.cli import CLEAN
 from cnnspec.cli.arguments import add_data, add_run, count
 from cnnspec.cli.opening import opened
-from cnnspec.cli.output import complain, note
+from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.trained import data_folder, open_run, trained_classes
 from cnnspec.diagnostics import DataError, RunError
 from cnnspec.files import real_path
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(f"cannot listen at {arguments.host}:{arguments.port}: {why}", "name another --port") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with suppress(KeyboardInterrupt), server:
-        print(f"{service.name} at {server.address} (Ctrl-C ends it)", flush=True)
+        print(visible(f"{service.name} at {server.address} (Ctrl-C ends it)"), flush=True)
         if not server.local:
             note("whoever reaches this machine can ask the network and see its test images")
         server.serve_forever()

@@ -142,7 +142,7 @@ def _sweep(arguments: argparse.Namespace, spec: Spec, sweep: Sweep, executor: Ex
             return _SweepVerb(arguments, spec, sweep, folder, executor, ending).run()
     except Interruption as interruption:
         words = shlex.join([*executor.starter, "cnnspec", *sys.argv[1:]])
-        print(f"cnnspec: {interruption}: go on with the same command: {words}", file=sys.stderr)
+        print(visible(f"cnnspec: {interruption}: go on with the same command: {words}"), file=sys.stderr)
         return 128 + interruption.number
     except OSError as error:
         raise RunError(f"cannot write {error.filename or folder}: {error.strerror}") from error

@@ -277,13 +277,13 @@ class _TrainVerb:
             raise
         except Interruption as interruption:
             self.stopped(f"interrupted by {interruption}")
-            print(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}", file=sys.stderr)
+            print(visible(f"cnnspec: {interruption}: go on with: cnnspec train --resume {path}"), file=sys.stderr)
             return 128 + interruption.number
         except KeyboardInterrupt:
             if model.exchange.size > 1:  # the other ranks continue until they are told
                 raise
             self.stopped("interrupted at once")
-            print(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}", file=sys.stderr)
+            print(visible(f"cnnspec: interrupted at once; the last checkpoint is {path / LAST}"), file=sys.stderr)
             return 128 + (self.session.signal or signal.SIGINT)
         if epoch is None:
             self.output.line(f"nothing is left to do behind step {position.step:,}; for more: --set train.epochs=N")

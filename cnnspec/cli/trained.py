@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cnnspec.spec import Spec, load, loads
 from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint
 from cnnspec.train.origin import with_init
 from cnnspec.train.records import read_about, read_spec
-from cnnspec.train.run import ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, SPEC, no_run
+from cnnspec.train.run import ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, SPEC, Run, no_run
 
 
 def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
@@ -48,6 +48,12 @@ def files_of(run: Path) -> list[Path]:
     folder = run.parent if run.suffix == ".npz" else run
     names = (SPEC, ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, BEST, LAST) if (folder / SPEC).is_file() else ()
     return [run, *(folder / name for name in names)]
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the runs' folders, or their paths if two folders have the same name."""
+    names = [real_path(run.path).name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def own_spec(path: Path) -> str | None:

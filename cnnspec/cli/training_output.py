@@ -46,7 +46,7 @@ class TrainingOutput:
     def line(self, text: str) -> None:
         """Print a line for people, on standard error."""
         if not (self.json or self.quiet):
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(visible(text), markup=False, soft_wrap=True)
 
     def header(self, model: Model, data: Data, path: Path, step: int) -> None:
         """Print the network, the data, the memory, the run directory, and the meaning of the epochs' lines."""
@@ -133,7 +133,7 @@ class TrainingOutput:
             ]
             _print_in_box(lines)
         for failure in failures:
-            print(f"cnnspec: error: required {failure}", file=sys.stderr)
+            print(f"cnnspec: error: required {visible(failure)}", file=sys.stderr)
 
 
 def wrapped(parts: Sequence[str], separator: str, indent: int = 2) -> Iterator[str]:

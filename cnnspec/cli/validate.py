@@ -16,7 +16,7 @@ from cnnspec.cli import CLEAN, USAGE, WRONG_SPEC, coloured_output
 from cnnspec.cli.arguments import OUTSIDE, add_overrides, add_plugins, count
 from cnnspec.cli.changes import difference, replace_text
 from cnnspec.cli.named import named_specs, nothing_at
-from cnnspec.cli.output import complain, note
+from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.outputs import refuse_overwriting
 from cnnspec.diagnostics import Diagnostic, RunError, SettingsError, Span, SpecError
 from cnnspec.diagnostics.baseline import Finding, read_baseline, unknown_findings, write_baseline
@@ -139,7 +139,7 @@ def _write_baseline(path: Path, found: Sequence[Diagnostic]) -> int:
         write_baseline(path, found)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from error
-    print(f"{len(found):,} known finding{'' if len(found) == 1 else 's'} written to {path}")
+    print(visible(f"{len(found):,} known finding{'' if len(found) == 1 else 's'} written to {path}"))
     return CLEAN
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnspec.diagnostics import printable
+
 SPLITS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
 MOST_MARKED = 200  # the most points of a line that have a mark each: more would hide it
 STYLES = {"train": "--", "validation": "-", "test": ":"}
@@ -41,6 +43,11 @@ def draw_comparison(runs: Mapping[str, Rows], path: Path) -> None:
     _draw(curves, path, " and ".join(runs))
 
 
+def _plain(name: str) -> str:
+    """Return a printable name that matplotlib shows: it hides labels which begin with an underscore."""
+    return printable(f" {name}" if name.startswith("_") else name)
+
+
 def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     os.environ.pop("MPLBACKEND", None)  # names a window system: files need none, and a wrong name fails the import
     from matplotlib import rc_context
@@ -60,19 +67,20 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
             points = [(row["epoch"], row[name]) for row in curve.rows if row[name] is not None]
             if points:
                 style = curve.style if len(points) <= MOST_MARKED else {**curve.style, "marker": ""}
-                axes.plot(*zip(*points, strict=True), label=curve.label, **style)
+                axes.plot(*zip(*points, strict=True), label=_plain(curve.label), **style)
         axes.set_xlabel("epoch")
         axes.set_ylabel(metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize="small", loc=corner)
+            for text in axes.legend(fontsize="small", loc=corner).get_texts():
+                text.set_parse_math(False)
     if all(row["train.loss"] > 0 for row in rows):
         panels[0].set_yscale("log")
         panels[0].yaxis.set_major_formatter(LogFormatter())
         panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     if classifies:
         panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    figure.suptitle(title)
+    figure.suptitle(_plain(title), parse_math=False)
     with rc_context({"agg.path.chunksize": 1000}):  # a line of thousands of epochs at once would take tens of MB
         figure.savefig(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnspec.diagnostics import printable
 from cnnspec.kernels.step import Array
 from cnnspec.report.attribution import Attribution
 from cnnspec.report.png import class_colours
@@ -115,7 +116,8 @@ def _imshow_arguments(image: Array) -> dict[str, Any]:
 
 
 def _cut(words: str, letters: int = LETTERS) -> str:
-    """Return a line of limited length; the middle of a longer one is left out."""
+    """Return a printable line of limited length; the middle of a longer one is left out."""
+    words = printable(words)
     if len(words) <= letters:
         return words
     end = letters // 2

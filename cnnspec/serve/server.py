@@ -246,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_expect_100(self) -> bool:
         """Ask for the body only if its announced length is allowed; else answer at once."""
         length = self.headers.get("Content-Length", "0")
-        if length.isdigit() and len(length) <= 15 and int(length) <= MOST_BODY:
+        if length.isascii() and length.isdigit() and len(length) <= 15 and int(length) <= MOST_BODY:
             super().handle_expect_100()
             self.wfile.flush()
         return True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 import re
+import shutil
 import string
+import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -279,3 +282,41 @@ def test_a_spec_without_a_name_is_called_after_its_file(name: str, tmp_path: Pat
     for kind in FORMATS:
         assert main(["validate", str(path), "--format", kind]) == 1
         assert not CONTROL.search(capsys.readouterr().out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names of files")
+def test_folders_of_runs_of_any_name(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are no text, mathematics of matplotlib, a leading underscore, controls of a terminal."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(f"cnnspec: 1\ninput: [1, 8, 8]\n{LAYERS}{DATA}")
+    assert main(["train", "net.yaml", "--quiet", "--no-curves", "--threads", "1", "--out", "runs"]) == 0
+    names = [os.fsdecode(b"\xff::error::forged"), "_$\\frac$", "\x1b[31m<zz>\u202e"]
+    for name in names:
+        shutil.copytree("runs/net", f"runs/{name}")
+    runs = [f"runs/{name}" for name in names]
+    capsys.readouterr()
+    for words in (
+        ["runs", "compare", *runs, "-o", "curves.png"],
+        ["report", *runs, "-o", "page.html"],
+        ["report", runs[0], "--threads", "1"],
+        ["train", "--resume", runs[2], "--threads", "1"],
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+        harmless("".join(capsys.readouterr()))
+    tags = Tags()
+    tags.feed(Path("page.html").read_text(encoding="utf-8"))
+    assert "zz" not in tags.found
+
+
+def test_runs_of_one_name_in_two_folders_are_two_lines_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr("cnnspec.cli.runs.draw_comparison", lambda runs, path: drawn.extend(runs))
+    (tmp_path / "net.yaml").write_text(f"cnnspec: 1\ninput: [1, 8, 8]\n{LAYERS}{DATA}")
+    words = ["train", str(tmp_path / "net.yaml"), "--quiet", "--no-curves", "--threads", "1", "--out"]
+    runs = [str(tmp_path / folder / "net") for folder in ("a", "b")]
+    for run in runs:
+        assert main([*words, str(Path(run).parent)]) == 0
+    assert main(["runs", "compare", *runs, "-o", str(tmp_path / "curves.png")]) == 0
+    assert drawn == runs

@@ -112,6 +112,7 @@ HEADS = [
     "POST /predict HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
     f"POST /predict HTTP/1.1\r\nContent-Length: {'9' * 300}\r\n\r\n",
     "POST /predict HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n",
+    "POST /predict HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: \xb2\r\n\r\n",
     "POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     "GET /spec HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     "GET /spec HTTP/1.1\r\nHost: 127.0.0.1.evil.example:80\r\n\r\n",
