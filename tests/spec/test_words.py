@@ -310,6 +310,12 @@ def test_a_position_is_no_reference() -> None:
     assert found.help == "give that layer an id, and name it here: from: ID"
 
 
+def test_what_the_values_of_a_mapping_may_be_is_said() -> None:
+    with pytest.raises(SpecError) as caught:
+        loads(f"{HEAD}{TRAIN}{{epochs: 1, loss: {{type: softmax_cross_entropy, class_weights: {{cat: -1}}}}}}\n")
+    assert "or a mapping to values, each a number at least 0, got a mapping" in str(caught.value)
+
+
 def test_class_weights_of_a_loss_without_classes_are_refused() -> None:
     with pytest.raises(SpecError) as caught:
         loads(f"{HEAD}{TRAIN}{{epochs: 1, loss: {{type: mean_output, class_weights: balanced}}}}\n")
