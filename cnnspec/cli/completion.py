@@ -51,7 +51,7 @@ def _bash(verbs: Mapping[str, Sequence[Option]]) -> str:
         '    local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"',
         '    local verb="${COMP_WORDS[1]}" words=""',
         '    if [ "$COMP_CWORD" -eq 1 ]; then',
-        f"        words={shlex.quote(' '.join(verbs))}",
+        f"        words={shlex.quote(' '.join([*verbs, 'help']))}",
         "    else",
         '        case "$verb $before" in',
     ]
@@ -67,6 +67,7 @@ def _bash(verbs: Mapping[str, Sequence[Option]]) -> str:
         lines.append(f"                {verb}) words={shlex.quote(' '.join(values))}")
         lines.append(f'                    case "$word" in -*) words={shlex.quote(" ".join(flags))} ;; esac ;;')
     lines += [
+        f"                help) words={shlex.quote(' '.join(verbs))} ;;",
         "            esac",
         "        fi",
         "    fi",

@@ -70,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
                 return _usage(*fault)
     if arguments.update_baseline and arguments.baseline is None:
         return _usage("--update-baseline needs --baseline FILE", "name the file to write")
+    if arguments.statistics and (arguments.format not in ("full", "concise") or arguments.output_file):
+        help = "leave --statistics out: the report holds the code of each finding"
+        return _usage("--statistics prints a table, and goes without --output-file and other formats", help)
     if arguments.update_baseline and (arguments.fix or arguments.diff):
         return _usage("--update-baseline goes without --fix and --diff", "fix first, and write the rest then")
     try:

@@ -105,7 +105,8 @@ def test_bash_completes(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "script").write_text(capsys.readouterr().out)
     for words, expected in (
         (["cnnspec", "va"], {"validate"}),
-        (["cnnspec", ""], set(VERBS)),
+        (["cnnspec", ""], {*VERBS, "help"}),
+        (["cnnspec", "help", "va"], {"validate"}),
         (["cnnspec", "validate", "--for"], {"--format", "--force-exclude"}),
         (["cnnspec", "validate", "--format", "j"], {"json", "jsonl", "junit"}),
         (["cnnspec", "completion", ""], {"bash", "zsh", "fish"}),

@@ -195,6 +195,9 @@ def test_statistics_count_by_code(capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["2", "error[unknown-key]", "A", "key", "that", "nothing", "reads."]
     assert lines[-1] == "2 errors, 1 warning in 3 files"
+    for words in (["--format", "json"], ["--output-file", "found.txt"]):
+        assert main(["validate", ".", "--statistics", *words]) == 2
+    assert not Path("found.txt").exists()
 
 
 def test_several_processes_find_the_same(capsys: Captured) -> None:
