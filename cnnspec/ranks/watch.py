@@ -15,6 +15,7 @@ from cnnspec.ranks.mpi import MpiExchange
 
 BEAT = 0.5  # seconds between two signs of life
 SILENCE = 7.0  # seconds without a sign of life after which a rank counts as lost
+LATER = 3.0  # seconds more for ranks other than 0 and 1: one of those two is to report, and alone
 ARRIVING = 16 << 10  # bytes between two looks that are more than signs of life: an array is on its way
 FAILED = 4  # the exit status of a run that failed
 
@@ -47,7 +48,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         silence, looked, received = dict.fromkeys(self.others, 0.0), time.monotonic(), bytes_received()
-        patience = SILENCE if self.exchange.rank < 2 else SILENCE + 1  # rank 0 or 1 is the first to report
+        patience = SILENCE if self.exchange.rank < 2 else SILENCE + LATER
         while not self.ended.wait(BEAT):
             for rank in self.others:
                 if rank not in self.sent or self.sent[rank].Test():

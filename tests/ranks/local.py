@@ -17,7 +17,7 @@ from cnnspec.workers import shared
 
 T = TypeVar("T")
 ROOM = 1 << 16  # bytes that a rank tells at once
-PATIENCE = 60  # seconds
+PATIENCE = 600  # seconds
 
 
 class LocalExchange(Exchange):

@@ -46,7 +46,7 @@ train:
   clip: {norm: 1}
 """
 FAR = "train.epochs=100000"
-LIMIT = 120  # seconds; a training that hangs is ended by then
+LIMIT = 600  # seconds; a training that hangs is ended by then
 
 Captured = pytest.CaptureFixture[str]
 

@@ -23,7 +23,7 @@ from cnnspec.workers import Processes, Program, Threads, WorkerPool, Workers, Wo
 from tests.workers.kinds import FORKED, KINDS
 
 ROOT = Path(__file__).parents[2]
-LONG = 60  # seconds after which a test fails that waits for something
+LONG = 600  # seconds after which a test fails that waits for something
 
 
 @FORKED
