@@ -221,6 +221,13 @@ def _code_page(code: str) -> str:
     return page
 
 
+def _shape_rule(layer: type[Layer]) -> str:
+    """Return what a layer's `infer_shape` returns, as its docstring says it."""
+    if layer.infer_shape is Layer.infer_shape:
+        return "that of the input."
+    return (inspect.getdoc(layer.infer_shape) or "").removeprefix("Return ").replace("ShapeError", "an error")
+
+
 def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
     lines = [f"{title} ({kind})", "", inspect.getdoc(cls) or ""]
     declared = options(cls)
@@ -235,8 +242,7 @@ def _type_page(kind: str, title: str, cls: type[Declaration]) -> str:
         if option.description:
             lines.append(f"      {option.description}")
     if issubclass(cls, Layer):
-        has_shape_rule = cls.infer_shape is not Layer.infer_shape
-        lines += ["", f"Shape: {inspect.getdoc(cls.infer_shape) if has_shape_rule else 'that of the input.'}"]
+        lines += ["", f"Shape: {_shape_rule(cls)}"]
         if cls.params is not Layer.params:
             lines.append(f"Parameters: {inspect.getdoc(cls.params)}")
         if cls.cost is not Layer.cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -198,11 +199,30 @@ class Multiply(Repeating):
         return Backward(input=steps)
 
 
-@register("concat")
-class Concat(Layer):
-    """The channels of all maps, or the features of all vectors, one input after the other."""
+class Stretches(Layer):
+    """Base of layers whose output holds all inputs, one behind the other."""
 
     arity: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def forward(self, o: Operands) -> Steps:
+        """Bind one copy for each input."""
+        return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
+
+    def backward(self, o: Operands) -> Backward:
+        """Bind dx_i = the input's stretch of dy."""
+        pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
+        return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
+
+    @staticmethod
+    @abstractmethod
+    def parts(joined: Array, o: Operands) -> list[Array]:
+        """Return the stretch of each input in an array of the output's shape, as a view of the input's shape."""
+
+
+@register("concat")
+class Concat(Stretches):
+    """The channels of all maps, or the features of all vectors, one input after the other."""
+
     row_reads: ClassVar[RowReads | None] = "elementwise"
 
     def infer_shape(self, *inputs: Shape) -> Shape:
@@ -217,15 +237,6 @@ class Concat(Layer):
                 )
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
 
-    def forward(self, o: Operands) -> Steps:
-        """Bind one copy for each input."""
-        return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
-
-    def backward(self, o: Operands) -> Backward:
-        """Bind dx_i = the input's stretch of dy."""
-        pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
-        return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
-
     @staticmethod
     def parts(joined: Array, o: Operands) -> list[Array]:
         """Return the stretch of each input in an array of the output's shape."""
@@ -234,25 +245,14 @@ class Concat(Layer):
         return np.split(joined, ends[:-1].tolist(), axis=axis)
 
 
-class Join(Layer):
+class Join(Stretches):
     """All inputs in one vector, each as a plan holds it, for losses that read several. Passes add it, specs do not."""
 
     type_name = "join"
 
-    arity: ClassVar[tuple[int, int | None]] = (1, None)
-
     def infer_shape(self, *inputs: Shape) -> Shape:
         """Return the number of all elements."""
         return (sum(map(size, inputs)),)
-
-    def forward(self, o: Operands) -> Steps:
-        """Bind one copy for each input."""
-        return [copy(x, part) for x, part in zip(o.inputs, self.parts(o.y, o), strict=True)]
-
-    def backward(self, o: Operands) -> Backward:
-        """Bind dx_i = the input's stretch of dy."""
-        pairs = zip(o.input_grads, self.parts(o.dy, o), strict=True)
-        return Backward(input=[copy(part, dx) for dx, part in pairs if dx is not None])
 
     @staticmethod
     def parts(joined: Array, o: Operands) -> list[Array]:

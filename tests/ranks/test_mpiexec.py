@@ -48,6 +48,9 @@ train:
 FAR = "train.epochs=100000"
 LIMIT = 600  # seconds; a training that hangs is ended by then
 
+ANY_RANK = pytest.mark.parametrize("victim", [0, 1])
+ENDING_SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
 Captured = pytest.CaptureFixture[str]
 
 
@@ -207,8 +210,8 @@ def test_a_rank_that_never_starts_ends_the_others(spec: Path, present: int, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@ANY_RANK
+@ENDING_SIGNALS
 def test_a_signal_to_any_rank_ends_all_behind_the_same_step(
     spec: Path, victim: int, number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -221,7 +224,7 @@ def test_a_signal_to_any_rank_ends_all_behind_the_same_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
+@ANY_RANK
 def test_a_rank_that_is_stopped_ends_all_and_is_named(spec: Path, victim: int, tmp_path: Path) -> None:
     with running(spec, 2, tmp_path) as (process, ranks):
         os.kill(ranks[victim], signal.SIGSTOP)

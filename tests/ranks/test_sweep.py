@@ -17,7 +17,7 @@ import pytest
 from cnnspec.cli import main
 from cnnspec.ranks.launch import launched, unlaunched
 from tests.cli.test_sweep import MANY, NET, journal
-from tests.ranks.test_mpiexec import LIMIT, environment, mpiexec, ranks_below, started
+from tests.ranks.test_mpiexec import ANY_RANK, ENDING_SIGNALS, LIMIT, environment, mpiexec, ranks_below, started
 
 FEW = MANY.replace("trials: 24", "trials: 6").replace("generation: 8", "generation: 3")
 
@@ -73,7 +73,7 @@ def test_any_number_of_ranks_has_the_table_of_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
+@ANY_RANK
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_is_lost_ends_the_sweep_and_the_journal_goes_on(
     spec: Path, victim: int, fault: signal.Signals, tmp_path: Path
@@ -98,8 +98,8 @@ def test_a_rank_that_is_lost_ends_the_sweep_and_the_journal_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@ANY_RANK
+@ENDING_SIGNALS
 def test_a_signal_to_any_rank_ends_all_and_the_command_that_is_told_goes_on(
     spec: Path, victim: int, number: signal.Signals, tmp_path: Path
 ) -> None:
