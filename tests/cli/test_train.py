@@ -182,7 +182,7 @@ def test_usage(words: list[str], code: int, message: str, capsys: Captured) -> N
         ("kernel_size: 3}", "kernel_size: 9}", 6, "shape-mismatch", "use a kernel_size up to 8"),
         ("units: 10", "units: 12", 10, "output-mismatch", "use units: 10"),
         ("[1, 8, 8]", "[1, 9, 8]", 4, "input-mismatch", "write input: [1, 8, 8]"),
-        ("name: tiny", "name: [tiny", 3, "yaml-syntax", None),
+        ("name: tiny", "name: [tiny", 2, "yaml-syntax", "add the closing bracket ]"),
         ("epochs: 3", "epochs: three", 13, "invalid-value", None),
     ],
 )
