@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import log
@@ -18,6 +18,7 @@ WIDTH, HEIGHT, SLICE = 1000, 300, 320  # sizes of the diagram of lines, and widt
 LEFT, RIGHT, TOP, BOTTOM = 70, 70, 34, 34
 LONGEST = 26  # characters of a path: a longer one keeps its end, by which paths differ
 LONG = 12  # characters of a choice: a longer one keeps its beginning
+LETTER = 7  # width of a character
 MARKS = 6  # most choices written beside an axis
 FAINTEST = 0.15  # opacity of the line of the worst trial
 
@@ -34,22 +35,40 @@ class _Axis:
             return (known.index(repr(value)) + 0.5) / len(known)
         return _part(self.domain, float(value))
 
-    def _shown_choices(self, texts: list[str]) -> list[tuple[Any, str]]:
-        """Return choices with their texts; of many, an even selection that fits."""
-        assert isinstance(self.domain, Choices)
-        step = -(-len(texts) // MARKS)
-        return list(zip(self.domain.values, texts, strict=True))[::step]
+    @property
+    def step(self) -> int:
+        """The distance of choices that are written beside the axis: of many, an even selection."""
+        return -(-len(self.domain.values) // MARKS) if isinstance(self.domain, Choices) else 1
 
-    def marks(self) -> list[tuple[float, str]]:
+    def marks(self, longest: int) -> list[tuple[float, str]]:
+        """Return positions and texts; texts of choices have at most `longest` characters."""
         if isinstance(self.domain, Choices):
-            texts = [written(choice) for choice in self.domain.values]
-            return [
-                (self.place(c), text if len(text) <= LONG else f"{text[:LONG]}…")
-                for c, text in self._shown_choices(texts)
-            ]
+            labels = _choice_labels(self.domain.values, max(2, min(longest, LONG)))
+            return [(self.place(c), label) for c, label in zip(self.domain.values, labels, strict=True)][:: self.step]
         low, high = self.domain.low, self.domain.high
         middle = (low * high) ** 0.5 if self.domain.logarithmic else (low + high) / 2
         return [(_part(self.domain, value), shown(value)) for value in (low, middle, high)]
+
+
+def _choice_labels(choices: Sequence[Any], longest: int) -> list[str]:
+    """Return a short text for each choice, with its number in the list in front if texts would be alike."""
+    texts = [_without_keys(choice) for choice in choices]
+    if len({_shortened(text, longest) for text in texts}) < len(texts):
+        texts = [f"{number}: {text}" for number, text in enumerate(texts, 1)]
+    return [_shortened(text, longest) for text in texts]
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _without_keys(value: Any) -> str:
+    """Return a value as text, of mappings only what differs most: `adam 0.01` for {type: adam, learning_rate: 0.01}."""
+    if isinstance(value, Mapping):
+        return " ".join(_without_keys(part) for part in value.values())
+    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        return ", ".join(_without_keys(part) for part in value)
+    return written(value)
 
 
 def _part(domain: Range, value: float) -> float:
@@ -130,7 +149,7 @@ def _lines(sweep: Sweep, axes: dict[str, _Axis], trials: Sequence[Trial]) -> str
         across = 12 if n % 2 == 0 else HEIGHT - 4  # neighbours do not cover each other
         at, anchor = (0.0, "start") if n == 0 else (WIDTH, "end") if n == len(axes) else (x, "middle")
         parts.append(f'<text x="{at:.1f}" y="{across}" text-anchor="{anchor}">{escape(_short(path))}</text>')
-        for place, mark in axis.marks():
+        for place, mark in axis.marks(int(gap / LETTER)):
             y = _y_of(place, HEIGHT) + 4
             parts.append(f'<text class="mark" x="{x + 5:.1f}" y="{y:.1f}">{escape(mark)}</text>')
     return "".join([*parts, "</svg>"])
@@ -141,11 +160,12 @@ def _slice(sweep: Sweep, path: str, axis: _Axis, trials: Sequence[Trial]) -> str
     values, span = _figures(sweep, trials)
     width, height = SLICE - LEFT - 14, 220
     parts = [f'<svg viewBox="0 0 {SLICE} {height}" role="img" aria-label="{escape(sweep.metric)} over {escape(path)}">']
-    for place, mark in _Axis(span).marks():
+    for place, mark in _Axis(span).marks(LONG):
         y = _y_of(place, height)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{SLICE - 14}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(mark)}</text>')
-    for place, mark in axis.marks():
+    longest = int(width / LETTER / min(MARKS, len(axis.domain.values))) if isinstance(axis.domain, Choices) else LONG
+    for place, mark in axis.marks(longest):
         at, anchor = LEFT + place * width, "end" if place == 1 else "start" if place == 0 else "middle"
         parts.append(f'<text x="{at:.1f}" y="{height - BOTTOM + 18}" text-anchor="{anchor}">{escape(mark)}</text>')
     for number in reversed(range(len(trials))):

@@ -56,6 +56,20 @@ def test_each_value_has_its_dots(page: str) -> None:
     assert first["1"] < first["2"]
 
 
+def test_choices_that_are_mappings_are_told_apart() -> None:
+    optimizers = [{"type": "sgd", "learning_rate": rate} for rate in (0.1, 0.2)]
+    point = {"train.optimizer": optimizers[0], "data.augment": []}
+    values = f"train.optimizer: {optimizers}, data.augment: [[], [{{type: shift, pixels: 1}}], [flip]]"
+    trial = Trial(1, point, [[Outcome({"validation.loss": 1.0}, epochs=2)]])
+    page = sweep_page("net", sweep_of(f"sweep.values={{{values}}}"), [trial])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", page)
+    assert {"sgd 0.1", "sgd 0.2", "[]", "shift 1"} <= set(texts)
+    wide = [{"type": "sgd", "learning_rate": rate, "momentum": 0.9} for rate in (0.12345678, 0.12345679)]
+    trial = Trial(1, {"train.optimizer": wide[0]}, trial.rungs)
+    page = sweep_page("net", sweep_of(f"sweep.values={{train.optimizer: {wide}}}"), [trial])
+    assert {"1: sgd 0.12…", "2: sgd 0.12…"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", page))
+
+
 def test_the_page_is_whole_and_escaped(page: str) -> None:
     assert "a &amp; b" in page
     assert "&lt;script&gt;it broke" in page
