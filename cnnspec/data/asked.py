@@ -24,6 +24,7 @@ from cnnspec.shapes import size, text
 
 ARRAYS = frozenset({".npy", ".npz", ".parquet"})
 KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
+KINDS_OF_FILES = "give pictures, tables (.csv, .parquet) or arrays (.npy, .npz); unpack an archive"
 LINES = 4096  # lines of a table that are read at a time
 
 
@@ -114,7 +115,8 @@ def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
     try:
         images, conversions = pipeline.picture(path)
     except DataError as error:
-        return Asked(error=error)
+        known = path.suffix.lower() in SUFFIXES
+        return Asked(error=error if known else DataError(str(error), KINDS_OF_FILES))
     return Asked((str(path),), images, conversions)
 
 

@@ -251,3 +251,12 @@ def test_pickled_objects_are_refused(run: str, tmp_path: Path, capsys: Captured)
     said = capsys.readouterr().err
     assert "objects.npy: holds pickled objects, which are refused" in said
     assert "help: save pixels 0..255 as uint8" in said
+
+
+def test_a_file_that_is_no_picture_by_its_name_is_told_what_can_be_read(
+    run: str, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "more.zip").write_bytes(b"PK")
+    assert main(["predict", run, str(tmp_path / "more.zip")]) == 4
+    said = "help: give pictures, tables (.csv, .parquet) or arrays (.npy, .npz); unpack an archive"
+    assert said in capsys.readouterr().err
