@@ -215,7 +215,9 @@ class _SweepVerb:
         """Train some trials with every seed, except those already in the journal, and return all outcomes."""
         if _fixed_record(spec_of(self.arguments), self.sweep) != self.about:
             raise RunError(f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep")
-        self.points |= {trial.number: trial.point for trial in trials}
+        for trial in trials:
+            self.journal.check_point(trial.number, trial.point)
+            self.points[trial.number] = trial.point
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
         left = [task for task in tasks if task not in self.journal.outcomes]
         self.executor.run([self.program(task) for task in left], self.done, self.ending)
@@ -244,7 +246,7 @@ class _SweepVerb:
         metric = self.sweep.metric
         if not outcome.error and metric not in outcome.figures:
             outcome = replace(outcome, error=f"{metric} is no number after the last epoch")
-        self.journal.add(task, outcome)
+        self.journal.add(task, self.points[task.trial], outcome)
         self.measured.append((outcome.epochs, outcome.seconds))
         seed = f", seed {task.seed}" if self.sweep.seeds > 1 else ""
         subject = "the best" if task.trial == BEST_TRIAL else f"trial {task.trial} of {self.sweep.count}"
@@ -265,6 +267,8 @@ class _SweepVerb:
 
     def test(self, best: Trial) -> dict[Task, Outcome]:
         """Write the spec of the best trial, then train and test it with every seed."""
+        self.journal.check_point(BEST_TRIAL, best.point)
+        self.points[BEST_TRIAL] = best.point
         changes = [f"{path}={json.dumps(value)}" for path, value in best.point.items()]
         given = argparse.Namespace(**vars(self.arguments))
         given.overrides = [*self.arguments.overrides, *changes, "sweep=null"]

@@ -42,6 +42,7 @@ class Journal:
         """Open or begin a journal; RunError if it is about another sweep, or damaged before its last line."""
         self.path = path
         self.outcomes: dict[Task, Outcome] = {}
+        self._points: dict[int, Any] = {}  # the values that each trial was trained with
         self._lock = Lock()
         try:
             content = read_bounded(path, MOST_BYTES) if path.exists() else b""
@@ -66,6 +67,7 @@ class Journal:
             task = Task(int(record["trial"]), int(record["seed"]), record["epochs_asked"])
             error, seconds, epochs = str(record["error"]), float(record["seconds"]), float(record["epochs"])
             self.outcomes[task] = Outcome(dict(record["figures"]), error, seconds, epochs)
+            self._points[task.trial] = dict(record["values"])
         elif record != json.loads(json.dumps(about)):
             changed = [key for key in about if record.get(key) != json.loads(json.dumps(about[key]))]
             raise RunError(
@@ -73,13 +75,23 @@ class Journal:
                 "name another folder with --out, or remove that one",
             )
 
-    def add(self, task: Task, outcome: Outcome) -> None:
-        """Add an outcome, and flush it to the disk."""
-        request = {"trial": task.trial, "seed": task.seed, "epochs_asked": task.epochs}
+    def check_point(self, trial: int, point: Mapping[str, Any]) -> None:
+        """Raise RunError if the trial was trained with other values: another SciPy or Optuna draws others."""
+        trained = self._points.get(trial)
+        if trained is not None and trained != json.loads(json.dumps(point)):
+            raise RunError(
+                f"{self.path.parent}: trial {trial} was trained with {trained}, but here {dict(point)} is drawn",
+                "go on with the versions of SciPy and Optuna that began it, or name another folder with --out",
+            )
+
+    def add(self, task: Task, point: Mapping[str, Any], outcome: Outcome) -> None:
+        """Add the outcome of a training with the values of a point, and flush it to the disk."""
+        request = {"trial": task.trial, "values": dict(point), "seed": task.seed, "epochs_asked": task.epochs}
         ended = {"figures": dict(outcome.figures), "error": outcome.error}
         with self._lock:
             self._append({**request, **ended, "seconds": round(outcome.seconds, 3), "epochs": outcome.epochs})
             self.outcomes[task] = outcome
+            self._points[task.trial] = json.loads(json.dumps(request["values"]))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         try:

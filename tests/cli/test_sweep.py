@@ -180,6 +180,18 @@ def test_another_sweep_does_not_go_on_here(
     assert (one_job / "journal.jsonl").read_bytes() == before
 
 
+def test_points_that_another_library_draws_are_told(
+    one_job: Path, spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = spec.parent / "drawn"
+    out.mkdir()
+    first, second, *rest = (json.loads(line) for line in journal_lines(one_job))
+    second["values"] = dict.fromkeys(second["values"], 0.5)
+    (out / "journal.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (first, second, *rest)))
+    assert main(["sweep", str(spec), "--out", str(out)]) == 4
+    assert f"trial {second['trial']} was trained with {second['values']}" in capsys.readouterr().err
+
+
 def test_a_damaged_journal_is_told(spec: Path, one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = spec.parent / "damaged"
     out.mkdir()

@@ -110,11 +110,14 @@ def test_importance_is_the_effect_size_of_kruskal_and_wallis() -> None:
     assert set(importance(sweep, trials[:1]).values()) == {None}
 
 
+POINT = {"train.batch_size": 8, "train.optimizer.learning_rate": 0.1}
+
+
 def test_a_journal_is_read_back_and_a_torn_line_is_dropped(tmp_path: Path) -> None:
     path, about = tmp_path / "journal.jsonl", {"spec": SPEC, "epochs": 2}
     journal, outcome = Journal(path, about), Outcome({METRIC: 0.1 + 0.2}, "", 1.5, 2)
-    journal.add(Task(1, 0, 4), outcome)
-    journal.add(Task(2, 0), Outcome({}, "it broke", 0.5))
+    journal.add(Task(1, 0, 4), POINT, outcome)
+    journal.add(Task(2, 0), POINT, Outcome({}, "it broke", 0.5))
     whole = path.read_bytes()
     for cut in range(1, 30, 7):
         path.write_bytes(whole[:-cut])
@@ -126,6 +129,17 @@ def test_a_journal_is_read_back_and_a_torn_line_is_dropped(tmp_path: Path) -> No
     path.write_bytes(whole.replace(b'"figures"', b'"figure"', 1))
     with pytest.raises(RunError, match="damaged at line 2"):
         Journal(path, about)
+
+
+def test_outcomes_are_those_of_the_point_that_was_trained(tmp_path: Path) -> None:
+    path, about = tmp_path / "journal.jsonl", {"spec": SPEC}
+    Journal(path, about).add(Task(1, 0), POINT, Outcome({METRIC: 0.5}))
+    journal = Journal(path, about)
+    journal.check_point(1, POINT)
+    journal.check_point(2, {"train.batch_size": 9})
+    with pytest.raises(RunError, match=r"trial 1 was trained with .*'train.batch_size': 8.* but here .*9") as raised:
+        journal.check_point(1, POINT | {"train.batch_size": 9})
+    assert "the versions of SciPy and Optuna" in (raised.value.help or "")
 
 
 def test_planned_epochs_of_a_plain_sweep() -> None:
