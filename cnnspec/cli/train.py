@@ -148,6 +148,7 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = SINGLE_RANK) -> t
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     if exchange.rank:
         return _follow(model, data, arguments), Path()
+    begun = transfer(model) if arguments.resume is None else None  # where that fails, no run is left
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
@@ -161,7 +162,6 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = SINGLE_RANK) -> t
                 about, position = _run_record(spec, model, data, arguments), Position()
                 about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
                 about["origin"] = run.origin["spec"]
-                begun = transfer(model)
                 if begun is not None:
                     about["init"] = begun.record()
                     for line in () if arguments.quiet or arguments.json else begun.lines():

@@ -34,6 +34,10 @@ PYTORCH = {  # the ends of other names in PyTorch; layers of two convolutions ar
     "bias": ".1.bias",
     "weight": "",
 }
+CONVERT = "`cnnspec convert` makes a spec and an .npz file of it: write from: that .npz file"
+STATE = "write its state_dict with safetensors.torch.save_file, and name that file"
+OTHERS = dict.fromkeys((".onnx", ".keras", ".h5", ".weights", ".caffemodel"), CONVERT)  # cures by the end of a name
+OTHERS |= dict.fromkeys((".pt", ".pth"), STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,8 @@ def _arrays(path: Path, shown: str) -> dict[str, Array]:
     file = path / LAST if path.is_dir() else path
     if not file.is_file():
         raise RunError(f"init: there is no run or file of weights at {shown}", "the path is relative to the spec")
+    if cure := OTHERS.get(file.suffix):
+        raise RunError(f"init: {shown} is a file of another program", cure)
     checkpoint = read_checkpoint(file)
     averages = checkpoint.averages if checkpoint.progress["updates"] else {}
     return {**checkpoint.network, **{name.removeprefix(AVERAGE): array for name, array in averages.items()}}

@@ -121,6 +121,8 @@ def test_pytorchs_names_and_other_names(capsys: Captured) -> None:
             "missing: keep",
         ),
         ("{from: runs/none}", "there is no run or file of weights at runs/none", "relative to the spec"),
+        ("{from: base.onnx}", "base.onnx is a file of another program", "`cnnspec convert` makes a spec"),
+        ("{from: base.pth}", "base.pth is a file of another program", "write its state_dict with safetensors"),
         ("{from: runs/base, layers: [stam]}", "layers: no layer with weights is called 'stam'", "did you mean stem?"),
         ("{from: runs/base, rename: {haed: logits}}", "rename: no layer with weights is called 'haed'", "head?"),
         ("{from: runs/base, layers: [head], missing: keep}", "nothing in runs/base fits", "logits, norm, stem"),
@@ -128,8 +130,11 @@ def test_pytorchs_names_and_other_names(capsys: Captured) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(init: str, message: str, help: str, capsys: Captured) -> None:
+    for name in ("base.onnx", "base.pth"):
+        Path(name).write_bytes(b"weights")
     assert train(fine(init)) == 4
     told = capsys.readouterr().err
+    assert not Path("runs/fine").exists()
     assert message in told
     assert help in told
 
