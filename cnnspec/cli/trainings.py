@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,8 @@ from cnnspec.train.run import ABOUT, SPEC, Run
 
 POLLED = 0.02  # seconds between two checks of the programs
 ENDED = 128  # plus a signal's number: the exit code of a program that it ended
+# Ends of errors that are the disk's: they say nothing about the values of a trial, which may be trained later.
+DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
 ATTEMPTS = 2  # attempts at a training that a signal ends, such as one for lack of memory
 
 
@@ -101,7 +105,10 @@ def started(program: Program, here: Path | None = None) -> Running:
 
 
 def outcome_of(one: Running) -> Outcome | None:
-    """Return how a program ended; None if a signal ended it, and it has to be tried again."""
+    """Return how a program ended; None if a signal ended it, and it has to be tried again.
+
+    RunError if the disk was full or cannot be written, which no trial is to blame for.
+    """
     seconds, status = time.monotonic() - one.started, one.process.returncode
     one.errors.seek(0)
     said = one.errors.read().decode("utf-8", "replace")
@@ -112,14 +119,18 @@ def outcome_of(one: Running) -> Outcome | None:
             return None
         number = -status if status < 0 else status - ENDED
         return Outcome({}, f"ended by signal {number}, twice: is there memory for so many at once?", seconds)
+    words = last_words(said).split("\n")
+    told, full = words[0], next((line for line in words if line.endswith(DISK)), None)
+    if status and full is not None:
+        raise RunError(f"{folder.name}: {full}", "see to the disk: the same command goes on")
     try:
         run = Run.existing(folder)
         rows, about = run.history(), run.about()
     except RunError as error:
-        return Outcome({}, last_words(said).split("\n")[0] or str(error), seconds)
+        return Outcome({}, told or str(error), seconds)
     unmet = about.get("unmet") or []
     if not rows or (status and not (status == FAILED and unmet)):
-        return Outcome({}, last_words(said).split("\n")[0] or f"exit code {status}", seconds)
+        return Outcome({}, told or f"exit code {status}", seconds)
     figures = {name: value for name, value in rows[-1].items() if _is_figure(name, value)}
     return Outcome(figures, "; ".join(f"required {text}" for text in unmet), seconds, rows[-1]["epoch"])
 

@@ -58,9 +58,10 @@ class Journal:
             try:
                 self._take(json.loads(line), about, first=number == 1)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise RunError(
-                    f"{path} is damaged at line {number}", f"remove {path.parent} to begin the sweep anew"
-                ) from error
+                cure = f"remove {path.parent} to begin the sweep anew"
+                if number > 1:
+                    cure = f"remove that line, and its training is done again; or {cure}"
+                raise RunError(f"{path} is damaged at line {number}", cure) from error
 
     def _take(self, record: dict[str, Any], about: Mapping[str, Any], *, first: bool) -> None:
         if not first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -17,7 +18,10 @@ from typing import Any
 import pytest
 
 from cnnspec.cli import main
+from cnnspec.cli.trainings import Program, Running, outcome_of
+from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
+from cnnspec.sweep.journal import Task
 
 NET = """
 cnnspec: 1
@@ -198,7 +202,21 @@ def test_a_damaged_journal_is_told(spec: Path, one_job: Path, capsys: pytest.Cap
     lines = journal_lines(one_job)
     (out / "journal.jsonl").write_text("\n".join([lines[0], "{}", lines[1]]) + "\n")
     assert main(["sweep", str(spec), "--out", str(out)]) == 4
-    assert "journal.jsonl is damaged at line 2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "journal.jsonl is damaged at line 2" in said
+    assert f"help: remove that line, and its training is done again; or remove {out} to begin" in said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_ends_the_sweep_and_is_no_failure_of_a_trial(number: int, tmp_path: Path) -> None:
+    program = Program(Task(3, 0), (), (), tmp_path / "trial-3-seed-0")
+    with (tmp_path / "errors").open("w+b") as errors:
+        errors.write(f"cnnspec: error: cannot write run.json: {os.strerror(number)}\n".encode())
+        with subprocess.Popen(["false"], stdin=subprocess.PIPE) as process:
+            process.wait()
+            with pytest.raises(RunError, match=r"trial-3-seed-0: cannot write run\.json: ") as raised:
+                outcome_of(Running(program, process, errors))
+    assert raised.value.help == "see to the disk: the same command goes on"
 
 
 def test_where_every_trial_fails_the_first_failure_is_told(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
