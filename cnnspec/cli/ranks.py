@@ -7,6 +7,7 @@ import difflib
 import io
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from cnnspec.train.origin import comparable
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
 
+ERROR = re.compile(r"(?:cnnspec: )?(.*?)error(?:\[[\w-]+\])?: (.*)")  # of a run, or of a spec at its place
 GRACE = 2.0  # seconds for the first rank to print an error that all ranks have
 
 
@@ -74,7 +76,7 @@ class _Rank:
             if self.number:
                 time.sleep(GRACE)
                 lines = error_output.getvalue().splitlines()
-                errors = [line.split("error: ", 1)[1] for line in lines if "error: " in line]
+                errors = ["".join(found.groups()) for line in lines if (found := ERROR.match(line))]
                 helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
                 failure = errors[-1] if errors else f"ended with status {status}"
                 self.complain(self.number, failure, helps[-1] if helps else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -194,6 +195,16 @@ def test_a_rank_that_fails_ends_all_and_is_named(spec: Path, tmp_path: Path) -> 
     assert "cnnspec: error: rank 1 on " in done.stderr
     assert "nothing.yaml" in done.stderr
     assert done.stderr.count("cnnspec: error: ") == 1
+
+
+@pytest.mark.slow
+def test_a_spec_that_is_wrong_on_one_rank_alone_is_told_at_its_place(spec: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(NET.replace("name: net", "name: net\nplugins: [missing.py]"))
+    same = [mpiexec(), "-n", "1", *command(str(spec), "--out", str(tmp_path / "runs"))]
+    done = started([*same, ":", "-n", "1", *command(str(wrong))])
+    assert done.returncode == 1
+    assert re.search(rf"cnnspec: error: rank 1 on .*: {re.escape(str(wrong))}:4:11: .*missing\.py", done.stderr)
 
 
 @pytest.mark.slow
