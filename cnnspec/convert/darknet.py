@@ -17,6 +17,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
 
 UNRUN = "no program here runs Darknet's files"
+HEADS = ("detection", "region", "yolo")
 
 
 def convert(
@@ -85,12 +86,15 @@ def _name(number: int, section: Section) -> str:
 
 
 def _translated(sections: list[Section], lengths: Lengths, weights: Weights | None) -> tuple[Network, list[Refusal]]:
-    """Return the translated layers, and the sections that cannot be expressed in a spec."""
+    """Return the translated layers, and the sections that cannot be expressed in a spec.
+
+    Heads that detect objects have no weights: those that the last layer does not depend on are left out.
+    """
     names = [_name(number, section) for number, section in enumerate(sections)]
     origins = {f"weights of {name}": np.empty(0) for name in names}
     source = Simplified("input", [], origins, {"input": lengths}, names[-1], lengths[0], 0)
     work = Translation(Network(source), names, weights)
-    refusals = []
+    refusals, heads = list[Refusal](), 0
     for name, section in zip(names, sections, strict=True):
         operator = Operator(section.type, "", (f"weights of {name}",), ("",))
         try:
@@ -106,6 +110,9 @@ def _translated(sections: list[Section], lengths: Lengths, weights: Weights | No
         except Unknown:
             pass  # it reads what was refused
         except Unsaid as unsaid:
+            heads += section.type in HEADS
             refusals.append(Refusal(f"line {section.line}: {name}", section.type, str(unsaid), unsaid.nearest))
         work.number += 1
+    if heads == len(refusals) and names[-1] in work.made.values:
+        refusals = []
     return work.made, refusals

@@ -414,6 +414,18 @@ def test_until_converts_what_comes_before(tmp_path: Path) -> None:
         convert(path, until="yolo_3")
 
 
+def test_a_head_that_the_wanted_layer_does_not_read_is_left_out(tmp_path: Path) -> None:
+    """As in YOLOv3, where the finer map comes behind the head of the coarser one."""
+    convolution = "[convolutional]\nfilters=4\nsize=1\nstride=1\nactivation=linear\n"
+    text = f"[net]\nwidth=8\nheight=8\nchannels=3\n{convolution}[yolo]\nmask=0\n[route]\nlayers=-2\n{convolution}"
+    path = tmp_path / "net.cfg"
+    path.write_text(f"{text}[yolo]\nmask=1\n", encoding="utf-8")
+    assert "output: [4, 8, 8]" in convert(path, until="convolutional_3").text
+    path.write_text(text.replace("[yolo]", "[lstm]"), encoding="utf-8")  # which has weights, that come before others
+    with pytest.raises(ConversionError, match="lstm_1"):
+        convert(path, until="convolutional_3")
+
+
 @pytest.mark.parametrize(
     "text", ["", "[convolutional]\n", "[net]\nwidth\n", "[net]\nwidth=x\n", "[net]\nwidth=4\n", "{}"]
 )
