@@ -52,7 +52,8 @@ def expected(fragment: Json) -> str:
         count = fragment.get("minItems")
         size = f"{count} values" if count is not None and count == fragment.get("maxItems") else "values"
         contained = f", one of them {expected(fragment['contains'])}" if "contains" in fragment else ""
-        return f"a list of {size}, each {expected(fragment['items'])}{contained}"
+        each = f", each {expected(fragment['items'])}" if "items" in fragment else ""
+        return f"a list of {size}{each}{contained}"
     if kind == "object" and isinstance(fragment.get("additionalProperties"), dict):
         return f"a mapping to values, each {expected(fragment['additionalProperties'])}"
     if kind == "string":
