@@ -89,6 +89,7 @@ TOLD = [
     ),
     ("augment: [{type: shift, pixels: 1}]", "augment: {shift: 1}", None),
     ("units: 10", "10", "add units: an integer at least 1"),
+    ("require: {", "sweep: {grid: {train.epochs: 5}}\nrequire: {", "add values: a mapping"),
 ]
 
 
