@@ -22,11 +22,10 @@ NEAREST = {
     "Conv1D": "Conv2D on maps of one row",
     "Functional": "a model without a model in it",
     "Lambda": "a layer of Keras's own",
-    "RandomFlip": "data.augment in the spec",
-    "RandomRotation": "data.augment in the spec",
-    "RandomZoom": "data.augment in the spec",
     "Sequential": "a model without a model in it",
 }
+
+RANDOM = ("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom")
 
 
 def _kernel(use: Use) -> dict[str, Any]:
@@ -328,6 +327,7 @@ def _dropout(type: str) -> Translator:
 
 Translator = Callable[[Use], Tensor]
 TRANSLATORS: Mapping[str, Translator] = {
+    **dict.fromkeys(RANDOM, _unchanged),  # they change images in training alone
     "Activation": _activation,
     "ActivityRegularization": _unchanged,
     "Add": _merge("add"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
 from cnnspec.convert.keras_file import KerasFile, KerasLayer, read
-from cnnspec.convert.keras_layers import NEAREST, TRANSLATORS
+from cnnspec.convert.keras_layers import NEAREST, RANDOM, TRANSLATORS
 from cnnspec.convert.keras_run import run_file
 from cnnspec.convert.keras_use import Tensor, Use
 from cnnspec.convert.network import Network
@@ -37,6 +37,8 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
     version = f" {file.version}" if file.version else ""
     header = [f"Converted from {path.name} (Keras{version}" + ("), without weights." if file.arrays is None else ").")]
     header.append("Maps (n, h, w, c) are (n, c, h, w) here, and weights are turned so.")
+    if random := sorted({layer.kind for layer in file.layers if layer.kind in RANDOM}):
+        header.append(f"{', '.join(random)} left out: they change images in training alone, see data.augment.")
     return finished(made, path.name, header, np.dtype("float32"), run)
 
 

@@ -189,6 +189,15 @@ def test_a_layer_used_twice_is_shared(tmp_path: Path) -> None:
     assert "share: twice" in convert(tmp_path / "net.h5").text
 
 
+def test_layers_that_change_images_in_training_alone_are_left_out(tmp_path: Path) -> None:
+    described = model(layer("RandomFlip", "flip", "images", mode="horizontal", seed=1))
+    described["config"]["layers"][1]["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["flip", 0, 0]
+    (tmp_path / "net.h5").write_bytes(whole(described))
+    assert "# RandomFlip left out: they change images in training alone" in convert(tmp_path / "net.h5").text
+    image = np.random.default_rng(0).random((11, 10, 2), np.float32)
+    np.testing.assert_allclose(outputs(tmp_path / "net.h5", image[None])[0], forward(image), rtol=0, atol=1e-5)
+
+
 LAYERS: dict[str, Callable[[Any], Any]] = {
     "rescaling": lambda k: k.Rescaling(0.5, -0.1),
     "strided": lambda k: k.Conv2D(4, 3, strides=2, padding="same", activation="gelu"),
