@@ -317,6 +317,14 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 30}}\n",
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 3}}\n",
     ),
+    "halving-too-late": _warning(
+        "A sweep that compares its points only after their training.",
+        "No point is left out early, as halving is meant to do; either `first` or the number of epochs is a mistake.",
+        "layers:\n" + TAIL + "data: {source: digits, validation: {fraction: 0.2}}\ntrain: {epochs: 3}\n"
+        "sweep: {values: {train.batch_size: [8, 16]}, halving: {first: 3}}\n",
+        "layers:\n" + TAIL + "data: {source: digits, validation: {fraction: 0.2}}\ntrain: {epochs: 3}\n"
+        "sweep: {values: {train.batch_size: [8, 16]}, halving: {first: 1}}\n",
+    ),
     "activation-before-loss": _warning(
         "An activation behind the class scores.",
         "The loss squashes the scores itself; a relu before it lets no score be negative, and its gradient dies there.",

@@ -42,7 +42,7 @@ def batch_size(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
 
 
 def duration(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of events that come only after the last epoch: the end of a warm-up, an early stop, a drop of the rate."""
+    """Warn of what comes only after the last epoch: a warm-up's end, an early stop, a fall of the rate, a halving."""
     if spec.train is None:
         return
     place = spec.sections.get("train", spec.place)
@@ -54,6 +54,11 @@ def duration(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
     if schedule.warmup >= epochs:
         message = f"a warm-up of {schedule.warmup:g} epochs takes all {epochs} epochs"
         yield warning("warmup-too-long", message, place.of("schedule"), place, "shorten the warm-up")
+    halving = spec.sweep.halving if spec.sweep is not None else None
+    if halving is not None and halving.first >= epochs:
+        message = f"points are compared after {halving.first} epochs, and a training ends after {epochs:g}"
+        where = spec.sections["sweep.halving"]
+        yield warning("halving-too-late", message, where.of("first"), where, "let first be less than train.epochs")
     for key in ("every", "milestones", "restarts", "patience"):
         first = getattr(schedule, key, None)
         first = min(first, default=None) if isinstance(first, tuple) else first
