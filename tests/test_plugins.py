@@ -335,7 +335,7 @@ def test_a_changed_plugin_is_told_and_the_run_keeps_its_own(folder: Path, capsys
     assert main(["train", "--resume", "runs/net", "--set", "train.epochs=4", "--quiet"]) == 0
     about = folder / "runs" / "net" / "run.json"
     said = about.read_text()
-    about.write_text(about_text({**read_about(about), "plugins": [7]}))
+    about.write_text(about_text({**read_about(about), "plugins": [{"path": "own.py"}]}))
     capsys.readouterr()
     assert main(["eval", "runs/net"]) == 4
     assert "runs/net/run.json does not say which plugins the training ran" in capsys.readouterr().err

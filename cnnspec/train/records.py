@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -20,6 +21,7 @@ CHECKSUM = "checksum"  # the last key of run.json, with the SHA-256 of all other
 CHECKED = "# the SHA-256 of all lines above: "  # the last line of spec.yaml, a comment of YAML
 REPAIR = "put back what the training wrote, or train anew"
 CONVERTED = f"{REPAIR}; its lines end as on Windows, as git writes them unless a .gitattributes says * -text"
+MOST_FIGURE = 1e300  # the largest figure; a loss may also be infinite
 MOST_TEXT = 80  # the most characters of a wrong value that a message shows
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 EXACT = re.compile(r"-?0x[01]\.[0-9a-f]+p[-+][0-9]+|[0-9a-f]{16}")  # a loss to its last bit, or a fingerprint
@@ -54,6 +56,8 @@ ABOUT: Kind = {
     "parameters": int,
     "macs": int,
     "started": str,
+    "plugins": [TEXTS],
+    "init": {"from": str, "weights": str, "taken": TEXTS, "fresh": TEXTS},
     "trace": {"*": EXACT},
     "stopped": str,
     "unmet": [str],
@@ -119,7 +123,9 @@ def _has_kind(value: Any, kind: Kind) -> bool:
     if isinstance(kind, re.Pattern):
         return isinstance(value, str) and kind.fullmatch(value) is not None
     numbers = {int: (int,), float: (int, float)}.get(kind, (kind,))
-    return isinstance(value, numbers) and not isinstance(value, bool)
+    if not isinstance(value, numbers) or isinstance(value, bool):
+        return False
+    return kind is not float or not MOST_FIGURE < abs(value) < math.inf
 
 
 def _expected(kind: Kind, value: Any, where: str) -> str:

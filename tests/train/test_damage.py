@@ -87,10 +87,11 @@ def timeless(path: Path) -> list[dict[str, Any]]:
         lambda lines: [lines[0], b"\xff\xfe", *lines[2:]],
         lambda lines: [*lines[:3], b"[1, 2]", *lines[3:]],
         lambda lines: [lines[0], lines[1].replace(b'"train.loss": ', b'"train.loss": 1'), *lines[2:]],
+        lambda lines: [lines[0].replace(b'"train.loss": ', b'"train.loss": 1e305, "before": '), *lines[1:]],
         lambda lines: lines[:2],
         lambda lines: [],
     ],
-    ids=["cut", "bytes", "list", "figure", "fewer", "none"],
+    ids=["cut", "bytes", "list", "figure", "huge", "fewer", "none"],
 )
 def test_a_damaged_log_changes_nothing_that_is_trained(
     damage: Callable[[list[bytes]], list[bytes]], run: Path, later: dict[str, bytes], capsys: Captured
@@ -179,6 +180,9 @@ def test_verify_says_what_it_could_not_compare(run: Path, capsys: Captured) -> N
         ("started", 7),
         ("parts", [{"step": "x"}]),
         ("results", {"epoch": "x"}),
+        ("results", {"train.loss": 10**400}),
+        ("plugins", 1.5),
+        ("init", ["x"]),
     ],
 )
 def test_a_wrong_type_in_run_json_is_one_line(key: str, value: object, run: Path, capsys: Captured) -> None:
