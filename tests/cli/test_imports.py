@@ -29,10 +29,12 @@ PARTS = {
     "kernels",
     "layers",
     "lints",
+    "listing",
     "memory",
     "optim",
     "period",
     "plugins",
+    "ranks",  # only whether a launcher has started several
     "zoo",
     "settings",
     "registry",
