@@ -14,8 +14,8 @@ import yaml
 from cnnspec.diagnostics import Diagnostic, Related, Span, SpecError
 from cnnspec.diagnostics.source import LINE_BREAK, given_text
 from cnnspec.files import read_bounded
-from cnnspec.spec.stumbles import stumble
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree
+from cnnspec.spec.yaml_errors import explained_error
 
 MOST_BYTES = 1 << 19
 MOST_NESTING = 50
@@ -103,7 +103,7 @@ def read(text: str, file: str) -> Tree:
             Span(file, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2) if mark else None
             for mark in (error.context_mark, error.problem_mark)
         )
-        raise SpecError([stumble(problem, context, begun, met, text, file)]) from error
+        raise SpecError([explained_error(problem, context, begun, met, text, file)]) from error
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", str(error))
         point = _point(file, text[: getattr(error, "position", 0)])

@@ -41,10 +41,12 @@ _UNSEPARATED = re.compile(r"(?P<indent>(?:\s|-\s)*)(?P<key>[A-Za-z_][\w.-]*)(?:\
 _UNOPENED = re.compile(r"(?P<indent>(?:\s|-\s)*)(?P<key>[A-Za-z_][\w.-]*)\s*[\[{]")
 _DASHED = re.compile(r"(?P<indent>\s*)-(?P<rest>[^\s-].*)")
 
-Stumble = tuple[str, Span, str]  # what is wrong, where, and the cure
+Mistake = tuple[str, Span, str]  # what is wrong, where, and the cure
 
 
-def stumble(problem: str, context: str, begun: Span | None, met: Span | None, text: str, file: str) -> Diagnostic:
+def explained_error(
+    problem: str, context: str, begun: Span | None, met: Span | None, text: str, file: str
+) -> Diagnostic:
     """Return a parser's error in this package's words, at the place that has to be corrected.
 
     `context` is what the parser was reading, `begun` where that begins, and `met` where it met the problem.
@@ -61,7 +63,7 @@ def stumble(problem: str, context: str, begun: Span | None, met: Span | None, te
     return Diagnostic("yaml-syntax", "error", message, place, help=help, related=related)
 
 
-def _cause(problem: str, lines: Sequence[str], begun: Span | None, met: Span | None) -> Stumble | None:
+def _cause(problem: str, lines: Sequence[str], begun: Span | None, met: Span | None) -> Mistake | None:
     """Return the mistake that the lines around show; None if they do not tell."""
     if met is not None and "mapping values are not allowed" in problem:
         return _colon(lines, met)
@@ -85,7 +87,7 @@ def _cause(problem: str, lines: Sequence[str], begun: Span | None, met: Span | N
     return None
 
 
-def _colon(lines: Sequence[str], met: Span) -> Stumble | None:
+def _colon(lines: Sequence[str], met: Span) -> Mistake | None:
     """Explain a colon in a text that began further to the left, or on a line above."""
     before = lines[met.line - 1][: met.column - 1]
     unopened = _UNOPENED.match(before)
@@ -115,7 +117,7 @@ def _above(lines: Sequence[str], place: Span) -> Span | None:
     return None if number is None else Span(place.file, number, 1, number, 2)
 
 
-def _unseparated(lines: Sequence[str], place: Span) -> Stumble | None:
+def _unseparated(lines: Sequence[str], place: Span) -> Mistake | None:
     """Explain a line such as `epochs 3`, `epochs=3` or `epochs:3`."""
     found = _UNSEPARATED.fullmatch(lines[place.line - 1].split(" #")[0].rstrip())
     if found is None or ": " in found[0]:
@@ -124,7 +126,7 @@ def _unseparated(lines: Sequence[str], place: Span) -> Stumble | None:
     return "a key without a colon and a space behind it", _words(place, found["indent"], found["key"]), help
 
 
-def _unseparated_values(problem: str, lines: Sequence[str], begun: Span, met: Span) -> Stumble | None:
+def _unseparated_values(problem: str, lines: Sequence[str], begun: Span, met: Span) -> Mistake | None:
     """Explain values within brackets that no comma separates."""
     line = lines[met.line - 1]
     before, behind = line[: met.column - 1], line[met.column - 1 :]
