@@ -49,9 +49,27 @@ def _extract(command: list[str], folder: str) -> str:
         assert process.stderr is not None
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                for member in archive:
-                    if member.size <= MOST_BYTES:
-                        archive.extract(member, folder, filter="data")
+                _unpack(archive, real_path(Path(folder)))
         except tarfile.TarError:
             pass  # the archive is empty, and the command has printed an error
         return process.stderr.read().decode(errors="replace")
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Write the files, folders and links of an archive, but none outside the folder, and no link that leads there.
+
+    The filters of `tarfile`, which do the same, are not in Python 3.11.0 to 3.11.3.
+    """
+    for member in archive:
+        path = folder / member.name
+        end = path.parent / member.linkname if member.issym() else path
+        if not all(real_path(place).is_relative_to(folder) for place in (path.parent, end)):
+            continue
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+        elif member.issym():
+            path.symlink_to(member.linkname)
+        elif member.isreg() and member.size <= MOST_BYTES:
+            content = archive.extractfile(member)
+            assert content is not None  # only links and folders have none
+            path.write_bytes(content.read())

@@ -96,6 +96,25 @@ def test_a_revision_has_the_base_of_its_time(tmp_path: Path, capsys: Captured) -
     assert "filters 4 -> 6" in capsys.readouterr().out
 
 
+def test_a_revision_has_links_within_its_folder_alone(tmp_path: Path, capsys: Captured) -> None:
+    outside, folder = tmp_path / "outside.yaml", tmp_path / "specs"
+    (folder / "nets").mkdir(parents=True)
+    outside.write_text(BEFORE)
+    (folder / "nets" / "real.yaml").write_text(BEFORE)
+    (folder / "link.yaml").symlink_to("nets/real.yaml")
+    (folder / "escaped.yaml").symlink_to(outside)
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t.example"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    for name in ("link.yaml", "escaped.yaml"):
+        (folder / name).unlink()
+        (folder / name).write_text(AFTER)
+    assert main(["diff", "--git", "HEAD", str(folder / "link.yaml"), "--exit-code"]) == 1
+    assert "filters 4 -> 6" in capsys.readouterr().out
+    assert main(["diff", "--git", "HEAD", str(folder / "escaped.yaml")]) == 4
+    assert "git cannot show" in capsys.readouterr().err
+
+
 def test_a_wrong_revision_is_told_as_such(files: tuple[str, str], capsys: Captured) -> None:
     folder = Path(files[0]).parent
     Path(files[0]).write_text(BEFORE.replace("units", "unitz"))

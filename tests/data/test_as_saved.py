@@ -347,7 +347,7 @@ def test_what_contradicts_a_table_is_told_with_a_cure_that_works(
 def test_the_numbers_of_rows_are_no_pixels(tmp_path: Path) -> None:
     text = [f",{HEADER}", *(f"{i},{line}" for i, line in enumerate(lines()))]
     (tmp_path / "train.csv").write_text("\n".join(text))
-    with pytest.raises(DataError, match="'label' is column 2, not the first one"):
+    with pytest.raises(DataError, match=r"train.csv:1: the first column holds the numbers of the rows"):
         opened(tmp_path, "csv", shape=[1, 8, 8])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_it_tells_a_drawn_digit(browser: Any, server: Server) -> None:
         page.mouse.move(*point)
     page.mouse.up()
     page.wait_for_selector("#layers:not([hidden])")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('0, ')")
+    page.locator("#status", has_text=re.compile("^0, ")).wait_for()
     assert page.locator(".class").count() == 10
     assert page.locator(".class").first.inner_text().startswith("0")
     assert heard == []
@@ -84,8 +85,8 @@ def test_the_window_shows_the_numbers_of_the_model(browser: Any, server: Server,
     prepared = data.test.pixels[3:4]
     for layer, filter, row, column in (("conv2d_1", 4, 0, 7), ("conv2d_2", 6, 5, 2)):
         page.locator("figure", has_text=f"{layer} ").locator("button").click()
-        words = f"document.getElementById('target-words').textContent === '{layer}, filter 0'"
-        page.wait_for_function(words)  # the weights of a layer are fetched when it is chosen
+        words = page.locator("#target-words", has_text=f"{layer}, filter 0")
+        words.wait_for(state="attached")  # the weights of a layer are fetched when it is chosen
         for name, value in (("filter", filter), ("row", row), ("column", column)):
             page.fill(f"#{name}", str(value))
         expected = model.activations(prepared, layer)[0, filter, row, column]
