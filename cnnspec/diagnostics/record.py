@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+LONGEST = 2000  # characters of a text in a finding
 Severity = Literal["error", "warning"]
 # The first letter of what GitHub, Azure and TeamCity obey in a line of a log; a table may begin a line with any word.
 WORDS = "error|warning|notice|debug|group|endgroup|echo|add-|remove-|set-|save-|stop-"
@@ -32,7 +33,7 @@ class Related:
     span: Span
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", printable(self.message))
+        object.__setattr__(self, "message", _shortened(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,10 @@ class Diagnostic:
     fix: Fix | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", printable(self.message))
-        object.__setattr__(self, "path", printable(self.path))
-        object.__setattr__(self, "help", self.help and printable(self.help))
-        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
+        object.__setattr__(self, "message", _shortened(self.message))
+        object.__setattr__(self, "path", _shortened(self.path))
+        object.__setattr__(self, "help", self.help and _shortened(self.help))
+        object.__setattr__(self, "notes", tuple(map(_shortened, self.notes)))
 
 
 def first_line(diagnostic: Diagnostic) -> str:
@@ -77,6 +78,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shortened(text: str) -> str:
+    """Return a printable text, and of a very long one its two ends: a file may have names of any length."""
+    end = LONGEST // 2
+    return printable(text if len(text) <= LONGEST else f"{text[:end]} ... {text[-end:]}")
 
 
 def loggable(text: str) -> str:

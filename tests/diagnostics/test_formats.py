@@ -189,3 +189,11 @@ def test_nothing_found(name: str) -> None:
         fromstring(text)
     else:
         assert text in ("", "no problems in 1 file")
+
+
+def test_a_name_of_any_length_is_shown_by_its_ends() -> None:
+    span = Span("net.yaml", 1, 1, 1, 2)
+    found = Diagnostic("invalid-value", "error", f"id: got '{'a' * 100_000}'", span, notes=("b" * 5_000,))
+    assert found.message.startswith("id: got 'aaa")
+    assert found.message.endswith("aaa'")
+    assert len(found.message) == len(found.notes[0]) == 2_005
