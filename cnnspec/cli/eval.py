@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     place = data.places.get(arguments.split)
     figures_of_all = _class_lines(replace(score, parts={}))
-    counted = f"{score.images:,} images" + ("" if views is None else f", {views}")
+    counted = f"{score.images:,} image{'s' * (score.images != 1)}" + ("" if views is None else f", {views}")
     print(f"{arguments.split}{f' ({loggable(place)})' if place else ''}: {counted}, {figures_of_all}")
     for name, part in score.parts.items():
         print(f"  {name}: {_class_lines(part)}")

@@ -72,7 +72,7 @@ class Picturing:
             where = str(first) if len(self.drawn) == 1 else f"{len(self.drawn):,} pictures such as {first}"
             note(f"explained in {where}")
         if self.tiles:
-            title = f"{self.model.spec.name}: {self.images:,} images"
+            title = f"{self.model.spec.name}: {self.images:,} image{'s' * (self.images != 1)}"
             if len(self.tiles) < self.images:
                 title = f"{self.model.spec.name}: the first {len(self.tiles):,} of {self.images:,} images"
             with drawing(self.sheet):

@@ -36,7 +36,7 @@ class Agreement:
             parts.append(f"the same class for {self.equal_classes:,} of {self.images:,}")
         if self.accuracies is not None:
             parts.append("accuracy {:.2%} there, {:.2%} here".format(*self.accuracies))
-        return f"{self.images:,} images: {'; '.join(parts)}"
+        return f"{self.images:,} image{'s' * (self.images != 1)}: {'; '.join(parts)}"
 
 
 def agreements(network: Network, expected: Given, found: Given, labels: Array | None) -> dict[str, Agreement]:
