@@ -28,7 +28,7 @@ def formatted(text: str, file: str) -> str:
     formatted_lines = _without_blanks(_spaced(_indented(lines, tree)))
     result = (first[0] if first else "\n").join([*formatted_lines, ""])
     try:
-        return result if plain(read(result, file)) == plain(tree) else text
+        return result if result == text or plain(read(result, file)) == plain(tree) else text
     except SpecError:  # a layout that these rules do not know: it stays as it is
         return text
 
@@ -101,51 +101,59 @@ def _spaced(lines: list[str]) -> Iterator[str]:
             yield line.rstrip()
             continue
         scalar = None
-        spaced = line[:start]
-        at = start
+        letters, at = list(line[:start]), start
         while at < len(line):
-            character = line[at]
+            character, is_first = line[at], at == start
             if quote:
-                spaced += character
+                letters.append(character)
                 if character == "\\" and quote == '"':
                     at += 1
-                    spaced += line[at : at + 1]
+                    letters.append(line[at : at + 1])
                 elif character == quote:
                     quote = ""
-            elif character in "'\"" and (not spaced.strip() or spaced[-1] in " ,[{"):
+            elif character in "'\"" and (is_first or letters[-1] in " ,[{"):
                 quote = character
-                spaced += character
-            elif character == "#" and (not spaced.strip() or line[at - 1] in " \t"):
-                text_length = len(spaced) - len(spaced.rstrip())
+                letters.append(character)
+            elif character == "#" and (is_first or line[at - 1] in " \t"):
+                blanks = 0 if is_first else max(_strip_end(letters), 2)
                 comment = line[at:].rstrip()
-                apart = comment if re.match(r"#+(\s|$|!)", comment) else f"# {comment[1:]}"
-                spaced = (
-                    f"{spaced.rstrip()}{' ' * max(text_length, 2)}{apart}" if spaced.strip() else f"{spaced}{apart}"
-                )
+                letters.append(" " * blanks)
+                letters.append(comment if re.match(r"#+(\s|$|!)", comment) else f"# {comment[1:]}")
                 break
-            elif character in "[{" and (depth or not spaced.strip() or spaced[-1] in " -"):
+            elif character in "[{" and (depth or is_first or letters[-1] in " -"):
                 depth += 1
-                spaced += character
+                letters.append(character)
                 at = _skipped(line, at)
             elif character in "]}" and depth:
                 depth -= 1
-                spaced = spaced.rstrip() + character if spaced.strip() else spaced + character
+                if not is_first:
+                    _strip_end(letters)
+                letters.append(character)
             elif character == "," and depth:
-                spaced = spaced.rstrip() + ","
+                _strip_end(letters)
                 at = _skipped(line, at)
-                spaced += " " if at + 1 < len(line) else ""
+                letters += ", " if at + 1 < len(line) else ","
             elif character == ":" and line[at + 1 : at + 2] in (" ", "\t"):
-                spaced += ":"
                 end = _skipped(line, at)
-                if line[end + 1 : end + 2] not in ("", "#"):
-                    spaced += " "
-                    at = end
+                is_before_value = line[end + 1 : end + 2] not in ("", "#")
+                letters += ": " if is_before_value else ":"
+                at = end if is_before_value else at
             else:
-                spaced += character
+                letters.append(character)
             at += 1
         if not depth and not quote and re.search(r"(:|-|^)\s*[|>][+-]?\d?\s*(#.*)?$", line):
             scalar = start
+        spaced = "".join(letters)
         yield spaced if quote else spaced.rstrip()
+
+
+def _strip_end(letters: list[str]) -> int:
+    """Remove the blanks at the end of a line's letters, and return their number."""
+    blanks = 0
+    while letters and letters[-1] in (" ", "\t"):
+        letters.pop()
+        blanks += 1
+    return blanks
 
 
 def _skipped(line: str, at: int) -> int:
