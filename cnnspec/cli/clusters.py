@@ -37,20 +37,6 @@ def run_on_dask(
     If a worker is lost, another one continues from the last checkpoint. Once a signal has come, the programs end at a
     checkpoint. RunError if there is no scheduler at that address.
     """
-    try:
-        _run(programs, jobs, scheduler, done, ending)
-    except Exception:
-        ending.check()  # a terminal sends the signal to the processes of the cluster too, which then fail
-        raise
-
-
-def _run(
-    programs: Sequence[Program],
-    jobs: int,
-    scheduler: str | None,
-    done: Callable[[Task, Outcome], None],
-    ending: Ending,
-) -> None:
     working_folder = Path.cwd()
     with _client(jobs, scheduler) as client:
         over = Event(f"cnnspec-{uuid.uuid4()}", client=client)

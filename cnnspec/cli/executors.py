@@ -59,5 +59,10 @@ class Dask(Processes):
         """Run the programs on the cluster."""
         from cnnspec.cli.clusters import run_on_dask  # needs distributed, an extra
 
-        if programs:
+        if not programs:
+            return
+        try:
             run_on_dask(programs, self.jobs, self.scheduler, done, ending)
+        except Exception:
+            ending.check()  # a terminal sends the signal to the processes of the cluster too, which then fail
+            raise

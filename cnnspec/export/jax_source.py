@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 
-from cnnspec.export.answering import Output, answering, labels
+from cnnspec.export.answering import answering, labels
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.numpy_layers import network_lines, parameter_keys
 from cnnspec.export.numpy_program import prepare_function
-from cnnspec.export.straight_line import INPUTS, entering, leaving, listed
+from cnnspec.export.straight_line import INPUTS, entering, in_units, leaving
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 
@@ -40,7 +40,7 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
     found = answering(network, at_inference=True)
     graph = found.graph
-    lines, used = network_lines(found, "JAX source", _scaled)
+    lines, used = network_lines(found, "JAX source", in_units("jnp.array"))
     pipeline = None if raw else network.pipeline
     prepare, steps, arrays = "", set[str](), dict[str, Array]()
     if pipeline is not None:
@@ -64,11 +64,6 @@ def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Ar
         functions="".join(f"\n\n{text.rstrip()}\n" for text in functions if text),
     )
     return text, {key: found.values[key] for key in sorted(parameter_keys(graph))} | arrays
-
-
-def _scaled(x: str, output: Output) -> str:
-    """Return a value in the units of the data."""
-    return f"{x} * jnp.array({listed(output.deviation)}) + jnp.array({listed(output.mean)})"
 
 
 def _in_jax(text: str) -> str:

@@ -9,11 +9,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cnnspec.export.answering import Answering, Output, labels, written_with
+from cnnspec.export.answering import Answering, labels, written_with
 from cnnspec.export.copied_functions import copied
 from cnnspec.export.keras_layers import CLASSES, OWN, WRITERS, tied_batch_norm
 from cnnspec.export.numpy_program import prepare_function
-from cnnspec.export.straight_line import INPUTS, assignment, batch_of, entering, leaving, listed, results, variables_of
+from cnnspec.export.straight_line import (
+    INPUTS,
+    assignment,
+    batch_of,
+    entering,
+    in_units,
+    leaving,
+    results,
+    variables_of,
+)
 from cnnspec.graph import INPUT
 from cnnspec.graph.identifiers import identifiers
 from cnnspec.kernels.step import Array
@@ -132,11 +141,6 @@ def _last(shape: Shape) -> str:
     return batch_of(_turned(shape))
 
 
-def _scaled(x: str, output: Output) -> str:
-    """Return a value in the units of the data."""
-    return f"{x} * ops.array({listed(output.deviation)}) + ops.array({listed(output.mean)})"
-
-
 def _network(found: Answering) -> tuple[list[str], str, dict[str, Array]]:
     """Return the lines that build the network from `inputs`, what it gives, and the arrays by Keras's names."""
     graph, values = found.graph, found.values
@@ -173,7 +177,8 @@ def _network(found: Answering) -> tuple[list[str], str, dict[str, Array]]:
         lines += assignment(
             variables[node.name], parts.call.format(layer=layer_name) if layer else parts.call, _turned(node.shape)
         )
-    return lines, "\n".join(results("return keras.Model(inputs, ", found.outputs, variables, _scaled, ")")), arrays
+    ends = results("return keras.Model(inputs, ", found.outputs, variables, in_units("ops.array"), ")")
+    return lines, "\n".join(ends), arrays
 
 
 def _layer_names(owners: Iterable[str], calls: Iterable[str]) -> dict[str, str]:

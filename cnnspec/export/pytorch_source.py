@@ -11,13 +11,14 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.answering import Answering, Output, labels, written_with
+from cnnspec.export.answering import Answering, labels, written_with
 from cnnspec.export.pytorch_layers import WRITERS, padded
 from cnnspec.export.straight_line import (
     INPUTS,
     assignment,
     batch_of,
     entering,
+    in_units,
     leaving,
     listed,
     results,
@@ -160,13 +161,8 @@ def _network(found: Answering, names: Mapping[str, str]) -> tuple[list[str], lis
             arrays[name] = np.ascontiguousarray(values[key])
             if called.setdefault(key, name) != name:
                 modules.append(f"        self.{name} = self.{called[key]}")
-    lines += results("return ", found.outputs, variables, _scaled, indent=" " * 8)
+    lines += results("return ", found.outputs, variables, in_units("torch.tensor"), indent=" " * 8)
     return modules, lines, arrays
-
-
-def _scaled(x: str, output: Output) -> str:
-    """Return a value in the units of the data."""
-    return f"{x} * torch.tensor({listed(output.deviation)}) + torch.tensor({listed(output.mean)})"
 
 
 def _prepare(pipeline: Pipeline, shape: Shape) -> tuple[str, list[str], dict[str, Array]]:

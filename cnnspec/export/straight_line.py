@@ -72,6 +72,11 @@ def leaving(outputs: Sequence[Output], place: Callable[[Shape], str] = batch_of)
     return ", ".join(f"{output.name} {place(output.shape)}".lstrip() for output in outputs)
 
 
+def in_units(array: str) -> Callable[[str, Output], str]:
+    """Return the function that writes a value in the units of the data, with a framework's function for arrays."""
+    return lambda x, output: f"{x} * {array}({listed(output.deviation)}) + {array}({listed(output.mean)})"
+
+
 def results(
     start: str,
     outputs: Sequence[Output],

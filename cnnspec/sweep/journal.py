@@ -69,8 +69,8 @@ class Journal:
             error, seconds, epochs = str(record["error"]), float(record["seconds"]), float(record["epochs"])
             self.outcomes[task] = Outcome(dict(record["figures"]), error, seconds, epochs)
             self._points[task.trial] = dict(record["values"])
-        elif record != json.loads(json.dumps(about)):
-            changed = [key for key in about if record.get(key) != json.loads(json.dumps(about[key]))]
+        elif record != _stored(about):
+            changed = [key for key in about if record.get(key) != _stored(about[key])]
             raise RunError(
                 f"{self.path.parent} holds a sweep with another {' and '.join(changed) or 'content'}",
                 "name another folder with --out, or remove that one",
@@ -79,7 +79,7 @@ class Journal:
     def check_point(self, trial: int, point: Mapping[str, Any]) -> None:
         """Raise RunError if the trial was trained with other values: another SciPy or Optuna draws others."""
         trained = self._points.get(trial)
-        if trained is not None and trained != json.loads(json.dumps(point)):
+        if trained is not None and trained != _stored(point):
             raise RunError(
                 f"{self.path.parent}: trial {trial} was trained with {trained}, but here {dict(point)} is drawn",
                 "go on with the versions of SciPy and Optuna that began it, or name another folder with --out",
@@ -92,7 +92,7 @@ class Journal:
         with self._lock:
             self._append({**request, **ended, "seconds": round(outcome.seconds, 3), "epochs": outcome.epochs})
             self.outcomes[task] = outcome
-            self._points[task.trial] = json.loads(json.dumps(request["values"]))
+            self._points[task.trial] = _stored(request["values"])
 
     def _append(self, record: Mapping[str, Any]) -> None:
         try:
@@ -102,3 +102,8 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _stored(value: Any) -> Any:
+    """Return a value as the journal gives it back."""
+    return json.loads(json.dumps(value))
