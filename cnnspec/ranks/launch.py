@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ LAUNCHERS = (
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
 START = 120.0  # seconds within which all ranks have to start
+PASSED_ON = 5.0  # seconds that the launcher has at most for reading what a rank has printed
+HOP = 0.25  # seconds for what it has read to travel to the user: several of its processes may lie between
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -80,6 +84,7 @@ def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[N
             over, _, _ = select.select([reader], [], [], seconds)  # it is closed when the body, or its process, ends
             if not over:
                 late(seconds)
+                wait_for_launcher()
                 os.kill(os.getppid(), signal.SIGKILL)
         finally:
             os._exit(0)
@@ -89,3 +94,26 @@ def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[N
     finally:
         os.close(writer)
         os.waitpid(process, 0)
+
+
+def wait_for_launcher() -> None:
+    """Wait until the launcher has read what this process has printed into its pipes.
+
+    A launcher that is told to end all ranks drops what it has not read yet.
+    """
+    try:
+        import fcntl
+        import termios  # Windows lacks both
+    except ImportError:
+        time.sleep(HOP)
+        return
+    until = time.monotonic() + PASSED_ON
+    for file in (1, 2):
+        unread = bytearray(4)
+        with suppress(OSError):  # it is closed
+            while stat.S_ISFIFO(os.fstat(file).st_mode) and time.monotonic() < until:
+                fcntl.ioctl(file, termios.FIONREAD, unread)
+                if not any(unread):
+                    break
+                time.sleep(0.01)
+    time.sleep(HOP)

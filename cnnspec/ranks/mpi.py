@@ -16,6 +16,7 @@ from mpi4py import MPI
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.ranks.exchange import Exchange, Operation, places
+from cnnspec.ranks.launch import wait_for_launcher
 
 LOOKS = 200  # how often a rank tests whether an operation is over before it sleeps, so that others get the processor
 PAUSE = 20e-6  # seconds of sleep between two tests
@@ -63,9 +64,10 @@ class MpiExchange(Exchange):
                 operation.is_over()
 
     def abort(self, status: int) -> NoReturn:
-        """End all ranks at once, with an exit status."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        """End all ranks at once, with an exit status; what this one has printed is passed on before."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        wait_for_launcher()
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)  # Abort may return before the library ends this process
 

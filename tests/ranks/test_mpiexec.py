@@ -220,6 +220,30 @@ def test_a_rank_that_never_starts_ends_the_others(spec: Path, present: int, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_rank_waits_until_the_launcher_has_read_what_it_printed(tmp_path: Path) -> None:
+    code = """
+import sys
+from cnnspec.ranks import launch
+launch.PASSED_ON = 600
+print("an error", file=sys.stderr, flush=True)
+print("printed", flush=True)
+launch.wait_for_launcher()
+open(sys.argv[1], "w").close()
+"""
+    over = tmp_path / "over"
+    words = [sys.executable, "-c", code, str(over)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "printed\n"
+        time.sleep(0.5)  # it would have ended by now, on most machines
+        assert not over.exists()
+        assert process.stderr.read() == "an error\n"
+    assert process.returncode == 0
+    assert over.exists()
+
+
 @pytest.mark.slow
 @ANY_RANK
 @ENDING_SIGNALS
