@@ -46,9 +46,8 @@ def place(claims: Sequence[Claim]) -> Placement:
     sizes = [claim.size for claim in claims]
     offsets = [0] * len(claims)
     exact: type = np.int64 if sum(sizes) < 1 << 62 else object  # Python's integers, where a sum would overflow int64
-    placed: Array = np.empty(
-        (4, len(claims)), exact
-    )  # first moment, last moment, start and end of each, by their starts
+    # A row each for first moment, last moment, start and end of what is placed, in the order of the starts.
+    placed: Array = np.empty((4, len(claims)), exact)
     for count, index in enumerate(sorted(range(len(claims)), key=lambda i: (-sizes[i], i))):
         claim, size = claims[index], sizes[index]
         first, last, start, end = placed[:, :count]

@@ -34,9 +34,8 @@ class Builder:
         self.arrays, self.graph, self.partition = arrays, arrays.graph, arrays.partition
         self.check = check
         self.sums = AllReduce(self.partition.ranks, exchange)
-        self.second_lane = (
-            1 if forks else 0
-        )  # the lane of the second half of rows; threads would only wait for each other
+        # The lane of the second half of rows: a worker of its own only with processes, as threads wait for each other.
+        self.second_lane = 1 if forks else 0
         self.operands = {
             node.name: [arrays.operands(node, shard) for shard in range(len(self.partition.shards))]
             for node in self.graph.nodes
