@@ -9,13 +9,12 @@ import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from cnnspec.cli import reported
+from cnnspec.cli import FAILED, reported
 from cnnspec.cli.output import complain
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
@@ -30,9 +29,9 @@ from cnnspec.train.origin import comparable
 
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
+    from cnnspec.ranks.watch import Failure, Watchdog
 
 ERROR = re.compile(r"(?:cnnspec: )?(.*?)error(?:\[[\w-]+\])?: (.*)")  # of a run, or of a spec at its place
-GRACE = 2.0  # seconds for the first rank to print an error that all ranks have
 
 
 def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object], cure: str) -> int:
@@ -41,8 +40,8 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object], 
     `before` is the beginning of the call, run without output in advance: it may raise StartError, which would be too
     late once the ranks have joined. Its other errors arise again in the call. `cure` is what to do if a rank is lost.
 
-    An error on any rank ends all of them. If all ranks have the same error, such as a wrong spec, the first one prints
-    it; an error of a single rank is printed with the rank and its host.
+    An error on any rank ends all of them. The first rank prints it: its own error, which all may have, such as a wrong
+    spec, or else the first one of the others, with that rank and its host.
     """
     rank, size = launched()
     if size == 1:
@@ -58,11 +57,12 @@ def on_all_ranks(call: Callable[[Exchange], int], before: Callable[[], object], 
 
 
 class _Rank:
-    """One of several ranks; all but the first print nothing, but use `stderr` for an error that is theirs alone."""
+    """One of several ranks; all but the first print nothing, but use `stderr` where the first rank is lost."""
 
     def __init__(self, number: int, stderr: TextIO, cure: str) -> None:
         self.number, self.stderr, self.cure = number, stderr, cure
         self.exchange: MpiExchange | None = None
+        self.watchdog: Watchdog | None = None
         self.agreed = False  # whether all ranks have come to the end
 
     def run(self, call: Callable[[Exchange], int]) -> int:
@@ -73,23 +73,33 @@ class _Rank:
                 stack.enter_context(redirect_stderr(error_output))
             status = reported(partial(self.joined, call))
         if self.exchange is not None and not self.agreed:
-            if self.number:
-                time.sleep(GRACE)
-                lines = error_output.getvalue().splitlines()
-                errors = ["".join(found.groups()) for line in lines if (found := ERROR.match(line))]
-                helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
-                failure = errors[-1] if errors else f"ended with status {status}"
-                self.complain(self.number, failure, helps[-1] if helps else None)
+            if self.number and self.watchdog is not None:
+                self.watchdog.fail(self.failure(error_output.getvalue(), status))
             self.exchange.abort(status)
         return status
 
+    def failure(self, said: str, status: int) -> Failure:
+        """Return the failure of this rank, from what it has said on standard error and its exit status."""
+        from cnnspec.ranks.watch import Failure  # needs mpi4py, an extra
+
+        lines = said.splitlines()
+        errors = ["".join(found.groups()) for line in lines if (found := ERROR.match(line))]
+        helps = [line.removeprefix("help: ") for line in lines if line.startswith("help: ")]
+        return Failure(errors[-1] if errors else f"ended with status {status}", helps[-1] if helps else None, status)
+
     def joined(self, call: Callable[[Exchange], int]) -> int:
         self.exchange = join(self.late)
-        from cnnspec.ranks.watch import Watchdog  # needs mpi4py, an extra
+        from cnnspec.ranks.watch import SILENCE, Failure, Watchdog  # needs mpi4py, an extra
 
-        watchdog = Watchdog(self.exchange, self.silent)
-        statuses = self.exchange.tell(call(self.exchange))
-        watchdog.end()
+        silence = Failure(f"no sign of life for {SILENCE:g} seconds", self.cure, FAILED)
+        self.watchdog = Watchdog(self.exchange, self.report, silence)
+        try:
+            statuses = self.exchange.tell(call(self.exchange))
+        except BaseException:
+            if self.number == 0:
+                self.watchdog.claim()
+            raise
+        self.watchdog.end()
         self.agreed = True
         return int(statuses[0])
 
@@ -101,13 +111,10 @@ class _Rank:
             )
             self.stderr.flush()
 
-    def silent(self, rank: int, seconds: float) -> None:
-        self.complain(rank, f"no sign of life for {seconds:g} seconds", self.cure)
-
-    def complain(self, rank: int, message: str, help: str | None) -> None:
+    def report(self, rank: int, failure: Failure) -> None:
         assert self.exchange is not None
         with redirect_stderr(self.stderr):
-            complain(f"rank {rank} on {self.exchange.hosts[rank]}: {message}", help)
+            complain(f"rank {rank} on {self.exchange.hosts[rank]}: {failure.message}", failure.help)
 
 
 def check_batch(exchange: Exchange, batch: int) -> None:

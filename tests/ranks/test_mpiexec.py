@@ -198,6 +198,15 @@ def test_a_rank_that_fails_ends_all_and_is_named(spec: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_the_first_of_several_failures_is_told_alone(spec: Path, tmp_path: Path) -> None:
+    wrong = command(str(tmp_path / "nothing.yaml"))
+    done = started([mpiexec(), "-n", "1", *command(str(spec), "--out", str(tmp_path)), ":", "-n", "2", *wrong])
+    assert done.returncode == 2
+    assert re.search(r"cnnspec: error: rank [12] on ", done.stderr)
+    assert done.stderr.count("cnnspec: error: ") == 1
+
+
+@pytest.mark.slow
 def test_a_spec_that_is_wrong_on_one_rank_alone_is_told_at_its_place(spec: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(NET.replace("name: net", "name: net\nplugins: [missing.py]"))
