@@ -15,14 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from cnnspec.cli import FAILED, reported
-from cnnspec.cli.output import complain
+from cnnspec.cli.output import complain, note
 from cnnspec.cli.versions import versions
 from cnnspec.data import Data
 from cnnspec.diagnostics import RunError, StartError
 from cnnspec.graph import Graph
 from cnnspec.plan import shards_of
 from cnnspec.ranks import SINGLE_RANK, Exchange
-from cnnspec.ranks.launch import join, launched
+from cnnspec.ranks.launch import START, join, launched
 from cnnspec.spec import Spec
 from cnnspec.train.network import usable_processors
 from cnnspec.train.origin import comparable
@@ -88,7 +88,7 @@ class _Rank:
         return Failure(errors[-1] if errors else f"ended with status {status}", helps[-1] if helps else None, status)
 
     def joined(self, call: Callable[[Exchange], int]) -> int:
-        self.exchange = join(self.late)
+        self.exchange = join(self.waits, self.late)
         from cnnspec.ranks.watch import SILENCE, Failure, Watchdog  # needs mpi4py, an extra
 
         silence = Failure(f"no sign of life for {SILENCE:g} seconds", self.cure, FAILED)
@@ -103,11 +103,19 @@ class _Rank:
         self.agreed = True
         return int(statuses[0])
 
+    def waits(self) -> None:
+        with redirect_stderr(self.stderr):
+            note(
+                f"rank {self.number} on {platform.node()} waits for other ranks to start: "
+                f"all {launched()[1]} have to within {START:g} seconds"
+            )
+            self.stderr.flush()
+
     def late(self, seconds: float) -> None:
         with redirect_stderr(self.stderr):
             complain(
                 f"not all of the {launched()[1]} ranks have started within {seconds:g} seconds",
-                "the same command has to run on every host: look for what the launcher and the other ranks say",
+                "those are missing that do not say that they wait: the same command has to run on every host",
             )
             self.stderr.flush()
 

@@ -22,6 +22,7 @@ LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
+PATIENT = 10.0  # seconds after which a rank says that it waits for others to start
 START = 120.0  # seconds within which all ranks have to start
 PASSED_ON = 5.0  # seconds that the launcher has at most for reading what a rank has printed
 HOP = 0.25  # seconds for what it has read to travel to the user: several of its processes may lie between
@@ -41,13 +42,14 @@ def unlaunched(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in launcher_variables}
 
 
-def join(late: Callable[[float], object]) -> MpiExchange:
+def join(waits: Callable[[], object], late: Callable[[float], object]) -> MpiExchange:
     """Join the exchange of the ranks that a launcher has started; RunError if MPI cannot be used.
 
-    If another rank does not start, `late` is called with the seconds that were waited, and this process is killed.
+    `waits` is called if that takes long. If another rank does not start, `late` is called with the seconds that were
+    waited, and this process is killed.
     """
     rank, size = launched()
-    with _killed_after(START + min(rank, 2), late):  # rank 0 or 1 is the first to report
+    with _killed_after(START + min(rank, 2), waits, late):  # rank 0 or 1 is the first to report
         try:
             from cnnspec.ranks.mpi import MpiExchange  # mpi4py is an extra, and loading it starts MPI
         except (ImportError, RuntimeError) as error:
@@ -66,8 +68,8 @@ def join(late: Callable[[float], object]) -> MpiExchange:
 
 
 @contextmanager
-def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[None]:
-    """Kill this process if the body takes longer, and call `late` before.
+def _killed_after(seconds: float, waits: Callable[[], object], late: Callable[[float], object]) -> Iterator[None]:
+    """Kill this process if the body takes longer, and call `late` before; call `waits` on the way.
 
     Another process does so, as MPI keeps Python's lock while it starts: neither a thread nor a signal's handler runs.
     """
@@ -81,11 +83,13 @@ def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[N
             os.close(writer)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            over, _, _ = select.select([reader], [], [], seconds)  # it is closed when the body, or its process, ends
-            if not over:
-                late(seconds)
-                wait_for_launcher()
-                os.kill(os.getppid(), signal.SIGKILL)
+            first = min(PATIENT, seconds)
+            if not _closed(reader, first):  # it is closed when the body, or its process, ends
+                waits()
+                if not _closed(reader, seconds - first):
+                    late(seconds)
+                    wait_for_launcher()
+                    os.kill(os.getppid(), signal.SIGKILL)
         finally:
             os._exit(0)
     os.close(reader)
@@ -94,6 +98,11 @@ def _killed_after(seconds: float, late: Callable[[float], object]) -> Iterator[N
     finally:
         os.close(writer)
         os.waitpid(process, 0)
+
+
+def _closed(reader: int, seconds: float) -> bool:
+    """Whether the other end of a pipe is closed within some seconds."""
+    return bool(select.select([reader], [], [], seconds)[0])
 
 
 def wait_for_launcher() -> None:

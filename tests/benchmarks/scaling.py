@@ -148,7 +148,7 @@ def predicted(events: Sequence[Event], link: Link, busy: float = 1.0) -> float:
 
 def steps(spec_path: str, batch: int, count: int) -> list[float]:
     """The seconds of steps of this rank: those of its processor where it is alone, and those that pass with others."""
-    exchange = join(print) if launched()[1] > 1 else SINGLE_RANK
+    exchange = join(lambda: None, print) if launched()[1] > 1 else SINGLE_RANK
     spec, now = load(spec_path), time.process_time if exchange.size == 1 else time.perf_counter
     plan = plan_of(Model(spec, checked(spec), threads=1, exchange=exchange), batch * exchange.size)
     found = []
@@ -161,7 +161,7 @@ def steps(spec_path: str, batch: int, count: int) -> list[float]:
 
 def link() -> Link:
     """The latency and bandwidth between two ranks that a launcher has started."""
-    exchange = join(print)
+    exchange = join(lambda: None, print)
 
     def seconds(length: int, count: int) -> float:
         array = np.zeros(2 * length, np.uint8)

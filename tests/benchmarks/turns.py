@@ -49,7 +49,7 @@ def train(spec_path: str, way: Mapping[str, int], turns: Path) -> None:
 
     All ranks look at the file, and rest between two looks: one that waited for a message would take others' time.
     """
-    exchange = join(print) if launched()[1] > 1 else SINGLE_RANK
+    exchange = join(lambda: None, print) if launched()[1] > 1 else SINGLE_RANK
     spec, batch = load(spec_path), way["batch"]
     threads = share_processors(exchange, way.get("threads", 1))
     plan = plan_of(Model(spec, checked(spec), threads=threads, exchange=exchange), batch)

@@ -219,13 +219,19 @@ def test_a_spec_that_is_wrong_on_one_rank_alone_is_told_at_its_place(spec: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_rank_that_never_starts_ends_the_others(spec: Path, present: int, tmp_path: Path) -> None:
-    code = "from cnnspec.ranks import launch; launch.START = 2; from cnnspec.cli import main; raise SystemExit(main())"
+    code = """
+from cnnspec.ranks import launch
+launch.PATIENT, launch.START = 1, 2
+from cnnspec.cli import main
+raise SystemExit(main())
+"""
     programs = [["true"], ["true"]]
     programs[present] = [sys.executable, "-c", code, "train", str(spec), "--out", str(tmp_path / "runs")]
     done = started([mpiexec(), "-n", "1", *programs[0], ":", "-n", "1", *programs[1]])
     assert done.returncode != 0
     assert f"cnnspec: error: not all of the 2 ranks have started within {2 + present} seconds" in done.stderr
-    assert "help: the same command has to run on every host" in done.stderr
+    assert re.search(rf"note: rank {present} on .* waits for other ranks to start: all 2 .* within 2 s", done.stderr)
+    assert "help: those are missing that do not say that they wait" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
