@@ -68,7 +68,7 @@ def _shape_output(made: Network, source: Simplified) -> None:
     """
     value, output = made.values[source.output], Operator("Reshape", "", (), ("",))
     if value.layer == INPUT:
-        made.values[source.output] = made.add(output, "reshape", [value], {"shape": list(value.shape)})
+        made.values[source.output] = made.add(output, "reshape", [value], {"shape": list(value.canonical)})
         return
     last = next((operator for operator in source.operators if source.output in operator.outputs), output)
     is_flattening = last.type in ("Reshape", "Unsqueeze") and len(source.lengths.get(last.inputs[0], ())) == 2

@@ -1,33 +1,24 @@
-"""Recognises groups of operators that form one layer; each pattern is an expression, nested like the operators.
-
-X in an expression is any value, the same wherever it occurs; a number is a constant in which all elements equal it;
-another name is any constant. The operands of Add and Mul may be exchanged.
-"""
+"""Recognises groups of operators that form one layer, by an expression for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import permutations
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
-from cnnspec.convert.network import Network, Value
+from cnnspec.convert import attention
+from cnnspec.convert.expression import Expression, Found, Writer, matched, value_of
+from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators.affine import number
 from cnnspec.convert.operators.normalisation import epsilon
 from cnnspec.convert.operators.translator import axis_of, brought_first, put_back
 from cnnspec.convert.operators.windows import TRANSLATORS
-from cnnspec.convert.refusal import Unknown, Unsaid
+from cnnspec.convert.refusal import Unsaid
 from cnnspec.convert.simplify import Simplified
-from cnnspec.kernels.step import Array
 from cnnspec.layers.resample import AdaptiveAvgPool2d
-
-Expression = Any  # a name of a value or constant, a number, or an operator with operands
-Found = Mapping[str, Any]  # by name: names of values, arrays of constants; by type: operators
-Writer = Callable[[Network, Operator, Found], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,68 +41,20 @@ def matches(source: Simplified) -> dict[str, Match]:
     result = {}
     for operator in source.operators:
         for expression, write in PATTERNS:
-            if expression[0] != operator.type:
+            if expression[0].partition(":")[0] != operator.type:
                 continue
-            bound = next(_matched(expression, operator.output, {}, producers, source.constants), None)
+            bound = next(matched(expression, operator.output, {}, producers, source.constants), None)
             if bound is not None and not source.constants.keys() & set(Match(operator, write, bound).inputs):
                 result[operator.output] = Match(operator, write, bound)
                 break
     return result
 
 
-def _matched(
-    expression: Expression,
-    name: str,
-    bound: dict[str, Any],
-    producers: Mapping[str, Operator],
-    constants: Mapping[str, Array],
-) -> Iterator[dict[str, Any]]:
-    if isinstance(expression, str) and expression.isupper():
-        if name not in constants and bound.get(expression, name) == name:
-            yield {**bound, expression: name}
-    elif isinstance(expression, str):
-        if name in constants:
-            yield {**bound, expression: constants[name]}
-    elif isinstance(expression, int | float):
-        constant = constants.get(name)
-        if constant is not None and constant.size and np.allclose(constant, expression, rtol=1e-5, atol=1e-7):
-            yield bound
-    else:
-        operator, (kind, *operands) = producers.get(name), expression
-        inputs = [] if operator is None else [given for given in operator.inputs if given]
-        if operator is None or operator.type != kind or operator.domain or len(inputs) < len(operands):
-            return
-        orders = permutations(operands) if kind in ("Add", "Mul") else [tuple(operands)]
-        for order in orders:
-            yield from _match_all(order, inputs, {**bound, kind: operator}, producers, constants)
-
-
-def _match_all(
-    operands: tuple[Expression, ...],
-    names: list[str],
-    bound: dict[str, Any],
-    producers: Mapping[str, Operator],
-    constants: Mapping[str, Array],
-) -> Iterator[dict[str, Any]]:
-    if not operands:
-        yield bound
-        return
-    for more in _matched(operands[0], names[0], bound, producers, constants):
-        yield from _match_all(operands[1:], names[1:], more, producers, constants)
-
-
 def _activation(type: str, **fields: Any) -> Writer:
     def write(made: Network, operator: Operator, found: Found) -> None:
-        made.write(operator, made.add(operator, type, [_value(made, found)], fields))
+        made.write(operator, made.add(operator, type, [value_of(made, found)], fields))
 
     return write
-
-
-def _value(made: Network, found: Found) -> Value:
-    name = found["X"]
-    if name not in made.values:
-        raise Unknown(f"'{name}' is unknown")
-    return made.values[name]
 
 
 def _hard_swish(made: Network, operator: Operator, found: Found) -> None:
@@ -126,7 +69,7 @@ def _normalised(type: str) -> Writer:
     """Return a writer for (x - mean) / sqrt(mean of squares + epsilon) over some axes, or the same without the mean."""
 
     def write(made: Network, operator: Operator, found: Found) -> None:
-        value, mean = _value(made, found), found["ReduceMean"]
+        value, mean = value_of(made, found), found["ReduceMean"]
         axes = sorted(axis_of(int(axis), value) for axis in made.setting(mean, "axes", 1) or [])
         if not axes or axes != list(range(axes[0], axes[-1] + 1)):
             raise Unsaid(f"it normalises over axes {axes}", "axes side by side")
@@ -145,15 +88,18 @@ def _normalised(type: str) -> Writer:
 
 def _response_norm(made: Network, operator: Operator, found: Found) -> None:
     """Write x / (k + alpha mean of squares over a window of channels) ^ beta."""
-    pool = found["AveragePool"].attributes
+    value, pool = made.canonical(operator, value_of(made, found)), found["AveragePool"].attributes
     size = int((pool.get("kernel_shape") or [0])[0])
+    lies = (pool.get("pads"), pool.get("strides"), pool.get("count_include_pad"))
+    if lies != ([(size - 1) // 2, 0, size // 2, 0], [1, 1], 1):
+        raise Unsaid("its windows of channels lie otherwise", "local_response_norm")
     fields = {"size": size, **{name: number(float(np.ravel(found[name])[0])) for name in ("alpha", "beta", "k")}}
-    made.write(operator, made.add(operator, "local_response_norm", [_value(made, found)], fields))
+    made.write(operator, made.add(operator, "local_response_norm", [value], fields))
 
 
 def _adaptive(made: Network, operator: Operator, found: Found) -> None:
     """Write adaptive average pooling: products with two matrices whose rows average over bins."""
-    value, left, right = _value(made, found), found["rows"], found["columns"].T
+    value, left, right = value_of(made, found), found["rows"], found["columns"].T
     if len(value.lengths) != 4:
         raise Unsaid("it multiplies constants with vectors", "adaptive_avg_pool2d")
     value = made.canonical(operator, value)
@@ -169,7 +115,7 @@ def _adaptive(made: Network, operator: Operator, found: Found) -> None:
 
 def _mean_power(made: Network, operator: Operator, found: Found) -> None:
     """Write (mean of |x|^p)^(1/p) over windows."""
-    value, pool = _value(made, found), found["AveragePool"]
+    value, pool = value_of(made, found), found["AveragePool"]
     power, root = (float(np.ravel(found[name])[0]) for name in ("p", "root"))
     if abs(power * root - 1) > 1e-5:
         raise Unsaid(f"its exponents are {power:g} and {root:g}", "exponents p and 1 / p")
@@ -202,6 +148,7 @@ PATTERNS: tuple[tuple[Expression, Writer], ...] = (
     *((("Mul", ("Mul", "X", ("Add", ("Erf", scaled), 1.0)), 0.5), _activation("gelu")) for scaled in SCALED),
     *((("Mul", HALF, ("Add", ("Erf", scaled), 1.0)), _activation("gelu")) for scaled in SCALED),
     (("Mul", HALF, ("Add", ("Tanh", CURVE), 1.0)), _activation("gelu", approximate="tanh")),
+    *((expression, attention.write) for expression in attention.EXPRESSIONS),
     (_root_mean_square(CENTRED, ("Mul", CENTRED, CENTRED)), _normalised("layer_norm")),
     (_root_mean_square(CENTRED, ("Pow", CENTRED, 2.0)), _normalised("layer_norm")),
     (_root_mean_square("X", ("Mul", "X", "X")), _normalised("rms_norm")),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +20,13 @@ from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
 from cnnspec.graph.render import render
+from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.target import Target
 from cnnspec.train.network import Network
 from tests.compare.test_pytorch import EXPORTED
 from tests.equality.networks import draw
-from tests.export.test_numpy_program import LARGE_SPECS, randomised
+from tests.export.test_numpy_program import CASES, LARGE_SPECS, one_layer, randomised
 
 pytest.importorskip("onnx", minversion="1.21")
 from cnnspec.export import onnx, onnx_writer
@@ -41,6 +44,8 @@ MERGED = {
     "rms_norm",
     "weight_norm",
 }
+
+COMPOSED = {"attention", "matmul", "local_response_norm"}  # of several operators, or of values with values
 
 
 def returned(network: Network, opset: int | None = None) -> Converted:
@@ -65,6 +70,14 @@ def test_the_zoo(spec: Path) -> None:
     network = randomised(Network(read, build(read), threads=2))
     found = returned(network)
     assert compile(found.text).graph.parameter_count == parameter_count(network)
+
+
+@pytest.mark.parametrize(("name", "fields", "shapes"), CASES)
+def test_every_layer(name: str, fields: Mapping[str, Any], shapes: Sequence[Shape]) -> None:
+    read = loads(one_layer(name, fields, shapes))
+    found = returned(randomised(Network(read, build(read), threads=1)))
+    graph = compile(found.text).graph
+    assert name not in COMPOSED or name in {node.layer.type_name for node in graph.nodes}
 
 
 def parameter_count(network: Network) -> int:

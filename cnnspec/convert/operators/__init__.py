@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from cnnspec.convert.operators import affine, elementwise, merging, normalisation, rearranging, reducing, windows
+from cnnspec.convert.operators import (
+    affine,
+    elementwise,
+    merging,
+    normalisation,
+    products,
+    rearranging,
+    reducing,
+    windows,
+)
 from cnnspec.convert.operators.translator import Translator
 
 TRANSLATORS: Mapping[str, Translator] = {
@@ -11,6 +20,7 @@ TRANSLATORS: Mapping[str, Translator] = {
     **affine.TRANSLATORS,
     **merging.TRANSLATORS,
     **normalisation.TRANSLATORS,
+    **products.TRANSLATORS,
     **rearranging.TRANSLATORS,
     **reducing.TRANSLATORS,
 }

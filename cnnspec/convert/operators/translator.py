@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+import numpy as np
+
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.refusal import Unsaid
+from cnnspec.kernels.step import Array
 
 Translator = Callable[[Network, Operator], None]
 
@@ -55,3 +58,11 @@ def pair(values: Sequence[int] | None, rank: int, default: int, rows: int = 1) -
     numbers = list(values or [default] * rank)
     refuse_unless(len(numbers) == rank, f"expected {rank} lengths, got {numbers}")
     return numbers if rank == 2 else [rows, *numbers]
+
+
+def weights(made: Network, operator: Operator) -> tuple[Array, Array | None]:
+    """Return the second and third input of an operator as its weight and bias; Unsaid if they are computed."""
+    weight, bias = made.constant(operator, 1), made.constant(operator, 2)
+    refuse_unless(weight is not None and weight.dtype.kind == "f", "its weight is no array of floating-point numbers")
+    assert weight is not None
+    return weight, None if bias is None else np.ravel(bias)

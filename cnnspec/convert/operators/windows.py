@@ -13,7 +13,7 @@ import numpy as np
 from cnnspec.convert.network import Network, Value
 from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators.rearranging import picked
-from cnnspec.convert.operators.translator import Translator, brought_first, pair, put_back, refuse_unless
+from cnnspec.convert.operators.translator import Translator, pair, refuse_unless, weights
 from cnnspec.convert.refusal import Unsaid
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import ShapeError, windows
@@ -99,16 +99,9 @@ def _kernel(operator: Operator, value: Value, weight: Array | None = None) -> li
     return lengths
 
 
-def _weights(made: Network, operator: Operator) -> tuple[Array, Array | None]:
-    weight, bias = made.constant(operator, 1), made.constant(operator, 2)
-    refuse_unless(weight is not None and weight.dtype.kind == "f", "its weight is no array of floating-point numbers")
-    assert weight is not None
-    return weight, None if bias is None else np.ravel(bias)
-
-
 def _convolution(made: Network, operator: Operator) -> None:
     value = made.map(operator)
-    weight, bias = _weights(made, operator)
+    weight, bias = weights(made, operator)
     kernel = _kernel(operator, value, weight)
     groups, channels = int(operator.attributes.get("group", 1)), value.shape[0]
     fields = _window_fields(operator, value, kernel)
@@ -129,7 +122,7 @@ def _convolution(made: Network, operator: Operator) -> None:
 
 def _transposed(made: Network, operator: Operator) -> None:
     value = made.map(operator)
-    weight, bias = _weights(made, operator)
+    weight, bias = weights(made, operator)
     kernel, rank = _kernel(operator, value, weight), len(value.lengths) - 2
     groups = int(operator.attributes.get("group", 1))
     attributes = operator.attributes
@@ -163,7 +156,7 @@ def _dense(made: Network, operator: Operator) -> None:
         _dense(made, product)
         made.write(operator, made.add(operator, "add", [made.values[operator.output], made.read(operator, 2)]))
         return
-    weight, bias = _weights(made, operator)
+    weight, bias = weights(made, operator)
     refuse_unless(not attributes.get("transA", 0), "it transposes the images", "transA: 0")
     refuse_unless(weight.ndim == 2, f"its weight has {weight.ndim} axes")
     value = made.read(operator)
@@ -179,30 +172,6 @@ def _dense(made: Network, operator: Operator) -> None:
         refuse_unless(bias.size in (1, turned.shape[0]), f"its third input has {bias.size} numbers")
         arrays["bias"] = np.float32(attributes.get("beta", 1.0)) * np.broadcast_to(bias, turned.shape[:1])
     made.write(operator, made.add(operator, "dense", [value], fields, arrays))
-
-
-def _product(made: Network, operator: Operator) -> None:
-    """Translate MatMul with a constant matrix: a dense layer, or a 1x1 convolution if there are several rows."""
-    refuse_unless(
-        not made.is_constant(operator, 0), "its first factor is a constant", "a constant as the second factor"
-    )
-    weight, _ = _weights(made, operator)
-    value = made.read(operator)
-    refuse_unless(weight.ndim == 2, f"its constant has {weight.ndim} axes, not two")
-    refuse_unless(len(value.lengths) >= 2, "it reads a single axis")
-    turned = weight.T
-    if prod(value.lengths[1:-1]) == 1:
-        value = made.shaped(operator, value, (value.lengths[-1],))
-        made.write(
-            operator,
-            made.add(operator, "dense", [value], {"units": turned.shape[0], "bias": "none"}, {"weight": turned}),
-        )
-        return
-    last = len(value.lengths) - 1
-    rows, _ = brought_first(made, operator, value, last, last)
-    fields = {"filters": turned.shape[0], "kernel_size": 1, "bias": "none"}
-    result = made.add(operator, "conv2d", [rows], fields, {"weight": turned[:, :, None, None]})
-    made.write(operator, put_back(made, operator, result, value, last))
 
 
 def _pool(type: str, made: Network, operator: Operator) -> None:
@@ -306,6 +275,5 @@ TRANSLATORS: Mapping[str, Translator] = {
     "GlobalLpPool": _global_lp,
     "GlobalMaxPool": partial(_global, "global_max_pool2d"),
     "LpPool": _lp_pool,
-    "MatMul": _product,
     "MaxPool": partial(_pool, "max_pool2d"),
 }
