@@ -77,10 +77,10 @@ def convert(
     header = [f"Converted from {path.name} (Caffe)" + (", without weights." if weights is None else ".")]
     header += [] if weights is None else [f"Its weights are those of {weights.name}."]
     header += [f"{', '.join(left_out)} left out: training alone has them."] if left_out else []
-    return finished(made, path.name, header, np.dtype("float32"), _unrun)
+    return finished(made, path.name, header, _unrun)
 
 
-def _unrun(images: Array) -> str:
+def _unrun(arrays: Sequence[Array]) -> str:
     return UNRUN
 
 
@@ -193,7 +193,7 @@ def _translated(
 ) -> tuple[Network, list[Refusal]]:
     """Return the translated layers, and those that cannot be expressed in a spec."""
     origins = {layer.name: np.empty(0) for layer in layers}
-    made = Network(Simplified(entry, [], origins, {entry: lengths}, output, lengths[0], 0))
+    made = Network(Simplified((entry,), [], origins, {entry: lengths}, output, lengths[0], 0))
     readers = Counter(name for layer in layers for name in layer.inputs)
     refusals, unknown = list[Refusal](), set[str]()
     for layer in layers:

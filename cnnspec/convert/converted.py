@@ -25,65 +25,81 @@ from cnnspec.spec.grammar import name_of
 
 SEVERAL = 2  # images at once if the file leaves their number open
 MOST_REASONS = 50
+FLOAT32 = np.dtype("float32")
 UNREAD = ["The ids are names of the file, by which weights are found.", "cnnspec: ignore-file[unused-id]"]
-Run = Callable[[Array], tuple[str, Array] | str]  # from images to the program and its outputs, or why none ran
+Run = Callable[[Sequence[Array]], tuple[str, Array] | str]  # from inputs to the program and its output, or why none ran
+
+
+@dataclass(frozen=True, slots=True)
+class FileInput:
+    """The shape that a file takes for an input, with the number of images first, and the type of its numbers."""
+
+    lengths: Lengths
+    dtype: np.dtype[Any] = FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
     """A spec's text, its arrays by the names of parameters and running statistics, and a function that runs the file.
 
-    `lengths` is the shape that the file takes, with the number of images first; `weighted` says whether it has weights.
+    `inputs` are those of the file, in the order of the spec's; `weighted` says whether it has weights.
     """
 
     text: str
-    input_shape: Shape
     arrays: dict[str, Array]
-    lengths: Lengths
-    dtype: np.dtype[Any]
+    inputs: Sequence[FileInput]
     run: Run
     weighted: bool = True
     note: str = ""  # a note for the user
     learned: Mapping[str, Any] = field(default_factory=dict)  # records of the target and the images of the training
 
 
-def finished(made: Network, name: str, header: list[str], dtype: np.dtype[Any], run: Run) -> Converted:
-    """Write the spec of a translated file of some name; ConversionError if it would not be a valid spec."""
+def finished(
+    made: Network, name: str, header: list[str], run: Run, dtypes: Mapping[str, np.dtype[Any]] | None = None
+) -> Converted:
+    """Write the spec of a translated file of some name; ConversionError if it would not be a valid spec.
+
+    `dtypes` are the types of the file's inputs where these are not float32.
+    """
     layout, spec_name = Layout(made), name_of(name)
     flat, folded = plain(layout), structured(layout)
     graph, parts = _built(spec_name, layout, flat, header), flat
     if len(folded.blocks) + len(folded.layers) < len(flat.layers):
         graph, parts = _built(spec_name, layout, folded, header), folded
-    if any(unused_ids(loads(spec_text(spec_name, layout.input, parts.blocks, parts.layers, [], {})), graph)):
+    if any(unused_ids(loads(spec_text(spec_name, layout.inputs, parts.blocks, parts.layers, [], {})), graph)):
         header = [*header, *UNREAD]
-    spec = spec_text(spec_name, layout.input, parts.blocks, parts.layers, header, _expect(graph))
-    lengths = made.source.lengths[made.source.entry]
+    spec = spec_text(spec_name, layout.inputs, parts.blocks, parts.layers, header, _expect(graph))
+    inputs = [
+        FileInput(made.source.lengths[entry], (dtypes or {}).get(entry, FLOAT32)) for entry in made.source.entries
+    ]
     weighted = bool(parts.arrays) or not graph.parameter_count
-    return Converted(spec, layout.input, parts.arrays, lengths, dtype, run, weighted)
+    return Converted(spec, parts.arrays, inputs, run, weighted)
 
 
-def refused(refusals: Sequence[Refusal]) -> ConversionError:
-    """Return the error that names everything in a file that a spec cannot express."""
-    shown = [refusal.text() for refusal in refusals[:MOST_REASONS]]
+def refused(
+    refusals: Sequence[Refusal],
+    reasons: Sequence[str] = (),
+    help: str = "convert what comes before with --until NODE, or change these in the program that wrote it",
+) -> ConversionError:
+    """Return the error that names everything in a file that a spec cannot express; `reasons` come first."""
+    shown = [*reasons, *(refusal.text() for refusal in refusals[:MOST_REASONS])]
     if len(refusals) > MOST_REASONS:
         shown.append(f"and {len(refusals) - MOST_REASONS} more")
-    return ConversionError(
-        shown, "convert what comes before with --until NODE, or change these in the program that wrote it"
-    )
+    return ConversionError(shown, help)
 
 
 def _built(name: str, layout: Layout, parts: Structure, header: list[str]) -> Graph:
     try:
-        return build(loads(spec_text(name, layout.input, parts.blocks, parts.layers, header, {}), name))
+        return build(loads(spec_text(name, layout.inputs, parts.blocks, parts.layers, header, {}), name))
     except SpecError as error:
         reasons = [f"{name}: {diagnostic.message}" for diagnostic in error.diagnostics]
         raise ConversionError(reasons[:MOST_REASONS], "convert what comes before with --until NODE") from error
 
 
-def whole_lengths(lengths: Sequence[int | None], given: Shape | None) -> Lengths:
-    """Return the input's shape, with the number of images first; `given` fills the axes that a file leaves open."""
+def whole_lengths(lengths: Sequence[int | None], given: Shape | None, subject: str = "its input") -> Lengths:
+    """Return an input's shape, with the number of images first; `given` fills the axes that a file leaves open."""
     if not lengths:
-        raise ConversionError(["its input has no axes"], "name a file that takes images or vectors")
+        raise ConversionError([f"{subject} has no axes"], "name a file that takes images or vectors")
     inner: Sequence[int | None] = lengths[1:]
     if given is not None:
         known = all(length in (None, wanted) for length, wanted in zip(inner, given, strict=False))
@@ -95,13 +111,13 @@ def whole_lengths(lengths: Sequence[int | None], given: Shape | None) -> Lengths
         inner = given
     if any(length is None for length in inner):
         raise ConversionError(
-            [f"the file leaves lengths of its input open: {_open(lengths)}"],
+            [f"the file leaves lengths of {subject} open: {_open(lengths)}"],
             "say those of one image: --input 3,224,224",
         )
     result = (lengths[0] or SEVERAL, *(length for length in inner if length is not None))
     if prod(result) > MOST_VALUES:
         raise ConversionError(
-            [f"its input has {prod(result):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer"
+            [f"{subject} has {prod(result):,} numbers, at most {MOST_VALUES:,} are read"], "use fewer"
         )
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,10 @@ def convert(
         header.append(f"Its weights are those of {stored.path.name}.")
     if any(section.options.get("batch_normalize") == "1" for section in sections):
         header.append("Darknet adds 1e-6 to the deviation of a batch normalisation, a spec to the variance.")
-    return finished(made, path.name, header, np.dtype("float32"), _unrun)
+    return finished(made, path.name, header, _unrun)
 
 
-def _unrun(images: Array) -> str:
+def _unrun(arrays: Sequence[Array]) -> str:
     return UNRUN
 
 
@@ -92,7 +93,7 @@ def _translated(sections: list[Section], lengths: Lengths, weights: Weights | No
     """
     names = [_name(number, section) for number, section in enumerate(sections)]
     origins = {f"weights of {name}": np.empty(0) for name in names}
-    source = Simplified("input", [], origins, {"input": lengths}, names[-1], lengths[0], 0)
+    source = Simplified(("input",), [], origins, {"input": lengths}, names[-1], lengths[0], 0)
     work = Translation(Network(source), names, weights)
     refusals, heads = list[Refusal](), 0
     for name, section in zip(names, sections, strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,54 +30,71 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
     `until` is the layer that the network ends with; OSError where there is no file.
     """
     file = read(path)
-    lengths = _lengths(file, input_shape)
     output = _output(file, until)
-    made, refusals = _translated(file, lengths, output)
+    needed = _needed(file, output)
+    lengths = _lengths([layer for layer, _ in needed if layer.kind == "InputLayer"], input_shape)
+    made, refusals = _translated(file, needed, lengths, output)
     if refusals:
         raise refused(refusals)
-    run = _code if file.names_code else partial(run_file, path, output)
+    run = _code if file.names_code else partial(run_file, path, output, tuple(lengths))
     version = f" {file.version}" if file.version else ""
     header = [f"Converted from {path.name} (Keras{version}" + ("), without weights." if file.arrays is None else ").")]
     header.append("Maps (n, h, w, c) are (n, c, h, w) here, and weights are turned so.")
     if random := sorted({layer.kind for layer in file.layers if layer.kind in RANDOM}):
         header.append(f"{', '.join(random)} left out: they change images in training alone, see data.augment.")
-    return finished(made, path.name, header, np.dtype("float32"), run)
+    return finished(made, path.name, header, run)
 
 
-def _code(images: Array) -> str:
+def _code(arrays: Sequence[Array]) -> str:
     return "it names code beside Keras's, which is not run"
 
 
-def _lengths(file: KerasFile, given: Shape | None) -> Lengths:
-    """Return the shape of the input, with the number of images and the channels first."""
-    entries = [layer for layer in file.layers if layer.kind == "InputLayer"]
-    if len(entries) != 1:
-        names = ", ".join(layer.name for layer in entries) or "none"
-        raise ConversionError([f"one input is read, the model has {len(entries)}: {names}"], "give it one input")
-    config = entries[0].config
+def _lengths(entries: Sequence[KerasLayer], given: Shape | None) -> dict[str, Lengths]:
+    """Return the shapes of the inputs, with the number of images and the channels first.
+
+    `given` are the lengths of the only input, or of those that the file leaves open.
+    """
+    if not entries:
+        raise ConversionError(["the model has no input"], "give it one")
+    if len(entries) == 1:
+        return {entries[0].name: whole_lengths(_axes(entries[0].config, "its input"), given)}
+    found = {}
+    for layer in entries:
+        subject = f"its input '{layer.name}'"
+        axes = _axes(layer.config, subject)
+        found[layer.name] = whole_lengths(axes, given if None in axes[1:] else None, subject)
+    return found
+
+
+def _axes(config: Mapping[str, Any], subject: str) -> list[int | None]:
     axes = config.get("batch_shape") or config.get("batch_input_shape")
     if not isinstance(axes, list) or not all(axis is None or isinstance(axis, int) for axis in axes):
         axes = [None, None, None, None]
     if len(axes) not in (2, 4) or any(axis is not None and axis < 1 for axis in axes):
         raise ConversionError(
-            [f"its input is {str(axes)[:60]}, neither a vector nor a map (h, w, c)"], "use images or vectors"
+            [f"{subject} is {str(axes)[:60]}, neither a vector nor a map (h, w, c)"], "use images or vectors"
         )
     inner = [axes[3], axes[1], axes[2]] if len(axes) == 4 else axes[1:]
-    return whole_lengths([None, *inner], given)
+    return [None, *inner]
 
 
-def _translated(file: KerasFile, lengths: Lengths, output: tuple[str, int]) -> tuple[Network, list[Refusal]]:
-    """Return the translated layers that the output needs, and those that cannot be expressed in a spec."""
-    needed = _needed(file, output)
+def _translated(
+    file: KerasFile,
+    needed: Sequence[tuple[KerasLayer, int]],
+    lengths: Mapping[str, Lengths],
+    output: tuple[str, int],
+) -> tuple[Network, list[Refusal]]:
+    """Return the translated layers, and those that cannot be expressed in a spec."""
     origins = {layer.name: np.empty(0) for layer in file.layers}
-    made = Network(Simplified("input", [], origins, {"input": lengths}, OUTPUT, lengths[0], 0))
+    batch = next(iter(lengths.values()))[0]
+    made = Network(Simplified(tuple(lengths), [], origins, dict(lengths), OUTPUT, batch, 0))
     tensors: dict[tuple[str, int], Tensor] = {}
     refusals = []
     for layer, number in needed:
         operator = Operator(layer.kind, layer.name, (layer.name,), ("",))
         try:
             if layer.kind == "InputLayer":
-                tensors[layer.name, number] = Tensor(made.values["input"])
+                tensors[layer.name, number] = Tensor(made.values[layer.name])
                 continue
             if any(name not in tensors for name in layer.calls[number].inputs):
                 raise Unknown("it reads what is refused")
@@ -96,7 +115,7 @@ def _translated(file: KerasFile, lengths: Lengths, output: tuple[str, int]) -> t
     if output in tensors and not refusals:
         last = Use(made, Operator("Output", "", (), ("",)), {}, [tensors[output]], (), None)
         made.values[OUTPUT] = last.here(0)
-        if made.values[OUTPUT].layer == "input":
+        if made.values[OUTPUT].layer in made.inputs:
             refusals.append(Refusal(output[0], "InputLayer", "the network has no layers", ""))
     return made, refusals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,13 @@ def _mappings(model: Any) -> Iterator[Mapping[str, Any]]:
             waiting += item
 
 
-def run_file(path: Path, output: tuple[str, int], images: Array) -> tuple[str, Array] | str:
-    """Return what ran the file and the output of a layer's use for images (n, c, h, w), or why nothing here runs it."""
+def run_file(
+    path: Path, output: tuple[str, int], names: Sequence[str], arrays: Sequence[Array]
+) -> tuple[str, Array] | str:
+    """Return what ran the file and the output of a layer's use, or why nothing here runs it.
+
+    `names` are the inputs that it is computed from, `arrays` the values of each: vectors, or maps (n, c, h, w).
+    """
     backend = next((name for name in BACKENDS if importlib.util.find_spec(name) is not None), None)
     if backend is None or importlib.util.find_spec("keras") is None:
         return "Keras, or a backend of it, is not installed"
@@ -48,8 +53,10 @@ def run_file(path: Path, output: tuple[str, int], images: Array) -> tuple[str, A
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         name, use = output
         last = model.get_layer(name)._inbound_nodes[use].outputs[0]
-        entering = np.moveaxis(images, 1, -1) if images.ndim == 4 else images
-        outputs = np.asarray(keras.Model(model.inputs, last).predict(entering, verbose=0))
+        entering = [np.moveaxis(array, 1, -1) if array.ndim == 4 else array for array in arrays]
+        read = {tensor.name: tensor for tensor in model.inputs}
+        inputs = model.inputs if len(names) == 1 == len(read) else [read[name] for name in names]
+        outputs = np.asarray(keras.Model(inputs, last).predict(entering, verbose=0))
     except Exception as error:  # Keras may raise anything
         return f"Keras: {' '.join(str(error).split())[:MOST_FAILURE]}"
     return "Keras", np.moveaxis(outputs, -1, 1) if outputs.ndim == 4 else outputs

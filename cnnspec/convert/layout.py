@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cnnspec.convert.network import Draft, Network
-from cnnspec.graph import INPUT
 from cnnspec.layers.base import Layer
 from cnnspec.registry import find
 
@@ -20,11 +19,12 @@ class Layout:
     """The layers that the output needs, with activations merged into the layers before them."""
 
     def __init__(self, made: Network) -> None:
-        self.input = made.input_shape
+        self.inputs = made.inputs
+        self.first = next(iter(made.inputs))  # what the first layer reads unless it says otherwise
         output = made.values[made.source.output]
         self.drafts = _reachable(made.drafts, output.layer)
         readers = Counter(source for draft in self.drafts for source in draft.sources)
-        self.place: dict[str, str] = {INPUT: INPUT}  # by key of a layer, that of the written layer that contains it
+        self.place = {key: key for key in made.inputs}  # by key of a layer, that of the written layer that contains it
         self.activations: dict[str, Draft] = {}
         by_key = {draft.key: draft for draft in self.drafts}
         for draft in self.drafts:
@@ -68,7 +68,7 @@ class Layout:
 
     def named(self, drafts: Sequence[Draft]) -> set[str]:
         """Return the keys of layers that get an id: those with a name in the file, and parameters or a reader below."""
-        above, names = INPUT, {draft.key for draft in drafts if draft.arrays}
+        above, names = self.first, {draft.key for draft in drafts if draft.arrays}
         for draft in drafts:
             if self.sources(draft) != [above]:
                 names.update(self.sources(draft))

@@ -77,10 +77,13 @@ class Network:
         self.readers[source.output] += 1
         self.drafts: dict[str, Draft] = {}
         self.counts: Counter[str] = Counter()
-        lengths = source.lengths[source.entry]
-        entry = Value(INPUT, (), lengths, False)
-        self.input_shape = entry.canonical
-        self.values = {source.entry: Value(INPUT, self.input_shape, lengths, False)}
+        self.inputs: dict[str, Shape] = {}  # shapes by the key of an input, which is its name in the spec
+        self.values: dict[str, Value] = {}
+        for entry in source.entries:
+            key = INPUT if len(source.entries) == 1 else self._input_key(entry)
+            value = Value(key, (), source.lengths[entry], False)
+            self.inputs[key] = value.canonical
+            self.values[entry] = replace(value, shape=value.canonical)
 
     def constant(self, operator: Operator, position: int) -> Array | None:
         """Return a constant input of the operator; None if it has no such input, Unsaid if the input is computed."""
@@ -198,7 +201,7 @@ class Network:
         if draft is not None and draft.type == "permute":
             order = [draft.fields["order"][axis] for axis in order]
             source = draft.sources[0]
-            shape = self.input_shape if source == INPUT else self.drafts[source].shape
+            shape = self.inputs[source] if source in self.inputs else self.drafts[source].shape
             value = Value(source, shape, value.lengths, False)
         if list(order) == [0, 1, 2]:
             return value
@@ -208,7 +211,7 @@ class Network:
     def before_permutation(self, value: Value) -> tuple[Value, list[int]]:
         """Return the value that a permutation turns into this one, and its order; the value and [] if there is none."""
         draft = self.drafts.get(value.layer)
-        if draft is None or draft.type != "permute" or draft.sources[0] == INPUT:
+        if draft is None or draft.type != "permute" or draft.sources[0] in self.inputs:
             return value, []
         source = self.drafts[draft.sources[0]]
         readers = sum(other.sources.count(source.key) for other in self.drafts.values())
@@ -229,11 +232,19 @@ class Network:
         if not found or found == INPUT or (number.isdigit() and kind in table("layer")):
             self.counts[type] += 1
             return f":{type}:{self.counts[type]}", False
-        key, count = found, 1
-        while key in self.drafts:
+        return self._free(found), True
+
+    def _input_key(self, entry: str) -> str:
+        cleaned = NO_NAME.sub("_", entry).strip("_-")[:LONGEST_NAME]
+        return self._free(f"{INPUT}_1" if cleaned in ("", INPUT) else cleaned)
+
+    def _free(self, name: str) -> str:
+        """Return the name, with a number if it is taken."""
+        key, count = name, 1
+        while key in self.drafts or key in self.inputs:
             count += 1
-            key = f"{found}_{count}"
-        return key, True
+            key = f"{name}_{count}"
+        return key
 
 
 def _cleaned(name: str, operator: str) -> str:

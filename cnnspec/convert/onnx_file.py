@@ -56,7 +56,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The input of a network; a length is None if the file leaves it open."""
+    """An input of a network; a length is None if the file leaves it open."""
 
     name: str
     lengths: tuple[int | None, ...]
@@ -65,19 +65,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """The content of a file: operators in an order in which they can run, constants by name, input and outputs."""
+    """The content of a file: operators in an order in which they can run, constants by name, inputs and outputs."""
 
     model: Any  # onnx.ModelProto, with all arrays in it
     operators: tuple[Operator, ...]
     constants: Mapping[str, Array]
-    entry: Entry
+    entries: tuple[Entry, ...]
     outputs: tuple[str, ...]
     opset: int
     producer: str
 
 
 def read(path: Path) -> OnnxFile:
-    """Read a file; ConversionError if it is damaged or is no network with one input, OSError if there is no file.
+    """Read a file; ConversionError if it is damaged or is no network with inputs, OSError if there is no file.
 
     Arrays in other files are read from the file's own folder alone; links that lead out of it are refused.
     """
@@ -112,16 +112,13 @@ def parse(model: Any, path: Path) -> OnnxFile:
         if tensor.data_location == package().TensorProto.EXTERNAL:  # the model is complete from here on
             tensor.CopyFrom(package().numpy_helper.from_array(constants[tensor.name], tensor.name))
     entries = [_entry(info) for info in graph.input if info.name not in constants]
-    if len(entries) != 1:
-        names = ", ".join(entry.name for entry in entries) or "none"
-        raise ConversionError(
-            [f"one input is read, {path} has {len(entries)}: {names}"], "convert a file with one input"
-        )
+    if not entries:
+        raise ConversionError([f"{path} has no input"], "convert a file of a network that reads images")
     return OnnxFile(
         model,
         tuple(_operator(node, number, path) for number, node in enumerate(graph.node, 1)),
         constants,
-        entries[0],
+        tuple(entries),
         tuple(info.name for info in graph.output),
         opset,
         " ".join(filter(None, (model.producer_name, model.producer_version))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from cnnspec.convert.network import Network, Value
@@ -9,8 +10,7 @@ from cnnspec.convert.onnx_file import Operator
 from cnnspec.convert.operators import TRANSLATORS
 from cnnspec.convert.patterns import Match, matches
 from cnnspec.convert.refusal import MALFORMED, Refusal, Unknown, Unsaid
-from cnnspec.convert.simplify import Simplified
-from cnnspec.graph import INPUT
+from cnnspec.convert.simplify import FOLDABLE, LEFT_OUT, Simplified
 
 NEAREST = {  # for operators without a translation, the layers that come closest
     "Einsum": "dense, conv2d or matmul",
@@ -40,8 +40,7 @@ def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
             if group is not None:
                 group.write(made, operator, group.found)
             elif operator.type not in TRANSLATORS or operator.domain:
-                where = f" of {operator.domain}" if operator.domain else ""
-                raise Unsaid(f"no layer computes {operator.type}{where}", NEAREST.get(operator.type, ""))
+                raise _without_layer(operator)
             else:
                 TRANSLATORS[operator.type](made, operator)
         except Unknown as unknown:
@@ -61,13 +60,29 @@ def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
     return made, refusals
 
 
+def _without_layer(operator: Operator) -> Unsaid:
+    where = f" of {operator.domain}" if operator.domain else ""
+    return Unsaid(f"no layer computes {operator.type}{where}", NEAREST.get(operator.type, ""))
+
+
+def without_layer(operators: Sequence[Operator]) -> list[Refusal]:
+    """Return those operators of a file whose types alone tell that no layer computes them."""
+    known = TRANSLATORS.keys() | FOLDABLE | LEFT_OUT
+    found = [(operator, _without_layer(operator)) for operator in operators]
+    return [
+        Refusal(operator.name, operator.type, str(unsaid), unsaid.nearest)
+        for operator, unsaid in found
+        if operator.type not in known or operator.domain
+    ]
+
+
 def _shape_output(made: Network, source: Simplified) -> None:
     """Reshape the output to the file's shape, but keep a vector where the file has a map of one pixel.
 
     A network that returns its input unchanged becomes a single layer `reshape`.
     """
     value, output = made.values[source.output], Operator("Reshape", "", (), ("",))
-    if value.layer == INPUT:
+    if value.layer in made.inputs:
         made.values[source.output] = made.add(output, "reshape", [value], {"shape": list(value.canonical)})
         return
     last = next((operator for operator in source.operators if source.output in operator.outputs), output)

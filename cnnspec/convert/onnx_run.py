@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from cnnspec.kernels.step import Array
 MOST_FAILURE = 200  # characters of the error of a program that cannot run a file
 
 
-def run_file(file: OnnxFile, output: str, images: Array) -> tuple[str, Array] | str:
-    """Return the name of the program that ran the file, and an output for images; or the reason why none did."""
-    model, entry = file.model, file.entry
-    feed = {entry.name: images.astype(entry.dtype)}
+def run_file(file: OnnxFile, output: str, arrays: Sequence[Array]) -> tuple[str, Array] | str:
+    """Return the name of the program that ran the file, and an output for an array of each input; or why none did."""
+    feed = {entry.name: array.astype(entry.dtype) for entry, array in zip(file.entries, arrays, strict=True)}
+    model = _part_of(file.model, output, feed)
     reason = "no program ran it"
     for program, runner in (("onnxruntime", _runtime), ("onnx's reference", _reference)):
         try:
@@ -32,13 +33,12 @@ def _runtime(model: Any, feed: dict[str, Array], output: str) -> Any:
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    with_output = _with_output(model, output)
-    session = runtime.InferenceSession(with_output.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run([output], feed)[0]
 
 
 def _reference(model: Any, feed: dict[str, Array], output: str) -> Any:
-    evaluator = package().reference.ReferenceEvaluator(_with_output(model, output), new_ops=[_batch_normalization()])
+    evaluator = package().reference.ReferenceEvaluator(model, new_ops=[_batch_normalization()])
     return evaluator.run([output], feed)[0]
 
 
@@ -56,10 +56,22 @@ def _batch_normalization() -> type:
     return BatchNormalization
 
 
-def _with_output(model: Any, output: str) -> Any:
-    if any(info.name == output for info in model.graph.output):
+def _part_of(model: Any, output: str, entries: Collection[str]) -> Any:
+    """Return the part of a model that computes one value from some inputs; the model itself if that is all of it."""
+    whole = any(info.name == output for info in model.graph.output)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    if whole and all(info.name in constants or info.name in entries for info in model.graph.input):
         return model
-    changed = type(model)()
-    changed.CopyFrom(model)
-    changed.graph.output.append(package().helper.make_empty_tensor_value_info(output))
-    return changed
+    part = type(model)()
+    part.CopyFrom(model)
+    needed, nodes = {output}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    inputs = [info for info in model.graph.input if info.name in constants or info.name in entries]
+    del part.graph.node[:], part.graph.input[:], part.graph.output[:]
+    part.graph.node.extend(reversed(nodes))
+    part.graph.input.extend(inputs)
+    part.graph.output.append(package().helper.make_empty_tensor_value_info(output))
+    return part

@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.convert.converted import SEVERAL, Converted
+from cnnspec.convert.converted import SEVERAL, Converted, FileInput
 from cnnspec.convert.onnx_file import Entry, OnnxFile, package
 from cnnspec.convert.onnx_run import run_file
 from cnnspec.diagnostics import DataError, RunError, SpecError
 from cnnspec.graph import INPUT, Graph, build
 from cnnspec.kernels.step import Array
-from cnnspec.shapes import Shape
-from cnnspec.spec import loads
+from cnnspec.shapes import Shape, size
+from cnnspec.spec import Spec, loads
 from cnnspec.target import KINDS, Target
 from cnnspec.train.network import Network
 
 PRODUCER = "cnnspec"
 TOLERANCE = 1e-4  # as a share of the largest output, or 1
 MOST_RUN = 1 << 24  # numbers of one value of one image in a file that is run for the check
+SCALED = "{}.scaled"  # the name that `export` gives the numbers of an input of pixels
 RANKS = range(1, 6)  # number of axes of a reshaped parameter, which is part of its name
 
 
@@ -42,16 +43,16 @@ def read_own(file: OnnxFile, name: str) -> Converted | None:
         graph = build(spec)
         arrays = _arrays(graph, file.constants)
         largest = max(prod(shape) for shape in (graph.input_shape, *(node.shape for node in graph.nodes)))
-        if spec.inputs or arrays is None or largest > MOST_RUN:
+        if arrays is None or largest > MOST_RUN:
             return None
-        inner = _network_of(file, graph.answering.output.name, graph.input_shape)
+        inner = _network_of(file, graph.answering.output.name, spec.inputs or {INPUT: graph.input_shape})
         network = Network(spec, graph, threads=1)
         network.weights.load(arrays)
     except (DataError, RunError, SpecError, KeyError, ValueError):
         return None
     run = partial(run_file, inner, graph.answering.output.name)
     images = np.random.default_rng(0).standard_normal((SEVERAL, *graph.input_shape)).astype(np.float32)
-    outputs = run(images)
+    outputs = run(_parted(images, spec))
     if isinstance(outputs, str) or not _agree(outputs[1], network.outputs(images)):
         return None
     try:
@@ -62,9 +63,8 @@ def read_own(file: OnnxFile, name: str) -> Converted | None:
     except (AttributeError, DataError, KeyError, RecursionError, RunError, TypeError, ValueError):
         return None
     note = "the file was written by cnnspec, so the spec is the one in it"
-    lengths = (SEVERAL, *graph.input_shape)
-    float32 = np.dtype("float32")
-    return Converted(metadata["spec"], graph.input_shape, arrays, lengths, float32, run, note=note, learned=learned)
+    inputs = [FileInput((SEVERAL, *shape)) for shape in (spec.inputs or {INPUT: graph.input_shape}).values()]
+    return Converted(metadata["spec"], arrays, inputs, run, note=note, learned=learned)
 
 
 def adopt_learned(network: Network, learned: Mapping[str, Any], name: str) -> None:
@@ -117,23 +117,45 @@ def _candidates(key: str, constants: Mapping[str, Array]) -> Iterator[Array]:
     yield from (constants[f"{key}.{rank}"] for rank in RANKS if f"{key}.{rank}" in constants)
 
 
-def _network_of(file: OnnxFile, output: str, shape: Shape) -> OnnxFile:
-    """Return the file without the preparation of images and the scaling of outputs; ValueError if it cannot be cut."""
+def _parted(images: Array, spec: Spec) -> list[Array]:
+    """Return what the network reads as an array for each input: those of several lie behind one another."""
+    if not spec.inputs:
+        return [images]
+    ends = np.cumsum([size(shape) for shape in spec.inputs.values()])[:-1]
+    parts = np.split(images, ends, axis=1)
+    return [part.reshape(len(part), *shape) for part, shape in zip(parts, spec.inputs.values(), strict=True)]
+
+
+def _network_of(file: OnnxFile, output: str, inputs: Mapping[str, Shape]) -> OnnxFile:
+    """Return the file without the preparation of images and the scaling of outputs; ValueError if it cannot be cut.
+
+    `inputs` are the shapes of what the network reads, by the names of its inputs: the numbers of pixels, which are
+    called so, are made of them.
+    """
     onnx: Any = package()
+    made = {name for node in file.model.graph.node for name in node.output}
+    entries = tuple(
+        Entry(SCALED.format(name) if SCALED.format(name) in made else name, (None, *shape), np.dtype("float32"))
+        for name, shape in inputs.items()
+    )
+    names = {entry.name for entry in entries}
     model = type(file.model)()
     model.CopyFrom(file.model)
     wanted, operators = {output}, []
     for node in reversed(file.model.graph.node):
-        if INPUT not in node.output and wanted.intersection(node.output):
+        if not names.intersection(node.output) and wanted.intersection(node.output):
             wanted.update(node.input)
             operators.append(node)
-    if INPUT not in wanted:
-        raise ValueError("the output does not depend on the input")
+    if not names <= wanted:
+        raise ValueError("the output does not depend on every input")
     del model.graph.node[:], model.graph.input[:], model.graph.output[:]
     model.graph.node.extend(reversed(operators))
-    model.graph.input.append(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, ["n", *shape]))
+    float32 = onnx.TensorProto.FLOAT
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(entry.name, float32, ["n", *entry.lengths[1:]]) for entry in entries
+    )
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(output))
-    return replace(file, model=model, entry=Entry(INPUT, (None, *shape), np.dtype("float32")), outputs=(output,))
+    return replace(file, model=model, entries=entries, outputs=(output,))
 
 
 def _agree(expected: Array, got: Array) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnspec.convert.converted import Converted
+from cnnspec.convert.converted import Converted, FileInput
 from cnnspec.kernels.step import Array
+from cnnspec.spec import loads
 
 TOLERANCE = 1e-4  # as a share of the largest output, or 1: sums in another order differ by less
 
@@ -36,19 +37,25 @@ class Proof:
 
 
 def prove(converted: Converted, outputs: Callable[[Array], Array], seed: int = 0) -> Proof | str:
-    """Run the file and the network on random images, and compare; return the reason if no program can run the file."""
-    lengths, dtype = converted.lengths, converted.dtype
+    """Run the file and the network on random images, and compare; return the reason if no program can run the file.
+
+    `outputs` takes the inputs of a spec as the network does: the arrays of several lie behind one another.
+    """
     random = np.random.default_rng(seed)
-    images: Array = (
-        random.standard_normal(lengths).astype(np.float32)
-        if dtype.kind == "f"
-        else random.integers(0, 2 if dtype.kind == "b" else 100, lengths).astype(np.float32)
-    )
-    found = converted.run(images)
+    arrays = [_drawn(random, entry) for entry in converted.inputs]
+    found = converted.run(arrays)
     if isinstance(found, str):
         return found
     program, expected = found
-    return compared(program, len(images), expected, outputs(images.reshape(len(images), *converted.input_shape)))
+    joined = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
+    shape = loads(converted.text).input
+    return compared(program, len(joined), expected, outputs(joined.reshape(len(joined), *shape)))
+
+
+def _drawn(random: np.random.Generator, entry: FileInput) -> Array:
+    if entry.dtype.kind == "f":
+        return random.standard_normal(entry.lengths).astype(np.float32)
+    return random.integers(0, 2 if entry.dtype.kind == "b" else 100, entry.lengths).astype(np.float32)
 
 
 def compared(program: str, images: int, expected: Array, got: Array) -> Proof:

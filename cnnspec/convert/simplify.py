@@ -25,13 +25,14 @@ FOLDABLE = frozenset(
     Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where
     """.split()  # noqa: SIM905  (a table of names)
 )
+LEFT_OUT = frozenset({"Cast", "Dropout", "Identity"})  # where they return their input at inference
 
 
 @dataclass(slots=True)
 class Simplified:
     """A simplified file: the operators that depend on the input, the constants, and the shape of every value."""
 
-    entry: str
+    entries: tuple[str, ...]
     operators: list[Operator]
     constants: dict[str, Array]
     lengths: dict[str, Lengths]
@@ -41,17 +42,25 @@ class Simplified:
     changes: Counter[str] = field(default_factory=Counter)  # what was done, and how often
 
 
-def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simplified:
-    """Fold constants and leave out identities, for an input of the given shape, the batch included.
+def cut(file: OnnxFile, until: str | None = None) -> OnnxFile:
+    """Return the part of a file that one output needs: operators, and the inputs that they read.
 
     `until` is the node, or the value, that the network ends with. ConversionError where there is none of that name.
     """
-    work = _Work(file, entry)
-    names: dict[str, str] = {}
-    kept = []
     operators = _operators_up_to(file, until) if until else list(file.operators)
     output = _output(file, operators, until)
-    for operator in operators:
+    needed = _needed(operators, output)
+    read = {output, *(name for operator in needed for name in operator.inputs)}
+    entries = tuple(entry for entry in file.entries if entry.name in read)
+    return replace(file, operators=tuple(needed), entries=entries or file.entries[:1], outputs=(output,))
+
+
+def simplified(file: OnnxFile, lengths: Mapping[str, Lengths]) -> Simplified:
+    """Fold constants and leave out identities, for inputs of the given shapes, which begin with the batch."""
+    work = _Work(file, lengths)
+    names: dict[str, str] = {}
+    kept = []
+    for operator in file.operators:
         operator = replace(operator, inputs=tuple(names.get(name, name) for name in operator.inputs))
         if work.fold(operator):
             continue
@@ -60,14 +69,14 @@ def simplified(file: OnnxFile, entry: Lengths, until: str | None = None) -> Simp
             continue
         work.infer(operator)
         kept.append(operator)
-    output = names.get(output, output)
+    (output,) = (names.get(name, name) for name in file.outputs)
     return Simplified(
-        file.entry.name,
+        tuple(lengths),
         _needed(kept, output),
         work.constants,
         work.lengths,
         output,
-        entry[0],
+        next(iter(lengths.values()))[0],
         file.opset,
         work.changes,
     )
@@ -106,11 +115,12 @@ def _needed(operators: list[Operator], output: str) -> list[Operator]:
 class _Work:
     """The constants and shapes known while the operators are visited in order."""
 
-    def __init__(self, file: OnnxFile, entry: Lengths) -> None:
+    def __init__(self, file: OnnxFile, lengths: Mapping[str, Lengths]) -> None:
         self.opset = file.opset
         self.constants = dict(file.constants)
-        self.lengths: dict[str, Lengths] = {file.entry.name: entry}
-        self.kinds: dict[str, int] = {file.entry.name: package().helper.np_dtype_to_tensor_dtype(file.entry.dtype)}
+        self.lengths: dict[str, Lengths] = dict(lengths)
+        kind_of = package().helper.np_dtype_to_tensor_dtype
+        self.kinds: dict[str, int] = {entry.name: kind_of(entry.dtype) for entry in file.entries}
         self.changes: Counter[str] = Counter()
 
     def fold(self, operator: Operator) -> bool:

@@ -41,14 +41,14 @@ class Structure:
 
 def plain(layout: Layout) -> Structure:
     """Return the network as one list of layers."""
-    return _structure(layout, [], [Part(INPUT, layout.written)])
+    return _structure(layout, [], [Part(layout.first, layout.written)])
 
 
 def structured(layout: Layout) -> Structure:
     """Return the network with a block for every kind of part that occurs at least twice."""
     parts = _parts(layout)
     kinds: dict[Any, list[Part]] = {}
-    for part in parts:
+    for part in parts if len(layout.inputs) == 1 else parts[1:]:  # the first one reads all inputs
         if len(part.drafts) >= SHORTEST and not any(draft.key in layout.owners for draft in part.drafts):
             kinds.setdefault(_signature(layout, part), []).append(part)
     blocks = []
@@ -67,7 +67,7 @@ def _parts(layout: Layout) -> list[Part]:
         for source in layout.sources(draft):
             last[place.get(source, -1)] = number
     parts: list[Part] = []
-    furthest, drafts, entry = last[-1], list[Draft](), INPUT
+    furthest, drafts, entry = last[-1], list[Draft](), layout.first
     for number, draft in enumerate(layout.written):
         drafts.append(draft)
         if furthest <= number:
@@ -218,8 +218,9 @@ def _uses(parts: Sequence[Part]) -> Iterator[list[Part]]:
 def _structure(layout: Layout, blocks: list[str], parts: Sequence[Part]) -> Structure:
     single = [draft for part in parts if not part.block for draft in part.drafts]
     ids, counts = layout.named(single), Counter[str]()
-    names, called = {INPUT: INPUT}, {INPUT: INPUT}  # names of layers, and those that others read them by
-    lines, above = [], INPUT
+    names = {key: key for key in layout.inputs}  # names of layers
+    called = dict(names)  # those that others read them by
+    lines, above = [], layout.first
     for run in _uses(parts):
         if run[0].block:
             counts[run[0].block] += 1
@@ -236,7 +237,7 @@ def _structure(layout: Layout, blocks: list[str], parts: Sequence[Part]) -> Stru
             name = draft.key
             if name not in ids:
                 counts[draft.type] += 1
-                while f"{draft.type}_{counts[draft.type]}" in ids:
+                while f"{draft.type}_{counts[draft.type]}" in {*ids, *layout.inputs}:
                     counts[draft.type] += 1
                 name = f"{draft.type}_{counts[draft.type]}"
             names[draft.key] = called[draft.key] = name

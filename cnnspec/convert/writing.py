@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnspec.graph import INPUT
 from cnnspec.graph.render import flow
 from cnnspec.shapes import Shape
 
@@ -26,15 +27,17 @@ def layer_line(
 
 def spec_text(
     name: str,
-    input_shape: Shape,
+    inputs: Mapping[str, Shape],
     blocks: Sequence[str],
     layers: Sequence[str],
     header: Sequence[str],
     expect: Mapping[str, Any],
 ) -> str:
-    """Return the text of a spec: header comments, input, blocks, layers and `expect`."""
+    """Return the text of a spec: header comments, inputs, blocks, layers and `expect`."""
     lines = [f"# {line}" for text in header for line in _wrap(text)]
-    lines += ["cnnspec: 1", f"name: {flow(name)}", f"input: {flow(list(input_shape))}", ""]
+    shapes = {key: list(shape) for key, shape in inputs.items()}
+    said = f"input: {flow(shapes[INPUT])}" if INPUT in shapes else f"inputs: {flow(shapes)}"
+    lines += ["cnnspec: 1", f"name: {flow(name)}", said, ""]
     lines += ["blocks:", *blocks, ""] if blocks else []
     lines += ["layers:", *layers]
     lines += ["", f"expect: {flow(dict(expect))}"] if expect else []

@@ -259,7 +259,7 @@ def test_outputs_are_those_of_keras(name: str, tmp_path: Path) -> None:
         network.save(tmp_path / f"net.{suffix}")
         got = outputs(tmp_path / f"net.{suffix}", images)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-    ran = convert(tmp_path / "net.keras").run(images.transpose(0, 3, 1, 2))
+    ran = convert(tmp_path / "net.keras").run([images.transpose(0, 3, 1, 2)])
     assert not isinstance(ran, str), ran
     program, found = ran
     assert program == "Keras"
@@ -272,7 +272,7 @@ def test_a_file_that_names_code_is_not_given_to_keras(code: dict[str, str], tmp_
     described["config"]["layers"][1]["config"]["kernel_initializer"] = {"class_name": "Zeros", "config": [code]}
     (tmp_path / "net.keras").write_bytes(archived(described))
     assert (
-        convert(tmp_path / "net.keras").run(np.zeros((2, 2, 11, 10)))
+        convert(tmp_path / "net.keras").run([np.zeros((2, 2, 11, 10))])
         == "it names code beside Keras's, which is not run"
     )
 

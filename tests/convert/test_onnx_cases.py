@@ -31,7 +31,7 @@ def outcome(case: Case) -> str:
         return error.reasons[0].rpartition("): ")[2] or error.reasons[0]
     model = compile(found.text, threads=1)
     model.weights.load(found.arrays)
-    images = case.images.reshape(len(case.images), *found.input_shape)
+    images = case.images.reshape(len(case.images), *model.graph.input_shape)
     got = model.outputs(images).reshape(case.expected.shape)
     np.testing.assert_allclose(got, case.expected, rtol=1e-3, atol=1e-5, err_msg=case.name)
     return ""

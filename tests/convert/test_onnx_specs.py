@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,35 @@ def drawn(*shape: int) -> Any:
     return RANDOM.normal(0, 0.3, shape).astype(np.float32)
 
 
-def text_of(nodes: list[Any], arrays: dict[str, Any], shape: tuple[int, ...], output: str) -> str:
-    """The lines of `blocks` and `layers`, after a proof that they compute what the file computes."""
+def text_of(
+    nodes: list[Any],
+    arrays: dict[str, Any],
+    shape: tuple[int, ...],
+    output: str,
+    *,
+    until: str | None = None,
+    more: Mapping[str, tuple[int | str, ...]] = {},
+) -> str:
+    """The lines of `blocks` and `layers`, after a proof that they compute what the file computes.
+
+    The file has the input `image`, and `more` inputs.
+    """
+    infos = {"image": (2, *shape), **more}
     graph = onnx.helper.make_graph(
         nodes,
         "net",
-        [onnx.helper.make_tensor_value_info("image", 1, [2, *shape])],
+        [onnx.helper.make_tensor_value_info(name, 1, lengths) for name, lengths in infos.items()],
         [onnx.helper.make_empty_tensor_value_info(output)],
         [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
-    found = converted(parse(model, Path("net.onnx")), "net.onnx")
+    found = converted(parse(model, Path("net.onnx")), "net.onnx", until=until)
     network = compile(found.text, threads=1)
     network.weights.load(found.arrays)
     proof = prove(found, network.outputs)
     assert not isinstance(proof, str)
     assert proof.agrees
-    return "\n".join(line for line in found.text.splitlines() if line.startswith("  "))
+    return "\n".join(line for line in found.text.splitlines() if line.startswith(("  ", "inputs")))
 
 
 def node(operator: str, inputs: str, output: str, name: str = "", **attributes: Any) -> Any:
@@ -131,3 +144,46 @@ def test_windows_that_programs_lay_differently_are_refused() -> None:
         text_of([node("MaxPool", "image", "out", **pool)], {}, (2, 6, 6), "out")
     conv = node("Conv", "image w", "out", strides=[2, 2], auto_pad="SAME_UPPER")
     assert "padding: same" in text_of([conv], {"w": drawn(3, 2, 1, 1)}, (2, 6, 6), "out")
+
+
+def test_several_inputs_have_the_names_of_the_file() -> None:
+    arrays = {"a": drawn(3, 2, 1, 1), "b": drawn(3, 2, 1, 1)}
+    nodes = [
+        node("Conv", "image a", "left"),
+        node("Conv", "/other/picture b", "right"),
+        node("Add", "right left", "sum"),
+        node("Conv", "unread a", "aside"),
+    ]
+    more: dict[str, tuple[int | str, ...]] = {"/other/picture": ("n", 2, 4, 5), "unread": ("m", 2, "h", "w")}
+    text = text_of(nodes, arrays, (2, 4, 5), "sum", more=more)
+    assert text.splitlines()[0] == "inputs: {image: [2, 4, 5], other_picture: [2, 4, 5]}"
+    assert "from: other_picture" in text
+    assert "input" not in text_of(nodes, arrays, (2, 4, 5), "sum", until="left", more=more)
+
+
+def test_inputs_with_other_first_axes_are_refused() -> None:
+    nodes = [node("Add", "image state", "out")]
+    with pytest.raises(ConversionError, match="image 2x3x4x5, state 1x3x4x5"):
+        text_of(nodes, {}, (3, 4, 5), "out", more={"state": (1, 3, 4, 5)})
+    with pytest.raises(ConversionError, match=r"its input 'state' open: nx3x\?x5"):
+        text_of(nodes, {}, (3, 4, 5), "out", more={"state": (2, 3, "rows", 5)})
+
+
+def test_attention_of_other_programs_is_products_of_maps() -> None:
+    arrays: dict[str, Any] = {name: drawn(8, 8) for name in ("wq", "wk", "wv", "wo")}
+    arrays |= {"cut": np.array([0, 15, 2, 4]), "joined": np.array([0, 15, 8]), "scale": np.float32(0.5)}
+    nodes = [
+        *(node("MatMul", f"image w{name}", f"{name}1") for name in "qkv"),
+        *(node("Reshape", f"{name}1 cut", f"{name}2") for name in "qkv"),
+        *(node("Transpose", f"{name}2", name, perm=[0, 2, 1, 3]) for name in "qkv"),
+        node("Transpose", "k", "turned", perm=[0, 1, 3, 2]),
+        node("Mul", "q scale", "scaled"),
+        node("MatMul", "scaled turned", "products"),
+        node("Softmax", "products", "weights", axis=-1),
+        node("MatMul", "weights v", "mixed"),
+        node("Transpose", "mixed", "heads", perm=[0, 2, 1, 3]),
+        node("Reshape", "heads joined", "flat"),
+        node("MatMul", "flat wo", "out"),
+    ]
+    text = text_of(nodes, arrays, (15, 8), "out")
+    assert text.count("matmul") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cnnspec.cli import main
 from cnnspec.convert.converted import Converted
 from cnnspec.convert.onnx_conversion import converted
 from cnnspec.convert.onnx_file import parse
+from cnnspec.convert.proof import prove
 from cnnspec.diagnostics import RunError
 from cnnspec.graph import build
 from cnnspec.graph.passes import remove_dead_nodes, remove_train_only
@@ -24,7 +26,7 @@ from cnnspec.shapes import Shape
 from cnnspec.spec import load, loads
 from cnnspec.target import Target
 from cnnspec.train.network import Network
-from tests.compare.test_pytorch import EXPORTED
+from tests.compare.test_pytorch import EXPORTED, SMALL, SPECS
 from tests.equality.networks import draw
 from tests.export.test_numpy_program import CASES, LARGE_SPECS, one_layer, randomised
 
@@ -45,6 +47,7 @@ MERGED = {
     "weight_norm",
 }
 
+TWO_INPUTS = SPECS / "two-inputs.yaml"
 COMPOSED = {"attention", "matmul", "local_response_norm"}  # of several operators, or of values with values
 
 
@@ -64,7 +67,7 @@ def returned(network: Network, opset: int | None = None) -> Converted:
     return found
 
 
-@pytest.mark.parametrize("spec", [*sampled(EXPORTED, 4), *LARGE_SPECS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", [*sampled(EXPORTED, 4), TWO_INPUTS, *LARGE_SPECS], ids=lambda path: path.stem)
 def test_the_zoo(spec: Path) -> None:
     read = load(spec)
     network = randomised(Network(read, build(read), threads=2))
@@ -137,12 +140,12 @@ def test_an_output_that_is_reshaped_to_a_map_is_one() -> None:
     assert compile(returned(Network(read, build(read), threads=1)).text).graph.output.shape == (2, 1, 1)
 
 
-SMALL = ["lenet", "two-classes", "unet-shapes"]
+QUICK = ["lenet", "two-classes", "two-inputs", "unet-shapes"]
 
 
 @pytest.mark.parametrize(
     "spec",
-    [pytest.param(path, marks=() if path.stem in SMALL else pytest.mark.slow) for path in EXPORTED],
+    [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow) for path in SMALL],
     ids=lambda path: path.stem,
 )
 @pytest.mark.parametrize("raw", [False, True])
@@ -155,6 +158,23 @@ def test_an_exported_file_gives_its_spec_back(spec: Path, raw: bool) -> None:
     assert found.text == text
     for name, array in network.weights.arrays():
         np.testing.assert_array_equal(found.arrays[name], array)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_inputs_of_pixels_come_back(raw: bool) -> None:
+    """The file takes bytes, and divides them by 255; the network reads numbers."""
+    read = load(TWO_INPUTS)
+    network = randomised(Network(read, build(read), threads=1))
+    assert network.pipeline is not None
+    network.pipeline = replace(network.pipeline, inputs=network.pipeline.inputs.restored(["picture"]))
+    text = render(read, network.graph)
+    found = converted(parse(onnx.network_model(network, text, raw=raw), Path("net.onnx")), "net.onnx")
+    assert found.text == text
+    again = compile(found.text, threads=1)
+    again.weights.load(found.arrays)
+    proof = prove(found, again.outputs)
+    assert not isinstance(proof, str)
+    assert proof.agrees
 
 
 def test_what_was_learned_of_the_data_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
