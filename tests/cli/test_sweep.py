@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -51,29 +50,44 @@ sweep:
 """
 
 
-def program(spec: Path, out: Path, jobs: int, *more: str) -> subprocess.Popen[str]:
-    """A sweep in a session of its own, as in a terminal of its own."""
-    # Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
-    run = (
-        "import signal, sys; from cnnspec.cli import main;"
-        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
-    )
-    words = [sys.executable, "-c", run, "sweep", str(spec), "--out", str(out), "--jobs", str(jobs), *more]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+# The sweep sends itself the signal as it opens its journal to add a training to so many: the same moment however fast
+# the machine is. Where the tests run in the background of a shell, SIGINT is ignored, and a child would inherit that.
+SWEEP = """
+import os, signal, sys
+from pathlib import Path
+from cnnspec.cli import main
+
+number, trainings, *words = sys.argv[1:]
+
+def audit(event, arguments):
+    if event == "open" and arguments[1] == "a" and str(arguments[0]).endswith("journal.jsonl"):
+        path = Path(arguments[0])
+        if path.exists() and path.read_bytes().count(b"\\n") == 1 + int(trainings):
+            os.kill(os.getpid(), int(number))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.addaudithook(audit)
+sys.exit(main(words))
+"""
+
+
+def program(spec: Path, out: Path, jobs: int, *more: str, number: int = 0, trainings: int = 0) -> subprocess.Popen[str]:
+    """A sweep in a session of its own, as in a terminal of its own, that sends itself a signal; 0 is none."""
+    words = ["sweep", str(spec), "--out", str(out), "--jobs", str(jobs), *more]
+    command = [sys.executable, "-c", SWEEP, str(int(number)), str(trainings), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def journal(out: Path) -> list[dict[str, Any]]:
     path = out / "journal.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()[1:]] if path.exists() else []
+    whole, _, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")  # it may be added to meanwhile
+    return [json.loads(line) for line in whole.splitlines()[1:]]
 
 
 def ended(spec: Path, out: Path, jobs: int, number: signal.Signals, trainings: int) -> str:
-    """Start a sweep and send it a signal once so many trainings are in its journal; what it printed."""
-    trainings = max(trainings, len(journal(out)) + 1)  # one at least of its own, so that it has begun
-    with program(spec, out, jobs) as sweep:
-        while len(journal(out)) < trainings and sweep.poll() is None:
-            time.sleep(0.02)
-        sweep.send_signal(number)
+    """A sweep that a signal ends when so many trainings are in its journal, and one more has ended; what it printed."""
+    trainings = max(trainings, len(journal(out)))
+    with program(spec, out, jobs, number=number, trainings=trainings) as sweep:
         _, errors = sweep.communicate()
     assert sweep.returncode == (-number if number == signal.SIGKILL else 128 + number), errors
     return errors
