@@ -101,7 +101,7 @@ def spec_with(tmp_path: Path, old: str, new: str) -> str:
     ],
 )
 def test_what_fails_is_named(tmp_path: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["smoke", spec_with(tmp_path, old, new), "--images", "8", "--seconds", "3"])
+    status = main(["smoke", spec_with(tmp_path, old, new), "--images", "8", "--seconds", "100"])
     error = capsys.readouterr().err
     assert status == (4 if said else 0), error
     assert said in error
