@@ -318,14 +318,18 @@ def test_other_versions_are_told_and_recorded_as_a_part(run: Path, capsys: Captu
 
 
 def corrupt(run: Path, chances: random.Random, donor: Path) -> str:
-    """Damage one file of a run in one of many ways; what was done."""
+    """Damage one file of a run in one of many ways; what was done.
+
+    Times are written into files, so that their lengths differ: places are drawn as parts of the length, and a seed
+    stands for the same damages each time.
+    """
     name = chances.choice((SPEC, ABOUT, METRICS_JSONL, METRICS_CSV, LAST, BEST, EPOCHS, "loss.png"))
     path = run / name
     if not path.is_file():
         return f"{name} is not there"
     content = bytearray(path.read_bytes())
     way = chances.choice(("flip", "cut", "zeros", "grow", "remove", "swap", "json", "digit"))
-    at = chances.randrange(len(content)) if content else 0
+    at = int(chances.random() * len(content))
     if way == "flip" and content:
         content[at] ^= 1 << chances.randrange(8)
     elif way == "cut":
@@ -347,7 +351,7 @@ def corrupt(run: Path, chances: random.Random, donor: Path) -> str:
     elif way == "digit":
         digits = [place for place, byte in enumerate(content) if 48 <= byte < 58]
         if digits:
-            content[chances.choice(digits)] = 48 + chances.randrange(10)
+            content[digits[int(chances.random() * len(digits))]] = 48 + chances.randrange(10)
     if way == "remove":
         path.unlink()
     else:
