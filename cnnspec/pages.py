@@ -166,9 +166,11 @@ def sections() -> dict[str, str]:
 
 @cache
 def guide_pages() -> dict[str, str]:
-    """Return the pages of the guide by their names, such as guide/architecture."""
-    pages = (page for page in files("cnnspec").joinpath("guide").iterdir() if page.name.endswith(".md"))
-    return {f"guide/{page.name.removesuffix('.md')}": page.read_text(encoding="utf-8").strip() for page in pages}
+    """Return the pages of the guide by their names, such as guide/architecture, in alphabetic order."""
+    pages = {page.name: page for page in files("cnnspec").joinpath("guide").iterdir() if page.name.endswith(".md")}
+    return {
+        f"guide/{name.removesuffix('.md')}": pages[name].read_text(encoding="utf-8").strip() for name in sorted(pages)
+    }
 
 
 def _filled(names: Iterable[str]) -> str:

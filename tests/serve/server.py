@@ -28,6 +28,7 @@ layers:
 data: {source: digits, preprocess: [{type: resize, size: [16, 16]}], train: {limit: 900}}
 train: {epochs: 8, optimizer: {type: adam, learning_rate: 0.01}}
 """
+LIMIT = 600.0  # seconds that a client or the server may be silent on a busy machine
 
 
 def trained() -> tuple[Model, Data]:
@@ -42,10 +43,10 @@ def trained() -> tuple[Model, Data]:
 
 
 @contextmanager
-def serving(model: Model, data: Data | None, **options: Any) -> Iterator[Server]:
+def serving(model: Model, data: Data | None, patience: float = LIMIT, **options: Any) -> Iterator[Server]:
     """The server at a free port of this machine; it must not have failed at anything."""
     failures: list[str] = []
-    with Server(Service(model, data, "net"), log=failures.append, **options) as server:
+    with Server(Service(model, data, "net"), log=failures.append, patience=patience, **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -60,7 +61,7 @@ class Client:
     """A connection that is kept; `ask` gives the status and what the body says."""
 
     def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from cnnspec.cli import main
 from cnnspec.data import Data
 from cnnspec.serve import Server
 from cnnspec.train.answer import answer
-from tests.serve.server import NET, Client, serving, trained
+from tests.serve.server import LIMIT, NET, Client, serving, trained
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_the_verb_prints_the_port_and_ends_cleanly(ending: signal.Signals, tmp_p
         assert told["test_images"] == 360
         assert str(tmp_path) not in str(told)
         started.send_signal(ending)
-        out, errors = started.communicate(timeout=120)
+        out, errors = started.communicate(timeout=LIMIT)
     assert (started.returncode, out, errors) == (0, "", "ended\n")
 
 
