@@ -163,11 +163,15 @@ class _SpecLoader:
         train = self.part("train", self.train, default=None)
         expect = self.part("expect", self.expect, default={})
         require = self.part("require", self.require, default=())
-        sweep = self.sweep()
+        right = self.is_right()
+        sweep, domains = self.sweep()
         shape = (sum(map(size, inputs.values())),) if inputs else shape
-        if shape is None or any(diagnostic.severity == "error" for diagnostic in self.findings.diagnostics):
+        if shape is None or not right:
             return None
-        variants = self.variants() if sweep is not None else ()
+        right = self.is_right()
+        variants = self.variants(domains)
+        if not right:
+            return None
         self.unused()
         return Spec(
             name=name,
@@ -312,25 +316,29 @@ class _SpecLoader:
         self.losses = tuple(settings.losses or ())
         return settings
 
-    def sweep(self) -> Sweep | None:
-        """Build the sweep section; variables in its values are filled in when each value is put in place."""
+    def is_right(self) -> bool:
+        """Whether no error was found so far."""
+        return all(diagnostic.severity != "error" for diagnostic in self.findings.diagnostics)
+
+    def sweep(self) -> tuple[Sweep | None, dict[str, Tree]]:
+        """Build the sweep section, None if it is missing or wrong; also return what its paths may be.
+
+        Variables in its values are filled in when each value is put in place.
+        """
         from cnnspec.spec.sweep import read_sweep  # all losses, which a spec without a sweep does not need
 
         tree = self.tree.get("sweep")
         if tree is None or plain(tree) is None:
-            return None
-        try:
-            self.note(tree, Where("sweep"))
-            return read_sweep(self.typing, tree, Where("sweep"))
-        except Wrong:
-            return None
+            return None, {}
+        self.note(tree, Where("sweep"))
+        return read_sweep(self.typing, tree, Where("sweep"))
 
-    def variants(self) -> tuple[Variant, ...]:
+    def variants(self, domains: abc.Mapping[str, Tree]) -> tuple[Variant, ...]:
         """Build the spec with each choice and each bound of its sweep; errors of a variant name its value."""
         from cnnspec.spec.sweep import changed_trees  # as above
 
         variants = []
-        for changed in changed_trees(self.findings, self.tree):
+        for changed in changed_trees(self.findings, self.tree, domains):
             assert isinstance(changed.tree, Mapping)
             findings = Findings()
             loader = _SpecLoader(findings, changed.tree, self.file)

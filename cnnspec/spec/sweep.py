@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -129,40 +131,34 @@ class Sweep(Declaration):
         return self.metric.endswith(LOWER)
 
 
-def read_sweep(typing: Typing, tree: Tree, where: Where) -> Sweep:
-    """Build the sweep section of a tree; Wrong if an error in it was reported."""
-    findings, given = typing.findings, tree.get("values") if isinstance(tree, Mapping) else None
-    right = True
-    if isinstance(tree, Mapping) and isinstance(given, Mapping):
-        right = _right_values(typing, given, where.down("values"))
-        tree = tree if right else tree.with_value("values", Mapping({}, {}, given.span))
-    sweep: Sweep = typing.section(Sweep, tree, where)
-    if not right or not isinstance(tree, Mapping) or not isinstance(given, Mapping):
-        raise Wrong
-    if sweep.method == "grid":
-        _check_grid(findings, sweep, tree, given, where)
-    if sweep.count > MOST_POINTS:
-        key = "values" if sweep.method == "grid" else "trials"
-        message = f"sweep.{key}: expected at most {MOST_POINTS:,} points, got {sweep.count:,}"
-        raise findings.error("too-large", message, tree.keys[key], where.down(key))
-    return sweep
+def read_sweep(typing: Typing, tree: Tree, where: Where) -> tuple[Sweep | None, dict[str, Tree]]:
+    """Build the sweep section of a tree, or None if an error in it was reported; also return its right domains."""
+    values = tree.get("values") if isinstance(tree, Mapping) else None
+    if not isinstance(tree, Mapping) or not isinstance(values, Mapping):
+        with suppress(Wrong):
+            typing.section(Sweep, tree, where)
+        return None, {}
+    domains, right = _right_domains(typing, values, where.down("values"))
+    right = _is_grid_right(typing.findings, tree, domains, where) and right
+    given = tree if right else tree.with_value("values", Mapping({}, {}, values.span))
+    try:
+        sweep: Sweep = typing.section(Sweep, given, where)
+        if sweep.count > MOST_POINTS:
+            key = "values" if sweep.method == "grid" else "trials"
+            message = f"sweep.{key}: expected at most {MOST_POINTS:,} points, got {sweep.count:,}"
+            raise typing.findings.error("too-large", message, tree.keys[key], where.down(key))
+    except Wrong:
+        return None, domains
+    return sweep if right else None, domains
 
 
-def _check_grid(findings: Findings, sweep: Sweep, tree: Mapping, given: Mapping, where: Where) -> None:
-    for path, domain in sweep.values.items():
-        if isinstance(domain, Range):
-            message = f"{path}: expected a list under method: grid, got a range"
-            help = "write the values that are tried, or method: random"
-            raise findings.error("invalid-value", message, given.values[path].span, where.down("values"), help=help)
-    if sweep.trials is not None:
-        message = f"trials: expected nothing under method: grid, which tries all {sweep.count:,} points"
-        help = "leave trials out, or write method: random"
-        raise findings.error("invalid-value", message, tree.keys["trials"], where.down("trials"), help=help)
+def _right_domains(typing: Typing, values: Mapping, where: Where) -> tuple[dict[str, Tree], bool]:
+    """Report errors in the values that vary; return the domains without one by path, and whether these are all.
 
-
-def _right_values(typing: Typing, values: Mapping, where: Where) -> bool:
-    """Report errors in the values that vary; what they mean for the rest of the spec is checked elsewhere."""
-    if not [path for path in values.values if not path.startswith("x-")]:
+    What they mean for the rest of the spec is checked elsewhere.
+    """
+    written = {path: tree for path, tree in values.values.items() if not path.startswith("x-")}
+    if not written:
         typing.findings.error(
             "invalid-value",
             "values: expected at least one value that varies, got none",
@@ -170,15 +166,31 @@ def _right_values(typing: Typing, values: Mapping, where: Where) -> bool:
             where,
             help="for example train.batch_size: [32, 64]",
         )
-        return False
-    right = True
-    for path, tree in values.values.items():
-        if not path.startswith("x-"):
-            right = _right_value(typing, path, tree, values, where.down(path)) and right
+        return {}, False
+    domains = {path: tree for path, tree in written.items() if _is_right(typing, path, tree, values, where.down(path))}
+    return domains, len(domains) == len(written)
+
+
+def _is_grid_right(findings: Findings, tree: Mapping, domains: abc.Mapping[str, Tree], where: Where) -> bool:
+    """Report what a grid cannot have; True for any other method."""
+    method, trials, right = tree.get("method"), tree.get("trials"), True
+    if method is None or plain(method) != "grid":
+        return True
+    for path, domain in domains.items():
+        if isinstance(domain, Mapping):
+            message = f"{path}: expected a list under method: grid, got a range"
+            help = "write the values that are tried, or method: random"
+            findings.error("invalid-value", message, domain.span, where.down("values"), help=help)
+            right = False
+    if trials is not None and plain(trials) is not None:
+        message = "trials: expected nothing under method: grid, which tries all points"
+        help = "leave trials out, or write method: random"
+        findings.error("invalid-value", message, tree.keys["trials"], where.down("trials"), help=help)
+        right = False
     return right
 
 
-def _right_value(typing: Typing, path: str, tree: Tree, values: Mapping, where: Where) -> bool:
+def _is_right(typing: Typing, path: str, tree: Tree, values: Mapping, where: Where) -> bool:
     findings = typing.findings
 
     def wrong(message: str, at: Tree, help: str | None = None) -> bool:
@@ -232,14 +244,12 @@ class Changed:
     tree: Tree
 
 
-def changed_trees(findings: Findings, tree: Mapping) -> Iterator[Changed]:
+def changed_trees(findings: Findings, tree: Mapping, domains: abc.Mapping[str, Tree]) -> Iterator[Changed]:
     """Yield the tree with each choice and each bound put in place; a path that leads nowhere is reported."""
     section = tree.get("sweep")
     values = section.get("values") if isinstance(section, Mapping) else None
     base, where, count = tree.without("sweep"), Where("sweep").down("values"), 0
-    for path, domain in values.values.items() if isinstance(values, Mapping) else ():
-        if path.startswith("x-"):
-            continue
+    for path, domain in domains.items():
         for value in domain.items if isinstance(domain, Items) else _bounds(domain):
             count += 1
             if count > MOST_VARIANTS:
