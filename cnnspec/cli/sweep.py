@@ -28,13 +28,14 @@ from cnnspec.diagnostics import RunError, loggable, printable
 from cnnspec.files import replacing
 from cnnspec.graph import build
 from cnnspec.graph.render import render
+from cnnspec.lints.redundant import unused_ids
 from cnnspec.lock import locked
 from cnnspec.plugins import keep
 from cnnspec.ranks import Exchange
 from cnnspec.ranks.launch import launched
 from cnnspec.report.sweep import sweep_page
 from cnnspec.signals import Ending, Interruption, handling
-from cnnspec.spec import Spec, load
+from cnnspec.spec import Spec, loads
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Journal, Outcome, Task
 from cnnspec.sweep.points import check_library
@@ -276,8 +277,10 @@ class _SweepVerb:
         plugins = keep(spec.plugins, self.folder)
         stored = replace(with_root(spec, folder_of(spec, self.arguments), self.folder), plugins=plugins)
         path = self.folder / BEST
-        self.write(BEST, self.origin(best) + render(stored, checked(spec)))
-        checked(load(path, allow_plugins=True))
+        text = render(stored, checked(spec))
+        rendered = loads(text, str(path), allow_plugins=True)
+        unused = any(unused_ids(rendered, checked(rendered)))
+        self.write(BEST, self.origin(best) + ("# cnnspec: ignore-file[unused-id]\n" if unused else "") + text)
         programs = []
         tasks = tasks_of(self.sweep, self.spec.seed, BEST_TRIAL, None)
         for task in tasks:

@@ -141,7 +141,7 @@ def test_the_best_is_written_with_its_origin_and_tested_once(one_job: Path, spec
     assert best.train is not None
     assert best.train.optimizer.learning_rate == 0.3
     assert best.sweep is None
-    assert main(["validate", str(one_job / "best.yaml"), "--strict", "--ignore", "unused-id"]) == 0
+    assert main(["validate", str(one_job / "best.yaml"), "--strict"]) == 0
     tested = [record for record in journal(one_job) if record["trial"] == 0]
     assert len(tested) == 1
     results = json.loads((one_job / "best" / "run.json").read_text())["results"]
