@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import select
 import signal
-import stat
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnnspec.diagnostics import RunError
+from cnnspec.ranks.printed import wait_for_launcher
 
 if TYPE_CHECKING:
     from cnnspec.ranks.mpi import MpiExchange
@@ -24,8 +23,6 @@ LAUNCHERS = (
 )
 PATIENT = 10.0  # seconds after which a rank says that it waits for others to start
 START = 120.0  # seconds within which all ranks have to start
-PASSED_ON = 5.0  # seconds that the launcher has at most for reading what a rank has printed
-HOP = 0.25  # seconds for what it has read to travel to the user: several of its processes may lie between
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -103,26 +100,3 @@ def _killed_after(seconds: float, waits: Callable[[], object], late: Callable[[f
 def _closed(reader: int, seconds: float) -> bool:
     """Whether the other end of a pipe is closed within some seconds."""
     return bool(select.select([reader], [], [], seconds)[0])
-
-
-def wait_for_launcher() -> None:
-    """Wait until the launcher has read what this process has printed into its pipes.
-
-    A launcher that is told to end all ranks drops what it has not read yet.
-    """
-    try:
-        import fcntl
-        import termios  # Windows lacks both
-    except ImportError:
-        time.sleep(HOP)
-        return
-    until = time.monotonic() + PASSED_ON
-    for file in (1, 2):
-        unread = bytearray(4)
-        with suppress(OSError):  # it is closed
-            while stat.S_ISFIFO(os.fstat(file).st_mode) and time.monotonic() < until:
-                fcntl.ioctl(file, termios.FIONREAD, unread)
-                if not any(unread):
-                    break
-                time.sleep(0.01)
-    time.sleep(HOP)

@@ -16,7 +16,7 @@ from mpi4py import MPI
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
 from cnnspec.ranks.exchange import Exchange, Operation, places
-from cnnspec.ranks.launch import wait_for_launcher
+from cnnspec.ranks.printed import wait_for_launcher
 
 LOOKS = 200  # how often a rank tests whether an operation is over before it sleeps, so that others get the processor
 PAUSE = 20e-6  # seconds of sleep between two tests

@@ -238,11 +238,11 @@ raise SystemExit(main())
 def test_a_rank_waits_until_the_launcher_has_read_what_it_printed(tmp_path: Path) -> None:
     code = """
 import sys
-from cnnspec.ranks import launch
-launch.PASSED_ON = 600
+from cnnspec.ranks import printed
+printed.PASSED_ON = 600
 print("an error", file=sys.stderr, flush=True)
 print("printed", flush=True)
-launch.wait_for_launcher()
+printed.wait_for_launcher()
 open(sys.argv[1], "w").close()
 """
     over = tmp_path / "over"
