@@ -73,3 +73,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write a user's file completely or not at all, through a link, and keep its mode; OSError leaves it unchanged.
+
+    A file with several names (hard links) is written in place, so that the names stay one file.
+    """
+    target = real_path(path)
+    state = target.stat() if target.exists() else None
+    if state is not None and state.st_nlink > 1 and stat.S_ISREG(state.st_mode):
+        target.write_bytes(content)
+        return
+    with replacing(target) as file:
+        file.write(content)
+        if state is not None:
+            os.chmod(file.name, stat.S_IMODE(state.st_mode))

@@ -15,7 +15,7 @@ from cnnspec.convert.own_file import adopt_learned
 from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.diagnostics import RunError
-from cnnspec.files import replacing
+from cnnspec.files import rewrite
 from cnnspec.graph import build
 from cnnspec.spec import loads
 
@@ -83,8 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         adopt_learned(model, converted.learned, str(arguments.file))
         model.save(weights)
     try:
-        with replacing(spec) as file:
-            file.write(converted.text.encode())
+        rewrite(spec, converted.text.encode())
     except OSError as error:
         raise RunError(f"cannot write {spec}: {error.strerror}", "name another with -o") from error
     graph = build(loads(converted.text)) if model is None else model.graph

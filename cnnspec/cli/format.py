@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Lay out every file; return 1 if one cannot be read, or, with --check or --diff, if one would change."""
+    """Lay out every file; return 1 if one cannot be read, or, with --check, if one would change."""
     try:
         files, missing, foreign = named_specs(arguments.paths)
     except SettingsError as error:

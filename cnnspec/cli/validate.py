@@ -30,6 +30,7 @@ from cnnspec.settings import Settings, fault_of, settings_of
 from cnnspec.spec import load, loads
 from cnnspec.spec.load import STDIN
 from cnnspec.spec.mend import mend
+from cnnspec.spec.reader import read_text
 
 MOST_ROUNDS = 9  # rounds of fixes: each fix may reveal further findings
 
@@ -193,7 +194,9 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, set
         if not any(d.fix for d in findings_of_file):
             continue
         changed += 1
-        before = text = _read(file)
+        before = text = read_text(file, file)
+        with given(file, text):  # which may have changed since it was checked
+            findings_of_file = _findings(file, arguments, settings[file])
         for _ in range(MOST_ROUNDS):
             text, count = mend(text, file, findings_of_file)
             if not count:
@@ -208,11 +211,6 @@ def _mend(found: dict[str, list[Diagnostic]], arguments: argparse.Namespace, set
             found[file] = findings_of_file
     word = "would fix" if arguments.diff else "fixed"
     print(f"{word} {total} in {changed} file{'' if changed == 1 else 's'}", file=sys.stderr)
-
-
-def _read(file: str) -> str:
-    """Return the exact text of a file that was checked."""
-    return GIVEN[file] if file in GIVEN else Path(file).read_bytes().decode("utf-8-sig")
 
 
 def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argparse.Namespace) -> None:

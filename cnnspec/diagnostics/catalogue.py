@@ -312,8 +312,8 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n" + TAIL + "train: {epochs: 3, schedule: {type: constant, warmup: 1}}\n",
     ),
     "schedule-never-falls": _warning(
-        "A schedule whose first fall comes after the last epoch.",
-        "The learning rate is constant; either the distance or the number of epochs is a mistake.",
+        "A schedule that never lowers the learning rate.",
+        "Its first fall comes after the last epoch, or `gamma`, the factor of a fall, is 1 or more.",
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 30}}\n",
         "layers:\n" + TAIL + "train: {epochs: 10, schedule: {type: step, every: 3}}\n",
     ),
@@ -338,8 +338,9 @@ CATALOGUE: dict[str, Code] = {
         "layers:\n" + TAIL.replace("10", "2") + "train: {epochs: 1}\n",
     ),
     "learning-rate-too-high": _warning(
-        "A learning rate for sgd, given to an optimizer that scales its steps.",
-        "adam, adamw, rmsprop and lion move each weight by about the rate itself: from 0.1 on, training falls apart.",
+        "A learning rate at which training falls apart.",
+        "adam, adamw, rmsprop and lion move each weight by about the rate itself, which is too far from 0.1 on; the "
+        "other optimizers overshoot from 10 on.",
         "layers:\n" + TAIL + "train: {epochs: 1, optimizer: {type: adam, learning_rate: 0.1}}\n",
         "layers:\n" + TAIL + "train: {epochs: 1, optimizer: {type: adam, learning_rate: 0.001}}\n",
     ),

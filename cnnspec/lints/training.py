@@ -9,18 +9,24 @@ from cnnspec.graph import Graph
 from cnnspec.lints.warning import warning
 from cnnspec.spec.model import Spec
 
-HIGHEST_RATE = 0.1
+HIGHEST_ADAPTIVE_RATE = 0.1  # of optimizers that divide the gradient by its size
+HIGHEST_RATE = 10.0  # of all others: large batches are trained by sgd at rates of up to about 3
 
 
 def learning_rate(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
-    """Warn of a learning rate for sgd with an optimizer that divides the gradient by its size."""
+    """Warn of a learning rate at which training diverges, such as one for sgd given to adam."""
     if spec.train is None:
         return
     optimizer = spec.train.optimizer
-    if optimizer.adaptive and optimizer.learning_rate >= HIGHEST_RATE:
-        place = spec.sections.get("train.optimizer", spec.sections.get("train", spec.place))
+    if optimizer.learning_rate < (HIGHEST_ADAPTIVE_RATE if optimizer.adaptive else HIGHEST_RATE):
+        return
+    place = spec.sections.get("train.optimizer", spec.sections.get("train", spec.place))
+    if optimizer.adaptive:
         message = f"{optimizer.type_name} moves every weight by about {optimizer.learning_rate:g} a step"
-        yield warning("learning-rate-too-high", message, place.of("learning_rate"), place, "start with 0.001")
+    else:
+        message = f"{optimizer.type_name} diverges at a learning rate of {optimizer.learning_rate:g}"
+    help = f"start with {type(optimizer).learning_rate:g}"
+    yield warning("learning-rate-too-high", message, place.of("learning_rate"), place, help)
 
 
 def batch_size(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
@@ -59,6 +65,10 @@ def duration(spec: Spec, graph: Graph) -> Iterator[Diagnostic]:
         message = f"points are compared after {halving.first} epochs, and a training ends after {epochs:g}"
         where = spec.sections["sweep.halving"]
         yield warning("halving-too-late", message, where.of("first"), where, "let first be less than train.epochs")
+    gamma = getattr(schedule, "gamma", 0)
+    if gamma >= 1:
+        message = f"{schedule.type_name}: gamma {gamma:g} {'raises' if gamma > 1 else 'never lowers'} the learning rate"
+        yield warning("schedule-never-falls", message, place.of("schedule"), place, "let `gamma` be less than 1")
     for key in ("every", "milestones", "restarts", "patience"):
         first = getattr(schedule, key, None)
         first = min(first, default=None) if isinstance(first, tuple) else first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,6 +246,38 @@ def test_a_fix_keeps_links_modes_line_ends_and_marks(repository: Path) -> None:
     assert Path("link.yaml").is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in Path("real").iterdir()) == ["net.yaml"]
+
+
+def test_a_fix_is_of_the_text_that_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cnnspec.cli.validate as validate
+
+    write("net.yaml", BAD)
+    checked = validate._checked
+
+    def checked_and_then_saved(*arguments: Any) -> Any:
+        found = checked(*arguments)
+        write("net.yaml", f"# a line more, saved by an editor\n{BAD}")
+        return found
+
+    monkeypatch.setattr(validate, "_checked", checked_and_then_saved)
+    assert main(["validate", "net.yaml", "--fix"]) == 0
+    assert Path("net.yaml").read_text() == f"# a line more, saved by an editor\n{BAD.replace('pading', 'padding')}"
+
+
+def test_a_baseline_keeps_links_and_modes() -> None:
+    write("a.yaml", BAD)
+    write("real/known.json", "")
+    real = Path("real/known.json")
+    real.chmod(0o640)
+    Path("known.json").symlink_to(real)
+    os.link(real, "second.json")
+    for names in (2, 1):
+        assert main(["validate", ".", "--baseline", "known.json", "--update-baseline"]) == 0
+        assert Path("known.json").is_symlink()
+        assert (real.stat().st_nlink, real.stat().st_mode & 0o777) == (names, 0o640)
+        assert main(["validate", ".", "--baseline", "known.json"]) == 0
+        Path("second.json").unlink(missing_ok=True)
+        write("real/known.json", "{}")
 
 
 @pytest.mark.parametrize("form", ["github", "gitlab", "sarif"])
