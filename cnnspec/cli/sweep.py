@@ -36,10 +36,11 @@ from cnnspec.ranks.launch import launched
 from cnnspec.report.sweep import sweep_page
 from cnnspec.signals import Ending, Interruption, handling
 from cnnspec.spec import Spec, loads
+from cnnspec.spec.model import written
 from cnnspec.spec.sweep import Sweep
 from cnnspec.sweep.journal import Journal, Outcome, Task
 from cnnspec.sweep.points import check_library
-from cnnspec.sweep.table import best_of, importance, rows, table_text, written
+from cnnspec.sweep.table import best_of, importance, rows, table_text
 from cnnspec.sweep.trials import Trial, course, planned_epochs, tasks_of
 from cnnspec.train.origin import comparable
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from cnnspec.report.chart import DECADES, shown
 from cnnspec.report.template import rendered
+from cnnspec.spec.model import written
 from cnnspec.spec.sweep import Choices, Range, Sweep
-from cnnspec.sweep.table import best_of, importance, rows, sorted_trials, written
+from cnnspec.sweep.table import best_of, importance, rows, sorted_trials
 from cnnspec.sweep.trials import Trial
 
 WIDTH, HEIGHT, SLICE = 1000, 300, 320  # sizes of the diagram of lines, and width of a slice

@@ -334,11 +334,13 @@ class _SpecLoader:
         return read_sweep(self.typing, tree, Where("sweep"))
 
     def variants(self, domains: abc.Mapping[str, Tree]) -> tuple[Variant, ...]:
-        """Build the spec with each choice and each bound of its sweep; errors of a variant name its value."""
+        """Build the spec with values of its sweep put in place; errors of a variant name its value."""
         from cnnspec.spec.sweep import changed_trees  # as above
 
-        variants = []
+        variants, wrong = [], set[str]()
         for changed in changed_trees(self.findings, self.tree, domains):
+            if changed.help is not None and changed.path in wrong:  # its bounds are wrong already
+                continue
             assert isinstance(changed.tree, Mapping)
             findings = Findings()
             loader = _SpecLoader(findings, changed.tree, self.file)
@@ -346,8 +348,11 @@ class _SpecLoader:
             self.scope.used.update(loader.scope.used)
             if spec is not None:
                 variants.append(Variant(changed.path, changed.value, spec))
-            errors = [diagnostic for diagnostic in findings.diagnostics if diagnostic.severity == "error"]
-            self.findings.diagnostics += [with_value(changed.path, changed.value, error) for error in errors]
+            for error in findings.diagnostics:
+                if error.severity == "error":
+                    wrong.add(changed.path)
+                    told = with_value(changed.path, changed.value, error)
+                    self.findings.diagnostics.append(replace(told, help=told.help or changed.help))
         return tuple(variants)
 
     def unused(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,9 +109,14 @@ class Variant:
     spec: Spec
 
 
+def written(value: Any) -> str:
+    """Write a value of a sweep in a form that a spec can have too."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def with_value(path: str, value: Any, diagnostic: Diagnostic) -> Diagnostic:
     """Return the finding of a variant, with the path and value of the sweep put before its message."""
-    return replace(diagnostic, message=f"with {path}: {value}: {diagnostic.message}")
+    return replace(diagnostic, message=f"with {path}: {written(value)}: {diagnostic.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class Spec:
     require: tuple[Requirement, ...] = ()
     portable: bool = False
     sweep: Sweep | None = None
-    variants: tuple[Variant, ...] = ()  # one for each choice and each bound of the sweep
+    variants: tuple[Variant, ...] = ()  # one for each choice, each bound and a number between bounds of the sweep
     inputs: Mapping[str, Shape] = field(default_factory=dict)  # the shapes of several inputs by name
     path: str = ""
     plugins: tuple[Plugin, ...] = ()

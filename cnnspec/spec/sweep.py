@@ -14,6 +14,7 @@ from cnnspec.optim.watched import LOWER, OfAll
 from cnnspec.spec.check import got
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.overrides import NoPathError, put, steps_of
+from cnnspec.spec.suggest import did_you_mean
 from cnnspec.spec.tree import Items, Mapping, Scalar, Tree, Where, plain
 from cnnspec.spec.typed import Typing
 
@@ -22,6 +23,8 @@ MOST_VARIANTS = 400  # choices and bounds of all values together: a spec is chec
 # Top-level keys that a sweep cannot vary:
 FIXED = ("cnnspec", "name", "seed", "portable", "extends", "plugins", "expect", "require", "sweep")
 LARGEST = 1e300  # bound of a range
+INSIDE = 0.382  # where between the bounds of a range a number is tried: seldom a whole one
+REAL = "write integer: true for whole numbers"  # the cure where such a number does not fit
 SCALES = ("linear", "log")
 BOUNDS = ("from", "to", "scale", "integer")
 
@@ -237,35 +240,60 @@ def _is_right(typing: Typing, path: str, tree: Tree, values: Mapping, where: Whe
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The tree of a spec with one value of its sweep put in place."""
+    """The tree of a spec with one value of its sweep put in place, and the cure for an error that it makes."""
 
     path: str
     value: Any
     tree: Tree
+    help: str | None
 
 
 def changed_trees(findings: Findings, tree: Mapping, domains: abc.Mapping[str, Tree]) -> Iterator[Changed]:
-    """Yield the tree with each choice and each bound put in place; a path that leads nowhere is reported."""
+    """Yield the tree with each choice, each bound and a number between bounds put in place.
+
+    A path that leads nowhere is reported.
+    """
     section = tree.get("sweep")
     values = section.get("values") if isinstance(section, Mapping) else None
     base, where, count = tree.without("sweep"), Where("sweep").down("values"), 0
     for path, domain in domains.items():
-        for value in domain.items if isinstance(domain, Items) else _bounds(domain):
-            count += 1
-            if count > MOST_VARIANTS:
-                message = f"sweep.values: expected at most {MOST_VARIANTS} choices and bounds in all"
-                findings.error("too-large", message, domain.span, where.down(path))
-                return
+        examples = domain.items if isinstance(domain, Items) else _bounds(domain)
+        count += len(examples)
+        if count > MOST_VARIANTS:
+            message = f"sweep.values: expected at most {MOST_VARIANTS} choices and bounds in all"
+            findings.error("too-large", message, domain.span, where.down(path))
+            return
+        between = _between(domain)
+        for value in (*examples, *between):
             try:
-                changed = put(base, path, value)
+                changed = _put(base, path, value)
             except NoPathError as error:
                 help = f"write {error.meant}" if error.meant else error.help
                 assert isinstance(values, Mapping)
                 findings.error("unknown-path", f"{path}: {error}", values.keys[path], where.down(path), help=help)
                 break
-            yield Changed(path, plain(value), changed)
+            yield Changed(path, plain(value), changed, REAL if value in between else None)
+
+
+def _put(tree: Mapping, path: str, value: Tree) -> Tree:
+    """Put a value in place, but make no variable that the spec does not have: nothing would read it."""
+    section, *steps = steps_of(path)
+    variables = tree.get(section)
+    known = variables.keys if isinstance(variables, Mapping) else {}
+    if section == "vars" and steps and steps[0] not in known:
+        raise NoPathError(f"no '{steps[0]}' in vars", did_you_mean(steps[0], known, "known variables"))
+    return put(tree, path, value)
 
 
 def _bounds(domain: Tree) -> tuple[Tree, ...]:
     bounds = [domain.get(key) for key in ("from", "to")] if isinstance(domain, Mapping) else []
     return tuple(bound for bound in bounds if isinstance(bound, Scalar))
+
+
+def _between(domain: Tree) -> tuple[Tree, ...]:
+    """Return a real number of a range, as it is drawn between bounds that may be whole; nothing for whole numbers."""
+    integer = domain.get("integer") if isinstance(domain, Mapping) else None
+    if isinstance(domain, Items) or (integer is not None and plain(integer)):
+        return ()
+    low, high = (float(plain(bound)) for bound in _bounds(domain))
+    return (Scalar(min(max(float(f"{low + INSIDE * (high - low):.4g}"), low), high), domain.span),)

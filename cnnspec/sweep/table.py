@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cnnspec.spec.model import written
 from cnnspec.spec.sweep import Choices, Sweep
 from cnnspec.sweep.trials import Trial, order_of
 
 GROUPS = 4  # the number of groups that trials are divided into by the values of a range
-
-
-def written(value: Any) -> str:
-    """Write a value for a table, in a form that a spec can have too."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def sorted_trials(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
