@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from cnnspec.cli.output import complain, console, note, visible
 from cnnspec.cli.ranks import check_same, on_all_ranks
 from cnnspec.cli.trained import computable, folder_of, with_root
 from cnnspec.cli.trainings import Program, settings
-from cnnspec.diagnostics import RunError, loggable, printable
+from cnnspec.diagnostics import PluginError, RunError, SpecError, loggable, printable
 from cnnspec.files import replacing
 from cnnspec.graph import build
 from cnnspec.graph.render import render
@@ -46,6 +47,7 @@ from cnnspec.train.origin import comparable
 
 JOURNAL, TABLE, PAGE, BEST = "journal.jsonl", "table.csv", "sweep.html", "best.yaml"
 BEST_TRIAL = 0  # the number of the task that trains the best point again, and tests it
+NO_SWEEP = "sweep=null"  # an override: a spec without its sweep is read faster, as no value of that is tried
 WIDEST = 1000  # columns: a table is never cut
 
 
@@ -171,6 +173,10 @@ def _locked(folder: Path) -> Iterator[None]:
         raise RunError(f"another process runs the sweep in {folder}", "wait for it, or stop it") from error
 
 
+class _ChangedError(RunError):
+    """The spec was changed while its sweep ran."""
+
+
 class _SweepVerb:
     """A sweep in progress: its trainings, its output, and its files."""
 
@@ -215,17 +221,39 @@ class _SweepVerb:
 
     def train(self, trials: Sequence[Trial], epochs: int | None) -> dict[Task, Outcome]:
         """Train some trials with every seed, except those already in the journal, and return all outcomes."""
-        if _fixed_record(spec_of(self.arguments), self.sweep) != self.about:
-            raise RunError(f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep")
+        self.check_unchanged()
         for trial in trials:
             self.journal.check_point(trial.number, trial.point)
             self.points[trial.number] = trial.point
         tasks = [task for trial in trials for task in tasks_of(self.sweep, self.spec.seed, trial.number, epochs)]
-        left = [task for task in tasks if task not in self.journal.outcomes]
-        self.executor.run([self.program(task) for task in left], self.done, self.ending)
+        left = [self.program(task) for task in tasks if task not in self.journal.outcomes]
+        try:
+            self.executor.run(left, self.done, self.ending)
+        except _ChangedError:
+            for program in left:
+                if program.task not in self.journal.outcomes:  # it may have been trained by the changed spec
+                    shutil.rmtree(program.folder, ignore_errors=True)
+            raise
         for path in self.folder.glob("trials/*/*.npz") if epochs is None else ():
             path.unlink()  # the best is trained again, so these weights are not needed
         return {task: self.journal.outcomes[task] for task in tasks}
+
+    def check_unchanged(self, *overrides: str) -> None:
+        """Raise _ChangedError if the spec, with overrides, is another one than when the sweep began."""
+        try:
+            unchanged = _fixed_record(self.spec_with(*overrides), self.sweep) == self.about
+        except (SpecError, PluginError, OSError):
+            unchanged = False
+        if not unchanged:
+            raise _ChangedError(
+                f"{self.spec.path} was changed while its sweep ran", "put it back, or begin a new sweep"
+            )
+
+    def spec_with(self, *overrides: str) -> Spec:
+        """Read the spec with overrides behind those of the command line."""
+        given = argparse.Namespace(**vars(self.arguments))
+        given.overrides = [*self.arguments.overrides, *overrides]
+        return spec_of(given)
 
     def program(self, task: Task) -> Program:
         name = f"trial-{task.trial}-seed-{task.seed}"
@@ -245,6 +273,8 @@ class _SweepVerb:
 
     def done(self, task: Task, outcome: Outcome) -> None:
         """Store an outcome in the journal, and print it."""
+        if task.trial != BEST_TRIAL:  # the best is trained from a file of the sweep's own
+            self.check_unchanged(NO_SWEEP)
         metric = self.sweep.metric
         if not outcome.error and metric not in outcome.figures:
             outcome = replace(outcome, error=f"{metric} is no number after the last epoch")
@@ -271,10 +301,8 @@ class _SweepVerb:
         """Write the spec of the best trial, then train and test it with every seed."""
         self.journal.check_point(BEST_TRIAL, best.point)
         self.points[BEST_TRIAL] = best.point
-        changes = [f"{path}={json.dumps(value)}" for path, value in best.point.items()]
-        given = argparse.Namespace(**vars(self.arguments))
-        given.overrides = [*self.arguments.overrides, *changes, "sweep=null"]
-        spec = spec_of(given)
+        self.check_unchanged(NO_SWEEP)
+        spec = self.spec_with(*(f"{path}={json.dumps(value)}" for path, value in best.point.items()), NO_SWEEP)
         plugins = keep(spec.plugins, self.folder)
         stored = replace(with_root(spec, folder_of(spec, self.arguments), self.folder), plugins=plugins)
         path = self.folder / BEST

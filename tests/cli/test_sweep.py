@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from cnnspec.cli import main
+from cnnspec.cli.sweep import _SweepVerb
 from cnnspec.cli.trainings import Program, Running, outcome_of
 from cnnspec.diagnostics import RunError
 from cnnspec.spec import load
-from cnnspec.sweep.journal import Task
+from cnnspec.sweep.journal import Outcome, Task
 
 NET = """
 cnnspec: 1
@@ -119,6 +120,29 @@ def test_the_table_has_the_best_first_and_what_failed_last(one_job: Path) -> Non
     assert float(rows[0]["validation.loss"]) < float(rows[1]["validation.loss"])
     assert rows[2]["validation.loss"] == ""
     assert rows[2]["error"].startswith("the loss became not a number")
+
+
+def test_what_a_spec_trains_that_is_changed_meanwhile_does_not_count(
+    one_job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, out, ended = tmp_path / "net.yaml", tmp_path / "out", list[Task]()
+    spec.write_text(NET + GRID)
+    words = ["sweep", str(spec), "--out", str(out), "--jobs", "1", "--threads", "1", "--quiet"]
+
+    def changing(sweep: _SweepVerb, task: Task, outcome: Outcome) -> None:
+        store(sweep, task, outcome)
+        ended.append(task)
+        spec.write_text(NET.replace("batch_size: 35", "batch_size: 10") + GRID)
+
+    store = _SweepVerb.done
+    with monkeypatch.context() as patched:
+        patched.setattr(_SweepVerb, "done", changing)
+        assert main(words) == 4
+    assert f"{spec} was changed while its sweep ran\nhelp: put it back" in capsys.readouterr().err
+    assert len(ended) == 1
+    spec.write_text(NET + GRID)
+    assert main(words) == 0
+    assert (out / "table.csv").read_bytes() == (one_job / "table.csv").read_bytes()
 
 
 def test_a_trial_is_an_ordinary_training_of_which_only_validation_is_known(one_job: Path, spec: Path) -> None:
