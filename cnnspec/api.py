@@ -29,7 +29,7 @@ from cnnspec.spec import Spec, loads
 from cnnspec.spec import load as load_spec
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.target import Target
-from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import Checkpoint, most_bytes, read_checkpoint, restore, superseded, write_checkpoint
 from cnnspec.train.diagnose import values
 from cnnspec.train.fit import Progress, Splits, fit
 from cnnspec.train.given import Entering, Labels, checked_labels, entering, given
@@ -254,7 +254,8 @@ def compile(
 def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = None) -> Model:
     """Read a trained network: a run directory, one checkpoint in it, or a file that `Model.save` wrote.
 
-    `checkpoint` is `last` or `best`, for a run directory. A warning names plugins that were changed since the training.
+    `checkpoint` is `last` or `best`, for a run directory. Warnings tell of plugins that were changed since the
+    training, and of an older checkpoint in the place of the last one.
     RunError if there is no such run or file, or if it is damaged; SpecError if its spec is wrong.
     """
     path = Path(path)
@@ -264,7 +265,8 @@ def load(path: str | Path, *, checkpoint: str = "last", threads: int | None = No
         raise no_run(path)
     if path.is_dir() or (stored.is_file() and "network" not in read_checkpoint(file).progress):
         record = read_about(directory / ABOUT) if (directory / ABOUT).exists() else {}
-        for note in check_kept(directory, record):
+        older = superseded(file, record)
+        for note in [*check_kept(directory, record), *([older] if older else [])]:
             warnings.warn(note, stacklevel=2)
         spec = loads(read_spec(stored), str(stored), allow_plugins=True)
         return trained(spec, checked(spec), file, record, threads)

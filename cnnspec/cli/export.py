@@ -182,7 +182,7 @@ def _images(model: Model, arguments: argparse.Namespace) -> tuple[Array, Array |
 
 def _metrics(arguments: argparse.Namespace) -> int:
     """Write the metrics of every epoch to a file, or to standard output if its name is -."""
-    rows = Run.existing(arguments.run.parent if arguments.run.suffix == ".npz" else arguments.run).history()
+    _, rows = Run.existing(arguments.run.parent if arguments.run.suffix == ".npz" else arguments.run).checked()
     text = json.dumps({"epochs": rows}, indent=2) + "\n" if arguments.format == "json" else _table(rows)
     if arguments.output == "-":
         sys.stdout.write(text)

@@ -145,8 +145,7 @@ def _read_run(run: Run, name: str) -> Told:
     name = printable(name)
     return Told(
         name,
-        run.about(),
-        run.history(),
+        *run.checked(),
         run.spec(),
         _origins(run.path / ORIGINS),
         read_norms(run.path / NORMS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cnnspec.cli.trained import run_names
 from cnnspec.diagnostics import RunError, loggable
 from cnnspec.duration import duration_text
 from cnnspec.report import draw_comparison
+from cnnspec.train.checkpoint import LAST
 from cnnspec.train.run import ABOUT, Run
 
 WIDEST = 1000  # columns: a table is never cut, also in a pipe
@@ -53,14 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         if not arguments.folder.is_dir():
             raise RunError(f"no folder {arguments.folder}", "name the one that --out of `cnnspec train` had")
-        paths = sorted(path.parent for path in arguments.folder.glob(f"*/{ABOUT}"))
+        paths = sorted(filter(_may_be_run, arguments.folder.iterdir()))
     else:
         paths = arguments.runs
     found, damaged = [], []
     for path in paths:
         try:
             found.append(_figures(Run.existing(path)))
-        except RunError as error:
+        except (RunError, PermissionError) as error:
             if arguments.action == "compare":
                 raise
             damaged.append({"run": str(path), "error": str(error)})
@@ -85,9 +87,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _may_be_run(path: Path) -> bool:
+    """Tell whether a folder holds files that only a run has, in whatever state, or does not let itself be read."""
+    try:
+        return not {ABOUT, LAST}.isdisjoint(os.listdir(path))
+    except PermissionError:
+        return True
+    except OSError:  # no folder
+        return False
+
+
 def _figures(run: Run) -> dict[str, Any]:
     """Return the summary of a run: the best value of each figure, and how the training ended."""
-    about, rows = run.about(), run.history()
+    about, rows = run.checked()
     best = {
         name: (min if name.endswith("loss") else max)(values)
         for name in FIGURES

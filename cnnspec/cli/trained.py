@@ -18,7 +18,7 @@ from cnnspec.graph import build
 from cnnspec.kernels.portable import obstacle, require_level
 from cnnspec.plugins import check_kept
 from cnnspec.spec import Spec, load, loads
-from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, read_checkpoint, superseded
 from cnnspec.train.origin import with_init
 from cnnspec.train.records import read_about, read_spec
 from cnnspec.train.run import ABOUT, EPOCHS, METRICS_CSV, METRICS_JSONL, SPEC, Run, no_run
@@ -40,7 +40,10 @@ def open_run(path: Path, checkpoint: str, threads: int | None = None) -> Model:
         computable(spec)
     else:
         tell(f"the run is portable, but {what}: figures may differ in their last digits")
-    return trained(spec, build(spec), file, _run_record(directory), threads)
+    record = _run_record(directory)
+    if older := superseded(file, record):
+        tell(older)
+    return trained(spec, build(spec), file, record, threads)
 
 
 def files_of(run: Path) -> list[Path]:

@@ -124,8 +124,7 @@ def outcome_of(one: Running) -> Outcome | None:
     if status and full is not None:
         raise RunError(f"{folder.name}: {full}", "see to the disk: the same command goes on")
     try:
-        run = Run.existing(folder)
-        rows, about = run.history(), run.about()
+        about, rows = Run.existing(folder).checked()
     except RunError as error:
         return Outcome({}, told or str(error), seconds)
     unmet = about.get("unmet") or []

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from cnnspec.diagnostics import RunError
 from cnnspec.optim import TrainSettings
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import BEST, LAST, most_bytes, read_checkpoint
+from cnnspec.train.checkpoint import BEST, LAST, most_bytes, read_checkpoint, superseded
 from cnnspec.train.fit import Watcher
 from cnnspec.train.origin import origin, require_origin
-from cnnspec.train.records import lacking, timeless
-from cnnspec.train.run import EPOCHS, METRICS_JSONL, Run
+from cnnspec.train.records import lacking
+from cnnspec.train.run import Run
 from cnnspec.train.session import TRACED
 from cnnspec.train.transfer import transfer
 
@@ -63,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     if lacks := lacking(last.progress, ("step", "epochs", "part")):
         raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
     rows = run_.rows(last)
-    _same_log(run_, rows)
+    run_.require_same(run_.history(), rows)
+    if older := superseded(run_.path / LAST, about):
+        note(older)
     trained = int(last.progress["step"])
     most = trained if arguments.all else min(arguments.steps, TRACED, trained)
     begun, recorded = transfer(model), about.get("init", {}).get("weights")
@@ -105,16 +106,6 @@ def run(arguments: argparse.Namespace) -> int:
         name = spec.train.schedule.type_name
         why += f", and whether --resume added epochs: under {name} one training of them all has other rates"
     raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
-
-
-def _same_log(run: Run, rows: list[dict[str, Any]]) -> None:
-    """Raise RunError if metrics.jsonl differs from the checkpoint's record of the epochs."""
-    for row, logged in zip_longest(rows, map(timeless, run.history()[: len(rows)])):
-        if row != logged:
-            raise RunError(
-                f"{run.path / METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}",
-                "`cnnspec train --resume` writes it anew from that",
-            )
 
 
 class _Stop(Exception):  # noqa: N818

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -116,7 +117,16 @@ class Store:
             record_of_files = dict(record["about"])
             with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
                 record_of_files |= {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            TokenError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the files are whole
                 raise RunError(
                     f"decoded images of {bytes_text((place / 'pixels').stat().st_size)} do not fit the address space "

@@ -96,24 +96,30 @@ def read_checkpoint(path: Path, most: int | None = None) -> Checkpoint:
 
 
 def _check_best(checkpoint: Checkpoint) -> None:
-    """Raise RunError if the file of the best checkpoint belongs to another epoch; parts of epochs are not compared.
+    """Raise RunError if the file of the best checkpoint belongs to another epoch or another training.
 
-    The best epoch is the later one that this file and the last checkpoint name: that is written after this file.
+    The best epoch is the later one that this file and the last checkpoint name: that is written after this file. Part
+    of an epoch may be better than the best whole epoch before it.
     """
     own, step = checkpoint.progress, checkpoint.progress.get("step")
-    if checkpoint.path.name != BEST or own.get("part"):
+    if checkpoint.path.name != BEST or step is None:
         return
-    said = (own.get("best"), _progress(checkpoint.path.with_name(LAST)).get("best"))
+    last = progress_of(checkpoint.path.with_name(LAST))
+    if "spec" in last and own.get("spec") != last["spec"]:
+        raise RunError(
+            f"{checkpoint.path} and {LAST} beside it are of two trainings", "put back what the training wrote"
+        )
+    said = (own.get("best"), last.get("best"))
     best = max((one[-1] for one in said if one), default=step)
-    if best != step:
+    if best > step or (best < step and not own.get("part")):
         raise RunError(
             f"{checkpoint.path} is the checkpoint behind step {step:,}, the best one was behind step {best:,.0f}",
             "put back what the training wrote, or ask for --checkpoint last",
         )
 
 
-def _progress(path: Path) -> Mapping[str, Any]:
-    """Return the progress in another checkpoint without reading its arrays; empty if it cannot be read."""
+def progress_of(path: Path) -> Mapping[str, Any]:
+    """Return the progress in a checkpoint without reading its arrays; empty if it cannot be read."""
     try:
         if not path.is_file():
             return {}
@@ -125,6 +131,17 @@ def _progress(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, KeyError, *UNREADABLE):
         return {}
     return {} if misfit(found, PROGRESS) else dict(found)
+
+
+def superseded(path: Path, about: Mapping[str, Any]) -> str | None:
+    """Say that the last checkpoint of a run is older than one that the training had written; None if it is not.
+
+    `about` is the content of run.json, which is written after a checkpoint: no crash leaves an older checkpoint.
+    """
+    step, written = progress_of(path).get("step"), about.get("checkpoint")
+    if path.name != LAST or step is None or written is None or step >= written:
+        return None
+    return f"{path} is the checkpoint behind step {step:,}; the training had written one behind step {written:,}"
 
 
 def _check_weights(checkpoint: Checkpoint) -> None:
@@ -175,7 +192,10 @@ def _array(content: bytes) -> Array:
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"expected arrays of NumPy's format 1.0, got {version[0]}.{version[1]}")
-    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    except Exception as error:  # tokenize and ast raise what they like on a damaged header
+        raise ValueError(f"an array's header cannot be read: {error}") from error
     if dtype.kind not in "fu":
         raise ValueError(f"expected arrays of numbers, got {dtype}; pickled objects are never read")
     values: Array = np.frombuffer(content, dtype, offset=stream.tell())

@@ -59,6 +59,7 @@ ABOUT: Kind = {
     "plugins": [TEXTS],
     "init": {"from": str, "weights": str, "taken": TEXTS, "fresh": TEXTS},
     "trace": {"*": EXACT},
+    "checkpoint": int,
     "stopped": str,
     "unmet": [str],
     "results": {**ROW, "seconds": float},

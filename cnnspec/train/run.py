@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,17 @@ import numpy as np
 from cnnspec.diagnostics import RunError, printable
 from cnnspec.files import replacing
 from cnnspec.lock import locked
-from cnnspec.train.checkpoint import BEST, LAST, Checkpoint, most_bytes, read_checkpoint, restore, write_checkpoint
+from cnnspec.train.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    most_bytes,
+    progress_of,
+    read_checkpoint,
+    restore,
+    superseded,
+    write_checkpoint,
+)
 from cnnspec.train.epochs import EpochFile
 from cnnspec.train.fit import Epoch, Position
 from cnnspec.train.network import Network
@@ -105,6 +116,8 @@ class Run:
             leftover.unlink(missing_ok=True)
         checkpoint = read_checkpoint(self.path / LAST, most_bytes(model.weights, model.training))
         require_origin(checkpoint, self.origin)
+        if older := superseded(checkpoint.path, self.about()):
+            self.notes.append(f"{older}; it goes on from the older one")
         restore(checkpoint, model.weights, model.training)
         try:
             position = Position(**checkpoint.progress["position"])
@@ -135,12 +148,13 @@ class Run:
         except RunError as error:
             logged = {}
             self.notes.append(f"{error}; it is written anew from {EPOCHS}")
-        rows = []
+        rows, told = [], False
         for row in history:
             logged_row = logged.get(row["epoch"])
             agrees = logged_row is not None and timeless(logged_row) == row
             rows.append(logged_row if agrees and logged_row is not None else {**row, **dict.fromkeys(TIMES)})
-            if logged and not agrees and not self.notes:
+            if logged and not agrees and not told:
+                told = True
                 message = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
                 self.notes.append(f"{message}, and is written anew from that")
         return rows
@@ -156,6 +170,28 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """Read the rows of metrics.jsonl; a last line that was cut off is left out, RunError for any other damage."""
         return read_rows(self.path / METRICS_JSONL)
+
+    def checked(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Read run.json and the rows of metrics.jsonl; RunError if the last checkpoint is of another training.
+
+        The checkpoint is read first: a training that runs adds rows to the log before it writes the next checkpoint.
+        """
+        last = Checkpoint(self.path / LAST, {}, {}, progress_of(self.path / LAST))
+        expected = self._epochs.rows(last.progress["epochs"]) if "epochs" in last.progress else []
+        about, rows = self.about(), self.history()
+        if last.progress and "origin" in about:
+            require_origin(last, {"spec": about["origin"], "data": about.get("data", {})})
+        self.require_same(rows, expected)
+        return about, rows
+
+    def require_same(self, rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+        """Raise RunError if rows of metrics.jsonl do not begin with those that a checkpoint refers to."""
+        for row, logged in zip_longest(expected, map(timeless, rows[: len(expected)])):
+            if row != logged:
+                raise RunError(
+                    f"{self.path / METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}",
+                    "`cnnspec train --resume` writes it anew from that",
+                )
 
     def about(self) -> dict[str, Any]:
         """Read run.json; RunError if it cannot be read, or was changed."""
@@ -231,8 +267,9 @@ class Run:
         write_checkpoint(path, model.weights, model.training, progress)
 
     def describe(self, about: Mapping[str, Any]) -> None:
-        """Write run.json: versions, data, command, timings, results."""
-        self._write(ABOUT, about_text(about))
+        """Write run.json: versions, data, command, timings, results; and the step of the last checkpoint."""
+        saved = {} if self._saved is None else {"checkpoint": self._saved.step}
+        self._write(ABOUT, about_text({**about, **saved}))
 
     def _write(self, name: str, content: str) -> None:
         try:

@@ -228,6 +228,81 @@ def test_a_run_that_was_changed_by_hand_is_told(
         load(run)
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the same spec with another seed."""
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "net.yaml").write_text(TEXT)
+    words = ["train", str(folder / "net.yaml"), "--out", str(folder), "--quiet", "--threads", "1", "--set", "seed=1"]
+    assert main(words) == 0
+    return folder / "net"
+
+
+@pytest.mark.parametrize(
+    ("swapped", "told"),
+    [
+        ((METRICS_JSONL,), METRICS_JSONL),
+        ((METRICS_JSONL, EPOCHS), EPOCHS),
+        ((ABOUT,), LAST),
+        ((ABOUT, METRICS_JSONL, EPOCHS), LAST),
+    ],
+)
+def test_figures_of_another_run_are_shown_by_no_verb(
+    swapped: tuple[str, ...], told: str, run: Path, other: Path, capsys: Captured
+) -> None:
+    for name in swapped:
+        shutil.copy(other / name, run / name)
+    for words in (
+        ["runs", "compare", str(run), str(other)],
+        ["report", str(run), "--threads", "1"],
+        ["export", str(run), "--format", "csv", "-o", "-"],
+    ):
+        assert main(words) == 4
+        assert str(run / told) in capsys.readouterr().err
+    assert main(["runs", "list", str(run.parent), "--json"]) == 0
+    assert str(run / told) in json.loads(capsys.readouterr().out)["runs"][0]["error"]
+
+
+def test_an_older_checkpoint_of_the_same_run_is_told(
+    run: Path, later: dict[str, bytes], tmp_path: Path, capsys: Captured
+) -> None:
+    """A crash leaves none: run.json is written behind the checkpoint that it names."""
+    (tmp_path / "net.yaml").write_text(TEXT)
+    words = ["train", str(tmp_path / "net.yaml"), "--out", str(tmp_path / "cut"), "--quiet", "--threads", "1"]
+    assert main([*words, "--max-steps", "18", "--no-test"]) == 0
+    shutil.copy(tmp_path / "cut" / "net" / LAST, run / LAST)
+    told = f"note: {run / LAST} is the checkpoint behind step 18; the training had written one behind step 36"
+    capsys.readouterr()
+    for verb in ("eval", "verify", "report"):
+        assert main([verb, str(run), "--threads", "1"]) == 0
+        assert told in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="is the checkpoint behind step 18"):
+        load(run)
+    assert main(["train", "--resume", str(run), *MORE]) == 0
+    assert f"{told}; it goes on from the older one" in capsys.readouterr().err
+    assert weights(run) == later
+    assert main(["eval", str(run), "--threads", "1"]) == 0
+    assert "note: " not in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_of_a_part_of_an_earlier_epoch_is_told(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "net.yaml").write_text(TEXT)
+    words = ["train", str(tmp_path / "net.yaml"), "--out", str(tmp_path / "cut"), "--quiet", "--threads", "1"]
+    assert main([*words, "--max-steps", "8"]) == 0
+    cut = tmp_path / "cut" / "net"
+    assert main(["eval", str(cut), "--checkpoint", "best", "--threads", "1"]) == 0
+    shutil.copy(cut / BEST, run / BEST)
+    assert main(["eval", str(run), "--checkpoint", "best", "--threads", "1"]) == 4
+    assert "best.npz is the checkpoint behind step 8, the best one was behind step " in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_of_another_training_is_told(run: Path, other: Path, capsys: Captured) -> None:
+    for name in (SPEC, ABOUT, BEST):
+        shutil.copy(other / name, run / name)
+    assert main(["eval", str(run), "--checkpoint", "best", "--threads", "1"]) == 4
+    assert "best.npz and last.npz beside it are of two trainings" in capsys.readouterr().err
+
+
 def put(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda path: (path / name).write_bytes(content)
 
@@ -249,6 +324,7 @@ DAMAGES: tuple[Callable[[Path], object], ...] = (
     pipe if hasattr(os, "mkfifo") else put(ABOUT, b""),
     folder,
     lambda path: (path / SPEC).unlink(),
+    lambda path: (path / ABOUT).unlink(),
 )
 
 
@@ -258,7 +334,7 @@ def test_one_bad_run_is_one_line_and_the_others_are_listed(run: Path, capsys: Ca
     assert main(["runs", "list", str(run.parent), "--json"]) == 0
     found = {Path(entry["run"]).name: entry for entry in json.loads(capsys.readouterr().out)["runs"]}
     assert {name for name, entry in found.items() if "error" not in entry} == {"net"}
-    assert len(found) == 7
+    assert len(found) == 1 + len(DAMAGES)
     assert main(["runs", "list", str(run.parent)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("net")] == ["net"]

@@ -192,8 +192,9 @@ HUGE = {"descr": "<f4", "fortran_order": False, "shape": (10**12,)}
         (member(np.zeros(1000)), True, "expected uncompressed arrays within"),
         (member(np.zeros(5, np.float32)), False, "its checksum is that of another content"),
         (b"\x93NUMPY", False, "is damaged or no checkpoint"),
+        (b"\x93NUMPY\x01\x00\x09\x00{'descr':", False, "an array's header cannot be read"),
     ],
-    ids=["huge", "pickle", "text", "bomb", "packed", "another shape", "cut"],
+    ids=["huge", "pickle", "text", "bomb", "packed", "another shape", "cut", "header"],
 )
 def test_forged_arrays_are_refused_before_anything_is_allocated(
     run: Path, content: bytes, packed: bool, message: str, capsys: Captured
