@@ -31,7 +31,7 @@ from cnnspec.train.views import mean_outputs, require_views
 
 PICTURES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 MOST_LETTERS = 1 << 15  # characters of a path or pattern on standard input
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl"}
+SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl"}  # formats of text by the end of a name
 Output = Array | Mapping[str, Array]  # the output for one image; several outputs are named
 Write = Callable[[str, Any], None]
 
@@ -187,29 +187,38 @@ def _output(arguments: argparse.Namespace, model: Model, read: Sequence[Path]) -
         yield _text(sys.stdout, arguments.format or "table", arguments.top, model)
         return
     path = Path(arguments.output)
+    suffix = path.suffix.lower()
     try:
-        if model.output_names and (path.suffix in (".npy", ".npz") or _for_pictures(path, arguments.output)):
-            if path.suffix != ".npz":
+        if model.output_names and (suffix in (".npy", ".npz") or _for_pictures(path, arguments.output)):
+            if suffix != ".npz":
                 raise RunError(f"the network has several outputs, which {path} cannot hold", "write -o outputs.npz")
             several: list[Mapping[str, Array]] = []
             yield lambda name, output: several.append(output)
             arrays = {name: np.stack([of[name] for of in several]) for name in model.output_names if several}
-            np.savez(path, allow_pickle=False, **arrays)
-        elif path.suffix == ".npy":
+            with path.open("wb") as file:  # given a path, NumPy would add another end to .NPZ
+                np.savez(file, allow_pickle=False, **arrays)
+        elif suffix == ".npy":
             outputs: list[Array] = []
             yield lambda name, output: outputs.append(output)
-            np.save(path, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
-        elif _for_pictures(path, arguments.output) and path.suffix.lower() not in PICTURES:
+            with path.open("wb") as file:  # as above
+                np.save(file, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
+        elif _for_pictures(path, arguments.output) and suffix not in PICTURES:
             path.mkdir(parents=True, exist_ok=True)
             for image in read:
                 if image.suffix == ".png":
                     refuse_overwriting(path / image.name, [image])
             yield _Folder(path, model).write
-        elif path.suffix.lower() in PICTURES:
+        elif suffix in PICTURES:
             yield _Picture(path, model).write
         else:
+            format = arguments.format or SUFFIXES.get(suffix)
+            if format is None:
+                raise RunError(
+                    f"{path}: no form of answers ends in '{path.suffix}'",
+                    "name a file that ends in .csv, .jsonl, .txt, .npy or as a picture does, or say --format",
+                )
             with path.open("w", encoding="utf-8", newline="") as file:
-                yield _text(file, arguments.format or SUFFIXES.get(path.suffix, "table"), arguments.top, model)
+                yield _text(file, format, arguments.top, model)
     except OSError as error:
         raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another output") from error
 

@@ -14,6 +14,7 @@ Scale = Literal["1/255", "none"]  # factor from pixels to 0..1, in the words of 
 
 LUMA = np.array([19595, 38470, 7471])  # weights of red, green and blue in grey, in 2^-16: ITU-R 601-2, as in Pillow
 HALF = 1 << 15
+WITH_ALPHA = (2, 4)  # numbers of channels of grey and of colour with transparency
 
 
 class ImagesError(DataError, ValueError):
@@ -95,7 +96,8 @@ def from_rows(rows: Array, shape: Shape, layout: str) -> Array:
 def _of_three_axes(array: Array, c: int, w: int, subject: str) -> Array:
     """Return an array of three axes as (n, c, h, w): one picture with channels, or several grey pictures."""
     a, _, b = array.shape
-    last, first = b in _possible(c), c > 1 and a == c
+    alpha = c in (1, 3) and b in WITH_ALPHA and b != w
+    last, first = b in _possible(c) or alpha, c > 1 and a == c
     if (last and b == w) or (first and (last or c == 3)):
         cure = f"give (n, {c}, h, w) for pictures of {c} channels, (n, 1, h, w) for grey ones"
         raise refused(f"{subject}: {array.shape} may be one picture or several", cure)
@@ -135,5 +137,6 @@ def _in_channels(images: Array, c: int, subject: str) -> tuple[Array, tuple[str,
         pixels = images.astype(np.int64)
         grey = (np.einsum("nchw,c->nhw", pixels, LUMA) + HALF) >> 16
         return grey.astype(np.uint8)[:, None], ("grey",) * len(images)
-    help = "drop the fourth channel, which is transparency" if got == 4 else f"give images of {c} channels"
-    raise refused(f"{subject}: expected {c} channels, got {got}", help)
+    drop = "drop the last channel, which is transparency"
+    help = drop if c in (1, 3) and got in WITH_ALPHA else f"give images of {c} channels"
+    raise refused(f"{subject}: expected {c} channel{'s' * (c != 1)}, got {got}", help)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnspec.data.delimited import as_number, delimiter_of, names_columns, rows
-from cnnspec.data.npz import PLAIN, member, opened
+from cnnspec.data.idx import is_idx, read_idx
+from cnnspec.data.npz import PLAIN, images_name, member, opened
 from cnnspec.data.parquet import batches_of, pixels_of
 from cnnspec.data.picture_files import SUFFIXES, files_in, is_table
 from cnnspec.data.picture_list import file_column, located
@@ -23,8 +24,7 @@ from cnnspec.kernels.step import Array
 from cnnspec.shapes import size, text
 
 ARRAYS = frozenset({".npy", ".npz", ".parquet"})
-KEYS = ("x", "X", "images", "data", "x_test", "X_test", "test_images", "x_train", "X_train", "train_images")
-KINDS_OF_FILES = "give pictures, tables (.csv, .parquet) or arrays (.npy, .npz); unpack an archive"
+KINDS_OF_FILES = "give pictures, tables (.csv, .parquet) or arrays (.npy, .npz, IDX); unpack an archive"
 LINES = 4096  # lines of a table that are read at a time
 
 
@@ -104,19 +104,14 @@ def _in_folder(folder: Path) -> Iterator[Path | DataError]:
         yield DataError(f"{folder}: no picture and no array in this folder", "name another folder, or the files")
 
 
-def _is_other(path: Path, pipeline: Pipeline) -> bool:
-    return bool(pipeline.inputs) or path.suffix.lower() in ARRAYS or is_table(path)
-
-
 def _picture(path: Path, pipeline: Pipeline) -> Asked | None:
-    """Return the image of a picture file; None for a file that is no picture."""
-    if _is_other(path, pipeline):
+    """Return the image of a picture file; None for a file that is none by its name."""
+    if pipeline.inputs or path.suffix.lower() not in SUFFIXES:
         return None
     try:
         images, conversions = pipeline.picture(path)
     except DataError as error:
-        known = path.suffix.lower() in SUFFIXES
-        return Asked(error=error if known else DataError(str(error), KINDS_OF_FILES))
+        return Asked(error=error)
     return Asked((str(path),), images, conversions)
 
 
@@ -128,10 +123,25 @@ def _others(path: Path, pipeline: Pipeline, batch: int, threads: int) -> Iterato
             yield from _rows(path, pipeline)
         elif path.suffix.lower() in ARRAYS:
             yield _with_name(str(path), *pipeline.array(_array(path), str(path)))
-        else:
+        elif is_table(path):
             yield from _table(path, pipeline, batch, threads)
+        else:
+            yield _of_any_name(path, pipeline)
     except DataError as error:
         yield Asked(error=error)
+
+
+def _of_any_name(path: Path, pipeline: Pipeline) -> Asked:
+    """Return the images of a file whose name does not tell its kind: of the run's source, IDX, or a picture."""
+    images = pipeline.source.images_in(path)
+    if images is None and is_idx(path):
+        images, _ = read_idx(path)
+    if images is not None:
+        return _with_name(str(path), *pipeline.array(images, str(path)))
+    try:
+        return Asked((str(path),), *pipeline.picture(path))
+    except DataError as error:
+        return Asked(error=DataError(str(error), KINDS_OF_FILES))
 
 
 def _with_name(name: str, images: Array, conversions: tuple[str, ...]) -> Asked:
@@ -160,10 +170,7 @@ def _array(path: Path) -> Array:
             if path.suffix.lower() == ".npy":
                 return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-                known = [name for name in KEYS if name in archive.files] or archive.files
-                if len(known) != 1 and known[0] not in KEYS:
-                    raise DataError(f"{path}: expected images as x, got {', '.join(known)}", "save them as x")
-                return member(archive, known[0], path)
+                return member(archive, images_name(path, archive.files), path)
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and ast raise what they like on damaged bytes

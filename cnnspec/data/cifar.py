@@ -78,6 +78,16 @@ class CifarSource(Published):
             return self._of_python(contents, places)
         return self._found(contents, places, {})
 
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images of a file of records, or of a file in the Python format under its published name."""
+        if path.suffix == ".bin":
+            content = _content(path)
+        elif path.name in {_python(name) for names in self.files.values() for name in names}:
+            content = records(_content(path), self.python_labels, path)
+        else:
+            return None
+        return self._table(content, path)[:, self.label_bytes :].reshape(-1, *self.shape)
+
     def _of_python(self, contents: Mapping[str, bytes], places: Mapping[str, Path]) -> Found:
         """Read files in the Python format by way of the binary one; their checksums are not known."""
         read = {f"{name}.bin": records(content, self.python_labels, places[name]) for name, content in contents.items()}
@@ -122,14 +132,7 @@ class CifarSource(Published):
 
     def _records(self, content: bytes, path: Path, name: str, got: str, wanted: str) -> tuple[Array, Array]:
         """Return pixels and labels of one file; `got` is its checksum, `wanted` that of the complete published file."""
-        length = self.label_bytes + PIXELS
-        if not content or len(content) % length:
-            raise DataError(
-                f"{path}: truncated, expected records of {length:,} bytes, "
-                f"got {len(content):,} bytes, which are {len(content) / length:.2f} records",
-                AGAIN,
-            )
-        table = np.frombuffer(content, np.uint8).reshape(-1, length)
+        table = self._table(content, path)
         labels = table[:, self.label_bytes - 1].astype(np.int64)
         check_labels(labels, len(self.names), path)
         full_count = (
@@ -140,6 +143,17 @@ class CifarSource(Published):
         if len(table) == full_count and got != wanted:
             raise DataError(f"{path}: expected SHA-256 {wanted} ({name}), got {got}: the file is damaged", AGAIN)
         return table[:, self.label_bytes :].reshape(-1, *self.shape), labels
+
+    def _table(self, content: bytes, path: Path) -> Array:
+        """Return the records of a file, a row each."""
+        length = self.label_bytes + PIXELS
+        if not content or len(content) % length:
+            raise DataError(
+                f"{path}: truncated, expected records of {length:,} bytes, "
+                f"got {len(content):,} bytes, which are {len(content) / length:.2f} records",
+                AGAIN,
+            )
+        return np.frombuffer(content, np.uint8).reshape(-1, length)
 
 
 def _python(name: str) -> str:

@@ -90,6 +90,16 @@ def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, t
         raise _unreadable(path, error) from error
 
 
+def is_idx(path: Path) -> bool:
+    """Tell by its first bytes whether a file, gzipped or not, is in the IDX format."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in TYPES and start[3] > 0
+
+
 def _header(path: Path, file: BufferedIOBase) -> tuple[np.dtype[Any], Shape]:
     """Read the type and the shape of the array from the start of the file."""
     start = _part(path, file, 4)
@@ -150,12 +160,19 @@ class Idx(OwnFiles):
         other = _labels_of(path)
         key = key_of("idx", *stamps([path]))
         pixels, notes = read_idx(path, store, key)
+        labels, _ = read_idx(other)
+        return Arrays(self._upright(pixels, path), labels, str(path), str(other), notes, key)
+
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images of an IDX file as those of training are read."""
+        return self._upright(read_idx(path)[0], path) if is_idx(path) else None
+
+    def _upright(self, pixels: Array, path: Path) -> Array:
+        """Return the array of a file as images (n, c, h, w), with rows and columns in their places."""
         if pixels.ndim not in (3, 4):
             raise DataError(f"{path}: expected images (n, h, w) or (n, c, h, w), got {pixels.shape}", WHOLE)
         pixels = pixels if pixels.ndim == 4 else pixels[:, None]
-        pixels = pixels.swapaxes(2, 3) if self.transpose else pixels
-        labels, _ = read_idx(other)
-        return Arrays(pixels, labels, str(path), str(other), notes, key)
+        return pixels.swapaxes(2, 3) if self.transpose else pixels
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Return the SHA-256 of each file of images and labels, by file name."""
@@ -192,6 +209,10 @@ class Characters(Source):
     def files(self) -> OwnFiles:
         """Return the source that reads the files, in which classes are only numbers."""
         raise NotImplementedError
+
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images of an IDX file as those of training are read."""
+        return self.files.images_in(path)
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read the files, and replace class numbers by names."""

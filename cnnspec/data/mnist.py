@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cnnspec.data.idx import spellings
+from cnnspec.data.idx import Idx, spellings
 from cnnspec.data.published import AGAIN, Published, Remote
 from cnnspec.data.source import Found, Images, check_labels
 from cnnspec.diagnostics import DataError
@@ -47,6 +47,10 @@ class IdxSource(Published):
             check_labels(found, len(self.names), labels)
             splits[split] = Images(pixels, found)
         return Found(splits, checksums, self.names)
+
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images of an IDX file."""
+        return Idx().images_in(path)
 
     def _find(self, name: str, root: Path | None) -> Path:
         for folder in self.places(root):

@@ -30,6 +30,7 @@ from cnnspec.shapes import Shape, size, text
 CHANNELS = (1, 3, 4)  # numbers of channels: grey, colour, colour with transparency
 WORDS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGES, LABELS = ("x", "images", "image", "imgs", "data", "pixels"), ("y", "labels", "label", "targets", "target")
+FORMS = ("{0}_{1}", "{1}_{0}", "{0}{1}")  # names of an array, of what it holds and its split
 SHOWN = 12  # names in an archive that a message lists
 PLAIN = "save pixels 0..255 as uint8, labels as whole numbers or fixed-width text"
 
@@ -200,7 +201,7 @@ def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tupl
     """Return the names of a split's images and labels, in any case; `words` are the names that the labels may have."""
     lower = {name.lower(): name for name in present}
     for word, image, label in product(WORDS[split], IMAGES, words):
-        for form in ("{0}_{1}", "{1}_{0}", "{0}{1}"):
+        for form in FORMS:
             names = form.format(image, word), form.format(label, word).lower()
             if all(name in lower for name in names):
                 return lower[names[0]], lower[names[1]]
@@ -210,7 +211,7 @@ def _pair(present: list[str], split: str, words: Sequence[str] = LABELS) -> tupl
 def _of_split(present: list[str], split: str, word: str) -> str | None:
     """Return the name of an array that is `word` with the name of the split before or behind it, in any case."""
     lower = {name.lower(): name for name in present}
-    forms = (form.format(word.lower(), of) for of in WORDS[split] for form in ("{0}_{1}", "{1}_{0}"))
+    forms = (form.format(word.lower(), of) for of in WORDS[split] for form in FORMS)
     return next((lower[form] for form in forms if form in lower), None)
 
 
@@ -244,6 +245,21 @@ def _keys(path: Path, present: list[str], split: str, words: Sequence[str] = LAB
         f"got {first_names(present, SHOWN) or 'none'}",
         "save it with these names: numpy.savez(FILE, x=images, y=labels)",
     )
+
+
+def images_name(path: Path, present: list[str]) -> str:
+    """Return the name of the images in an archive without regard to labels; those of a test split come first."""
+    plain = (_exactly(present, word) for word in IMAGES)
+    of_splits = (_of_split(present, split, word) for split in ("test", "validation", "train") for word in IMAGES)
+    found = next((name for name in (*plain, *of_splits) if name is not None), None)
+    if found is None and len(present) > 1 and not all(name.startswith("arr_") for name in present):
+        raise DataError(
+            f"{path}: expected images as x, got {first_names(present, SHOWN)}",
+            "save them with this name: numpy.savez(FILE, x=images)",
+        )
+    if not present:
+        raise DataError(f"{path}: expected images as x, got none", "save them with numpy.savez(FILE, x=images)")
+    return found or sorted(present)[0]
 
 
 def member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:

@@ -7,7 +7,7 @@ decode - orient - to the declared mode and depth - fit to the size of the traini
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +16,7 @@ from cnnspec.data.decode import MOST_PIXELS, Mode, PictureRules, read_picture
 from cnnspec.data.inputs import ONE, Inputs
 from cnnspec.data.resize import resize
 from cnnspec.data.settings import DataSettings
+from cnnspec.data.source import Source
 from cnnspec.data.transforms import Transform, affine
 from cnnspec.diagnostics import RunError
 from cnnspec.kernels.step import Array
@@ -41,6 +42,7 @@ class Pipeline:
     classes: tuple[str, ...] = ()
     scale: Scale = "1/255"  # scale of the numbers in arrays
     inputs: Inputs = ONE  # several inputs, which are joined in `input`
+    source: Source = field(default_factory=Source, compare=False)  # reads the files of its own format
 
     @classmethod
     def of(cls, settings: DataSettings, input: Shape, inputs: Inputs = ONE) -> Self:
@@ -50,7 +52,7 @@ class Pipeline:
         label: Literal["first", "last"] = getattr(source, "label", "first")
         rules, names = source.picture_rules, settings.class_names
         shape = input if inputs else source.image_shape
-        return cls(input, shape, settings.preprocess, rules, layout, label, names, inputs=inputs)
+        return cls(input, shape, settings.preprocess, rules, layout, label, names, inputs=inputs, source=source)
 
     def found(self, shape: Shape, classes: Sequence[str], scale: Scale = "1/255", inputs: Inputs = ONE) -> Self:
         """Return the pipeline with the shape, classes and scale that the training images have."""

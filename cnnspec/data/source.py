@@ -100,6 +100,10 @@ class Source(Declaration):
         """Return the source with a fixed scale, for a network whose training images had it."""
         return self
 
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images (n, c, h, w) of one file in a format of this source alone; None for any other file."""
+        return None
+
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read and check the files; DataError if something is missing, damaged or does not fit.
 

@@ -12,7 +12,7 @@ import numpy as np
 from cnnspec.data.archive import require_size
 from cnnspec.data.download import file_checksum
 from cnnspec.data.matlab import AGAIN, Numbers, numbers_in, part_of
-from cnnspec.data.rows import Pixels
+from cnnspec.data.rows import Pixels, in_one
 from cnnspec.data.source import Found, Images, Source, check_labels
 from cnnspec.data.store import BLOCK, MEMORY, Store, Writing, key_of, stamps
 from cnnspec.diagnostics import DataError
@@ -49,6 +49,10 @@ class Svhn(Source):
     def counts(self) -> Mapping[str, int]:
         """The published numbers of training and test images."""
         return {"train": 73_257, "test": 26_032}
+
+    def images_in(self, path: Path) -> Array | None:
+        """Return the images of a .mat file."""
+        return in_one(_read(path, MEMORY, "")[0]) if path.suffix == ".mat" else None
 
     def read(self, root: Path | None, download: bool, store: Store = MEMORY) -> Found:
         """Read both files, in which the digit 0 has the label 10."""

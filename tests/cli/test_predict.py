@@ -258,5 +258,24 @@ def test_a_file_that_is_no_picture_by_its_name_is_told_what_can_be_read(
 ) -> None:
     (tmp_path / "more.zip").write_bytes(b"PK")
     assert main(["predict", run, str(tmp_path / "more.zip")]) == 4
-    said = "help: give pictures, tables (.csv, .parquet) or arrays (.npy, .npz); unpack an archive"
+    said = "help: give pictures, tables (.csv, .parquet) or arrays (.npy, .npz, IDX); unpack an archive"
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.CSV", "image,class"), ("a.txt", "PATH: "), ("a", "PATH: ")])
+def test_the_name_of_the_output_says_its_format(
+    run: str, tmp_path: Path, capsys: Captured, name: str, start: str
+) -> None:
+    picture = tmp_path / "one.png"
+    Image.fromarray(shade(0, 8, 8, 3)).save(picture)
+    assert main(["predict", run, str(picture), "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_text("utf-8").startswith(start.replace("PATH", str(picture)))
+    assert main(["predict", run, str(picture), "-o", str(tmp_path / "a.NPY")]) == 0
+    assert np.load(tmp_path / "a.NPY").shape == (1, 2)
+    for other in ("a.tsv", "a.json", "a.npz"):
+        capsys.readouterr()
+        assert main(["predict", run, str(picture), "-o", str(tmp_path / other)]) == 4
+        assert "no form of answers ends in" in capsys.readouterr().err
+        assert not (tmp_path / other).exists()
+    assert main(["predict", run, str(picture), "--format", "jsonl", "-o", str(tmp_path / "a.json")]) == 0
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"))["image"] == str(picture)

@@ -116,6 +116,8 @@ def test_the_layout_of_the_data_decides_where_both_fit() -> None:
         (pixels(3, 6, 5), (3, 6, 5), "may be one picture or several"),
         (pixels(6, 5, 3), (3, 6, 3), "may be one picture or several"),
         (pixels(3, 6, 3), (3, 6, 5), "may be one picture or several"),
+        (pixels(6, 5, 4), (3, 6, 5), "expected 3 channels, got 4"),  # colour with transparency, not six grey pictures
+        (pixels(6, 5, 2), (1, 6, 5), "expected 1 channel, got 2"),
         (pixels(2, 6, 5, 4), (3, 6, 5), "expected 3 channels, got 4"),
         (pixels(2, 2, 6, 5), (3, 6, 5), "expected 3 channels, got 2"),
         (pixels(2, 6, 5), (4, 6, 5), "expected 4 channels, got 1"),
