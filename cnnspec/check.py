@@ -16,28 +16,28 @@ MEMORY = {"train_memory", "infer_memory"}
 def checked(spec: Spec) -> Graph:
     """Return the graph of a spec that is valid, fits its data and loss and keeps its budgets; SpecError otherwise."""
     graph = build(spec)
-    diagnostics = misfits(spec, graph)
+    diagnostics = mismatches(spec, graph)
     if diagnostics:
         raise SpecError(diagnostics)
     return graph
 
 
-def misfits(spec: Spec, graph: Graph) -> list[Diagnostic]:
+def mismatches(spec: Spec, graph: Graph) -> list[Diagnostic]:
     """Return errors where the data, the loss or the budgets of a spec do not fit its graph."""
     diagnostics = check(spec, graph)
     fits = not {"output-mismatch", "loss-mismatch"} & {diagnostic.code for diagnostic in diagnostics}
     if MEMORY & spec.expect.keys() and fits:  # a loss that does not fit the output cannot be planned for
         diagnostics += over_budget(spec, memory(spec, graph))
     return diagnostics or [
-        with_value(variant.path, variant.value, wrong) for variant in spec.variants for wrong in _misfits_of(variant)
+        with_value(variant.path, variant.value, wrong) for variant in spec.variants for wrong in _mismatches_of(variant)
     ]
 
 
-def _misfits_of(variant: Variant) -> list[Diagnostic]:
+def _mismatches_of(variant: Variant) -> list[Diagnostic]:
     """Return the errors of a spec with a value of its sweep put in; budgets hold only for the spec itself."""
     spec = replace(variant.spec, expect={})
     try:
-        return misfits(spec, build(spec))
+        return mismatches(spec, build(spec))
     except SpecError as error:
         return [diagnostic for diagnostic in error.diagnostics if diagnostic.severity == "error"]
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_plugins
-from cnnspec.cli.data_show import show, told
+from cnnspec.cli.data_show import show, statistics_text
 from cnnspec.cli.output import complain
 from cnnspec.data import DataSettings, Published, Source, cache_folder, root_of
 from cnnspec.diagnostics import DataError
@@ -81,7 +81,7 @@ def _act(arguments: argparse.Namespace) -> int:
             row = act(name, arguments)
         except DataError as error:
             failed, row = True, {"source": name, "state": "failed", "message": str(error), "help": error.help}
-        print(json.dumps(row) if arguments.json else told(row) if row["state"] == "shown" else _line(row))
+        print(json.dumps(row) if arguments.json else statistics_text(row) if row["state"] == "shown" else _line(row))
     return FAILED if failed else CLEAN
 
 

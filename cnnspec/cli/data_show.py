@@ -45,7 +45,7 @@ def show(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return row | {"summary": data.summary()}
 
 
-def told(row: dict[str, Any]) -> str:
+def statistics_text(row: dict[str, Any]) -> str:
     """Return the statistics that `show` found as text."""
     lines = [f"{row['source']}: {KINDS[row['target']]}; {row['summary']}"]
     if row["picture"] is None:

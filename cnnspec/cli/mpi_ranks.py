@@ -23,7 +23,7 @@ from cnnspec.sweep.journal import Outcome, Task
 from cnnspec.train.network import usable_processors
 
 # A message to the first rank: how a training ended, the number of a signal, or None when the rank has ended.
-Told = Outcome | int | None
+Report = Outcome | int | None
 
 
 class MpiRanks(Executor):
@@ -82,14 +82,14 @@ class MpiRanks(Executor):
             if message is None:
                 left.remove(rank)
 
-    def _receive(self, ending: Ending | None) -> tuple[int, Told]:
+    def _receive(self, ending: Ending | None) -> tuple[int, Report]:
         """Wait for the next message of any rank, and return the rank's number and the message."""
         status = MPI.Status()
         while not self.communicator.iprobe(status=status):
             if ending is not None:
                 ending.check()
             time.sleep(POLLED)
-        message: Told = self.communicator.recv(source=status.source)
+        message: Report = self.communicator.recv(source=status.source)
         return status.source, message
 
 

@@ -49,7 +49,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return statistics_of
 
 
-def told(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> str:
+def results_text(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> str:
     """Return the final output of several trainings: their runs, and the mean and deviation of their figures."""
     statistics_of = summary(rows)
     if as_json:

@@ -17,7 +17,7 @@ from cnnspec.compare.profile import profile
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError, printable
 from cnnspec.files import read_bounded, real_path
-from cnnspec.report.page import Times, Told, comparison_page, run_page
+from cnnspec.report.page import RunContent, Times, comparison_page, run_page
 from cnnspec.train.norms import read_norms
 from cnnspec.train.records import MOST_SPEC
 from cnnspec.train.run import NORMS, ORIGINS, Run
@@ -102,8 +102,8 @@ def _page(run: Run, arguments: argparse.Namespace) -> str:
     except DataError as error:
         cure = f" ({error.help})" if error.help else ""
         notes.append(f"The data could not be read, so that nothing about images is here: {error}{cure}")
-    told = _read_run(run, real_path(run.path).name)
-    return run_page(told, model, data, notes, f"{arguments.checkpoint}.npz", _times(model))
+    content = _read_run(run, real_path(run.path).name)
+    return run_page(content, model, data, notes, f"{arguments.checkpoint}.npz", _times(model))
 
 
 def _times(model: Model) -> Times:
@@ -123,7 +123,7 @@ def _times(model: Model) -> Times:
     return Times(f"{words} A layer without one is computed together with another one.", times)
 
 
-def _with_names(runs: list[Run]) -> list[Told]:
+def _with_names(runs: list[Run]) -> list[RunContent]:
     """Return runs with the name of their folder, or with their path if two folders have the same name."""
     return [_read_run(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
 
@@ -141,9 +141,9 @@ def _origins(path: Path) -> str:
         return ""
 
 
-def _read_run(run: Run, name: str) -> Told:
+def _read_run(run: Run, name: str) -> RunContent:
     name = printable(name)
-    return Told(
+    return RunContent(
         name,
         *run.checked(),
         run.spec(),

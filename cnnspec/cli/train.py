@@ -23,7 +23,7 @@ from cnnspec.cli.arguments import add_data, add_spec, add_threads, amount, count
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.ranks import check_alike, check_batch, on_all_ranks, share_processors
-from cnnspec.cli.repeat import told, variants
+from cnnspec.cli.repeat import results_text, variants
 from cnnspec.cli.report import leaves_report, line_on_report, report_after_training
 from cnnspec.cli.trained import (
     computable,
@@ -60,7 +60,7 @@ from cnnspec.train.origin import comparable, origin
 from cnnspec.train.requirements import check_figures, unmet
 from cnnspec.train.run import SPEC
 from cnnspec.train.session import Session
-from cnnspec.train.transfer import transfer
+from cnnspec.train.transfer import Transfer, transfer
 
 CURVES, EVENTS = "loss.png", "tensorboard"
 REDRAWN = 10.0  # seconds between drawings of the curves; the last epoch is always drawn
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths.append(path)
         rows.append(results)
     if not arguments.quiet:
-        print(told(paths, rows, as_json=arguments.json))
+        print(results_text(paths, rows, as_json=arguments.json))
     return max(statuses)
 
 
@@ -148,40 +148,55 @@ def _train(arguments: argparse.Namespace, exchange: Exchange = SINGLE_RANK) -> t
         raise RunError("event files need tensorboardX", "python -m pip install 'cnnspec[tensorboard]'")
     if exchange.rank:
         return _follow(model, data, arguments), Path()
-    begun = transfer(model) if arguments.resume is None else None  # where that fails, no run is left
+    initial = transfer(model) if arguments.resume is None else None  # where that fails, no run is left
     run = Run.existing(arguments.resume) if arguments.resume else Run.new(arguments.out or Path("runs"), spec.name)
     settings = spec.train.checkpoint
     run.keep, run.epochs = settings.keep, settings.every[0] if settings.every[1] == "epochs" else 1
     run.origin = origin(spec, graph, data.checksums)
-    folder = folder_of(spec, arguments)
-    stored = with_root(spec, folder, run.path)
     try:
         with run.held():
             if arguments.resume is None:
-                kept = keep(spec.plugins, run.path)
-                about, position = _run_record(spec, model, data, arguments), Position()
-                about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
-                about["origin"] = run.origin["spec"]
-                if begun is not None:
-                    about["init"] = begun.record()
-                    for line in () if arguments.quiet or arguments.json else begun.lines():
-                        print(visible(line))
-                run.begin(model, render(replace(stored, plugins=kept), graph), about)
-                run.keep_origins(render(spec, graph, origins=True))
+                about, position = _begin(run, model, data, initial, arguments), Position()
             else:
-                about, position = run.about(), run.resume(model, spec.train.steps(len(data.train)))
-                for text in run.notes:
-                    note(text)
-                _note_part(about, position)
-                about |= folders(folder, run.path)
-                kept = keep(spec.plugins, run.path)
-                run.rewrite(render(replace(stored, plugins=kept), graph))
+                about, position = _resume(run, model, data, arguments)
             if exchange.size > 1:
                 about["ranks"] = exchange.size
                 share_start(model, (position, run.history()))
             return _TrainVerb(arguments, spec, model, data, run, about).run(position), run.path
     except OSError as error:  # the data was read before: only the run directory is left
         raise RunError(f"cannot write {error.filename or run.path}: {error.strerror}") from error
+
+
+def _begin(
+    run: Run, model: Model, data: Data, initial: Transfer | None, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Write the first files of a new run; return the content of its run.json."""
+    spec, folder = model.spec, folder_of(model.spec, arguments)
+    kept = keep(spec.plugins, run.path)
+    about = _run_record(spec, model, data, arguments)
+    about |= {"plugins": recorded(spec.plugins, kept), **folders(folder, run.path)}
+    about["origin"] = run.origin["spec"]
+    if initial is not None:
+        about["init"] = initial.record()
+        for line in () if arguments.quiet or arguments.json else initial.lines():
+            print(visible(line))
+    run.begin(model, render(replace(with_root(spec, folder, run.path), plugins=kept), model.graph), about)
+    run.keep_origins(render(spec, model.graph, origins=True))
+    return about
+
+
+def _resume(run: Run, model: Model, data: Data, arguments: argparse.Namespace) -> tuple[dict[str, Any], Position]:
+    """Restore a run's last checkpoint into the model; return the content of its run.json and where training goes on."""
+    spec, folder = model.spec, folder_of(model.spec, arguments)
+    assert spec.train is not None
+    about, position = run.about(), run.resume(model, spec.train.steps(len(data.train)))
+    for text in run.notes:
+        note(text)
+    _note_part(about, position)
+    about |= folders(folder, run.path)
+    kept = keep(spec.plugins, run.path)
+    run.rewrite(render(replace(with_root(spec, folder, run.path), plugins=kept), model.graph))
+    return about, position
 
 
 def _follow(model: Model, data: Data, arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from cnnspec.diagnostics import RunError
 from cnnspec.optim import TrainSettings
 from cnnspec.train import Progress as Moment
 from cnnspec.train import fit
-from cnnspec.train.checkpoint import BEST, LAST, most_bytes, read_checkpoint, superseded
+from cnnspec.train.checkpoint import BEST, LAST, Checkpoint, most_bytes, read_checkpoint, superseded
 from cnnspec.train.fit import Watcher
 from cnnspec.train.origin import origin, require_origin
 from cnnspec.train.records import lacking
@@ -55,24 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     data = opened(spec, graph, arguments, trained_classes(run_.path))
     run_.origin = origin(spec, graph, data.checksums)
     model = Model(spec, graph, threads=arguments.threads)
-    for name in (BEST, LAST):
-        if name == LAST or (run_.path / name).exists():
-            last = read_checkpoint(run_.path / name, most_bytes(model.weights, model.training))
-            require_origin(last, run_.origin)
-    if lacks := lacking(last.progress, ("step", "epochs", "part")):
-        raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
+    last = _last_checkpoint(run_, model)
     rows = run_.rows(last)
     run_.require_same(run_.history(), rows)
     if older := superseded(run_.path / LAST, about):
         note(older)
     trained = int(last.progress["step"])
     most = trained if arguments.all else min(arguments.steps, TRACED, trained)
-    begun, recorded = transfer(model), about.get("init", {}).get("weights")
-    if begun is not None and recorded not in (None, begun.weights):
-        raise RunError(
-            f"{begun.source} has other weights than those that the training started from",
-            f"restore it: their fingerprint is {recorded}, not {begun.weights}",
-        )
+    _transfer_again(model, about)
     replay = _Replay(model, {**about.get("trace", {})}, most)
     if arguments.all:
         replay.ends[most] = str(last.progress["weights"])
@@ -94,6 +84,37 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"the same bits: {replay.steps} steps{epochs}")
     if difference is None:
         return 0
+    _note_versions(about, changed)
+    why = "see the versions above" if changed else "all versions agree: look at the data and the machine"
+    if spec.train and _knows_the_end(spec.train):
+        name = spec.train.schedule.type_name
+        why += f", and whether --resume added epochs: under {name} one training of them all has other rates"
+    raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
+
+
+def _last_checkpoint(run: Run, model: Model) -> Checkpoint:
+    """Check the best checkpoint, if there is one, and return the last; RunError if one belongs to another training."""
+    for name in (BEST, LAST):
+        if name == LAST or (run.path / name).exists():
+            last = read_checkpoint(run.path / name, most_bytes(model.weights, model.training))
+            require_origin(last, run.origin)
+    if lacks := lacking(last.progress, ("step", "epochs", "part")):
+        raise RunError(f"{last.path}: {lacks}", "verify a run directory made by `cnnspec train`")
+    return last
+
+
+def _transfer_again(model: Model, about: Mapping[str, Any]) -> None:
+    """Put the initial weights of another network in, if the training had any; RunError if they have changed since."""
+    initial, recorded = transfer(model), about.get("init", {}).get("weights")
+    if initial is not None and recorded not in (None, initial.weights):
+        raise RunError(
+            f"{initial.source} has other weights than those that the training started from",
+            f"restore it: their fingerprint is {recorded}, not {initial.weights}",
+        )
+
+
+def _note_versions(about: Mapping[str, Any], changed: Mapping[str, tuple[str, str]]) -> None:
+    """Print which versions differ from those of the training, and which changed when it was resumed."""
     for name, (before, here) in changed.items():
         note(f"{name} was {before}, is {here}")
     parts = about.get("parts", [])
@@ -101,11 +122,6 @@ def run(arguments: argparse.Namespace) -> int:
         former = latest({**about, "parts": parts[:number]})
         for text in differences(former, part.get("versions", {})):
             note(f"from step {part.get('step', 0) + 1:,} on: {text}")
-    why = "see the versions above" if changed else "all versions agree: look at the data and the machine"
-    if spec.train and _knows_the_end(spec.train):
-        name = spec.train.schedule.type_name
-        why += f", and whether --resume added epochs: under {name} one training of them all has other rates"
-    raise RunError(f"{run_.path} cannot be repeated: {difference}", why)
 
 
 class _Stop(Exception):  # noqa: N818

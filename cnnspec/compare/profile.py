@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from cnnspec.graph import Graph, Node
-from cnnspec.graph.joining import joined
+from cnnspec.graph.joining import join_outputs
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels import blocks, cost
 from cnnspec.kernels.kernel import product_macs
@@ -148,7 +148,7 @@ def profile(
     workers, weights = WorkerPool(threads), Weights(graph)
     weights.initialise(0)
     training = Training(weights, optimizer, len(shards_of(batch))) if mode == "train" and optimizer else None
-    optimised = optimise(joined(graph, loss, mode)[0], PASSES[mode])
+    optimised = optimise(join_outputs(graph, loss, mode)[0], PASSES[mode])
     macs = {node.name: node.macs * batch for node in optimised.nodes}
     cells: dict[tuple[str, Direction], Cell] = {}
 

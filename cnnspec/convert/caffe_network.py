@@ -16,7 +16,7 @@ from cnnspec.convert.caffe_schema import net_parameter
 from cnnspec.convert.converted import Converted, finished, refused, whole_lengths
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid
+from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid, unknown_end
 from cnnspec.convert.simplify import Lengths, Simplified
 from cnnspec.diagnostics import RunError
 from cnnspec.files import read_bounded
@@ -175,9 +175,7 @@ def _layers_up_to(layers: Sequence[Layer], until: str | None) -> tuple[str, list
             tops = [name.rpartition(":")[0] for name in layer.outputs]
             if layer.outputs and until in (layer.name, *tops):
                 return layer.outputs[tops.index(until) if until in tops else 0], list(layers[: place + 1])
-        raise ConversionError(
-            [f"no layer {until!r}"], f"the last ones are {', '.join(layer.name for layer in layers[-5:])}"
-        )
+        raise unknown_end(until, [layer.name for layer in layers])
     read = {name for layer in layers for name in layer.inputs}
     ends = [name for layer in layers for name in layer.outputs if name not in read]
     if len(ends) != 1:

@@ -12,7 +12,7 @@ from cnnspec.convert.darknet_file import Section, Weights, read_sections
 from cnnspec.convert.darknet_layers import NEAREST, TRANSLATORS, Translation
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.refusal import ConversionError, Refusal, Unknown, Unsaid
+from cnnspec.convert.refusal import ConversionError, Refusal, Unknown, Unsaid, unknown_end
 from cnnspec.convert.simplify import Lengths, Simplified
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
@@ -78,8 +78,7 @@ def _sections_up_to(sections: list[Section], until: str | None) -> list[Section]
     for number, section in enumerate(sections):
         if until in (str(number), _name(number, section)):
             return sections[: number + 1]
-    names = ", ".join(_name(number, section) for number, section in list(enumerate(sections))[-5:])
-    raise ConversionError([f"no layer {until!r}"], f"the last ones are {names}")
+    raise unknown_end(until, [_name(number, section) for number, section in enumerate(sections)])
 
 
 def _name(number: int, section: Section) -> str:

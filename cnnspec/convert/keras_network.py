@@ -16,7 +16,7 @@ from cnnspec.convert.keras_run import run_file
 from cnnspec.convert.keras_use import Tensor, Use
 from cnnspec.convert.network import Network
 from cnnspec.convert.onnx_file import Operator
-from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid
+from cnnspec.convert.refusal import MALFORMED, ConversionError, Refusal, Unknown, Unsaid, unknown_end
 from cnnspec.convert.simplify import Lengths, Simplified
 from cnnspec.kernels.step import Array
 from cnnspec.shapes import Shape
@@ -126,8 +126,7 @@ def _output(file: KerasFile, until: str | None) -> tuple[str, int]:
     for layer in file.layers:
         if layer.name == until:
             return (until, len(layer.calls) - 1)
-    names = ", ".join(layer.name for layer in file.layers[-5:])
-    raise ConversionError([f"no layer {until!r}"], f"the last ones are {names}")
+    raise unknown_end(until, [layer.name for layer in file.layers])
 
 
 def _needed(file: KerasFile, output: tuple[str, int]) -> list[tuple[KerasLayer, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Exceptions where an operator lacks the expected attributes or constants, so that the file is damaged.
@@ -42,3 +43,10 @@ class ConversionError(Exception):
         super().__init__("\n".join(reasons))
         self.reasons = reasons
         self.help = help
+
+
+def unknown_end(until: str, names: Sequence[str], noun: str = "layer") -> ConversionError:
+    """Return the error for an `--until` that names no layer, where those of the file have these names, in order."""
+    return ConversionError(
+        [f"no {noun} {until!r}"], f"write --until NAME; the last {noun}s are {', '.join(names[-5:])}"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.convert.onnx_file import OnnxFile, Operator, package
-from cnnspec.convert.refusal import MALFORMED, ConversionError
+from cnnspec.convert.refusal import MALFORMED, ConversionError, unknown_end
 from cnnspec.kernels.step import Array
 
 Lengths = tuple[int, ...]
@@ -86,8 +86,7 @@ def _operators_up_to(file: OnnxFile, until: str) -> list[Operator]:
     for number, operator in enumerate(file.operators, 1):
         if until == operator.name or until in operator.outputs:
             return list(file.operators[:number])
-    names = ", ".join(operator.name for operator in file.operators[-5:])
-    raise ConversionError([f"no node {until!r}"], f"the last ones are {names}")
+    raise unknown_end(until, [operator.name for operator in file.operators], "node")
 
 
 def _output(file: OnnxFile, operators: list[Operator], until: str | None) -> str:

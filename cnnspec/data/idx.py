@@ -85,7 +85,7 @@ def read_idx(path: Path, store: Store = MEMORY, key: str = "") -> tuple[Array, t
 
             stored = store.find(key) if packed else None
             made, _ = stored or store.make(key, shape, kind, f"{path}: reading {shape[0]:,} images", write)
-            return in_one(made), tuple(store.told(path, made, new=stored is None))
+            return in_one(made), tuple(store.location_note(path, made, new=stored is None))
     except OSError as error:
         raise _unreadable(path, error) from error
 

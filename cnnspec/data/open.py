@@ -107,9 +107,7 @@ def open_data(
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
-    doubled = [name for name, count in Counter(settings.class_names).items() if count > 1]
-    if doubled:
-        raise DataError(f"data.source.classes: {doubled[0]} is named twice", "name each class once")
+    _check_class_names(settings)
     store = Store(None if settings.cache is False else cache_folder() / "pixels", settings.cache is True, watch)
     root = data_dir or root_of(settings, base)
     root = root and _direct(root)
@@ -117,26 +115,11 @@ def open_data(
     data = by_name(read, classes)
     data = data if shape is None or inputs else _fitted(data, shape, store)
     _check(settings, data, input, output)
-    train, validation = data.splits["train"], data.splits.get("validation")
-    places, notes = dict(data.places), list(data.notes)
-    if settings.validation is not None:
-        if validation is not None:
-            notes.append(f"{places.pop('validation')} is not read: data.validation sets training images apart")
-        if settings.validation.folds is not None:
-            chosen = _fold(settings.validation, train.labels, seed)
-        else:
-            chosen = stratified(train.labels, _validation_count(settings, len(train.labels)), seed, leave=1)
-        if not len(chosen):
-            raise DataError(
-                "data.validation: expected a class with two training images or more, got none",
-                "leave data.validation out, or add images",
-            )
-        rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
-        if data.kind == "class":
-            for label in np.setdiff1d(train.labels[chosen], train.labels[rest]).tolist():
-                notes.append(f"all images of {data.class_names[label]} are set apart to validate: it is not learned")
-        validation, train = _take(train, chosen), _take(train, rest)
-    train = _limited(train, settings.train.limit, seed, "train")
+    data = data if settings.validation is None else _divided(data, settings.validation, seed)
+    train, validation = (
+        _limited(data.splits["train"], settings.train.limit, seed, "train"),
+        data.splits.get("validation"),
+    )
     found_shape = train.pixels.shape[1:]
     pipeline = Pipeline.of(settings, input or settings.transformed(found_shape), inputs).found(
         found_shape, data.class_names, data.scale, data.inputs
@@ -149,12 +132,41 @@ def open_data(
         pipeline,
         data.checksums,
         data.class_names,
-        tuple(notes),
-        places,
+        data.notes,
+        data.places,
         measured_by_name(data.targets, np.asarray(prepared.labels))
         if data.kind == "several"
         else measured(data.kind, data.class_names, prepared.labels),
     )
+
+
+def _check_class_names(settings: DataSettings) -> None:
+    doubled = [name for name, count in Counter(settings.class_names).items() if count > 1]
+    if doubled:
+        raise DataError(f"data.source.classes: {doubled[0]} is named twice", "name each class once")
+
+
+def _divided(data: Found, validation: Validation, seed: int) -> Found:
+    """Return the data with a part of the training images set apart for validation, in place of those of the source."""
+    train = data.splits["train"]
+    places, notes = dict(data.places), list(data.notes)
+    if "validation" in data.splits:
+        notes.append(f"{places.pop('validation')} is not read: data.validation sets training images apart")
+    if validation.folds is not None:
+        chosen = _fold(validation, train.labels, seed)
+    else:
+        chosen = stratified(train.labels, _validation_count(validation, len(train.labels)), seed, leave=1)
+    if not len(chosen):
+        raise DataError(
+            "data.validation: expected a class with two training images or more, got none",
+            "leave data.validation out, or add images",
+        )
+    rest = np.setdiff1d(np.arange(len(train.labels)), chosen)
+    if data.kind == "class":
+        for label in np.setdiff1d(train.labels[chosen], train.labels[rest]).tolist():
+            notes.append(f"all images of {data.class_names[label]} are set apart to validate: it is not learned")
+    splits = {**data.splits, "train": train.chosen(rest), "validation": train.chosen(chosen)}
+    return replace(data, splits=splits, places=places, notes=tuple(notes))
 
 
 def root_of(settings: DataSettings, base: Path | None) -> Path | None:
@@ -234,11 +246,10 @@ def _fold(validation: Validation, labels: Pixels, seed: int) -> Array:
     return fold_of(labels, folds, fold, seed)
 
 
-def _validation_count(settings: DataSettings, available: int) -> int:
-    assert settings.validation is not None
-    if settings.validation.limit and settings.validation.fraction is not None:
+def _validation_count(validation: Validation, available: int) -> int:
+    if validation.limit and validation.fraction is not None:
         raise DataError("data.validation: expected fraction or limit, got both", "remove one of the two")
-    count = settings.validation.limit or round((settings.validation.fraction or 0.0) * available)
+    count = validation.limit or round((validation.fraction or 0.0) * available)
     if not 0 < count < available:
         raise DataError(
             f"data.validation: expected 1 to {available - 1} of the {available} training images, got {count}",
@@ -255,11 +266,7 @@ def _limited(images: Images, limit: int | None, seed: int, split: str) -> Images
             f"data.{split}.limit: expected at most {len(images.labels)}, which is all there are, got {limit}",
             "lower the limit or leave it out",
         )
-    return _take(images, stratified(images.labels, limit, seed))
-
-
-def _take(images: Images, indices: Array) -> Images:
-    return images.chosen(indices)
+    return images.chosen(stratified(images.labels, limit, seed))
 
 
 def _prepared(store: Store, pipeline: Pipeline, images: Images) -> Dataset:

@@ -54,7 +54,7 @@ class Parquet(Table):
         labels = columns[0] if named or self.labels == 1 else np.stack(columns, axis=1)
         where = f"{path}: {', '.join(names[self.label_columns])}"
         notes = [f"{path}: {note}" for note in tell(Counter(record["conversions"]).elements(), rules_for(self.shape))]
-        notes += store.told(path, pixels, new=stored is None)
+        notes += store.location_note(path, pixels, new=stored is None)
         return Arrays(in_one(pixels), labels, str(path), where, tuple(notes), key, named)
 
     def _read(self, path: Path, store: Store, key: str) -> tuple[Pixels, Mapping[str, Any]]:

@@ -89,7 +89,7 @@ class PictureSource(Source):
         for declared in DECLARED:
             del conversions[declared]
         notes += [f"{place}: {note}" for note in tell(conversions.elements(), self.picture_rules)]
-        notes += store.told(place, pixels, new=stored is None)
+        notes += store.location_note(place, pixels, new=stored is None)
         read_numbers = np.setdiff1d(np.arange(len(paths)), record["skipped"])
         return Pictures(pixels, read_numbers, bytes.fromhex(record["digest"]), tuple(notes))
 

@@ -216,7 +216,7 @@ class Store:
         rows = FileRows.all(pixels, key_of(key, pixels.shape, pixels.strides))
         return rows if pixels.flags.c_contiguous else self.through(rows, np.ascontiguousarray, (), progress)
 
-    def told(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
+    def location_note(self, place: Path, pixels: Pixels, *, new: bool) -> Iterator[str]:
         """Yield a note that says where the pixels are, if they are in files."""
         if isinstance(pixels, FileRows):
             verb = "are kept in" if new else "are those in"

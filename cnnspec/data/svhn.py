@@ -63,7 +63,7 @@ class Svhn(Source):
             key = key_of("svhn", *stamps([path]))
             stored = store.find(key)
             pixels, record = stored or _read(path, store, key)
-            notes += store.told(path, pixels, new=stored is None)
+            notes += store.location_note(path, pixels, new=stored is None)
             splits[split] = Images(pixels, record["labels"])
         checksums = {path.name: file_checksum(path) for path in places.values()}
         return Found(splits, checksums, DIGITS, tuple(notes))

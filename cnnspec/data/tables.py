@@ -103,7 +103,7 @@ class Csv(Table):
         key = key_of("csv", *stamps([path]), form, self.shape, self.label, self.label_count, self.target_kind)
         stored = store.find(key)
         pixels, record = stored or self._read(path, form, store, key)
-        labels, notes = record["labels"], store.told(path, pixels, new=stored is None)
+        labels, notes = record["labels"], store.location_note(path, pixels, new=stored is None)
         named = {name: _plain(labels[:, i]) for i, name in enumerate(self.targets)}
         return Arrays(in_one(pixels), labels, str(path), str(path), tuple(notes), key, named)
 

@@ -109,7 +109,7 @@ def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
     found = answering(network, at_inference=True)
     graph, pipeline = found.graph, network.pipeline
-    lines, used = network_lines(found, "NumPy program", _scaled(found))
+    lines, used = network_lines(found, "NumPy program", _unscaling(found))
     shape = graph.input_shape if pipeline is None else pipeline.shape or graph.input_shape
     constants, answer, needed = _answers(network, found)
     if found.inputs:
@@ -154,16 +154,16 @@ def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     return text, {key: found.values[key] for key in sorted(parameter_keys(graph))} | arrays
 
 
-def _scaled(found: Answering) -> Callable[[str, Output], str]:
+def _unscaling(found: Answering) -> Callable[[str, Output], str]:
     """Return the function that writes a value in the units of the data; those of a single output are constants."""
 
-    def scaled(x: str, output: Output) -> str:
+    def unscaled(x: str, output: Output) -> str:
         if not found.several:
             return f"({x} * DEVIATION + MEAN).astype({x}.dtype)"
         deviation, mean = list(output.deviation), list(output.mean)
         return f"({x} * np.array({deviation}) + np.array({mean})).astype({x}.dtype)"
 
-    return scaled
+    return unscaled
 
 
 def _usage(pipeline: Pipeline | None, shape: Shape, found: Answering) -> str:

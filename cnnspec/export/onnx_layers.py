@@ -51,10 +51,10 @@ def _group_norm_of_instances(made: ModelWriter, node: Node, inputs: Sequence[str
     given = [f"{name}.grouped", made.constant(f"{name}.ones", ones), made.constant(f"{name}.zeros", zeros)]
     made.add("InstanceNormalization", given, f"{name}.normal", epsilon=layer.epsilon)
     _reshape_to(made, f"{name}.normal", node.shape, f"{name}.shaped")
-    _scaled(made, node, f"{name}.shaped")
+    _add_scale_and_bias(made, node, f"{name}.shaped")
 
 
-def _scaled(made: ModelWriter, node: Node, normal: str) -> None:
+def _add_scale_and_bias(made: ModelWriter, node: Node, normal: str) -> None:
     """Write weight normal + bias for each channel, without the bias if there is none."""
     shape = (node.shape[0],) + (1,) * (len(node.shape) - 1)
     weight = made.parameter(node, "weight", shape)
@@ -73,7 +73,7 @@ def _layer_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
         made.reduce("ReduceMean", inputs[0], f"{name}.mean")
         made.add("Sub", [inputs[0], f"{name}.mean"], f"{name}.centred")
         _root_mean_square(made, node, f"{name}.centred")
-        _scaled(made, node, f"{name}.normal")
+        _add_scale_and_bias(made, node, f"{name}.normal")
     else:
         arrays = [made.parameter(node, part) for part in ("weight", "bias")]
         if len(node.shape) == 1:
@@ -96,7 +96,7 @@ def _root_mean_square(made: ModelWriter, node: Node, source: str) -> None:
 
 def _rms_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:
     _root_mean_square(made, node, inputs[0])
-    _scaled(made, node, f"{node.name}.normal")
+    _add_scale_and_bias(made, node, f"{node.name}.normal")
 
 
 def _response_norm(made: ModelWriter, node: Node, inputs: Sequence[str]) -> None:

@@ -89,9 +89,9 @@ def _loss(spec: Spec, graph: Graph) -> list[Diagnostic]:
         return []
     target = spec.data.target if spec.data else Target()
     if spec.train.losses is not None:
-        from cnnspec.graph.joining import misfits  # a spec without training needs no losses
+        from cnnspec.graph.joining import loss_errors  # a spec without training needs no losses
 
-        mistakes = misfits(graph, spec.train.loss, target, spec.input)
+        mistakes = loss_errors(graph, spec.train.loss, target, spec.input)
         return [wrong(spec, name, key, str(error), error.help) for name, key, error in mistakes]
     try:
         spec.train.loss.check(graph.output.shape, target, spec.input)

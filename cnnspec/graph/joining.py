@@ -17,7 +17,7 @@ from cnnspec.target import KINDS, Target
 JOINED = "losses:join"  # no id of a spec has a colon
 
 
-def misfits(
+def loss_errors(
     graph: Graph, losses: Losses, target: Target, given: Shape, *, spare: bool = False
 ) -> Iterator[tuple[str, str, ShapeError]]:
     """Yield every loss that does not fit its value or the data's target: its name, the key, and the error.
@@ -72,7 +72,7 @@ def _check_target(name: str, term: Term, target: Target) -> None:
         raise ShapeError(f"the data have no target '{missing}'", help=help)
 
 
-def joined(graph: Graph, loss: Loss | None, mode: Mode) -> tuple[Graph, Loss | None]:
+def join_outputs(graph: Graph, loss: Loss | None, mode: Mode) -> tuple[Graph, Loss | None]:
     """Join the values that several losses read in one vector, the graph's new output; the losses know their places.
 
     At inference losses for training only are left out. A graph with one loss is returned unchanged, with its loss.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnspec.check import misfits
+from cnnspec.check import mismatches
 from cnnspec.diagnostics import Diagnostic, SettingsError, SpecError
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.graph import Graph, Trace, follow
@@ -66,7 +66,7 @@ def _understand(found: Analysis, file: str, trust: Trust) -> list[Diagnostic]:
     spec = typed(found.tree, file, plugins=trust.plugins, allow_plugins=trust.allow_plugins)
     found.trace = follow(spec)
     graph = found.trace.graph()
-    wrong = misfits(spec, graph)
+    wrong = mismatches(spec, graph)
     if wrong:
         raise SpecError(wrong)
     found.graph = graph

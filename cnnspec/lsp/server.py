@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
@@ -26,6 +27,7 @@ from cnnspec.lsp.tokens import LEGEND, tokens
 if TYPE_CHECKING:
     from pygls.server import ServerErrors  # which pygls declares for type checkers only
 
+Request = Callable[[Document, Any], Any]  # answers a request about a document, by the request's parameters
 QUIET = 0.01  # seconds without a change before a check: a paste comes as many changes
 
 
@@ -52,6 +54,19 @@ class Server(LanguageServer):
         item = document and document.completion and document.completion.completion_item
         return bool(item and item.snippet_support)
 
+    def on_document(self, method: str, options: Any = None) -> Callable[[Request], Request]:
+        """Register the decorated function for requests about a document; the answer is None if that is not open."""
+
+        def register(request: Request) -> Request:
+            @self.feature(method, options)
+            def answer(params: Any) -> Any:
+                document = self.documents.get(params.text_document.uri)
+                return None if document is None else request(document, params)
+
+            return request
+
+        return register
+
     def check_soon(self, documents: list[Document]) -> None:
         """Publish the findings of documents after a short time without further changes."""
         for document in documents:
@@ -74,6 +89,15 @@ class Server(LanguageServer):
 def make_server(trust: Trust) -> Server:
     """Return a server with handlers for all supported requests."""
     server = Server(trust)
+    _follow(server)
+    _describe(server)
+    _edit(server)
+    _navigate(server)
+    return server
+
+
+def _follow(server: Server) -> None:
+    """Handle what the editor tells of its documents, and check those that it opens, changes and saves."""
     documents = server.documents
 
     @server.feature(types.INITIALIZED)
@@ -103,82 +127,76 @@ def make_server(trust: Trust) -> Server:
         if known:
             server.publish(uri, [])
 
-    @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
-    def inlay_hints(params: types.InlayHintParams) -> list[types.InlayHint] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else hints(document, params.range)
 
-    @server.feature(types.TEXT_DOCUMENT_HOVER)
-    def hovered(params: types.HoverParams) -> types.Hover | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else hover(document, params.position)
+def _describe(server: Server) -> None:
+    """Handle the requests for what the editor shows in and beside a text."""
 
-    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=list(" :{[,$.")))
-    def completed(params: types.CompletionParams) -> types.CompletionList | None:
-        document = documents.get(params.text_document.uri)
-        if document is None:
-            return None
+    @server.on_document(types.TEXT_DOCUMENT_INLAY_HINT)
+    def inlay_hints(document: Document, params: types.InlayHintParams) -> list[types.InlayHint]:
+        return hints(document, params.range)
+
+    @server.on_document(types.TEXT_DOCUMENT_HOVER)
+    def hovered(document: Document, params: types.HoverParams) -> types.Hover | None:
+        return hover(document, params.position)
+
+    @server.on_document(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+    def outlined(document: Document, _: types.DocumentSymbolParams) -> list[types.DocumentSymbol]:
+        return symbols(document)
+
+    @server.on_document(types.TEXT_DOCUMENT_FOLDING_RANGE)
+    def folded(document: Document, _: types.FoldingRangeParams) -> list[types.FoldingRange]:
+        return folds(document)
+
+    @server.on_document(types.TEXT_DOCUMENT_CODE_LENS)
+    def summed(document: Document, _: types.CodeLensParams) -> list[types.CodeLens]:
+        return lenses(document)
+
+    @server.on_document(types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL, LEGEND)
+    def coloured(document: Document, _: types.SemanticTokensParams) -> types.SemanticTokens:
+        return tokens(server.documents, document)
+
+
+def _edit(server: Server) -> None:
+    """Handle the requests for changes of a text."""
+
+    @server.on_document(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=list(" :{[,$.")))
+    def completed(document: Document, params: types.CompletionParams) -> types.CompletionList:
         return types.CompletionList(False, completion(document, params.position, snippets=server.takes_snippets))
 
-    kinds: list[types.CodeActionKind | str] = [types.CodeActionKind.QuickFix, FIX_ALL]
+    @server.on_document(
+        types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions([types.CodeActionKind.QuickFix, FIX_ALL])
+    )
+    def offered(document: Document, params: types.CodeActionParams) -> list[types.CodeAction]:
+        return actions(document, params)
 
-    @server.feature(types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions(kinds))
-    def offered(params: types.CodeActionParams) -> list[types.CodeAction] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else actions(document, params)
+    @server.on_document(types.TEXT_DOCUMENT_FORMATTING)
+    def laid_out(document: Document, _: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
+        return layout(document)
 
-    @server.feature(types.TEXT_DOCUMENT_DEFINITION)
-    def defined(params: types.DefinitionParams) -> types.Location | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else definition(documents, document, params.position)
 
-    @server.feature(types.TEXT_DOCUMENT_REFERENCES)
-    def referred(params: types.ReferenceParams) -> list[types.Location] | None:
-        document = documents.get(params.text_document.uri)
-        with_definition = params.context.include_declaration
-        return None if document is None else references(documents, document, params.position, with_definition)
+def _navigate(server: Server) -> None:
+    """Handle the requests that follow a name, or the structure of a text, from a position."""
+    documents = server.documents
 
-    @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
-    def prepared(params: types.PrepareRenameParams) -> types.Range | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else renamable(documents, document, params.position)
+    @server.on_document(types.TEXT_DOCUMENT_DEFINITION)
+    def defined(document: Document, params: types.DefinitionParams) -> types.Location | None:
+        return definition(documents, document, params.position)
 
-    @server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
-    def renamed(params: types.RenameParams) -> types.WorkspaceEdit | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else rename(documents, document, params.position, params.new_name)
+    @server.on_document(types.TEXT_DOCUMENT_REFERENCES)
+    def referred(document: Document, params: types.ReferenceParams) -> list[types.Location] | None:
+        return references(documents, document, params.position, params.context.include_declaration)
 
-    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
-    def outlined(params: types.DocumentSymbolParams) -> list[types.DocumentSymbol] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else symbols(document)
+    @server.on_document(types.TEXT_DOCUMENT_PREPARE_RENAME)
+    def prepared(document: Document, params: types.PrepareRenameParams) -> types.Range | None:
+        return renamable(documents, document, params.position)
 
-    @server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)
-    def folded(params: types.FoldingRangeParams) -> list[types.FoldingRange] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else folds(document)
+    @server.on_document(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
+    def renamed(document: Document, params: types.RenameParams) -> types.WorkspaceEdit | None:
+        return rename(documents, document, params.position, params.new_name)
 
-    @server.feature(types.TEXT_DOCUMENT_SELECTION_RANGE)
-    def selected(params: types.SelectionRangeParams) -> list[types.SelectionRange] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else selections(document, list(params.positions))
-
-    @server.feature(types.TEXT_DOCUMENT_CODE_LENS)
-    def summed(params: types.CodeLensParams) -> list[types.CodeLens] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else lenses(document)
-
-    @server.feature(types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL, LEGEND)
-    def coloured(params: types.SemanticTokensParams) -> types.SemanticTokens | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else tokens(documents, document)
-
-    @server.feature(types.TEXT_DOCUMENT_FORMATTING)
-    def laid_out(params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
-        document = documents.get(params.text_document.uri)
-        return None if document is None else layout(document)
-
-    return server
+    @server.on_document(types.TEXT_DOCUMENT_SELECTION_RANGE)
+    def selected(document: Document, params: types.SelectionRangeParams) -> list[types.SelectionRange]:
+        return selections(document, list(params.positions))
 
 
 def serve(trust: Trust, stdin: BinaryIO, stdout: BinaryIO) -> None:

@@ -47,7 +47,7 @@ COLOURS = 8  # lines that the style sheet tells apart
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RunContent:
     """The content of a run's files: its name, run.json, the rows of metrics, the resolved spec without and with the
     places where its values were written, and the rows of norms.
     """
@@ -68,7 +68,9 @@ class Times:
     layers: Mapping[str, tuple[float, float]]
 
 
-def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str], weights: str, times: Times) -> str:
+def run_page(
+    run: RunContent, model: Network, data: Data | None, notes: Sequence[str], weights: str, times: Times
+) -> str:
     """Return the page of one run; without data the parts that need images are missing, and `notes` say why.
 
     `weights` names the checkpoint from which the network was loaded.
@@ -89,38 +91,38 @@ def run_page(told: Told, model: Network, data: Data | None, notes: Sequence[str]
         shown["duplicates"] = duplicates(data)
     return _rendered(
         "run.html",
-        title=told.name,
-        verdict=_verdict(told),
-        tiles=list(_tiles(told)),
-        charts=_charts([told]),
-        rows=told.rows,
-        metrics=_metrics(told.rows),
+        title=run.name,
+        verdict=_verdict(run),
+        tiles=list(_tiles(run)),
+        charts=_charts([run]),
+        rows=run.rows,
+        metrics=_metrics(run.rows),
         notes=notes,
         weights=weights,
         filters=filters(model),
-        norms=_norms(told.norms, model.graph),
+        norms=_norms(run.norms, model.graph),
         graph=embedded(as_svg(outline(model.graph)).encode(), "image/svg+xml"),
         layers=list(_layers(model.graph)),
         times=times,
         totals=_totals(model.spec, model.graph),
-        spec=told.origins or told.spec,
-        has_origins=bool(told.origins),
-        facts=list(_facts(told)),
+        spec=run.origins or run.spec,
+        has_origins=bool(run.origins),
+        facts=list(_facts(run)),
         **shown,
     )
 
 
-def comparison_page(runs: Sequence[Told]) -> str:
+def comparison_page(runs: Sequence[RunContent]) -> str:
     """Return the page of several runs: the differences of their specs, and their curves on common axes."""
     first, *others = runs
-    facts = [dict(_facts(told)) for told in runs]
+    facts = [dict(_facts(run)) for run in runs]
     differing = [key for key in dict.fromkeys(key for found in facts for key in found) if _differs(facts, key)]
-    tiles = [dict(_tiles(told)) for told in runs]
+    tiles = [dict(_tiles(run)) for run in runs]
     return _rendered(
         "comparison.html",
-        title=" and ".join(told.name for told in runs),
+        title=" and ".join(run.name for run in runs),
         runs=runs,
-        verdicts=[_verdict(told) for told in runs],
+        verdicts=[_verdict(run) for run in runs],
         headings=list(dict.fromkeys(key for found in tiles for key in found)),
         tiles=tiles,
         charts=_charts(runs),
@@ -135,21 +137,21 @@ def _rendered(template: str, **values: Any) -> str:
     return rendered(template, **{**defaults, **values})
 
 
-def _verdict(told: Told) -> str:
+def _verdict(run: RunContent) -> str:
     """Return a sentence on how the training ended."""
-    epochs = len(told.rows)
+    epochs = len(run.rows)
     trained = f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
-    if "results" in told.about:
-        unmet = told.about.get("unmet") or []
+    if "results" in run.about:
+        unmet = run.about.get("unmet") or []
         return f"Finished after {trained}." + (f" Required, and not reached: {'; '.join(unmet)}." if unmet else "")
-    stopped = told.about.get("stopped")
+    stopped = run.about.get("stopped")
     reason = f": {stopped}" if stopped else ": it was interrupted, diverged, or is still running"
     return f"Not finished after {trained}{reason}."
 
 
-def _tiles(told: Told) -> Iterator[tuple[str, str]]:
+def _tiles(run: RunContent) -> Iterator[tuple[str, str]]:
     """Yield title and text of the most important figures."""
-    rows = told.rows
+    rows = run.rows
     for metric, (title, percent) in FIGURES.items():
         for split in ("test", "validation"):
             values = [row[f"{split}.{metric}"] for row in rows if row.get(f"{split}.{metric}") is not None]
@@ -157,29 +159,29 @@ def _tiles(told: Told) -> Iterator[tuple[str, str]]:
                 best = max(values) if percent else min(values)
                 form = "{:.2%}" if percent else "{:.4g}"
                 name = f"{split} {title[0].lower()}{title[1:]}" if title != "Mean IoU" else f"{split} mean IoU"
-                told_best = "" if best == values[-1] else f" (best {form.format(best)})"
-                yield name, form.format(values[-1]) + told_best
+                best_text = "" if best == values[-1] else f" (best {form.format(best)})"
+                yield name, form.format(values[-1]) + best_text
     if rows and all(rows[-1].get(f"{split}.loss") is None for split in ("test", "validation")):
         yield "train loss", f"{rows[-1]['train.loss']:.4g}"
     yield "epochs", str(len(rows))
-    yield "parameters", f"{told.about.get('parameters', 0):,}"
+    yield "parameters", f"{run.about.get('parameters', 0):,}"
     yield "training time", duration_text(sum(row.get("seconds") or 0.0 for row in rows))
 
 
-def _charts(runs: Sequence[Told]) -> list[Chart]:
+def _charts(runs: Sequence[RunContent]) -> list[Chart]:
     single = len(runs) == 1
     made = []
     for metric, (title, percent) in FIGURES.items():
         lines: list[Line] = []
-        for number, told in enumerate(runs):
+        for number, run in enumerate(runs):
             for place, split in enumerate(SPLITS):
-                name = split if single else f"{told.name} {split}"
+                name = split if single else f"{run.name} {split}"
                 colour = place if single else number % COLOURS
-                lines.append(line_of(told.rows, f"{split}.{metric}", name, colour, place))
+                lines.append(line_of(run.rows, f"{split}.{metric}", name, colour, place))
         made.append(chart(title, lines, percent=percent))
     rates = [
-        line_of(told.rows, "learning_rate", "learning rate" if single else told.name, number % COLOURS, 0)
-        for number, told in enumerate(runs)
+        line_of(run.rows, "learning_rate", "learning rate" if single else run.name, number % COLOURS, 0)
+        for number, run in enumerate(runs)
     ]
     return [chart_drawn for chart_drawn in (*made, chart("Learning rate", rates)) if chart_drawn is not None]
 
@@ -261,13 +263,13 @@ def _class_counts(data: Data) -> tuple[list[str], list[tuple[str, list[int], flo
     return list(counted), rows
 
 
-def _facts(told: Told) -> Iterator[tuple[str, str]]:
-    record = told.about
+def _facts(run: RunContent) -> Iterator[tuple[str, str]]:
+    record = run.about
     for key, name in (("command", "command"), ("started", "started"), ("seed", "seed"), ("threads", "threads")):
         if record.get(key) is not None:
             yield name, str(record[key])
-    if told.rows and told.rows[-1].get("weights"):
-        yield "fingerprint of the weights", str(told.rows[-1]["weights"])
+    if run.rows and run.rows[-1].get("weights"):
+        yield "fingerprint of the weights", str(run.rows[-1]["weights"])
     yield from (
         (f"{name} version" if name != "platform" else "machine", str(value))
         for name, value in _pairs(record, "versions")

@@ -23,7 +23,7 @@ class Unknown:
     error: ShapeError | None = None
     place: Place | None = None
 
-    def told(self, findings: Findings) -> Wrong:
+    def report(self, findings: Findings) -> Wrong:
         """Report the layer's error at its place, and return the exception to raise where the shape is needed."""
         if self.error is None or self.place is None:
             return Wrong("the layer above is wrong itself")
@@ -58,7 +58,7 @@ def length(name: str, arriving: Arriving, findings: Findings) -> int:
     lengths = set()
     for shape in arriving():
         if isinstance(shape, Unknown):
-            raise shape.told(findings)
+            raise shape.report(findings)
         axis = list(AXES).index(name)
         if axis >= len(shape):
             message = f"{name}: what arrives here is a vector of {text(shape)} features"

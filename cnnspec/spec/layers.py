@@ -11,7 +11,7 @@ from cnnspec.diagnostics import Fix, Span, SpecError
 from cnnspec.fields import NonNegativeNumber, PositiveNumber, create
 from cnnspec.layers.base import Layer
 from cnnspec.period import ALWAYS, NEVER, Period
-from cnnspec.spec.arriving import Unknown, shape_after
+from cnnspec.spec.arriving import Arrival, Unknown, shape_after
 from cnnspec.spec.blocks import Blocks
 from cnnspec.spec.check import got
 from cnnspec.spec.entries import every, tied, trained
@@ -325,14 +325,7 @@ class LayersBuilder(References):
         meant = self.typing.known_keys(item, USE, where, "key beside use", "layer key", within)
         block = self.blocks.find(item, where, chain)
         called = plain(item.values["use"])
-        repeat = item.get("repeat")
-        count = plain(repeat) if repeat is not None else 1
-        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LAYERS:
-            assert repeat is not None
-            message, given = f"repeat: expected an integer of at least 1, got {got(count)}", repeat
-            related = given.given if isinstance(given, Scalar) else ()
-            help, fix = self.typing.cure("repeat", given, lambda other: isinstance(other, int) and other > 0)
-            raise self.findings.error("invalid-value", message, given.span, where, help=help, related=related, fix=fix)
+        count = self.repetitions(item, where)
         ports = self.blocks.ports(block, str(called))
         inputs = self.sources(item, ports, names, where)
         name, named = self.name(item, str(called), names, where)
@@ -346,13 +339,9 @@ class LayersBuilder(References):
             prefix = f"{name}.{index + 1}" if count > 1 else name
             used = where.used(f"block '{called}' used here", item.values["use"].span)
             inner = LayerNames(shapes[0], f"{prefix}.", dict(ports))
-            for port, shape in zip(ports, shapes, strict=False):
-                self.known(f"{prefix}.{port}", shape)
-            body = self.entries(block.values["layers"], inner_scope, inner, used, (*chain, str(called)))
-            self.blocks.note_reads(str(called), ports, f"{prefix}.", every(body))
+            values = dict(zip(ports, shapes, strict=False))
+            body, outputs, shape = self.body(block, inner, values, inner_scope, used, (*chain, str(called)))
             last = index == count - 1
-            outputs = self.outputs(block, inner, used)
-            shape = self.shapes.get(outputs[0][1], Unknown()) if outputs else inner.above
             for output, value in outputs:
                 for name_of_block in (prefix, *([name] if last else [])):
                     self.known(f"{name_of_block}.{output}", self.shapes.get(value, Unknown()))
@@ -378,6 +367,39 @@ class LayersBuilder(References):
             # The next repetition reads the output of this one, and its other inputs are those of this one.
             inputs = (prefix, *(inputs or ())[1:]) if len(ports) > 1 else None
             shapes = [shape, *shapes[1:]]
+
+    def repetitions(self, item: Mapping, where: Where) -> int:
+        """Return how many times in a row a block is used."""
+        repeat = item.get("repeat")
+        if repeat is None:
+            return 1
+        count = plain(repeat)
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LAYERS:
+            message = f"repeat: expected an integer of at least 1, got {got(count)}"
+            related = repeat.given if isinstance(repeat, Scalar) else ()
+            help, fix = self.typing.cure("repeat", repeat, lambda other: isinstance(other, int) and other > 0)
+            raise self.findings.error("invalid-value", message, repeat.span, where, help=help, related=related, fix=fix)
+        return count
+
+    def body(
+        self,
+        block: Mapping,
+        names: LayerNames,
+        values: abc.Mapping[str, Arrival],
+        scope: Scope,
+        where: Where,
+        chain: tuple[str, ...],
+    ) -> tuple[tuple[Entry, ...], tuple[tuple[str, str], ...], Arrival]:
+        """Build the layers of one repetition of a block; `values` are the shapes of its inputs by name.
+
+        Return them, the block's outputs, and the shape of the first output, or of the last layer if none is named.
+        """
+        for port, shape in values.items():
+            self.known(f"{names.prefix}{port}", shape)
+        entries = self.entries(block.values["layers"], scope, names, where, chain)
+        self.blocks.note_reads(chain[-1], values, names.prefix, every(entries))
+        outputs = self.outputs(block, names, where)
+        return entries, outputs, self.shapes.get(outputs[0][1], Unknown()) if outputs else names.above
 
     def sources(
         self, item: Mapping, ports: abc.Mapping[str, Span], names: LayerNames, where: Where

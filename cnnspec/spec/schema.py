@@ -58,6 +58,7 @@ COMMON: Json = {
     "share": {"type": "string", "description": "id of a layer above whose parameters are used here too"},
     **TRAINING,
 }
+NESTING: Json = {"id": {}, "from": REFERENCE, "when": {}, **TRAINING}
 
 
 def schema_text() -> str:
@@ -196,46 +197,69 @@ def _kind(kind: str) -> Json:
 def _layer() -> Json:
     """Return the schema of a layer: a bare type or block, the use of a block, a mapping, or a list of layers."""
     names = list(registry.table("layer"))
-    nesting: Json = {
-        "id": {},
-        "from": REFERENCE,
-        "when": {},
-        **TRAINING,
+    nested = _nested()
+    typed: Json = {
+        "properties": {"type": _with_description("type", {"enum": [*names, *nested]})},
+        "required": ["type"],
+        "allOf": [
+            *_choice("layer"),
+            *(
+                {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": keys}
+                for name, keys in nested.items()
+            ),
+        ],
     }
-    nested = [
+    group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, **TRAINING}, ("layers",))
+    return {
+        "type": ["string", "object"],
+        "if": {"type": "string"},
+        "then": {"anyOf": [{"enum": [*names, *shipped().values]}, {"description": "a block of the spec"}]},
+        "else": {
+            "if": {"required": ["use"]},
+            "then": _use(),
+            "else": {"if": {"required": ["type"]}, "then": typed, "else": group},
+        },
+    }
+
+
+def _nested() -> dict[str, Json]:
+    """Return the schemas of the types that hold lists of layers or have several outputs, by name."""
+    residual = _strict(
         {
-            "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
-            "then": _strict({"type": {}, **nesting, **keys}, required),
+            "type": {},
+            **NESTING,
+            "body": {"$ref": "#/definitions/layers"},
+            "shortcut": _or_variable({"enum": list(SHORTCUTS)}),
+        },
+        ("body",),
+    )
+    parallel = _strict(
+        {
+            "type": {},
+            **NESTING,
+            "branches": {"type": "array", "items": {"$ref": "#/definitions/layers"}, "minItems": 2},
+            "merge": _or_variable({"enum": list(MERGES)}),
+        },
+        ("branches",),
+    )
+    split = _strict(
+        {
+            "type": {},
+            **NESTING,
+            "parts": _or_variable({"type": "integer", "minimum": 2}),
+            "sizes": _or_variable({"type": "array", "items": {"type": "integer", "minimum": 1}}),
         }
-        for name, keys, required in (
-            (
-                "residual",
-                {"body": {"$ref": "#/definitions/layers"}, "shortcut": _or_variable({"enum": list(SHORTCUTS)})},
-                ("body",),
-            ),
-            (
-                "parallel",
-                {
-                    "branches": {"type": "array", "items": {"$ref": "#/definitions/layers"}, "minItems": 2},
-                    "merge": _or_variable({"enum": list(MERGES)}),
-                },
-                ("branches",),
-            ),
-            (
-                "split",
-                {
-                    "parts": _or_variable({"type": "integer", "minimum": 2}),
-                    "sizes": _or_variable({"type": "array", "items": {"type": "integer", "minimum": 1}}),
-                },
-                (),
-            ),
-        )
-    ]
+    )
+    return {"residual": residual, "parallel": parallel, "split": split}
+
+
+def _use() -> Json:
+    """Return the schema of the use of a block."""
     parameters: Json = {"type": "object"}
-    use = _strict(
+    return _strict(
         {
             "use": {"type": "string"},
-            **nesting,
+            **NESTING,
             "from": {
                 "anyOf": [*REFERENCE["anyOf"], {"type": "object"}],
                 "description": "what it reads",
@@ -249,22 +273,6 @@ def _layer() -> Json:
             },
         }
     )
-    group = _strict({"when": {}, "layers": {"$ref": "#/definitions/layers"}, **TRAINING}, ("layers",))
-    typed: Json = {
-        "properties": {"type": _with_description("type", {"enum": [*names, "residual", "parallel", "split"]})},
-        "required": ["type"],
-        "allOf": [*_choice("layer"), *nested],
-    }
-    return {
-        "type": ["string", "object"],
-        "if": {"type": "string"},
-        "then": {"anyOf": [{"enum": [*names, *shipped().values]}, {"description": "a block of the spec"}]},
-        "else": {
-            "if": {"required": ["use"]},
-            "then": use,
-            "else": {"if": {"required": ["type"]}, "then": typed, "else": group},
-        },
-    }
 
 
 def _block() -> Json:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cnnspec.graph import Graph
-from cnnspec.graph.joining import joined, misfits
+from cnnspec.graph.joining import join_outputs, loss_errors
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Losses
 from cnnspec.optim.losses.combined import Part, answering
@@ -21,7 +21,7 @@ class Heads:
     """The losses that an evaluation computes, and the places of their values in a plan's output (n, k)."""
 
     def __init__(self, graph: Graph, losses: Losses, target: Target) -> None:
-        together, placed = joined(graph, losses.fitted(target, 0), "infer")
+        together, placed = join_outputs(graph, losses.fitted(target, 0), "infer")
         assert isinstance(placed, Losses)
         self.losses, self.main = placed, placed.main
         self.shape: Shape = together.output.shape
@@ -74,7 +74,7 @@ def decided(part: Part, output: Array) -> Array | None:
 def check_fit(graph: Graph, loss: Loss, target: Target) -> None:
     """Raise ShapeError if a network's losses do not fit its data; it may have outputs for classes without images."""
     if isinstance(loss, Losses):
-        for name, _, error in misfits(graph, loss, target, graph.input_shape, spare=True):
+        for name, _, error in loss_errors(graph, loss, target, graph.input_shape, spare=True):
             raise ShapeError(f"losses.{name}: {error}", help=error.help)
         return
     output = graph.output.shape

@@ -20,7 +20,7 @@ from cnnspec.cli import main
 from cnnspec.data import Data, open_data
 from cnnspec.report.chart import chart, line_of
 from cnnspec.report.inside import ailing, health
-from cnnspec.report.page import Times, Told, comparison_page, run_page
+from cnnspec.report.page import RunContent, Times, comparison_page, run_page
 from cnnspec.report.png import LARGEST, around_zero, picture, png, stretched, tiled
 
 pytest.importorskip("jinja2")
@@ -193,11 +193,11 @@ def test_names_stay_text() -> None:
     data = dataclasses.replace(data, class_names=(HOSTILE, *data.class_names[1:]))
     renamed = [dataclasses.replace(node, name=HOSTILE) if node.name == "logits" else node for node in model.graph.nodes]
     model.graph = dataclasses.replace(model.graph, nodes=tuple(renamed), output_name=HOSTILE, name=HOSTILE)
-    told = Told(HOSTILE, {"command": HOSTILE, "results": {}, "versions": {HOSTILE: HOSTILE}}, [], HOSTILE)
-    page = opened(run_page(told, model, data, [HOSTILE], HOSTILE, Times(HOSTILE, {})))
+    content = RunContent(HOSTILE, {"command": HOSTILE, "results": {}, "versions": {HOSTILE: HOSTILE}}, [], HOSTILE)
+    page = opened(run_page(content, model, data, [HOSTILE], HOSTILE, Times(HOSTILE, {})))
     for tag in ("title", "h1", "pre", "td", "th", "p"):
         assert HOSTILE in page.text(tag)
-    opened(comparison_page([told, dataclasses.replace(told, name='"><img src=x>', spec="</pre><b>")]))
+    opened(comparison_page([content, dataclasses.replace(content, name='"><img src=x>', spec="</pre><b>")]))
 
 
 def test_only_what_differs_is_compared(runs: Path, tmp_path: Path) -> None:

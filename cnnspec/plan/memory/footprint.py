@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cnnspec.graph import Graph
-from cnnspec.graph.joining import joined
+from cnnspec.graph.joining import join_outputs
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.kernels.machine import MODELS, assuming
 from cnnspec.layers.base import Mode
@@ -49,7 +49,7 @@ def arena_bytes(
     choices: Choices = BEST,
 ) -> int:
     """The size of the arena that `lower` would allocate, without allocating it."""
-    graph, loss = joined(graph, loss, mode)
+    graph, loss = join_outputs(graph, loss, mode)
     graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
     partition = divide(graph, batch, mode, choices)
     common, shards = layouts(graph, partition, mode, dtype, loss, reuse=choices.reuse_memory)

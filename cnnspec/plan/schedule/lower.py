@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cnnspec import kernels
 from cnnspec.graph import Graph
-from cnnspec.graph.joining import joined
+from cnnspec.graph.joining import join_outputs
 from cnnspec.graph.passes import PASSES, optimise
 from cnnspec.layers.base import Mode
 from cnnspec.optim import Loss
@@ -52,7 +52,7 @@ def lower(
     kernels.load()
     if mode == "train" and (loss is None or training is None):
         raise ValueError("a training plan needs a loss and the state of a training")
-    graph, loss = joined(graph, loss, mode)
+    graph, loss = join_outputs(graph, loss, mode)
     graph = optimise(graph, PASSES[mode] if choices.passes is None else choices.passes)
     entry = entry or Entry(target=Target("mask") if len(graph.output.shape) == 3 else CLASS)
     loss = loss and loss.fitted(entry.target, graph.output.shape[0])
@@ -82,17 +82,22 @@ def lower(
         return bind(tasks, workers)
 
     if mode == "infer":
-        programs = Programs(prepare=bound(builder.prepare()), run=bound(builder.infer()), score=bound(builder.score()))
-        return Plan(arrays, weights, workers, programs)
+        return Plan(arrays, weights, workers, _inference_programs(builder, bound))
     assert training is not None
+    return Plan(arrays, weights, workers, _training_programs(builder, training, bound), training, check)
 
+
+def _inference_programs(builder: Builder, bound: Callable[[TaskGraph], Program]) -> Programs:
+    return Programs(prepare=bound(builder.prepare()), run=bound(builder.infer()), score=bound(builder.score()))
+
+
+def _training_programs(builder: Builder, training: Training, bound: Callable[[TaskGraph], Program]) -> Programs:
     def train(use: GradientUse) -> Program:
         return bound(builder.train(training, use))
 
-    programs = Programs(
+    return Programs(
         prepare=bound(builder.prepare()),
         update=train("update"),
         accumulate=train("accumulate") if training.accumulate > 1 else (),
         gradients=lambda: train("sum"),
     )
-    return Plan(arrays, weights, workers, programs, training, check)
