@@ -50,6 +50,7 @@ class Converted:
     inputs: Sequence[FileInput]
     run: Run
     weighted: bool = True
+    half: bool = False  # whether the file computes with float16
     note: str = ""  # a note for the user
     learned: Mapping[str, Any] = field(default_factory=dict)  # records of the target and the images of the training
 
@@ -73,7 +74,7 @@ def finished(
         FileInput(made.source.lengths[entry], (dtypes or {}).get(entry, FLOAT32)) for entry in made.source.entries
     ]
     weighted = bool(parts.arrays) or not graph.parameter_count
-    return Converted(spec, parts.arrays, inputs, run, weighted)
+    return Converted(spec, parts.arrays, inputs, run, weighted, made.source.half)
 
 
 def refused(

@@ -90,8 +90,10 @@ class Network:
         name = operator.inputs[position] if position < len(operator.inputs) else ""
         if not name:
             return None
-        if name not in self.source.constants:
+        if name in self.values:
             raise Unsaid(f"its input {position + 1} is computed from the image", "an input that is a constant")
+        if name not in self.source.constants:
+            raise Unknown(f"its input {position + 1}, '{name}', is unknown")
         return self.source.constants[name]
 
     def is_constant(self, operator: Operator, position: int) -> bool:

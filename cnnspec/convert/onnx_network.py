@@ -19,11 +19,18 @@ NEAREST = {  # for operators without a translation, the layers that come closest
     "LSTM": "conv1d",
     "Log": "softplus",
     "MultiHeadAttention": "attention",
-    "QLinearConv": "conv2d, in a model that is not quantised",
     "RNN": "conv1d",
     "Softsign": "tanh",
     "Sqrt": "rms_norm, which has one in it",
     "ThresholdedRelu": "relu",
+    **dict.fromkeys(
+        """
+        ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearAdd QLinearAveragePool QLinearConcat
+        QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMatMul QLinearMul QLinearSigmoid QGemm
+        QuantizeLinear
+        """.split(),  # noqa: SIM905  (a table of names)
+        "the model before it was quantised",
+    ),
 }
 
 
@@ -45,6 +52,7 @@ def translated(source: Simplified) -> tuple[Network, list[Refusal]]:
                 TRANSLATORS[operator.type](made, operator)
         except Unknown as unknown:
             behind.append(Refusal(operator.name, operator.type, str(unknown), ""))
+            _believe(made, operator)
         except Unsaid as unsaid:
             refusals.append(Refusal(operator.name, operator.type, str(unsaid), unsaid.nearest))
             _believe(made, operator)

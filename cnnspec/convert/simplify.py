@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnspec.convert import quantised
+from cnnspec.convert.moved import MovedImages
 from cnnspec.convert.onnx_file import OnnxFile, Operator, package
 from cnnspec.convert.refusal import MALFORMED, ConversionError, unknown_end
 from cnnspec.kernels.step import Array
@@ -19,12 +21,16 @@ SAME_LENGTHS = {"GroupNormalization", "RMSNormalization", "Swish"}  # output has
 # What may be computed of constants alone: results are as large as operands, or their size is checked first.
 FOLDABLE = frozenset(
     """
-    Abs Add And Cast CastLike Ceil Concat Constant ConstantOfShape Cos Div Equal Erf Exp Expand Floor
-    Flatten Gather Gemm Greater Identity Less Log MatMul Max Min Mod Mul Neg Not Or Pow Range Reciprocal
+    Abs Add And Cast CastLike Ceil Concat Constant ConstantOfShape Cos DequantizeLinear Div Equal Erf Exp Expand Floor
+    Flatten Gather Gemm Greater Identity Less Log MatMul Max Min Mod Mul Neg Not Or Pow QuantizeLinear Range Reciprocal
     ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Shape Sigmoid Sign Sin Size Slice
     Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where
     """.split()  # noqa: SIM905  (a table of names)
 )
+FLOAT32 = np.dtype("float32")
+HALF = ("float16", "bfloat16")
+SHORT = (10, 16)  # the numbers of these types in onnx
+FLOATS = (1, 11, *SHORT)
 LEFT_OUT = frozenset({"Cast", "Dropout", "Identity"})  # where they return their input at inference
 
 
@@ -40,6 +46,7 @@ class Simplified:
     batch: int
     opset: int
     changes: Counter[str] = field(default_factory=Counter)  # what was done, and how often
+    half: bool = False  # whether the file computes with numbers of 16 bits
 
 
 def cut(file: OnnxFile, until: str | None = None) -> OnnxFile:
@@ -60,6 +67,7 @@ def simplified(file: OnnxFile, lengths: Mapping[str, Lengths]) -> Simplified:
     work = _Work(file, lengths)
     names: dict[str, str] = {}
     kept = []
+    moved = MovedImages(file.opset, work.constants)
     for operator in file.operators:
         operator = replace(operator, inputs=tuple(names.get(name, name) for name in operator.inputs))
         if work.fold(operator):
@@ -67,8 +75,9 @@ def simplified(file: OnnxFile, lengths: Mapping[str, Lengths]) -> Simplified:
         if work.is_identity(operator):
             names[operator.output] = operator.inputs[0]
             continue
-        work.infer(operator)
-        kept.append(operator)
+        for part in moved.rewritten(operator):
+            work.infer(part)
+            kept.append(part)
     (output,) = (names.get(name, name) for name in file.outputs)
     return Simplified(
         tuple(lengths),
@@ -79,6 +88,7 @@ def simplified(file: OnnxFile, lengths: Mapping[str, Lengths]) -> Simplified:
         next(iter(lengths.values()))[0],
         file.opset,
         work.changes,
+        any(not work.half.isdisjoint(operator.inputs) for operator in kept),
     )
 
 
@@ -116,11 +126,24 @@ class _Work:
 
     def __init__(self, file: OnnxFile, lengths: Mapping[str, Lengths]) -> None:
         self.opset = file.opset
-        self.constants = dict(file.constants)
+        self.changes: Counter[str] = Counter()
+        self.constants: dict[str, Array] = {}
+        self.half = {entry.name for entry in file.entries if entry.dtype.name in HALF}  # values of 16 bits in the file
+        for name, array in file.constants.items():
+            self.keep(name, array)
         self.lengths: dict[str, Lengths] = dict(lengths)
         kind_of = package().helper.np_dtype_to_tensor_dtype
-        self.kinds: dict[str, int] = {entry.name: kind_of(entry.dtype) for entry in file.entries}
-        self.changes: Counter[str] = Counter()
+        self.kinds: dict[str, int] = {
+            entry.name: kind_of(FLOAT32 if entry.name in self.half else entry.dtype) for entry in file.entries
+        }
+
+    def keep(self, name: str, array: Array) -> None:
+        """Keep a constant; numbers of 16 bits become float32."""
+        if array.dtype.name in HALF:
+            self.changes[f"Array of {array.dtype.name} read as float32"] += 1
+            self.half.add(name)
+            array = array.astype(FLOAT32)
+        self.constants[name] = array
 
     def fold(self, operator: Operator) -> bool:
         """Compute the outputs of an operator on constants, and return whether it was one; malformed ones are kept."""
@@ -139,7 +162,7 @@ class _Work:
         if any(name and name not in self.constants for name in operator.inputs):
             return False
         if operator.type == "Constant" and isinstance(operator.attributes.get("value"), np.ndarray):
-            self.constants[operator.output] = operator.attributes["value"]
+            self.keep(operator.output, operator.attributes["value"])
             return True
         if operator.type == "ConstantOfShape":
             return self._filled(operator)
@@ -153,7 +176,8 @@ class _Work:
             return False
         if operator.type != "Constant":
             self.changes[f"{operator.type} of constants computed"] += 1
-        self.constants.update(zip(operator.outputs, results, strict=False))
+        for name, array in zip(operator.outputs, results, strict=False):
+            self.keep(name, array)
         return True
 
     def _filled(self, operator: Operator) -> bool:
@@ -189,6 +213,9 @@ class _Work:
         return max(int(np.prod(shape)), sum(array.size for array in inputs))
 
     def _computed(self, operator: Operator) -> list[Array] | None:
+        if operator.type in quantised.COMPUTED:
+            inputs = [self.constants[name] for name in operator.inputs if name]
+            return [quantised.COMPUTED[operator.type](operator, inputs)]
         onnx = package()
         given = [name for name in dict.fromkeys(operator.inputs) if name]
         graph = onnx.helper.make_graph(
@@ -206,7 +233,7 @@ class _Work:
 
     def is_identity(self, operator: Operator) -> bool:
         """Tell whether an operator returns its input unchanged at inference, so that it can be left out."""
-        if operator.domain or not operator.inputs or operator.inputs[0] not in self.lengths:
+        if operator.domain or not operator.inputs:
             return False
         if operator.type == "Dropout" or (operator.type == "Identity"):
             training = self.constants.get(operator.inputs[2]) if len(operator.inputs) > 2 else None
@@ -214,9 +241,12 @@ class _Work:
                 return False
             self.changes[f"{operator.type} left out"] += 1
             return True
-        if operator.type == "Cast" and operator.attributes.get("to") in (1, 10, 11):
+        known = operator.inputs[0] in self.lengths
+        if known and operator.type == "Cast" and operator.attributes.get("to") in FLOATS:
             self.changes["Cast left out: numbers are float32 throughout"] += 1
             self.kinds[operator.inputs[0]] = int(package().TensorProto.FLOAT)
+            if operator.attributes["to"] in SHORT:
+                self.half.add(operator.inputs[0])
             return True
         return False
 

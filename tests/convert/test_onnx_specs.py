@@ -187,3 +187,45 @@ def test_attention_of_other_programs_is_products_of_maps() -> None:
     ]
     text = text_of(nodes, arrays, (15, 8), "out")
     assert text.count("matmul") == 2
+
+
+@pytest.mark.parametrize("operator", ["Gather", "Slice", "Split"])
+def test_queries_keys_and_values_of_one_product_are_cut_apart(operator: str) -> None:
+    """They lie in front of the images for a moment."""
+    arrays: dict[str, Any] = {"w": drawn(8, 24), "wo": drawn(8, 8), "first": np.array([0])}
+    arrays |= {"cut": np.array([0, 15, 3, 2, 4]), "joined": np.array([0, 15, 8])}
+    taken = {
+        "Gather": [node("Gather", f"turned at{place}", name) for place, name in enumerate("qkv")],
+        "Slice": [node("Slice", f"turned from{place} to{place} first", f"{name}1") for place, name in enumerate("qkv")],
+        "Split": [onnx.helper.make_node("Split", ["turned"], ["q1", "k1", "v1"], num_outputs=3, axis=0)],
+    }[operator]
+    arrays |= {f"at{place}": np.array(place) for place in range(3)}
+    arrays |= {f"from{place}": np.array([place]) for place in range(3)}
+    arrays |= {f"to{place}": np.array([place + 1]) for place in range(3)}
+    nodes = [
+        node("MatMul", "image w", "wide"),
+        node("Reshape", "wide cut", "parts"),
+        node("Transpose", "parts", "turned", perm=[2, 0, 3, 1, 4]),
+        *taken,
+        *([] if operator == "Gather" else [node("Squeeze", f"{name}1 first", name) for name in "qkv"]),
+        node("Transpose", "k", "kt", perm=[0, 1, 3, 2]),
+        node("MatMul", "q kt", "products"),
+        node("Softmax", "products", "weights", axis=-1),
+        node("MatMul", "weights v", "mixed"),
+        node("Transpose", "mixed", "heads", perm=[0, 2, 1, 3]),
+        node("Reshape", "heads joined", "flat"),
+        node("MatMul", "flat wo", "out"),
+    ]
+    assert text_of(nodes, arrays, (15, 8), "out").count("matmul") == 2
+
+
+def test_an_identity_behind_what_does_not_fit_is_no_reason() -> None:
+    nodes = [
+        node("MaxPool", "image", "small", kernel_shape=[2, 2]),
+        node("Add", "small image", "sum", "sum_of_both"),
+        node("Identity", "sum", "same"),
+        node("Relu", "same", "out"),
+    ]
+    with pytest.raises(ConversionError) as refused:
+        text_of(nodes, {}, (3, 4, 4), "out")
+    assert [reason.split(" (")[0] for reason in refused.value.reasons] == ["sum_of_both"]
