@@ -32,7 +32,8 @@ def convert(path: Path, *, until: str | None = None, input_shape: Shape | None =
     file = read(path)
     output = _output(file, until)
     needed = _needed(file, output)
-    lengths = _lengths([layer for layer, _ in needed if layer.kind == "InputLayer"], input_shape)
+    entries = {layer.name for layer, _ in needed if layer.kind == "InputLayer"}
+    lengths = _lengths([layer for layer in file.layers if layer.name in entries], input_shape)
     made, refusals = _translated(file, needed, lengths, output)
     if refusals:
         raise refused(refusals)

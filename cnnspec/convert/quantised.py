@@ -20,7 +20,7 @@ def _quantised(operator: Operator, inputs: Sequence[Array]) -> Array:
     """x / scale rounded to even, plus the zero point, in the limits of the zero point's type."""
     x, (scale, zero) = inputs[0], _settings(operator, inputs)
     limits = np.iinfo(zero.dtype)
-    return np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+    return np.asarray(np.clip(np.rint(x / scale) + zero, limits.min, limits.max), zero.dtype)
 
 
 def _settings(operator: Operator, inputs: Sequence[Array]) -> tuple[Array, Array]:

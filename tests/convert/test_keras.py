@@ -21,6 +21,7 @@ import cnnspec
 from cnnspec.api import compile
 from cnnspec.cli import BUG, WRONG_SPEC, main
 from cnnspec.convert.conversion import convert
+from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.kernels.step import Array
 
@@ -31,6 +32,9 @@ KERNEL, BIAS = RANDOM.normal(size=(3, 3, 2, 4)).astype(np.float32), RANDOM.norma
 SCALES = [RANDOM.uniform(0.5, 1.5, 4).astype(np.float32) for _ in range(4)]  # gamma, beta, mean, variance
 MATRIX = RANDOM.normal(size=(3 * 3 * 4, 5)).astype(np.float32)
 ARRAYS = {"conv": [KERNEL, BIAS], "norm": SCALES, "out": [MATRIX]}
+
+
+SHAPES = {"picture": (6, 5, 3), "known": (3,), "unread": (8,)}  # of inputs
 
 
 def layer(kind: str, name: str, *inputs: str, **config: Any) -> dict[str, Any]:
@@ -264,6 +268,39 @@ def test_outputs_are_those_of_keras(name: str, tmp_path: Path) -> None:
     program, found = ran
     assert program == "Keras"
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_several_inputs_have_the_names_of_the_model(tmp_path: Path) -> None:
+    beside = [
+        layer("InputLayer", "unread", batch_shape=[None, None, None, 1]),
+        layer("InputLayer", "input", batch_shape=[None, 3]),
+        layer("Dense", "known", "input", units=5, use_bias=False, activation="relu"),
+        layer("Add", "both", "known", "out"),
+    ]
+    (tmp_path / "net.json").write_text(json.dumps(model(*beside, output="both")))
+    text = convert(tmp_path / "net.json").text
+    assert "inputs: {images: [2, 11, 10], input_1: [3]}" in text
+    assert "from: input_1}" in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_itself_is_given_each_input(tmp_path: Path) -> None:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
+    keras: Any = importlib.import_module("keras")
+    layers = keras.layers
+    picture, known, unread = (keras.Input(shape, name=name) for name, shape in SHAPES.items())
+    seen = layers.Flatten()(layers.Conv2D(2, 3)(picture))
+    both = layers.Concatenate(name="both")([layers.Dense(4)(known), layers.Dense(4)(seen)])
+    keras.Model([unread, known, picture], layers.Add()([both, unread])).save(tmp_path / "net.keras")
+    for until in (None, "both"):
+        found = convert(tmp_path / "net.keras", until=until)
+        network = compile(found.text, threads=1)
+        network.weights.load(found.arrays)
+        proof = prove(found, network.outputs)
+        assert not isinstance(proof, str), proof
+        assert proof.agrees
+        assert ("unread" in found.text) == (until is None)
 
 
 @pytest.mark.parametrize("code", [{"module": "os"}, {"class_name": "__lambda__"}, {"class_name": "function"}])

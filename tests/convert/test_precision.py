@@ -57,7 +57,7 @@ def test_weights_stored_as_float16_are_exact() -> None:
 @pytest.mark.parametrize("opset", [10, 13, 21])
 def test_weights_of_8_bits_are_what_they_stand_for(opset: int) -> None:
     """One scale for all filters, one for each, and weights that a file quantises itself."""
-    each = {"axis": 0} if opset >= 13 else {}
+    each: dict[str, Any] = {"axis": 0} if opset >= 13 else {}
     scales = np.array([0.01, 0.02, 0.03], np.float32) if each else np.float32(0.02)
     arrays = {
         "a": np.random.default_rng(0).integers(-128, 128, (3, 3, 1, 1), np.int8),
