@@ -139,7 +139,7 @@ def run(one: Case, folder: Path) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
 
