@@ -13,7 +13,7 @@ from cnnspec.cli.arguments import add_data, add_run, add_threads
 from cnnspec.cli.opening import opened
 from cnnspec.cli.output import console, note
 from cnnspec.cli.sparkline import sparkline
-from cnnspec.cli.trained import data_folder, open_run, trained_checksums, trained_classes
+from cnnspec.cli.trained import data_folder, is_same, open_run, trained_checksums, trained_classes
 from cnnspec.cli.views import add_views, views_of
 from cnnspec.diagnostics import RunError, loggable
 from cnnspec.kernels.step import Array
@@ -38,8 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Score the network on a split and print the figures."""
     model = open_run(arguments.run, arguments.checkpoint, arguments.threads)
     own = arguments.data is None
-    arguments.data = arguments.data or data_folder(arguments.run)
-    data = opened(model.spec, model.graph, arguments, trained_classes(arguments.run), model.pipeline)
+    folder = data_folder(arguments.run)
+    arguments.data = arguments.data or folder
+    learned = None if is_same(arguments.data, folder) else trained_checksums(arguments.run, {}).values()
+    data = opened(model.spec, model.graph, arguments, trained_classes(arguments.run), model.pipeline, learned or None)
     if own and data.checksums != trained_checksums(arguments.run, data.checksums):
         note("files were added, removed or changed since the training: images that it learned may be in other splits")
     dataset = data.splits.get(arguments.split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cnnspec.cli.output import console
 from cnnspec.cli.output import note as tell
@@ -20,11 +20,12 @@ def opened(
     arguments: argparse.Namespace,
     classes: Sequence[str] = (),
     pipeline: Pipeline | None = None,
+    learned: Collection[str] | None = None,
 ) -> Data:
     """Open the spec's data as `add_data`'s arguments say; notes on it go to standard error.
 
-    For a trained network, `classes` are those it was trained with, and `pipeline` has the shape and scale of its
-    images.
+    For a trained network, `classes` are those it was trained with, `pipeline` has the shape and scale of its images,
+    and `learned` are the checksums of its training files, if others are opened.
     """
     if spec.data is None:
         raise RunError(f"{spec.path} has no data section, so there are no images", "add data: {source: digits}")
@@ -42,6 +43,7 @@ def opened(
             watch=watch,
             scale=None if pipeline is None else pipeline.scale,
             inputs=Inputs(spec.inputs) if pipeline is None else pipeline.inputs,
+            learned=learned,
         )
     notes = list(data.notes)
     if spec.train is not None and spec.train.batch_size > len(data.train):
@@ -50,7 +52,9 @@ def opened(
     classifies = spec.train is not None and not spec.train.loss.reads_input and data.target.kind == "class"
     if classifies and not classes and len(outputs) == 1 and outputs[0] > named:
         classes_named = "1 class" if named == 1 else f"{named} classes"
-        notes.append(f"{outputs[0]} outputs for {classes_named}: the last {outputs[0] - named} have none")
+        spare = outputs[0] - named
+        last = "last one has none" if spare == 1 else f"last {spare} have none"
+        notes.append(f"{outputs[0]} outputs for {classes_named}: the {last}")
     for note in notes:
         tell(note)
     return data

@@ -136,6 +136,13 @@ def data_folder(path: Path) -> Path | None:
     return Path(folder) if isinstance(folder, str) else None
 
 
+def is_same(folder: Path | None, other: Path | None) -> bool:
+    """Tell whether two paths lead to one folder, or there is none of either."""
+    if folder is None or other is None:
+        return folder is other
+    return real_path(folder) == real_path(other)
+
+
 def folders(folder: Path | None, run: Path) -> dict[str, str | None]:
     """Return the entries of run.json for the data's folder: its whole path, and that relative to the run directory."""
     if folder is None:

@@ -74,8 +74,9 @@ class ImageFolder(PictureSource):
         if not self.any_classes:
             _check_classes(listings["train"], read["train"], names)
         shown = {split: place.name if place.is_file() else f"{place.name}/" for split, place in places.items()}
+        undivided = read["train"] if self.any_classes and places["train"] == root and "test" not in read else None
         self.with_test(read, places, shown)
-        return Found(read, checksums, names, tuple(notes), strangers, shown)
+        return Found(read, checksums, names, tuple(notes), strangers, shown, undivided=undivided)
 
     def _classes(self, listing: Listing) -> tuple[str, ...]:
         """Return the classes to learn: those of the spec, or else one for each folder."""

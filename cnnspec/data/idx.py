@@ -132,7 +132,7 @@ class Idx(OwnFiles):
 
     train: Annotated[str, "file of the training images, under the root"] = "train-images-idx3-ubyte"
     transpose: Annotated[bool, "whether rows and columns of an image have changed places, as in EMNIST"] = False
-    folders: ClassVar[tuple[str, ...]] = ()  # subfolders of the root in which the files may lie
+    folders: ClassVar[tuple[str, ...]] = ("MNIST", "mnist")  # subfolders of the root in which the files may lie
 
     def located(self, root: Path, name: str) -> Path:
         """Return the path of a file under any of its usual names."""
@@ -140,8 +140,10 @@ class Idx(OwnFiles):
             for path in spellings(folder, name):
                 if path.is_file():
                     return path
+        looked = ", ".join(f"{folder}/" for folder in ("raw", *self.folders))
         raise DataError(
-            f"{root / name}: no such file, nor with .gz, nor in raw/", "name its folder with --data DIR or data.root"
+            f"{root / name}: no such file, nor with .gz, nor in {looked}",
+            "name its folder with --data DIR or data.root",
         )
 
     def places(self, root: Path) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def open_data(
     scale: Scale | None = None,
     watch: Watch | None = None,
     inputs: Inputs = ONE,
+    learned: Collection[str] | None = None,
 ) -> Data:
     """Read the data, check and divide it, and apply the transforms; DataError says what is wrong, where, and the cure.
 
@@ -103,7 +104,8 @@ def open_data(
     only be checked against what its source declares. `classes`, `shape` and `scale` are those of a trained network's
     training images: labels are renumbered by class name, and images are resized and scaled to match. `inputs` are those
     of a network with several, whose arrays are not transformed. `watch` is called while decoded images are written to
-    files.
+    files. `learned` are the SHA-256 of a trained network's files, where these may be others: of a folder without splits
+    that the network did not learn from, nothing is held out.
     """
     source: Source = settings.source.of_any_classes() if classes else settings.source
     source = source if scale is None else source.of_scale(scale)
@@ -112,6 +114,10 @@ def open_data(
     root = data_dir or root_of(settings, base)
     root = root and _direct(root)
     read = source.read_inputs(inputs, root) if inputs else source.read(root, download, store)
+    if read.undivided is not None and learned is not None and not set(learned) & set(read.checksums.values()):
+        both = ("train", "test")
+        places_of_both = dict.fromkeys(both, f"all of {read.places['train']}")
+        read = replace(read, splits=dict.fromkeys(both, read.undivided), places=places_of_both)
     data = by_name(read, classes)
     data = data if shape is None or inputs else _fitted(data, shape, store)
     _check(settings, data, input, output)
@@ -132,7 +138,7 @@ def open_data(
         pipeline,
         data.checksums,
         data.class_names,
-        data.notes,
+        tuple(dict.fromkeys(data.notes)),
         data.places,
         measured_by_name(data.targets, np.asarray(prepared.labels))
         if data.kind == "several"

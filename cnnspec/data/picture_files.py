@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from cnnspec.data.classes import ordered
@@ -56,6 +58,7 @@ SYSTEM = frozenset(  # files that cameras, storage and operating systems put bes
 )
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
 SIDECARS = frozenset({".aae", ".db", ".ini", ".lnk", ".thm", ".xmp"})
+MOST_LISTED, NAMED = 1000, 3  # files that are looked at for a message, and kinds of them that it names
 NO_PICTURE = "put pictures (PNG, JPEG, ...) into it, or remove the folder"
 HELP = "put pictures into DIR/train/CLASS/ and name DIR with --data DIR or data.root"
 
@@ -78,8 +81,8 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
 
     Named folders must exist. For the other splits the usual names are tried, of tables beside a table of training
     pictures, else of folders whose subfolders hold the pictures of the classes; without such a training folder, the
-    root itself holds the folders of the classes. If a network is `trained`, test pictures are enough: they also take
-    the place of the training pictures.
+    root itself holds the folders of the classes. If a network is `trained`, pictures to test or to validate are enough:
+    they also take the place of the others.
     """
     if not root.is_dir():
         unpacked = "unpack it if it is an archive, and " if root.exists() else ""
@@ -108,10 +111,24 @@ def split_places(root: Path, named: Mapping[str, str | None], *, trained: bool =
         if _has_classes(root, list(places.values())):
             places["train"] = root
         elif trained and places:
-            places["train"] = places.get("test") or places["validation"]
+            places["train"] = places.setdefault("test", places.get("validation", root))
         else:
-            raise DataError(f"{root}: expected train/ or a folder for each class, with pictures, got none", HELP)
+            raise _no_pictures(root, [f"{place.name}/" for place in places.values()])
     return {split: places[split] for split in SPLITS if split in places}
+
+
+def _no_pictures(root: Path, others: list[str]) -> DataError:
+    """Return the error for a folder without training pictures: it says which other splits or files are in it."""
+    expected = f"{root}: expected train/ or a folder for each class, with pictures"
+    if others:
+        return DataError(f"{expected}, got {' and '.join(others)}", HELP)
+    found = Counter(path.suffix.lower() or "no ending" for path in islice(files_in(root), MOST_LISTED))
+    if not found:
+        return DataError(f"{expected}, got none", HELP)
+    if any(end in SUFFIXES for end in found):
+        return DataError(f"{expected}, got pictures without such a folder", HELP)
+    counted = ", ".join(f"{count} of {end}" for end, count in found.most_common(NAMED))
+    return DataError(f"{expected}, got files: {counted}", f"save pictures as PNG or JPEG; {HELP}")
 
 
 def list_folder(folder: Path, apart: list[Path]) -> Listing:

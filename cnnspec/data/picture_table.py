@@ -19,7 +19,7 @@ from cnnspec.diagnostics import DataError
 from cnnspec.registry import register
 from cnnspec.target import Kind
 
-SEPARATORS = "|;"
+SEPARATORS = "|;,"
 
 
 @register("image_table")
@@ -27,8 +27,9 @@ class ImageTable(LabelledPictures):
     """A table with a picture file in one column and its targets in the other columns; needs Pillow.
 
     The first line names the columns; that of the files is `file`, `path`, `image` or their like. With `target: values`
-    or `shares` each further column is a number. With `target: classes` there is one column of labels with | or ;
-    between them, or one of 0 and 1 for each class. Names of files are relative to the table's folder.
+    or `shares` each further column is a number. With `target: classes` there is one column of labels with |, ; or
+    a comma (in quotes) between them, or one of 0 and 1 for each class. Names of files are relative to the table's
+    folder.
     """
 
     train: Annotated[str, "table with the training pictures, under the root"] = "train.csv"

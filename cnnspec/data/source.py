@@ -52,6 +52,7 @@ class Found:
     scale: Scale = "1/255"  # the scale of arrays: 0 to 255, or 0 to 1
     targets: Mapping[str, Target] = field(default_factory=dict)  # for the kind `several`: the targets by name, in order
     inputs: Inputs = ONE  # properties of several inputs; images are then numbers (n, elements)
+    undivided: Images | None = None  # all images of a folder without splits, for a network that may not know them
 
 
 class Source(Declaration):

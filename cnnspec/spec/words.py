@@ -232,6 +232,8 @@ KEYS: dict[str, str] = {
     "params": "parameters num_params param_count",
 }
 
+START = "write init: {from: ...}, which names a run or a file of weights"
+
 # Words without an equivalent, with the advice that is printed, by kind of type or by section of the key.
 ADVICE: dict[str, dict[str, str]] = {
     "layer": {
@@ -331,6 +333,7 @@ ADVICE: dict[str, dict[str, str]] = {
         "transforms": "write it under data: {preprocess: [...]}",
         "val": "write it under data: {validation: {fraction: 0.1}}",
         "source": "write it under data: {source: ...}",
+        "sampling": "write it under data: {train: {sampling: balanced}}",
         "nc": "leave it out: units of the last dense layer is the number of classes",
         "num_classes": "leave it out: units of the last dense layer is the number of classes",
         "classes": "leave it out: units of the last dense layer is the number of classes",
@@ -348,6 +351,9 @@ ADVICE: dict[str, dict[str, str]] = {
         "author": "write a comment, or x-author: keys with x- are your own",
     },
     "train key": {
+        **dict.fromkeys(("from", "pretrained", "weights", "load_from", "init_from", "finetune", "fine_tune"), START),
+        "resume": "leave it out: train --resume RUN goes on with a run",
+        "class_weights": "write it under the loss: loss: {type: softmax_cross_entropy, class_weights: balanced}",
         "lr": "write optimizer: {type: sgd, learning_rate: ...}; --set train.optimizer.learning_rate=0.1 sets it",
         "learning_rate": "write optimizer: {type: sgd, learning_rate: ...}; --set train.optimizer.learning_rate=0.1 "
         "sets it",
@@ -390,6 +396,8 @@ ADVICE: dict[str, dict[str, str]] = {
         "test_interval": "leave it out: every epoch is scored",
     },
     "data key": {
+        "sampling": "write it under train: {sampling: balanced}",
+        "sampler": "write train: {sampling: balanced}",
         "batch_size": "write it under train: {batch_size: ...}",
         "shuffle": "leave it out: the order is drawn anew in each epoch, by the seed",
         "num_workers": "leave it out: a thread beside the computing reads",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,23 @@ def test_eval_tells_that_files_have_changed_since_the_training(
     (tmp_path / "pics" / "train" / "a" / "0.png").unlink()
     assert said in scored(capsys, str(trained))[1]
     assert said not in scored(capsys, str(trained), "--data", str(tmp_path / "pics"))[1]
+
+
+def test_other_pictures_than_those_of_training_are_scored_wholly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "pics", {"a": 0, "b": 1, "c": 2}, 5)
+    (tmp_path / "spec.yaml").write_text(SPEC.format(units=3).replace(", test: train", ""))
+    assert main(["train", "spec.yaml", "--quiet", "--threads", "1"]) == 0
+    shutil.copytree(tmp_path / "pics", tmp_path / "copied")
+    for learned in ("pics", "copied"):
+        assert scored(capsys, "runs/n", "--data", learned)[0]["images"] == 3  # those that were held out
+    for other in ("flat", "checked/val"):
+        fill(tmp_path / other, {"a": 0, "b": 1, "c": 2, "d": 3})
+        score, notes = scored(capsys, "runs/n", "--data", other.split("/")[0])
+        assert score["images"] == 12
+        assert notes.count("d is no class of the network") == 1
+    capsys.readouterr()
+    assert main(["eval", "runs/n", "--data", "flat", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.startswith("test (all of flat/): 12 images")

@@ -347,6 +347,15 @@ def test_test_images_of_another_size_are_an_error(tmp_path: Path) -> None:
 
 def test_pictures_to_test_with_are_enough_for_a_trained_network(tmp_path: Path) -> None:
     fill(tmp_path, split="test", count=3)
-    fails(tmp_path, "expected train/ or a folder for each class, with pictures, got none")
+    fails(tmp_path, "expected train/ or a folder for each class, with pictures, got test/")
     data = opened(tmp_path, ("dog", "cat"))
     assert np.asarray(data.test.labels).tolist() == [1] * 3 + [0] * 3
+
+
+def test_files_of_other_formats_and_pictures_without_a_class_are_told(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    for number in range(3):
+        (tmp_path / "cat" / f"{number}.HEIC").write_bytes(b"no picture that is read")
+    fails(tmp_path, "with pictures, got files: 3 of .heic")
+    Image.new("L", (4, 4)).save(tmp_path / "one.png")
+    fails(tmp_path, "with pictures, got pictures without such a folder")

@@ -41,6 +41,7 @@ def write(folder: Path, names: str, pixels: Array = PIXELS, labels: Array = LABE
         "train-*-idx#-ubyte.gz",
         "train-*.idx#-ubyte",
         "raw/train-*-idx#-ubyte.gz",
+        "MNIST/raw/train-*-idx#-ubyte.gz",
         "train-*.idx#-ubyte/train-*.idx#-ubyte",
     ],
 )

@@ -189,10 +189,10 @@ def test_a_table_of_values_with_decimal_commas_and_the_file_last(tmp_path: Path)
     assert np.asarray(found.splits["test"].labels).tolist() == [[1.5]]
 
 
-@pytest.mark.parametrize("separator", ["|", "; "])
+@pytest.mark.parametrize("separator", ["|", "; ", ","])
 def test_a_table_of_several_labels(tmp_path: Path, separator: str) -> None:
     labels = [["cat"], ["dog", "cat"], [], ["bird"], ["dog"]] * 2
-    table(tmp_path, ["file,labels", *(f"{i}.png,{separator.join(names)}" for i, names in enumerate(labels))])
+    table(tmp_path, ["file,labels", *(f'{i}.png,"{separator.join(names)}"' for i, names in enumerate(labels))])
     found = ImageTable(target="classes").read(tmp_path, download=False)
     assert found.class_names == ("bird", "cat", "dog")
     for images in found.splits.values():
