@@ -116,13 +116,13 @@ def _run(command: Sequence[str], seconds: float) -> tuple[str, str, int, bool]:
 
 def _outcome(spec: Spec, end: tuple[str, str, int, bool], max_steps: int | None, seconds: float) -> Stage:
     """Return the stage of a training, from its output, its errors, its exit code, and whether it was interrupted."""
-    output, errors, status, told = end
+    output, errors, status, interrupted = end
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     last = rows[-1] if rows else {}
     results = last.get("results", last)
     reached = ", ".join(_figures(spec, results))
     at = f" at {reached}" if reached else ""
-    if told:
+    if interrupted:
         return Stage("gates", "skipped", f"the time ended{at}", seconds, results)
     if last.get("unmet"):
         if results.get("step") == max_steps:

@@ -120,16 +120,16 @@ def outcome_of(one: Running) -> Outcome | None:
         number = -status if status < 0 else status - ENDED
         return Outcome({}, f"ended by signal {number}, twice: is there memory for so many at once?", seconds)
     words = last_words(said).split("\n")
-    told, full = words[0], next((line for line in words if line.endswith(DISK)), None)
+    message, full = words[0], next((line for line in words if line.endswith(DISK)), None)
     if status and full is not None:
         raise RunError(f"{folder.name}: {full}", "see to the disk: the same command goes on")
     try:
         about, rows = Run.existing(folder).checked()
     except RunError as error:
-        return Outcome({}, told or str(error), seconds)
+        return Outcome({}, message or str(error), seconds)
     unmet = about.get("unmet") or []
     if not rows or (status and not (status == FAILED and unmet)):
-        return Outcome({}, told or f"exit code {status}", seconds)
+        return Outcome({}, message or f"exit code {status}", seconds)
     figures = {name: value for name, value in rows[-1].items() if _is_figure(name, value)}
     return Outcome(figures, "; ".join(f"required {text}" for text in unmet), seconds, rows[-1]["epoch"])
 

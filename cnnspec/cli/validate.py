@@ -94,14 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
     found = _checked(files, arguments, settings)
     if arguments.diff or arguments.fix:
         _mend(found, arguments, settings)
-    told = [diagnostic for file in files for diagnostic in found[file]]
+    findings = [diagnostic for file in files for diagnostic in found[file]]
     if arguments.update_baseline:
-        return _write_baseline(arguments.baseline, told)
+        return _write_baseline(arguments.baseline, findings)
     if known is not None:
-        told = _without_known(told, known, arguments.baseline, files)
+        findings = _without_known(findings, known, arguments.baseline, files)
     if not arguments.diff or arguments.output_file is not None:
-        _report(told, files, arguments)
-    failing = [diagnostic for diagnostic in told if arguments.strict or diagnostic.severity == "error"]
+        _report(findings, files, arguments)
+    failing = [diagnostic for diagnostic in findings if arguments.strict or diagnostic.severity == "error"]
     return WRONG_SPEC if failing else CLEAN
 
 

@@ -170,15 +170,8 @@ def profile(
     turns = _turns(plan, plain, workers, list(cells.values()), seconds)
     workers.close()
     busy = min(threads, max(len(shards_of(batch)), PARTS))
-    kernels = {node.name: kernels_of(node, shards_of(batch)[0], mode) for node in optimised.nodes}
-    names = names_in(graph, optimised)
-    types = {node.name: node.layer.type_name for node in optimised.nodes}
     updates = [cell for (_, direction), cell in cells.items() if direction == "update"]
-    rows = [
-        _foretold(Row(names[name], types[name], direction, *cell.figures(busy)), kernels[name], batch / busy)
-        for (name, direction), cell in cells.items()
-        if name in types
-    ]
+    rows = _rows(graph, optimised, cells, batch, mode, busy)
     if loss and training:
         rows.append(Row("loss", loss.type_name, "loss", *cells["loss", "loss"].figures(busy)))
     return Profile(
@@ -192,6 +185,20 @@ def profile(
         update=sum(cell.figures(busy)[0] for cell in updates),
         steps=len(turns.steps),
     )
+
+
+def _rows(
+    graph: Graph, optimised: Graph, cells: Mapping[tuple[str, Direction], Cell], batch: int, mode: Mode, busy: int
+) -> list[Row]:
+    """Return a row for each direction of each layer, with the time that the cost model predicts for `busy` workers."""
+    kernels = {node.name: kernels_of(node, shards_of(batch)[0], mode) for node in optimised.nodes}
+    names = names_in(graph, optimised)
+    types = {node.name: node.layer.type_name for node in optimised.nodes}
+    return [
+        _with_prediction(Row(names[name], types[name], direction, *cell.figures(busy)), kernels[name], batch / busy)
+        for (name, direction), cell in cells.items()
+        if name in types
+    ]
 
 
 @dataclass
@@ -281,7 +288,7 @@ def kernels_of(node: Node, n: int, mode: Mode) -> Mapping[Direction, tuple[str, 
     }
 
 
-def _foretold(row: Row, kernels: Mapping[Direction, tuple[str, float, bool]], images: float) -> Row:
+def _with_prediction(row: Row, kernels: Mapping[Direction, tuple[str, float, bool]], images: float) -> Row:
     if row.direction not in kernels:
         return row
     kernel, seconds, saves = kernels[row.direction]

@@ -262,9 +262,7 @@ class _Builder:
 
         It is trained as `entry` or `trained` says, with the parameters of `share`, if any.
         """
-        if len(name) > LONGEST_PATH:
-            message = f"a name of {len(name):,} characters, with those of the blocks around: expected {LONGEST_PATH:,}"
-            self.too_large(message, place, "choose shorter ids")
+        self.check_name(name, place)
         self.shapes[name] = None
         shapes = tuple(shape for source in sources if (shape := self.shapes[source]) is not None)
         if len(shapes) < len(sources):
@@ -274,11 +272,7 @@ class _Builder:
         except ShapeError as error:
             self.report(name, layer.type_name, error, sources, place)
             return name
-        if max(prod(shape), *(prod(parameter.shape) for parameter in params.values()), 0) > MOST_VALUES:
-            message = (
-                f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
-            )
-            self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
+        self.check_size(name, layer, shape, params, place)
         if entry:
             share, trained = entry.share, entry
         period, factor = (trained.period, trained.rate_factor) if trained else (ALWAYS, 1.0)
@@ -307,6 +301,20 @@ class _Builder:
             )
         )
         return name
+
+    def check_name(self, name: str, place: Place) -> None:
+        """Report a name that is too long, with those of the blocks around it."""
+        if len(name) > LONGEST_PATH:
+            message = f"a name of {len(name):,} characters, with those of the blocks around: expected {LONGEST_PATH:,}"
+            self.too_large(message, place, "choose shorter ids")
+
+    def check_size(self, name: str, layer: Layer, shape: Shape, params: Mapping[str, Parameter], place: Place) -> None:
+        """Report a layer whose output or parameters have more values than any machine holds."""
+        if max(prod(shape), *(prod(parameter.shape) for parameter in params.values()), 0) > MOST_VALUES:
+            message = (
+                f"{layer.type_name} '{name}': expected at most {MOST_VALUES:,} values in its output and parameters"
+            )
+            self.too_large(message, place, "no machine holds them: look at its numbers and at the shapes above it")
 
     def infer(self, name: str, layer: Layer, shapes: tuple[Shape, ...]) -> tuple[Shape, Mapping[str, Parameter]]:
         """Return the shape of a layer's output and its parameters; ShapeError where inputs of these shapes do not fit.

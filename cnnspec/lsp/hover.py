@@ -28,15 +28,15 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def hover(document: Document, position: types.Position) -> types.Hover | None:
     """Return the page on the key, the value or the comment at a position; None if there is none."""
     line, column = document.text.place(position)
-    told = _comment(document.text.line(line), column)
+    text = _comment(document.text.line(line), column)
     known = document.parsed
     before = known and document.lines_of(known).earlier(line)
-    if told is None and known is not None and known.tree is not None and before:
+    if text is None and known is not None and known.tree is not None and before:
         cursor = find(known.tree, document.file, before, column)
         plugins = known.trace.spec.plugins if known.trace is not None else ()
         with using(plugins):
-            told = (cursor and "\n\n".join(_descriptions(document, known.tree, cursor, before, column))) or None
-    return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, told)) if told else None
+            text = (cursor and "\n\n".join(_descriptions(document, known.tree, cursor, before, column))) or None
+    return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, text)) if text else None
 
 
 def _comment(line: str, column: int) -> str | None:
