@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
                     picturing.add(name, image, output)
     picturing.close()
     shape = model.pipeline.shape or model.pipeline.input
-    for told in tell(conversions, model.pipeline.rules_of(shape)):
-        note(told)
+    for text in tell(conversions, model.pipeline.rules_of(shape)):
+        note(text)
     if views is not None:
         note(f"each answer is the mean of {views}")
     if failures:

@@ -66,8 +66,8 @@ class ImageFolder(PictureSource):
         strangers = ordered({name for listing in listings.values() for name in listing.pictures} - set(names))
         read, checksums = dict[str, Images](), {}
         for split, listing in listings.items():
-            read[split], checksums[places[split].name], told = self._images(listing, (*names, *strangers), store)
-            notes += [*told, *left_out(listing.place, "ignored other", listing.others)]
+            read[split], checksums[places[split].name], more_notes = self._images(listing, (*names, *strangers), store)
+            notes += [*more_notes, *left_out(listing.place, "ignored other", listing.others)]
             if listing.torn:
                 torn = first_names(listing.torn, NAMED)
                 notes.append(f"{listing.place}: the same picture is listed in several classes: {torn}")

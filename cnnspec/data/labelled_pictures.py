@@ -59,8 +59,8 @@ class LabelledPictures(PictureSource):
             entries[split] = self.entries(place)
             if not entries[split]:
                 raise DataError(f"{place}: expected pictures, got none", "give at least one picture with its label")
-        names, labels, told = self.labelled(entries, store)
-        notes += told
+        names, labels, more_notes = self.labelled(entries, store)
+        notes += more_notes
         read, checksums = dict[str, Images](), {}
         for split, found in entries.items():
             pictures = self.pictures(places[split], [path for path, _ in found], store)

@@ -161,11 +161,13 @@ class OwnFiles(Source):
         targets, strangers = dict[str, Target](), tuple[str, ...]()
         labels: Mapping[str, Array]
         if kind == "several":
-            targets, labels, told = self._by_name(places, arrays)
+            targets, labels, more_notes = self._by_name(places, arrays)
             names = flat_names(targets)
         else:
-            names, strangers, labels, told = (self._classes if kind == "class" else self._numbers)(places, arrays, kind)
-        notes += told
+            names, strangers, labels, more_notes = (self._classes if kind == "class" else self._numbers)(
+                places, arrays, kind
+            )
+        notes += more_notes
         scale: Scale | Literal["auto"] = self.scale
         read: dict[str, Images] = {}
         for split, found in arrays.items():
@@ -203,14 +205,14 @@ class OwnFiles(Source):
             for split, read in own.items():
                 _check_counts(places[split], read)
             reader = single._classes if part.kind == "class" else single._numbers
-            names, strangers, labels, told = reader(places, own, part.kind)
+            names, strangers, labels, more_notes = reader(places, own, part.kind)
             if strangers:
                 raise DataError(
                     f"{name}: no training image is of the class {strangers[0]}, which others are",
                     "leave those images out, or add some to the training images",
                 )
             targets[name] = replace(part, names=names)
-            notes += [f"{name}: {note}" for note in told]
+            notes += [f"{name}: {note}" for note in more_notes]
             for split, array in labels.items():
                 found.setdefault(split, []).append(array)
         return targets, {split: side_by_side(parts) for split, parts in found.items()}, notes
@@ -261,10 +263,10 @@ class OwnFiles(Source):
                     "give one name for each label",
                 )
             names = self.classes
-        told = "labels are numbers to predict (target: values)"
+        hint = "labels are numbers to predict (target: values)"
         if self.target is None and _are_shares(labels["train"]):
-            told += "; where each row is the probabilities of classes, write data.source.target: shares"
-        return names, (), labels, [told] if self.target is None else []
+            hint += "; where each row is the probabilities of classes, write data.source.target: shares"
+        return names, (), labels, [hint] if self.target is None else []
 
     def checksums(self, places: Mapping[str, Path]) -> dict[str, str]:
         """Return the SHA-256 of each file, by file name."""

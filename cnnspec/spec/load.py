@@ -351,8 +351,8 @@ class _SpecLoader:
             for error in findings.diagnostics:
                 if error.severity == "error":
                     wrong.add(changed.path)
-                    told = with_value(changed.path, changed.value, error)
-                    self.findings.diagnostics.append(replace(told, help=told.help or changed.help))
+                    finding = with_value(changed.path, changed.value, error)
+                    self.findings.diagnostics.append(replace(finding, help=finding.help or changed.help))
         return tuple(variants)
 
     def unused(self) -> None:

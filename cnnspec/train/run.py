@@ -148,13 +148,13 @@ class Run:
         except RunError as error:
             logged = {}
             self.notes.append(f"{error}; it is written anew from {EPOCHS}")
-        rows, told = [], False
+        rows, is_noted = [], False
         for row in history:
             logged_row = logged.get(row["epoch"])
             agrees = logged_row is not None and timeless(logged_row) == row
             rows.append(logged_row if agrees and logged_row is not None else {**row, **dict.fromkeys(TIMES)})
-            if logged and not agrees and not told:
-                told = True
+            if logged and not agrees and not is_noted:
+                is_noted = True
                 message = f"{METRICS_JSONL} says otherwise of epoch {row['epoch']} than {EPOCHS}"
                 self.notes.append(f"{message}, and is written anew from that")
         return rows
