@@ -128,6 +128,7 @@ def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
             threads_per_worker=1,
             memory_limit=0,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a free port: Dask warns if its usual one is taken
             silence_logs=logging.CRITICAL,
         )
     with cluster, Client(cluster) as client:

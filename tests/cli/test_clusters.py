@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
         process.communicate()
 
 
+@contextmanager
+def another_cluster() -> Iterator[None]:
+    """Take the port that clusters of Dask listen on by default, unless a program of this machine has it anyway."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        yield
+
+
 def sweep(spec: Path, out: Path, *words: str) -> bytes:
     """The table of a sweep by a program of its own."""
     command = [sys.executable, "-m", "cnnspec", "sweep", str(spec), "--out", str(out), "--quiet", *words]
@@ -68,7 +78,8 @@ def sweep(spec: Path, out: Path, *words: str) -> bytes:
 @pytest.mark.slow
 def test_a_cluster_of_two_has_the_table_of_processes(spec: Path, tmp_path: Path) -> None:
     expected = sweep(spec, tmp_path / "processes")
-    assert sweep(spec, tmp_path / "dask", "--executor", "dask", "--jobs", "2") == expected
+    with another_cluster():
+        assert sweep(spec, tmp_path / "dask", "--executor", "dask", "--jobs", "2") == expected
     with cluster(tmp_path) as (address, _):
         assert sweep(spec, tmp_path / "there", "--executor", "dask", "--scheduler", address) == expected
 
