@@ -14,9 +14,9 @@ from cnnspec import registry
 from cnnspec.cli import CLEAN, FAILED, USAGE
 from cnnspec.cli.arguments import add_plugins
 from cnnspec.cli.data_show import show, statistics_text
-from cnnspec.cli.output import complain
+from cnnspec.cli.output import complain, visible
 from cnnspec.data import DataSettings, Published, Source, cache_folder, root_of
-from cnnspec.diagnostics import DataError
+from cnnspec.diagnostics import DataError, loggable
 from cnnspec.fields import options
 from cnnspec.plugins import load_all, using
 from cnnspec.spec import load
@@ -172,14 +172,15 @@ def _line(row: Row) -> str:
     """Return a row as text: the source, its state, and the details of that state."""
     text = f"{row['source']:<14} {row['state']:<10}"
     if "message" in row:
-        return f"{row['source']}: error: {row['message']}" + (f"\nhelp: {row['help']}" if row["help"] else "")
+        error = f"{loggable(row['source'])}: error: {loggable(row['message'])}"
+        return error + (f"\nhelp: {visible(row['help'])}" if row["help"] else "")
     if "images" in row:
         counts = ", ".join(f"{count:,} {split}" for split, count in row["images"].items())
         lines = [f"{text} {counts} images in {row['classes']} classes"]
-        lines += [f"  {sum}  {file}" for file, sum in row["sha256"].items()]
-        return "\n".join([*lines, *(f"  note: {note}" for note in row["notes"])])
+        lines += [f"  {sum}  {loggable(file)}" for file, sum in row["sha256"].items()]
+        return "\n".join([*lines, *(f"  note: {loggable(note)}" for note in row["notes"])])
     if "folder" in row:
-        text += f" {_megabytes(row['bytes'])} in {row['folder']}"
+        text += f" {_megabytes(row['bytes'])} in {loggable(row['folder'])}"
     elif "download_bytes" in row:
         text += f" {_megabytes(row['download_bytes'])} to fetch"
     return text if "folder" in row or "about" not in row else f"{text} {row['about']}"

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.cli.arguments import add_plugins
+from cnnspec.cli.markdown import code
 from cnnspec.cli.revision import spec_at
+from cnnspec.diagnostics import loggable
 from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import Change, difference, settings_difference
 from cnnspec.graph.render import resolved
@@ -78,7 +80,7 @@ def _delta(count: int) -> str:
 
 def _text(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, int, int]]) -> str:
     lines = [
-        f"{kind:8}{name}: {details}" + "".join(f"  {delta} {noun}" for delta, noun in figures if delta)
+        loggable(f"{kind:8}{name}: {details}") + "".join(f"  {delta} {noun}" for delta, noun in figures if delta)
         for kind, name, details, *deltas in rows
         for figures in [zip(deltas, ("parameters", "MACs"), strict=True)]
     ]
@@ -88,7 +90,7 @@ def _text(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, in
 
 def _markdown(rows: list[tuple[str, str, str, str, str]], totals: list[tuple[str, int, int]]) -> str:
     lines = ["| | layer | what | parameters | MACs |", "|---|---|---|---:|---:|"]
-    lines += [f"| {kind} | `{name}` | {details} | {p} | {m} |" for kind, name, details, p, m in rows]
+    lines += [f"| {kind} | {code(name)} | {code(details)} | {p} | {m} |" for kind, name, details, p, m in rows]
     lines += ["", "| total | before | after | difference |", "|---|---:|---:|---:|"]
     lines += [f"| {noun} | {old:,} | {new:,} | {_delta(new - old) or '0'} |" for noun, old, new in totals]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from cnnspec.cli import CLEAN, FAILED, USAGE, WRONG_SPEC
 from cnnspec.cli.arguments import add_overrides, add_plugins, amount, count, read_spec
 from cnnspec.cli.diff import figures, said
+from cnnspec.cli.markdown import code
 from cnnspec.cli.named import named_specs, nothing_at
 from cnnspec.cli.output import complain, note, visible
 from cnnspec.cli.outputs import refuse_overwriting
@@ -214,13 +215,13 @@ def _markdown(found: Sequence[Tested], revision: str | None) -> str:
         cells = [_change(tested, name) for name in ("parameters", "MACs", "memory")]
         by_name = {stage.name: stage for stage in tested.stages}
         ends = [_end(by_name.get(name)) for name in ("smoke", "gates")]
-        lines.append("| " + " | ".join([f"`{_cell(tested.file)}`", *cells, *ends]) + " |")
+        lines.append("| " + " | ".join([code(tested.file), *cells, *ends]) + " |")
     for tested in found:
         for stage in tested.stages:
             if stage.outcome == "failed":
                 lines += [
                     "",
-                    f"**{_cell(tested.file)}: {stage.name} failed**",
+                    f"**{code(tested.file)}: {stage.name} failed**",
                     "",
                     "```",
                     visible(stage.message),
@@ -246,10 +247,5 @@ def _change(tested: Tested, name: str) -> str:
 def _end(stage: Stage | None) -> str:
     if stage is None:
         return "not run"
-    first = _cell(stage.message.split("\n")[0])
-    return stage.outcome + (f": {first}" if first and stage.outcome != "failed" else "")
-
-
-def _cell(text: str) -> str:
-    """Return a text escaped for a cell of a Markdown table: it cannot end the cell, nor begin code or a link."""
-    return printable(text).replace("|", "\\|").replace("`", "'")
+    first = stage.message.split("\n")[0]
+    return stage.outcome + (f": {code(first)}" if first and stage.outcome != "failed" else "")

@@ -167,3 +167,17 @@ def test_a_batch_that_is_larger_than_data_that_only_files_tell(
     arguments = ["train", str(tmp_path / "net.yaml"), "--data", str(tmp_path), "--out", str(tmp_path), "--quiet"]
     assert main(arguments) == 0
     assert "cnnspec: note: batch_size 32 is more than the 8 training images\n" in capsys.readouterr().err
+
+
+def test_the_name_of_a_folder_forges_no_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(
+        "cnnspec: 1\ninput: [1, 4, 4]\nlayers: [flatten, {type: dense, units: 2}]\n"
+        'data: {source: {type: image_folder, train: "\\e[31mx\\n::error::forged"}}\n'
+    )
+    assert main(["data", "show", "net.yaml"]) == 4
+    told = capsys.readouterr().out
+    assert "\\x1b[31mx\\n\\x3a:error::forged: no such folder" in told
+    assert "\x1b" not in told

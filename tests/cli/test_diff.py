@@ -46,9 +46,25 @@ def test_text(files: tuple[str, str], capsys: Captured) -> None:
 
 def test_markdown_and_exit_code(files: tuple[str, str], capsys: Captured) -> None:
     assert main(["diff", *files, "--markdown", "--exit-code"]) == 1
-    assert "| changed | `c` | filters 4 -> 6; output 4x6x6 -> 6x6x6 | +20 | +648 |" in capsys.readouterr().out
+    assert "| changed | `c` | `filters 4 -> 6; output 4x6x6 -> 6x6x6` | +20 | +648 |" in capsys.readouterr().out
     assert main(["diff", files[0], files[0], "--exit-code"]) == 0
     assert "parameters: 1,490 -> 1,490 (the same)" in capsys.readouterr().out
+
+
+FORGED = "\\e[31m | `x` [a](http://b) @all <img>\\n::error::forged"
+
+
+def test_values_forge_no_lines_cells_or_commands(files: tuple[str, str], capsys: Captured) -> None:
+    Path(files[1]).write_text(f'{BEFORE}data: {{source: {{type: image_folder, train: "{FORGED}"}}}}\n')
+    assert main(["diff", *files]) == 0
+    told = capsys.readouterr().out
+    assert "\\x1b[31m | `x` [a](http://b) @all <img>\\n\\x3a:error::forged" in told
+    assert main(["diff", *files, "--markdown"]) == 0
+    marked = capsys.readouterr().out
+    assert "| `\\x1b[31m \\| 'x' [a](http://b) @all <img>\\n::error::forged` |  |  |\n" in marked
+    for text in (told, marked):
+        assert "\x1b" not in text
+        assert "\n::" not in text
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_every_stage_is_told(capsys: Captured) -> None:
     ]
     comment = Path("comment.md").read_text()
     assert "| `specs/good.yaml` | 650 | 640 |" in comment
-    assert "**specs/unmet.yaml: gates failed**" in comment
+    assert "**`specs/unmet.yaml`: gates failed**" in comment
 
 
 def test_a_wrong_spec_and_one_that_cannot_learn(capsys: Captured) -> None:

@@ -77,10 +77,12 @@ class Editor:
         self.client.text_document_did_change(types.DidChangeTextDocumentParams(document, [whole]))
 
     def shut(self, uri: str) -> None:
-        """Close a text."""
+        """Close a text, and forget what the server said of it, the last word included."""
         del self.versions[uri]
         identifier = types.TextDocumentIdentifier(uri)
         self.client.text_document_did_close(types.DidCloseTextDocumentParams(identifier))
+        self.ask_of(types.TEXT_DOCUMENT_HOVER, uri, 1, 1)  # what is answered after everything said before it
+        self.published.pop(uri, None)
 
     def told(self, uri: str) -> list[types.Diagnostic]:
         """Wait for what the server says of the last version of a text."""

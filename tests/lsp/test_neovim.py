@@ -55,7 +55,7 @@ def test_the_recipe_of_the_guide(tmp_path: Path) -> None:
     (tmp_path / "cnnspec").chmod(0o755)
     spec, output = tmp_path / "spec.yaml", tmp_path / "found.json"
     spec.write_text("cnnspec: 1\ninput: [1, 8, 8]\nlayers:\n  - flatten\n  - {type: dense, unit: 10}\n")
-    settings = f'PATIENCE = 60000\nSPEC = "{spec}"\nOUTPUT = "{output}"\n'
+    settings = f'PATIENCE = 600000\nSPEC = "{spec}"\nOUTPUT = "{output}"\n'
     (tmp_path / "init.lua").write_text(settings + "\n".join(recipes))
     (tmp_path / "script.lua").write_text(SCRIPT)
     command = [str(NEOVIM), "--headless", "-u", str(tmp_path / "init.lua"), "-c", f"luafile {tmp_path / 'script.lua'}"]
@@ -66,7 +66,7 @@ def test_the_recipe_of_the_guide(tmp_path: Path) -> None:
         **{f"XDG_{name}_HOME": str(tmp_path) for name in ("CONFIG", "DATA", "STATE", "CACHE")},
     }
     done = subprocess.run(
-        [*command, "-c", "cquit"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [*command, "-c", "cquit"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=900
     )
     assert output.exists(), done.stderr
     found = json.loads(output.read_text())
