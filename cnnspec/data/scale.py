@@ -11,6 +11,7 @@ from cnnspec.data.rows import Pixels, blocks
 from cnnspec.data.store import MEMORY, Store, Writing, key_of
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
+from cnnspec.shapes import Shape
 
 BLOCK = 256  # images that are converted at a time, to keep the wider copy small
 NEAR = 1e-3  # in units of a byte: the error of x / 255 in float32
@@ -47,7 +48,7 @@ def as_bytes(
     if not (-slack <= low and high <= most + slack):
         raise DataError(
             f"{subject}: expected values from 0 to {most}, got {pixels.dtype} from {low:g} to {high:g}",
-            _cure(low, high, chosen),
+            _cure(low, high, chosen, pixels.shape[1:]),
         )
     factor = 255 if chosen == "none" else 1
 
@@ -98,10 +99,13 @@ def _range(pixels: Array) -> tuple[float, float]:
     return float(np.min(lowest)), float(np.max(highest))  # the result is not a number if any value is not
 
 
-def _cure(low: float, high: float, scale: Scale) -> str:
+def _cure(low: float, high: float, scale: Scale, shape: Shape) -> str:
     if scale == "none" and low >= 0 and high <= 255:
         return "save all images in one scale, as the training images are, or write data.source.scale: 1/255"
     if low >= 0 and high <= 65535 and high == int(high):
         top = 4095 if high <= 4095 else 65535
         return f"save x / {top} (values of {12 if top == 4095 else 16} bits), which becomes 0 to 1"
-    return f"save (x - low) / (high - low) with low and high of the training images, here {low:g} and {high:g}"
+    return (
+        f"save (x - low) / (high - low) with low and high of the training images, here {low:g} and {high:g}; or, in an "
+        f".npz archive, name the input: inputs: {{x: {list(shape)}}} in the place of input takes numbers as they are"
+    )

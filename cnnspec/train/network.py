@@ -31,7 +31,7 @@ from cnnspec.train.score import Score, Tally, merged
 from cnnspec.workers import WorkerPool
 
 INFERENCE_BATCH = 128  # the most images of one inference plan
-INFERENCE_BYTES = 1 << 30  # the most bytes of an inference plan, unless it is for one image
+INFERENCE_BYTES = 1 << 28  # the most bytes of an inference plan, unless it is for one image
 INFERENCE_PLANS = 8  # the most that stay in memory; the one unused for longest is dropped
 
 

@@ -13,6 +13,7 @@ from cnnspec.cli import main
 from cnnspec.data.folder import ImageFolder
 from cnnspec.diagnostics import RunError
 from cnnspec.memory import available_bytes, bytes_text, require_memory
+from cnnspec.plan import inference_footprint
 
 WIDE = """\
 cnnspec: 1
@@ -88,6 +89,8 @@ def test_large_maps_are_evaluated_in_smaller_parts(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_text(spec)
     model = compile(tmp_path / "large.yaml", threads=1)
     assert model.inference_batch < 32
+    for batch, fits in ((model.inference_batch, True), (2 * model.inference_batch, False)):
+        assert (inference_footprint(model.graph, batch, model.spec.train).arena <= 256 * 2**20) == fits
     assert np.isfinite(model.predict(np.zeros((1, 1, 600, 600), np.uint8))).all()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec.data import Data, DataSettings, Pipeline, open_data
+from cnnspec.data import Data, DataSettings, Inputs, Pipeline, open_data
 from cnnspec.diagnostics import DataError
 from cnnspec.kernels.step import Array
 
@@ -372,3 +372,15 @@ def test_labels_with_fractions_are_values(tmp_path: Path) -> None:
     assert data.validation.labels.shape == (20, 1)
     with pytest.raises(DataError, match=r"expected classes, got 0.25 as the label of image 0"):
         opened(tmp_path, "csv", shape=[1, 8, 8], target="class")
+
+
+def test_numbers_of_any_range_enter_as_they_are_under_the_name_of_an_input(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(0, 3, (10, 1, 6, 5)).astype(np.float32)
+    np.savez(tmp_path / "train.npz", x=x, y=np.arange(10) % 2)
+    settings = DataSettings.of(source="npz")
+    with pytest.raises(DataError) as caught:
+        open_data(settings, seed=0, data_dir=tmp_path)
+    assert "inputs: {x: [1, 6, 5]}" in (caught.value.help or "")
+    data = open_data(settings, seed=0, data_dir=tmp_path, input=(30,), inputs=Inputs({"x": (1, 6, 5)}))
+    read = np.concatenate([np.asarray(split.pixels) for split in data.splits.values()])
+    assert sorted(map(bytes, read)) == sorted(map(bytes, x.reshape(10, 30)))
