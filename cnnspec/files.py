@@ -20,15 +20,23 @@ def read_bounded(path: str | Path, most: int) -> bytes:
     _require_file(path, state.st_mode)
     if state.st_size > most:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got {state.st_size:,}", str(path))
-    with open(path, "rb") as file:
+    with open_at_once(path) as file:
         before = os.fstat(file.fileno())
-        content = file.read(min(most, before.st_size) + 1)  # this bounds the memory
+        content = file.read(min(most, before.st_size) + 1) or b""  # this bounds the memory
         after = os.fstat(file.fileno())
     if len(content) > most:
         raise OSError(errno.EFBIG, f"expected at most {most:,} bytes, got more", str(path))
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise OSError(errno.EAGAIN, "it was changed while it was read", str(path))
     return content
+
+
+def open_at_once(path: str | Path) -> BinaryIO:
+    """Open a file to read it; neither that nor reading ever waits.
+
+    The system has files, such as /proc/kmsg, that look like others and wait for content as a pipe does.
+    """
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def _require_file(path: str | Path, mode: int) -> None:

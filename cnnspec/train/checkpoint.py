@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnnspec.diagnostics import RunError
-from cnnspec.files import replacing
+from cnnspec.files import open_at_once, replacing
 from cnnspec.kernels.step import Array
 from cnnspec.plan import Training, Weights
 from cnnspec.plan.state.parameters import fill
@@ -123,7 +123,7 @@ def progress_of(path: Path) -> Mapping[str, Any]:
     try:
         if not path.is_file():
             return {}
-        with zipfile.ZipFile(path) as archive:
+        with open_at_once(path) as content, zipfile.ZipFile(content) as archive:
             member = archive.getinfo("progress.npy")
             if member.compress_type != zipfile.ZIP_STORED or member.file_size > MOST_PROGRESS:
                 return {}
@@ -174,7 +174,7 @@ def most_bytes(weights: Weights, training: Training | None) -> int:
 
 def _arrays(path: Path, most: int | None) -> dict[str, Array]:
     """All arrays of a file, read-only; never more bytes than the file is long, whatever sizes it claims."""
-    with path.open("rb") as content, zipfile.ZipFile(content) as archive:
+    with open_at_once(path) as content, zipfile.ZipFile(content) as archive:
         members = archive.infolist()
         # The archive's directory lists sizes, so that a file too large for the network is refused unread.
         size, length = sum(member.file_size for member in members), path.stat().st_size

@@ -570,6 +570,16 @@ def test_every_mapping_fails_once(tmp_path: Path, capsys: Captured, monkeypatch:
     assert ended or not count
 
 
+@pytest.mark.skipif(not Path("/proc/kmsg").is_file(), reason="there is no file that waits")
+@pytest.mark.parametrize("name", [SPEC, ABOUT, EPOCHS, METRICS_JSONL, LAST])
+def test_a_file_that_waits_for_content_is_not_waited_for(name: str, run: Path, capsys: Captured) -> None:
+    (run / name).unlink()
+    (run / name).symlink_to("/proc/kmsg")
+    assert main(["verify", str(run), "--threads", "1"]) == 4
+    assert name in capsys.readouterr().err
+    assert main(["runs", "list", str(run.parent)]) == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
 def test_what_is_no_file_is_refused_before_it_is_read(run: Path, tmp_path: Path, capsys: Captured) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
