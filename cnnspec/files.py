@@ -83,17 +83,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def rewrite(path: Path, content: bytes) -> None:
-    """Write a user's file completely or not at all, through a link, and keep its mode; OSError leaves it unchanged.
+@contextmanager
+def rewriting(path: Path) -> Iterator[BinaryIO]:
+    """Open a user's file to be written completely or not at all, through a link; after an OSError it is unchanged.
 
-    A file with several names (hard links) is written in place, so that the names stay one file.
+    It keeps its mode. A file with several names (hard links) is written in place, so that the names stay one file, and
+    so are pipes and devices, such as /dev/stdout.
     """
-    target = real_path(path)
-    state = target.stat() if target.exists() else None
-    if state is not None and state.st_nlink > 1 and stat.S_ISREG(state.st_mode):
-        target.write_bytes(content)
+    state = path.stat() if path.exists() else None
+    if state is not None and (state.st_nlink > 1 or not stat.S_ISREG(state.st_mode)):
+        with path.open("wb") as file:
+            yield file
         return
-    with replacing(target) as file:
-        file.write(content)
+    with replacing(real_path(path)) as file:
+        yield file
         if state is not None:
             os.chmod(file.name, stat.S_IMODE(state.st_mode))
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write a user's file as `rewriting` does."""
+    with rewriting(path) as file:
+        file.write(content)

@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             format.write(model, Path(made), name, options)
             if not _proven(model, Path(made), name, options, arguments):
                 return FAILED
-            for path in paths:
-                _move(Path(made) / path.name, path, arguments.overwrite)
+            _move([(Path(made) / path.name, path) for path in paths], arguments.overwrite)
     except OSError as error:
         raise RunError(f"cannot write {paths[0]}: {error.strerror}", "name another with -o") from error
     for path in paths:
@@ -109,13 +109,15 @@ def _refuse_existing(paths: Sequence[Path], arguments: argparse.Namespace) -> No
         raise RunError(f"{names} exists", "choose another name with -o, or --overwrite it")
 
 
-def _move(source: Path, target: Path, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(source, target)
-        return
-    with target.open("xb") as claimed:  # another program may have made it meanwhile
-        claimed.close()
-        os.replace(source, target)
+def _move(files: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
+    """Put files in their places, all or, after an OSError, none of those that are new."""
+    with ExitStack() as undone:
+        for source, target in files:
+            if not overwrite:
+                target.open("xb").close()  # another program may have made it meanwhile
+                undone.callback(target.unlink)
+            os.replace(source, target)
+        undone.pop_all()
 
 
 def _spec_text(run: Path) -> str:
@@ -194,7 +196,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as made:
             written = Path(made) / path.name
             written.write_text(text, encoding="utf-8", newline="")
-            _move(written, path, arguments.overwrite)
+            _move([(written, path)], arguments.overwrite)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}", "name another with -o") from error
     print(visible(f"wrote {path}, {len(rows):,} epochs"))

@@ -10,6 +10,7 @@ from cnnspec.cli import CLEAN, USAGE
 from cnnspec.cli.arguments import add_spec, spec_of
 from cnnspec.cli.output import complain
 from cnnspec.diagnostics import RunError
+from cnnspec.files import rewrite
 from cnnspec.graph import build
 from cnnspec.report.drawing import as_dot, as_mermaid, as_text
 from cnnspec.report.outline import Outline, outline
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(picture.decode(), end="")
         return CLEAN
     try:
-        output.write_bytes(picture)
+        rewrite(output, picture)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror}") from error
     return CLEAN

@@ -85,7 +85,12 @@ def _write(path: Path, source: str | Path) -> int:
         return 0
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
     except OSError as error:
         complain(f"cannot write {path}: {error.strerror}", "choose another with -o")
         return FAILED

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,7 @@ from cnnspec.data.asked import Asked, expanded, read_asked
 from cnnspec.data.decode import tell
 from cnnspec.data.views import Views
 from cnnspec.diagnostics import DataError, RunError, loggable
+from cnnspec.files import rewriting
 from cnnspec.kernels.step import Array
 from cnnspec.train.answer import answer, answers, class_map, spoken
 from cnnspec.train.views import mean_outputs, require_views
@@ -195,12 +197,12 @@ def _output(arguments: argparse.Namespace, model: Model, read: Sequence[Path]) -
             several: list[Mapping[str, Array]] = []
             yield lambda name, output: several.append(output)
             arrays = {name: np.stack([of[name] for of in several]) for name in model.output_names if several}
-            with path.open("wb") as file:  # given a path, NumPy would add another end to .NPZ
+            with rewriting(path) as file:  # given a path, NumPy would add another end to .NPZ
                 np.savez(file, allow_pickle=False, **arrays)
         elif suffix == ".npy":
             outputs: list[Array] = []
             yield lambda name, output: outputs.append(output)
-            with path.open("wb") as file:  # as above
+            with rewriting(path) as file:  # as above
                 np.save(file, np.stack(outputs) if outputs else np.empty((0, *model.graph.output.shape), np.float32))
         elif _for_pictures(path, arguments.output) and suffix not in PICTURES:
             path.mkdir(parents=True, exist_ok=True)
@@ -217,8 +219,12 @@ def _output(arguments: argparse.Namespace, model: Model, read: Sequence[Path]) -
                     f"{path}: no form of answers ends in '{path.suffix}'",
                     "name a file that ends in .csv, .jsonl, .txt, .npy or as a picture does, or say --format",
                 )
-            with path.open("w", encoding="utf-8", newline="") as file:
-                yield _text(file, format, arguments.top, model)
+            with rewriting(path) as file:
+                text = TextIOWrapper(file, encoding="utf-8", newline="")
+                try:
+                    yield _text(text, format, arguments.top, model)
+                finally:
+                    text.detach()  # it would close the file
     except OSError as error:
         raise RunError(f"cannot write {error.filename or path}: {error.strerror}", "name another output") from error
 
@@ -310,7 +316,8 @@ def _save(path: Path, output: Array, model: Model) -> None:
     made = Image.fromarray(_pixels(output, model))
     if model.learned.kind == "mask":  # the number of a class in each pixel, in colours that can be told apart
         made.putpalette([level for number in range(256) for level in _colour(number)])
-    made.save(path)
+    with rewriting(path) as file:
+        made.save(file, Image.registered_extensions()[path.suffix.lower()])
 
 
 def _colour(number: int) -> tuple[int, int, int]:

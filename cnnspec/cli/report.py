@@ -16,7 +16,7 @@ from cnnspec.cli.trained import data_folder, files_of, open_run, run_names, trai
 from cnnspec.compare.profile import profile
 from cnnspec.data import Data
 from cnnspec.diagnostics import DataError, RunError, printable
-from cnnspec.files import read_bounded, real_path
+from cnnspec.files import read_bounded, real_path, rewrite
 from cnnspec.report.page import RunContent, Times, comparison_page, run_page
 from cnnspec.train.norms import read_norms
 from cnnspec.train.records import MOST_SPEC
@@ -130,7 +130,7 @@ def _with_names(runs: list[Run]) -> list[RunContent]:
 
 def _write(path: Path, page: str) -> None:
     """Write a page; bytes in names that are no text are written as escapes."""
-    path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    rewrite(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _origins(path: Path) -> str:

@@ -22,6 +22,7 @@ from cnnspec.cli.revision import spec_at
 from cnnspec.cli.stages import Limits, Stage, stages
 from cnnspec.diagnostics import RunError, SettingsError, SpecError, printable
 from cnnspec.diagnostics.record import first_line
+from cnnspec.files import rewrite
 from cnnspec.graph import Graph, build
 from cnnspec.graph.difference import difference, settings_difference
 from cnnspec.signals import Interruption, handling, interrupt
@@ -179,7 +180,7 @@ def _write(path: Path | None, text: partial[str]) -> None:
     if path is None:
         return
     try:
-        path.write_text(text(), encoding="utf-8")
+        rewrite(path, text().encode())
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from error
 

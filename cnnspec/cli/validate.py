@@ -25,6 +25,7 @@ from cnnspec.diagnostics.formats import FORMATS, formatted
 from cnnspec.diagnostics.formats.text import explained, summary
 from cnnspec.diagnostics.silence import unsilenced
 from cnnspec.diagnostics.source import GIVEN, given
+from cnnspec.files import rewrite
 from cnnspec.lints import lint
 from cnnspec.settings import Settings, fault_of, settings_of
 from cnnspec.spec import load, loads
@@ -230,7 +231,7 @@ def _report(found: Sequence[Diagnostic], files: Sequence[str], arguments: argpar
             print(text)
         return
     try:
-        arguments.output_file.write_text(text + "\n", encoding="utf-8")
+        rewrite(arguments.output_file, f"{text}\n".encode())
     except OSError as error:
         raise RunError(f"cannot write {arguments.output_file}: {error.strerror}") from error
     print(summary(found, files))

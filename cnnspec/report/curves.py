@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.diagnostics import printable
+from cnnspec.report.figure_file import save
 
 SPLITS = {"train": "#1f77b4", "validation": "#ff7f0e", "test": "#2ca02c"}
 MOST_MARKED = 200  # the most points of a line that have a mark each: more would hide it
@@ -83,4 +84,4 @@ def _draw(curves: Sequence[Curve], path: Path, title: str) -> None:
         panels[1].yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.suptitle(_plain(title), parse_math=False)
     with rc_context({"agg.path.chunksize": 1000}):  # a line of thousands of epochs at once would take tens of MB
-        figure.savefig(path)
+        save(figure, path)

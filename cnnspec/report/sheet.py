@@ -17,6 +17,7 @@ import numpy as np
 from cnnspec.diagnostics import printable
 from cnnspec.kernels.step import Array
 from cnnspec.report.attribution import Attribution
+from cnnspec.report.figure_file import save
 from cnnspec.report.png import class_colours
 
 TILE, LINE, GAP = 1.25, 0.15, 0.1  # inches: side of a picture, height of a line of text, between tiles
@@ -56,7 +57,7 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, title: str, columns: int = 10)
             place = (x + TILE / 2, y + TILE + LINE * line + 0.02)
             axes.text(*place, _cut(words), fontsize=7, ha="center", va="top", parse_math=False)
     axes.set(xlim=(0, max(width, 3.0)), ylim=(height, 0))
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_attribution(image: Array, answer: str, found: Attribution, path: Path) -> None:
@@ -93,7 +94,7 @@ def draw_attribution(image: Array, answer: str, found: Attribution, path: Path) 
         figure.text(middle, top, _cut(title, 34), fontsize=10, ha="center", va="top", parse_math=False)
         below = 0.26 / total[1]
         figure.text(middle, below, _cut(words, 46), fontsize=8, ha="center", va="top", parse_math=False)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _figure(width: float, height: float) -> Any:
