@@ -116,7 +116,7 @@ def _dispatch(words: list[str]) -> int:
     if extra:
         from cnnspec.cli.hints import instead  # imported here, because only a mistake needs it
 
-        complain(f"unknown argument {extra[0]}", instead(extra, verbs[arguments.verb]))
+        complain(f"unknown argument {extra[0]}", instead(extra[0], words, verbs[arguments.verb]))
         return USAGE
     from cnnspec.ranks.launch import launched  # imported here, because it loads NumPy, and a wrong command needs none
 

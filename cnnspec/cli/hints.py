@@ -13,13 +13,14 @@ NO_DEVICE = "cnnspec computes on processors; --threads says on how many"
 DEVICES = {"device", "gpu", "gpus", "cuda", "accelerator"}
 
 
-def instead(extra: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    """Return the cure for arguments that a verb's parser refused: its own nearest flag, or the key of a spec."""
-    flag, equals, given = extra[0].partition("=")
+def instead(refused: str, words: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return the cure for one of the words that a verb's parser refused: its own nearest flag, or the key of a spec."""
+    flag, equals, given = refused.partition("=")
     if not flag.startswith("--"):
         return f"see {parser.prog} --help"
     word = flag.strip("-")
-    value = given if equals else next(iter(extra[1:]), "")
+    behind = words[words.index(refused) + 1 :]
+    value = given if equals else next((text for text in behind[:1] if not text.startswith("-")), "")
     known = _flags(parser)
     path = path_of(word) if "set" in known else None
     near = nearest(word, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd, prod
+from math import gcd, isqrt, prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cnnspec.fields import ConvolutionPadding, Pair, PositiveInt, Registered
@@ -28,6 +28,8 @@ from cnnspec.shapes import Shape, ShapeError, Windows, expect_map, windows
 
 if TYPE_CHECKING:
     from cnnspec.kernels.cost import Choice, Direction
+
+MOST_TRIED = 1024  # divisors that are tried for a suggestion, whatever the counts
 
 
 @register("conv2d")
@@ -173,4 +175,6 @@ def _finds_prepared(direction: Direction, chosen: Choice) -> bool:
 
 
 def _largest_divisor(count: int, limit: int) -> int:
-    return max(d for d in range(1, limit + 1) if count % d == 0)
+    """Return the largest divisor up to a limit; for counts above a million, of those that are found with few trials."""
+    tried = range(1, min(isqrt(count), MOST_TRIED) + 1)
+    return max(d for small in tried if count % small == 0 for d in (small, count // small) if d <= limit)

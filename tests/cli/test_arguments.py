@@ -57,8 +57,9 @@ def test_help_of_nothing_lists_verbs(capsys: Captured) -> None:
     ],
 )
 def test_a_setting_of_the_spec_as_a_flag(words: list[str], path: str, spec: str, capsys: Captured) -> None:
-    assert main(["smoke", spec, *words]) == 2
-    assert f"help: the spec says it: change it with --set {path}\n" in capsys.readouterr().err
+    for order in ([spec, *words], [*words, spec]):
+        assert main(["smoke", *order]) == 2
+        assert f"help: the spec says it: change it with --set {path}\n" in capsys.readouterr().err
     assert main(["validate", spec, "--set", path]) == 0, "the advice works"
 
 

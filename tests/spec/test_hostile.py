@@ -89,6 +89,15 @@ CASES = {  # a file, and the code of its first finding
         f"{HEAD}{LAYERS}data: {{source: {{type: synthetic, shape: [1, 8, 8], classes: 999999999999999999}}}}\n",
         "invalid-value",
     ),
+    "groups-of-a-quintillion": (
+        f"{HEAD}layers: [{{type: conv2d, filters: 4, kernel_size: 1, groups: 0x7fffffffffffffff}}]\n",
+        "shape-mismatch",
+    ),
+    "groups-and-filters-of-a-trillion": (
+        f"cnnspec: 1\ninput: [{10**12}, 1, 1]\n"
+        f"layers: [{{type: conv2d, filters: {10**12}, kernel_size: 1, groups: {10**12 - 1}}}]\n",
+        "shape-mismatch",
+    ),
     "unknown-keys": (f"{HEAD}{LAYERS}{KEYS}", "unknown-key"),
     "equal-keys": (f"{HEAD}{LAYERS}x-a: {{{', '.join(['a: 1'] * 20_000)}}}\n", "duplicate-key"),
     "variables": (f"{HEAD}vars:\n{VARIABLES}{LAYERS}", "too-large"),
