@@ -121,6 +121,9 @@ def _mean_power(made: Network, operator: Operator, found: Found) -> None:
         raise Unsaid(f"its exponents are {power:g} and {root:g}", "exponents p and 1 / p")
     made.values[pool.inputs[0]] = value
     TRANSLATORS["AveragePool"](made, pool)
+    if made.values[pool.output].layer == value.layer:  # windows of one number
+        made.write(operator, made.add(operator, "abs", [value]))
+        return
     draft = made.drafts[made.values[pool.output].layer]
     if "count_include_pad" in draft.fields:
         raise Unsaid("its windows count the padding", "count_include_pad: 0")

@@ -56,8 +56,8 @@ if __name__ == "__main__":
         for path in sys.argv[1:]:
             for output in {answers}:
                 print(f"{{path}}: {{answer(output)}}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"cannot read {{path}}: {{error}}")
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"cannot read {{path}}: {{error}}{{', part of Pillow' if isinstance(error, ImportError) else ''}}")
 '''
 READ = '''\
 def read(path: str) -> Array:

@@ -247,6 +247,14 @@ def test_a_file_that_cannot_be_read_is_one_line(name: str, lenet: Model, tmp_pat
         runpy.run_path(str(tmp_path / "net.py"), run_name="__main__")
 
 
+def test_a_picture_without_pillow_is_one_line(lenet: Model, tmp_path: Path, monkeypatch: Any) -> None:
+    written(lenet, tmp_path)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setattr(sys, "argv", ["net.py", "digit.png"])
+    with pytest.raises(SystemExit, match=r"cannot read digit\.png: .*PIL.*, part of Pillow"):
+        runpy.run_path(str(tmp_path / "net.py"), run_name="__main__")
+
+
 ANSWERS = {
     "several-labels": "no label|%",
     "two-classes": "%",

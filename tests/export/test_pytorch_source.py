@@ -160,6 +160,8 @@ def test_a_run_is_exported_and_proven(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "pytorch: 200 images: largest difference" in told
     assert "the same class for 200 of 200" in told
     assert main(["export", "runs/lenet", "--format", "safetensors", "-o", "weights.safetensors"]) == 0
+    Path("other").touch()
+    assert Path("weights.safetensors").stat().st_mode == Path("other").stat().st_mode
     tensors = load_file("weights.safetensors")
     module = imported(tmp_path / "lenet.py")
     state = module.Network().state_dict()
