@@ -45,12 +45,12 @@ def read_own(file: OnnxFile, name: str) -> Converted | None:
         largest = max(prod(shape) for shape in (graph.input_shape, *(node.shape for node in graph.nodes)))
         if arrays is None or largest > MOST_RUN:
             return None
-        inner = _network_of(file, graph.answering.output.name, spec.inputs or {INPUT: graph.input_shape})
+        inner = _network_of(file, graph.without_losses.output.name, spec.inputs or {INPUT: graph.input_shape})
         network = Network(spec, graph, threads=1)
         network.weights.load(arrays)
     except (DataError, RunError, SpecError, KeyError, ValueError):
         return None
-    run = partial(run_file, inner, graph.answering.output.name)
+    run = partial(run_file, inner, graph.without_losses.output.name)
     images = np.random.default_rng(0).standard_normal((SEVERAL, *graph.input_shape)).astype(np.float32)
     outputs = run(_parted(images, spec))
     if isinstance(outputs, str) or not _agree(outputs[1], network.outputs(images)):

@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnspec.diagnostics import RunError
 from cnnspec.export import jax_source, keras_source, numpy_program, onnx, pytorch_source
-from cnnspec.export.answering import labels
+from cnnspec.export.exported_network import labels
 from cnnspec.kernels.step import Array
 from cnnspec.train.network import Network
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from cnnspec.export.answering import answering, labels
 from cnnspec.export.copied_functions import copied
+from cnnspec.export.exported_network import exported_network, labels
 from cnnspec.export.numpy_layers import network_lines, parameter_keys
 from cnnspec.export.numpy_program import prepare_function
 from cnnspec.export.straight_line import INPUTS, entering, in_units, leaving
@@ -38,7 +38,7 @@ def network({x}, W: Mapping[str, Array] = W) -> {made}:
 
 def source(network: Network, name: str, *, raw: bool) -> tuple[str, dict[str, Array]]:
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
-    found = answering(network, at_inference=True)
+    found = exported_network(network, at_inference=True)
     graph = found.graph
     lines, used = network_lines(found, "JAX source", in_units("jnp.array"))
     pipeline = None if raw else network.pipeline

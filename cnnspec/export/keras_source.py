@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cnnspec.export.answering import Answering, labels, written_with
 from cnnspec.export.copied_functions import copied
+from cnnspec.export.exported_network import ExportedNetwork, labels, written_with
 from cnnspec.export.keras_layers import CLASSES, OWN, WRITERS, tied_batch_norm
 from cnnspec.export.numpy_program import prepare_function
 from cnnspec.export.straight_line import (
@@ -141,7 +141,7 @@ def _last(shape: Shape) -> str:
     return batch_of(_turned(shape))
 
 
-def _network(found: Answering) -> tuple[list[str], str, dict[str, Array]]:
+def _network(found: ExportedNetwork) -> tuple[list[str], str, dict[str, Array]]:
     """Return the lines that build the network from `inputs`, what it gives, and the arrays by Keras's names."""
     graph, values = found.graph, found.values
     variables = variables_of(graph, RESERVED, found.outputs)

@@ -11,15 +11,17 @@ from typing import Any
 
 from cnnspec.diagnostics import RunError
 from cnnspec.export import numpy_functions
-from cnnspec.export.answering import Answering, Output
 from cnnspec.export.counted_padding import counted_padding
+from cnnspec.export.exported_network import ExportedNetwork, Output
 from cnnspec.export.straight_line import INPUTS, assignment, results, taken, variables_of
 from cnnspec.graph import INPUT, Graph, Node
 
 Writer = Callable[[Node, Sequence[str], Callable[[str], str]], str]
 
 
-def network_lines(found: Answering, program: str, scaled: Callable[[str, Output], str]) -> tuple[list[str], set[str]]:
+def network_lines(
+    found: ExportedNetwork, program: str, scaled: Callable[[str, Output], str]
+) -> tuple[list[str], set[str]]:
     """Return the body of the function that computes a network, and the names of the `numpy_functions` that it calls.
 
     RunError with all layers that have no expression; `program` is the name of the program in that message. `scaled`

@@ -11,8 +11,8 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.answering import Answering, Output, answering
 from cnnspec.export.copied_functions import copied
+from cnnspec.export.exported_network import ExportedNetwork, Output, exported_network
 from cnnspec.export.numpy_layers import call, network_lines, parameter_keys
 from cnnspec.export.straight_line import INPUTS, WIDTH, batch_of, entering, leaving
 from cnnspec.graph.identifiers import identifiers
@@ -107,7 +107,7 @@ def prepare(images: {type}) -> {type}:
 
 def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     """Return the source of NAME.py and the arrays of NAME.npz; RunError with all layers that cannot be expressed."""
-    found = answering(network, at_inference=True)
+    found = exported_network(network, at_inference=True)
     graph, pipeline = found.graph, network.pipeline
     lines, used = network_lines(found, "NumPy program", _unscaling(found))
     shape = graph.input_shape if pipeline is None else pipeline.shape or graph.input_shape
@@ -154,7 +154,7 @@ def program(network: Network, name: str) -> tuple[str, dict[str, Array]]:
     return text, {key: found.values[key] for key in sorted(parameter_keys(graph))} | arrays
 
 
-def _unscaling(found: Answering) -> Callable[[str, Output], str]:
+def _unscaling(found: ExportedNetwork) -> Callable[[str, Output], str]:
     """Return the function that writes a value in the units of the data; those of a single output are constants."""
 
     def unscaled(x: str, output: Output) -> str:
@@ -166,7 +166,7 @@ def _unscaling(found: Answering) -> Callable[[str, Output], str]:
     return unscaled
 
 
-def _usage(pipeline: Pipeline | None, shape: Shape, found: Answering) -> str:
+def _usage(pipeline: Pipeline | None, shape: Shape, found: ExportedNetwork) -> str:
     if found.inputs:
         return f"inputs.npz        with arrays {entering(found.inputs, shape)}"
     return f"picture.png      pictures need Pillow; .npy files hold bytes {batch_of(shape)}"
@@ -224,7 +224,7 @@ def _constant(values: Array) -> str:
     return f"np.array({numbers}, np.float32).reshape(-1, 1, 1)"
 
 
-def _read(pipeline: Pipeline | None, shape: Shape, found: Answering) -> tuple[str, set[str]]:
+def _read(pipeline: Pipeline | None, shape: Shape, found: ExportedNetwork) -> tuple[str, set[str]]:
     """Return the function that reads what is named on the command line, and the functions that it calls."""
     if found.inputs:
         return READ_INPUTS.format(inputs=entering(found.inputs, shape)), set()
@@ -239,7 +239,7 @@ def _read(pipeline: Pipeline | None, shape: Shape, found: Answering) -> tuple[st
     return READ.format(images=images, axes=len(shape), shape=shape, read=body), used
 
 
-def _answers(network: Network, found: Answering) -> tuple[list[str], str, set[str]]:
+def _answers(network: Network, found: ExportedNetwork) -> tuple[list[str], str, set[str]]:
     """Return the constants, the functions that say what outputs mean, and the functions that these call."""
     if not found.several:
         (output,) = found.outputs

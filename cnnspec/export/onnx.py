@@ -14,7 +14,7 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.answering import Answering, Output, answering, labels
+from cnnspec.export.exported_network import ExportedNetwork, Output, exported_network, labels
 from cnnspec.export.onnx_layers import WRITERS, identity
 from cnnspec.export.onnx_writer import FLOOR, NEWEST, ModelWriter, package
 from cnnspec.export.plain_weights import with_plain_weights
@@ -34,9 +34,9 @@ def model(graph: Graph, values: Mapping[str, Array], opset: int | None = None) -
     Unless given, `opset` is the lowest possible one. RunError with all layers that have no counterpart in ONNX.
     """
     graph, values = with_plain_weights(graph, values)
-    graph = remove_dead_nodes(remove_train_only(graph.answering))
+    graph = remove_dead_nodes(remove_train_only(graph.without_losses))
     outputs = (Output("", graph.output.name, graph.output.shape),)
-    return _model(Answering(graph, values, outputs), opset, None, raw=True)
+    return _model(ExportedNetwork(graph, values, outputs), opset, None, raw=True)
 
 
 def network_model(network: Network, text: str, opset: int | None = None, *, raw: bool = False) -> Any:
@@ -44,7 +44,7 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
 
     Its inputs are bytes before `preprocess`, with `raw` normalised numbers; its outputs are in the data's units.
     """
-    found, pipeline = answering(network, at_inference=True), network.pipeline
+    found, pipeline = exported_network(network, at_inference=True), network.pipeline
     made = _model(found, opset, pipeline, raw=raw)
     entering = INPUT if raw or pipeline is None else PIXELS
     about = {
@@ -58,7 +58,7 @@ def network_model(network: Network, text: str, opset: int | None = None, *, raw:
     return made
 
 
-def _described(found: Answering, entry: str, pipeline: Pipeline | None) -> str:
+def _described(found: ExportedNetwork, entry: str, pipeline: Pipeline | None) -> str:
     if found.inputs:
         return f"numbers {Inputs(found.inputs)}" + ("; uint8 are pixels from 0 to 255" if entry == PIXELS else "")
     if entry == INPUT:
@@ -81,7 +81,7 @@ def _check(graph: Graph, opset: int | None) -> None:
 
 
 def _written(
-    found: Answering, opset: int | None, pipeline: Pipeline | None
+    found: ExportedNetwork, opset: int | None, pipeline: Pipeline | None
 ) -> tuple[ModelWriter, dict[str, tuple[Shape, str]]]:
     """Write all operators for an opset, and return the shapes and types of the inputs by name.
 
@@ -115,7 +115,7 @@ def _pixels(made: ModelWriter, name: str) -> str:
     return made.add("Div", [f"{name}.number", made.constant(":most", np.float32(255))], f"{name}.scaled")
 
 
-def _model(found: Answering, opset: int | None, pipeline: Pipeline | None, *, raw: bool) -> Any:
+def _model(found: ExportedNetwork, opset: int | None, pipeline: Pipeline | None, *, raw: bool) -> Any:
     onnx, graph = package(), found.graph
     _check(graph, opset)
     written, entries = _written(found, opset, None if raw else pipeline)

@@ -11,7 +11,7 @@ from cnnspec.data.pipeline import Pipeline
 from cnnspec.data.resize import resampling
 from cnnspec.data.transforms import Normalize, Pad, Resize, Scale
 from cnnspec.diagnostics import RunError
-from cnnspec.export.answering import Answering, labels, written_with
+from cnnspec.export.exported_network import ExportedNetwork, labels, written_with
 from cnnspec.export.pytorch_layers import WRITERS, padded
 from cnnspec.export.straight_line import (
     INPUTS,
@@ -132,7 +132,7 @@ def state(network: Network) -> dict[str, Array]:
     return _network(written_with(network, WRITERS, refusal, cure, with_parameters=True), module_names(network.graph))[2]
 
 
-def _network(found: Answering, names: Mapping[str, str]) -> tuple[list[str], list[str], dict[str, Array]]:
+def _network(found: ExportedNetwork, names: Mapping[str, str]) -> tuple[list[str], list[str], dict[str, Array]]:
     """Return the lines that make the modules, the lines that compute the network, and the arrays by PyTorch's names.
 
     `names` are those of the layers in PyTorch.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec.export.answering import Output
+from cnnspec.export.exported_network import Output
 from cnnspec.graph import INPUT, Graph, Node
 from cnnspec.graph.identifiers import identifiers
 from cnnspec.layers.part import Part

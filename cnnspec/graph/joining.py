@@ -9,7 +9,7 @@ from cnnspec.graph.node import INPUT, Graph, Node
 from cnnspec.layers.base import Mode
 from cnnspec.layers.merge import Join
 from cnnspec.optim import Loss, Losses
-from cnnspec.optim.losses.combined import Term, answering, target_of
+from cnnspec.optim.losses.combined import Term, output_losses, target_of
 from cnnspec.shapes import Shape, ShapeError, text
 from cnnspec.spec.suggest import did_you_mean
 from cnnspec.target import KINDS, Target
@@ -94,5 +94,5 @@ def join_outputs(graph: Graph, loss: Loss | None, mode: Mode) -> tuple[Graph, Lo
 
 def outputs(graph: Graph, losses: Losses) -> dict[str, Node]:
     """The nodes that make the network's outputs, by the names of their losses."""
-    names = answering(losses.terms)
+    names = output_losses(losses.terms)
     return {head.name: graph.node(head.values[0]) for head in graph.heads if head.name in names}

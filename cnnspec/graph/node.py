@@ -101,8 +101,8 @@ class Graph:
         return sum(node.parameter_count for node in self.nodes)
 
     @property
-    def answering(self) -> Graph:
-        """This graph without several losses: the layers that only they read then have no reader."""
+    def without_losses(self) -> Graph:
+        """This graph without its several losses, so that nothing reads the layers that they alone read."""
         return replace(self, heads=())
 
     @property

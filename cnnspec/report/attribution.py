@@ -106,7 +106,7 @@ def last_map(model: Network) -> str:
 
     The output depends on it. Without a convolution it is the last layer with a map.
     """
-    needed = model.graph.answering.needed
+    needed = model.graph.without_losses.needed
     maps = [
         node
         for node in model.graph.nodes
@@ -162,7 +162,7 @@ def gradients(model: Network, images: Array, score: Score) -> Gradients:
     Values are in the units that the network computes in, for its input after normalisation. RunError for layers
     whose gradient at inference is not known: those with running statistics, except `batch_norm`.
     """
-    needed = model.graph.answering.needed
+    needed = model.graph.without_losses.needed
     nodes = [node for node in model.graph.nodes if node.name in needed]
     values = {INPUT: entered(model, images)}
     passes: dict[str, _Pass] = {}

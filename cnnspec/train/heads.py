@@ -11,7 +11,7 @@ from cnnspec.graph import Graph
 from cnnspec.graph.joining import join_outputs, loss_errors
 from cnnspec.kernels.step import Array
 from cnnspec.optim import Loss, Losses
-from cnnspec.optim.losses.combined import Part, answering
+from cnnspec.optim.losses.combined import Part, output_losses
 from cnnspec.shapes import Shape, ShapeError
 from cnnspec.target import Target
 from cnnspec.train.score import Tally
@@ -27,11 +27,11 @@ class Heads:
         self.shape: Shape = together.output.shape
         self.parts: Mapping[str, Part] = placed.parts()
         self.columns = placed.columns() if target.kind == "several" else {}
-        self.answering = [name for name in self.parts if name in answering(placed.terms)]
+        self.output_names = [name for name in self.parts if name in output_losses(placed.terms)]
 
     def outputs(self, found: Array) -> dict[str, Array]:
         """The outputs (n, ...) of the network by name, from a plan's output; values are in the data's units."""
-        return {name: self.parts[name].target.unscaled(self.parts[name].outputs(found)) for name in self.answering}
+        return {name: self.parts[name].target.unscaled(self.parts[name].outputs(found)) for name in self.output_names}
 
     def answer(self, found: Array) -> Array:
         """The main output (n, ...), from a plan's output."""

@@ -94,7 +94,7 @@ class Network:
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of its outputs, if there are several."""
-        names = () if self.heads is None else tuple(self.heads.answering)
+        names = () if self.heads is None else tuple(self.heads.output_names)
         return names if len(names) > 1 else ()
 
     @property

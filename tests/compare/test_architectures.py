@@ -61,8 +61,8 @@ class Pair:
             text = text.replace("\nexpect:", "  - global_avg_pool2d\nexpect:")
         text = text.replace("[768, 196, 1]", "[768, 4, 1]")  # the patches of the small input
         settings = [f"input=[{yaml.safe_load(text)['input'][0]}, {size}, {size}]", "expect="]
-        answering = build(loads(text, overrides=settings)).answering
-        self.graph: Graph = remove_dead_nodes(remove_train_only(answering))
+        graph = build(loads(text, overrides=settings)).without_losses
+        self.graph: Graph = remove_dead_nodes(remove_train_only(graph))
         random = np.random.default_rng(0)
         self.weights = Weights(self.graph, 0.0, "float64")
         self.weights.initialise(0)

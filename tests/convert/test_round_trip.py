@@ -92,7 +92,7 @@ def test_a_mean_power_of_one_number_changes_no_other_layer() -> None:
 
 def parameter_count(network: Network) -> int:
     """The numbers in all parameters that inference reads, tied ones once, whether or not their owner is read too."""
-    nodes = remove_dead_nodes(remove_train_only(network.graph.answering)).nodes
+    nodes = remove_dead_nodes(remove_train_only(network.graph.without_losses)).nodes
     sizes = {
         node.keys.get(name, f"{node.name}.{name}"): prod(parameter.shape)
         for node in nodes

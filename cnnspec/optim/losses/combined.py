@@ -44,7 +44,7 @@ def evaluated(terms: Mapping[str, Term]) -> dict[str, Term]:
     return {name: term for name, term in terms.items() if not term.training_only}
 
 
-def answering(terms: Mapping[str, Term]) -> dict[str, Term]:
+def output_losses(terms: Mapping[str, Term]) -> dict[str, Term]:
     """The losses whose layers are outputs of the network: they have a target, and are not for training only."""
     return {name: term for name, term in evaluated(terms).items() if "none" not in term.loss.targets}
 
@@ -95,7 +95,7 @@ class Losses(Loss):
     @property
     def main(self) -> str:
         """The name of the main loss."""
-        names = answering(self.terms) or self.terms
+        names = output_losses(self.terms) or self.terms
         return next((name for name, term in names.items() if term.loss.reads_labels), next(iter(names)))
 
     @property

@@ -20,21 +20,21 @@ from cnnspec.ranks.exchange import places
 LEAST = 1 << 14  # the fewest elements of a bucket: a shorter message takes hardly less time
 PARTS = 2  # a bucket holds at most 1/PARTS of the gradient, unless one parameter is larger
 
-Piece = tuple[slice, slice]  # a slice of the flat gradient, and its place in the array that is traded
+Piece = tuple[slice, slice]  # a slice of the flat gradient, and its place in the array that is exchanged
 
 
 @dataclass(frozen=True)
 class Bucket:
     """A range of the flat gradient, and the nodes of the backward pass, by number, after which its exchange proceeds.
 
-    It is complete in every shard after node `complete`. After node `traded`, halfway to the end of the pass, each rank
-    waits for the sums of the other ranks; at the end of the pass, for the segments that they have completed.
+    It is complete in every shard after node `complete`. After node `halfway`, in the middle of the rest of the pass,
+    each rank waits for the sums of the other ranks; at the end of the pass, for the segments that they have completed.
     """
 
     start: int
     stop: int
     complete: int
-    traded: int
+    halfway: int
 
 
 def buckets(arrays: Arrays) -> list[Bucket]:

@@ -82,7 +82,7 @@ class GradientExchange:
             for bucket in self.buckets
             for stage in (
                 ExchangeStage(bucket.bounds.complete, bucket.begin),
-                ExchangeStage(bucket.bounds.traded, bucket.add_up),
+                ExchangeStage(bucket.bounds.halfway, bucket.add_up),
             )
         ]
         return sorted(stages, key=lambda stage: stage.behind)

@@ -1,4 +1,4 @@
-"""The part of a network that is exported: what answers, inputs and outputs by name, and the units of outputs."""
+"""The part of a network that is exported: the nodes that its outputs need, with inputs and outputs by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class ExportedNetwork:
     """The nodes that a network's outputs depend on, and their arrays with the weights computed."""
 
     graph: Graph
@@ -47,26 +47,26 @@ class Answering:
         return len(self.outputs) > 1
 
 
-def answering(network: Network, *, at_inference: bool = False) -> Answering:
-    """Return the part of a network that answers; `at_inference` leaves out the layers that only training needs."""
+def exported_network(network: Network, *, at_inference: bool = False) -> ExportedNetwork:
+    """Return the part that its outputs depend on; `at_inference` leaves out the layers that only training needs."""
     graph, values = with_plain_weights(network.graph, dict(network.weights.arrays()))
     outputs = _outputs(network)
     if len(outputs) > 1:
-        return Answering(*_with_outputs(graph, values, outputs, at_inference=at_inference))
-    graph = graph.answering
+        return ExportedNetwork(*_with_outputs(graph, values, outputs, at_inference=at_inference))
+    graph = graph.without_losses
     graph = remove_dead_nodes(remove_train_only(graph) if at_inference else graph)
-    return Answering(graph, values, (replace(outputs[0], value=graph.output.name),))
+    return ExportedNetwork(graph, values, (replace(outputs[0], value=graph.output.name),))
 
 
 def written_with(
     network: Network, known: Collection[str], refusal: str, cure: str, *, with_parameters: bool = False
-) -> Answering:
+) -> ExportedNetwork:
     """Return the part of a network that answers, for a format that writes layers of the types `known`.
 
     RunError if it has others, whose names replace {} in `refusal`; with `with_parameters`, layers without parameters
     may be unknown.
     """
-    found = answering(network)
+    found = exported_network(network)
     nodes = [node for node in found.graph.nodes if not isinstance(node.layer, Part)]
     asked = {node.layer.type_name for node in nodes if node.params or not with_parameters}
     if strange := sorted(asked - set(known)):
