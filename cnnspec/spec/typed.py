@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from cnnspec import registry
 from cnnspec.diagnostics import Fix, Related
-from cnnspec.fields import Declaration, Named, Option, Registered, Schema, convert, fragment, options
+from cnnspec.fields import Declaration, Json, Named, Option, Registered, Schema, convert, fragment, options
 from cnnspec.spec.check import expected, fits, got
 from cnnspec.spec.findings import Findings, Wrong
 from cnnspec.spec.grammar import is_name
@@ -93,10 +93,10 @@ class Typing:
         """Return a value that satisfies the schema fragment of its annotation; else report it and raise Wrong."""
         value = plain(tree)
         if not _fits(annotation, value):
-            fitting = fragment(annotation)
-            name = where.path.rpartition(".")[2]
+            place, fitting, tree = _misfit(fragment(annotation), tree)
+            name = where.path.rpartition(".")[2] + place
             hint, fix = self.cure(name, tree, lambda other: fits(fitting, other))
-            message = f"{name}: expected {expected(fitting)}, got {got(value)}"
+            message = f"{name}: expected {expected(fitting)}, got {got(plain(tree))}"
             given = _given(tree)
             # In a shipped block the error is in the value that the spec has given.
             span = next((place.span for place in given if place.span.file != tree.span.file), tree.span)
@@ -329,6 +329,22 @@ class Typing:
                 open_key = key if opens_parentheses(value) else ""
                 pieces = [value]
         return set() if open_key else rest
+
+
+def _misfit(fitting: Json, tree: Tree) -> tuple[str, Json, Tree]:
+    """Return the place, the schema fragment and the tree of the item that is wrong; of a whole value if none is.
+
+    Where a schema allows lists or mappings of several kinds, it is not known which of them is meant.
+    """
+    kind, each = ("array", "items") if isinstance(tree, Items) else ("object", "additionalProperties")
+    of_kind = [part for part in fitting.get("anyOf", [fitting]) if part.get("type") == kind]
+    inner = of_kind[0].get(each) if len(of_kind) == 1 else None
+    if isinstance(inner, dict) and not isinstance(tree, Scalar):
+        named = tree.values.items() if isinstance(tree, Mapping) else enumerate(tree.items)
+        for name, item in named:
+            if not fits(inner, plain(item)):
+                return f".{name}" if isinstance(tree, Mapping) else f"[{name}]", inner, item
+    return "", fitting, tree
 
 
 def _given(tree: Tree) -> tuple[Related, ...]:

@@ -297,7 +297,8 @@ def test_no_word_of_ours_is_taken_for_another() -> None:
 
 def test_a_number_is_told_in_lists_too() -> None:
     (found,) = findings("layers: [{type: conv2d, filters: 4, kernel_size: [3.0, 3]}]")
-    assert found.help == "write [3, 3]"
+    assert found.message == "kernel_size[0]: expected an integer at least 1, got 3.0"
+    assert found.help == "write 3"
 
 
 def test_several_losses() -> None:
@@ -310,10 +311,10 @@ def test_a_position_is_no_reference() -> None:
     assert found.help == "give that layer an id, and name it here: from: ID"
 
 
-def test_what_the_values_of_a_mapping_may_be_is_said() -> None:
+def test_the_value_in_a_mapping_that_is_wrong_is_named() -> None:
     with pytest.raises(SpecError) as caught:
         loads(f"{HEAD}{TRAIN}{{epochs: 1, loss: {{type: softmax_cross_entropy, class_weights: {{cat: -1}}}}}}\n")
-    assert "or a mapping to values, each a number at least 0, got a mapping" in str(caught.value)
+    assert "class_weights.cat: expected a number at least 0, got -1" in str(caught.value)
 
 
 def test_class_weights_of_a_loss_without_classes_are_refused() -> None:

@@ -128,9 +128,9 @@ def test_class_weights_count_as_in_pytorch(tmp_path: Path, weights: Any) -> None
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ([-1, *[1] * 9], "expected balanced or a list of values, each a number at least 0"),
+        ([-1, *[1] * 9], "class_weights[0]: expected a number at least 0, got -1"),
         ([0] * 10, "expected balanced or a list of values, each a number at least 0"),
-        ({"0": -1}, "expected balanced or a list of values, each a number at least 0"),
+        ({"0": -1}, "class_weights.0: expected a number at least 0, got -1"),
         ("balancd", "expected balanced or a list of values, each a number at least 0"),
         ({"ten": 3}, "'ten' is no class of the data"),
     ],
