@@ -24,7 +24,7 @@ from cnnspec.spec import loads
 from cnnspec.spec.grammar import name_of
 
 SEVERAL = 2  # images at once if the file leaves their number open
-MOST_REASONS = 50
+MOST_REASONS = 1000
 FLOAT32 = np.dtype("float32")
 UNREAD = ["The ids are names of the file, by which weights are found.", "cnnspec: ignore-file[unused-id]"]
 Run = Callable[[Sequence[Array]], tuple[str, Array] | str]  # from inputs to the program and its output, or why none ran
