@@ -39,6 +39,12 @@ def open_at_once(path: str | Path) -> BinaryIO:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError if a path leads to something that is no file, such as a folder, a pipe or a device."""
+    if path.exists():
+        _require_file(path, path.stat().st_mode)
+
+
 def _require_file(path: str | Path, mode: int) -> None:
     """Raise OSError for a folder, a pipe, a socket or a device."""
     if stat.S_ISDIR(mode):
@@ -68,8 +74,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     What is there and no file, such as a folder or a device, is refused.
     """
-    if path.exists():
-        _require_file(path, path.stat().st_mode)
+    require_file(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -15,7 +15,7 @@ from cnnspec.convert.own_file import adopt_learned
 from cnnspec.convert.proof import prove
 from cnnspec.convert.refusal import ConversionError
 from cnnspec.diagnostics import RunError
-from cnnspec.files import rewrite
+from cnnspec.files import require_file, rewrite
 from cnnspec.graph import build
 from cnnspec.spec import loads
 
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         adopt_learned(model, converted.learned, str(arguments.file))
         model.save(weights)
     try:
+        require_file(spec)  # verbs read it beside its weights
         rewrite(spec, converted.text.encode())
     except OSError as error:
         raise RunError(f"cannot write {spec}: {error.strerror}", "name another with -o") from error

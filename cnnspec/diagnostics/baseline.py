@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec.diagnostics.record import Diagnostic, SettingsError
-from cnnspec.files import read_bounded, rewrite
+from cnnspec.files import read_bounded, require_file, rewrite
 
 VERSION = 1
 MOST_BYTES = 64 << 20
@@ -27,6 +27,7 @@ def write_baseline(path: Path, diagnostics: Sequence[Diagnostic]) -> None:
         {"file": file, "code": code, "message": message, "count": count} for (file, code, message), count in counts
     ]
     text = json.dumps({"cnnspec-baseline": VERSION, "findings": findings}, indent=2, ensure_ascii=False)
+    require_file(path)  # it is read again by the next check
     rewrite(path, (text + "\n").encode(errors="surrogateescape"))
 
 

@@ -92,9 +92,13 @@ def test_what_is_read_is_not_written_over(read: str, words: list[str], folder: P
 def test_what_is_no_file_is_not_replaced(folder: Path, capsys: Captured) -> None:
     os.mkfifo("pipe.json")
     os.mkfifo("pipe.csv")
+    os.mkfifo("pipe.yaml")
+    (folder / "net.cfg").write_text("[net]\nwidth=8\nheight=8\nchannels=1\n[connected]\noutput=10\nactivation=linear\n")
+    assert main(["convert", "net.cfg", "-o", "pipe.yaml", "--overwrite"]) == 4
     assert main(["validate", "net.yaml", "--baseline", "pipe.json", "--update-baseline"]) == 4
     assert main(["export", "net", "--format", "csv", "-o", "pipe.csv", "--overwrite"]) == 4
     with pytest.raises(RunError, match="it is a pipe or a device"):
         compile(TEXT).save("pipe.json")
     assert (folder / "pipe.json").is_fifo()
     assert (folder / "pipe.csv").is_fifo()
+    assert (folder / "pipe.yaml").is_fifo()
