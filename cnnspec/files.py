@@ -36,7 +36,11 @@ def open_at_once(path: str | Path) -> BinaryIO:
 
     The system has files, such as /proc/kmsg, that look like others and wait for content as a pipe does.
     """
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    return open(path, "rb", opener=_without_waiting)
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def require_file(path: Path) -> None:
@@ -93,10 +97,14 @@ def rewriting(path: Path) -> Iterator[BinaryIO]:
     """Open a user's file to be written completely or not at all, through a link; after an OSError it is unchanged.
 
     It keeps its mode. A file with several names (hard links) is written in place, so that the names stay one file, and
-    so are pipes and devices, such as /dev/stdout.
+    so are pipes and devices, such as /dev/stdout; a pipe that nobody reads is refused, not waited for.
     """
     state = path.stat() if path.exists() else None
-    if state is not None and (state.st_nlink > 1 or not stat.S_ISREG(state.st_mode)):
+    if state is not None and not stat.S_ISREG(state.st_mode):
+        with _stream(path) as file:
+            yield file
+        return
+    if state is not None and state.st_nlink > 1:
         with path.open("wb") as file:
             yield file
         return
@@ -104,6 +112,20 @@ def rewriting(path: Path) -> Iterator[BinaryIO]:
         yield file
         if state is not None:
             os.chmod(file.name, stat.S_IMODE(state.st_mode))
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[BinaryIO]:
+    """Open a pipe or a device to write into it; OSError for a pipe that nobody reads."""
+    try:
+        with open(path, "wb", opener=_without_waiting) as file:
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                os.set_blocking(file.fileno(), True)
+            yield file
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "it is a pipe that nobody reads", str(path)) from error
+        raise
 
 
 def rewrite(path: Path, content: bytes) -> None:

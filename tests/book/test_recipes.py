@@ -149,4 +149,4 @@ def test_a_pull_request_is_told_what_it_does(repository: Path) -> None:
     assert "nets/a.yaml" in Path("junit.xml").read_text()
     Path("nets/a.yaml").write_text(SPEC.replace("0.2", "1.0"))
     assert call(command) == 4
-    assert "**nets/a.yaml: gates failed**" in Path("comment.md").read_text()
+    assert "**`nets/a.yaml`: gates failed**" in Path("comment.md").read_text()

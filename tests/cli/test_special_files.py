@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,37 @@ def test_what_is_no_file_is_not_replaced(folder: Path, capsys: Captured) -> None
     assert (folder / "pipe.json").is_fifo()
     assert (folder / "pipe.csv").is_fifo()
     assert (folder / "pipe.yaml").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("pipe", "words"),
+    [
+        ("pipe.csv", ["predict", "net", "x.npy", "-o", "pipe.csv"]),
+        ("pipe.npy", ["predict", "net", "x.npy", "-o", "pipe.npy"]),
+        ("pipe.html", ["report", "net", "-o", "pipe.html"]),
+        ("pipe.svg", ["graph", "net.yaml", "-o", "pipe.svg"]),
+        ("pipe.json", ["validate", "net.yaml", "--output-file", "pipe.json"]),
+        ("net/loss.png", ["train", "--resume", "net", "--set", "train.epochs=2"]),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_told_and_not_waited_for(
+    pipe: str, words: list[str], folder: Path, capsys: Captured
+) -> None:
+    pytest.importorskip("matplotlib")
+    np.save("x.npy", np.zeros((2, 1, 8, 8), np.uint8))
+    os.mkfifo(pipe)
+    assert main(words) == 4
+    assert "it is a pipe that nobody reads" in capsys.readouterr().err
+    assert (folder / pipe).is_fifo()
+
+
+def test_a_pipe_that_is_read_gets_all_of_it(folder: Path) -> None:
+    np.save("x.npy", np.zeros((3000, 1, 8, 8), np.uint8))  # more lines than a pipe holds
+    os.mkfifo("pipe.csv")
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit((folder / "pipe.csv").read_bytes)
+        words = ["predict", "net", "x.npy", "-o", "pipe.csv"]
+        assert any(main(words) == 0 for _ in range(1000))  # it is refused until the thread has opened the pipe
+        through_pipe = read.result()
+    assert main(["predict", "net", "x.npy", "-o", "file.csv"]) == 0
+    assert through_pipe == (folder / "file.csv").read_bytes()
