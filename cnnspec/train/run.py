@@ -172,7 +172,7 @@ class Run:
         return read_rows(self.path / METRICS_JSONL)
 
     def checked(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Read run.json and the rows of metrics.jsonl; RunError if the last checkpoint is of another training.
+        """Read run.json and the rows of metrics.jsonl; RunError if these or the last checkpoint are of another moment.
 
         The checkpoint is read first: a training that runs adds rows to the log before it writes the next checkpoint.
         """
@@ -183,6 +183,13 @@ class Run:
         expected = self._epochs.rows(last.progress["epochs"]) if "epochs" in last.progress else []
         rows = self.history()
         self.require_same(rows, expected)
+        written = about.get("checkpoint", 0)
+        if rows and last.progress and max(rows[-1]["step"], last.progress["step"]) < written:
+            raise RunError(
+                f"{self.path / METRICS_JSONL} ends at step {rows[-1]['step']:,}; the training had written a checkpoint "
+                f"behind step {written:,}",
+                "put back what the training wrote, or `cnnspec train --resume` goes on from the older one",
+            )
         return about, rows
 
     def require_same(self, rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

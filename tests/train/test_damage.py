@@ -278,6 +278,14 @@ def test_an_older_checkpoint_of_the_same_run_is_told(
         assert told in capsys.readouterr().err
     with pytest.warns(UserWarning, match="is the checkpoint behind step 18"):
         load(run)
+    metrics = (run / METRICS_JSONL).read_bytes()
+    shutil.copy(tmp_path / "cut" / "net" / METRICS_JSONL, run / METRICS_JSONL)
+    for words in (["report", str(run), "--threads", "1"], ["export", str(run), "--format", "csv", "-o", "-"]):
+        assert main(words) == 4
+        assert "ends at step 18; the training had written a checkpoint behind step 36" in capsys.readouterr().err
+    assert main(["runs", "list", str(run.parent), "--json"]) == 0
+    assert "ends at step 18" in json.loads(capsys.readouterr().out)["runs"][0]["error"]
+    (run / METRICS_JSONL).write_bytes(metrics)
     assert main(["train", "--resume", str(run), *MORE]) == 0
     assert f"{told}; it goes on from the older one" in capsys.readouterr().err
     assert weights(run) == later
