@@ -122,10 +122,8 @@ def open_data(
     data = data if shape is None or inputs else _fitted(data, shape, store)
     _check(settings, data, input, output)
     data = data if settings.validation is None else _divided(data, settings.validation, seed)
-    train, validation = (
-        _limited(data.splits["train"], settings.train.limit, seed, "train"),
-        data.splits.get("validation"),
-    )
+    train = _limited(data.splits["train"], settings.train.limit, seed, "train")
+    validation = data.splits.get("validation")
     found_shape = train.pixels.shape[1:]
     pipeline = Pipeline.of(settings, input or settings.transformed(found_shape), inputs).found(
         found_shape, data.class_names, data.scale, data.inputs

@@ -138,8 +138,11 @@ def superseded(path: Path, about: Mapping[str, Any]) -> str | None:
 
     `about` is the content of run.json, which is written after a checkpoint: no crash leaves an older checkpoint.
     """
-    step, written = progress_of(path).get("step"), about.get("checkpoint")
-    if path.name != LAST or step is None or written is None or step >= written:
+    written = about.get("checkpoint")
+    if path.name != LAST or written is None:
+        return None
+    step = progress_of(path).get("step")
+    if step is None or step >= written:
         return None
     return f"{path} is the checkpoint behind step {step:,}; the training had written one behind step {written:,}"
 
