@@ -172,7 +172,7 @@ class Run:
         return read_rows(self.path / METRICS_JSONL)
 
     def checked(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Read run.json and the rows of metrics.jsonl; RunError if another training wrote them than the last checkpoint.
+        """Read run.json and the rows of metrics.jsonl; RunError if the last checkpoint is of another training.
 
         RunError too if both the rows and that checkpoint are older than the one that run.json names.
         The checkpoint is read first: a training that runs adds rows to the log before it writes the next checkpoint.
